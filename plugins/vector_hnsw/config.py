@@ -1,0 +1,16 @@
+"""Every setting of the vector store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.config import BaseConfig, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
+    port: int = setting(8082, "Port to listen on; 0 picks a free one.", at_least=0, at_most=65535)
+    data_dir: Path = setting("./data/vector_hnsw", "Folder that holds everything; created when missing.")
+    max_limit: int = setting(1000, "Largest `limit` of a search.", at_least=1, at_most=100_000)
+    threads: int = setting(0, "Threads that insert into a graph; 0 takes one for each core.", at_least=0, at_most=256)

@@ -1,0 +1,139 @@
+"""A graph on disk: only a cache, so anything doubtful about it means to build it anew.
+
+hnswlib loads damaged files silently or crashes on them, and it saves to a full disk without complaint. So a graph
+is written aside, its size checked, synced, and renamed; then a small JSON header with the checksum of both is, in
+the same way. The header's rename is the moment from which the new graph counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plugins.vector_hnsw.engine.graph import Graph
+from plugins.vector_hnsw.engine.store import Collection, sync_folder
+
+_log = logging.getLogger("hector")
+_FORMAT = 1
+
+
+class GraphCache:
+    """The graphs of one store, in one folder. `store` is the store's uuid: another store's graphs are not read."""
+
+    def __init__(self, folder: Path, store: str) -> None:
+        self._folder = folder
+        self._store = store
+        folder.mkdir(exist_ok=True)
+
+    def save(self, graph: Graph, collection: Collection, sequence: int) -> bool:
+        """Writes the graph, which has every write up to `sequence`. False, logged, when the disk would not take it."""
+        name = f"{collection.number}-{sequence}.hnsw"
+        try:
+            self._write_graph(graph, name)
+            header = self._header(collection) | {"file": name, "sequence": sequence}
+            header["sha256"] = _checksum(self._folder / name, header)
+            self._write_header(collection.number, header)
+        except (OSError, RuntimeError) as error:
+            _log.warning("event=graph_not_saved collection=%s cause=%r", collection.name, str(error))
+            (self._folder / name).unlink(missing_ok=True)
+            return False
+        finally:
+            for left in self._folder.glob("*.tmp"):
+                left.unlink(missing_ok=True)
+        self._remove(collection.number, but=name)
+        return True
+
+    def load(self, graph: Graph, collection: Collection, newest: int) -> tuple[int, npt.NDArray[np.int64]] | None:
+        """Fills `graph` from disk: its sequence and labels. None, logged with the cause, when it must be built.
+
+        `newest` is the store's sequence: a graph from beyond it belongs to a future that a backup undid.
+        """
+        path = self._folder / f"{collection.number}.json"
+        if not path.exists():
+            return None
+        try:
+            header = json.loads(path.read_bytes())
+            checksum = header.pop("sha256")
+            expected = self._header(collection)
+            wrong = [key for key, value in expected.items() if header[key] != value]
+            if wrong:
+                raise ValueError(f"it was made with another {wrong[0]}")
+            if header["sequence"] > newest:
+                raise ValueError("it is newer than the database")
+            file = self._folder / str(Path(header["file"]).name)
+            if checksum != _checksum(file, header):
+                raise ValueError("its checksum is wrong")
+            return int(header["sequence"]), graph.read_file(str(file))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            _log.warning("event=graph_rebuilt collection=%s cause=%r", collection.name, str(error))
+            self.remove(collection.number)
+            return None
+
+    def remove(self, number: int) -> None:
+        """Deletes what is kept of a collection."""
+        (self._folder / f"{number}.json").unlink(missing_ok=True)
+        self._remove(number)
+
+    def remove_all_but(self, numbers: set[int]) -> None:
+        """Deletes what is kept of collections that are no more, and what a kill left half written."""
+        for path in self._folder.iterdir():
+            number = path.name.partition(".")[0].partition("-")[0]
+            if path.suffix == ".tmp" or not number.isdigit() or int(number) not in numbers:
+                path.unlink(missing_ok=True)
+
+    def size(self, number: int) -> int:
+        """Bytes on disk."""
+        return sum(path.stat().st_size for path in self._folder.glob(f"{number}-*.hnsw"))
+
+    def _header(self, collection: Collection) -> dict[str, Any]:
+        return {
+            "format": _FORMAT,
+            "hnswlib": importlib.metadata.version("hnswlib"),
+            "store": self._store,
+            "number": collection.number,
+            "space": collection.metric.space,
+            "dimension": collection.dimension,
+            "m": collection.m,
+            "ef_construction": collection.ef_construction,
+        }
+
+    def _write_graph(self, graph: Graph, name: str) -> None:
+        aside = self._folder / (name + ".tmp")
+        expected = graph.write_file(str(aside))
+        if aside.stat().st_size != expected:
+            raise OSError(f"{aside.stat().st_size} of {expected} bytes were written; is the disk full?")
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(self._folder / name)
+
+    def _write_header(self, number: int, header: dict[str, Any]) -> None:
+        aside = self._folder / f"{number}.json.tmp"
+        with aside.open("w", encoding="utf-8") as file:
+            json.dump(header, file)
+            file.flush()
+            os.fsync(file.fileno())
+        # The graph's name must be durable before a header points to it.
+        sync_folder(self._folder)
+        aside.replace(self._folder / f"{number}.json")
+        sync_folder(self._folder)
+
+    def _remove(self, number: int, but: str = "") -> None:
+        for path in self._folder.glob(f"{number}-*"):
+            if path.name != but:
+                path.unlink(missing_ok=True)
+
+
+def _checksum(file: Path, header: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    with file.open("rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

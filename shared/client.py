@@ -1,0 +1,59 @@
+"""How one program reaches a plugin: an address with its credentials, and a channel to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from shared.config import suggest
+from shared.errors import StartError
+from shared.units import Secret, read_str
+
+
+@dataclass(frozen=True)
+class Address:
+    """`HOST:PORT` or `unix:PATH`, and what the server there asks for."""
+
+    address: str
+    token: Secret = Secret()
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+
+    @classmethod
+    def read(cls, value: str | Mapping[str, Any]) -> Address:
+        """From settings: "HOST:PORT", or `{address, token, tls_ca, tls_cert, tls_key}`. Raises StartError."""
+        if isinstance(value, str):
+            return cls(value)
+        known = ("address", "token", "tls_ca", "tls_cert", "tls_key")
+        for key in value:
+            if key not in known:
+                raise StartError(f"an address has no {key!r}{suggest(key, known)}")
+        if "address" not in value:
+            raise StartError("an address is HOST:PORT, or a mapping with `address`")
+        try:
+            texts = {key: read_str(item) for key, item in value.items()}
+        except ValueError as error:
+            raise StartError(f"an address: {error}") from None
+        return cls(**(texts | {"token": Secret(texts.get("token", ""))}))  # type: ignore[arg-type]
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every call."""
+        return (("authorization", "Bearer " + self.token.reveal()),) if self.token else ()
+
+
+def channel(address: Address, *, aio: bool = False) -> Any:
+    """A grpc.Channel, or with `aio` a grpc.aio.Channel, that takes replies of any size."""
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    module: Any = grpc.aio if aio else grpc
+    if not (address.tls_ca or address.tls_cert):
+        return module.insecure_channel(address.address, options=options)
+    ca, cert, key = (
+        Path(path).read_bytes() if path else None for path in (address.tls_ca, address.tls_cert, address.tls_key)
+    )
+    return module.secure_channel(address.address, grpc.ssl_channel_credentials(ca, key, cert), options=options)

@@ -1,0 +1,199 @@
+"""Settings: each described once, as a field of a frozen dataclass, and resolved from five sources in one order.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaseConfig):
+        data_dir: Path = setting("./data", "Folder that holds the collections; created when missing.")
+
+    config = resolve(Config, [Source("environment", {"data_dir": "/srv/vectors"}), Source("file", {...})])
+
+Sources, the highest first: command line, the host's map, environment, file, defaults. Values may all be strings;
+`shared/units.py` says how each type is written. `shared/cli.py` collects the sources.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from shared.errors import StartError
+from shared.logs import LEVELS
+from shared.units import READERS, Duration, Secret, Size
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    choices: Sequence[str] = (),
+) -> Any:
+    """A field of a Config class. `default` is written as a user would write it: "30s", "64MiB"."""
+    about = {"default": default, "help": help, "at_least": at_least, "at_most": at_most, "choices": tuple(choices)}
+    return dataclasses.field(default=default, metadata=about)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseConfig:
+    """The settings that every plugin has. A plugin's Config adds its own and overrides `port`."""
+
+    host: str = setting("127.0.0.1", "Address to listen on. Beyond loopback needs TLS, a token or `insecure`.")
+    port: int = setting(0, "Port to listen on; 0 picks a free one.", at_least=0, at_most=65535)
+    socket: str = setting("", "Path of a unix socket to listen on instead of host and port.")
+    timeout: Duration = setting("60s", "Longest a call may take; 0 sets no bound.", at_least=0)
+    token: Secret = setting("", "Clients must send it as `authorization: Bearer TOKEN`.")
+    tls_cert: str = setting("", "PEM file of the server's certificate chain; with it the server speaks TLS only.")
+    tls_key: str = setting("", "PEM file of the certificate's private key.")
+    tls_client_ca: str = setting("", "PEM file of the CA that client certificates must come from (mutual TLS).")
+    insecure: bool = setting(False, "Serve beyond loopback without TLS and token all the same.")
+    max_request_bytes: Size = setting("64MiB", "Largest request.", at_least=1024, at_most=2**31 - 1)
+    max_reply_bytes: Size = setting("4MiB", "Largest reply; clients take 4 MiB unless told otherwise.", at_least=1024)
+    max_concurrent: int = setting(256, "Calls under way at once; one more is refused. Health is exempt.", at_least=1)
+    log_level: str = setting("info", "Least level that is logged.", choices=LEVELS)
+
+    def __post_init__(self) -> None:
+        """Checks across settings; a subclass that overrides it calls `super().__post_init__()` first."""
+        for name, kind in types(type(self)).items():
+            # Defaults are written as in a file; `Config()` by itself has them read.
+            if not isinstance(getattr(self, name), typing.get_origin(kind) or getattr(kind, "__supertype__", kind)):
+                object.__setattr__(self, name, READERS[kind](getattr(self, name)))
+        for one, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")):
+            if getattr(self, one) and not getattr(self, other):
+                raise StartError(f"setting {one} needs {other} beside it")
+
+
+Config = TypeVar("Config", bound=BaseConfig)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where values come from. `name` stands in messages: "environment", "hector.yaml"."""
+
+    name: str
+    values: Mapping[str, Any]
+
+
+def resolve(kind: type[Config], sources: Iterable[Source]) -> Config:
+    """The settings of `kind`, each from the first source that has it. Raises StartError, naming key and source."""
+    origin = origins(kind, sources)
+    values = {key: _read(kind, key, source) for key, source in origin.items()}
+    return kind(**values)
+
+
+def origins(kind: type[Config], sources: Iterable[Source]) -> dict[str, Source]:
+    """For each setting, the source that decides it. Raises StartError on a key that is no setting."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    found: dict[str, Source] = {}
+    for source in sources:
+        for key in source.values:
+            if key not in fields:
+                raise StartError(f"{source.name}: unknown setting {key!r}{suggest(key, fields)}")
+            found.setdefault(key, source)
+    defaults = Source("default", {name: field.metadata["default"] for name, field in fields.items()})
+    return {name: found.get(name, defaults) for name in fields}
+
+
+def from_environment(kind: type[BaseConfig], plugin: str, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Settings out of `PLUGIN__KEY` and, for mappings, `PLUGIN__KEY__NAME`."""
+    prefix = plugin.upper() + "__"
+    values: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.upper().startswith(prefix):
+            continue
+        key, _, inner = name[len(prefix) :].partition("__")
+        key = key.lower()
+        if not inner:
+            values[key] = text
+        elif types(kind).get(key) == dict[str, Any]:
+            values.setdefault(key, {})[inner.lower()] = text
+        else:
+            raise StartError(f"environment: {name} sets a part of {key!r}, which is not a mapping")
+    return values
+
+
+_VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})")
+
+
+def expand(value: Any, environ: Mapping[str, str] = os.environ) -> Any:
+    """`${VAR}`, `${VAR:-default}` and `$$` in every text below `value`, once: what comes in is not expanded again.
+
+    >>> expand({"key": "${HOME_TOWN:-Berlin} $$5"}, {})
+    {'key': 'Berlin $5'}
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        name, default = match["name"], match["default"]
+        if name is None:
+            return "$"
+        # As in a shell, `:-` also stands in for a variable that is set but empty.
+        text = environ.get(name)
+        if default is not None:
+            return text or default
+        if text is None:
+            raise StartError(f"${{{name}}} is not set; set the variable or write ${{{name}:-default}}")
+        return text
+
+    if isinstance(value, str):
+        return _VARIABLE.sub(replace, value)
+    if isinstance(value, Mapping):
+        return {key: expand(item, environ) for key, item in value.items()}
+    if isinstance(value, list):
+        return [expand(item, environ) for item in value]
+    return value
+
+
+def types(kind: type[BaseConfig]) -> Mapping[str, Any]:
+    """The type of each setting of `kind`: a key of `units.READERS`."""
+    return typing.get_type_hints(kind)
+
+
+def shown(config: BaseConfig) -> dict[str, Any]:
+    """The settings as plain values fit to print: secrets masked."""
+    plain = dataclasses.asdict(config)
+    return {key: _shown(key, value) for key, value in plain.items()}
+
+
+def suggest(key: str, known: Iterable[str]) -> str:
+    """A tail for a message about an unknown key: the nearest known one, or all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
+
+
+_SECRET_KEY = re.compile(r"token|secret|password|api_?key|authorization|credential", re.IGNORECASE)
+
+
+def _shown(key: str, value: Any) -> Any:
+    if isinstance(value, Secret) or (isinstance(value, str) and value and _SECRET_KEY.search(key)):
+        return str(Secret(value))
+    if isinstance(value, Mapping):
+        return {name: _shown(str(name), item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(key, item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _read(kind: type[BaseConfig], key: str, source: Source) -> Any:
+    raw = source.values[key]
+    about = next(field.metadata for field in dataclasses.fields(kind) if field.name == key)
+    try:
+        if raw is None:
+            raise ValueError("has no value")
+        value = READERS[types(kind)[key]](raw)
+        if about["at_least"] is not None and value < about["at_least"]:
+            raise ValueError(f"must be at least {about['at_least']}")
+        if about["at_most"] is not None and value > about["at_most"]:
+            raise ValueError(f"must be at most {about['at_most']}")
+        if about["choices"] and value not in about["choices"]:
+            raise ValueError(f"must be one of {', '.join(about['choices'])}")
+    except ValueError as error:
+        written = "" if types(kind)[key] is Secret or raw is None else f" = {_shown(key, raw)!r}"
+        raise StartError(f"{source.name}: setting {key}{written}: {error}") from None
+    return value

@@ -1,0 +1,102 @@
+"""The plugin's block in a settings file: a plain mapping of settings, or the YAML of Hector's plugin guide.
+
+plugins:
+  database_providers:
+    my_db:                        # what --name says, where there is more than one
+      type: "grpc"                # these are the host's: type, path, address, enabled, …
+      path: "plugins.vector_hnsw"
+      config: {data_dir: "./data"}  # these are the plugin's settings
+      security: {timeout: "30s"}    # a plugin that runs alone enforces `timeout` and refuses the rest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from shared.config import expand, suggest
+from shared.errors import StartError
+
+SECTIONS = (
+    "llm_providers",
+    "database_providers",
+    "embedder_providers",
+    "tool_providers",
+    "reasoning_strategies",
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The file's top-level mapping, nothing expanded. Raises StartError."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
+    except yaml.YAMLError as error:
+        raise StartError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
+        raise StartError(f"{path} must hold a mapping of settings")
+    return document
+
+
+def settings_in(path: Path, *, plugin: str, section: str, name: str | None = None) -> dict[str, Any]:
+    """This plugin's settings out of `path`, variables expanded; `timeout` may come from its `security` block.
+
+    `plugin` is the package's name (`vector_hnsw`), `section` one of SECTIONS, `name` picks a block of it.
+    """
+    document = read_yaml(path)
+    if "plugins" in document:
+        block = _block(path, document, plugin, section, name)
+        settings = _expanded(path, block.get("config") or {})
+        security = _expanded(path, block.get("security") or {})
+    elif name is None:
+        settings = _expanded(path, document)
+        security = _expanded(path, settings.pop("security", None) or {})
+    else:
+        raise StartError(f"{path} has no `plugins:` block, so --name {name} picks nothing; drop --name")
+    for key in security:
+        if key != "timeout":
+            raise StartError(
+                f"{path}: security.{key} can only be enforced by the host that starts the plugin; "
+                f"start it through such a host, or remove the line to run it alone"
+            )
+    # A bound set under `security` is the operator's, so it wins over the plugin's own block.
+    return settings | security
+
+
+def blocks_in(document: Mapping[str, Any], section: str) -> dict[str, Mapping[str, Any]]:
+    """The named blocks of one section of the guide's YAML; blocks straight under `plugins:` count for every section."""
+    plugins = document.get("plugins")
+    plugins = plugins if isinstance(plugins, Mapping) else {}
+    inner = plugins.get(section)
+    blocks = dict(inner) if isinstance(inner, Mapping) else {}
+    straight = {k: v for k, v in plugins.items() if isinstance(v, Mapping) and ("path" in v or "address" in v)}
+    return {str(key): value for key, value in {**straight, **blocks}.items() if isinstance(value, Mapping)}
+
+
+def _block(path: Path, document: Mapping[str, Any], plugin: str, section: str, name: str | None) -> Mapping[str, Any]:
+    blocks = blocks_in(document, section)
+    if name is not None:
+        if name not in blocks:
+            raise StartError(f"{path}: no plugin {name!r} under plugins.{section}{suggest(name, blocks)}")
+        return blocks[name]
+    ours = [key for key, block in blocks.items() if key == plugin or block.get("path") == f"plugins.{plugin}"]
+    candidates = ours or list(blocks)
+    if len(candidates) == 1:
+        return blocks[candidates[0]]
+    found = f"has {', '.join(candidates)}: pick one with --name" if candidates else "has none"
+    raise StartError(f"{path}: which plugin? plugins.{section} {found}")
+
+
+def _expanded(path: Path, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise StartError(f"{path}: expected a mapping, found {type(value).__name__}")
+    try:
+        return dict(expand(value))
+    except StartError as error:
+        raise StartError(f"{path}: {error}") from None

@@ -1,0 +1,127 @@
+"""JSON values and google.protobuf.Struct, which cannot hold all of them.
+
+A Struct keeps every number as a double (integers above 2^53 change), loses the order of keys and ends at 33 levels.
+So a `*_json` text stands beside each Struct in the contract: sent, it wins; in a reply it is filled whenever the
+Struct would not say the same.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+from google.protobuf.struct_pb2 import Struct, Value
+
+from shared.errors import InvalidArgument
+
+_EXACT = 2**53
+_DEEPEST = 32  # protobuf refuses 100 nested messages, and a level of JSON is three of them
+
+
+def read_object(struct: Struct, text: str, field: str) -> dict[str, Any]:
+    """The JSON object that a request carries in `struct` or, when that is sent, in `text`.
+
+    Raises InvalidArgument naming `field` (and its `_json` twin) when the text is no JSON object or holds a number
+    that JSON does not have.
+    """
+    if not text:
+        value = {key: from_value(item) for key, item in struct.fields.items()}
+        _refuse_infinite(value, field)
+        return value
+    try:
+        parsed = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise InvalidArgument(f"{field}_json is nested too deeply", field=f"{field}_json") from None
+    except ValueError as error:
+        raise InvalidArgument(f"{field}_json is not JSON: {error}", field=f"{field}_json") from None
+    if not isinstance(parsed, dict):
+        raise InvalidArgument(f"{field}_json must be a JSON object", field=f"{field}_json")
+    _refuse_infinite(parsed, f"{field}_json")
+    return parsed
+
+
+def dump(value: Any) -> str:
+    """`value` as compact JSON, keys in the order they came."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def fill(struct: Struct, value: dict[str, Any]) -> bool:
+    """Fills `struct` with `value`; False when it could not be held exactly. Too deep a value leaves it empty."""
+    return _depth(value) <= _DEEPEST and _fill_fields(struct, value)
+
+
+def from_value(value: Value) -> Any:
+    """
+    >>> from_value(Value(number_value=1.0))
+    1.0
+    """
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return {key: from_value(item) for key, item in value.struct_value.fields.items()}
+    if kind == "list_value":
+        return [from_value(item) for item in value.list_value.values]
+    return None if kind in (None, "null_value") else getattr(value, kind)
+
+
+def _fill_value(target: Value, value: Any) -> bool:
+    if value is None:
+        target.null_value = 0  # type: ignore[assignment]
+    elif isinstance(value, bool):
+        target.bool_value = value
+    elif isinstance(value, str):
+        target.string_value = value
+    elif isinstance(value, int):
+        try:
+            target.number_value = float(value)
+        except OverflowError:
+            target.string_value = str(value)
+        return -_EXACT <= value <= _EXACT
+    elif isinstance(value, float):
+        target.number_value = value
+    elif isinstance(value, dict):
+        target.struct_value.SetInParent()
+        return _fill_fields(target.struct_value, value)
+    else:
+        target.list_value.SetInParent()
+        exact = True
+        for item in value:
+            exact &= _fill_value(target.list_value.values.add(), item)
+        return exact
+    return True
+
+
+def _fill_fields(struct: Struct, value: dict[str, Any]) -> bool:
+    exact = True
+    for key, item in value.items():
+        exact &= _fill_value(struct.fields[key], item)
+    return exact
+
+
+def _depth(value: Any) -> int:
+    deepest, level = 0, [value]
+    while level:
+        deepest += 1
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if isinstance(item, dict) else item)
+            if isinstance(inner, dict | list)
+        ]
+    return deepest
+
+
+def _refuse_infinite(value: Any, field: str) -> None:
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise InvalidArgument(f"{field} holds a number that is not finite; JSON has no such thing", field=field)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
