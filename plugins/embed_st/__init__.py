@@ -1,0 +1,1 @@
+"""Text to vectors behind Hector's EmbedderProvider interface, on sentence-transformers."""
