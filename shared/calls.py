@@ -1,12 +1,13 @@
 """What happens around every call: credential, readiness, admission, time limit, errors, reply size, one log line.
 
-It is one gRPC server interceptor. The health service is exempt from all but the log, so that it answers whatever
-else is going on.
+It is one gRPC server interceptor. The health service is exempt from all of it, so that it answers whatever else is
+going on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import re
@@ -19,7 +20,16 @@ import grpc
 from shared import logs
 from shared.config import BaseConfig
 from shared.credentials import check_token
-from shared.errors import DeadlineExceeded, Internal, Overloaded, PluginError, TooLarge, Unavailable, Unimplemented
+from shared.errors import (
+    DeadlineExceeded,
+    Internal,
+    Overloaded,
+    PluginError,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
 from shared.status import abort
 
 HEALTH = "/grpc.health.v1.Health/"
@@ -30,12 +40,12 @@ Behaviour = Callable[[Any, Context], Any]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """One for a server. `ready` and `in_flight` belong to whoever runs the server (`shared/server.py`)."""
+    """One for a server. `ready` belongs to whoever runs the server (`shared/server.py`)."""
 
     def __init__(self, config: BaseConfig, too_large_hints: Mapping[str, str]) -> None:
         """`too_large_hints`: for an RPC's name, what to do when its reply is past `max_reply_bytes`."""
         self.ready = False
-        self.in_flight = 0
+        self._under_way = 0
         self._config = config
         self._hints = too_large_hints
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
@@ -46,13 +56,38 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         method = handler_call_details.method
+        if method.startswith(HEALTH):
+            return await continuation(handler_call_details)
+        # Before anything of the request is read: who may not call cannot make the server hold and parse a message.
+        if refusal := self._refusal(handler_call_details.invocation_metadata or ()):
+            return self._refusing(method, refusal)
         handler = self._handlers.get(method)
         if handler is None:
             found = await continuation(handler_call_details)
-            if found is None or method.startswith(HEALTH):
-                return found
+            if found is None:
+                return self._refusing(method, Unimplemented(f"this plugin does not have {_short(method)}"))
             # Handlers never change once the server runs, so each is wrapped once.
             handler = self._handlers[method] = self._wrapped(method, found)
+        return handler
+
+    def _refusal(self, metadata: Any) -> PluginError | None:
+        if self._config.token and (refusal := check_token(self._config.token, metadata)):
+            return refusal
+        if not self.ready:
+            return Unavailable(
+                "the plugin is still loading; wait until its health is SERVING", reason="LOADING", retry_after=1
+            )
+        return None
+
+    def _refusing(self, method: str, error: PluginError) -> grpc.RpcMethodHandler[Any, Any]:
+        async def call(requests: Any, context: Context) -> None:
+            async def answer() -> None:
+                raise error
+
+            await self._around(method, context, answer)
+
+        # Every kind of call can be answered as a stream, and only of a stream nothing is read first.
+        handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(call)
         return handler
 
     def _wrapped(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
@@ -79,7 +114,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, method: str, behaviour: Any, serialize: Any) -> Behaviour:
         async def call(request: Any, context: Context) -> Any:
             async def answer() -> bytes:
-                return self._sized(method, serialize(await behaviour(request, context)))
+                async with self._limits(context, method):
+                    return self._sized(method, serialize(await behaviour(request, context)))
 
             return await self._around(method, context, answer)
 
@@ -90,9 +126,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # does not read.
         async def call(request: Any, context: Context) -> None:
             async def answer() -> None:
-                replies: AsyncIterator[Any] = behaviour(request, context)
-                async for reply in replies:
-                    await context.write(self._sized(method, serialize(reply)))
+                # Closed here, whatever ends the call: left to the garbage collector, the behaviour's `finally` would
+                # run at some later time, outside of the call.
+                async with self._limits(context, method), contextlib.aclosing(behaviour(request, context)) as replies:
+                    async for reply in replies:
+                        await context.write(self._sized(method, serialize(reply)))
 
             await self._around(method, context, answer)
 
@@ -100,65 +138,60 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def _around(self, method: str, context: Context, answer: Callable[[], Awaitable[Any]]) -> Any:
         started = time.perf_counter()
+        logs.request_id.set(_request_id(context.invocation_metadata() or ()))
         code = "OK"
-        metadata = context.invocation_metadata() or ()
-        logs.request_id.set(_request_id(metadata))
-        self.in_flight += 1
+        error: PluginError
         try:
-            self._admit(method, metadata)
-            return await self._bounded(answer)
-        except PluginError as error:
-            code = error.code.name
-            await abort(context, error)
-        except asyncio.CancelledError:
-            left = context.time_remaining()
-            code = "DEADLINE_EXCEEDED" if left is not None and left <= 0 else "CANCELLED"
-            raise
+            return await answer()
+        except PluginError as raised:
+            error, code = raised, raised.code.name
         except grpc.aio.AbortError:
-            code = context.code().name
+            code = getattr(context.code(), "name", "UNKNOWN")
             raise
-        except NotImplementedError:
-            # What the generated base class raises for an RPC that a servicer does not have.
-            code = "UNIMPLEMENTED"
-            await abort(context, Unimplemented(f"this plugin does not have {_short(method)}"))
-        except Exception:
-            code = "INTERNAL"
-            logs.event("bug", level=logging.ERROR, method=_short(method), exc_info=True)
-            await abort(context, _internal(method))
+        except (Exception, asyncio.CancelledError) as raised:
+            if isinstance(raised, asyncio.CancelledError) and _was_cancelled():
+                left = context.time_remaining()
+                code = "DEADLINE_EXCEEDED" if left is not None and left <= 0 else "CANCELLED"
+                raise
+            if isinstance(raised, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
+                # Raised by the generated base class, for an RPC that the servicer does not have.
+                error = Unimplemented(f"this plugin does not have {_short(method)}")
+            else:
+                logs.event("bug", level=logging.ERROR, method=_short(method), exc_info=True)
+                error = _internal(method)
+            code = error.code.name
         finally:
-            self.in_flight -= 1
+            # Before the answer goes out: that can take as long as the client does not read.
             ms = round((time.perf_counter() - started) * 1000, 2)
             logs.event("call", method=_short(method), code=code, ms=ms)
+        if isinstance(error, Unauthenticated | Overloaded | TooLarge):
+            _security(context, method, error)
+        return await abort(context, error)
 
-    def _admit(self, method: str, metadata: Any) -> None:
+    @contextlib.asynccontextmanager
+    async def _limits(self, context: Context, method: str) -> AsyncIterator[None]:
+        """One of `max_concurrent` places, for `timeout` at most."""
         config = self._config
-        if config.token and (refusal := check_token(config.token, metadata)):
-            logs.event("security", level=logging.WARNING, method=_short(method), reason=refusal.reason)
-            raise refusal
-        if not self.ready:
-            raise Unavailable(
-                "the plugin is still loading; wait until its health is SERVING", reason="LOADING", retry_after=1
-            )
-        if self.in_flight > config.max_concurrent:
-            logs.event("security", level=logging.WARNING, method=_short(method), reason="OVERLOADED")
+        if self._under_way >= config.max_concurrent:
             raise Overloaded(
                 f"{config.max_concurrent} calls are under way, which is this plugin's max_concurrent; try again",
                 retry_after=1,
             )
-
-    async def _bounded(self, answer: Callable[[], Awaitable[Any]]) -> Any:
-        limit = self._config.timeout
-        if not limit:
-            return await answer()
+        self._under_way += 1
         try:
-            async with asyncio.timeout(limit) as bound:
-                return await answer()
+            async with asyncio.timeout(config.timeout or None) as bound:
+                yield
         except TimeoutError:
             if not bound.expired():
                 raise
-            raise DeadlineExceeded(
-                f"the call took longer than this plugin's timeout of {limit:g} s; send less at once or raise it"
-            ) from None
+            error = DeadlineExceeded(
+                f"the call took longer than this plugin's timeout of {config.timeout:g} s; "
+                "send less at once or raise it"
+            )
+            _security(context, method, error)
+            raise error from None
+        finally:
+            self._under_way -= 1
 
     def _sized(self, method: str, reply: bytes) -> bytes:
         limit = self._config.max_reply_bytes
@@ -169,6 +202,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 reason="REPLY_TOO_LARGE",
             )
         return reply
+
+
+def _was_cancelled() -> bool:
+    """True: by the client, its deadline or a shutdown. Else the exception is the behaviour's own, and a bug: gRPC would
+    send nothing at all for it, and the client would wait for ever."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _security(context: Context, method: str, error: PluginError) -> None:
+    logs.event("security", level=logging.WARNING, method=_short(method), reason=error.reason, peer=context.peer())
 
 
 def _request_id(metadata: Any) -> str:

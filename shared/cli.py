@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, NoReturn
 
 from shared import guide
-from shared.config import Config, Source, from_environment, origins, resolve, shown, types
+from shared.config import Config, Source, from_environment, origins, resolve, shown, suggest, types
 from shared.errors import StartError
 from shared.units import Secret
 
@@ -33,7 +32,11 @@ def configure(
 
     `section` is where the guide's YAML keeps such a plugin (`database_providers`), `about` the text above --help.
     """
-    options = vars(_parser(kind, plugin, about).parse_args(argv))
+    parser = _parser(kind, plugin, about)
+    parsed, unknown = parser.parse_known_args(argv)
+    if unknown:
+        raise _unknown(unknown[0], kind, plugin)
+    options = vars(parsed)
     check, file, name = options.pop("check"), options.pop("config"), options.pop("name")
     if name is not None and file is None:
         raise StartError("--name picks a block of a file: give --config FILE too")
@@ -52,8 +55,29 @@ def configure(
     return config
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """As every other mistake in the settings; argparse would print the whole usage first."""
+        raise StartError(f"command line: {message}; see --help")
+
+
+def _unknown(argument: str, kind: type[Config], plugin: str) -> StartError:
+    """What to say of an argument that is no option; never its value, which may be a secret."""
+    flag = argument.partition("=")[0]
+    key = flag.lstrip("-").replace("-", "_")
+    if types(kind).get(key) is Secret:
+        return StartError(
+            f"command line: {flag} is no option, since other users of the machine could read it there; "
+            f"set {plugin.upper()}__{key.upper()} or put it in the file"
+        )
+    if not flag.startswith("-"):
+        return StartError("command line: there is a value that belongs to no option; see --help")
+    known = [name.replace("_", "-") for name in ("config", "name", "check", *types(kind))]
+    return StartError(f"command line: unknown option {flag}{suggest(flag, ['--' + name for name in known])}")
+
+
 def _parser(kind: type[Config], plugin: str, about: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"python -m plugins.{plugin}",
         description=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -79,9 +103,8 @@ def _parser(kind: type[Config], plugin: str, about: str | None) -> argparse.Argu
 
 
 def _report(config: Config, source_of: Mapping[str, str]) -> str:
-    lines = []
-    for key, value in shown(config).items():
-        text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)
-        # YAML marks the end of a document that is only a scalar with three dots.
-        lines.append(f"{key}: {text.strip().removesuffix('...').strip()}  # {source_of[key]}\n")
-    return "".join(lines)
+    # JSON is YAML too, and keeps every value on its line.
+    return "".join(
+        f"{key}: {json.dumps(value, ensure_ascii=False, default=str)}  # {source_of[key]}\n"
+        for key, value in shown(config).items()
+    )

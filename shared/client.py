@@ -29,10 +29,12 @@ class Address:
         """From settings: "HOST:PORT", or `{address, token, tls_ca, tls_cert, tls_key}`. Raises StartError."""
         if isinstance(value, str):
             return cls(value)
+        if not isinstance(value, Mapping):
+            raise StartError("an address is HOST:PORT, or a mapping with `address`")
         known = ("address", "token", "tls_ca", "tls_cert", "tls_key")
         for key in value:
             if key not in known:
-                raise StartError(f"an address has no {key!r}{suggest(key, known)}")
+                raise StartError(f"an address has no {key!r}{suggest(str(key), known)}")
         if "address" not in value:
             raise StartError("an address is HOST:PORT, or a mapping with `address`")
         try:
@@ -48,12 +50,19 @@ class Address:
 
 
 def channel(address: Address, *, aio: bool = False) -> Any:
-    """A grpc.Channel, or with `aio` a grpc.aio.Channel, that takes replies of any size."""
+    """A grpc.Channel, or with `aio` a grpc.aio.Channel, that takes replies of any size.
+
+    Raises StartError where a TLS file cannot be used."""
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     module: Any = grpc.aio if aio else grpc
     if not (address.tls_ca or address.tls_cert):
         return module.insecure_channel(address.address, options=options)
-    ca, cert, key = (
-        Path(path).read_bytes() if path else None for path in (address.tls_ca, address.tls_cert, address.tls_key)
-    )
+    if bool(address.tls_cert) != bool(address.tls_key):
+        raise StartError(f"address {address.address}: tls_cert and tls_key go together")
+    try:
+        ca, cert, key = (
+            Path(path).read_bytes() if path else None for path in (address.tls_ca, address.tls_cert, address.tls_key)
+        )
+    except OSError as error:
+        raise StartError(f"address {address.address}: cannot read {error.filename}: {error.strerror}") from None
     return module.secure_channel(address.address, grpc.ssl_channel_credentials(ca, key, cert), options=options)

@@ -64,6 +64,10 @@ class BaseConfig:
             # Defaults are written as in a file; `Config()` by itself has them read.
             if not isinstance(getattr(self, name), typing.get_origin(kind) or getattr(kind, "__supertype__", kind)):
                 object.__setattr__(self, name, READERS[kind](getattr(self, name)))
+        token = self.token.reveal()
+        if token and not (token.isascii() and token.isprintable() and token == token.strip()):
+            # Such as one read from a file together with the end of its line: no client could send it.
+            raise StartError("setting token: must be printable ASCII, with no space or line break at either end")
         for one, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")):
             if getattr(self, one) and not getattr(self, other):
                 raise StartError(f"setting {one} needs {other} beside it")
@@ -101,24 +105,28 @@ def origins(kind: type[Config], sources: Iterable[Source]) -> dict[str, Source]:
 
 
 def from_environment(kind: type[BaseConfig], plugin: str, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Settings out of `PLUGIN__KEY` and, for mappings, `PLUGIN__KEY__NAME`."""
+    """Settings out of `PLUGIN__KEY` and, for mappings, `PLUGIN__KEY__NAME`, as deep as there are names."""
     prefix = plugin.upper() + "__"
+    fields = types(kind)
     values: dict[str, Any] = {}
     for name, text in environ.items():
         if not name.upper().startswith(prefix):
             continue
-        key, _, inner = name[len(prefix) :].partition("__")
-        key = key.lower()
-        if not inner:
-            values[key] = text
-        elif types(kind).get(key) == dict[str, Any]:
-            values.setdefault(key, {})[inner.lower()] = text
-        else:
+        key, *inner = name[len(prefix) :].lower().split("__")
+        if inner and key in fields and fields[key] != dict[str, Any]:
             raise StartError(f"environment: {name} sets a part of {key!r}, which is not a mapping")
+        place, last = values, key
+        for part in inner:
+            place, last = place.setdefault(last, {}), part
+            if not isinstance(place, dict):
+                break
+        if not isinstance(place, dict) or last in place:
+            raise StartError(f"environment: {name} and another variable both set {key!r}; keep one of them")
+        place[last] = text
     return values
 
 
-_VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})")
+_VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<other>\{))")
 
 
 def expand(value: Any, environ: Mapping[str, str] = os.environ) -> Any:
@@ -130,6 +138,10 @@ def expand(value: Any, environ: Mapping[str, str] = os.environ) -> Any:
 
     def replace(match: re.Match[str]) -> str:
         name, default = match["name"], match["default"]
+        if match["other"]:
+            raise StartError(
+                "found a `${` that is neither ${VAR} nor ${VAR:-default}; for these two characters write $${"
+            )
         if name is None:
             return "$"
         # As in a shell, `:-` also stands in for a variable that is set but empty.
@@ -156,8 +168,14 @@ def types(kind: type[BaseConfig]) -> Mapping[str, Any]:
 
 def shown(config: BaseConfig) -> dict[str, Any]:
     """The settings as plain values fit to print: secrets masked."""
-    plain = dataclasses.asdict(config)
-    return {key: _shown(key, value) for key, value in plain.items()}
+    return {key: _shown(key, value) for key, value in dataclasses.asdict(config).items()}
+
+
+def secret_texts(config: BaseConfig) -> list[str]:
+    """What `shown` masks, in the clear: for whoever has to keep it out of what is written elsewhere."""
+    found: list[str] = []
+    _shown("", dataclasses.asdict(config), found)
+    return found
 
 
 def suggest(key: str, known: Iterable[str]) -> str:
@@ -167,17 +185,31 @@ def suggest(key: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
 
 
-_SECRET_KEY = re.compile(r"token|secret|password|api_?key|authorization|credential", re.IGNORECASE)
+_SECRET_KEY = re.compile(
+    r"token(?!s|iz)|secret|passw|bearer|cookie|credential|authorization|(?:api|access|private)[-_ ]?key", re.IGNORECASE
+)
+# The same inside a text, such as JSON that could not be read or a URL's query; and a URL's user and password.
+_SECRET_PART = re.compile(rf"(?:{_SECRET_KEY.pattern})[\w-]*[\"']?\s*[:=]\s*", re.IGNORECASE)
+_USERINFO = re.compile(r"://[^/\s@]*@")
 
 
-def _shown(key: str, value: Any) -> Any:
-    if isinstance(value, Secret) or (isinstance(value, str) and value and _SECRET_KEY.search(key)):
-        return str(Secret(value))
+def _shown(key: str, value: Any, secrets: list[str] | None = None) -> Any:
+    """`value` fit to print. What is masked for its type or the name of its `key` also goes into `secrets`."""
     if isinstance(value, Mapping):
-        return {name: _shown(str(name), item) for name, item in value.items()}
+        return {str(name): _shown(f"{key}.{name}" if key else str(name), item, secrets) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_shown(key, item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+        return [_shown(key, item, secrets) for item in value]
+    if value is None or isinstance(value, bool) or value == "":
+        return value
+    if isinstance(value, Secret) or _SECRET_KEY.search(key):
+        if secrets is not None:
+            secrets.append(value.reveal() if isinstance(value, Secret) else str(value))
+        return "***"
+    if not isinstance(value, str | Path):
+        return value
+    text = _USERINFO.sub("://***@", str(value))
+    part = _SECRET_PART.search(text)
+    return text[: part.end()] + "***" if part else text
 
 
 def _read(kind: type[BaseConfig], key: str, source: Source) -> Any:

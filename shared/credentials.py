@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import socket
+import ssl
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -50,6 +51,18 @@ def server_credentials(config: BaseConfig) -> grpc.ServerCredentials | None:
         return None
     pair = [(_pem("tls_key", config.tls_key), _pem("tls_cert", config.tls_cert))]
     clients = _pem("tls_client_ca", config.tls_client_ca) if config.tls_client_ca else None
+    # gRPC takes files that do not fit and then cannot listen, or refuses every client, without a reason.
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.tls_cert, config.tls_key, password="")
+    except (ssl.SSLError, OSError):
+        raise StartError(
+            "settings tls_cert and tls_key: not a certificate and its private key, the key without a passphrase"
+        ) from None
+    try:
+        if clients is not None:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=clients.decode("ascii"))
+    except (ssl.SSLError, ValueError):
+        raise StartError(f"setting tls_client_ca: {config.tls_client_ca} holds no certificate") from None
     return grpc.ssl_server_credentials(pair, root_certificates=clients, require_client_auth=clients is not None)
 
 
@@ -66,6 +79,6 @@ def _pem(name: str, path: str) -> bytes:
 def _is_loopback(host: str) -> bool:
     try:
         found = socket.getaddrinfo(host.strip("[]"), None)
-    except OSError:
-        raise StartError(f"setting host: {host} is not an address of this machine") from None
+    except (OSError, ValueError):  # a UnicodeError too: names that cannot be encoded
+        raise StartError(f"setting host: {host!r} is not an address of this machine") from None
     return all(ipaddress.ip_address(str(info[4][0]).partition("%")[0]).is_loopback for info in found)

@@ -35,8 +35,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise StartError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
-    except yaml.YAMLError as error:
-        raise StartError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise StartError(f"{path} is not YAML: {_where(error)}") from None
     if document is None:
         return {}
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
@@ -52,11 +52,12 @@ def settings_in(path: Path, *, plugin: str, section: str, name: str | None = Non
     document = read_yaml(path)
     if "plugins" in document:
         block = _block(path, document, plugin, section, name)
-        settings = _expanded(path, block.get("config") or {})
-        security = _expanded(path, block.get("security") or {})
+        settings = _expanded(path, block.get("config"))
+        # One above all blocks is meant for this plugin too; the one in its own block has the last word.
+        security = _expanded(path, document.get("security")) | _expanded(path, block.get("security"))
     elif name is None:
         settings = _expanded(path, document)
-        security = _expanded(path, settings.pop("security", None) or {})
+        security = _expanded(path, settings.pop("security", None))
     else:
         raise StartError(f"{path} has no `plugins:` block, so --name {name} picks nothing; drop --name")
     for key in security:
@@ -75,7 +76,11 @@ def blocks_in(document: Mapping[str, Any], section: str) -> dict[str, Mapping[st
     plugins = plugins if isinstance(plugins, Mapping) else {}
     inner = plugins.get(section)
     blocks = dict(inner) if isinstance(inner, Mapping) else {}
-    straight = {k: v for k, v in plugins.items() if isinstance(v, Mapping) and ("path" in v or "address" in v)}
+    straight = {
+        k: v
+        for k, v in plugins.items()
+        if k not in SECTIONS and isinstance(v, Mapping) and ("path" in v or "address" in v)
+    }
     return {str(key): value for key, value in {**straight, **blocks}.items() if isinstance(value, Mapping)}
 
 
@@ -94,9 +99,24 @@ def _block(path: Path, document: Mapping[str, Any], plugin: str, section: str, n
 
 
 def _expanded(path: Path, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
     if not isinstance(value, Mapping):
-        raise StartError(f"{path}: expected a mapping, found {type(value).__name__}")
+        raise StartError(f"{path}: expected a mapping of settings, found {type(value).__name__}")
     try:
-        return dict(expand(value))
+        return {str(key): item for key, item in expand(value).items()}
     except StartError as error:
         raise StartError(f"{path}: {error}") from None
+
+
+def _where(error: Exception) -> str:
+    """What PyYAML says without the lines that it quotes, which may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "something in it cannot be read"
+    # The later stages quote a word of the file in the problem itself.
+    tells = isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError)
+    return (
+        f"{place}: {getattr(error, 'problem', '')}"
+        if tells and mark
+        else f"{place}; put texts with special characters in quotes"
+    )

@@ -11,28 +11,40 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Iterable
 from contextvars import ContextVar
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 _log = logging.getLogger("hector")
+_secrets: tuple[str, ...] = ()
 
 LEVELS = ("debug", "info", "warning", "error")
 
 
-class _Logfmt(logging.Formatter):
+class Logfmt(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line = f"{stamp}.{int(record.msecs):03d}Z {record.levelname} {record.getMessage()}"
+        text = record.getMessage()
+        if record.name != _log.name:
+            # A library's line is free text, of several lines perhaps.
+            text = f"event=library logger={_value(record.name)} message={_value(text)}"
+        line = f"{stamp}.{int(record.msecs):03d}Z {record.levelname} {text}"
         if record.exc_info:
             # One event stays one line: a traceback is a value like any other.
             line += f" traceback={_value(self.formatException(record.exc_info))}"
         return line
 
 
-def setup(level: str) -> None:
-    """Sends every logger's lines, the libraries' too, to stderr at `level` (one of LEVELS)."""
+def setup(level: str, secrets: Iterable[str] = ()) -> None:
+    """Sends every logger's lines to stderr: ours from `level` (one of LEVELS) on, the libraries' warnings.
+
+    `secrets` are texts that no line may show: an exception's message can quote what it was called with.
+    """
+    global _secrets
+    # A very short one would also blot out words that have nothing to do with it.
+    _secrets = tuple(secret for secret in secrets if len(secret) >= 6)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Logfmt())
+    handler.setFormatter(Logfmt())
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(logging.WARNING)
     _log.setLevel(level.upper())
@@ -55,6 +67,8 @@ def event(name: str, *, level: int = logging.INFO, exc_info: bool = False, **fie
 
 def _value(value: object) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    for secret in _secrets:
+        text = text.replace(secret, "***")
     if text and text.isascii() and not any(c in ' "=\\' or not c.isprintable() for c in text):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

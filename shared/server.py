@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -11,19 +12,20 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_reflection.v1alpha import reflection
 
 from shared import logs
 from shared.calls import CallInterceptor
-from shared.config import BaseConfig
+from shared.config import BaseConfig, secret_texts
 from shared.credentials import check_exposure, server_credentials
 from shared.errors import StartError
+from shared.health import Health
 
-SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 DRAIN_SECONDS = 10.0
 
 
@@ -35,16 +37,17 @@ def serve(
     load: Callable[[], None] = lambda: None,
     close: Callable[[], None] = lambda: None,
     too_large_hints: Mapping[str, str] | None = None,
-) -> int:
-    """Serves until SIGTERM or SIGINT and returns the exit status.
+) -> NoReturn:
+    """Serves until SIGTERM or SIGINT, then ends the process with status 0.
 
     `service` is the full name of the gRPC service, `register` adds its servicer to the server. `load` runs in a
     thread once the port is bound; until it returns, health says NOT_SERVING and calls are UNAVAILABLE. `close` runs
-    when the last call has ended. A StartError of `load` ends the process with status 2.
+    when the last call has ended. A StartError, also one of `load`, is for `run`.
     """
-    logs.setup(config.log_level)
+    logs.setup(config.log_level, secret_texts(config))
     server = PluginServer(config, service=service, register=register, too_large_hints=too_large_hints or {})
-    return asyncio.run(_run(server, load, close))
+    asyncio.run(_run(server, load, close))
+    raise AssertionError("_run ends the process")
 
 
 def run(main: Callable[[], int]) -> None:
@@ -52,7 +55,7 @@ def run(main: Callable[[], int]) -> None:
     try:
         status = main()
     except StartError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         status = 130
@@ -90,55 +93,46 @@ class PluginServer:
                 ("grpc.max_send_message_length", -1),
             ],
         )
-        self._health = health.aio.HealthServicer()
-        for name in self._names:
-            await self._health.set(name, NOT_SERVING)
+        self._health = Health(self._names)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((self._service, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection((self._service, HEALTH_NAME, reflection.SERVICE_NAME), self._server)
         self._register(self._server)
         self.address = self._bind()
         await self._server.start()
 
-    async def set_ready(self) -> None:
+    def set_ready(self) -> None:
         """From here on calls are answered and health is SERVING."""
         self._calls.ready = True
-        for name in self._names:
-            await self._health.set(name, SERVING)
+        self._health.set_serving()
 
     async def stop(self, grace: float = DRAIN_SECONDS) -> None:
         """Takes no new calls, waits up to `grace` seconds for those under way, then ends what is left."""
-        await self._health.enter_graceful_shutdown()
-        stopping = asyncio.create_task(self._server.stop(grace))
-        # A health Watch never ends by itself, so the drain is over when the plugin's own calls are; twice in a row,
-        # because a call that was accepted just now may not have reached its handler yet.
-        idle = 0
-        while not stopping.done() and idle < 2:
-            await asyncio.wait([stopping], timeout=0.05)
-            idle = 0 if self._calls.in_flight else idle + 1
-        await self._server.stop(0)
-        await stopping
+        self._health.shut_down()
+        await self._server.stop(grace)
 
     def _bind(self) -> str:
         config = self._config
         if config.socket:
-            target = "unix:" + str(Path(config.socket).absolute())
-            _refuse_live_socket(config.socket)
+            path = Path(config.socket).absolute()
+            target = f"unix:{path}"
+            why_not = _why_not_path(path)
         else:
             host = f"[{config.host.strip('[]')}]" if ":" in config.host else config.host
             target = f"{host}:{config.port}"
+            why_not = _why_not_port(config.host.strip("[]"), config.port)
+        if why_not:
+            raise StartError(f"cannot listen on {target}: {why_not}")
         try:
             if self._credentials is None:
                 port = self._server.add_insecure_port(target)
             else:
                 port = self._server.add_secure_port(target, self._credentials)
         except RuntimeError:
-            port = 0
-        if not port:
-            raise StartError(f"cannot listen on {target}: {_why_not(config)}")
+            raise StartError(f"cannot listen on {target}: it was taken at this moment; try again") from None
         return target if config.socket else f"{host}:{port}"
 
 
-async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[], None]) -> int:
+async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[], None]) -> NoReturn:
     stop = _stop_signal()
     await server.start()
     print(f"listening on {server.address}", flush=True)
@@ -146,7 +140,7 @@ async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[
     await asyncio.wait([loading, stop], return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
         # What `load` does must survive a kill anyway, so there is nothing to wait for.
-        logs.event("stopped", while_="loading")
+        logs.event("stopped", during="loading")
         os._exit(0)
     try:
         loading.result()
@@ -154,14 +148,16 @@ async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[
         await server.stop(0)
         raise
     if not stop.done():
-        await server.set_ready()
+        server.set_ready()
         logs.event("serving", address=server.address)
     await stop
     logs.event("stopping")
     await server.stop()
-    await asyncio.to_thread(close)
+    await _in_daemon_thread(close)
     logs.event("stopped")
-    return 0
+    # Not by returning: a call that was cut off, now or by its time limit, may still keep a thread of an executor busy,
+    # and both asyncio and the interpreter would wait for it. For the same reason `close` has a thread of its own.
+    os._exit(0)
 
 
 def _stop_signal() -> asyncio.Future[None]:
@@ -198,34 +194,48 @@ def _in_daemon_thread(work: Callable[[], None]) -> asyncio.Future[None]:
         with contextlib.suppress(RuntimeError):  # the loop is gone
             loop.call_soon_threadsafe(settle, error)
 
-    threading.Thread(target=target, name="load", daemon=True).start()
+    threading.Thread(target=target, name=getattr(work, "__name__", "work"), daemon=True).start()
     return done
 
 
-def _refuse_live_socket(path: str) -> None:
-    """gRPC replaces an existing socket file, also one that another server still listens on."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return
-    raise StartError(f"cannot listen on unix:{path}: another server listens there")
+# gRPC does not say why it cannot listen, so the operating system is asked beforehand.
 
 
-def _why_not(config: BaseConfig) -> str:
-    """gRPC does not say why it could not bind, so the operating system is asked once more."""
-    if config.socket:
-        path = Path(config.socket).absolute()
-        folder = path.parent
-        if len(str(path).encode()) > 107:
-            return "the path is longer than the 107 bytes a unix socket may have"
-        return f"{folder} is not a folder that can be written to" if not os.access(folder, os.W_OK) else "unknown cause"
+def _why_not_port(host: str, port: int) -> str | None:
+    refusals: list[OSError] = []
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            config.host.strip("[]"), config.port, type=socket.SOCK_STREAM
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.bind(address)
-    except OSError as error:
-        return f"{error.strerror}; choose another with --port, or --port 0 for a free one"
-    return "the port was taken for a moment; try again"
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError):  # a UnicodeError too: names that cannot be encoded
+        return "the host is not an address of this machine"
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                if os.name == "posix":  # elsewhere it would let two servers share the port
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            refusals.append(error)
+    # Of a name's addresses gRPC is content with one; but half of `localhost` may not be another server's.
+    taken = [error for error in refusals if error.errno == errno.EADDRINUSE]
+    if taken or len(refusals) == len(found):
+        return f"{(taken or refusals)[0].strerror}; choose another --host or --port, --port 0 for a free one"
+    return None
+
+
+def _why_not_path(path: Path) -> str | None:
+    if len(os.fsencode(path)) > 107:
+        return "the path is longer than the 107 bytes a unix socket may have"
+    if not os.access(path.parent, os.W_OK):
+        return f"{path.parent} is not a folder that can be written to"
+    if path.exists() and not path.is_socket():
+        return "a file is in the way"
+    # gRPC replaces an existing socket file, also one that another server still listens on.
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None  # no file, or one that a killed server left
+        except OSError:
+            pass  # too busy to answer, or another user's: alive all the same
+    return "another server listens there"

@@ -16,6 +16,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 from shared.errors import InvalidArgument
 
 _EXACT = 2**53
+_DEEPEST_TEXT = 500  # half of what Python's own recursion limit lets `json` write again
 _DEEPEST = 32  # protobuf refuses 100 nested messages, and a level of JSON is three of them
 
 
@@ -29,15 +30,20 @@ def read_object(struct: Struct, text: str, field: str) -> dict[str, Any]:
         value = {key: from_value(item) for key, item in struct.fields.items()}
         _refuse_infinite(value, field)
         return value
+    field += "_json"
     try:
         parsed = json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
-        raise InvalidArgument(f"{field}_json is nested too deeply", field=f"{field}_json") from None
+        raise _too_deep(field) from None
     except ValueError as error:
-        raise InvalidArgument(f"{field}_json is not JSON: {error}", field=f"{field}_json") from None
+        raise InvalidArgument(f"{field} is not JSON: {error}", field=field) from None
     if not isinstance(parsed, dict):
-        raise InvalidArgument(f"{field}_json must be a JSON object", field=f"{field}_json")
-    _refuse_infinite(parsed, f"{field}_json")
+        raise InvalidArgument(f"{field} must be a JSON object", field=field)
+    if _depth(parsed) > _DEEPEST_TEXT:
+        raise _too_deep(field)
+    _refuse_infinite(parsed, field)
+    if "\\u" in text:
+        _refuse_half_characters(parsed, field)
     return parsed
 
 
@@ -111,6 +117,10 @@ def _depth(value: Any) -> int:
     return deepest
 
 
+def _too_deep(field: str) -> InvalidArgument:
+    return InvalidArgument(f"{field} is nested more than {_DEEPEST_TEXT} levels deep", field=field)
+
+
 def _refuse_infinite(value: Any, field: str) -> None:
     waiting = [value]
     while waiting:
@@ -121,6 +131,16 @@ def _refuse_infinite(value: Any, field: str) -> None:
             waiting += item
         elif isinstance(item, float) and not math.isfinite(item):
             raise InvalidArgument(f"{field} holds a number that is not finite; JSON has no such thing", field=field)
+
+
+def _refuse_half_characters(value: Any, field: str) -> None:
+    """JSON can spell half of a surrogate pair, which is no character and has no UTF-8."""
+    try:
+        dump(value).encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(
+            f"{field} holds half of a surrogate pair, which is not a character", field=field
+        ) from None
 
 
 def _refuse_constant(name: str) -> NoReturn:

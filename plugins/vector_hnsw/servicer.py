@@ -2,7 +2,7 @@
 
 Every method does the same: unpack, call the engine, pack; a CallerError becomes `success=false`. Writes run in a
 thread of their own. A search that is quick and need not wait runs right here, because a hop to a thread costs more
-than such a search.
+than such a search; anything longer would keep other calls waiting, health among them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import hector_plugins_pb2 as pb
 import numpy as np
 from hector_plugins_pb2_grpc import DatabaseProviderServicer
 
-from plugins.vector_hnsw.engine import Engine, Hit, Item, Metric, Query
+from plugins.vector_hnsw.engine import Engine, Hit, Item, Metric, Query, SearchResult
 from shared.errors import CallerError, InvalidArgument, Unsupported
 from shared.status import failure
 from shared.structs import dump, fill, read_object
@@ -36,6 +36,8 @@ _METRICS = {
     pb.METRIC_EUCLIDEAN: Metric.EUCLIDEAN,
 }
 _MODEL_KEY = "x-embedding-model"
+# A larger request takes long enough to unpack to keep other calls waiting.
+_INLINE_BYTES = 256 * 1024
 
 
 class Servicer(DatabaseProviderServicer):
@@ -75,8 +77,8 @@ class Servicer(DatabaseProviderServicer):
         try:
             if request.mode or request.allow_partial:
                 raise Unsupported("this version does not have `mode` and `allow_partial`; leave them unset")
-            # Thousands of vectors take long enough to unpack to keep other calls waiting.
-            items = await asyncio.to_thread(_items, request) if len(request.vectors) > 100 else _items(request)
+            large = request.ByteSize() > _INLINE_BYTES
+            items = await asyncio.to_thread(_items, request) if large else _items(request)
             count, sequence = await self._write(
                 self._engine.upsert, request.collection, items, embedding_model=_named_model(context)
             )
@@ -88,16 +90,9 @@ class Servicer(DatabaseProviderServicer):
         try:
             query = _query(request, _named_model(context))
             result = self._engine.search_now(request.collection, query)
-            if result is None:
-                result = await asyncio.to_thread(self._engine.search, request.collection, query)
-            with_metadata = not request.HasField("include_metadata") or request.include_metadata
-            return pb.SearchVectorsResponse(
-                success=True,
-                results=[_result(hit, with_metadata) for hit in result.hits],
-                exact=result.exact,
-                complete=result.complete,
-                sequence=result.sequence,
-            )
+            if result is not None:
+                return _found(request, result)
+            return await asyncio.to_thread(lambda: _found(request, self._engine.search(request.collection, query)))
         except CallerError as error:
             return failure(pb.SearchVectorsResponse(), error)
 
@@ -155,6 +150,17 @@ def _min_score(request: pb.SearchVectorsRequest) -> float | None:
     if request.HasField("min_score"):
         return request.min_score
     return request.threshold or None
+
+
+def _found(request: pb.SearchVectorsRequest, result: SearchResult) -> pb.SearchVectorsResponse:
+    with_metadata = not request.HasField("include_metadata") or request.include_metadata
+    return pb.SearchVectorsResponse(
+        success=True,
+        results=[_result(hit, with_metadata) for hit in result.hits],
+        exact=result.exact,
+        complete=result.complete,
+        sequence=result.sequence,
+    )
 
 
 def _result(hit: Hit, with_metadata: bool) -> pb.VectorResult:

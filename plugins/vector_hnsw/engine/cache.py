@@ -15,14 +15,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from plugins.vector_hnsw.engine.graph import Graph
 from plugins.vector_hnsw.engine.store import Collection, sync_folder
 
 _log = logging.getLogger("hector")
-_FORMAT = 1
+_FORMAT = 2
 
 
 class GraphCache:
@@ -38,7 +35,7 @@ class GraphCache:
         name = f"{collection.number}-{sequence}.hnsw"
         try:
             self._write_graph(graph, name)
-            header = self._header(collection) | {"file": name, "sequence": sequence}
+            header = self._header(collection) | {"file": name, "sequence": sequence, "astray": graph.astray()}
             header["sha256"] = _checksum(self._folder / name, header)
             self._write_header(collection.number, header)
         except (OSError, RuntimeError) as error:
@@ -51,8 +48,9 @@ class GraphCache:
         self._remove(collection.number, but=name)
         return True
 
-    def load(self, graph: Graph, collection: Collection, newest: int) -> tuple[int, npt.NDArray[np.int64]] | None:
-        """Fills `graph` from disk: its sequence and labels. None, logged with the cause, when it must be built.
+    def load(self, graph: Graph, collection: Collection, newest: int) -> tuple[int, set[int]] | None:
+        """Fills `graph` from disk: its sequence, and the labels that stand for themselves there. None, logged with
+        the cause, when it must be built.
 
         `newest` is the store's sequence: a graph from beyond it belongs to a future that a backup undid.
         """
@@ -71,7 +69,7 @@ class GraphCache:
             file = self._folder / str(Path(header["file"]).name)
             if checksum != _checksum(file, header):
                 raise ValueError("its checksum is wrong")
-            return int(header["sequence"]), graph.read_file(str(file))
+            return int(header["sequence"]), graph.read_file(str(file)).difference(header["astray"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             _log.warning("event=graph_rebuilt collection=%s cause=%r", collection.name, str(error))
             self.remove(collection.number)

@@ -8,9 +8,10 @@ searches go on beside them.
 from __future__ import annotations
 
 import logging
-import re
+import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,12 +20,23 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from plugins.vector_hnsw.engine.cache import GraphCache
+from plugins.vector_hnsw.engine.checks import (
+    LARGEST_DIMENSION,
+    LARGEST_EF,
+    Item,
+    already,
+    check_ids,
+    check_items,
+    check_model,
+    checked_model_name,
+    checked_name,
+    within,
+)
 from plugins.vector_hnsw.engine.graph import Found, Graph
 from plugins.vector_hnsw.engine.metric import Floats, Metric, check_query
 from plugins.vector_hnsw.engine.store import Collection, Hit, Row, Store, sync_folder
 from shared.errors import (
     AlreadyExists,
-    FailedPrecondition,
     InvalidArgument,
     NotFound,
     PluginError,
@@ -34,23 +46,13 @@ from shared.errors import (
 
 _log = logging.getLogger("hector")
 
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-LARGEST_DIMENSION = 16_384
-LARGEST_EF = 4096
 # A graph is saved when this many items changed since the last time, or half of it, whichever is more.
 _SAVE_AFTER = 10_000
 # Past this share of tombstones a graph is built anew when it is opened.
 _MOST_TOMBSTONES = 0.3
+# A search beyond either of these takes longer than a millisecond: results, and candidates times dimension.
 _INLINE_K = 100
-
-
-@dataclass(frozen=True)
-class Item:
-    """What an upsert brings: `vector` of shape (dimension,), `metadata` as JSON text of an object."""
-
-    id: str
-    vector: Floats
-    metadata: str = "{}"
+_INLINE_WORK = 400_000
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,16 @@ class SearchResult:
 
 
 class _Open:
-    """A collection in use: its description, its graph, and how much of it is not saved."""
+    """A collection in use: its description, its graph, and how much of it is not saved.
+
+    Without a graph (it failed, and could not be built anew) every search compares all vectors.
+    """
 
     def __init__(self, collection: Collection, graph: Graph) -> None:
         self.collection = collection
-        self.graph = graph
+        self.graph: Graph | None = graph
         self.unsaved = 0
+        self.save_at = _SAVE_AFTER
 
 
 class Engine:
@@ -100,11 +106,11 @@ class Engine:
         self._threads = threads
         self._writing = threading.Lock()
         self._collections: dict[str, _Open] = {}
-        self._lock = FileLock(data_dir / "lock")
+        self._sequence = 0  # of the last write that every search sees
+        # Whichever thread closes lets go of it.
+        self._lock = FileLock(data_dir / "lock", thread_local=False)
         try:
-            if not data_dir.is_dir():
-                data_dir.mkdir(parents=True)
-                sync_folder(data_dir.parent)
+            _make_folder(data_dir)
             self._lock.acquire(timeout=0)
         except Timeout:
             raise StartError(f"{data_dir} is in use by another process; stop it, or choose another data_dir") from None
@@ -114,24 +120,31 @@ class Engine:
     # -- life ---------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Verifies the database, loads or builds every graph. Raises StartError."""
+        """Verifies the database, loads or builds every graph. Raises StartError, and lets go of the folder then."""
         try:
             self._store = Store(self._data_dir / "store.db")
-            self._cache = GraphCache(self._data_dir / "graphs", self._store.uuid)
-        except OSError as error:
-            raise StartError(f"cannot use data_dir {self._data_dir}: {error.strerror}") from None
-        found = self._store.collections()
-        self._cache.remove_all_but({collection.number for collection in found})
-        for collection in found:
-            self._collections[collection.name] = self._open(collection)
+            try:
+                self._open_all()
+            except BaseException:
+                self._store.close()
+                raise
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, OSError):
+                raise StartError(f"cannot use data_dir {self._data_dir}: {error.strerror}") from None
+            if isinstance(error, PluginError):
+                raise StartError(f"cannot open data_dir {self._data_dir}: {error.message}") from None
+            raise
 
     def close(self) -> None:
-        """Saves the graphs, so that the next start need not catch up, and lets go of the folder."""
+        """Saves the graphs, so that the next start need not catch up, and lets go of the folder.
+
+        What is called afterwards raises Unavailable.
+        """
         with self._writing:
             for entry in self._collections.values():
                 if entry.unsaved:
                     self._save(entry)
-            self._collections.clear()
             self._store.close()
             self._lock.release()
 
@@ -155,28 +168,29 @@ class Engine:
         """
         wanted = Collection(
             number=0,
-            name=_checked_name(name),
-            dimension=_within("dimension", dimension, 1, LARGEST_DIMENSION),
+            name=checked_name(name),
+            dimension=within("dimension", dimension, 1, LARGEST_DIMENSION),
             metric=metric,
-            m=_within("index.m", m or 16, 2, 128),
-            ef_construction=_within("index.ef_construction", ef_construction or 200, 4, 4096),
-            ef_search=_within("index.ef_search", ef_search or 100, 1, LARGEST_EF),
-            embedding_model=embedding_model,
+            m=within("index.m", m or 16, 2, 128),
+            ef_construction=within("index.ef_construction", ef_construction or 200, 4, 4096),
+            ef_search=within("index.ef_search", ef_search or 100, 1, LARGEST_EF),
+            embedding_model=checked_model_name(embedding_model),
         )
-        with self._writing:
+        with self._changing():
             there = self._collections.get(name)
             if there is not None:
                 if if_not_exists and replace(there.collection, number=0) == wanted:
                     return False
-                raise AlreadyExists(_already(there.collection, wanted, if_not_exists), reason="COLLECTION_EXISTS")
+                raise AlreadyExists(already(there.collection, wanted, if_not_exists), reason="COLLECTION_EXISTS")
+            graph = self._new_graph(wanted)
             with self._store.write() as transaction:
                 collection = self._store.create(transaction, wanted)
-            self._collections[name] = _Open(collection, self._new_graph(collection))
+            self._collections[name] = _Open(collection, graph)
         return True
 
     def delete(self, name: str) -> int:
         """Removes the collection with everything in it and returns how many vectors that were. Raises NotFound."""
-        with self._writing:
+        with self._changing():
             collection = self._find(name).collection
             with self._store.write() as transaction:
                 count = self._store.drop(transaction, collection.number)
@@ -197,10 +211,10 @@ class Engine:
         NotFound, InvalidArgument (naming items and fields), FailedPrecondition, StorageFull.
         """
         collection = self._find(name).collection
-        _check_model(collection, embedding_model)
-        _check_items(collection, items)
+        check_model(collection, embedding_model)
+        check_items(collection, items)
         latest = list({item.id: item for item in items}.values())
-        with self._writing:
+        with self._changing():
             entry = self._find(name)
             if entry.collection != collection:
                 raise NotFound(f"collection {name} was replaced meanwhile", reason="COLLECTION_NOT_FOUND")
@@ -209,15 +223,18 @@ class Engine:
             return len(latest), self._store.sequence
 
     def delete_vectors(self, name: str, ids: Sequence[str]) -> tuple[int, int]:
-        """Deletes what there is of `ids`, durably: how many that were, and the store's sequence. Raises NotFound."""
-        with self._writing:
+        """Deletes what there is of `ids`, durably: how many that were, and the store's sequence.
+
+        Raises NotFound, InvalidArgument (naming ids), StorageFull.
+        """
+        check_ids(ids)
+        with self._changing():
             entry = self._find(name)
             labels = list(self._store.labels_of(entry.collection.number, list(dict.fromkeys(ids))).values())
             if labels:
                 with self._store.write() as transaction:
                     self._store.remove(transaction, entry.collection.number, labels)
-                entry.graph.delete(labels)
-                self._changed(entry, len(labels))
+                self._apply(entry, lambda graph: graph.delete(labels), len(labels))
             return len(labels), self._store.sequence
 
     def search(self, name: str, query: Query) -> SearchResult:
@@ -234,10 +251,11 @@ class Engine:
 
     def search_now(self, name: str, query: Query) -> SearchResult | None:
         """Like `search`, but None where it would have to wait or take more than about a millisecond."""
-        entry = self._find(name)
-        if query.exact or query.offset + query.limit > _INLINE_K or entry.graph.busy:
+        collection, k = self._find(name).collection, query.offset + query.limit
+        work = max(query.ef or collection.ef_search, k) * collection.dimension
+        if query.exact or k > _INLINE_K or work > _INLINE_WORK:
             return None
-        return self._search(name, query)
+        return self._search(name, query, wait=False)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -251,25 +269,44 @@ class Engine:
             )
         return entry
 
-    def _search(self, name: str, query: Query) -> SearchResult | None:
-        """None when something that was found has been written since, so that it must be looked for again."""
-        entry = self._find(name)
-        collection, graph, count = entry.collection, entry.graph, entry.graph.count
-        _check_model(collection, query.embedding_model)
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One write: alone, and part of what searches see when it is over."""
+        with self._writing:
+            yield
+            self._sequence = self._store.sequence
+
+    def _search(self, name: str, query: Query, wait: bool = True) -> SearchResult | None:
+        """None when something that was found has been written since, so that it must be looked for again.
+
+        Without `wait` it is also None where it would take long.
+        """
+        sequence, entry = self._sequence, self._find(name)
+        collection, graph = entry.collection, entry.graph
+        check_model(collection, query.embedding_model)
         vector = check_query(collection.metric, collection.dimension, query.vector)
-        _within("limit", query.limit, 1, self._max_limit)
-        _within("ef_search", query.ef, 0, LARGEST_EF)
+        within("limit", query.limit, 1, self._max_limit)
+        within("ef_search", query.ef, 0, LARGEST_EF)
+        if query.min_score is not None and math.isnan(query.min_score):
+            raise InvalidArgument("min_score must be a number, not NaN", reason="OUT_OF_RANGE", field="min_score")
         k = query.offset + query.limit
-        found = None
-        if not query.exact and k <= max(1000, count // 4):
-            found = graph.search(vector, k, query.ef or collection.ef_search)
+        found, count = None, 0
+        if graph is not None and not query.exact and k <= max(1000, graph.count // 4):
+            count = graph.count
+            found = graph.search(vector, k, query.ef or collection.ef_search, wait)
+            if found is not None and not wait and len(found.labels) > 2 * _INLINE_K:
+                return None
         scanned = found is None
-        hits = self._hits(collection, found or self._scan(collection, vector, k), query.with_vectors)
+        if found is None:
+            if not wait:
+                return None
+            found = self._scan(collection, vector, k)
+        hits = self._hits(collection, found, query)
         if hits is None:
             return None
-        complete = scanned or len(hits) >= min(k, count)
+        complete = scanned or len(found.labels) >= min(k, count)
         kept = [hit for hit in hits if query.min_score is None or hit.score >= query.min_score]
-        return SearchResult(kept[query.offset :], scanned, complete, self._store.sequence)
+        return SearchResult(kept, scanned, complete, sequence)
 
     def _write(self, entry: _Open, items: list[Item]) -> None:
         collection, store, number = entry.collection, self._store, entry.collection.number
@@ -291,162 +328,153 @@ class Engine:
             rows.append(Row(label, item.id, vector, item.metadata))
         prepared = collection.metric.prepare(matrix[moved])
         # Before the commit: what there is no memory for must be refused, not accepted and then lost.
-        entry.graph.reserve(len(items) - len(known))
+        if entry.graph is not None:
+            entry.graph.reserve(len(moved))
         with store.write() as transaction:
             store.put(transaction, number, rows, next_label)
-        try:
-            entry.graph.touch(set(labels).difference(labels[index] for index in moved), store.sequence)
-            entry.graph.put([labels[index] for index in moved], prepared, [store.sequence] * len(moved))
-        except Exception:
-            # The write is durable whatever became of the graph, so it is the graph that gives way.
-            _log.exception("event=graph_rebuilt collection=%s", collection.name)
-            entry.graph = self._build(collection)
-        self._changed(entry, len(items))
+        moved_labels = [labels[index] for index in moved]
+        stayed = set(labels).difference(moved_labels)
 
-    def _changed(self, entry: _Open, count: int) -> None:
+        def change(graph: Graph) -> None:
+            graph.touch(stayed, store.sequence)
+            graph.put(moved_labels, prepared, [store.sequence] * len(moved))
+
+        self._apply(entry, change, len(items))
+
+    def _apply(self, entry: _Open, change: Callable[[Graph], object], count: int) -> None:
+        """Brings the graph up to the store, where `count` items were changed.
+
+        The write is durable whatever becomes of the graph, so it is the graph that gives way.
+        """
+        name = entry.collection.name
+        try:
+            if entry.graph is not None:
+                change(entry.graph)
+        except Exception:
+            _log.exception("event=graph_rebuilt collection=%s", name)
+            entry.graph = None
+        try:
+            entry.graph = entry.graph or self._build(entry.collection)
+        except Exception:
+            _log.exception(
+                "event=graph_missing collection=%s remedy=%r", name, "searches are exact and slow until then"
+            )
         entry.unsaved += count
-        if entry.unsaved >= max(_SAVE_AFTER, entry.graph.count // 2):
+        if entry.unsaved >= entry.save_at:
             self._save(entry)
 
-    def _hits(self, collection: Collection, found: Found, with_vectors: bool) -> list[Hit] | None:
-        """The items behind what was found, or None when one of them is not any more what was scored."""
-        number = collection.number
-        vectors = self._store.vectors(number, found.labels) if with_vectors else {}
-        items = self._store.items(number, found.labels)
+    def _hits(self, collection: Collection, found: Found, query: Query) -> list[Hit] | None:
+        """The page that is asked for of what was found, or None when some of it is not any more what was scored."""
+        start, end = query.offset, min(query.offset + query.limit, len(found.scores))
+        if start >= end:
+            return []
+        # From the first to the last with a score of this page: their ids decide which of them are on it.
+        first = found.scores.index(found.scores[start])
+        last = end
+        while last < len(found.scores) and found.scores[last] == found.scores[end - 1]:
+            last += 1
+        labels = found.labels[first:last]
+        vectors = self._store.vectors(collection.number, labels) if query.with_vectors else {}
+        items = self._store.items(collection.number, labels)
         hits = []
-        scores = collection.metric.scores(found.distances).tolist()
-        for label, score, sequence in zip(found.labels, scores, found.sequences, strict=True):
+        for label, score, sequence in zip(labels, found.scores[first:last], found.sequences[first:last], strict=True):
             item = items.get(label)
-            if item is None or item.sequence != sequence or (with_vectors and label not in vectors):
+            if item is None or item.sequence != sequence or (query.with_vectors and label not in vectors):
                 return None
             hits.append(Hit(item.id, score, item.metadata, vectors.get(label)))
         hits.sort(key=lambda hit: (-hit.score, hit.id))
-        return hits
+        return hits[start - first : end - first]
 
     def _scan(self, collection: Collection, query: Floats, k: int) -> Found:
-        """The `k` nearest by comparing every vector."""
-        best_labels: npt.NDArray[np.int64] = np.empty(0, np.int64)
-        best: Floats = np.empty(0, np.float32)
-        sequences = self._store.sequences(collection.number)
-        for labels, vectors in self._store.scan(collection):
-            distances = collection.metric.distances(query, collection.metric.prepare(vectors))
-            best_labels, best = np.concatenate([best_labels, labels]), np.concatenate([best, distances])
-            if len(best) > k:
-                nearest = np.argpartition(best, k - 1)[:k]
-                best_labels, best = best_labels[nearest], best[nearest]
-        order = np.lexsort((best_labels, best))
-        found = best_labels[order].tolist()
-        return Found(found, best[order], [sequences.get(label, -1) for label in found])
+        """The `k` best of all vectors, and what has the score of the last of them."""
+        metric = collection.metric
+        blocks, waiting = [np.empty((3, 0))], 0
+        for labels, sequences, vectors in self._store.scan(collection):
+            scores = metric.scores(metric.distances(query, metric.prepare(vectors)))
+            blocks.append(np.array([labels, sequences, scores]))
+            waiting += len(labels)
+            if waiting > k + 10_000:
+                blocks, waiting = [_best(blocks, k)], 0
+        labels_, sequences_, scores_ = _best(blocks, k)
+        return Found(labels_.astype(int).tolist(), scores_.tolist(), sequences_.astype(int).tolist())
 
     # -- graphs -------------------------------------------------------------------------------------------------
 
     def _new_graph(self, collection: Collection) -> Graph:
         return Graph(collection.metric, collection.dimension, collection.m, collection.ef_construction, self._threads)
 
+    def _open_all(self) -> None:
+        self._cache = GraphCache(self._data_dir / "graphs", self._store.uuid)
+        found = self._store.collections()
+        self._cache.remove_all_but({collection.number for collection in found})
+        for collection in found:
+            self._collections[collection.name] = self._open(collection)
+        self._sequence = self._store.sequence
+
     def _open(self, collection: Collection) -> _Open:
         """The collection with its graph: loaded and caught up, or built from the store."""
         graph = self._new_graph(collection)
         loaded = self._cache.load(graph, collection, self._store.sequence)
-        if loaded is None:
-            graph = self._build(collection)
-            entry = _Open(collection, graph)
-            entry.unsaved = graph.count
-        else:
+        if loaded is not None:
             saved_at, in_file = loaded
             current = self._store.sequences(collection.number)
-            graph.adopt(in_file, current)
-            missing = (current.keys() - set(in_file.tolist())) | self._store.changed_since(collection.number, saved_at)
+            graph.adopt({label: current[label] for label in in_file & current.keys()})
+            missing = (current.keys() - in_file) | self._store.changed_since(collection.number, saved_at)
             entry = _Open(collection, graph)
             entry.unsaved = self._catch_up(collection, graph, sorted(missing & current.keys()), current)
-            if graph.tombstones > _MOST_TOMBSTONES * (graph.count + graph.tombstones):
-                _log.info("event=graph_rebuilt collection=%s cause=tombstones", collection.name)
-                entry.graph = self._build(collection)
-                entry.unsaved = entry.graph.count
-        if entry.unsaved:
-            self._save(entry)
+            if graph.tombstones <= _MOST_TOMBSTONES:
+                if entry.unsaved >= entry.save_at:
+                    self._save(entry)
+                return entry
+            _log.info("event=graph_rebuilt collection=%s cause=tombstones", collection.name)
+        entry = _Open(collection, self._build(collection))
+        self._save(entry)
         return entry
 
     def _catch_up(self, collection: Collection, graph: Graph, labels: list[int], sequences: dict[int, int]) -> int:
+        """Brings these labels into the graph; how much that changed it."""
+        changed = 0
         graph.reserve(len(labels))
         for start in range(0, len(labels), 1000):
             part = labels[start : start + 1000]
             vectors = self._store.vectors(collection.number, part)
             prepared = collection.metric.prepare(np.stack([vectors[label] for label in part]))
-            graph.put(part, prepared, [sequences[label] for label in part])
-        return len(labels)
+            changed += graph.put(part, prepared, [sequences[label] for label in part])
+        return changed
 
     def _build(self, collection: Collection) -> Graph:
         graph = self._new_graph(collection)
-        sequences = self._store.sequences(collection.number)
-        graph.reserve(len(sequences))
-        for labels, vectors in self._store.scan(collection):
-            part = labels.tolist()
-            graph.put(part, collection.metric.prepare(vectors), [sequences[label] for label in part])
+        for labels, sequences, vectors in self._store.scan(collection):
+            graph.reserve(len(labels))
+            graph.put(labels, collection.metric.prepare(vectors), sequences)
         return graph
 
     def _save(self, entry: _Open) -> None:
+        """Saves the graph and forgets what it has got. A failure is logged and costs only time at the next start."""
+        if entry.graph is None:
+            return
         if self._cache.save(entry.graph, entry.collection, self._store.sequence):
+            entry.unsaved = 0
             try:
                 self._store.forget_changes(entry.collection.number, self._store.sequence)
             except PluginError as error:
                 _log.warning("event=changes_kept collection=%s cause=%r", entry.collection.name, error.message)
-        entry.unsaved = 0
+        entry.save_at = entry.unsaved + max(_SAVE_AFTER, entry.graph.count // 2)
 
 
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise InvalidArgument(
-            f"collection name {quoted(name)} must be 1 to 128 of A-Z a-z 0-9 . _ - and not start with a dot",
-            reason="BAD_NAME",
-            field="name",
-        )
-    return name
+def _make_folder(folder: Path) -> None:
+    """Makes it, and every missing one above it, durably."""
+    if not folder.is_dir():
+        if folder.parent != folder:
+            _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
-def _within(what: str, value: int, least: int, most: int) -> int:
-    if not least <= value <= most:
-        raise InvalidArgument(f"{what} must be {least} to {most}, not {value}", reason="OUT_OF_RANGE", field=what)
-    return value
-
-
-def _already(there: Collection, wanted: Collection, if_not_exists: bool) -> str:
-    if not if_not_exists:
-        return f"collection {there.name} exists; delete it first, or set if_not_exists"
-    parameters = ("dimension", "metric", "m", "ef_construction", "ef_search", "embedding_model")
-    for name in parameters:
-        have, want = getattr(there, name), getattr(wanted, name)
-        if have != want:
-            return (
-                f"collection {there.name} exists with {name} {have}, not {want}; delete it first, or take another name"
-            )
-    raise AssertionError("equal collections")
-
-
-def _check_model(collection: Collection, named: str) -> None:
-    if named and collection.embedding_model and named != collection.embedding_model:
-        raise FailedPrecondition(
-            f"collection {collection.name} holds vectors of {collection.embedding_model}; "
-            f"those of {quoted(named, 200)} cannot be compared with them",
-            reason="OTHER_EMBEDDING_MODEL",
-            metadata={"expected": collection.embedding_model, "got": named},
-        )
-
-
-def _check_items(collection: Collection, items: Sequence[Item]) -> None:
-    """Raises InvalidArgument that names every item at fault."""
-    wrong: list[tuple[str, str]] = []
-    for index, item in enumerate(items):
-        size = len(item.id.encode())
-        if not 1 <= size <= 512:
-            wrong.append((f"vectors[{index}].id", f"must be of 1 to 512 bytes, has {size}"))
-        if len(item.vector) != collection.dimension:
-            message = f"has {len(item.vector)} numbers, the collection's dimension is {collection.dimension}"
-            wrong.append((f"vectors[{index}].vector", message))
-    if not wrong and items:
-        verdicts = collection.metric.check(np.stack([item.vector for item in items]))
-        if verdicts is not None:
-            wrong = [(f"vectors[{i}].vector", str(text)) for i, text in enumerate(verdicts) if text]
-    if wrong:
-        field, text = wrong[0]
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise InvalidArgument(f"{field} {text}{more}; nothing was written", reason="BAD_VECTOR", violations=wrong)
+def _best(blocks: list[npt.NDArray[np.float64]], k: int) -> npt.NDArray[np.float64]:
+    """Of columns (label, sequence, score) the `k` best in order, and those with the score of the last."""
+    whole = np.concatenate(blocks, axis=1)
+    if whole.shape[1] > k:
+        least = -np.partition(-whole[2], k - 1)[k - 1]
+        whole = whole[:, whole[2] >= least]
+    return whole[:, np.lexsort((whole[0], -whole[2]))]

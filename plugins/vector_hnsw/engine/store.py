@@ -17,16 +17,15 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from plugins.vector_hnsw.engine.metric import Floats, Metric
-from shared.errors import DataLoss, NotFound, StartError, StorageFull
+from shared.errors import DataLoss, NotFound, StartError, StorageFull, Unavailable
 
 _FORMAT = 1
 _ROWS = 1000  # rows that a scan holds in memory at a time
@@ -89,35 +88,41 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Opens or creates the file. Raises StartError where it is damaged, or not this plugin's."""
         self.path = path
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._connections_lock = threading.Lock()
-        new = not path.exists()
+        self._idle: list[sqlite3.Connection] = []  # for reading
+        self._idle_lock = threading.Lock()
+        self._closed = False
         try:
+            if not path.exists():
+                _create(path)
             self._writer = self._connect()
-            if new:
-                self._create()
-            self._verify()
+            try:
+                self.uuid, self.sequence = self._verify()
+            except BaseException:
+                self._writer.close()
+                raise
         except sqlite3.DatabaseError as error:
-            self.close()
             if _is_full(error):
                 raise StartError(f"the disk of {path} is full") from None
             raise StartError(_damaged(path, str(error))) from None
-        self.uuid = str(self._scalar("SELECT value FROM store WHERE key = 'uuid'"))
-        self.sequence = int(self._scalar("SELECT value FROM store WHERE key = 'sequence'"))
 
     def close(self) -> None:
-        """Closes every connection; the log is folded into the file by the last."""
-        with self._connections_lock:
-            for connection in self._connections:
+        """Ends writing and reading; the log is folded into the file by the last connection.
+
+        A read that is under way ends in peace: a connection must not be closed while another thread uses it.
+        """
+        with self._idle_lock:
+            self._closed = True
+            for connection in self._idle:
                 connection.close()
-            self._connections.clear()
+            self._idle.clear()
+        self._writer.close()
 
     # -- writing ------------------------------------------------------------------------------------------------
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction that counts as one write: durable when the block ends, undone when it raises."""
+        self._refuse_closed()
         with _as_plugin_errors(self.path), self._writer as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE store SET value = ? WHERE key = 'sequence'", (str(self.sequence + 1),))
@@ -166,6 +171,7 @@ class Store:
 
     def forget_changes(self, number: int, sequence: int) -> None:
         """The graph is saved as of `sequence`, so what changed until then need not be known any more."""
+        self._refuse_closed()
         with _as_plugin_errors(self.path), self._writer as connection:
             connection.execute(f"DELETE FROM changes_{number} WHERE sequence <= ?", (sequence,))
 
@@ -216,17 +222,19 @@ class Store:
             found.update({label: np.frombuffer(vector, "<f4") for label, vector in self._rows(query, *part)})
         return found
 
-    def scan(self, collection: Collection) -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
-        """All labels with their original vectors, in blocks, as they were when the first was taken."""
-        width = collection.dimension * 4
-        with _as_plugin_errors(self.path):
-            cursor = self._reader().execute(f"SELECT label, vector FROM vectors_{collection.number}")
+    def scan(self, collection: Collection) -> Iterator[tuple[list[int], list[int], Floats]]:
+        """All labels with the sequence of their last write and their original vectors, in blocks, as they were when
+        the first was taken."""
+        number, width = collection.number, collection.dimension * 4
+        query = f"SELECT label, sequence, vector FROM vectors_{number} JOIN items_{number} USING (label)"
+        with _as_plugin_errors(self.path), self._reading() as connection, closing(connection.execute(query)) as cursor:
             while block := cursor.fetchmany(_ROWS):
-                whole = b"".join(vector for _, vector in block)
+                labels, sequences, vectors = zip(*block, strict=True)
+                whole = b"".join(vectors)
                 if len(whole) != len(block) * width:
                     raise DataLoss(f"a vector of collection {collection.name} has the wrong size; restore a backup")
-                labels = np.fromiter((label for label, _ in block), np.int64, len(block))
-                yield labels, np.frombuffer(whole, "<f4").reshape(len(block), collection.dimension)
+                matrix = np.frombuffer(whole, "<f4").reshape(len(block), collection.dimension)
+                yield list(labels), list(sequences), matrix
 
     def sequences(self, number: int) -> dict[int, int]:
         """For every label there is, the sequence of its last write."""
@@ -239,31 +247,73 @@ class Store:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
-        with self._connections_lock:
-            self._connections.append(connection)
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
-    def _reader(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection that nobody else has meanwhile."""
+        self._refuse_closed()
+        with self._idle_lock:
+            connection = self._idle.pop() if self._idle else None
         if connection is None:
-            connection = self._local.connection = self._connect()
+            connection = self._connect()
             connection.execute("PRAGMA query_only = ON")
-        return connection
+        try:
+            yield connection
+        finally:
+            with self._idle_lock:
+                if self._closed:
+                    connection.close()
+                else:
+                    self._idle.append(connection)
 
     def _rows(self, query: str, *values: object) -> list[Any]:
-        with _as_plugin_errors(self.path):
-            return self._reader().execute(query, values).fetchall()
+        with _as_plugin_errors(self.path), self._reading() as connection:
+            return connection.execute(query, values).fetchall()
 
-    def _scalar(self, query: str, *values: object) -> Any:
-        with _as_plugin_errors(self.path):
-            return self._writer.execute(query, values).fetchone()[0]
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise Unavailable("the vector store is closed: the plugin is shutting down", reason="SHUTTING_DOWN")
 
-    def _create(self) -> None:
-        self._writer.execute("PRAGMA page_size = 8192")
-        self._writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    def _verify(self) -> tuple[str, int]:
+        """The store's uuid and sequence."""
+        (verdict,) = self._writer.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+        try:
+            about = dict(self._writer.execute("SELECT key, value FROM store").fetchall())
+        except sqlite3.OperationalError:
+            about = {}
+        if not about.keys() >= {"format", "uuid", "sequence"}:
+            raise StartError(f"{self.path} is an SQLite file, but not this plugin's; choose another data_dir")
+        if about["format"] != str(_FORMAT):
+            raise StartError(
+                f"{self.path} has format {about['format']}, this version reads {_FORMAT}; "
+                "use the plugin's version that wrote it"
+            )
+        # A file that was restored with `.recover` has lost this.
         self._writer.execute("PRAGMA journal_mode = WAL")
-        with self._writer as connection:
+        # A large log costs nothing until it is folded in, and folding in rarely is cheaper.
+        self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
+        return str(about["uuid"]), int(about["sequence"])
+
+
+def _create(path: Path) -> None:
+    """Makes an empty store, aside until it is whole: so a kill meanwhile leaves nothing that looks damaged."""
+    log = path.with_name(path.name + "-wal")
+    if log.exists():
+        raise StartError(
+            f"{path} is missing, but {log.name} beside it has writes of it: put back both, or move away both"
+        )
+    aside = path.with_name(path.name + ".new")
+    for left in (aside, aside.with_name(aside.name + "-journal")):
+        left.unlink(missing_ok=True)
+    with closing(sqlite3.connect(aside, isolation_level=None)) as connection:
+        connection.execute("PRAGMA page_size = 8192")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        with connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("CREATE TABLE store (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
             connection.execute(
@@ -275,22 +325,8 @@ class Store:
             )
             first = {"format": _FORMAT, "uuid": uuid.uuid4(), "sequence": 0}
             connection.executemany("INSERT INTO store VALUES (?, ?)", [(k, str(v)) for k, v in first.items()])
-        sync_folder(self.path.parent)
-
-    def _verify(self) -> None:
-        (verdict,) = self._writer.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
-        try:
-            (found,) = self._writer.execute("SELECT value FROM store WHERE key = 'format'").fetchone()
-        except sqlite3.OperationalError:
-            raise StartError(f"{self.path} is an SQLite file, but not this plugin's; choose another data_dir") from None
-        if found != str(_FORMAT):
-            raise StartError(
-                f"{self.path} has format {found}, this version reads {_FORMAT}; use the plugin's version that wrote it"
-            )
-        # A large log costs nothing until it is folded in, and folding in rarely is cheaper.
-        self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
+    aside.replace(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -322,13 +358,14 @@ def _as_plugin_errors(path: Path) -> Iterator[None]:
 
 def _is_full(error: sqlite3.DatabaseError) -> bool:
     # A file that may not grow (a quota, a size limit) shows as an I/O error in writing.
-    return getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+    full = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+    return getattr(error, "sqlite_errorcode", 0) in full
 
 
 def _damaged(path: Path, found: str) -> str:
     return (
         f"{path} is damaged ({found}): restore it from a backup, or save what can be read with "
-        f"`sqlite3 {path} .recover`, or move it away to start empty"
+        f"`sqlite3 {path} .recover`, or move it (and its -wal) away to start empty"
     )
 
 

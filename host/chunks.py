@@ -1,0 +1,190 @@
+"""Cuts a document into passages for retrieval. Pure functions: lines in, chunks out.
+
+A document is first cut into sections (Markdown and HTML: at headings), these into blocks (paragraphs, fenced code,
+top-level definitions), and whole blocks are packed into a chunk while they fit. Only a block that is longer than a
+chunk is cut inside, at blank lines, then at line ends; only a line that is longer, inside the line, at the end of a
+sentence or a word if there is one.
+
+Promises: a chunk has at most `chars` characters and is not blank; it is a run of lines, `line` to `end_line`; every
+line that is not blank is in one; within a section a chunk starts with whole lines, up to `overlap` characters, that
+the one before ended with. A heading without text goes with the section that follows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from typing import Literal
+
+Kind = Literal["text", "markdown", "html", "source"]
+
+_FENCE = re.compile(r"\s*(`{3,}|~{3,})(.*)")
+_ATX = re.compile(r" {0,3}(#{1,6})(?=\s|$)")
+_ATX_MARKS = re.compile(r"^\s*#{1,6}(\s+|$)|\s+#+\s*$")
+_UNDERLINE = re.compile(r" {0,3}(=+|-+)\s*")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a document. In HTML several may have one number."""
+
+    number: int  # in the file, from 1
+    text: str
+    level: int = 0  # 1 to 6: part of a heading
+    code: bool = False  # inside of fenced code, where no heading and no paragraph starts
+
+
+@dataclass(frozen=True)
+class Chunk:
+    heading: str  # the headings it stands under, outermost first, "Guide > Install"; or empty
+    line: int  # number of its first line, from 1
+    end_line: int  # number of its last line
+    text: str
+
+
+def lines_of(text: str) -> list[Line]:
+    """The lines as an editor numbers them: they end in \\n, \\r\\n or \\r."""
+    plain = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [Line(number, line) for number, line in enumerate(plain, start=1)]
+
+
+def chunk(lines: Sequence[Line], kind: Kind, *, chars: int, overlap: int) -> list[Chunk]:
+    """`overlap` is at most half of `chars`. HTML comes with headings marked, see `host/html_lines.py`."""
+    found = []
+    for heading, section in _sections(_marked(lines) if kind == "markdown" else lines):
+        pieces = [piece for line in section for piece in _pieces(line, chars)]
+        for start, end in _packed(pieces, _blocks(pieces, kind), chars, overlap):
+            text = "\n".join(line.text for line in pieces[start:end])
+            found.append(Chunk(heading, pieces[start].number, pieces[end - 1].number, text))
+    return found
+
+
+def _marked(lines: Sequence[Line]) -> Iterator[Line]:
+    """Markdown, with the lines of headings and of fenced code marked as such."""
+    fence = ""
+    underlined = 0
+    for at, line in enumerate(lines):
+        match = _FENCE.fullmatch(line.text)
+        if fence:
+            yield replace(line, code=True)
+            if match and match[1].startswith(fence) and not match[2].strip():
+                fence = ""
+        elif match and not (match[1][0] == "`" and "`" in match[2]):
+            fence = match[1]
+            yield line
+        elif underlined:
+            yield replace(line, level=underlined)
+            underlined = 0
+        elif atx := _ATX.match(line.text):
+            yield replace(line, level=len(atx[1]))
+        elif underlined := _underlined(lines, at):
+            yield replace(line, level=underlined)
+        else:
+            yield line
+
+
+def _underlined(lines: Sequence[Line], at: int) -> int:
+    """The level of a heading that is a line of its own with === or --- below it; else 0."""
+    alone = at == 0 or _blank(lines[at - 1])
+    if not alone or _blank(lines[at]) or at + 1 == len(lines) or _UNDERLINE.fullmatch(lines[at].text):
+        return 0
+    match = _UNDERLINE.fullmatch(lines[at + 1].text)
+    return {"=": 1, "-": 2}[match[1][0]] if match else 0
+
+
+def _sections(lines: Sequence[Line] | Iterator[Line]) -> Iterator[tuple[str, list[Line]]]:
+    """Each section with the path of its heading, the heading's own line first."""
+    path: dict[int, str] = {}
+    section: list[Line] = []
+    has_text = False
+    for line in lines:
+        title = _ATX_MARKS.sub("", line.text).strip() if line.level else ""
+        if title and not _UNDERLINE.fullmatch(line.text):
+            if has_text:
+                yield " > ".join(path.values()), section
+                section, has_text = [], False
+            path = {level: above for level, above in path.items() if level < line.level} | {line.level: title}
+        has_text = has_text or not (line.level or _blank(line))
+        section.append(line)
+    yield " > ".join(path.values()), section
+
+
+def _pieces(line: Line, chars: int) -> Iterator[Line]:
+    """The line in pieces of at most `chars`, each but the last longer than half of that."""
+    text = line.text if line.text.strip() else ""
+    while len(text) > chars:
+        ends = [text.rfind(mark, chars // 2, chars) + len(mark) for mark in (". ", " ") if mark in text]
+        cut = next((end for end in ends if end > chars // 2), chars)
+        yield replace(line, text=text[:cut])
+        text = text[cut:]
+    yield replace(line, text=text)
+
+
+def _blocks(lines: Sequence[Line], kind: Kind) -> Iterator[tuple[int, int]]:
+    """Ranges of `lines` that belong together, blank lines between them left out."""
+    starts = [
+        at
+        for at, line in enumerate(lines)
+        if not _blank(line)
+        and (at == 0 or _blank(lines[at - 1]))
+        and not line.code
+        # In source, what is indented belongs to the definition above.
+        and not (kind == "source" and at > 0 and line.text[0].isspace())
+    ]
+    first = next((at for at, line in enumerate(lines) if not _blank(line)), len(lines))
+    bounds = sorted({first, *starts, len(lines)})
+    for start, end in pairwise(bounds):
+        while _blank(lines[end - 1]):
+            end -= 1
+        yield start, end
+
+
+def _packed(
+    lines: Sequence[Line], blocks: Iterator[tuple[int, int]], chars: int, overlap: int
+) -> Iterator[tuple[int, int]]:
+    """Ranges of `lines` that make a chunk each."""
+    offsets = [0, *accumulate(len(line.text) + 1 for line in lines)]
+
+    def size(start: int, end: int) -> int:
+        return offsets[end] - offsets[start] - 1
+
+    def fitting(start: int, end: int) -> Iterator[tuple[int, int]]:
+        if size(start, end) <= chars:
+            yield start, end
+            return
+        # Runs of lines between blank ones where such a run fits, else each line.
+        text = [at for at in range(start, end) if not _blank(lines[at])]
+        firsts = [at for at in text if at == start or _blank(lines[at - 1])]
+        for first, following in zip(firsts, [*firsts[1:], end], strict=True):
+            run = [at for at in text if first <= at < following]
+            if size(first, run[-1] + 1) <= chars:
+                yield first, run[-1] + 1
+            else:
+                yield from ((at, at + 1) for at in run)
+
+    start = end = 0
+    for block in blocks:
+        for next_start, next_end in fitting(*block):
+            if end > start and size(start, next_end) <= chars:
+                end = next_end
+                continue
+            carried = next_start
+            if end > start:
+                yield start, end
+                while (
+                    carried - 1 > start
+                    and size(carried - 1, next_start) <= overlap
+                    and size(carried - 1, next_end) <= chars
+                ):
+                    carried -= 1
+                while _blank(lines[carried]):
+                    carried += 1
+            start, end = carried, next_end
+    if end > start:
+        yield start, end
+
+
+def _blank(line: Line) -> bool:
+    return not line.text.strip()

@@ -1,0 +1,137 @@
+"""What index and search ask of their two plugins, in plain Python values. Raises CallFailed (`host/connect.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import hector_plugins_pb2 as pb
+from hector_plugins_pb2_grpc import DatabaseProviderStub, EmbedderProviderStub
+
+from host import config
+from host.connect import CallFailed, Connection, connect
+from shared.errors import Code, StartError
+
+_DELETE_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Vectors in the order of the texts, and how many texts were longer than the model reads."""
+
+    vectors: list[Sequence[float]]
+    truncated: int
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A vector that was found; a higher score is nearer."""
+
+    id: str
+    score: float
+    metadata: Mapping[str, Any]
+
+
+class Embedder:
+    """An embedder plugin whose model and dimension are those that the YAML names. Raises StartError otherwise."""
+
+    def __init__(self, connection: Connection, wanted: config.Embedder) -> None:
+        self._connection = connection
+        self._stub = EmbedderProviderStub(connection.channel)
+        reply = connection.call(self._stub.GetDimensions, pb.GetDimensionsRequest(), {})
+        where = f"embedders.{wanted.name}.config"
+        if wanted.model and reply.model and wanted.model != reply.model:
+            raise StartError(f"{where}.model is {wanted.model}, but {connection} has {reply.model}; change one")
+        if wanted.dimension and wanted.dimension != reply.dimensions:
+            raise StartError(
+                f"{where}.dimension is {wanted.dimension}, but {connection} has {reply.dimensions}; change one"
+            )
+        self.model: str = reply.model or wanted.model
+        self.dimension: int = reply.dimensions
+
+    def documents(self, texts: Sequence[str]) -> Embedded:
+        return self._embed(texts, pb.INPUT_TYPE_DOCUMENT)
+
+    def query(self, text: str) -> Sequence[float]:
+        return self._embed([text], pb.INPUT_TYPE_QUERY).vectors[0]
+
+    def _embed(self, texts: Sequence[str], kind: pb.InputType.ValueType) -> Embedded:
+        request = pb.EmbedBatchRequest(texts=texts, options=pb.EmbedOptions(input_type=kind))
+        embeddings = self._connection.call(self._stub.EmbedBatch, request, {}).embeddings
+        if len(embeddings) != len(texts):
+            raise StartError(f"{self._connection} gave {len(embeddings)} vectors for {len(texts)} texts")
+        return Embedded([embedding.vector for embedding in embeddings], sum(e.truncated for e in embeddings))
+
+
+class Collection:
+    """One collection of a database plugin. Every upsert and search says which model its vectors are of."""
+
+    def __init__(self, connection: Connection, name: str, model: str) -> None:
+        self.name = name
+        self._connection = connection
+        self._stub = DatabaseProviderStub(connection.channel)
+        self._model = model
+
+    def create(self, dimension: int) -> bool:
+        """Makes it where it is missing; whether it was. One of another model or dimension is an error."""
+        request = pb.CreateCollectionRequest(
+            name=self.name, dimension=dimension, if_not_exists=True, embedding_model=self._model
+        )
+        try:
+            created: bool = self._call(self._stub.CreateCollection, request).created
+        except CallFailed as error:
+            if error.code != Code.ALREADY_EXISTS:
+                raise
+            raise CallFailed(
+                f"{error}; name another `collection` under databases: for model {self._model or 'unknown'} "
+                f"with {dimension} dimensions, or delete this one",
+                error.code,
+                answered=True,
+            ) from None
+        return created
+
+    def upsert(self, vectors: Mapping[str, Sequence[float]], metadata: Mapping[str, Mapping[str, Any]]) -> None:
+        """`metadata` has the ids of `vectors`."""
+        request = pb.UpsertVectorsRequest(collection=self.name)
+        for key, vector in vectors.items():
+            request.vectors.add(id=key, vector=vector).metadata.update(metadata[key])
+        self._call(self._stub.UpsertVectors, request)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """How many of `ids` were there."""
+        deleted = 0
+        for start in range(0, len(ids), _DELETE_AT_ONCE):
+            request = pb.DeleteVectorsRequest(collection=self.name, ids=ids[start : start + _DELETE_AT_ONCE])
+            deleted += self._call(self._stub.DeleteVectors, request).deleted_count
+        return deleted
+
+    def search(self, vector: Sequence[float], limit: int) -> list[Hit]:
+        """The nearest first."""
+        request = pb.SearchVectorsRequest(collection=self.name, vector=vector, limit=limit)
+        try:
+            reply = self._call(self._stub.SearchVectors, request)
+        except CallFailed as error:
+            if error.code != Code.NOT_FOUND:
+                raise
+            remedy = "`python -m host index DIR` makes and fills it"
+            raise CallFailed(f"{error}; {remedy}", error.code, answered=True) from None
+        return [Hit(result.id, result.score, dict(result.metadata)) for result in reply.results]
+
+    def _call(self, rpc: Any, request: Any) -> Any:
+        return self._connection.call(rpc, request, {"x-embedding-model": self._model} if self._model else {})
+
+
+@contextmanager
+def opened(settings: config.HostConfig, database: config.Database) -> Iterator[tuple[Embedder, Collection]]:
+    """The embedder and the collection of `database`, their plugins started where need be. Raises StartError."""
+    wanted = settings.embedder(database)
+    with connect(settings, [database.plugin, wanted.plugin]) as connections:
+        embedder = Embedder(connections[wanted.plugin.name], wanted)
+        if database.dimension and database.dimension != embedder.dimension:
+            raise StartError(
+                f"databases.{database.name}.config.dimension is {database.dimension}, but "
+                f"{connections[wanted.plugin.name]} has {embedder.dimension}; change one"
+            )
+        yield embedder, Collection(connections[database.plugin.name], database.collection, embedder.model)

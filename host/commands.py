@@ -1,0 +1,111 @@
+"""What `python -m host` does, one function a command. Each returns the exit status and raises StartError."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from host import run_file, show
+from host.clients import opened
+from host.config import HostConfig
+from host.index import index as bring_in_line
+from host.run_file import RunFile
+from host.search import search as find
+from host.supervisor import supervise
+from shared import logs
+from shared.errors import StartError
+
+
+def serve(config: HostConfig) -> int:
+    """All plugins, until Ctrl-C or SIGTERM."""
+    logs.setup("info")
+    with serving(config):
+        print("Ctrl-C stops them.", flush=True)
+        _wait_for_ctrl_c()
+    return 0
+
+
+def index(config: HostConfig, folder: Path, database_name: str | None, include: Sequence[str] = ()) -> int:
+    if not folder.is_dir():
+        raise StartError(f"{folder} is not a folder; name the one that holds the documents")
+    database = config.database(database_name)
+    began = time.monotonic()
+    with opened(config, database) as (embedder, collection), show.progress() as report:
+        tally = bring_in_line(folder, database, embedder, collection, config.state, report, include)
+    show.indexed(tally, time.monotonic() - began)
+    return 0
+
+
+def search(config: HostConfig, question: str, limit: int, database_name: str | None, as_json: bool) -> int:
+    with opened(config, config.database(database_name)) as (embedder, collection):
+        passages = list(find(question, limit, embedder, collection))
+    if as_json:
+        for passage in passages:
+            print(passage.json())
+    else:
+        show.passages(passages, question)
+    return 0
+
+
+def demo(config: HostConfig, folder: Path | None, question: str, keep: bool) -> int:
+    """All of the above in one go, with the plugins of the running host where there is one.
+
+    Without `folder` it indexes the Markdown files beside the YAML.
+    """
+    include = () if folder else ("*.md",)
+    folder = folder or config.folder
+    with ExitStack() as stack:
+        run = run_file.read(config.state)
+        shared = run is not None and run.config == str(config.file)
+        if not shared:
+            stack.enter_context(serving(config, quiet=True))
+        index(config, folder, None, include)
+        show.out.print(f"\nQ: {question}\n", style="bold", markup=False)
+        search(config, question, 5, None, False)
+        print("To try next:")
+        for arguments in (["search", "your own question"], ["index", "FOLDER"], ["serve"]):
+            print("  " + _command(config, arguments))
+        if keep and not shared:
+            print("The plugins stay up; Ctrl-C stops them.", flush=True)
+            _wait_for_ctrl_c()
+    return 0
+
+
+@contextmanager
+def serving(config: HostConfig, *, quiet: bool = False) -> Iterator[None]:
+    """Within, every plugin runs, was shown in a table and can be found through `.hector/run.json`."""
+    other = run_file.read(config.state)
+    if other is not None:
+        raise StartError(f"a host runs already for {other.config} (pid {other.pid}); stop it first")
+    if not config.plugins:
+        raise StartError(f"{config.file} has no enabled plugin under `plugins:`")
+    with supervise(config, config.plugins.values(), quiet=quiet) as supervisor:
+        show.plugins(supervisor.statuses())
+        try:
+            run_file.write(config.state, RunFile(os.getpid(), str(config.file), supervisor.addresses()))
+            yield
+        finally:
+            run_file.remove(config.state)
+
+
+def _wait_for_ctrl_c() -> None:
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        print("stopping", file=sys.stderr)
+
+
+def _command(config: HostConfig, arguments: list[str]) -> str:
+    """The command line, as it works in the current folder."""
+    here = Path.cwd()
+    python = Path(sys.executable)
+    parts = [str(python.relative_to(here)) if python.is_relative_to(here) else str(python), "-m", "host", *arguments]
+    if config.file != here / "hector.yaml":
+        parts += ["--config", str(config.file.relative_to(here) if config.file.is_relative_to(here) else config.file)]
+    return shlex.join(parts)

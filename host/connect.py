@@ -1,0 +1,96 @@
+"""How a command reaches its plugins: those of the running `serve`, or its own for as long as it runs.
+
+with connect(config, [database.plugin, embedder.plugin]) as connections:
+    reply = connections["vectors"].call(stub.SearchVectors, request, {})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from host import run_file
+from host.config import HostConfig, Plugin
+from host.health import SERVING, wait_until_serving
+from host.supervisor import supervise
+from shared.client import Address, channel
+from shared.errors import StartError
+
+CALL_SECONDS = 300.0  # a call that takes longer is given up; a batch of texts can take a slow machine a while
+_RUNNING_SECONDS = 40.0  # the running host may just be restarting a plugin, after 30 s at most
+
+
+class CallFailed(StartError):
+    """A plugin said no (`answered`), or did not answer, and then what it was asked for may be done or not.
+
+    The message is one line that names the plugin; `code` is the canonical one.
+    """
+
+    def __init__(self, message: str, code: int, *, answered: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        self.answered = answered
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A plugin that answers."""
+
+    name: str
+    address: Address
+    channel: grpc.Channel
+
+    def call(self, rpc: grpc.UnaryUnaryMultiCallable[Any, Any], request: Any, metadata: dict[str, str]) -> Any:
+        """The reply, which is a success. Raises CallFailed."""
+        try:
+            reply = rpc(request, timeout=CALL_SECONDS, metadata=(*self.address.metadata, *metadata.items()))
+        except grpc.RpcError as error:
+            code = error.code()
+            details = " ".join((error.details() or "no details").split())
+            raise CallFailed(f"{self}: {code.name}: {details}", code.value[0], answered=False) from None
+        if not reply.success:
+            raise CallFailed(f"{self}: {' '.join(reply.error.split())}", reply.status.code, answered=True)
+        return reply
+
+    def __str__(self) -> str:
+        return f"plugin {self.name} at {self.address.address}"
+
+
+@contextmanager
+def connect(config: HostConfig, plugins: Iterable[Plugin]) -> Iterator[dict[str, Connection]]:
+    """A connection for each of `plugins`, by name, all SERVING. Raises StartError."""
+    wanted = {plugin.name: plugin for plugin in plugins}
+    with ExitStack() as stack:
+        run = run_file.read(config.state)
+        if run is None or run.config != str(config.file):
+            supervisor = stack.enter_context(supervise(config, wanted.values(), quiet=True))
+            addresses = _addresses(wanted.values(), supervisor.addresses())
+        else:
+            addresses = _running(run, wanted.values())
+        yield {
+            name: Connection(name, address, stack.enter_context(channel(address)))
+            for name, address in addresses.items()
+        }
+
+
+def _addresses(plugins: Iterable[Plugin], started: dict[str, str]) -> dict[str, Address]:
+    return {plugin.name: plugin.address or plugin.started_at(started[plugin.name]) for plugin in plugins}
+
+
+def _running(run: run_file.RunFile, plugins: Iterable[Plugin]) -> dict[str, Address]:
+    for plugin in plugins:
+        if plugin.path and plugin.name not in run.addresses:
+            raise StartError(f"the running host (pid {run.pid}) has no plugin {plugin.name}; restart it")
+    addresses = _addresses(plugins, dict(run.addresses))
+    for name, address in addresses.items():
+        answer = wait_until_serving(address, _RUNNING_SECONDS)
+        if answer != SERVING:
+            raise StartError(
+                f"plugin {name} at {address.address} is {answer}, though the host runs (pid {run.pid}); "
+                "see what that host printed, or restart it"
+            )
+    return addresses

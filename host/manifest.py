@@ -1,0 +1,76 @@
+"""What a collection holds of which file, so that a second run embeds only what changed.
+
+The ids of a file's chunks are numbered, so their number says them all. A file's entry is saved twice: before its
+chunks are written, without a hash and with as many ids as may then exist, and with its hash when everything is
+there. So after a crash at any moment every id in the collection is known here, and what is not known to be whole is
+embedded again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from host import atomic
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every entry depends on. Where one differs, nothing that was embedded before is good any more."""
+
+    plugin: str
+    model: str
+    dimension: int
+    chunk_chars: int
+    chunk_overlap: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    sha256: str  # of the file's content; empty: not known to be whole
+    chunks: int  # ids number 0 to chunks - 1 may exist
+
+
+class Manifest:
+    """The entries of one root folder, read from and saved to the collection's one file. Other roots are kept."""
+
+    def __init__(self, path: Path, root: Path, settings: Settings) -> None:
+        """Reads `path`; a file that is missing, broken or of other settings has no hashes."""
+        self._path = path
+        self._root = str(root)
+        self._settings = settings
+        self.whole = False  # the file's hashes can be trusted
+        self._roots: dict[str, dict[str, Entry]] = {}
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            for folder, files in document["roots"].items():
+                self._roots[folder] = {name: Entry(**entry) for name, entry in files.items()}
+            self.whole = document["whole"] and Settings(**document["settings"]) == settings
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            pass
+        if not self.whole:
+            self._roots = {
+                folder: {name: Entry("", entry.chunks) for name, entry in files.items()}
+                for folder, files in self._roots.items()
+            }
+        self.files = self._roots.setdefault(self._root, {})
+
+    def clear(self) -> None:
+        """Forgets everything: the collection is a new one."""
+        self._roots = {self._root: {}}
+        self.files = self._roots[self._root]
+
+    def save(self, *, whole: bool = True) -> None:
+        """Atomically. `whole=False` has the next reader trust no hash. Raises StartError."""
+        roots = {
+            folder: {name: asdict(entry) for name, entry in files.items()} for folder, files in self._roots.items()
+        }
+        document = {"whole": whole, "settings": asdict(self._settings), "roots": roots}
+        atomic.write(self._path, json.dumps(document, indent=0) + "\n")
+
+    def chunk_id(self, path: str, number: int) -> str:
+        """`HASH/path#number`, HASH being the root's. A path too long for an id (512 bytes) is hashed too."""
+        name = path if len(path.encode()) <= 480 else hashlib.sha256(path.encode()).hexdigest()
+        return f"{hashlib.sha256(self._root.encode()).hexdigest()[:12]}/{name}#{number}"

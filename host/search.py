@@ -1,0 +1,71 @@
+"""Finds the passages of a collection that answer a question best."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from host.clients import Collection, Embedder
+
+_EXCERPT_LINES = 8
+_WORD = re.compile(r"\w{3,}")
+
+
+@dataclass(frozen=True)
+class Passage:
+    rank: int  # from 1
+    score: float  # cosine, -1 to 1
+    path: str  # below root
+    root: str
+    line: int  # of the first line, from 1
+    end_line: int
+    heading: str
+    text: str
+
+    @property
+    def place(self) -> str:
+        """`FILE:LINE`, relative where it is below the current folder."""
+        file = Path(self.root, self.path)
+        here = Path.cwd()
+        return f"{os.path.relpath(file, here) if file.is_relative_to(here) else file}:{self.line}"
+
+    def json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+def search(question: str, limit: int, embedder: Embedder, collection: Collection) -> Iterator[Passage]:
+    """The best first, at most `limit`. Raises CallFailed."""
+    for rank, hit in enumerate(collection.search(embedder.query(question), limit), start=1):
+        about = hit.metadata
+        yield Passage(
+            rank,
+            hit.score,
+            str(about.get("path", hit.id)),
+            str(about.get("root", "")),
+            int(about.get("line", 0)),
+            int(about.get("end_line", 0)),
+            str(about.get("heading", "")),
+            str(about.get("text", "")),
+        )
+
+
+def excerpt(text: str, question: str) -> str:
+    """The lines of a long passage that have most of the question's words, "…" standing for the others."""
+    lines = text.split("\n")
+    if len(lines) <= _EXCERPT_LINES:
+        return text
+    words = {word.lower() for word in _WORD.findall(question)}
+
+    def matches(start: int) -> int:
+        window = " ".join(lines[start : start + _EXCERPT_LINES])
+        return len(words & {word.lower() for word in _WORD.findall(window)})
+
+    # The earliest of the best.
+    start = max(range(len(lines) - _EXCERPT_LINES + 1), key=matches)
+    shown = lines[start : start + _EXCERPT_LINES]
+    before, after = start > 0, start + _EXCERPT_LINES < len(lines)
+    return "\n".join([*(["…"] if before else []), *shown, *(["…"] if after else [])])

@@ -1,0 +1,92 @@
+"""What a person sees: the table of plugins, the progress of an index run, the passages found."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from host.index import Tally
+from host.search import Passage, excerpt
+from host.supervisor import Status
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+_INDENT = "   "
+
+
+def plugins(statuses: Iterable[Status]) -> None:
+    table = Table("name", "type", "address", "status", "pid")
+    for status in statuses:
+        pid = "-" if status.pid is None else str(status.pid)
+        table.add_row(*map(escape, (status.name, status.kind, status.address, status.status, pid)))
+    out.print(table)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[Tally], None]]:
+    """A bar on stderr while a person watches; what it yields is called with the tally as it grows."""
+    columns = (
+        BarColumn(),
+        TextColumn("{task.fields[files]} files · {task.fields[chunks]} chunks · {task.fields[rate]} chunks/s · left"),
+        TimeRemainingColumn(),
+    )
+    began = time.monotonic()
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("", total=None, files="0", chunks=0, rate="-")
+
+        def report(tally: Tally) -> None:
+            bar.update(
+                task,
+                total=tally.bytes_to_embed,
+                completed=tally.bytes_embedded,
+                files=f"{tally.unchanged + tally.embedded}/{tally.files}",
+                chunks=tally.chunks,
+                rate=f"{tally.chunks / (time.monotonic() - began):.1f}",
+            )
+
+        yield report
+
+
+def indexed(tally: Tally, seconds: float) -> None:
+    """Two lines: what was done, what was left out."""
+    out.print(
+        f"{tally.files} files read, {tally.unchanged} unchanged, {tally.chunks} chunks embedded, "
+        f"{tally.removed} removed, {seconds:.1f} s",
+        soft_wrap=True,
+    )
+    if tally.truncated:
+        out.print(f"{tally.truncated} chunks are longer than the model reads: lower chunk_chars", soft_wrap=True)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.skipped.items()) if count)
+    out.print(f"skipped: {reasons or 'nothing'}", soft_wrap=True)
+
+
+def passages(found: Sequence[Passage], question: str) -> None:
+    """Rank, place, heading, score, and the part of the passage that is nearest to the question."""
+    if not found:
+        out.print("nothing found; `python -m host index DIR` fills the collection")
+    for passage in found:
+        head = Text.assemble(
+            f"{passage.rank}. ", (passage.place, "bold cyan"), "  ", (f"score {passage.score:.3f}", "green")
+        )
+        if passage.heading:
+            head.append(f"  {passage.heading}", "italic")
+        out.print(head, soft_wrap=True)
+        for line in textwrap.dedent(excerpt(passage.text, question)).split("\n"):
+            out.print("\n".join(_wrapped(line)), markup=False, soft_wrap=True)
+        out.print()
+
+
+def _wrapped(line: str) -> list[str]:
+    """Indented, and on a terminal wrapped below its own start."""
+    if not out.is_terminal:
+        return [(_INDENT + line).rstrip()]
+    indent = _INDENT + line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(line.strip(), out.width, initial_indent=indent, subsequent_indent=indent) or [""]

@@ -1,0 +1,62 @@
+"""grpc.health.v1 for one plugin: all of its names share one status, and a Watch ends with the server.
+
+The servicer that comes with grpcio-health-checking keeps a Watch open for ever, which a drain cannot tell from a
+call under way, and waits for watchers that do not read before it changes a status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthServicer
+
+SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Health(HealthServicer):  # type: ignore[misc]
+    """NOT_SERVING until `set_serving`, and again from `shut_down` on."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+        self._status = NOT_SERVING
+        self._ending = False
+        self._changed = asyncio.Event()
+
+    def set_serving(self) -> None:
+        self._change(SERVING)
+
+    def shut_down(self) -> None:
+        self._ending = True
+        self._change(NOT_SERVING)
+
+    async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:  # noqa: N802
+        if request.service not in self._names:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "this server has no service of that name")
+        return HealthCheckResponse(status=self._status)
+
+    async def Watch(  # noqa: N802
+        self, request: HealthCheckRequest, context: Context
+    ) -> AsyncIterator[HealthCheckResponse]:
+        sent = None
+        while True:
+            changed = self._changed
+            status = self._status if request.service in self._names else HealthCheckResponse.SERVICE_UNKNOWN
+            if status != sent:
+                sent = status
+                yield HealthCheckResponse(status=status)
+            elif self._ending:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the plugin is shutting down")
+            else:
+                await changed.wait()
+
+    def _change(self, status: Any) -> None:
+        self._status = status
+        # Every watcher holds the event that was current when it last looked.
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,314 @@
+"""Who may call: `shared/credentials.py` and `shared/client.py`, over real sockets."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import hector_plugins_pb2 as pb
+import pytest
+from hector_plugins_pb2_grpc import LLMProviderStub
+
+from shared.client import Address, channel
+from shared.config import BaseConfig
+from shared.credentials import check_exposure, check_token
+from shared.errors import StartError
+from shared.units import Secret
+from tests.servers import SECONDS, Served, details, health, served, start_plugin
+from tests.toy_plugin import SERVICE, Toy, register
+
+TOKEN = "let-me-in-please"
+ASK = pb.GenerateTextRequest(prompt="echo yes")
+
+
+def toy(**config: Any) -> Any:
+    return served(BaseConfig(**config), SERVICE, lambda server: register(Toy(), server))
+
+
+# ---------------------------------------------------------------- the token
+
+
+def call(plugin: Served, *authorization: str | bytes) -> Any:
+    """The reply, or the error that it ended in."""
+    metadata = tuple(("authorization", value) for value in authorization)
+    try:
+        return LLMProviderStub(plugin.channel()).GenerateText(ASK, timeout=SECONDS, metadata=metadata)
+    except grpc.RpcError as error:
+        return error
+
+
+def test_the_right_token() -> None:
+    """With its token a call is answered."""
+    with toy(token=Secret(TOKEN)) as plugin:
+        assert call(plugin, f"Bearer {TOKEN}").text == "yes"
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        ([], "TOKEN_MISSING"),
+        ([""], "TOKEN_WRONG"),
+        (["Bearer "], "TOKEN_WRONG"),
+        (["Bearer wrong"], "TOKEN_WRONG"),
+        ([TOKEN], "TOKEN_WRONG"),
+        ([f"Basic {TOKEN}"], "TOKEN_WRONG"),
+        ([f"Bearer {TOKEN[:-1]}"], "TOKEN_WRONG"),
+        ([f"Bearer {TOKEN}x"], "TOKEN_WRONG"),
+        ([f"Bearer {TOKEN}, Bearer {TOKEN}"], "TOKEN_WRONG"),
+        (["Bearer wrong", f"Bearer {TOKEN}"], "TOKEN_WRONG"),
+        ([f"Bearer {TOKEN}", "Bearer wrong"], "TOKEN_WRONG"),
+        ([f"Bearer {TOKEN}", f"Bearer {TOKEN}"], "TOKEN_WRONG"),
+    ],
+)
+def test_any_other_token(sent: Iterable[str], reason: str) -> None:
+    """No token, a wrong one, or one sent twice is UNAUTHENTICATED with a reason, and a security event."""
+    with toy(token=Secret(TOKEN)) as plugin:
+        error = call(plugin, *sent)
+        assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert details(error).reason == reason
+        assert details(error).domain == "plugins.hector.dev"
+        plugin.wait_for_log("event=security")
+        security = next(line for line in plugin.log().splitlines() if "event=security" in line)
+        assert f"method=GenerateText reason={reason}" in security
+        assert " peer=" in security
+        assert "event=accepted" not in plugin.log()
+        assert TOKEN not in plugin.log() + error.details()
+
+
+def test_every_kind_of_call_needs_the_token() -> None:
+    """A stream, an unknown RPC and reflection need the token too; only health does not."""
+    with toy(token=Secret(TOKEN)) as plugin:
+        raw = plugin.channel()
+        for attempt in (
+            lambda: list(LLMProviderStub(raw).StreamText(pb.StreamTextRequest(prompt="x"), timeout=SECONDS)),
+            lambda: raw.unary_unary("/no.such.Service/Call")(b"", timeout=SECONDS),
+            lambda: list(
+                raw.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")(
+                    iter([b"\x3a\x00"]), timeout=SECONDS
+                )
+            ),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                attempt()
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert health(raw) == 1
+
+
+def test_a_stranger_cannot_make_the_server_read() -> None:
+    """Without the token a request is not even parsed: the refusal comes before a malformed message is noticed."""
+    with toy(token=Secret(TOKEN)) as plugin:
+        with pytest.raises(grpc.RpcError) as caught:
+            plugin.channel().unary_unary(f"/{SERVICE}/GenerateText")(b"\xff" * 100, timeout=SECONDS)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+        def endless() -> Iterable[bytes]:
+            while True:
+                yield b"\x0a\x02hi" + b"x" * 100_000
+
+        with pytest.raises(grpc.RpcError) as caught:
+            plugin.channel().stream_unary(f"/{SERVICE}/GenerateText")(endless(), timeout=SECONDS)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_stranger_learns_nothing_of_the_state() -> None:
+    """While the plugin loads, a wrong token is still UNAUTHENTICATED."""
+    config = BaseConfig(token=Secret(TOKEN))
+    with served(config, SERVICE, lambda server: register(Toy(), server), ready=False) as plugin:
+        assert call(plugin, "Bearer wrong").code() is grpc.StatusCode.UNAUTHENTICATED
+        assert call(plugin, f"Bearer {TOKEN}").code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_tokens_are_compared_as_bytes() -> None:
+    """Metadata that is no ASCII text is a wrong token, not an exception."""
+    for value in (b"Bearer \xff", b"Bearer " + TOKEN.encode() + b"\xff", "Bearer ü"):
+        refusal = check_token(Secret(TOKEN), [("authorization", value)])
+        assert refusal is not None
+        assert refusal.reason == "TOKEN_WRONG"
+    assert check_token(Secret(TOKEN), [("authorization", f"Bearer {TOKEN}".encode())]) is None
+
+
+def test_the_token_is_in_no_log_of_a_process() -> None:
+    """A process never writes its token, whether refused, answered, or in the traceback of a bug that quotes it."""
+    env = {"TOY_PLUGIN__TOKEN": TOKEN, "TOY_PLUGIN__LOG_LEVEL": "debug"}
+    with start_plugin("tests.toy_plugin", env=env) as plugin:
+        stub = LLMProviderStub(plugin.channel(token=TOKEN))
+        stub.GenerateText(pb.GenerateTextRequest(prompt=f"echo {TOKEN}", model=TOKEN), timeout=SECONDS)
+        for token, prompt in ((TOKEN, f"bug header 'Bearer {TOKEN}'"), ("wrong", "echo"), (TOKEN + "x", "echo")):
+            with pytest.raises(grpc.RpcError):
+                LLMProviderStub(plugin.channel(token=token)).GenerateText(
+                    pb.GenerateTextRequest(prompt=prompt), timeout=SECONDS
+                )
+        assert plugin.terminate() == 0
+        assert plugin.stderr().count("event=security") == 2
+        assert "event=bug" in plugin.stderr()
+        assert TOKEN not in plugin.stderr() + plugin.stdout()
+
+
+# ---------------------------------------------------------------- beyond loopback
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "0", "192.0.2.7", "2001:db8::1", "::ffff:0.0.0.0"])
+def test_beyond_loopback(host: str) -> None:
+    """Beyond loopback a plugin starts only with a token, TLS, or `insecure` said outright."""
+    with pytest.raises(StartError, match="can be reached from other machines") as caught:
+        check_exposure(BaseConfig(host=host))
+    assert "tls_cert and tls_key, or token, or say insecure=true" in str(caught.value)
+    check_exposure(BaseConfig(host=host, token=Secret(TOKEN)))
+    check_exposure(BaseConfig(host=host, tls_cert="cert.pem", tls_key="key.pem"))
+    check_exposure(BaseConfig(host=host, insecure=True))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
+def test_on_loopback(host: str) -> None:
+    """On loopback and on a unix socket a plugin starts without any of them."""
+    check_exposure(BaseConfig(host=host))
+    check_exposure(BaseConfig(host="0.0.0.0", socket="/run/x.sock"))
+
+
+@pytest.mark.parametrize("host", ["", "no.such.host.invalid", "a..b", "x" * 300, "nul\0"])
+def test_a_host_that_is_none(host: str) -> None:
+    """A host that cannot be resolved is refused in one line."""
+    with pytest.raises(StartError, match=r"setting host: .* is not an address of this machine"):
+        check_exposure(BaseConfig(host=host))
+
+
+def test_a_token_really_opens_all_interfaces() -> None:
+    """With a token a plugin serves on 0.0.0.0."""
+    with start_plugin("tests.toy_plugin", "--host", "0.0.0.0", env={"TOY_PLUGIN__TOKEN": TOKEN}) as plugin:
+        assert plugin.address.startswith("0.0.0.0:")
+        stub = LLMProviderStub(plugin.channel(token=TOKEN))
+        assert stub.GenerateText(ASK, timeout=SECONDS).text == "yes"
+
+
+# ---------------------------------------------------------------- TLS
+
+
+class Certificates:
+    """A CA, a server's certificate for 127.0.0.1 and a client's, and another CA's of each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for ca, names in (("ca", ("server", "client")), ("other-ca", ("other-server", "other-client"))):
+            self._openssl("req", "-x509", "-subj", f"/CN={ca}", *self._new_key(ca), "-out", self[ca])
+            for name in names:
+                request = str(folder / f"{name}.csr")
+                extension = folder / f"{name}.ext"
+                extension.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+                self._openssl("req", "-subj", f"/CN={name}", *self._new_key(name), "-out", request)
+                signed_by = ["-CA", self[ca], "-CAkey", self.key(ca), "-CAcreateserial", "-extfile", str(extension)]
+                self._openssl("x509", "-req", "-in", request, *signed_by, "-days", "2", "-out", self[name])
+        self._openssl("pkey", "-in", self.key("server"), "-aes256", "-passout", "pass:x", "-out", self.key("locked"))
+
+    def __getitem__(self, name: str) -> str:
+        return str(self.folder / f"{name}.pem")
+
+    def key(self, name: str) -> str:
+        return str(self.folder / f"{name}.key")
+
+    def _new_key(self, name: str) -> list[str]:
+        return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", self.key(name)]
+
+    def _openssl(self, *args: str) -> None:
+        subprocess.run(["openssl", *args], check=True, capture_output=True, timeout=SECONDS)
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    if shutil.which("openssl") is None:
+        pytest.skip("makes its certificates with the openssl command")
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def ask(address: Address) -> str:
+    """What the toy answers to a client that connects as `address` says; else the name of the status code."""
+    with channel(address) as connection:
+        try:
+            stub = LLMProviderStub(connection)
+            return str(stub.GenerateText(ASK, timeout=5, metadata=address.metadata).text)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+
+
+def test_tls(pem: Certificates) -> None:
+    """With a certificate a plugin speaks TLS only, to clients that trust its CA."""
+    with toy(tls_cert=pem["server"], tls_key=pem.key("server")) as plugin:
+        assert ask(Address(plugin.address, tls_ca=pem["ca"])) == "yes"
+        assert ask(Address(plugin.address, tls_ca=pem["other-ca"])) == "UNAVAILABLE"
+        assert ask(Address(plugin.address)) == "UNAVAILABLE"
+
+
+def test_mutual_tls(pem: Certificates) -> None:
+    """With a client CA a plugin talks to clients with a certificate of it, and to nobody else."""
+    with toy(tls_cert=pem["server"], tls_key=pem.key("server"), tls_client_ca=pem["ca"]) as plugin:
+        known = Address(plugin.address, tls_ca=pem["ca"], tls_cert=pem["client"], tls_key=pem.key("client"))
+        stranger = Address(
+            plugin.address, tls_ca=pem["ca"], tls_cert=pem["other-client"], tls_key=pem.key("other-client")
+        )
+        assert ask(known) == "yes"
+        assert ask(Address(plugin.address, tls_ca=pem["ca"])) == "UNAVAILABLE"
+        assert ask(stranger) == "UNAVAILABLE"
+
+
+def test_tls_and_token(pem: Certificates) -> None:
+    """TLS and token together ask for both."""
+    with toy(tls_cert=pem["server"], tls_key=pem.key("server"), token=Secret(TOKEN)) as plugin:
+        assert ask(Address(plugin.address, tls_ca=pem["ca"], token=Secret(TOKEN))) == "yes"
+        assert ask(Address(plugin.address, tls_ca=pem["ca"])) == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "client_ca", "says"),
+    [
+        ("server", "other-server", "", "tls_cert and tls_key: not a certificate and its private key"),
+        ("server", "locked", "", "the key without a passphrase"),
+        ("none", "server", "", r"setting tls_cert: cannot read .*none\.pem: No such file"),
+        ("server", "none", "", r"setting tls_key: cannot read .*none\.key: No such file"),
+        ("text", "server", "", r"setting tls_cert: .*text\.pem is not a PEM file"),
+        ("garbage", "server", "", "not a certificate and its private key"),
+        ("server", "server", "none", r"setting tls_client_ca: cannot read .*none\.pem: No such file"),
+        ("server", "server", "garbage", r"setting tls_client_ca: .*garbage\.pem holds no certificate"),
+    ],
+)
+def test_tls_files_that_do_not_do(pem: Certificates, cert: str, key: str, client_ca: str, says: str) -> None:
+    """A TLS file that is missing, no PEM, or does not fit the other is refused at the start, in one line."""
+    Path(pem["text"]).write_text("no PEM")
+    Path(pem["garbage"]).write_text("-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n")
+    files = {"tls_cert": pem[cert], "tls_key": pem.key(key), "tls_client_ca": client_ca and pem[client_ca]}
+    with pytest.raises(StartError, match=says) as caught, toy(**files):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- addresses of other plugins
+
+
+def test_addresses() -> None:
+    """An address is text or a mapping; what it prints as never holds its token."""
+    assert Address.read("127.0.0.1:8082") == Address("127.0.0.1:8082")
+    read = Address.read({"address": "h:1", "token": TOKEN, "tls_ca": "ca.pem"})
+    assert read.metadata == (("authorization", f"Bearer {TOKEN}"),)
+    assert read.tls_ca == "ca.pem"
+    assert TOKEN not in repr(read)
+    assert Address("h:1").metadata == ()
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"token": TOKEN}, {"address": 5}, {"address": "h:1", "tokn": TOKEN}, {1: 2}, 5, None, ["h:1"]]
+)
+def test_addresses_that_are_none(value: Any) -> None:
+    """Anything else is a StartError, which does not show the token either."""
+    with pytest.raises(StartError, match="an address") as caught:
+        Address.read(value)
+    assert TOKEN not in str(caught.value)
+
+
+def test_a_client_whose_files_are_missing() -> None:
+    """A client's TLS file that cannot be read, or a certificate without its key, is a StartError."""
+    with pytest.raises(StartError, match=r"address h:1: cannot read /nowhere\.pem: No such file"):
+        channel(Address("h:1", tls_ca="/nowhere.pem"))
+    with pytest.raises(StartError, match="address h:1: tls_cert and tls_key go together"):
+        channel(Address("h:1", tls_cert="/nowhere.pem"))

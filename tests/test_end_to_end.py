@@ -1,0 +1,79 @@
+"""The main job on real input: this repository's documents go in, questions about them find the right passage."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ROOT, environment
+
+pytestmark = pytest.mark.slow
+
+QUESTIONS = [
+    ("Is a write still there after a kill -9?", "plugins/vector_hnsw/README.md", "What it promises"),
+    ("How do I copy a plugin to make my own?", "README.md", "Copy a plugin"),
+    ("What happens to a text that is longer than the model reads?", "plugins/embed_st/README.md", "What it promises"),
+    ("Which environment variable sets the data folder?", "README.md", "Run a plugin"),
+    ("What does a plugin check before it lets somebody call from another machine?", "README.md", ""),
+]
+
+
+def host(folder: Path, *arguments: str) -> str:
+    argv = [sys.executable, "-m", "host", *arguments]
+    done = subprocess.run(argv, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the documents, indexed once by the plugins of a `serve` that runs meanwhile."""
+    folder = tmp_path_factory.mktemp("repository")
+    shutil.copy(ROOT / "hector.yaml", folder)
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("plugins/*/README.md")]:
+        target = folder / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    argv = [sys.executable, "-m", "host", "serve"]
+    serve = subprocess.Popen(argv, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True)
+    assert serve.stdout is not None
+    next(line for line in serve.stdout if "Ctrl-C" in line)
+    host(folder, "index", ".", "--include", "*.md")
+    yield folder
+    serve.terminate()
+    assert serve.wait(30) in (0, 130)
+
+
+@pytest.mark.parametrize(("question", "path", "heading"), QUESTIONS, ids=lambda value: str(value)[:30])
+def test_right_passage_first(folder: Path, question: str, path: str, heading: str) -> None:
+    """The passage that answers the question comes first."""
+    first = json.loads(host(folder, "search", question, "--json", "--limit", "3").splitlines()[0])
+    assert first["path"] == path
+    assert heading in first["heading"]
+    assert first["text"].splitlines()[0] in (folder / path).read_text().splitlines()[first["line"] - 1]
+
+
+def test_only_what_changed(folder: Path) -> None:
+    """After an edit only that file is embedded again, and its new text is found."""
+    assert "0 chunks embedded" in host(folder, "index", ".", "--include", "*.md")
+    with (folder / "CHANGELOG.md").open("a") as file:
+        file.write("\n## A wombat\n\nThe wombat moved into the broom cupboard.\n")
+    assert "4 unchanged" in host(folder, "index", ".", "--include", "*.md")
+    found = host(folder, "search", "Where does the marsupial live?", "--json", "--limit", "1")
+    assert "broom cupboard" in json.loads(found)["text"]
+
+
+def test_make_run() -> None:
+    """`make run` prints the table, answers, says what to try next, stops everything and ends with status 0."""
+    done = subprocess.run(["make", "run"], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "SERVING" in done.stdout
+    assert "plugins/vector_hnsw/README.md" in done.stdout.partition("Q: ")[2][:600]
+    assert "To try next" in done.stdout
+    assert not (ROOT / ".hector" / "run.json").exists()

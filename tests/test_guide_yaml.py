@@ -1,0 +1,333 @@
+"""Settings files, plain or in the form of the published plugin guide: `shared/guide.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from shared.errors import StartError
+from shared.guide import SECTIONS, blocks_in, settings_in
+
+# The guide's blocks, indentation restored.
+GUIDE = {
+    "llm_providers": """
+plugins:
+  llm_providers:
+    custom_llm:
+      type: "grpc"
+      path: "./plugins/custom-llm-plugin"
+      config:
+        api_key: "${CUSTOM_LLM_API_KEY}"
+        endpoint: "http://localhost:8081"
+        timeout: "30s"
+llms:
+  custom:
+    type: "plugin:custom_llm"
+    model: "custom-model-v1"
+    temperature: 0.7
+    max_tokens: 4000
+""",
+    "database_providers": """
+plugins:
+  database_providers:
+    custom_db:
+      type: "grpc"
+      path: "./plugins/custom-db-plugin"
+      config:
+        url: "${CUSTOM_DB_URL}"
+        api_key: "${CUSTOM_DB_API_KEY}"
+        timeout: "30s"
+databases:
+  custom:
+    type: "plugin:custom_db"
+    config:
+      collection: "my_collection"
+      dimension: 768
+""",
+    "embedder_providers": """
+plugins:
+  embedder_providers:
+    custom_embedder:
+      type: "grpc"
+      path: "./plugins/custom-embedder-plugin"
+      config:
+        url: "${CUSTOM_EMBEDDER_URL}"
+        api_key: "${CUSTOM_EMBEDDER_API_KEY}"
+        timeout: "30s"
+embedders:
+  custom:
+    type: "plugin:custom_embedder"
+    config:
+      model: "custom-embedding-model"
+      dimension: 768
+""",
+    "tool_providers": """
+plugins:
+  tool_providers:
+    custom_tools:
+      type: "grpc"
+      path: "./plugins/custom-tools-plugin"
+      config:
+        api_key: "${CUSTOM_TOOLS_API_KEY}"
+        timeout: "30s"
+tools:
+  custom_api_call:
+    type: "plugin:custom_tools"
+    config:
+      tool_name: "custom_api_call"
+  custom_data_processing:
+    type: "plugin:custom_tools"
+    config:
+      tool_name: "custom_data_processing"
+""",
+    "reasoning_strategies": """
+plugins:
+  reasoning_strategies:
+    custom_reasoning:
+      type: "grpc"
+      path: "./plugins/custom-reasoning-plugin"
+      config:
+        max_iterations: 20
+        temperature: 0.7
+agents:
+  my_agent:
+    name: "My Agent"
+    llm: "gpt-4o"
+    reasoning:
+      engine: "plugin:custom_reasoning"
+      max_iterations: 20
+      enable_streaming: true
+""",
+}
+SECURITY = """
+plugins:
+  my_plugin:
+    type: "grpc"
+    path: "./my-plugin"
+    # Security settings
+    security:
+      sandbox: true
+      timeout: "30s"
+      max_memory: "1GB"
+      allowed_networks: ["localhost"]
+    config:
+      api_key: "${MY_PLUGIN_API_KEY}"
+"""
+EXPECTED: dict[str, dict[str, Any]] = {
+    "llm_providers": {"api_key": "K", "endpoint": "http://localhost:8081", "timeout": "30s"},
+    "database_providers": {"url": "U", "api_key": "K", "timeout": "30s"},
+    "embedder_providers": {"url": "U", "api_key": "K", "timeout": "30s"},
+    "tool_providers": {"api_key": "K", "timeout": "30s"},
+    "reasoning_strategies": {"max_iterations": 20, "temperature": 0.7},
+}
+
+
+@pytest.fixture
+def environ(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LLM", "DB", "EMBEDDER", "TOOLS"):
+        monkeypatch.setenv(f"CUSTOM_{name}_API_KEY", "K")
+        monkeypatch.setenv(f"CUSTOM_{name}_URL", "U")
+    monkeypatch.setenv("MY_PLUGIN_API_KEY", "K")
+
+
+def read(folder: Path, text: str, **how: Any) -> dict[str, Any]:
+    path = folder / "hector.yaml"
+    path.write_text(text, encoding="utf-8")
+    return settings_in(path, **{"plugin": "vector_hnsw", "section": "database_providers", **how})
+
+
+def refusal(folder: Path, text: str, **how: Any) -> str:
+    with pytest.raises(StartError) as caught:
+        read(folder, text, **how)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_plain_mapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without `plugins:` is a mapping of settings, variables expanded."""
+    monkeypatch.setenv("WHERE", "/srv")
+    assert read(tmp_path, "port: 8082\ndata_dir: ${WHERE}/v\n") == {"port": 8082, "data_dir": "/srv/v"}
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "\ufeff"])
+def test_an_empty_file(tmp_path: Path, text: str) -> None:
+    """An empty file gives no settings."""
+    assert read(tmp_path, text) == {}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.usefixtures("environ")
+def test_the_guides_blocks(tmp_path: Path, section: str) -> None:
+    """Each block of the guide gives what stands under its `config`, and the only one needs no --name."""
+    assert read(tmp_path, GUIDE[section], section=section) == EXPECTED[section]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.usefixtures("environ")
+def test_all_of_the_guides_blocks_in_one_file(tmp_path: Path, section: str) -> None:
+    """A plugin takes the block of its own section out of a file that has all five."""
+    whole: dict[str, Any] = {"plugins": {}}
+    for text in GUIDE.values():
+        whole["plugins"].update(yaml.safe_load(text)["plugins"])
+    assert read(tmp_path, yaml.safe_dump(whole), section=section) == EXPECTED[section]
+
+
+TWO = """
+plugins:
+  database_providers:
+    one: {path: "./one", config: {port: 1}}
+    two: {address: "127.0.0.1:2", config: {port: 2}}
+"""
+
+
+def test_name_picks_a_block(tmp_path: Path) -> None:
+    """With more than one block, --name picks."""
+    assert read(tmp_path, TWO, name="two") == {"port": 2}
+
+
+def test_ambiguous(tmp_path: Path) -> None:
+    """More than one block and no --name is an error that lists them."""
+    assert refusal(tmp_path, TWO).endswith(
+        "which plugin? plugins.database_providers has one, two: pick one with --name"
+    )
+
+
+def test_the_block_that_names_this_plugin(tmp_path: Path) -> None:
+    """Among several, the block whose path or name is this plugin's needs no --name."""
+    by_path = TWO.replace("./one", "plugins.vector_hnsw")
+    by_name = TWO.replace("    two:", "    vector_hnsw:")
+    assert read(tmp_path, by_path) == {"port": 1}
+    assert read(tmp_path, by_name) == {"port": 2}
+
+
+def test_an_unknown_name(tmp_path: Path) -> None:
+    """--name of a block that is not there is an error that suggests the nearest."""
+    assert refusal(tmp_path, TWO, name="twp").endswith(
+        "no plugin 'twp' under plugins.database_providers; did you mean 'two'?"
+    )
+
+
+def test_name_for_a_plain_mapping(tmp_path: Path) -> None:
+    """--name on a plain mapping is an error, not ignored."""
+    assert "has no `plugins:` block" in refusal(tmp_path, "port: 1", name="one")
+
+
+@pytest.mark.parametrize("text", ["plugins: {}", "plugins:", "plugins: []", "plugins: {database_providers: [1]}"])
+def test_no_block(tmp_path: Path, text: str) -> None:
+    """A guide's file that has no block for this plugin is an error that says so."""
+    assert refusal(tmp_path, text).endswith("which plugin? plugins.database_providers has none")
+
+
+def test_another_sections_blocks_do_not_count(tmp_path: Path) -> None:
+    """A block of another section is never taken, also not by --name."""
+    assert "has none" in refusal(tmp_path, GUIDE["llm_providers"])
+    assert "no plugin 'custom_llm'" in refusal(tmp_path, GUIDE["llm_providers"], name="custom_llm")
+
+
+def test_a_plugin_that_is_named_path() -> None:
+    """A section with a plugin named `path` is a section, not a block."""
+    assert list(blocks_in({"plugins": {"llm_providers": {"path": {"config": {}}}}}, "tool_providers")) == []
+
+
+def test_unset_variables_of_other_blocks(tmp_path: Path) -> None:
+    """Only this plugin's block is expanded: what another needs may be unset here."""
+    text = TWO.replace("{port: 2}", '{port: "${SURELY_UNSET_HERE}"}')
+    assert read(tmp_path, text, name="one") == {"port": 1}
+    assert "${SURELY_UNSET_HERE} is not set" in refusal(tmp_path, text, name="two")
+
+
+# ---------------------------------------------------------------- security
+
+
+@pytest.mark.usefixtures("environ")
+def test_the_guides_security_block(tmp_path: Path) -> None:
+    """The guide's security block is refused by a plugin alone, naming the first setting that is the host's."""
+    message = refusal(tmp_path, SECURITY)
+    assert "security.sandbox can only be enforced by the host that starts the plugin" in message
+
+
+@pytest.mark.parametrize("key", ["sandbox", "max_memory", "allowed_networks", "made_up"])
+@pytest.mark.parametrize("form", ["plain", "block", "file"])
+def test_security_is_never_ignored(tmp_path: Path, key: str, form: str) -> None:
+    """Whatever stands in a security block besides `timeout` is refused, wherever the block stands."""
+    if form == "plain":
+        text = f"port: 1\nsecurity: {{{key}: true}}\n"
+    elif form == "block":
+        text = f"plugins:\n  one: {{path: x, config: {{port: 1}}, security: {{{key}: true}}}}\n"
+    else:
+        text = f"plugins:\n  one: {{path: x, config: {{port: 1}}}}\nsecurity: {{{key}: true}}\n"
+    assert f"security.{key} can only be enforced by the host" in refusal(tmp_path, text)
+
+
+@pytest.mark.usefixtures("environ")
+def test_security_timeout_is_enforced(tmp_path: Path) -> None:
+    """`security.timeout` becomes the plugin's timeout, and wins over the one in `config`."""
+    only_timeout = SECURITY.replace("      sandbox: true\n", "").replace('      max_memory: "1GB"\n', "")
+    only_timeout = only_timeout.replace('      allowed_networks: ["localhost"]\n', "")
+    assert read(tmp_path, only_timeout) == {"api_key": "K", "timeout": "30s"}
+    text = "plugins:\n  one: {path: x, config: {timeout: 5m}, security: {timeout: 1s}}\n"
+    assert read(tmp_path, text) == {"timeout": "1s"}
+    assert read(tmp_path, "timeout: 5m\nsecurity: {timeout: 1s}\n") == {"timeout": "1s"}
+    assert read(tmp_path, text + "security: {timeout: 9s}\n") == {"timeout": "1s"}
+
+
+@pytest.mark.parametrize("value", ["true", "false", "[]", "[sandbox]", "0", '""', "sandbox"])
+def test_a_security_block_that_is_no_mapping(tmp_path: Path, value: str) -> None:
+    """A security block of another form is an error, also where it looks empty."""
+    assert "expected a mapping" in refusal(tmp_path, f"port: 1\nsecurity: {value}\n")
+
+
+# ---------------------------------------------------------------- bad files
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'token: "s3cr3t-value\nport: 1\n',
+        "token: s3cr3t-value: x\n",
+        "token: [s3cr3t-value\n",
+        "token: *s3cr3t-value\n",
+        "token: !s3cr3t-value\n",
+        "token: %s3cr3t-value\n",
+        "token: s3cr3t-value\n\tport: 1\n",
+        "token: s3cr3t-value\nwhen: 2024-13-45\n",
+        "token: s3cr3t-value\x07\n",
+        "token: s3cr3t-value\nport: " + "9" * 5000,
+        "token: s3cr3t-value\nport: " + "[" * 5000,
+    ],
+)
+def test_what_is_not_yaml(tmp_path: Path, text: str) -> None:
+    """A file that is not YAML is an error with the place in it, and without the line that may hold a secret."""
+    message = refusal(tmp_path, text)
+    assert "is not YAML: " in message
+    assert "s3cr3t-value" not in message
+    assert len(message) < len(str(tmp_path)) + 200
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "just words\n", "1: 2\n", "5\n"])
+def test_what_is_no_mapping(tmp_path: Path, text: str) -> None:
+    """A file that holds no mapping of settings is refused."""
+    assert "must hold a mapping of settings" in refusal(tmp_path, text)
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    """A file that is missing, a folder or not UTF-8 is an error that names it."""
+    (tmp_path / "latin").write_bytes(b"token: \xff\xfe\n")
+    for name, says in (("missing", "No such file"), (".", "Is a directory"), ("latin", "not UTF-8")):
+        with pytest.raises(StartError, match=f"cannot read .*{says}"):
+            settings_in(tmp_path / name, plugin="x", section="llm_providers")
+
+
+@pytest.mark.parametrize("config", ["[]", "5", "words", "false"])
+def test_a_config_block_that_is_no_mapping(tmp_path: Path, config: str) -> None:
+    """A `config` of another form is an error, also where it looks empty."""
+    assert "expected a mapping of settings" in refusal(tmp_path, f"plugins:\n  one: {{path: x, config: {config}}}\n")
+
+
+def test_keys_that_are_no_text(tmp_path: Path) -> None:
+    """A key that YAML reads as a number is given on as text, for `resolve` to name."""
+    assert read(tmp_path, "plugins:\n  one: {path: x, config: {1: 2}}\n") == {"1": 2}

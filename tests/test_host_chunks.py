@@ -1,0 +1,177 @@
+"""How documents are cut: `host/chunks.py` and `host/html_lines.py`."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import get_args
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from host.chunks import Chunk, Kind, chunk, lines_of
+from host.html_lines import html_lines
+
+# Documents out of the pieces that mean something to the cutter.
+_PIECES = st.sampled_from(
+    ["# One", "## Two", "```", "~~~~", "===", "---", "", " ", "  indented", "def f():", "word " * 9, "x" * 70, "a\tb"]
+)
+_TEXTS = st.one_of(st.lists(_PIECES, max_size=60).map("\n".join), st.text(max_size=400))
+_KINDS = st.sampled_from([kind for kind in get_args(Kind) if kind != "html"])
+
+
+def cut(text: str, kind: Kind = "markdown", chars: int = 1000, overlap: int = 100) -> list[Chunk]:
+    return chunk(lines_of(text), kind, chars=chars, overlap=overlap)
+
+
+@example(text=f"{'a ' * 15}\n\n{'b ' * 20}\n\n{'c ' * 45}", kind="text", chars=100, overlap=50)
+@given(text=_TEXTS, kind=_KINDS, chars=st.integers(80, 300), overlap=st.integers(0, 40))
+def test_every_line_is_in_a_chunk_word_for_word(text: str, kind: Kind, chars: int, overlap: int) -> None:
+    """Every line that is not blank stands in a chunk whose line numbers enclose it; no chunk is blank or too long."""
+    chunks = cut(text, kind, chars, overlap)
+    lines = {line.number: line.text for line in lines_of(text)}
+    for found in chunks:
+        assert found.text.strip()
+        assert len(found.text) <= chars
+        assert found.line <= found.end_line
+    for number, line in lines.items():
+        if line.strip() and len(line) <= chars:
+            assert any(line in c.text.split("\n") for c in chunks if c.line <= number <= c.end_line)
+
+
+@given(text=_TEXTS, kind=_KINDS)
+def test_a_chunk_is_its_run_of_lines(text: str, kind: Kind) -> None:
+    """A chunk's text is exactly the lines from `line` to `end_line`, where no line had to be cut."""
+    lines = [line.text if line.text.strip() else "" for line in lines_of(text)]
+    for found in cut(text, kind, chars=500, overlap=50):
+        assert found.text == "\n".join(lines[found.line - 1 : found.end_line])
+
+
+@given(text=st.text(alphabet="ab. ", min_size=1, max_size=900), chars=st.integers(20, 100))
+def test_a_line_that_is_too_long_is_cut_without_loss(text: str, chars: int) -> None:
+    """A line longer than a chunk comes back whole when its pieces are put together."""
+    pieces = cut("x" + text + "x", "text", chars, 0)
+    assert "".join(piece.text for piece in pieces).replace(" ", "") == ("x" + text + "x").replace(" ", "")
+    assert {(piece.line, piece.end_line) for piece in pieces} == {(1, 1)}
+
+
+def test_markdown_sections_carry_their_heading_path() -> None:
+    """Each Markdown section is a chunk of its own, under the path of its headings."""
+    chunks = cut("intro\n\n# A\n\none\n\n## B\n\ntwo\n\n# C #\n\nthree\n")
+    assert [(c.heading, c.line, c.end_line) for c in chunks] == [
+        ("", 1, 1),
+        ("A", 3, 5),
+        ("A > B", 7, 9),
+        ("C", 11, 13),
+    ]
+
+
+def test_underlined_headings_count() -> None:
+    """A line of its own over === or --- is a heading; a table's rule and front matter are not."""
+    chunks = cut("Top\n===\n\none\n\nSub\n---\n\ntwo\n")
+    assert [c.heading for c in chunks] == ["Top", "Top > Sub"]
+    assert [c.heading for c in cut("---\ntitle: x\n---\n\ntext\n")] == [""]
+
+
+def test_a_heading_in_fenced_code_is_no_heading() -> None:
+    """A `#` line inside of a fence starts no section, and a fence ends only at its own kind."""
+    chunks = cut("# A\n\n```sh\n# not one\n~~~\n\n# nor this\n```\n\nafter\n")
+    assert [(c.heading, c.line, c.end_line) for c in chunks] == [("A", 1, 10)]
+
+
+def test_fenced_code_stays_whole_when_it_fits() -> None:
+    """A fence with blank lines inside is not split between chunks where one chunk can hold it."""
+    code = "```\n" + "\n\n".join(["x = 1"] * 8) + "\n```"
+    chunks = cut("p " * 40 + "\n\n" + code + "\n\n" + "q " * 40, chars=120, overlap=0)
+    assert code in [c.text for c in chunks]
+
+
+def test_a_heading_without_text_goes_with_the_next_section() -> None:
+    """No chunk is a bare heading while there is text after it."""
+    assert [(c.heading, c.line) for c in cut("# A\n\n## B\n\ntext\n")] == [("A > B", 1)]
+    assert [(c.heading, c.text) for c in cut("text\n\n# Last\n")] == [("", "text"), ("Last", "# Last")]
+
+
+def test_chunks_overlap_by_whole_lines_within_a_section() -> None:
+    """A chunk starts with the last lines of the one before, up to `overlap` characters, but not across headings."""
+    text = "\n\n".join(f"paragraph {n} " + "x" * 28 for n in range(6)) + "\n\n# New\n\nother"
+    chunks = cut(text, chars=100, overlap=50)
+    assert all(b.line <= a.end_line for a, b in pairwise(chunks[:-1]))
+    assert chunks[-1].text == "# New\n\nother"
+
+
+def test_source_is_cut_before_top_level_definitions() -> None:
+    """A source file is cut where a definition starts, not at the blank lines inside of one."""
+    body = "\n\n".join("    x = 1" for _ in range(6))
+    text = f"def a():\n{body}\n\n\ndef b():\n{body}\n\n\ndef c():\n{body}\n"
+    assert [c.text.split("\n")[0] for c in cut(text, "source", chars=100, overlap=0)] == [
+        "def a():",
+        "def b():",
+        "def c():",
+    ]
+
+
+def test_line_ends_of_all_kinds_count_once() -> None:
+    """Windows and old Mac line ends give the numbers that an editor shows, and a form feed is no line end."""
+    assert [(line.number, line.text) for line in lines_of("a\r\nb\rc\nd\x0ce")] == [
+        (1, "a"),
+        (2, "b"),
+        (3, "c"),
+        (4, "d\x0ce"),
+    ]
+
+
+_PAGE = """<!doctype html>
+<html><head><title>T</title><style>p { color: red }</style></head>
+<body><nav><a href="/">home</a></nav>
+<h1>Guide &amp;
+ more</h1>
+<p>First <b>bold</b>&#10;word
+second line</p><p>same line</p>
+<script>
+var hidden = "<p>no</p>";
+</script>
+<pre>
+  kept
+
+  as is
+</pre>
+<h2>Sub</h2>
+<ul><li>one<li>two</ul>
+<table><tr><td>a</td><td>b</td></tr></table>
+</body></html>
+"""
+
+
+def test_html_gives_visible_text_with_source_line_numbers() -> None:
+    """Visible text only, with the line numbers of the source; script, style, nav and title are left out."""
+    found = [(line.number, line.text) for line in html_lines(_PAGE) if line.text]
+    assert found == [
+        (4, "Guide & more"),
+        (6, "First bold word"),
+        (7, "second line"),
+        (7, "same line"),
+        (12, "  kept"),
+        (14, "  as is"),
+        (16, "Sub"),
+        (17, "one"),
+        (17, "two"),
+        (18, "a b"),
+    ]
+
+
+def test_html_headings_make_sections() -> None:
+    """An HTML document is cut at h1 to h6, under the path of its headings."""
+    chunks = chunk(html_lines(_PAGE), "html", chars=1000, overlap=100)
+    assert [(c.heading, c.line, c.end_line) for c in chunks] == [
+        ("Guide & more", 4, 14),
+        ("Guide & more > Sub", 16, 18),
+    ]
+
+
+@given(words=st.lists(st.sampled_from(["word", "<p>", "</p>", "<b>", "</b>", "<br>", "\n", "&lt;", "<!-- c -->"])))
+def test_html_keeps_every_visible_word_on_its_line(words: list[str]) -> None:
+    """However tags are nested, every word of the source is found on its own source line."""
+    text = " ".join(words)
+    expected = [number for number, line in enumerate(text.split("\n"), 1) for word in line.split() if word == "word"]
+    got = [line.number for line in html_lines(text) for word in line.text.split() if word == "word"]
+    assert got == expected

@@ -1,0 +1,281 @@
+"""`python -m host index` and `search`, against plugins that run in the test's own process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import host.index
+from host import commands
+from host.config import load
+from host.connect import CallFailed
+from host.search import excerpt
+from shared.errors import StartError
+from tests.host_fakes import Fakes, config_for, fakes, write_config
+
+
+class Bench:
+    """A folder of documents, a configuration, and running fakes."""
+
+    def __init__(self, fake: Fakes, folder: Path) -> None:
+        self.fake = fake
+        self.docs = folder / "docs"
+        self.docs.mkdir()
+        self.folder = folder
+        self.configure()
+
+    def configure(self, **database: Any) -> None:
+        self.config = write_config(self.folder, config_for(self.fake.address, **database))
+
+    def write(self, path: str, *paragraphs: str) -> None:
+        """A file whose paragraphs are a chunk each."""
+        file = self.docs / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(f"# {n}\n\n{text}\n\n" for n, text in enumerate(paragraphs)))
+
+    def index(self) -> list[str]:
+        """Indexes; the texts that were embedded."""
+        before = len(self.fake.embedder.texts)
+        assert commands.index(load(self.config), self.docs, None) == 0
+        return self.fake.embedder.texts[before:]
+
+    def search(self, question: str, **options: Any) -> int:
+        options = {"limit": 5, "database_name": None, "as_json": False} | options
+        return commands.search(load(self.config), question, **options)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with fakes() as fake:
+        yield Bench(fake, tmp_path)
+
+
+def test_a_second_run_embeds_nothing(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that did not change is not embedded again, and the last lines say so."""
+    bench.write("a.md", "cats purr", "dogs bark")
+    bench.write("sub/b.md", "birds sing")
+    assert len(bench.index()) == 3
+    assert bench.fake.ids == {"a.md#0", "a.md#1", "sub/b.md#0"}
+    assert bench.index() == []
+    assert "2 files read, 2 unchanged, 0 chunks embedded, 0 removed" in capsys.readouterr().out
+
+
+def test_only_the_changed_file_is_embedded_again(bench: Bench) -> None:
+    """After a change in one file just that file's chunks are embedded, below their path and heading."""
+    bench.write("a.md", "cats purr")
+    bench.write("b.md", "dogs bark")
+    bench.index()
+    bench.write("b.md", "dogs sleep")
+    assert bench.index() == ["b.md > 0\n\n# 0\n\ndogs sleep"]
+
+
+def test_chunks_of_a_file_that_is_gone_or_shrunk_are_removed(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a removed file had, and what a shorter one has no more, leaves the collection."""
+    bench.write("gone.md", "one", "two")
+    bench.write("shrunk.md", "one", "two", "three")
+    bench.index()
+    (bench.docs / "gone.md").unlink()
+    bench.write("shrunk.md", "one")
+    bench.index()
+    assert bench.fake.ids == {"shrunk.md#0"}
+    assert "1 files read, 0 unchanged, 1 chunks embedded, 4 removed" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_resumes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that broke off keeps what it finished: the next embeds the rest, and the result is the same."""
+    monkeypatch.setattr(host.index, "GROUP_CHUNKS", 4)
+    monkeypatch.setattr(host.index, "TEXTS_AT_ONCE", 2)
+    for number in range(6):
+        bench.write(f"{number}.md", "one", "two")
+    bench.fake.embedder.fail_after = 7
+    with pytest.raises(CallFailed, match=r"plugin words at .*: UNAVAILABLE: the fake was told to fail"):
+        bench.index()
+    bench.fake.embedder.fail_after = None
+    assert len(bench.index()) == 8  # the first group of two files, four chunks, was whole
+    assert len(bench.fake.ids) == 12
+
+
+@pytest.mark.parametrize("lost", ["UpsertVectors", "DeleteVectors"])
+def test_no_id_outlives_its_chunk_after_a_crash_in_between(bench: Bench, lost: str) -> None:
+    """A run that dies after a write that it never heard of leaves nothing behind, even if the file changed since."""
+    bench.write("a.md", "one")
+    bench.index()
+    bench.write("a.md", "one", "two", "three")
+    if lost == "DeleteVectors":
+        bench.index()
+        bench.write("a.md", "four")
+    bench.fake.database.lose_next.add(lost)
+    with pytest.raises(CallFailed, match="the reply was lost"):
+        bench.index()
+    bench.write("a.md", "five")
+    bench.write("b.md", "six")
+    bench.index()
+    assert bench.fake.ids == {"a.md#0", "b.md#0"}
+    assert [v.metadata["text"] for v in bench.fake.database.collections["docs"].vectors.values()] == [
+        "# 0\n\nfive",
+        "# 0\n\nsix",
+    ]
+
+
+@pytest.mark.parametrize("reply", ["arrives", "is lost"])
+def test_a_collection_that_was_dropped_is_filled_again(bench: Bench, reply: str) -> None:
+    """When the collection had to be made anew nothing counts as unchanged, also if the answer to that was lost."""
+    bench.write("a.md", "cats purr")
+    bench.index()
+    del bench.fake.database.collections["docs"]
+    if reply == "is lost":
+        bench.fake.database.lose_next.add("CreateCollection")
+        with pytest.raises(CallFailed):
+            bench.index()
+    assert len(bench.index()) == 1
+    assert bench.fake.ids == {"a.md#0"}
+
+
+def test_other_chunk_settings_embed_everything_again(bench: Bench) -> None:
+    """With another chunk size everything is embedded again and chunks that are no more are removed."""
+    (bench.docs / "a.txt").write_text("\n\n".join("word " * 15 for _ in range(6)))
+    bench.configure(chunk_chars=100, chunk_overlap=0)
+    assert len(bench.index()) == 6
+    bench.configure(chunk_chars=1000)
+    assert len(bench.index()) == 1
+    assert bench.fake.ids == {"a.txt#0"}
+
+
+def test_a_collection_of_another_model_is_refused_and_kept(bench: Bench) -> None:
+    """With another model the error names the remedy; going back to the first, nothing has to be embedded again."""
+    bench.write("a.md", "cats purr")
+    bench.index()
+    bench.fake.embedder.model = "other-model"
+    with pytest.raises(StartError, match=r"model is fake-model, but plugin words at .* has other-model; change one"):
+        bench.index()
+    text = bench.config.read_text()
+    bench.config.write_text(text.replace("fake-model", "other-model"))
+    with pytest.raises(CallFailed, match="exists with model fake-model; name another `collection`"):
+        bench.index()
+    bench.config.write_text(text)
+    bench.fake.embedder.model = "fake-model"
+    assert bench.index() == []
+
+
+def test_a_refused_collection_costs_nothing_later(bench: Bench) -> None:
+    """When the database says no to the collection, what the manifest knows stays good."""
+    bench.write("a.md", "cats purr")
+    bench.index()
+    stored = bench.fake.database.collections["docs"]
+    stored.dimension += 1
+    with pytest.raises(CallFailed, match="for model fake-model with 64 dimensions, or delete this one"):
+        bench.index()
+    stored.dimension -= 1
+    assert bench.index() == []
+
+
+def test_a_wrong_dimension_is_refused(bench: Bench) -> None:
+    """A dimension in the YAML that is not the embedder's stops the run before anything is written."""
+    bench.configure(dimension=63)
+    with pytest.raises(StartError, match=r"databases.store.config.dimension is 63, but plugin words .* has 64"):
+        bench.index()
+    assert not bench.fake.database.collections
+
+
+def test_two_roots_share_a_collection(bench: Bench, tmp_path: Path) -> None:
+    """Another folder's files in the same collection are neither removed nor embedded again."""
+    bench.write("a.md", "cats purr")
+    bench.index()
+    first, bench.docs = bench.docs, tmp_path / "other"
+    bench.write("a.md", "dogs bark")
+    assert len(bench.index()) == 1
+    assert len(bench.fake.database.collections["docs"].vectors) == 2
+    bench.docs = first
+    assert bench.index() == []
+
+
+def test_what_is_no_document_is_skipped_and_counted(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """Hidden, foreign, generated, binary and oversized files are left out, and the last line says how many."""
+    bench.write("a.md", "cats purr")
+    for path in (".git/x.md", "node_modules/x.md", "__pycache__/x.md", ".env", "x_pb2.py", "x_pb2_grpc.pyi", "x.png"):
+        bench.write(path, "no")
+    (bench.docs / "venv").mkdir()
+    (bench.docs / "venv" / "pyvenv.cfg").touch()
+    (bench.docs / "zero.txt").write_bytes(b"a\0b")
+    (bench.docs / "latin.txt").write_bytes(b"caf\xe9")
+    (bench.docs / "large.txt").write_bytes(b"a" * (2**20 + 1))
+    (bench.docs / "broken.txt").symlink_to("nowhere")
+    bench.index()
+    assert bench.fake.ids == {"a.md#0"}
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "skipped: 2 binary or not UTF-8, 2 generated, 1 hidden, 4 hidden or foreign folder, 1 of no kind that is read, "
+        "1 over 1 MiB, 1 unreadable"
+    )
+
+
+def test_the_metadata_says_where_a_passage_is(bench: Bench) -> None:
+    """A chunk is stored with path, root, lines, heading and its own text, and each call names the model."""
+    bench.write("sub/a.md", "cats purr")
+    bench.index()
+    (stored,) = bench.fake.database.collections["docs"].vectors.values()
+    assert dict(stored.metadata) == {
+        "path": "sub/a.md",
+        "root": str(bench.docs),
+        "line": 1,
+        "end_line": 3,
+        "heading": "0",
+        "text": "# 0\n\ncats purr",
+    }
+    bench.search("cats")
+    assert set(bench.fake.database.models) == {"fake-model"}
+
+
+def test_search_prints_place_heading_and_score(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best passage comes first, with file and line as an editor takes them, its score and its text."""
+    bench.write("a.md", "cats purr softly", "dogs bark loudly [bold]")
+    bench.index()
+    monkeypatch.chdir(bench.folder)
+    capsys.readouterr()
+    bench.search("dogs bark loudly", limit=1)
+    head, *text = capsys.readouterr().out.splitlines()
+    assert head.startswith("1. docs/a.md:5  score 0.")
+    assert head.endswith("  1")
+    assert [line.strip() for line in text if line.strip()] == ["# 1", "dogs bark loudly [bold]"]
+    assert bench.fake.embedder.queries == ["dogs bark loudly"]
+
+
+def test_search_prints_json_lines(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json each passage is one JSON object on a line of its own."""
+    bench.write("a.md", "cats purr", "dogs bark")
+    bench.index()
+    capsys.readouterr()
+    bench.search("cats purr", as_json=True)
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(passage["rank"], passage["path"], passage["line"]) for passage in found] == [
+        (1, "a.md", 1),
+        (2, "a.md", 5),
+    ]
+
+
+def test_search_before_index_says_what_to_do(bench: Bench) -> None:
+    """A search in a collection that does not exist is one line that names the remedy."""
+    with pytest.raises(CallFailed, match="no collection docs; `python -m host index DIR` makes and fills it"):
+        bench.search("anything")
+
+
+def test_a_server_that_is_not_there_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing listens at a configured address the error names plugin and address."""
+    monkeypatch.setattr("host.supervisor.REACH_SECONDS", 0.2)
+    bench.config.write_text(bench.config.read_text().replace(bench.fake.address, "127.0.0.1:1"))
+    with pytest.raises(StartError, match=r"plugin vectors at 127\.0\.0\.1:1 is UNREACHABLE; start it"):
+        bench.search("anything")
+
+
+def test_a_long_passage_is_shown_where_it_answers() -> None:
+    """The excerpt of a long passage is the part that has the question's words."""
+    lines = [f"line {n}" for n in range(30)]
+    lines[20] = "here it purrs"
+    shown = excerpt("\n".join(lines), "what purrs here?").split("\n")
+    assert "here it purrs" in shown
+    assert (shown[0], shown[-1], len(shown)) == ("…", "…", 10)

@@ -1,0 +1,283 @@
+"""`python -m host serve` and `demo` as processes that start other processes, the fakes of `tests/host_fakes.py`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from host import run_file
+from host.child import environment
+from host.run_file import RunFile
+from tests.host_fakes import fakes, write_config
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and process groups are POSIX's")
+FAKE = str(Path(__file__).with_name("host_fakes.py"))
+SECONDS = 30.0  # longest wait for anything here; a busy machine is slow
+
+
+def config_in(folder: Path, embedder: dict[str, Any] | None = None, database: dict[str, Any] | None = None) -> Path:
+    """The YAML of a host that starts two fakes; the arguments are `config` of their blocks."""
+    return write_config(
+        folder,
+        {
+            "plugins": {
+                "database_providers": {"vectors": {"path": FAKE, "config": database or {}}},
+                "embedder_providers": {"words": {"path": FAKE, "config": embedder or {}}},
+            },
+            "databases": {"store": {"type": "plugin:vectors", "config": {"collection": "docs"}}},
+            "embedders": {"default": {"type": "plugin:words"}},
+        },
+    )
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + SECONDS
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return value
+
+
+class Host:
+    """A host in a process of its own, with its output in files."""
+
+    def __init__(self, config: Path, *arguments: str) -> None:
+        self.state = config.parent / ".hector"
+        self._output = {name: config.parent / f"host.{name}" for name in ("stdout", "stderr")}
+        with self._output["stdout"].open("w") as stdout, self._output["stderr"].open("w") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "host", *arguments, "--config", str(config)],
+                stdout=stdout,
+                stderr=stderr,
+                env=environment({"COLUMNS": "120"}),
+                start_new_session=True,
+            )
+
+    @property
+    def stdout(self) -> str:
+        return self._output["stdout"].read_text()
+
+    @property
+    def stderr(self) -> str:
+        return self._output["stderr"].read_text()
+
+    def table(self) -> dict[str, list[str]]:
+        """Its rows by name, once it is there and the commands beside can find the host."""
+        until(lambda: run_file.read(self.state) or self.process.poll() is not None)
+        assert self.process.poll() is None, self.stderr
+        rows = [re.findall(r"[^│\s]+", line) for line in self.stdout.splitlines() if "│" in line]
+        return {row[0]: row[1:] for row in rows}
+
+    def pids(self) -> list[int]:
+        return [int(row[-1]) for row in self.table().values()]
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(SECONDS)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Host]]:
+    """Starts a host on a config (the one of two fakes by default); afterwards it has ended."""
+    started: list[Host] = []
+
+    def starter(*arguments: str, config: Path | None = None) -> Host:
+        started.append(Host(config or config_in(tmp_path), *(arguments or ("serve",))))
+        return started[-1]
+
+    yield starter
+    for host in started:
+        if host.process.poll() is None:
+            host.end()
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    # Where the parent has died and nobody reaps, it stays a zombie.
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_serve_shows_every_plugin_once_it_serves(start: Callable[..., Host], tmp_path: Path) -> None:
+    """The table has name, type, address, status and pid of each plugin, after the slowest one is SERVING."""
+    with fakes() as running:
+        config = config_in(tmp_path, embedder={"load_seconds": 1})
+        tools = f"plugins:\n  tool_providers: {{ext: {{address: '{running.address}'}}}}"
+        config.write_text(config.read_text().replace("plugins:", tools))
+        began = time.monotonic()
+        table = start(config=config).table()
+        assert time.monotonic() - began > 1
+        assert table["ext"] == ["tool_provider", running.address, "SERVING", "-"]
+    kind, address, status, pid = table["words"]
+    assert (kind, status) == ("embedder_provider", "SERVING")
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", address)
+    assert Path(f"/proc/{pid}").exists() or sys.platform != "linux"
+    assert table["vectors"][0] == "database_provider"
+
+
+def test_a_killed_plugin_comes_back_at_its_port(start: Callable[..., Host]) -> None:
+    """After kill -9 a plugin is started again on the port it had, and stderr says so."""
+    host = start()
+    address = host.table()["words"][1]
+    os.kill(int(host.table()["words"][-1]), signal.SIGKILL)
+    until(lambda: re.search(r"event=plugin_ended plugin=words cause=\"signal 9\" restart_in=1s", host.stderr))
+    until(lambda: len(re.findall(rf"event=plugin_serving plugin=words address={address} ", host.stderr)) == 2)
+
+
+def test_a_plugin_that_cannot_restart_is_tried_again(start: Callable[..., Host], tmp_path: Path) -> None:
+    """A plugin that refuses to start again is named with its reason and tried until it works."""
+    host = start()
+    pid = int(host.table()["words"][-1])
+    config_in(tmp_path, embedder={"refuse": "the disk is gone"})
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: 'cause="the disk is gone (exit status 2)" restart_in=2s' in host.stderr)
+    config_in(tmp_path)
+    until(lambda: host.stderr.count("event=plugin_serving plugin=words") == 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_stop_all(start: Callable[..., Host], number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM end every plugin, take run.json away, and the host's status is 0."""
+    host = start()
+    pids = host.pids()
+    assert host.end(number) == 0
+    assert all(map(gone, pids))
+    assert not run_file.path_in(host.state).exists()
+
+
+def test_a_second_ctrl_c_kills_what_does_not_stop(start: Callable[..., Host], tmp_path: Path) -> None:
+    """A plugin that ignores SIGTERM is killed at the second Ctrl-C."""
+    host = start(config=config_in(tmp_path, embedder={"stubborn": True}))
+    pids = host.pids()
+    host.process.send_signal(signal.SIGINT)
+    until(lambda: "stopping" in host.stderr)
+    time.sleep(0.3)
+    assert host.process.poll() is None
+    assert host.end() == 130
+    assert all(map(gone, pids))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+def test_plugins_end_when_the_host_is_killed(start: Callable[..., Host], tmp_path: Path) -> None:
+    """A host that dies by SIGKILL takes its plugins with it, even a stuck one, and its run.json counts as none."""
+    host = start(config=config_in(tmp_path, embedder={"stubborn": True}))
+    pids = host.pids()
+    assert host.end(signal.SIGKILL) == -signal.SIGKILL
+    until(lambda: all(map(gone, pids)))
+    assert run_file.path_in(host.state).exists()
+    assert run_file.read(host.state) is None
+
+
+def test_a_plugin_that_refuses_to_start_ends_serve(start: Callable[..., Host], tmp_path: Path) -> None:
+    """A plugin that exits at start is named with its reason, the others are stopped, and the status is 2."""
+    host = start(config=config_in(tmp_path, embedder={"refuse": "data_dir is not a folder"}))
+    assert host.process.wait(SECONDS) == 2
+    assert host.stderr.splitlines()[-1] == (
+        "error: plugin words did not start: data_dir is not a folder (exit status 2)"
+    )
+    assert not run_file.path_in(host.state).exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("plugins.no_such_plugin", "plugin words did not start: .*No module named plugins.no_such_plugin"),
+        ("./nothing", "plugin words: there is no .*nothing; `path` is an executable or plugins.NAME"),
+        ("./hector.yaml", "plugin words: .*hector.yaml is not executable; chmod"),
+    ],
+)
+def test_a_path_that_cannot_be_run_is_named(
+    start: Callable[..., Host], tmp_path: Path, path: str, message: str
+) -> None:
+    """A `path` that is nothing that can be run is one line on stderr and status 2."""
+    config = write_config(tmp_path, {"plugins": {"embedder_providers": {"words": {"path": path}}}})
+    host = start(config=config)
+    assert host.process.wait(SECONDS) == 2
+    assert re.match("error: " + message, host.stderr.splitlines()[-1])
+
+
+def test_run_json_holds_addresses_for_this_user_only(start: Callable[..., Host], tmp_path: Path) -> None:
+    """run.json has the host's pid and the addresses, nobody else may read it, and a second host refuses to start."""
+    host = start()
+    table = host.table()
+    file = run_file.path_in(host.state)
+    assert json.loads(file.read_text()) == {
+        "pid": host.process.pid,
+        "config": str(tmp_path / "hector.yaml"),
+        "addresses": {name: row[1] for name, row in table.items()},
+    }
+    assert file.stat().st_mode & 0o777 == 0o600
+    second = subprocess.run(
+        [sys.executable, "-m", "host", "serve", "--config", str(tmp_path / "hector.yaml")],
+        capture_output=True,
+        text=True,
+        env=environment({}),
+        check=False,
+    )
+    assert second.returncode == 2
+    assert f"a host runs already for {tmp_path / 'hector.yaml'} (pid {host.process.pid})" in second.stderr
+    assert file.exists()
+
+
+def test_a_stale_run_json_counts_as_none(start: Callable[..., Host], tmp_path: Path) -> None:
+    """A run.json whose process is gone is replaced by the next host."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        pass
+    run_file.write(tmp_path / ".hector", RunFile(dead.pid, "x", {}))
+    assert run_file.read(tmp_path / ".hector") is None
+    host = start()
+    until(lambda: (run := run_file.read(host.state)) and run.pid == host.process.pid)
+
+
+def test_a_command_uses_the_running_host(start: Callable[..., Host], tmp_path: Path) -> None:
+    """Beside a running `serve`, index and search start nothing: what one stored the other finds."""
+    host = start()
+    host.table()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("# Cats\n\ncats purr\n")
+    for arguments in (["index", str(tmp_path / "docs")], ["search", "cats purr"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "host", *arguments, "--config", str(tmp_path / "hector.yaml")],
+            capture_output=True,
+            text=True,
+            env=environment({}),
+            check=True,
+            timeout=SECONDS,
+        )
+    assert re.match(r"1\. .*docs/a\.md:1  score 0\.\d+  Cats\n", done.stdout)
+
+
+def test_demo_shows_all_and_ends(start: Callable[..., Host], tmp_path: Path) -> None:
+    """`demo` prints the table, indexes, answers and says what to try next; then nothing is left running."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("# Cats\n\ncats purr\n")
+    host = start("demo", str(tmp_path / "docs"), "-q", "who purrs?")
+    assert host.process.wait(SECONDS) == 0, host.stderr
+    assert "SERVING" in host.stdout
+    assert "1 files read, 0 unchanged, 1 chunks embedded, 0 removed" in host.stdout
+    assert re.search(r"^1\. \S+a\.md:1  score 0\.\d+  Cats$", host.stdout, re.MULTILINE)
+    assert "-m host search 'your own question' --config" in host.stdout
+    assert all(gone(int(pid)) for pid in re.findall(r"(\d+) │$", host.stdout, re.MULTILINE))
+    assert not run_file.path_in(host.state).exists()
+
+
+def test_demo_keeps_running_when_asked_to(start: Callable[..., Host], tmp_path: Path) -> None:
+    """With --keep the plugins stay up after the answer, until Ctrl-C."""
+    (tmp_path / "docs").mkdir()
+    host = start("demo", str(tmp_path / "docs"), "--keep")
+    until(lambda: "The plugins stay up" in host.stdout)
+    assert run_file.read(host.state) is not None
+    assert host.end() == 0

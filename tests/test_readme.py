@@ -1,0 +1,85 @@
+"""The words are true: every command and every example of the READMEs runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ROOT, environment, start_plugin
+
+READMES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "plugins").glob("*/README.md")])
+PLUGINS = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/__main__.py"))
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return [text for kind, text in BLOCK.findall(path.read_text(encoding="utf-8")) if kind == language]
+
+
+def commands() -> list[str]:
+    """Each command that some README tells people to type."""
+    lines = [line for path in READMES for block in blocks(path, "sh") for line in block.splitlines()]
+    inline = re.findall(r"`(make [^`]+)`", "\n".join(path.read_text(encoding="utf-8") for path in READMES))
+    return sorted({line.partition(" #")[0].strip() for line in [*lines, *inline]})
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("make ")])
+def test_make(command: str) -> None:
+    """Every `make` command of the READMEs names targets that the Makefile has."""
+    assert subprocess.run([*shlex.split(command), "-n"], cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if "-m plugins." in line])
+def test_plugin_commands(command: str, tmp_path: Path) -> None:
+    """Every `python -m plugins.NAME` command of the READMEs has options and settings that are valid."""
+    words = shlex.split(command)
+    assert words[0] == "python"
+    check = [] if "--check" in words else ["--check"]
+    argv = [sys.executable, *words[1:], *check]
+    done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_all_commands_are_known() -> None:
+    """No README has a command of a kind that no test runs."""
+    unknown = [line for line in commands() if not re.match(r"make |python -m (plugins\.|host )", line)]
+    assert unknown == []
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_examples(name: str, tmp_path: Path) -> None:
+    """The Python example of a plugin's README runs as it stands against that plugin and prints something."""
+    (example,) = blocks(ROOT / "plugins" / name / "README.md", "python")
+    assert example.count("127.0.0.1:80") == 1
+    with start_plugin(f"plugins.{name}", cwd=tmp_path) as plugin:
+        script = re.sub(r"127\.0\.0\.1:80\d\d", plugin.address, example)
+        argv = [sys.executable, "-c", script]
+        done = subprocess.run(argv, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_example_yaml(name: str) -> None:
+    """A plugin's example.yaml is valid, and all that it says is the plugin's."""
+    argv = [sys.executable, "-m", f"plugins.{name}", "--config", f"plugins/{name}/example.yaml", "--check"]
+    done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "example.yaml" in done.stdout
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links(path: Path) -> None:
+    """Every relative link leads to a file, and every anchor to a heading."""
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", path.read_text(encoding="utf-8")):
+        file, _, anchor = target.partition("#")
+        linked = (path.parent / file).resolve() if file else path
+        assert linked.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings]

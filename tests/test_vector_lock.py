@@ -1,0 +1,132 @@
+"""SharedLock: many readers or one writer, in turn."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from plugins.vector_hnsw.engine.lock import SharedLock
+from tests.servers import wait_until
+
+SECONDS = 20.0
+
+
+def test_a_writer_is_alone() -> None:
+    """No reader and no second writer is inside while a writer is."""
+    lock, inside, strange = SharedLock(), {"readers": 0, "writers": 0}, []
+    guard = threading.Lock()
+
+    def note(kind: str, change: int) -> None:
+        with guard:
+            inside[kind] += change
+            if inside["writers"] > 1 or (inside["writers"] and inside["readers"]):
+                strange.append(dict(inside))
+
+    def work(kind: str) -> None:
+        for _ in range(300):
+            with lock.write() if kind == "writers" else lock.read():
+                note(kind, 1)
+                time.sleep(0)
+                note(kind, -1)
+
+    threads = [threading.Thread(target=work, args=(kind,)) for kind in ("readers", "readers", "writers", "writers")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert not any(thread.is_alive() for thread in threads)
+    assert strange == []
+    assert inside == {"readers": 0, "writers": 0}
+
+
+def test_readers_are_inside_together() -> None:
+    """Readers do not wait for each other: three meet inside."""
+    lock, meeting = SharedLock(), threading.Barrier(3)
+
+    def read() -> None:
+        with lock.read():
+            meeting.wait(SECONDS)
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    read()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert not meeting.broken
+
+
+@pytest.mark.parametrize("starved", ["reader", "writer"])
+def test_neither_side_starves(starved: str) -> None:
+    """Against four threads that never let go of the other side for long, fifty turns are had in bounded time."""
+    lock, stop = SharedLock(), threading.Event()
+
+    def crowd() -> None:
+        while not stop.is_set():
+            with lock.read() if starved == "writer" else lock.write():
+                time.sleep(0.0005)
+
+    threads = [threading.Thread(target=crowd) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    longest = 0.0
+    for _ in range(50):
+        started = time.monotonic()
+        with lock.write() if starved == "writer" else lock.read():
+            longest = max(longest, time.monotonic() - started)
+    stop.set()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert longest < 2
+
+
+def test_a_reader_waits_for_one_turn_only() -> None:
+    """A reader that came during a turn of writing goes before the next turn, though that was waited for longer."""
+    lock, order = SharedLock(), []
+
+    def write() -> None:
+        with lock.write():
+            order.append("writer")
+
+    def read() -> None:
+        with lock.read():
+            order.append("reader")
+
+    with lock.write():
+        writer, reader = threading.Thread(target=write), threading.Thread(target=read)
+        writer.start()
+        wait_until(lambda: lock._waiting_writers == 1, "waiting writer", SECONDS)
+        reader.start()
+        wait_until(lambda: lock._waiting_readers == 1, "waiting reader", SECONDS)
+    writer.join(SECONDS)
+    reader.join(SECONDS)
+    assert order == ["reader", "writer"]
+
+
+def test_a_reader_that_will_not_wait_is_told_so() -> None:
+    """`read(wait=False)` never blocks: outside during a write and while one waits, inside otherwise."""
+    lock = SharedLock()
+    with lock.read(wait=False) as inside:
+        assert inside
+    with lock.write(), lock.read(wait=False) as inside:
+        assert not inside
+    with lock.read():
+        writer = threading.Thread(target=lambda: lock.write().__enter__())
+        writer.start()
+        wait_until(lambda: lock._waiting_writers == 1, "waiting writer", SECONDS)
+        with lock.read(wait=False) as inside:
+            assert not inside
+    writer.join(SECONDS)
+
+
+def test_an_error_inside_lets_go() -> None:
+    """A reader or writer that raises leaves the lock free."""
+    lock = SharedLock()
+    with pytest.raises(ZeroDivisionError), lock.write():
+        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), lock.read():
+        raise ZeroDivisionError
+    with lock.write():
+        pass
