@@ -162,7 +162,7 @@ def test_pages_within_a_tie_do_not_repeat(engine: Engine, exact: bool) -> None:
     engine.create("c", 2)
     names = [f"{n:03}" for n in np.random.default_rng(6).permutation(80)]
     engine.upsert("c", [Item(name, np.array([1, 2], np.float32)) for name in names])
-    engine.upsert("c", items(vectors(50, 2) - np.float32([5, 0])))
+    engine.upsert("c", items(vectors(50, 2) - np.array([5, 0], np.float32)))
     query = np.array([1, 2], np.float32)
     pages = [engine.search("c", Query(query, limit=9, offset=at, exact=exact)) for at in range(0, 81, 9)]
     assert [name for page in pages for name in ids(page)][:80] == sorted(names)

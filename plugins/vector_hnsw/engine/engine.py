@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -195,7 +195,8 @@ class Engine:
             with self._store.write() as transaction:
                 count = self._store.drop(transaction, collection.number)
             del self._collections[name]
-            self._cache.remove(collection.number)
+            with suppress(OSError):  # the next start removes what is left
+                self._cache.remove(collection.number)
         return count
 
     def describe(self, name: str) -> Collection:
