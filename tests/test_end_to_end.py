@@ -18,9 +18,9 @@ pytestmark = pytest.mark.slow
 QUESTIONS = [
     ("Is a write still there after a kill -9?", "plugins/vector_hnsw/README.md", "What it promises"),
     ("How do I copy a plugin to make my own?", "README.md", "Copy a plugin"),
-    ("What happens to a text that is longer than the model reads?", "plugins/embed_st/README.md", "What it promises"),
-    ("Which environment variable sets the data folder?", "README.md", "Run a plugin"),
-    ("What does a plugin check before it lets somebody call from another machine?", "README.md", ""),
+    ("How do I regenerate the protobuf modules?", "CONTRIBUTING.md", "A new field or RPC"),
+    ("How do I add a new setting?", "CONTRIBUTING.md", "A new setting"),
+    ("What must a test say in its docstring?", "CONTRIBUTING.md", "What we hold to"),
 ]
 
 
