@@ -1,6 +1,6 @@
 # make run          start the plugins, index documents, answer a question, stop   (DOCS=folder Q="…" KEEP=1)
 # make test         the quick tests          make test-slow   kills, soaks, whole commands
-# make lint         ruff and mypy            make bench       measurements, into benchmarks/results/
+# make lint         ruff and mypy            make bench       measurements, tables in benchmarks/results/
 # make generate-proto   write the generated modules in proto/ anew
 # make image-NAME   a container image of the plugin NAME
 

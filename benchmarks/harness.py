@@ -1,4 +1,4 @@
-"""Measures two sides in turn and reports medians and their ratio, as a table and as JSON.
+"""Measures two sides in turn and reports medians and their ratio, as a table, in Markdown too, and as JSON.
 
 A machine's speed drifts by a factor of two with what else runs on it, so no absolute figure is kept alone: each
 repeat measures both sides, one straight after the other, and the ratio is the median of the repeats' ratios.
@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,19 +65,12 @@ def rate(count: int, work: Callable[[], object]) -> float:
 
 
 def report(name: str, comparisons: Sequence[Comparison], facts: dict[str, object]) -> None:
-    """Prints the table and writes `results/NAME.json`. `facts` says what was measured: sizes, recall."""
+    """Prints the table and writes `results/NAME.json` and `.md`. `facts` says what was measured: sizes, recall."""
     table = Table(title=f"{name}: medians of {REPEATS} repeats in turn")
     for column in ("what", "ours", "reference", "", "ratio", "lowest … highest"):
         table.add_column(column, justify="left" if column in ("what", "") else "right")
     for one in comparisons:
-        table.add_row(
-            one.name,
-            f"{statistics.median(one.ours):,.0f} {one.unit}",
-            f"{statistics.median(one.reference):,.0f} {one.unit}",
-            one.reference_name,
-            f"{statistics.median(one.ratios):.2f}",
-            f"{min(one.ratios):.2f} … {max(one.ratios):.2f}",
-        )
+        table.add_row(*_row(one))
     Console(width=130).print(table)
     for key, value in facts.items():
         print(f"{key}: {value}")
@@ -85,6 +78,39 @@ def report(name: str, comparisons: Sequence[Comparison], facts: dict[str, object
     entries = [asdict(one) | {"ratio": round(statistics.median(one.ratios), 3)} for one in comparisons]
     content = {"machine": _machine(), "facts": facts, "comparisons": entries}
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(markdown(name, comparisons, facts, _machine()), encoding="utf-8")
+
+
+def markdown(
+    name: str, comparisons: Sequence[Comparison], facts: Mapping[str, object], machine: Mapping[str, object]
+) -> str:
+    """The report for people, with the command that measured it and the machine it ran on."""
+    return "\n".join(
+        [
+            f"# {name}",
+            "",
+            f"`make bench-{name}`, {machine['cores']} cores of {machine['cpu']}, Python {machine['python']}: medians "
+            f"of {REPEATS} repeats, both sides in turn. Higher is better.",
+            "",
+            "| what | ours | reference | | ratio | lowest … highest |",
+            "|---|---:|---:|---|---:|---:|",
+            *(f"| {' | '.join(_row(one))} |" for one in comparisons),
+            "",
+            *(f"- {key}: {value}" for key, value in facts.items()),
+            "",
+        ]
+    )
+
+
+def _row(one: Comparison) -> list[str]:
+    return [
+        one.name,
+        f"{statistics.median(one.ours):,.0f} {one.unit}",
+        f"{statistics.median(one.reference):,.0f} {one.unit}",
+        one.reference_name,
+        f"{statistics.median(one.ratios):.2f}",
+        f"{min(one.ratios):.2f} … {max(one.ratios):.2f}",
+    ]
 
 
 @contextmanager

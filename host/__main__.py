@@ -6,8 +6,8 @@ import argparse
 import signal
 from pathlib import Path
 
-from host import commands
 from host.config import load
+from shared.cli import installed
 from shared.server import run
 
 QUESTION = "Is a write still there after a kill -9?"
@@ -24,6 +24,9 @@ index and search use the plugins of a running `serve`, or start those they need 
 
 def main() -> int:
     arguments = _parser().parse_args()
+    installed("host", ["rich"])
+    from host import commands
+
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         # A SIGHUP that is ignored was ignored on purpose: nohup.
@@ -34,10 +37,12 @@ def main() -> int:
         case "serve":
             return commands.serve(config)
         case "index":
-            return commands.index(config, Path(arguments.folder), arguments.database, arguments.include)
+            return commands.index(
+                config, Path(arguments.folder), config.database(arguments.database), arguments.include
+            )
         case "search":
             return commands.search(
-                config, arguments.question, arguments.limit, arguments.database, as_json=arguments.json
+                config, arguments.question, arguments.limit, config.database(arguments.database), as_json=arguments.json
             )
         case _:
             folder = Path(arguments.folder) if arguments.folder else None

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from host import run_file, show
 from host.clients import opened
-from host.config import HostConfig
+from host.config import Database, HostConfig
 from host.index import index as bring_in_line
 from host.run_file import RunFile
 from host.search import search as find
@@ -30,10 +32,9 @@ def serve(config: HostConfig) -> int:
     return 0
 
 
-def index(config: HostConfig, folder: Path, database_name: str | None, include: Sequence[str] = ()) -> int:
+def index(config: HostConfig, folder: Path, database: Database, include: Sequence[str] = ()) -> int:
     if not folder.is_dir():
         raise StartError(f"{folder} is not a folder; name the one that holds the documents")
-    database = config.database(database_name)
     began = time.monotonic()
     with opened(config, database) as (embedder, collection), show.progress() as report:
         tally = bring_in_line(folder, database, embedder, collection, config.state, report, include)
@@ -41,8 +42,8 @@ def index(config: HostConfig, folder: Path, database_name: str | None, include: 
     return 0
 
 
-def search(config: HostConfig, question: str, limit: int, database_name: str | None, as_json: bool) -> int:
-    with opened(config, config.database(database_name)) as (embedder, collection):
+def search(config: HostConfig, question: str, limit: int, database: Database, as_json: bool) -> int:
+    with opened(config, database) as (embedder, collection):
         passages = list(find(question, limit, embedder, collection))
     if as_json:
         for passage in passages:
@@ -55,20 +56,25 @@ def search(config: HostConfig, question: str, limit: int, database_name: str | N
 def demo(config: HostConfig, folder: Path | None, question: str, keep: bool) -> int:
     """All of the above in one go, with the plugins of the running host where there is one.
 
-    Without `folder` it indexes the Markdown files beside the YAML.
+    Without `folder` it indexes the Markdown files beside the YAML. Each folder has a collection of its own, so that
+    only that folder answers.
     """
+    again = ["demo", *([str(folder)] if folder else []), "-q", "your own question"]
     include = () if folder else ("*.md",)
     folder = folder or config.folder
+    database = config.database()
+    suffix = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
+    database = replace(database, collection=f"{database.collection[:100]}-demo-{suffix}")
     with ExitStack() as stack:
         run = run_file.read(config.state)
         shared = run is not None and run.config == str(config.file)
         if not shared:
             stack.enter_context(serving(config, quiet=True))
-        index(config, folder, None, include)
+        index(config, folder, database, include)
         show.out.print(f"\nQ: {question}\n", style="bold", markup=False)
-        search(config, question, 5, None, False)
+        search(config, question, 5, database, False)
         print("To try next:")
-        for arguments in (["search", "your own question"], ["index", "FOLDER"], ["serve"]):
+        for arguments in (again, ["index", "FOLDER"], ["search", "your own question"], ["serve"]):
             print("  " + _command(config, arguments))
         if keep and not shared:
             print("The plugins stay up; Ctrl-C stops them.", flush=True)

@@ -27,7 +27,7 @@ from host.block import Block
 from shared.client import Address
 from shared.config import expand, suggest
 from shared.errors import StartError
-from shared.guide import SECTIONS, read_yaml
+from shared.guide import BLOCK_KEYS, SECTIONS, read_yaml
 from shared.units import Secret
 
 # The guide's name for what stands in each section.
@@ -145,7 +145,7 @@ def _plugins(sections: Block) -> Iterator[Plugin]:
         if name in seen:
             raise StartError(f"{outer.where}: another plugin has this name; rename one")
         seen.add(name)
-        block = Block(outer.where, outer.values, ("type", "path", "address", "enabled", "config", "security"))
+        block = Block(outer.where, outer.values, BLOCK_KEYS)
         if not block.flag("enabled", True):
             continue
         protocol, path, address = block.text("type", "grpc"), block.text("path"), block.values.get("address")

@@ -2629,8 +2629,8 @@ class EmbedOptions(_message.Message):
     normalize: _builtins.bool
     """true: vectors of length 1; unset: as the model was published"""
     dimensions: _builtins.int
-    """Cuts the vector to this many floats (Matryoshka) and normalises it again. 0: the native length. What the
-    model cannot give is an error.
+    """Cuts the vector to this many floats and normalises it again. 0: the native length, which is also the most;
+    more is an error. A length outside GetDimensionsResponse.supported_dimensions costs more of the quality.
     """
     truncate: Global___Truncate.ValueType
     """unspecified: RIGHT"""
@@ -2895,8 +2895,8 @@ class GetDimensionsResponse(_message.Message):
 
     @_builtins.property
     def supported_dimensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """What EmbedOptions.dimensions takes: the lengths that the model was trained to be cut to (Matryoshka),
-        always including the native one.
+        """The lengths that the model was trained to be cut to (Matryoshka) as far as it says, always including the
+        native one. EmbedOptions.dimensions takes others too, up to the native one.
         """
 
     def __init__(

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.descriptor import Descriptor
 
 from shared import logs
 from shared.config import BaseConfig
 from shared.credentials import check_token
 from shared.errors import (
+    Code,
     DeadlineExceeded,
     Internal,
     Overloaded,
@@ -81,7 +84,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _refusing(self, method: str, error: PluginError) -> grpc.RpcMethodHandler[Any, Any]:
         async def call(requests: Any, context: Context) -> None:
-            async def answer() -> None:
+            async def answer() -> NoReturn:
                 raise error
 
             await self._around(method, context, answer)
@@ -113,9 +116,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, behaviour: Any, serialize: Any) -> Behaviour:
         async def call(request: Any, context: Context) -> Any:
-            async def answer() -> bytes:
+            async def answer() -> tuple[bytes, str]:
                 async with self._limits(context, method):
-                    return self._sized(method, serialize(await behaviour(request, context)))
+                    reply = await behaviour(request, context)
+                    return self._sized(method, serialize(reply)), _code_in(reply)
 
             return await self._around(method, context, answer)
 
@@ -125,24 +129,29 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # Written as a coroutine that writes, not as a generator: the time limit then also bounds a client that
         # does not read.
         async def call(request: Any, context: Context) -> None:
-            async def answer() -> None:
+            async def answer() -> tuple[None, str]:
                 # Closed here, whatever ends the call: left to the garbage collector, the behaviour's `finally` would
                 # run at some later time, outside of the call.
                 async with self._limits(context, method), contextlib.aclosing(behaviour(request, context)) as replies:
                     async for reply in replies:
                         await context.write(self._sized(method, serialize(reply)))
+                return None, "OK"
 
             await self._around(method, context, answer)
 
         return call
 
-    async def _around(self, method: str, context: Context, answer: Callable[[], Awaitable[Any]]) -> Any:
+    async def _around(
+        self, method: str, context: Context, answer: Callable[[], Awaitable[tuple[bytes | None, str]]]
+    ) -> bytes | None:
+        """What `answer` gives, or its error sent. It also says the code that stands in the log."""
         started = time.perf_counter()
         logs.request_id.set(_request_id(context.invocation_metadata() or ()))
         code = "OK"
         error: PluginError
         try:
-            return await answer()
+            reply, code = await answer()
+            return reply
         except PluginError as raised:
             error, code = raised, raised.code.name
         except grpc.aio.AbortError:
@@ -202,6 +211,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 reason="REPLY_TOO_LARGE",
             )
         return reply
+
+
+def _code_in(reply: Any) -> str:
+    """OK, or where the reply has `success`, and that is false, the code in its `status`."""
+    if not _says_how_it_went(reply.DESCRIPTOR) or reply.success:
+        return "OK"
+    return Code(reply.status.code).name if 0 < reply.status.code <= max(Code) else "UNKNOWN"
+
+
+@functools.cache
+def _says_how_it_went(message: Descriptor) -> bool:
+    return {"success", "status"} <= set(message.fields_by_name)
 
 
 def _was_cancelled() -> bool:

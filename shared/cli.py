@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 
 from shared import guide
 from shared.config import Config, Source, from_environment, origins, resolve, shown, suggest, types
+from shared.credentials import check_exposure, server_credentials
 from shared.errors import StartError
 from shared.units import Secret
 
@@ -27,15 +29,18 @@ def configure(
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] = os.environ,
     about: str | None = None,
+    needs: Sequence[str] = (),
 ) -> Config:
     """The settings that command line, environment and file give. Raises StartError; exits on --help and --check.
 
     `section` is where the guide's YAML keeps such a plugin (`database_providers`), `about` the text above --help.
+    `needs` are the modules of the plugin's extra, for `installed`; import what uses them after this call.
     """
     parser = _parser(kind, plugin, about)
     parsed, unknown = parser.parse_known_args(argv)
     if unknown:
         raise _unknown(unknown[0], kind, plugin)
+    installed(plugin, needs)
     options = vars(parsed)
     check, file, name = options.pop("check"), options.pop("config"), options.pop("name")
     if name is not None and file is None:
@@ -50,9 +55,18 @@ def configure(
         sources.insert(1, Source("command line", {"socket": ""}))
     config = resolve(kind, sources)
     if check:
-        print(_report(config, {key: source.name for key, source in origins(kind, sources).items()}), end="")
+        print(_report(config, {key: source.name for key, source in origins(kind, sources).items()}), end="", flush=True)
+        check_exposure(config)
+        server_credentials(config)
         raise SystemExit(0)
     return config
+
+
+def installed(extra: str, modules: Sequence[str]) -> None:
+    """Raises StartError where one of `modules` is missing, which `extra` would bring. Imports none of them."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise StartError(f"{module} is not installed: pip install 'hector-plugins[{extra.replace('_', '-')}]'")
 
 
 class _Parser(argparse.ArgumentParser):

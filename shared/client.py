@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,8 @@ def channel(address: Address, *, aio: bool = False) -> Any:
 
     Raises StartError where a TLS file cannot be used."""
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    if _is_local(address.address):
+        options.append(("grpc.enable_http_proxy", 0))  # a proxy's loopback is another machine's
     module: Any = grpc.aio if aio else grpc
     if not (address.tls_ca or address.tls_cert):
         return module.insecure_channel(address.address, options=options)
@@ -66,3 +69,11 @@ def channel(address: Address, *, aio: bool = False) -> Any:
     except OSError as error:
         raise StartError(f"address {address.address}: cannot read {error.filename}: {error.strerror}") from None
     return module.secure_channel(address.address, grpc.ssl_channel_credentials(ca, key, cert), options=options)
+
+
+def _is_local(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return address.startswith("unix:") or host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -179,10 +179,12 @@ def secret_texts(config: BaseConfig) -> list[str]:
 
 
 def suggest(key: str, known: Iterable[str]) -> str:
-    """A tail for a message about an unknown key: the nearest known one, or all of them."""
+    """A tail for a message about an unknown key: the nearest known one, or all of them, if there are any."""
     known = list(known)
     near = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known are {', '.join(sorted(known))}" if known else ""
 
 
 _SECRET_KEY = re.compile(

@@ -2,23 +2,24 @@
 
 plugins:
   database_providers:
-    my_db:                        # what --name says, where there is more than one
-      type: "grpc"                # these are the host's: type, path, address, enabled, …
+    my_db:                        # the plugin's name; another name where `path` has it, or --name picks the block
+      type: "grpc"                # these are the host's: type, path, address, enabled, name
       path: "plugins.vector_hnsw"
       config: {data_dir: "./data"}  # these are the plugin's settings
-      security: {timeout: "30s"}    # a plugin that runs alone enforces `timeout` and refuses the rest
+      security: {timeout: "30s"}    # a plugin enforces `timeout` and refuses the rest
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
 
 from shared.config import expand, suggest
 from shared.errors import StartError
+from shared.units import read_bool
 
 SECTIONS = (
     "llm_providers",
@@ -27,6 +28,7 @@ SECTIONS = (
     "tool_providers",
     "reasoning_strategies",
 )
+BLOCK_KEYS = ("type", "path", "address", "enabled", "name", "config", "security")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -63,8 +65,8 @@ def settings_in(path: Path, *, plugin: str, section: str, name: str | None = Non
     for key in security:
         if key != "timeout":
             raise StartError(
-                f"{path}: security.{key} can only be enforced by the host that starts the plugin; "
-                f"start it through such a host, or remove the line to run it alone"
+                f"{path}: security.{key} is for a host that sandboxes its plugins; neither a plugin nor "
+                "`python -m host` enforces it, so remove the line to run without"
             )
     # A bound set under `security` is the operator's, so it wins over the plugin's own block.
     return settings | security
@@ -86,16 +88,41 @@ def blocks_in(document: Mapping[str, Any], section: str) -> dict[str, Mapping[st
 
 def _block(path: Path, document: Mapping[str, Any], plugin: str, section: str, name: str | None) -> Mapping[str, Any]:
     blocks = blocks_in(document, section)
-    if name is not None:
-        if name not in blocks:
-            raise StartError(f"{path}: no plugin {name!r} under plugins.{section}{suggest(name, blocks)}")
-        return blocks[name]
-    ours = [key for key, block in blocks.items() if key == plugin or block.get("path") == f"plugins.{plugin}"]
-    candidates = ours or list(blocks)
-    if len(candidates) == 1:
-        return blocks[candidates[0]]
-    found = f"has {', '.join(candidates)}: pick one with --name" if candidates else "has none"
+    if name is None:
+        name = _own(path, blocks, plugin, section)
+    elif name not in blocks:
+        raise StartError(f"{path}: no plugin {name!r} under plugins.{section}{suggest(name, blocks)}")
+    block, where = blocks[name], f"{path}: plugin {name}"
+    for key in block:
+        if key not in BLOCK_KEYS:
+            raise StartError(f"{where}: unknown key {key!r}{suggest(str(key), BLOCK_KEYS)}")
+    value = block.get("enabled")
+    try:
+        enabled = value is None or read_bool(expand(value))
+    except (ValueError, StartError) as error:
+        raise StartError(f"{where}.enabled: {error}") from None
+    if not enabled:
+        raise StartError(f"{where} has `enabled: false`; remove that line to run it")
+    return block
+
+
+def _own(path: Path, blocks: Mapping[str, Mapping[str, Any]], plugin: str, section: str) -> str:
+    """The one block that is this plugin's by its key or its path. No other is taken unasked."""
+    ours = [key for key, block in blocks.items() if key == plugin or _names(str(block.get("path", "")), plugin)]
+    if len(ours) == 1:
+        return ours[0]
+    if ours:
+        found = f"has {', '.join(ours)} for {plugin}; pick one with --name"
+    elif blocks:
+        found = f"has no block whose key or path names {plugin}; if {' or '.join(blocks)} is meant, pick it with --name"
+    else:
+        found = "has none"
     raise StartError(f"{path}: which plugin? plugins.{section} {found}")
+
+
+def _names(path: str, plugin: str) -> bool:
+    """Whether the last part of `path` is the plugin's name: `plugins.NAME`, `./bin/NAME`, `NAME.py`."""
+    return plugin in (path.rpartition(".")[2], PurePath(path).stem)
 
 
 def _expanded(path: Path, value: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthServicer
 
@@ -39,6 +40,11 @@ class Health(HealthServicer):  # type: ignore[misc]
         if request.service not in self._names:
             await context.abort(grpc.StatusCode.NOT_FOUND, "this server has no service of that name")
         return HealthCheckResponse(status=self._status)
+
+    async def List(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Newer than our floor of grpcio-health-checking, so its messages are looked up here, where it is called."""
+        status = HealthCheckResponse(status=self._status)
+        return health_pb2.HealthListResponse(statuses=dict.fromkeys(self._names, status))
 
     async def Watch(  # noqa: N802
         self, request: HealthCheckRequest, context: Context

@@ -50,10 +50,6 @@ def setup(level: str, secrets: Iterable[str] = ()) -> None:
     _log.setLevel(level.upper())
 
 
-def enabled(level: int) -> bool:
-    return _log.isEnabledFor(level)
-
-
 def event(name: str, *, level: int = logging.INFO, exc_info: bool = False, **fields: object) -> None:
     """Logs `event=name` with `fields`; the current call's request id is added."""
     if not _log.isEnabledFor(level):

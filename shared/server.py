@@ -117,9 +117,10 @@ class PluginServer:
             target = f"unix:{path}"
             why_not = _why_not_path(path)
         else:
-            host = f"[{config.host.strip('[]')}]" if ":" in config.host else config.host
+            bare = _spelled_out(config.host.strip("[]"))
+            host = f"[{bare}]" if ":" in bare else bare
             target = f"{host}:{config.port}"
-            why_not = _why_not_port(config.host.strip("[]"), config.port)
+            why_not = _why_not_port(bare, config.port)
         if why_not:
             raise StartError(f"cannot listen on {target}: {why_not}")
         try:
@@ -196,6 +197,14 @@ def _in_daemon_thread(work: Callable[[], None]) -> asyncio.Future[None]:
 
     threading.Thread(target=target, name=getattr(work, "__name__", "work"), daemon=True).start()
     return done
+
+
+def _spelled_out(host: str) -> str:
+    """An address that is written short, such as `127.1`, in full: gRPC knows no other form."""
+    try:
+        return str(socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)[0][4][0])
+    except (OSError, ValueError):
+        return host  # a name
 
 
 # gRPC does not say why it cannot listen, so the operating system is asked beforehand.

@@ -103,6 +103,12 @@ def read_str(value: object) -> str:
     return value
 
 
+def read_path(value: object) -> Path:
+    if value == "":  # Path("") is the current folder, which nobody meant
+        raise ValueError("has no value")
+    return value if isinstance(value, Path) else Path(read_str(value))
+
+
 def read_list(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         text = value.strip()
@@ -126,7 +132,7 @@ def read_mapping(value: object) -> dict[str, Any]:
 READERS: Mapping[Any, Callable[[object], Any]] = {
     str: read_str,
     Secret: lambda value: Secret(read_str(value)),
-    Path: lambda value: Path(value if isinstance(value, Path) else read_str(value)),
+    Path: read_path,
     int: read_int,
     float: read_float,
     bool: read_bool,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,9 @@ import pytest
 import yaml
 
 from shared.cli import configure
+from shared.config import BaseConfig, setting
 from shared.errors import StartError
-from tests.servers import run_plugin
+from tests.servers import environment, run_plugin
 from tests.toy_plugin import Config
 
 PLUGIN = "plugins.vector_hnsw"
@@ -103,7 +107,51 @@ def test_check_masks_secrets(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "s3cr3t" not in text
 
 
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"TOY__HOST": "0.0.0.0"}, "0.0.0.0 can be reached from other machines"),
+        ({"TOY__TLS_CERT": "/nowhere.pem", "TOY__TLS_KEY": "/nowhere.key"}, "setting tls_key: cannot read"),
+    ],
+)
+def test_check_refuses_what_cannot_be_served(
+    environ: dict[str, str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--check prints the settings and then refuses those that a start would refuse."""
+    assert says in refusal("--check", **environ)
+    assert "log_level: " in capsys.readouterr().out
+
+
+def test_an_empty_path() -> None:
+    """A path that is empty is an error; it would be the current folder."""
+    with pytest.raises(StartError, match="command line: setting data_dir = '': has no value"):
+        configure(WithFolder, plugin="toy", section="llm_providers", argv=["--data-dir", ""], environ={})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithFolder(BaseConfig):
+    data_dir: Path = setting("./data", "A folder.")
+
+
 # ---------------------------------------------------------------- through a process
+
+
+@pytest.mark.parametrize(
+    ("module", "library", "extra"),
+    [
+        ("plugins.embed_st", "numpy", "embed-st"),
+        ("plugins.embed_st", "sentence_transformers", "embed-st"),
+        ("host serve", "rich", "host"),
+    ],
+)
+def test_a_missing_extra(module: str, library: str, extra: str, tmp_path: Path) -> None:
+    """Without its extra a plugin or the host ends before it listens: one line that says what to install, status 2."""
+    name, *arguments = module.split()
+    script = f"import sys, runpy; sys.modules[{library!r}] = None; runpy.run_module({name!r}, None, '__main__', True)"
+    argv = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment(), cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {library} is not installed: pip install 'hector-plugins[{extra}]'\n"
 
 
 def test_help() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.config import BaseConfig, Source, expand, from_environment, resolve, secret_texts, setting, shown
+from shared.config import BaseConfig, Source, expand, from_environment, resolve, secret_texts, setting, shown, suggest
 from shared.errors import StartError
 from shared.units import Duration, Secret, Size
 from tests.servers import unhurried
@@ -85,6 +85,12 @@ def test_strings_for_every_type() -> None:
 def test_an_unknown_setting_suggests_the_nearest() -> None:
     """An unknown key is an error that names the source, the key and the nearest known one."""
     assert refusal(foldr="x") == "file: unknown setting 'foldr'; did you mean 'folder'?"
+
+
+def test_a_suggestion_where_nothing_is_known() -> None:
+    """Where there are no known names at all, nothing is suggested."""
+    assert suggest("x", []) == ""
+    assert suggest("x", ["beta", "alpha"]) == "; known are alpha, beta"
 
 
 def test_an_unknown_setting_like_no_other_lists_all() -> None:

@@ -18,7 +18,7 @@ from shared.config import BaseConfig
 from shared.credentials import check_exposure, check_token
 from shared.errors import StartError
 from shared.units import Secret
-from tests.servers import SECONDS, Served, details, health, served, start_plugin
+from tests.servers import SECONDS, Served, details, has_ipv6, health, missing, served, start_plugin
 from tests.toy_plugin import SERVICE, Toy, register
 
 TOKEN = "let-me-in-please"
@@ -219,7 +219,7 @@ class Certificates:
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     if shutil.which("openssl") is None:
-        pytest.skip("makes its certificates with the openssl command")
+        missing("the openssl command, which makes the certificates")
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
@@ -312,3 +312,17 @@ def test_a_client_whose_files_are_missing() -> None:
         channel(Address("h:1", tls_ca="/nowhere.pem"))
     with pytest.raises(StartError, match="address h:1: tls_cert and tls_key go together"):
         channel(Address("h:1", tls_cert="/nowhere.pem"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "unix:"])
+def test_no_proxy_to_this_machine(host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A proxy in the environment does not stand between a client and a plugin of this machine."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("grpc_proxy", "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    config = {"socket": str(tmp_path / "s")} if host == "unix:" else {"host": host}
+    if host == "[::1]" and not has_ipv6():
+        return
+    with toy(**config) as plugin:
+        assert ask(Address(plugin.address)) == "yes"

@@ -21,6 +21,7 @@ class LettersBackend:
     max_tokens = 5
     normalizes = False
     prompts: Mapping[str, str] = {"query": "a: "}
+    default_prompt = ""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -134,6 +135,14 @@ def test_prompts(engine: Engine, backend: LettersBackend) -> None:
     embed(engine, ["x"], Options(prompt="query"))
     embed(engine, ["x"], Options(prompt="document"))
     assert backend.batches == [["a: x"], ["x"]]
+
+
+def test_the_default_prompt(engine: Engine, backend: LettersBackend) -> None:
+    """The model's default prompt stands before a text of which nothing is said, and before no other."""
+    backend.default_prompt = "d: "
+    for prompt in ("", "query", "document"):
+        embed(engine, ["x"], Options(prompt=prompt))
+    assert backend.batches == [["d: x"], ["a: x"], ["x"]]
 
 
 def test_unknown_prompt(engine: Engine) -> None:

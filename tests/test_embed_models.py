@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import sys
 from pathlib import Path
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
+import sentence_transformers
+import tokenizers
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers.models import WordLevel
 
-from plugins.embed_st.engine import models
+from plugins.embed_st.engine import Engine, Options, models
 from plugins.embed_st.engine.models import locate
 from shared.errors import StartError
 
@@ -93,6 +100,42 @@ def test_hub_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that only the hub has is left for the library to fetch."""
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: object())
     assert locate("owner/other", "") == "owner/other"
+
+
+def test_the_models_default_prompt(tmp_path: Path) -> None:
+    """A model that names a default prompt is asked with it, as sentence-transformers itself would."""
+    model = SentenceTransformer(locate(NAME, ""), device="cpu")
+    model.prompts, model.default_prompt_name = {"query": "find: ", "passage": "keep: "}, "passage"
+    model.save(str(tmp_path))
+    engine = Engine(str(tmp_path), device="cpu")
+    engine.open()
+    (found,) = asyncio.run(engine.embed(["a text"], Options()))
+    assert np.abs(found.vector - model.encode("a text")).max() < 1e-6
+    assert np.abs(found.vector - model.encode("keep: a text", prompt="")).max() < 1e-6
+    engine.close()
+
+
+def test_a_model_without_a_transformer(tmp_path: Path) -> None:
+    """A model whose tokens cannot be counted, such as static embeddings, is refused with the reason."""
+    tokenizer = tokenizers.Tokenizer(WordLevel({"a": 0, "?": 1}, unk_token="?"))
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=4)]).save(str(tmp_path))
+    with pytest.raises(StartError, match="begins with StaticEmbedding, whose tokens cannot be counted here"):
+        Engine(str(tmp_path), device="cpu").open()
+
+
+def test_the_backend_reaches_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The `backend` setting is what sentence-transformers is told; auto is torch."""
+    told: list[str] = []
+
+    def note(*_: object, backend: str, **__: object) -> None:
+        told.append(backend)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(sentence_transformers, "SentenceTransformer", note)
+    for backend in ("auto", "torch", "onnx"):
+        with pytest.raises(StartError, match="enough"):
+            Engine(str(tmp_path), backend=backend).open()
+    assert told == ["torch", "torch", "onnx"]
 
 
 def _refuse(*_: object, **__: object) -> None:

@@ -19,6 +19,7 @@ from sentence_transformers import SentenceTransformer
 from plugins.embed_st.engine import Engine
 from plugins.embed_st.engine.models import locate
 from plugins.embed_st.servicer import Servicer
+from shared.errors import TooLarge
 from tests.servers import Plugin, start_plugin
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -71,7 +72,7 @@ def test_no_texts(stub: rpc.EmbedderProviderStub) -> None:
 
 
 def test_dimensions(stub: rpc.EmbedderProviderStub) -> None:
-    """GetDimensions names the model and the length that vectors have."""
+    """GetDimensions names the model, the length of its vectors, and those it was trained to be cut to."""
     reply = stub.GetDimensions(pb.GetDimensionsRequest())
     assert (reply.success, reply.dimensions, reply.model) == (True, 384, MODEL)
     assert list(reply.supported_dimensions) == [384]
@@ -119,6 +120,8 @@ def test_options(stub: rpc.EmbedderProviderStub, oracle: Any) -> None:
         ("x", {"dimensions": 385}, 3, "BAD_DIMENSIONS"),
         ("x", {"prompt_name": "nope"}, 3, "UNKNOWN_PROMPT"),
         ("x", {"input_type": 9}, 3, "INVALID_ARGUMENT"),
+        ("x", {"truncate": 9}, 3, "INVALID_ARGUMENT"),
+        ("x", {"long_text": 9}, 3, "INVALID_ARGUMENT"),
         ("x", {"normalize": False}, 12, "UNSUPPORTED"),
         ("x", {"truncate": pb.TRUNCATE_LEFT}, 12, "UNSUPPORTED"),
         ("x", {"long_text": pb.LONG_TEXT_CHUNK_MEAN}, 12, "UNSUPPORTED"),
@@ -135,10 +138,28 @@ def test_refused(stub: rpc.EmbedderProviderStub, text: str, options: dict[str, A
     assert not batch.embeddings
 
 
+def test_a_single_text_is_named_by_its_own_field(stub: rpc.EmbedderProviderStub) -> None:
+    """An error of EmbedText names `text`, the field that it has, and not a place in a list."""
+    strict = pb.EmbedOptions(truncate=pb.TRUNCATE_ERROR)
+    for request in (pb.EmbedTextRequest(), pb.EmbedTextRequest(text="word " * 300, options=strict)):
+        reply = stub.EmbedText(request)
+        bad = error_details_pb2.BadRequest()
+        assert reply.status.details[1].Unpack(bad)
+        assert [violation.field for violation in bad.field_violations] == ["text"]
+        assert reply.error.startswith("text ")
+
+
 def test_allow_partial(stub: rpc.EmbedderProviderStub) -> None:
     """allow_partial is refused, not ignored."""
     reply = stub.EmbedBatch(pb.EmbedBatchRequest(texts=["a"], allow_partial=True))
     assert (reply.success, reply.status.code) == (False, 12)
+
+
+def test_any_length_up_to_the_native_one(stub: rpc.EmbedderProviderStub) -> None:
+    """`dimensions` takes any length up to the native one, trained for or not."""
+    for length in (1, 100, 384):
+        reply = stub.EmbedText(pb.EmbedTextRequest(text="x", options=pb.EmbedOptions(dimensions=length)))
+        assert len(reply.vector) == length
 
 
 def test_additions(stub: rpc.EmbedderProviderStub) -> None:
@@ -160,6 +181,30 @@ def test_reply_too_large(stub: rpc.EmbedderProviderStub) -> None:
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+def test_reply_too_large_is_seen_beforehand() -> None:
+    """A batch whose vectors cannot fit the reply is refused before the model runs; one that just fits is not."""
+
+    class Counting:
+        model, dimensions = "letters", 8
+        batches = 0
+
+        async def embed(self, texts: Any, options: Any) -> list[Any]:
+            self.batches += 1
+            return []
+
+    engine: Any = Counting()
+    servicer = Servicer(engine, max_reply_bytes=320)
+    for count, dimensions, fits in ((10, 0, True), (11, 0, False), (20, 4, True), (21, 4, False), (11, 99, False)):
+        request = pb.EmbedBatchRequest(texts=["x"] * count, options=pb.EmbedOptions(dimensions=dimensions))
+        before = engine.batches
+        if fits:
+            asyncio.run(servicer.EmbedBatch(request, SimpleNamespace()))  # type: ignore[arg-type]
+        else:
+            with pytest.raises(TooLarge, match="max_reply_bytes of 320: send fewer texts at once"):
+                asyncio.run(servicer.EmbedBatch(request, SimpleNamespace()))  # type: ignore[arg-type]
+        assert engine.batches == before + fits
+
+
 def test_health_while_busy(plugin: Plugin, stub: rpc.EmbedderProviderStub) -> None:
     """Health and a short call are answered while a long batch runs; a bulk call that is cancelled stops."""
     health = health_pb2_grpc.HealthStub(plugin.channel())
@@ -179,7 +224,7 @@ def test_direct_call() -> None:
     engine = Engine(MODEL, device="cpu")
     engine.open()
     request = pb.EmbedTextRequest(text="Hello, world!")
-    reply = asyncio.run(Servicer(engine).EmbedText(request, SimpleNamespace()))  # type: ignore[arg-type]
+    reply = asyncio.run(Servicer(engine, max_reply_bytes=4 * 2**20).EmbedText(request, SimpleNamespace()))  # type: ignore[arg-type]
     assert reply.success
     assert len(reply.vector) == 384
     engine.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,13 +16,28 @@ from tests.servers import ROOT, environment
 
 pytestmark = pytest.mark.slow
 
+# A question, where its answer stands, and words that the passage must have to be that answer.
 QUESTIONS = [
-    ("Is a write still there after a kill -9?", "plugins/vector_hnsw/README.md", "What it promises"),
-    ("How do I copy a plugin to make my own?", "README.md", "Copy a plugin"),
-    ("How do I regenerate the protobuf modules?", "CONTRIBUTING.md", "A new field or RPC"),
-    ("How do I add a new setting?", "CONTRIBUTING.md", "A new setting"),
-    ("What must a test say in its docstring?", "CONTRIBUTING.md", "What we hold to"),
+    ("Is a write still there after a kill -9?", "plugins/vector_hnsw/README.md", "a kill or a power"),
+    ("How do I copy a plugin to make my own?", "README.md", "To make your own"),
+    ("How do I regenerate the protobuf modules?", "CONTRIBUTING.md", "make generate-proto"),
+    ("How do I add a new setting?", "CONTRIBUTING.md", "Add it to the plugin's `Config`"),
+    ("What must a test say in its docstring?", "CONTRIBUTING.md", "A test states a claim"),
+    (
+        "What happens to a text that is longer than the model reads?",
+        "plugins/embed_st/README.md",
+        "`truncated` says so",
+    ),
+    ("Which environment variable sets the data folder?", "", "VECTOR_HNSW__DATA_DIR"),
+    (
+        "What does a plugin check before it lets somebody call from another machine?",
+        "README.md",
+        "it then checks the token",
+    ),
 ]
+# What the README itself asks.
+(SAMPLE,) = re.findall(r'^python -m host search "(.*)"$', (ROOT / "README.md").read_text(), re.MULTILINE)
+QUESTIONS.append((SAMPLE, "plugins/embed_st/README.md", "`truncated` says so"))
 
 
 def host(folder: Path, *arguments: str) -> str:
@@ -50,13 +66,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert serve.wait(30) in (0, 130)
 
 
-@pytest.mark.parametrize(("question", "path", "heading"), QUESTIONS, ids=lambda value: str(value)[:30])
-def test_right_passage_first(folder: Path, question: str, path: str, heading: str) -> None:
+@pytest.mark.parametrize(("question", "path", "words"), QUESTIONS, ids=lambda value: str(value)[:30])
+def test_right_passage_first(folder: Path, question: str, path: str, words: str) -> None:
     """The passage that answers the question comes first."""
     first = json.loads(host(folder, "search", question, "--json", "--limit", "3").splitlines()[0])
-    assert first["path"] == path
-    assert heading in first["heading"]
-    assert first["text"].splitlines()[0] in (folder / path).read_text().splitlines()[first["line"] - 1]
+    assert first["path"] == (path or first["path"])
+    assert words in " ".join(first["text"].split())
+    assert first["text"].splitlines()[0] in (folder / first["path"]).read_text().splitlines()[first["line"] - 1]
 
 
 def test_only_what_changed(folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from host.config import load
 from shared.errors import StartError
 from shared.guide import SECTIONS, blocks_in, settings_in
 
@@ -123,6 +124,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "tool_providers": {"api_key": "K", "timeout": "30s"},
     "reasoning_strategies": {"max_iterations": 20, "temperature": 0.7},
 }
+NAMES = {section: next(iter(yaml.safe_load(text)["plugins"][section])) for section, text in GUIDE.items()}
 
 
 @pytest.fixture
@@ -162,8 +164,8 @@ def test_an_empty_file(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("section", SECTIONS)
 @pytest.mark.usefixtures("environ")
 def test_the_guides_blocks(tmp_path: Path, section: str) -> None:
-    """Each block of the guide gives what stands under its `config`, and the only one needs no --name."""
-    assert read(tmp_path, GUIDE[section], section=section) == EXPECTED[section]
+    """Each block of the guide gives what stands under its `config`, once --name says that it is meant."""
+    assert read(tmp_path, GUIDE[section], section=section, name=NAMES[section]) == EXPECTED[section]
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -173,7 +175,7 @@ def test_all_of_the_guides_blocks_in_one_file(tmp_path: Path, section: str) -> N
     whole: dict[str, Any] = {"plugins": {}}
     for text in GUIDE.values():
         whole["plugins"].update(yaml.safe_load(text)["plugins"])
-    assert read(tmp_path, yaml.safe_dump(whole), section=section) == EXPECTED[section]
+    assert read(tmp_path, yaml.safe_dump(whole), section=section, name=NAMES[section]) == EXPECTED[section]
 
 
 TWO = """
@@ -190,10 +192,52 @@ def test_name_picks_a_block(tmp_path: Path) -> None:
 
 
 def test_ambiguous(tmp_path: Path) -> None:
-    """More than one block and no --name is an error that lists them."""
-    assert refusal(tmp_path, TWO).endswith(
-        "which plugin? plugins.database_providers has one, two: pick one with --name"
+    """More than one block of this plugin and no --name is an error that lists them."""
+    ours = TWO.replace("./one", "plugins.vector_hnsw").replace("    two:", "    vector_hnsw:")
+    assert refusal(tmp_path, ours).endswith(
+        "which plugin? plugins.database_providers has one, vector_hnsw for vector_hnsw; pick one with --name"
     )
+
+
+@pytest.mark.parametrize("only", ["path: ./one", "path: plugins.db_other", "path: ./x.vector_hnsw.d/one", "config: {}"])
+def test_another_plugins_block_is_not_taken(tmp_path: Path, only: str) -> None:
+    """A block that names this plugin neither by key nor by path is taken by --name only, also where it is alone."""
+    text = f"plugins: {{database_providers: {{mine: {{{only}}}}}}}"
+    assert refusal(tmp_path, text).endswith(
+        "plugins.database_providers has no block whose key or path names vector_hnsw; "
+        "if mine is meant, pick it with --name"
+    )
+    assert read(tmp_path, text, name="mine") == {}
+
+
+@pytest.mark.parametrize("path", ["plugins.vector_hnsw", "./bin/vector_hnsw", "/opt/vector_hnsw.py", "vector_hnsw"])
+def test_a_path_that_names_this_plugin(tmp_path: Path, path: str) -> None:
+    """A block is this plugin's where the last part of its path is the plugin's name."""
+    assert read(tmp_path, f"plugins: {{mine: {{path: {path}, config: {{port: 1}}}}}}") == {"port": 1}
+
+
+@pytest.mark.parametrize("name", [None, "mine"])
+@pytest.mark.parametrize("value", ["false", '"false"', "${SURELY_UNSET_HERE:-no}"])
+def test_a_block_that_is_not_enabled(tmp_path: Path, value: str, name: str | None) -> None:
+    """A block with `enabled: false` is refused, with or without --name."""
+    text = f"plugins:\n  mine:\n    path: plugins.vector_hnsw\n    enabled: {value}\n"
+    assert refusal(tmp_path, text, name=name).endswith("plugin mine has `enabled: false`; remove that line to run it")
+    assert "plugin mine.enabled: expected true or false" in refusal(tmp_path, text.replace(value, "perhaps"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [("secuirty", "{sandbox: true}", "security"), ("cnofig", "{port: 1}", "config"), ("adress", "x", "address")],
+)
+def test_an_unknown_key_of_a_block(tmp_path: Path, key: str, value: str, meant: str) -> None:
+    """A key that blocks do not have is an error that suggests the nearest: it may be a `security` that has a typo."""
+    text = f"plugins: {{vector_hnsw: {{path: x, {key}: {value}}}}}"
+    assert refusal(tmp_path, text).endswith(f"plugin vector_hnsw: unknown key {key!r}; did you mean {meant!r}?")
+    with pytest.raises(StartError, match=f"unknown key '{key}'; did you mean '{meant}'"):
+        load(tmp_path / "hector.yaml")
+    every = "{type: grpc, path: x, enabled: true, name: vector_hnsw, config: {port: 1}, security: {}}"
+    assert read(tmp_path, f"plugins: {{vector_hnsw: {every}}}") == {"port": 1}
+    assert set(load(tmp_path / "hector.yaml").plugins) == {"vector_hnsw"}
 
 
 def test_the_block_that_names_this_plugin(tmp_path: Path) -> None:
@@ -225,7 +269,9 @@ def test_no_block(tmp_path: Path, text: str) -> None:
 def test_another_sections_blocks_do_not_count(tmp_path: Path) -> None:
     """A block of another section is never taken, also not by --name."""
     assert "has none" in refusal(tmp_path, GUIDE["llm_providers"])
-    assert "no plugin 'custom_llm'" in refusal(tmp_path, GUIDE["llm_providers"], name="custom_llm")
+    assert refusal(tmp_path, GUIDE["llm_providers"], name="custom_llm").endswith(
+        "no plugin 'custom_llm' under plugins.database_providers"
+    )
 
 
 def test_a_plugin_that_is_named_path() -> None:
@@ -246,8 +292,9 @@ def test_unset_variables_of_other_blocks(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("environ")
 def test_the_guides_security_block(tmp_path: Path) -> None:
     """The guide's security block is refused by a plugin alone, naming the first setting that is the host's."""
-    message = refusal(tmp_path, SECURITY)
-    assert "security.sandbox can only be enforced by the host that starts the plugin" in message
+    message = refusal(tmp_path, SECURITY, name="my_plugin")
+    assert "security.sandbox is for a host that sandboxes its plugins" in message
+    assert "neither a plugin nor `python -m host` enforces it" in message
 
 
 @pytest.mark.parametrize("key", ["sandbox", "max_memory", "allowed_networks", "made_up"])
@@ -257,10 +304,10 @@ def test_security_is_never_ignored(tmp_path: Path, key: str, form: str) -> None:
     if form == "plain":
         text = f"port: 1\nsecurity: {{{key}: true}}\n"
     elif form == "block":
-        text = f"plugins:\n  one: {{path: x, config: {{port: 1}}, security: {{{key}: true}}}}\n"
+        text = f"plugins:\n  vector_hnsw: {{path: x, config: {{port: 1}}, security: {{{key}: true}}}}\n"
     else:
-        text = f"plugins:\n  one: {{path: x, config: {{port: 1}}}}\nsecurity: {{{key}: true}}\n"
-    assert f"security.{key} can only be enforced by the host" in refusal(tmp_path, text)
+        text = f"plugins:\n  vector_hnsw: {{path: x, config: {{port: 1}}}}\nsecurity: {{{key}: true}}\n"
+    assert f"security.{key} is for a host that sandboxes its plugins" in refusal(tmp_path, text)
 
 
 @pytest.mark.usefixtures("environ")
@@ -268,8 +315,8 @@ def test_security_timeout_is_enforced(tmp_path: Path) -> None:
     """`security.timeout` becomes the plugin's timeout, and wins over the one in `config`."""
     only_timeout = SECURITY.replace("      sandbox: true\n", "").replace('      max_memory: "1GB"\n', "")
     only_timeout = only_timeout.replace('      allowed_networks: ["localhost"]\n', "")
-    assert read(tmp_path, only_timeout) == {"api_key": "K", "timeout": "30s"}
-    text = "plugins:\n  one: {path: x, config: {timeout: 5m}, security: {timeout: 1s}}\n"
+    assert read(tmp_path, only_timeout, name="my_plugin") == {"api_key": "K", "timeout": "30s"}
+    text = "plugins:\n  vector_hnsw: {path: x, config: {timeout: 5m}, security: {timeout: 1s}}\n"
     assert read(tmp_path, text) == {"timeout": "1s"}
     assert read(tmp_path, "timeout: 5m\nsecurity: {timeout: 1s}\n") == {"timeout": "1s"}
     assert read(tmp_path, text + "security: {timeout: 9s}\n") == {"timeout": "1s"}
@@ -325,9 +372,11 @@ def test_unreadable_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", ["[]", "5", "words", "false"])
 def test_a_config_block_that_is_no_mapping(tmp_path: Path, config: str) -> None:
     """A `config` of another form is an error, also where it looks empty."""
-    assert "expected a mapping of settings" in refusal(tmp_path, f"plugins:\n  one: {{path: x, config: {config}}}\n")
+    assert "expected a mapping of settings" in refusal(
+        tmp_path, f"plugins:\n  vector_hnsw: {{path: x, config: {config}}}\n"
+    )
 
 
 def test_keys_that_are_no_text(tmp_path: Path) -> None:
     """A key that YAML reads as a number is given on as text, for `resolve` to name."""
-    assert read(tmp_path, "plugins:\n  one: {path: x, config: {1: 2}}\n") == {"1": 2}
+    assert read(tmp_path, "plugins:\n  vector_hnsw: {path: x, config: {1: 2}}\n") == {"1": 2}

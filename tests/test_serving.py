@@ -31,6 +31,7 @@ from tests.servers import (
     await_serving,
     details,
     dial,
+    has_ipv6,
     health,
     run_plugin,
     served,
@@ -128,6 +129,18 @@ def test_health_of_an_unknown_service() -> None:
         assert next(watching).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
         watching.cancel()
         assert still_works(plugin)
+
+
+def test_health_list() -> None:
+    """Health's List answers with the status of every name, and leaves no error in the log."""
+    if not hasattr(health_pb2, "HealthListRequest"):  # the floor of grpcio-health-checking has no List yet
+        return
+    for ready, status in ((False, NOT_SERVING), (True, SERVING)):
+        with toy(ready=ready) as plugin:
+            stub = health_pb2_grpc.HealthStub(plugin.channel())
+            reply = stub.List(health_pb2.HealthListRequest(), timeout=SECONDS)
+            assert {name: one.status for name, one in reply.statuses.items()} == dict.fromkeys(NAMES, status)
+            assert "ERROR" not in plugin.log()
 
 
 def test_health_under_overload() -> None:
@@ -475,15 +488,6 @@ def test_hosts_that_are_none(host: str) -> None:
         pass
 
 
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
 IPV6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 
 
@@ -495,6 +499,23 @@ def test_hosts(host: str) -> None:
     with toy(host=host) as plugin:
         assert plugin.address.rpartition(":")[0].strip("[]") == host.strip("[]")
         assert still_works(plugin)
+
+
+def test_a_host_that_is_written_short() -> None:
+    """An address in a short form, which gRPC does not know, is listened on and announced in full."""
+    with toy(host="127.1") as plugin:
+        assert plugin.address.startswith("127.0.0.1:")
+        assert still_works(plugin)
+
+
+@IPV6
+def test_all_interfaces_means_ipv6_too() -> None:
+    """On 0.0.0.0 a plugin can also be reached over IPv6, as the README says."""
+    with (
+        toy(host="0.0.0.0", insecure=True) as plugin,
+        dial(f"[::1]:{plugin.address.rpartition(':')[2]}") as channel,
+    ):
+        assert health(channel) == SERVING
 
 
 @pytest.fixture

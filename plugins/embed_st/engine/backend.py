@@ -29,6 +29,8 @@ class Backend(Protocol):
     """Whether vectors come out with length 1."""
     prompts: Mapping[str, str]
     """What the model wants in front of a text, by name ("query", "document")."""
+    default_prompt: str
+    """What it wants there where nothing is said of the text; mostly empty."""
 
     def tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special ones included; counted up to `max_tokens + 1`."""
@@ -40,10 +42,10 @@ class Backend(Protocol):
 
 
 class SentenceTransformers:
-    """sentence-transformers itself, on PyTorch: the reference, for any model it knows."""
+    """sentence-transformers itself: the reference, for models whose tokens can be counted."""
 
-    def __init__(self, model: str, *, cache_dir: str = "", device: str = "") -> None:
-        """Loads the model, from the hub if need be. Takes seconds. Raises StartError."""
+    def __init__(self, model: str, *, backend: str = "torch", cache_dir: str = "", device: str = "") -> None:
+        """Loads the model, from the hub if need be. Takes seconds. Raises StartError. `backend` is the library's."""
         folder = locate(model, cache_dir)
         # Imported here because it takes seconds, in which the server already answers health checks.
         from sentence_transformers import SentenceTransformer
@@ -51,15 +53,28 @@ class SentenceTransformers:
 
         _quiet()
         try:
-            self._model = SentenceTransformer(folder, cache_folder=cache_dir or None, device=device or None)
+            self._model = SentenceTransformer(
+                folder,
+                backend=backend,
+                cache_folder=cache_dir or None,
+                device=device or None,
+            )
             self._tokenizer = self._model.tokenizer
         except Exception as error:
             cause = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
             raise StartError(f"model {model} could not be loaded: {cause}") from error
         self.dimensions = int(self._model.get_embedding_dimension())
-        self.max_tokens = int(self._model.max_seq_length)
+        limit = self._model.max_seq_length
+        if not (callable(self._tokenizer) and isinstance(limit, int)):
+            first = type(self._model[0]).__name__
+            raise StartError(
+                f"model {model} begins with {first}, whose tokens cannot be counted here, so that a text that is cut "
+                "could not say so; choose a transformer model"
+            )
+        self.max_tokens = min(limit, 2**31 - 2)  # a tokenizer without a limit says 10^30
         self.normalizes = isinstance(self._model[-1], Normalize)
         self.prompts: Mapping[str, str] = {name: text for name, text in self._model.prompts.items() if text}
+        self.default_prompt = self.prompts.get(self._model.default_prompt_name or "", "")
 
     def tokens(self, texts: Sequence[str]) -> list[int]:
         encoded: Any = self._tokenizer(

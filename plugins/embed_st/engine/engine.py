@@ -7,7 +7,7 @@ a bulk caller does not keep the others waiting for long; a call that is cancelle
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -27,7 +27,7 @@ class Overflow(Enum):
 
 @dataclass(frozen=True)
 class Options:
-    """`prompt` names one of the model's prompts ("" for none); `query` and `document` are none where it has none.
+    """`prompt` names one of the model's prompts, "" its default; `query` and `document` are none where it has none.
 
     `normalize`: None leaves vectors as the model gives them. `dimensions`: 0 leaves them as long as they are;
     otherwise they are cut to that length and, unless `normalize` is False, brought to length 1 again.
@@ -51,8 +51,11 @@ class Embedding:
 class Engine:
     """`open` before anything else, `close` at the end. `embed` may be awaited by many at once."""
 
-    def __init__(self, model: str, *, cache_dir: str = "", device: str = "", batch_size: int = 32) -> None:
+    def __init__(
+        self, model: str, *, backend: str = "auto", cache_dir: str = "", device: str = "", batch_size: int = 32
+    ) -> None:
         self.model = model
+        self._backend_name = "torch" if backend == "auto" else backend
         self._cache_dir = cache_dir
         self._device = device
         self._batch_size = batch_size
@@ -60,7 +63,9 @@ class Engine:
 
     def open(self) -> None:
         """Loads the model. Raises StartError."""
-        self._backend: Backend = SentenceTransformers(self.model, cache_dir=self._cache_dir, device=self._device)
+        self._backend: Backend = SentenceTransformers(
+            self.model, backend=self._backend_name, cache_dir=self._cache_dir, device=self._device
+        )
         # The first text is slow, so it is none of a caller's.
         self._backend.encode(["warm up"], 1)
 
@@ -72,9 +77,14 @@ class Engine:
         """Length of a vector that is not cut."""
         return self._backend.dimensions
 
-    async def embed(self, texts: Sequence[str], options: Options) -> list[Embedding]:
-        """One embedding for each text, in their order. Raises InvalidArgument, naming each text at fault."""
-        self._check(texts, options)
+    async def embed(
+        self, texts: Sequence[str], options: Options, *, field: Callable[[int], str] = "texts[{}]".format
+    ) -> list[Embedding]:
+        """One embedding for each text, in their order. Raises InvalidArgument, naming each text at fault.
+
+        `field`: what a text is called in errors, by its index.
+        """
+        self._check(texts, options, field)
         prompt = self._prompt(options.prompt)
         loop = asyncio.get_running_loop()
         found: list[Embedding | None] = [None] * len(texts)
@@ -83,19 +93,19 @@ class Engine:
         for start in range(0, len(order), self._batch_size):
             part = order[start : start + self._batch_size]
             batch = [prompt + texts[index] for index in part]
-            embedded = await loop.run_in_executor(self._inference, self._embed_batch, batch, part, options)
+            embedded = await loop.run_in_executor(
+                self._inference, self._embed_batch, batch, [*map(field, part)], options
+            )
             for index, embedding in zip(part, embedded, strict=True):
                 found[index] = embedding
         return [embedding for embedding in found if embedding is not None]
 
-    def _embed_batch(self, texts: list[str], indexes: list[int], options: Options) -> list[Embedding]:
+    def _embed_batch(self, texts: list[str], names: list[str], options: Options) -> list[Embedding]:
         limit = self._backend.max_tokens
         counts = self._backend.tokens(texts)
-        too_long = [index for index, count in zip(indexes, counts, strict=True) if count > limit]
+        too_long = [name for name, count in zip(names, counts, strict=True) if count > limit]
         if too_long and options.overflow is Overflow.ERROR:
-            problems = [
-                (f"texts[{index}]", f"has more than the {limit} tokens that the model reads") for index in too_long
-            ]
+            problems = [(name, f"has more than the {limit} tokens that the model reads") for name in too_long]
             raise InvalidArgument(
                 f"{problems[0][0]} {problems[0][1]}; shorten it, or let it be cut with TRUNCATE_RIGHT",
                 reason="TEXT_TOO_LONG",
@@ -106,8 +116,8 @@ class Engine:
             Embedding(vector, min(count, limit), count > limit) for vector, count in zip(vectors, counts, strict=True)
         ]
 
-    def _check(self, texts: Sequence[str], options: Options) -> None:
-        blank = [(f"texts[{index}]", "is blank") for index, text in enumerate(texts) if not text.strip()]
+    def _check(self, texts: Sequence[str], options: Options, field: Callable[[int], str]) -> None:
+        blank = [(field(index), "is blank") for index, text in enumerate(texts) if not text.strip()]
         if blank:
             more = f" (and {len(blank) - 1} more)" if len(blank) > 1 else ""
             raise InvalidArgument(
@@ -125,10 +135,12 @@ class Engine:
             )
 
     def _prompt(self, name: str) -> str:
+        if not name:
+            return self._backend.default_prompt
         prompts = self._backend.prompts
         if name in prompts:
             return prompts[name]
-        if name in ("", "query", "document"):
+        if name in ("query", "document"):
             return ""
         known = ", ".join(sorted(prompts)) or "none"
         raise InvalidArgument(
