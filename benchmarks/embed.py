@@ -25,8 +25,8 @@ _VOCABULARY = "a vector of the document that was written to disk is found again 
 def main() -> None:
     model_name = Config().model
     short, medium = _texts(20), _texts(120)
-    with running("embed_st") as address:
-        stub = rpc.EmbedderProviderStub(grpc.insecure_channel(address))
+    with running("embed_st") as server:
+        stub = rpc.EmbedderProviderStub(grpc.insecure_channel(server.address))
         model = SentenceTransformer(locate(model_name, ""), device="cpu")
 
         def batch(texts: list[str]) -> float:

@@ -6,6 +6,7 @@
     │   ├── NotFound           NOT_FOUND
     │   ├── AlreadyExists      ALREADY_EXISTS
     │   ├── FailedPrecondition FAILED_PRECONDITION  the request is fine, the state is not
+    │   ├── LimitReached       RESOURCE_EXHAUSTED   a limit or budget that the caller or operator set
     │   └── Unsupported        UNIMPLEMENTED        an option this plugin does not have
     └── ServiceError           nobody asked for it → a gRPC status
         ├── Overloaded         RESOURCE_EXHAUSTED   try again later
@@ -106,6 +107,11 @@ class AlreadyExists(CallerError):
 class FailedPrecondition(CallerError):
     code = Code.FAILED_PRECONDITION
     reason = "FAILED_PRECONDITION"
+
+
+class LimitReached(CallerError):
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "LIMIT_REACHED"
 
 
 class Unsupported(CallerError):

@@ -139,6 +139,7 @@ class WithFolder(BaseConfig):
 @pytest.mark.parametrize(
     ("module", "library", "extra"),
     [
+        ("plugins.vector_hnsw", "hnswlib", "vector-hnsw"),
         ("plugins.embed_st", "numpy", "embed-st"),
         ("plugins.embed_st", "sentence_transformers", "embed-st"),
         ("host serve", "rich", "host"),

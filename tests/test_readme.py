@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -34,7 +35,15 @@ def test_make(command: str) -> None:
     assert subprocess.run([*shlex.split(command), "-n"], cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("command", [line for line in commands() if "-m plugins." in line])
+@pytest.mark.parametrize("command", [line for line in commands() if ".admin " in line])
+def test_admin_commands(command: str) -> None:
+    """Every `python -m plugins.NAME.admin` command of the READMEs is one that it has, with options that it takes."""
+    words = shlex.split(command)
+    module = importlib.import_module(words[2])
+    assert callable(module._parser().parse_args(words[3:]).work)
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if re.search(r"-m plugins\.\w+( |$)", line)])
 def test_plugin_commands(command: str, tmp_path: Path) -> None:
     """Every `python -m plugins.NAME` command of the READMEs has options and settings that are valid."""
     words = shlex.split(command)

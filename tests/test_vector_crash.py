@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.slow
 MODULE = "plugins.vector_hnsw"
 DIMENSION = 24
 KILLS = 25
+STOPS = 5  # in peace, between the kills: they save the graph
 CLIENTS = 4
 
 # What an id may hold: its vector's bytes and metadata number, or None for deleted.
@@ -84,7 +86,8 @@ class Client:
             if state is not None
         ]
         if new:
-            reply = stub.UpsertVectors(pb.UpsertVectorsRequest(collection="c", vectors=new))
+            request = pb.UpsertVectorsRequest(collection="c", vectors=new)
+            reply = next(stub.UpsertVectorsStream(iter([request]))) if self.number % 2 else stub.UpsertVectors(request)
             assert reply.success, reply
             self.sequence = reply.sequence
         else:
@@ -102,6 +105,20 @@ class Client:
         self.in_flight = {}
         for name, state in self.acknowledged.items():
             assert stored.get(name) == state, f"{name}: acknowledged {state}, found {stored.get(name)}"
+
+
+def take_snapshots(stub: rpc.DatabaseProviderStub, made: dict[str, pb.SnapshotInfo]) -> None:
+    """Takes snapshots until the server is gone, into `made` once they are acknowledged."""
+    while True:
+        try:
+            reply = stub.CreateSnapshot(pb.CreateSnapshotRequest(collection="c", name=f"s{len(made)}"))
+        except grpc.RpcError:
+            return
+        if not reply.success:  # an earlier one of this name was made, and the answer lost
+            assert stub.DeleteSnapshot(pb.DeleteSnapshotRequest(collection="c", name=f"s{len(made)}")).success, reply
+            continue
+        made[reply.snapshot.name] = reply.snapshot
+        time.sleep(0.1)
 
 
 def everything(stub: rpc.DatabaseProviderStub) -> dict[str, tuple[bytes, int]]:
@@ -146,14 +163,18 @@ def assert_graph_agrees(stub: rpc.DatabaseProviderStub, stored: dict[str, tuple[
 
 
 def test_kills_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    """Killed 25 times amid concurrent upserts and deletes: every acknowledged write is there, no deleted id is."""
+    """SIGKILLed 25 times amid upserts, streams, deletes and snapshots: what was acknowledged is there, nothing else."""
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
     chance = random.Random(seed)
     clients = [Client(number, seed) for number in range(CLIENTS)]
     sequence = 0
     saved: set[str] = set()
-    for kill in range(KILLS + 1):
+    snapshots: dict[str, pb.SnapshotInfo] = {}
+    ends = [signal.SIGKILL] * KILLS + [signal.SIGTERM] * STOPS
+    chance.shuffle(ends)
+    killed = 0
+    for number, end in enumerate([*ends, None]):
         with start_plugin(MODULE, "--data-dir", str(tmp_path / "data")) as plugin:
             stub = rpc.DatabaseProviderStub(plugin.channel())
             stub.CreateCollection(pb.CreateCollectionRequest(name="c", dimension=DIMENSION, if_not_exists=True))
@@ -163,27 +184,35 @@ def test_kills_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
             known = {name for client in clients for name, state in client.acknowledged.items() if state is not None}
             assert set(stored) == known, f"ghosts: {set(stored) - known}"
             if stored:
-                assert_graph_agrees(stub, stored, seed + kill)
+                assert_graph_agrees(stub, stored, seed + number)
             reached = stub.SearchVectors(pb.SearchVectorsRequest(collection="c", vector=[1] * DIMENSION)).sequence
             assert reached >= max(client.sequence for client in clients)
             assert reached >= sequence
             sequence = reached
             saved |= {path.name for path in (tmp_path / "data" / "graphs").glob("*.hnsw")}
-            if kill == KILLS:
+            kept = {one.name: one for one in stub.ListSnapshots(pb.ListSnapshotsRequest()).snapshots}
+            assert kept | snapshots == kept, "an acknowledged snapshot is gone"
+            if end is None:
+                for name in list(snapshots)[::10]:
+                    back = stub.RestoreSnapshot(pb.RestoreSnapshotRequest(collection="c", name=name))
+                    assert back.success, back
+                    assert back.collection.count == len(everything(stub))
                 break
             threads = [threading.Thread(target=client.work, args=(dial(plugin),)) for client in clients]
+            threads.append(threading.Thread(target=take_snapshots, args=(dial(plugin), snapshots)))
             for thread in threads:
                 thread.start()
             time.sleep(chance.uniform(0.02, 1.2))
-            if kill % 6 == 5:
-                plugin.signal()  # now and then in peace, which saves the graph; what is under way is refused or done
-                plugin.wait()
-            plugin.process.kill()
-            plugin.wait()
+            plugin.signal(end)  # what is under way at a peaceful one is refused or done
+            status = plugin.wait()
+            assert status == (-signal.SIGKILL if end is signal.SIGKILL else 0), plugin.stderr()
+            killed += end is signal.SIGKILL
             for thread in threads:
                 thread.join(60)
                 assert not thread.is_alive()
+    assert killed == KILLS
     assert sequence > KILLS
+    assert snapshots
     assert saved, "the graph was never saved"
 
 
@@ -314,7 +343,8 @@ def test_growth_under_constant_queries_over_the_socket(tmp_path: Path) -> None:
 
         def insert(new: list[Item]) -> None:
             request = pb.UpsertVectorsRequest(
-                collection="c", vectors=[pb.Vector(id=item.id, vector=item.vector.tolist()) for item in new]
+                collection="c",
+                vectors=[pb.Vector(id=item.id, vector=item.vector.tolist()) for item in new if item.vector is not None],
             )
             assert stub.UpsertVectors(request).success
 

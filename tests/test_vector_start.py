@@ -178,7 +178,7 @@ def test_a_vector_of_the_wrong_size_is_refused(folder: Path) -> None:
     """Damage that SQLite does not see, met while the graph is built, is one line and status 2, not a traceback."""
     shutil.rmtree(folder / "graphs")
     with sqlite3.connect(folder / "store.db") as connection:
-        connection.execute("UPDATE vectors_1 SET vector = x'00' WHERE label = 7")
+        connection.execute("UPDATE vectors_1 SET vector = x'00' WHERE row = 7")
     connection.close()
     ended = run_plugin(MODULE, "--port", "0", "--data-dir", str(folder))
     assert ended.returncode == 2

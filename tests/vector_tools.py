@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,17 @@ def exact_scores(metric: Metric, query: Floats, matrix: Floats) -> npt.NDArray[n
     return np.asarray(np.clip(rows @ q / (np.linalg.norm(rows, axis=1) * np.linalg.norm(q)), -1, 1))
 
 
+def labels_of(engine: Engine, collection: str, names: Sequence[str]) -> dict[str, int]:
+    """By which label the graph knows each of these items."""
+    number = engine.describe(collection, sample=False).spec.number
+    return {name: place.label for name, place in engine._store.places(number, names).items()}
+
+
+def killed(folder: Path, to: Path) -> Path:
+    """The folder as a kill would leave it now: files as they are, nothing closed."""
+    return Path(shutil.copytree(folder, to, ignore=shutil.ignore_patterns("lock")))
+
+
 def ids(result: SearchResult) -> list[str]:
     return [hit.id for hit in result.hits]
 
@@ -66,7 +78,7 @@ def assert_holds(
     engine: Engine, collection: str, expected: Mapping[str, Floats], metric: Metric = Metric.COSINE
 ) -> None:
     """The collection has exactly these vectors, and a search by graph finds each of them and scores it right."""
-    dimension = len(next(iter(expected.values()))) if expected else engine.describe(collection).dimension
+    dimension = len(next(iter(expected.values()))) if expected else engine.describe(collection).spec.dimension
     stored = {id_: raw for id_, (raw, _) in contents(engine, collection, dimension).items()}
     assert stored == {id_: vector.tobytes() for id_, vector in expected.items()}
     names, matrix = list(expected), np.array(list(expected.values()), np.float32).reshape(len(expected), dimension)

@@ -1,27 +1,48 @@
 """A durable vector store for Hector: collections of vectors with metadata, nearest neighbours by cosine, dot
 product or Euclidean distance. What it has acknowledged survives a kill and a power cut.
 
-    python -m plugins.vector_hnsw --port 8082 --data-dir ./vectors
+python -m plugins.vector_hnsw --port 8082 --data-dir ./vectors
 """
 
 from __future__ import annotations
 
+import grpc
 from hector_plugins_pb2_grpc import add_DatabaseProviderServicer_to_server
 
 from plugins.vector_hnsw.config import Config
-from plugins.vector_hnsw.engine import Engine
-from plugins.vector_hnsw.servicer import TOO_LARGE_HINTS, Servicer
 from shared.cli import configure
 from shared.server import run, serve
 
 
 def main() -> int:
-    config = configure(Config, plugin="vector_hnsw", section="database_providers", about=__doc__)
-    engine = Engine(config.data_dir, max_limit=config.max_limit, threads=config.threads)
+    config = configure(
+        Config,
+        plugin="vector_hnsw",
+        section="database_providers",
+        about=__doc__,
+        needs=("hnswlib", "numpy", "filelock"),
+    )
+    from plugins.vector_hnsw import fast
+    from plugins.vector_hnsw.engine import Engine
+    from plugins.vector_hnsw.servicer import TOO_LARGE_HINTS, Servicer
+
+    engine = Engine(
+        config.data_dir,
+        max_limit=config.max_limit,
+        max_collections=config.max_collections,
+        max_memory=config.max_memory,
+        threads=config.threads,
+    )
+    servicer = Servicer(engine)
+
+    def register(server: grpc.aio.Server) -> None:
+        add_DatabaseProviderServicer_to_server(servicer, server)
+        fast.register(server, servicer)
+
     return serve(
         config,
         service="hector.plugins.v1.DatabaseProvider",
-        register=lambda server: add_DatabaseProviderServicer_to_server(Servicer(engine), server),
+        register=register,
         load=engine.open,
         close=engine.close,
         too_large_hints=TOO_LARGE_HINTS,

@@ -1,18 +1,40 @@
-"""The vector store without its transport. Read `engine`, then `store` (the truth), then `graph` (what finds).
+"""The vector store without its transport. Read `engine`, `collection`, then `store` (truth) and `graph` (what finds).
 
-engine.py   collections: create, delete, upsert, search; who waits for whom
-checks.py   what may be asked: names, ids, items, numbers
-store.py    SQLite: ids, metadata, original vectors, and which of them the graph has not got yet
-graph.py    one hnswlib index: add, delete, search, without the ways in which hnswlib dies
-twins.py    equal vectors are one node of the graph
-cache.py    a graph on disk: written aside, checksummed, loaded only when it is what was written
-metric.py   how vectors are checked, prepared and scored
-lock.py     many readers or one writer, in turn
+engine.py      all collections of one folder: what may be asked, who waits for whom
+collection.py  one of them: the order of a write, and how a search is planned
+store.py       SQLite: ids, metadata, original vectors
+database.py    one SQLite file: opened safely, its failures told apart
+graph.py       one hnswlib index, without the ways in which hnswlib dies
+cache.py       a graph on disk: written aside, checksummed, loaded only when it is what was written
+opening.py     a graph loaded and caught up, or built from the store
+labels.py      equal vectors share a label, because hnswlib loses what is beside many equal ones
+filters.py     filters on metadata, as SQL
+matches.py     which items a filter fits, remembered and kept up with what is written
+metric.py      how vectors are checked, prepared and scored
+checks.py      what may be asked: names, ids, items, numbers
+health.py      recall on a sample
+rows.py        the items behind labels that were found lately, in memory
+snapshots.py   copies of a collection by name, and back
+verify.py      reads all that is stored and says what is damaged
+lock.py        many readers or one writer, in turn
 """
 
-from plugins.vector_hnsw.engine.checks import Item
-from plugins.vector_hnsw.engine.engine import Engine, Query, SearchResult
+from plugins.vector_hnsw.engine.collection import Hit, Query, SearchResult
+from plugins.vector_hnsw.engine.engine import Description, Engine, Mode, Written
 from plugins.vector_hnsw.engine.metric import Metric
-from plugins.vector_hnsw.engine.store import Collection, Hit
+from plugins.vector_hnsw.engine.snapshots import Snapshot
+from plugins.vector_hnsw.engine.store import Collection, Item
 
-__all__ = ["Collection", "Engine", "Hit", "Item", "Metric", "Query", "SearchResult"]
+__all__ = [
+    "Collection",
+    "Description",
+    "Engine",
+    "Hit",
+    "Item",
+    "Metric",
+    "Mode",
+    "Query",
+    "SearchResult",
+    "Snapshot",
+    "Written",
+]

@@ -15,11 +15,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from plugins.vector_hnsw.engine.database import sync_folder
 from plugins.vector_hnsw.engine.graph import Graph
-from plugins.vector_hnsw.engine.store import Collection, sync_folder
+from plugins.vector_hnsw.engine.store import Collection
 
 _log = logging.getLogger("hector")
-_FORMAT = 2
+_FORMAT = 3
+# All that reading a damaged header or file can raise.
+_DOUBTFUL = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 
 
 class GraphCache:
@@ -35,7 +41,7 @@ class GraphCache:
         name = f"{collection.number}-{sequence}.hnsw"
         try:
             self._write_graph(graph, name)
-            header = self._header(collection) | {"file": name, "sequence": sequence, "astray": graph.astray()}
+            header = self._header(collection) | {"file": name, "sequence": sequence}
             header["sha256"] = _checksum(self._folder / name, header)
             self._write_header(collection.number, header)
         except (OSError, RuntimeError) as error:
@@ -48,32 +54,45 @@ class GraphCache:
         self._remove(collection.number, but=name)
         return True
 
-    def load(self, graph: Graph, collection: Collection, newest: int) -> tuple[int, set[int]] | None:
-        """Fills `graph` from disk: its sequence, and the labels that stand for themselves there. None, logged with
-        the cause, when it must be built.
+    def load(self, graph: Graph, collection: Collection, newest: int) -> tuple[int, npt.NDArray[np.int64]] | None:
+        """Fills `graph` from disk: its sequence, and the labels in it. None, logged with the cause, when it must be
+        built.
 
         `newest` is the store's sequence: a graph from beyond it belongs to a future that a backup undid.
         """
-        path = self._folder / f"{collection.number}.json"
-        if not path.exists():
+        if not self._header_path(collection).exists():
             return None
         try:
-            header = json.loads(path.read_bytes())
-            checksum = header.pop("sha256")
-            expected = self._header(collection)
-            wrong = [key for key, value in expected.items() if header[key] != value]
-            if wrong:
-                raise ValueError(f"it was made with another {wrong[0]}")
-            if header["sequence"] > newest:
-                raise ValueError("it is newer than the database")
-            file = self._folder / str(Path(header["file"]).name)
-            if checksum != _checksum(file, header):
-                raise ValueError("its checksum is wrong")
-            return int(header["sequence"]), graph.read_file(str(file)).difference(header["astray"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            header = self._verified(collection, newest)
+            return int(header["sequence"]), graph.read_file(str(self._folder / header["file"]))
+        except _DOUBTFUL as error:
             _log.warning("event=graph_rebuilt collection=%s cause=%r", collection.name, str(error))
             self.remove(collection.number)
             return None
+
+    def why_not(self, collection: Collection, newest: int) -> str:
+        """Why `load` would not take what is on disk; empty when it would."""
+        try:
+            self._verified(collection, newest)
+        except _DOUBTFUL as error:
+            return str(error)
+        return ""
+
+    def _verified(self, collection: Collection, newest: int) -> dict[str, Any]:
+        header: dict[str, Any] = json.loads(self._header_path(collection).read_bytes())
+        checksum = header.pop("sha256")
+        wrong = [key for key, value in self._header(collection).items() if header[key] != value]
+        if wrong:
+            raise ValueError(f"it was made with another {wrong[0]}")
+        if header["sequence"] > newest:
+            raise ValueError("it is newer than the database")
+        header["file"] = str(Path(header["file"]).name)
+        if checksum != _checksum(self._folder / header["file"], header):
+            raise ValueError("its checksum is wrong")
+        return header
+
+    def _header_path(self, collection: Collection) -> Path:
+        return self._folder / f"{collection.number}.json"
 
     def remove(self, number: int) -> None:
         """Deletes what is kept of a collection."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection as Collection_
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from plugins.vector_hnsw.engine.metric import Floats
-from plugins.vector_hnsw.engine.store import Collection
-from shared.errors import FailedPrecondition, InvalidArgument, quoted
+from plugins.vector_hnsw.engine.store import Collection, Item
+from shared.errors import AlreadyExists, CallerError, FailedPrecondition, InvalidArgument, NotFound, quoted
 
 LARGEST_DIMENSION = 16_384
 LARGEST_EF = 4096
@@ -18,15 +18,6 @@ LARGEST_EF = 4096
 LARGEST_BATCH = 100_000
 _LONGEST_ID = 512
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-
-
-@dataclass(frozen=True)
-class Item:
-    """What an upsert brings: `vector` of shape (dimension,), `metadata` as JSON text of an object."""
-
-    id: str
-    vector: Floats
-    metadata: str = "{}"
 
 
 def checked_name(name: str) -> str:
@@ -76,29 +67,83 @@ def checked_model_name(name: str) -> str:
     return name
 
 
-def check_ids(ids: Sequence[str]) -> None:
+def check_ids(ids: Sequence[str], done: str = "deleted") -> None:
+    """Raises InvalidArgument that names every id at fault."""
     _check_batch("ids", len(ids))
     wrong = [(f"ids[{index}]", text) for index, name in enumerate(ids) if (text := _wrong_id(name))]
     if wrong:
-        raise _refusal(wrong, "BAD_ID", "deleted")
+        raise _refusal(wrong, "BAD_ID", done)
 
 
-def check_items(collection: Collection, items: Sequence[Item]) -> None:
-    """Raises InvalidArgument that names every item at fault."""
+def bad_items(collection: Collection, items: Sequence[Item]) -> dict[int, CallerError]:
+    """What is wrong with which of the items, by index. Raises InvalidArgument where they are too many."""
     _check_batch("vectors", len(items))
-    wrong = [(f"vectors[{index}].id", text) for index, item in enumerate(items) if (text := _wrong_id(item.id))]
-    if wrong:
-        raise _refusal(wrong, "BAD_ID", "written")
+    wrong: dict[int, CallerError] = {}
+    sound: list[int] = []
     for index, item in enumerate(items):
-        if len(item.vector) != collection.dimension:
-            text = f"has {len(item.vector)} numbers, the collection's dimension is {collection.dimension}"
-            wrong.append((f"vectors[{index}].vector", text))
-    if wrong:
-        raise _refusal(wrong, "WRONG_DIMENSION", "written")
-    verdicts = collection.metric.check(np.stack([item.vector for item in items])) if items else None
+        at = f"vectors[{index}]"
+        size = 0 if item.vector is None else len(item.vector)
+        if text := _wrong_id(item.id):
+            wrong[index] = InvalidArgument(f"{at}.id {text}", reason="BAD_ID", field=f"{at}.id")
+        elif size != collection.dimension:
+            text = f"has {size} numbers, the collection's dimension is {collection.dimension}"
+            wrong[index] = InvalidArgument(f"{at}.vector {text}", reason="WRONG_DIMENSION", field=f"{at}.vector")
+        else:
+            sound.append(index)
+    vectors = [vector for index in sound if (vector := items[index].vector) is not None]
+    verdicts = collection.metric.check(np.stack(vectors)) if vectors else None
     if verdicts is not None:
-        wrong = [(f"vectors[{i}].vector", str(text)) for i, text in enumerate(verdicts) if text]
-        raise _refusal(wrong, "BAD_VECTOR", "written")
+        for index, text in zip(sound, verdicts, strict=True):
+            if text:
+                at = f"vectors[{index}].vector"
+                wrong[index] = InvalidArgument(f"{at} {text}", reason="BAD_VECTOR", field=at)
+    return wrong
+
+
+def wrong_for_mode(
+    items: Sequence[Item], known: Collection_[str], mode: str, wrong: Collection_[int]
+) -> dict[int, CallerError]:
+    """Which items, beside those that are `wrong`, the mode does not allow; `known` are the ids that exist."""
+    refused: dict[int, CallerError] = {}
+    for index, item in enumerate(items):
+        at = f"vectors[{index}].id"
+        if index in wrong or mode == "UPSERT":
+            continue
+        if mode == "INSERT_ONLY" and item.id in known:
+            refused[index] = AlreadyExists(f"{at} {quoted(item.id)} exists", reason="ID_EXISTS", field=at)
+        if mode == "UPDATE_ONLY" and item.id not in known:
+            refused[index] = NotFound(f"{at} {quoted(item.id)} does not exist", reason="ID_NOT_FOUND", field=at)
+    return refused
+
+
+def page_token(number: int, row: int) -> str:
+    return base64.urlsafe_b64encode(f"{number}.{row}".encode()).decode()
+
+
+def row_after(token: str, number: int) -> int:
+    """The row that a page token of the collection names; 0 for the first page."""
+    if not token:
+        return 0
+    try:
+        collection, row = base64.urlsafe_b64decode(token).decode().split(".")
+        if int(collection) == number and 0 < int(row) < 2**63 and page_token(number, int(row)) == token:
+            return int(row)
+    except ValueError:
+        pass
+    raise InvalidArgument(
+        "page_token is not one of this collection's; start again without it",
+        reason="BAD_PAGE_TOKEN",
+        field="page_token",
+    )
+
+
+def refuse_all(wrong: Mapping[int, CallerError]) -> None:
+    """One error for all of them, of the kind of the first. Raises it when there are any."""
+    if wrong:
+        first = wrong[min(wrong)]
+        violations = [violation for _, error in sorted(wrong.items()) for violation in error.violations]
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise type(first)(f"{first.message}{more}; nothing was written", reason=first.reason, violations=violations)
 
 
 def _check_batch(field: str, count: int) -> None:

@@ -2,11 +2,11 @@
 
 hnswlib 0.8 dies when it is searched while it grows, answers wrongly when it is searched while it inserts, and
 refuses a search that finds fewer than k. Here inserts and deletes come in short turns under a lock that searches
-share, growing is one of those turns, and a search that falls short looks further. Equal vectors are one node
-(`twins.py`), because many equal nodes hide all others.
+share, growing is one of those turns, and a search that falls short looks further. It knows labels, each with one
+vector; that equal vectors share a label is `labels.py`'s affair.
 
-Every label goes with the sequence of the write that it stands for, so that the engine can tell an item that was
-written since from the one that was scored.
+Every label goes with its version, the sequence of the write that gave it its vector, so that the collection can tell
+an item whose vector was changed since from the one that was scored.
 """
 
 from __future__ import annotations
@@ -17,23 +17,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import hnswlib
+import numpy as np
+import numpy.typing as npt
 
 from plugins.vector_hnsw.engine.lock import SharedLock
 from plugins.vector_hnsw.engine.metric import Floats, Metric
-from plugins.vector_hnsw.engine.twins import Twins
 from shared.errors import Overloaded
 
 # What one turn inserts at most: about 10 ms on two cores at any dimension.
 _NUMBERS_A_TURN = 50_000
+_FIRST_SIZE = 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
-    """Labels with their scores, best first, and the sequence of the write that each score is of."""
+    """Labels with their distances, nearest first, and the version that each distance is of."""
 
     labels: list[int]
-    scores: list[float]
-    sequences: list[int]
+    distances: Floats
+    versions: list[int]
 
 
 class Graph:
@@ -42,27 +44,47 @@ class Graph:
     def __init__(self, metric: Metric, dimension: int, m: int, ef_construction: int, threads: int = 0) -> None:
         """`threads` that insert; 0 for one a core."""
         self._metric, self._dimension, self._m, self._ef_construction = metric, dimension, m, ef_construction
-        self._threads = threads or os.cpu_count() or 1
+        self.threads = threads or os.cpu_count() or 1
         self._turn = max(8, min(256, _NUMBERS_A_TURN // dimension))
         self._lock = SharedLock()
         self._query_lock = threading.Lock()
-        self._sequences: dict[int, int] = {}
-        self._twins = Twins()
+        self._versions: dict[int, int] = {}
+        self._moves = 0
         self._index = self._new_index()
-        self._index.init_index(1024, M=m, ef_construction=ef_construction, random_seed=100)
+        self._index.init_index(_FIRST_SIZE, M=m, ef_construction=ef_construction, random_seed=100)
 
     @property
     def count(self) -> int:
-        return len(self._sequences)
+        """Labels that a search can find."""
+        return len(self._versions)
 
     @property
-    def tombstones(self) -> float:
-        """Which share of the nodes is deleted; those still take part in searches as way-points."""
-        nodes = int(self._index.get_current_count())
-        return (nodes - self._twins.nodes) / nodes if nodes else 0.0
+    def versions(self) -> Mapping[int, int]:
+        """Of every label that a search can find."""
+        return self._versions
+
+    @property
+    def nodes(self) -> int:
+        """Labels and tombstones: what was deleted still takes part in searches as a way-point."""
+        return int(self._index.get_current_count())
+
+    @property
+    def tombstone_ratio(self) -> float:
+        """Which share of the nodes is deleted."""
+        return (self.nodes - len(self._versions)) / self.nodes if self.nodes else 0.0
+
+    @property
+    def wear(self) -> float:
+        """Nodes that were deleted or moved, as a share of all: hnswlib's links get worse by either."""
+        return self.tombstone_ratio + (self._moves / self.nodes if self.nodes else 0.0)
+
+    @property
+    def bytes(self) -> int:
+        """What the index takes in memory: vectors and links."""
+        return int(self._index.index_file_size())
 
     def reserve(self, more: int) -> None:
-        """Makes room for a `put` of `more` labels. Raises Overloaded when there is no memory for them."""
+        """Makes room for a `put` of `more` new labels. Raises Overloaded when there is no memory for them."""
         needed = int(self._index.get_current_count()) + more
         if needed <= self._index.get_max_elements():
             return
@@ -74,58 +96,54 @@ class Graph:
                     f"no memory for {needed} vectors in this collection", reason="OUT_OF_MEMORY"
                 ) from error
 
-    def put(self, labels: Sequence[int], vectors: Floats, sequences: Sequence[int]) -> int:
-        """Adds labels, or moves those that are there (at seven times the cost). `reserve` must have made room.
-
-        A label may come once. Returns how many nodes that made or moved.
-        """
-        nodes = 0
+    def put(self, labels: Sequence[int], vectors: Floats, versions: Sequence[int]) -> None:
+        """Adds labels, or moves those that are there (at seven times the cost). `reserve` must have made room."""
         for start in range(0, len(labels), self._turn):
             part = slice(start, start + self._turn)
             with self._lock.write():
-                nodes += self._place(labels[part], vectors[part])
-                self._sequences.update(zip(labels[part], sequences[part], strict=True))
-        return nodes
-
-    def touch(self, labels: Iterable[int], sequence: int) -> None:
-        """Says that the labels were written at `sequence` without a change to their vectors."""
-        with self._lock.write():
-            self._sequences.update(dict.fromkeys(labels, sequence))
+                self._moves += sum(label in self._versions for label in labels[part])
+                self._index.add_items(vectors[part], labels[part], num_threads=self.threads)
+                self._versions.update(zip(labels[part], versions[part], strict=True))
 
     def delete(self, labels: Iterable[int]) -> None:
         """Labels that are not there are passed over."""
         with self._lock.write():
             for label in labels:
-                if label in self._sequences:
-                    self._take_out(label)
-                    del self._sequences[label]
+                if self._versions.pop(label, None) is not None:
+                    self._index.mark_deleted(label)
 
     def search(self, query: Floats, k: int, ef: int, wait: bool = True) -> Found | None:
-        """The `k` nearest and what shares a vector with the last of them, or all when there are fewer.
-
-        None when the graph cannot reach that many.
+        """The `k` nearest labels, or all when there are fewer. None when the graph cannot reach that many.
 
         Without `wait` it is None also where it would have to wait for a write or another search, or look further.
         """
         with self._lock.read(wait) as inside:
             if not inside:
                 return None
-            k = min(k, len(self._sequences))
+            k = min(k, len(self._versions))
             if k == 0:
-                return Found([], [], [])
+                return Found([], np.empty(0, np.float32), [])
             for wider in (1, 4, 16) if wait else (1,):
-                # ef is a setting of the whole index, so it must not change under another search.
-                if not self._query_lock.acquire(blocking=wait):
-                    return None
-                try:
-                    self._index.set_ef(max(ef * wider, k))
-                    nodes, distances = self._index.knn_query(query, k=min(k, self._twins.nodes), num_threads=1)
-                except RuntimeError:
-                    continue
-                finally:
-                    self._query_lock.release()
-                return self._found(nodes[0].tolist(), distances[0], k)
+                found = self._query(query, k, max(ef * wider, k), 1, wait)
+                if found is not None:
+                    labels = found[0][0].tolist()
+                    return Found(labels, found[1][0], [self._versions[label] for label in labels])
             return None
+
+    def search_many(self, queries: Floats, k: int, ef: int) -> list[Found] | None:
+        """As `search`, for each row of `queries`, on all threads at once. None when one of them cannot be answered."""
+        with self._lock.read():
+            k = min(k, len(self._versions))
+            if k == 0:
+                return [Found([], np.empty(0, np.float32), [])] * len(queries)
+            answer = self._query(queries, k, max(ef, k), self.threads, wait=True)
+            if answer is None:
+                return None
+            versions = self._versions
+            return [
+                Found(labels, distances, [versions[label] for label in labels])
+                for labels, distances in zip(answer[0].tolist(), answer[1], strict=True)
+            ]
 
     # -- on disk, for cache.py ----------------------------------------------------------------------------------
 
@@ -135,76 +153,37 @@ class Graph:
             self._index.save_index(path)
             return int(self._index.index_file_size())
 
-    def astray(self) -> list[int]:
-        """Labels whose node, if the file has one, stands for others or for nobody."""
-        return [label for label in self._index.get_ids_list() if self._twins.is_astray(label)]
-
-    def read_file(self, path: str) -> set[int]:
+    def read_file(self, path: str) -> npt.NDArray[np.int64]:
         """Replaces the graph by the file's and returns the labels in it. The file must be one that was verified."""
         index = self._new_index()
         index.load_index(path)
         self._index = index
-        return set(index.get_ids_list())
+        return np.array(index.get_ids_list(), dtype=np.int64)
 
-    def adopt(self, sequences: Mapping[int, int]) -> None:
-        """Says which labels of a loaded file stand for themselves, and for which write; the others are deleted."""
-        labels = list(sequences)
-        for start in range(0, len(labels), 1000):
-            part = labels[start : start + 1000]
-            for label, vector in zip(part, self._index.get_items(part), strict=True):
-                self._twins.add(label, vector)
-        self._sequences = dict(sequences)
-        for label in self._index.get_ids_list():
-            if label not in sequences:
+    def adopt(self, labels: npt.NDArray[np.int64], versions: dict[int, int]) -> None:
+        """Says what the labels of a loaded file stand for; those without a version are deleted."""
+        self._versions = {label: versions[label] for label in labels.tolist() if label in versions}
+        for label in labels.tolist():
+            if label not in versions:
                 try:
                     self._index.mark_deleted(label)
                 except RuntimeError:  # it was saved as deleted
                     continue
 
-    # -- inside, under the lock ---------------------------------------------------------------------------------
-
-    def _place(self, labels: Sequence[int], vectors: Floats) -> int:
-        fresh = []  # rows that make a node, or move their own
-        for row, (label, vector) in enumerate(zip(labels, vectors, strict=True)):
-            if label in self._sequences:
-                self._take_out(label)
-            node = self._twins.node_with(vector)
-            if node is not None:
-                self._twins.join(label, node)
-                continue
-            self._free_name(label)
-            self._twins.add(label, vector)
-            fresh.append(row)
-        if fresh:
-            # A label that was deleted just now comes back to life in its new place: its node is moved.
-            self._index.add_items(vectors[fresh], [labels[row] for row in fresh], num_threads=self._threads)
-        return len(fresh)
-
-    def _take_out(self, label: int) -> None:
-        node = self._twins.node_of(label)
-        if self._twins.leave(label, self._index.get_items([node])[0]):
-            self._index.mark_deleted(node)
-
-    def _free_name(self, label: int) -> None:
-        """When the node that bears this label is others' by now, it gets the name of one of them."""
-        if not self._twins.labels_left_at(label):
-            return
-        heir = self._twins.heir(label)
-        self._free_name(heir)
-        vector = self._index.get_items([label])
-        self._index.add_items(vector, [heir])
-        self._twins.rename(label, heir, vector[0])
-
-    def _found(self, nodes: list[int], distances: Floats, k: int) -> Found:
-        labels: list[int] = []
-        scores: list[float] = []
-        for node, score in zip(nodes, self._metric.scores(distances).tolist(), strict=True):
-            if len(labels) >= k:
-                break
-            there = self._twins.labels_at(node)
-            labels += there
-            scores += [score] * len(there)
-        return Found(labels, scores, [self._sequences[label] for label in labels])
+    def _query(
+        self, queries: Floats, k: int, ef: int, threads: int, wait: bool
+    ) -> tuple[npt.NDArray[np.uint64], Floats] | None:
+        # ef is a setting of the whole index, so it must not change under another search.
+        if not self._query_lock.acquire(blocking=wait):
+            return None
+        try:
+            self._index.set_ef(ef)
+            labels, distances = self._index.knn_query(queries, k=k, num_threads=threads)
+            return labels, distances
+        except RuntimeError:
+            return None
+        finally:
+            self._query_lock.release()
 
     def _new_index(self) -> hnswlib.Index:
         return hnswlib.Index(space=self._metric.space, dim=self._dimension)

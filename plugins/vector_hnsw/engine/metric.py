@@ -2,15 +2,18 @@
 
 | metric | graph space | score | range |
 |---|---|---|---|
-| COSINE | `ip` on unit vectors | 1 - distance | [-1, 1], clamped |
+| COSINE | `l2` on unit vectors, where it is 2 - 2 cos | 1 - distance / 2 | [-1, 1], clamped |
 | DOT | `ip` | 1 - distance | any |
 | EUCLIDEAN | `l2`, whose distance is squared | 1 / (1 + √distance) | (0, 1] |
 
-hnswlib's own `cosine` space is not used: it accepts zero vectors and loads an `l2` file without a word.
+hnswlib's own `cosine` space is not used: it accepts zero vectors, and 1 - cos in 32 bits is 0 for all vectors that are
+nearly alike. Among hundreds of those its links then lead nowhere else, and what is near them is lost to searches;
+their `l2` distances differ.
 """
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 import numpy as np
@@ -21,6 +24,8 @@ from shared.errors import InvalidArgument
 Floats = npt.NDArray[np.float32]
 
 # Sums of squares up to four times this fit into a float32, so no distance overflows.
+# A square of a vector's length that is well inside of what a float32 can say.
+_PLAIN_SQUARES = (1e-20, 1e20)
 _LARGEST_SQUARE = float(np.finfo(np.float32).max) / 4
 
 
@@ -32,7 +37,7 @@ class Metric(StrEnum):
     @property
     def space(self) -> str:
         """hnswlib's name of the space."""
-        return "l2" if self is Metric.EUCLIDEAN else "ip"
+        return "ip" if self is Metric.DOT else "l2"
 
     def check(self, vectors: Floats) -> npt.NDArray[np.str_] | None:
         """What is wrong with each row of (n, dimension), "" for nothing; None when nothing is wrong at all."""
@@ -63,23 +68,41 @@ class Metric(StrEnum):
             difference = vectors - query
             squares: Floats = np.einsum("ij,ij->i", difference, difference)
             return squares
-        return np.float32(1) - vectors @ query
+        products: Floats = vectors @ query
+        return np.float32(1) - products if self is Metric.DOT else np.float32(2) - np.float32(2) * products
 
     def scores(self, distances: Floats) -> Floats:
         if self is Metric.EUCLIDEAN:
             return (1 / (1 + np.sqrt(np.maximum(distances, 0)))).astype(np.float32)
-        scores: Floats = np.float32(1) - distances
-        return np.clip(scores, np.float32(-1), np.float32(1)) if self is Metric.COSINE else scores
+        if self is Metric.DOT:
+            products: Floats = np.float32(1) - distances
+            return products
+        cosines: Floats = np.clip(np.float32(1) - distances / np.float32(2), np.float32(-1), np.float32(1))
+        return cosines
+
+    def scores_of(self, distances: Floats) -> list[float]:
+        """`scores` of a few: numpy takes longer to begin than this to end."""
+        found: list[float] = distances.tolist()
+        if self is Metric.EUCLIDEAN:
+            return [1 / (1 + math.sqrt(distance)) if distance > 0 else 1.0 for distance in found]
+        if self is Metric.DOT:
+            return [1 - distance for distance in found]
+        return [max(-1.0, min(1.0, 1 - distance / 2)) for distance in found]
 
 
 def check_query(metric: Metric, dimension: int, vector: Floats) -> Floats:
     """The query, prepared. Raises InvalidArgument, naming what is wrong."""
     check_dimension(vector, dimension, "vector")
-    wrong = metric.check(vector[None, :])
-    if wrong is not None:
-        raise InvalidArgument(f"the query vector {wrong[0]}", reason="BAD_VECTOR", field="vector")
-    prepared: Floats = metric.prepare(vector[None, :])[0]
-    return prepared
+    with np.errstate(over="ignore"):
+        square = float(vector @ vector)
+    if not _PLAIN_SQUARES[0] < square < _PLAIN_SQUARES[1]:
+        # Zero, not a number, or so long or short that 32 bits do not tell.
+        wrong = metric.check(vector[None, :])
+        if wrong is not None:
+            raise InvalidArgument(f"the query vector {wrong[0]}", reason="BAD_VECTOR", field="vector")
+        prepared: Floats = metric.prepare(vector[None, :])[0]
+        return prepared
+    return vector / np.float32(math.sqrt(square)) if metric is Metric.COSINE else vector
 
 
 def check_dimension(vector: Floats, dimension: int, field: str) -> None:

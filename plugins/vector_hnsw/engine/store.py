@@ -1,42 +1,47 @@
-"""The truth: one SQLite file that holds every collection, its ids, metadata and original vectors.
+"""The truth: which collections there are, their ids, metadata and original vectors, in one SQLite file.
 
-A commit here is what "acknowledged" means: the write-ahead log is synced before it returns, so it survives a kill
-and a power cut. Each collection has tables of its own, so that a scan of one touches no other:
+Each collection has tables of its own, so that a scan of one touches no other:
 
-    items_N    label, id, sequence of its last write, metadata (JSON text)
-    vectors_N  label, the vector as it came: little-endian float32
-    changes_N  labels written or deleted since the graph was last saved, by sequence
+    items_N    row, id, label, version, digest, metadata (JSON text)
+    vectors_N  row, the vector as it came: little-endian float32
 
-A label is the number by which the graph knows an item. An update keeps it; it is never given out twice.
+A label is the number by which the graph knows a vector; items with equal vectors share one (`labels.py`). `version`
+is the sequence of the write that gave the label its vector: a search compares it with what the graph has scored.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from plugins.vector_hnsw.engine.database import Database
+from plugins.vector_hnsw.engine.filters import Where
 from plugins.vector_hnsw.engine.metric import Floats, Metric
-from shared.errors import DataLoss, NotFound, StartError, StorageFull, Unavailable
+from shared.errors import DataLoss, NotFound
 
-_FORMAT = 1
-_ROWS = 1000  # rows that a scan holds in memory at a time
-_TABLES = """
-CREATE TABLE items_{n} (
-    label INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, sequence INTEGER NOT NULL, metadata TEXT NOT NULL
-) STRICT;
-CREATE TABLE vectors_{n} (label INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT;
-CREATE TABLE changes_{n} (sequence INTEGER NOT NULL, label INTEGER NOT NULL, PRIMARY KEY (sequence, label))
-    STRICT, WITHOUT ROWID;
+FORMAT = 2
+_PART = 1000  # parameters in one statement; SQLite takes 32,766, but every number of them is another statement
+_STORE = """
+CREATE TABLE collections (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, dimension INTEGER NOT NULL,
+    metric TEXT NOT NULL, m INTEGER NOT NULL, ef_construction INTEGER NOT NULL, ef_search INTEGER NOT NULL,
+    embedding_model TEXT NOT NULL, next_label INTEGER NOT NULL DEFAULT 0, sequence INTEGER NOT NULL DEFAULT 0
+) STRICT
 """
+TABLES = """
+CREATE TABLE {schema}items_{n} (
+    row INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, label INTEGER NOT NULL, version INTEGER NOT NULL,
+    digest BLOB NOT NULL, metadata TEXT NOT NULL
+) STRICT;
+CREATE INDEX {schema}items_{n}_label ON items_{n} (label);
+CREATE TABLE {schema}vectors_{n} (row INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT
+"""
+_COLUMNS = "number, name, dimension, metric, m, ef_construction, ef_search, embedding_model"
 
 
 @dataclass(frozen=True)
@@ -53,323 +58,228 @@ class Collection:
     embedding_model: str
 
 
-@dataclass(frozen=True)
-class Row:
-    """An item as it is written: `vector` is float32 bytes, `metadata` JSON text."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an item is: its row, and the label, version and digest of its vector."""
 
+    row: int
     label: int
+    version: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item: `vector` of shape (dimension,), or None where it was not asked for; `metadata` as JSON text."""
+
     id: str
-    vector: bytes
-    metadata: str
-
-
-@dataclass(frozen=True)
-class Hit:
-    """An item as it is found. `score` is higher for better; `vector` is None unless asked for."""
-
-    id: str
-    score: float
-    metadata: str
     vector: Floats | None
-
-
-@dataclass(frozen=True)
-class Stored:
-    """An item as it is read back. `sequence` is that of its last write."""
-
-    id: str
-    sequence: int
-    metadata: str
+    metadata: str = "{}"
 
 
 class Store:
-    """Writes come from one thread at a time (the engine sees to it); reads from any, each with its own connection."""
+    """Writes come from one thread at a time (the engine sees to it); reads from any."""
 
     def __init__(self, path: Path) -> None:
         """Opens or creates the file. Raises StartError where it is damaged, or not this plugin's."""
-        self.path = path
-        self._idle: list[sqlite3.Connection] = []  # for reading
-        self._idle_lock = threading.Lock()
-        self._closed = False
-        try:
-            if not path.exists():
-                _create(path)
-            self._writer = self._connect()
-            try:
-                self.uuid, self.sequence = self._verify()
-            except BaseException:
-                self._writer.close()
-                raise
-        except sqlite3.DatabaseError as error:
-            if _is_full(error):
-                raise StartError(f"the disk of {path} is full") from None
-            raise StartError(_damaged(path, str(error))) from None
+        self.database = Database(path, format=FORMAT, tables=_STORE)
+        self.close = self.database.close
+        self.write = self.database.write
 
-    def close(self) -> None:
-        """Ends writing and reading; the log is folded into the file by the last connection.
+    @property
+    def sequence(self) -> int:
+        """Writes that were committed."""
+        return self.database.sequence
 
-        A read that is under way ends in peace: a connection must not be closed while another thread uses it.
-        """
-        with self._idle_lock:
-            self._closed = True
-            for connection in self._idle:
-                connection.close()
-            self._idle.clear()
-        self._writer.close()
+    # -- collections --------------------------------------------------------------------------------------------
 
-    # -- writing ------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction that counts as one write: durable when the block ends, undone when it raises."""
-        self._refuse_closed()
-        with _as_plugin_errors(self.path), self._writer as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("UPDATE store SET value = ? WHERE key = 'sequence'", (str(self.sequence + 1),))
-            yield connection
-        self.sequence += 1
+    def collections(self) -> list[Collection]:
+        rows = self.database.rows(f"SELECT {_COLUMNS} FROM collections ORDER BY name")
+        return [Collection(n, name, dimension, Metric(metric), *rest) for n, name, dimension, metric, *rest in rows]
 
     def create(self, connection: sqlite3.Connection, made: Collection) -> Collection:
         """Adds the collection, whose `number` is filled in."""
         columns = (made.name, made.dimension, made.metric, made.m, made.ef_construction, made.ef_search)
         number = connection.execute(
-            "INSERT INTO collections (name, dimension, metric, m, ef_construction, ef_search, embedding_model)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (*columns, made.embedding_model),
+            "INSERT INTO collections"
+            " (name, dimension, metric, m, ef_construction, ef_search, embedding_model, sequence)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*columns, made.embedding_model, self.sequence + 1),
         ).lastrowid
         assert number is not None
-        for statement in _TABLES.format(n=number).split(";"):
+        for statement in TABLES.format(n=number, schema="").split(";"):
             connection.execute(statement)
-        return Collection(number, *columns, made.embedding_model)
+        return replace(made, number=number)
 
     def drop(self, connection: sqlite3.Connection, number: int) -> int:
         """Removes the collection and says how many items it had."""
         count = int(connection.execute(f"SELECT count(*) FROM items_{number}").fetchone()[0])
-        for table in ("items", "vectors", "changes"):
+        for table in ("items", "vectors"):
             connection.execute(f"DROP TABLE {table}_{number}")
         connection.execute("DELETE FROM collections WHERE number = ?", (number,))
         return count
 
-    def put(self, connection: sqlite3.Connection, number: int, rows: Sequence[Row], next_label: int) -> None:
-        """Writes the rows, new or not, and keeps `next_label` for the next write."""
-        sequence = self.sequence + 1
-        connection.executemany(
-            f"INSERT OR REPLACE INTO items_{number} (label, id, sequence, metadata) VALUES (?, ?, ?, ?)",
-            [(row.label, row.id, sequence, row.metadata) for row in rows],
-        )
-        connection.executemany(
-            f"INSERT OR REPLACE INTO vectors_{number} (label, vector) VALUES (?, ?)",
-            [(row.label, row.vector) for row in rows],
-        )
-        connection.execute("UPDATE collections SET next_label = ? WHERE number = ?", (next_label, number))
-        self._note(connection, number, [row.label for row in rows])
+    def rename(self, connection: sqlite3.Connection, number: int, name: str) -> None:
+        connection.execute("UPDATE collections SET name = ? WHERE number = ?", (name, number))
 
-    def remove(self, connection: sqlite3.Connection, number: int, labels: Sequence[int]) -> None:
+    def counters(self, number: int) -> tuple[int, int]:
+        """A label that was never used in the collection, nor any above it; and the sequence of its last write."""
+        rows = self.database.rows("SELECT next_label, sequence FROM collections WHERE number = ?", number)
+        if not rows:
+            raise NotFound("the collection was deleted meanwhile", reason="COLLECTION_NOT_FOUND")
+        return int(rows[0][0]), int(rows[0][1])
+
+    def bytes_used(self, number: int) -> int:
+        """What the collection's ids, metadata and vectors take, without SQLite's own overhead."""
+        texts = (
+            f"SELECT coalesce(sum(length(CAST(id AS BLOB)) + length(CAST(metadata AS BLOB))), 0) FROM items_{number}"
+        )
+        vectors = f"SELECT coalesce(sum(length(vector)), 0) FROM vectors_{number}"
+        ((used,),) = self.database.rows(f"SELECT ({texts}) + ({vectors})")
+        return int(used)
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def put(
+        self, connection: sqlite3.Connection, number: int, rows: Sequence[tuple[Item, Place]], next_label: int
+    ) -> list[int]:
+        """Writes the items to their places (row 0: a new one), keeps `next_label` for the next write, and returns
+        the rows that were written."""
+        written = [place.row for _, place in rows if place.row]
+        new = [(item, place) for item, place in rows if not place.row]
+        old = [(item, place) for item, place in rows if place.row]
+        for item, place in new:
+            row = connection.execute(
+                f"INSERT INTO items_{number} (id, label, version, digest, metadata) VALUES (?, ?, ?, ?, ?)",
+                (item.id, place.label, place.version, place.digest, item.metadata),
+            ).lastrowid
+            connection.execute(f"INSERT INTO vectors_{number} (row, vector) VALUES (?, ?)", (row, _blob(item)))
+            written.append(row or 0)
+        connection.executemany(
+            f"UPDATE items_{number} SET label = ?, version = ?, digest = ?, metadata = ? WHERE row = ?",
+            [(place.label, place.version, place.digest, item.metadata, place.row) for item, place in old],
+        )
+        connection.executemany(
+            f"UPDATE vectors_{number} SET vector = ? WHERE row = ?", [(_blob(item), place.row) for item, place in old]
+        )
+        self._mark(connection, number, next_label)
+        return written
+
+    def remove(self, connection: sqlite3.Connection, number: int, rows: Iterable[int]) -> None:
+        which = [(row,) for row in rows]
         for table in ("items", "vectors"):
-            connection.executemany(f"DELETE FROM {table}_{number} WHERE label = ?", [(label,) for label in labels])
-        self._note(connection, number, labels)
+            connection.executemany(f"DELETE FROM {table}_{number} WHERE row = ?", which)
+        self._mark(connection, number)
 
-    def forget_changes(self, number: int, sequence: int) -> None:
-        """The graph is saved as of `sequence`, so what changed until then need not be known any more."""
-        self._refuse_closed()
-        with _as_plugin_errors(self.path), self._writer as connection:
-            connection.execute(f"DELETE FROM changes_{number} WHERE sequence <= ?", (sequence,))
-
-    def _note(self, connection: sqlite3.Connection, number: int, labels: Iterable[int]) -> None:
-        sequence = self.sequence + 1
-        connection.executemany(
-            f"INSERT INTO changes_{number} (sequence, label) VALUES (?, ?)", [(sequence, label) for label in labels]
+    def _mark(self, connection: sqlite3.Connection, number: int, next_label: int | None = None) -> None:
+        connection.execute(
+            "UPDATE collections SET sequence = ?, next_label = coalesce(?, next_label) WHERE number = ?",
+            (self.sequence + 1, next_label, number),
         )
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    def collections(self) -> list[Collection]:
+    def places(self, number: int, ids: Sequence[str]) -> dict[str, Place]:
+        """Where each id is that exists."""
+        query = f"SELECT id, row, label, version, digest FROM items_{number} WHERE id IN ({{}})"
+        return {name: Place(*rest) for name, *rest in self._in_parts(query, ids)}
+
+    def all_labels(self, number: int) -> Iterator[list[tuple[int, int, bytes]]]:
+        """(label, version, digest) of every item, in blocks."""
+        return self.database.blocks(f"SELECT label, version, digest FROM items_{number}", size=10_000)
+
+    def at_labels(self, number: int, labels: Sequence[int]) -> list[Any]:
+        """(label, version, row, id, metadata) of the items that have these labels now."""
+        query = f"SELECT label, version, row, id, metadata FROM items_{number} WHERE label IN ({{}})"
+        return self._in_parts(query, labels)
+
+    def at_rows(self, number: int, rows: Sequence[int]) -> dict[int, tuple[int, str, str]]:
+        """(version, id, metadata) of the rows that exist."""
+        query = f"SELECT row, version, id, metadata FROM items_{number} WHERE row IN ({{}})"
+        return {row: (version, name, metadata) for row, version, name, metadata in self._in_parts(query, rows)}
+
+    def versioned_vectors(self, number: int, rows: Sequence[int]) -> list[tuple[int, int, bytes]]:
+        """(row, version, vector) of the rows that exist."""
+        tables = f"items_{number} JOIN vectors_{number} USING (row)"
+        return self._in_parts(f"SELECT row, version, vector FROM {tables} WHERE row IN ({{}})", rows)
+
+    def vectors(self, number: int, rows: Sequence[int]) -> dict[int, Floats]:
+        """The original vectors of these rows."""
+        query = f"SELECT row, vector FROM vectors_{number} WHERE row IN ({{}})"
+        return {row: np.frombuffer(vector, "<f4") for row, vector in self._in_parts(query, rows)}
+
+    def digests_of(self, number: int, rows: Sequence[int]) -> dict[int, tuple[bytes, str]]:
+        """(digest, metadata) of the rows that exist."""
+        query = f"SELECT row, digest, metadata FROM items_{number} WHERE row IN ({{}})"
+        return {row: (digest, metadata) for row, digest, metadata in self._in_parts(query, rows)}
+
+    def items(self, number: int, ids: Sequence[str], with_vectors: bool) -> dict[str, Item]:
+        """The items with these ids that exist."""
+        query = f"SELECT {_item(with_vectors)} FROM items_{number} {_join(number, with_vectors)} WHERE id IN ({{}})"
+        return {found[0]: _read(found) for found in self._in_parts(query, ids)}
+
+    def page(
+        self, number: int, after: int, size: int, where: Where | None, with_vectors: bool
+    ) -> list[tuple[int, Item]]:
+        """The next `size` items that fit, in the order of their rows, each with its row."""
+        extra, values = (f" AND {where.sql}", where.values) if where else ("", ())
         query = (
-            "SELECT number, name, dimension, metric, m, ef_construction, ef_search, embedding_model FROM collections"
+            f"SELECT items_{number}.row, {_item(with_vectors)} FROM items_{number} {_join(number, with_vectors)}"
+            f" WHERE items_{number}.row > ?{extra} ORDER BY items_{number}.row LIMIT ?"
         )
-        return [
-            Collection(number, name, dimension, Metric(metric), *rest)
-            for number, name, dimension, metric, *rest in self._rows(query)
-        ]
+        return [(row, _read(found)) for row, *found in self.database.rows(query, after, *values, size)]
 
-    def next_label(self, number: int) -> int:
-        """A label that was never used in the collection, nor any above it."""
-        return int(self._rows("SELECT next_label FROM collections WHERE number = ?", number)[0][0])
+    def count(self, number: int, where: Where | None) -> int:
+        extra, values = (f" WHERE {where.sql}", where.values) if where else ("", ())
+        ((count,),) = self.database.rows(f"SELECT count(*) FROM items_{number}{extra}", *values)
+        return int(count)
 
-    def labels_of(self, number: int, ids: Sequence[str]) -> dict[str, int]:
-        """The label of each id that exists."""
-        found: dict[str, int] = {}
-        for part in _parts(ids):
-            marks = ",".join("?" * len(part))
-            found.update(self._rows(f"SELECT id, label FROM items_{number} WHERE id IN ({marks})", *part))
-        return found
+    def ids(self, number: int, where: Where) -> list[str]:
+        """Of the items that fit."""
+        rows = self.database.rows(f"SELECT id FROM items_{number} WHERE {where.sql}", *where.values)
+        return [name for (name,) in rows]
 
-    def items(self, number: int, labels: Sequence[int]) -> dict[int, Stored]:
-        """The items that these labels have now; fewer than asked for where some were deleted."""
-        found: dict[int, Stored] = {}
-        for part in _parts(labels):
-            marks = ",".join("?" * len(part))
-            query = f"SELECT label, id, sequence, metadata FROM items_{number} WHERE label IN ({marks})"
-            found.update({label: Stored(*rest) for label, *rest in self._rows(query, *part)})
-        return found
+    def fitting(self, number: int, where: Where, rows: Sequence[int] | None = None) -> list[tuple[int, int]]:
+        """(row, label) of the items that fit, of all or of these rows."""
+        query = f"SELECT row, label FROM items_{number} WHERE {where.sql}"
+        if rows is None:
+            return self.database.rows(query, *where.values)
+        return self._in_parts(query + " AND row IN ({})", rows, where.values)
 
-    def vectors(self, number: int, labels: Sequence[int]) -> dict[int, Floats]:
-        """The original vectors that these labels have now."""
-        found: dict[int, Floats] = {}
-        for part in _parts(labels):
-            marks = ",".join("?" * len(part))
-            query = f"SELECT label, vector FROM vectors_{number} WHERE label IN ({marks})"
-            found.update({label: np.frombuffer(vector, "<f4") for label, vector in self._rows(query, *part)})
-        return found
-
-    def scan(self, collection: Collection) -> Iterator[tuple[list[int], list[int], Floats]]:
-        """All labels with the sequence of their last write and their original vectors, in blocks, as they were when
-        the first was taken."""
+    def scan(self, collection: Collection, where: Where | None = None) -> Iterator[tuple[list[Any], Floats]]:
+        """(row, label, version, id) of all items that fit, with their original vectors, in blocks, all as they were
+        when the first was taken."""
         number, width = collection.number, collection.dimension * 4
-        query = f"SELECT label, sequence, vector FROM vectors_{number} JOIN items_{number} USING (label)"
-        with _as_plugin_errors(self.path), self._reading() as connection, closing(connection.execute(query)) as cursor:
-            while block := cursor.fetchmany(_ROWS):
-                labels, sequences, vectors = zip(*block, strict=True)
-                whole = b"".join(vectors)
-                if len(whole) != len(block) * width:
-                    raise DataLoss(f"a vector of collection {collection.name} has the wrong size; restore a backup")
-                matrix = np.frombuffer(whole, "<f4").reshape(len(block), collection.dimension)
-                yield list(labels), list(sequences), matrix
+        extra, values = (f" WHERE {where.sql}", where.values) if where else ("", ())
+        query = f"SELECT row, label, version, id, vector FROM items_{number} JOIN vectors_{number} USING (row){extra}"
+        for block in self.database.blocks(query, *values):
+            whole = b"".join(found[4] for found in block)
+            if len(whole) != len(block) * width:
+                raise DataLoss(f"a vector of collection {collection.name} has the wrong size; restore a backup")
+            yield block, np.frombuffer(whole, "<f4").reshape(len(block), collection.dimension)
 
-    def sequences(self, number: int) -> dict[int, int]:
-        """For every label there is, the sequence of its last write."""
-        return dict(self._rows(f"SELECT label, sequence FROM items_{number}"))
-
-    def changed_since(self, number: int, sequence: int) -> set[int]:
-        return {label for (label,) in self._rows(f"SELECT label FROM changes_{number} WHERE sequence > ?", sequence)}
-
-    # -- connections --------------------------------------------------------------------------------------------
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection that nobody else has meanwhile."""
-        self._refuse_closed()
-        with self._idle_lock:
-            connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            connection = self._connect()
-            connection.execute("PRAGMA query_only = ON")
-        try:
-            yield connection
-        finally:
-            with self._idle_lock:
-                if self._closed:
-                    connection.close()
-                else:
-                    self._idle.append(connection)
-
-    def _rows(self, query: str, *values: object) -> list[Any]:
-        with _as_plugin_errors(self.path), self._reading() as connection:
-            return connection.execute(query, values).fetchall()
-
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise Unavailable("the vector store is closed: the plugin is shutting down", reason="SHUTTING_DOWN")
-
-    def _verify(self) -> tuple[str, int]:
-        """The store's uuid and sequence."""
-        (verdict,) = self._writer.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
-        try:
-            about = dict(self._writer.execute("SELECT key, value FROM store").fetchall())
-        except sqlite3.OperationalError:
-            about = {}
-        if not about.keys() >= {"format", "uuid", "sequence"}:
-            raise StartError(f"{self.path} is an SQLite file, but not this plugin's; choose another data_dir")
-        if about["format"] != str(_FORMAT):
-            raise StartError(
-                f"{self.path} has format {about['format']}, this version reads {_FORMAT}; "
-                "use the plugin's version that wrote it"
-            )
-        # A file that was restored with `.recover` has lost this.
-        self._writer.execute("PRAGMA journal_mode = WAL")
-        # A large log costs nothing until it is folded in, and folding in rarely is cheaper.
-        self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
-        return str(about["uuid"]), int(about["sequence"])
+    def _in_parts(self, query: str, values: Sequence[Any], before: Sequence[object] = ()) -> list[Any]:
+        """The rows of `query`, whose `{}` stands for `values`; `before` are the parameters that come before them."""
+        found: list[Any] = []
+        for start in range(0, len(values), _PART):
+            part = values[start : start + _PART]
+            found += self.database.rows(query.format(",".join("?" * len(part))), *before, *part)
+        return found
 
 
-def _create(path: Path) -> None:
-    """Makes an empty store, aside until it is whole: so a kill meanwhile leaves nothing that looks damaged."""
-    log = path.with_name(path.name + "-wal")
-    if log.exists():
-        raise StartError(
-            f"{path} is missing, but {log.name} beside it has writes of it: put back both, or move away both"
-        )
-    aside = path.with_name(path.name + ".new")
-    for left in (aside, aside.with_name(aside.name + "-journal")):
-        left.unlink(missing_ok=True)
-    with closing(sqlite3.connect(aside, isolation_level=None)) as connection:
-        connection.execute("PRAGMA page_size = 8192")
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("CREATE TABLE store (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
-            connection.execute(
-                "CREATE TABLE collections ("
-                " number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, dimension INTEGER NOT NULL,"
-                " metric TEXT NOT NULL, m INTEGER NOT NULL, ef_construction INTEGER NOT NULL,"
-                " ef_search INTEGER NOT NULL, embedding_model TEXT NOT NULL, next_label INTEGER NOT NULL DEFAULT 0"
-                ") STRICT"
-            )
-            first = {"format": _FORMAT, "uuid": uuid.uuid4(), "sequence": 0}
-            connection.executemany("INSERT INTO store VALUES (?, ?)", [(k, str(v)) for k, v in first.items()])
-    aside.replace(path)
-    sync_folder(path.parent)
+def _blob(item: Item) -> bytes:
+    assert item.vector is not None
+    return item.vector.astype("<f4", copy=False).tobytes()
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` durable, as a file's own sync does not."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _item(with_vectors: bool) -> str:
+    return "id, metadata, vector" if with_vectors else "id, metadata, NULL"
 
 
-@contextmanager
-def _as_plugin_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if _is_full(error):
-            raise StorageFull(
-                "the disk of the vector store is full; free some space and send the write again"
-            ) from error
-        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise DataLoss(f"the vector store's file {path.name} is damaged; stop the plugin and restore it") from error
-        if "no such table" in str(error):
-            raise NotFound("the collection was deleted meanwhile", reason="COLLECTION_NOT_FOUND") from error
-        raise
+def _join(number: int, with_vectors: bool) -> str:
+    return f"JOIN vectors_{number} USING (row)" if with_vectors else ""
 
 
-def _is_full(error: sqlite3.DatabaseError) -> bool:
-    # A file that may not grow (a quota, a size limit) shows as an I/O error in writing.
-    full = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
-    return getattr(error, "sqlite_errorcode", 0) in full
-
-
-def _damaged(path: Path, found: str) -> str:
-    return (
-        f"{path} is damaged ({found}): restore it from a backup, or save what can be read with "
-        f"`sqlite3 {path} .recover`, or move it (and its -wal) away to start empty"
-    )
-
-
-def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """SQLite takes 32,766 parameters in a statement; fewer keep the statement cache small."""
-    for start in range(0, len(values), _ROWS):
-        yield values[start : start + _ROWS]
+def _read(found: Sequence[Any]) -> Item:
+    name, metadata, vector = found
+    return Item(name, None if vector is None else np.frombuffer(vector, "<f4"), metadata)

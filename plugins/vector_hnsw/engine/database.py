@@ -1,0 +1,242 @@
+"""One SQLite file: opened safely, written by one, read by many, its failures told apart.
+
+A commit is what "acknowledged" means: the write-ahead log is synced before it returns, so it survives a kill and a
+power cut. Which tables there are is `store.py`'s.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from shared.errors import DataLoss, NotFound, StartError, StorageFull, Unavailable
+
+
+class Database:
+    """Writes come from one thread at a time (the engine sees to it); reads from any, each with its own connection."""
+
+    def __init__(self, path: Path, *, format: int, tables: str) -> None:
+        """Opens the file, or creates it with `tables` (SQL). Raises StartError where it is damaged or another's."""
+        self.path = path
+        self._idle: list[sqlite3.Connection] = []  # for reading
+        self._idle_lock = threading.Lock()
+        self._closed = False
+        try:
+            if not path.exists():
+                _create(path, format, tables)
+            self._writer = self._connect()
+            try:
+                self.uuid, self.sequence = self._verify(format)
+            except BaseException:
+                self._writer.close()
+                raise
+        except sqlite3.DatabaseError as error:
+            raise StartError(_why_not_opened(path, error)) from None
+
+    def close(self) -> None:
+        """Ends writing and reading; the log is folded into the file by the last connection.
+
+        A read that is under way ends in peace: a connection must not be closed while another thread uses it.
+        """
+        with self._idle_lock:
+            self._closed = True
+            for connection in self._idle:
+                connection.close()
+            self._idle.clear()
+        self._writer.close()
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction that counts as one write: durable when the block ends, undone when it raises."""
+        with self.transaction() as connection:
+            connection.execute("UPDATE store SET value = ? WHERE key = 'sequence'", (str(self.sequence + 1),))
+            yield connection
+        self.sequence += 1
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One transaction that does not count as a write of the store."""
+        self._refuse_closed()
+        with as_plugin_errors(self.path), self._writer as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+
+    @contextmanager
+    def attached(self, file: Path, name: str) -> Iterator[None]:
+        """Within, writes can read the tables of another file as `name`.table."""
+        self._refuse_closed()
+        with as_plugin_errors(self.path):
+            self._writer.execute(f"ATTACH ? AS {name}", (file.absolute().as_uri() + "?mode=ro",))
+        try:
+            yield
+        finally:
+            self._writer.execute(f"DETACH {name}")
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection that nobody else has meanwhile."""
+        self._refuse_closed()
+        with self._idle_lock:
+            connection = self._idle.pop() if self._idle else None
+        if connection is None:
+            connection = self._connect()
+            connection.execute("PRAGMA query_only = ON")
+        try:
+            yield connection
+        finally:
+            with self._idle_lock:
+                if self._closed:
+                    connection.close()
+                else:
+                    self._idle.append(connection)
+
+    def rows(self, query: str, *values: object) -> list[Any]:
+        with as_plugin_errors(self.path), self.reading() as connection:
+            return connection.execute(query, values).fetchall()
+
+    def blocks(self, query: str, *values: object, size: int = 1000) -> Iterator[list[Any]]:
+        """The rows in blocks of `size`, all as they were when the first was taken."""
+        with (
+            as_plugin_errors(self.path),
+            self.reading() as connection,
+            closing(connection.execute(query, values)) as cursor,
+        ):
+            while block := cursor.fetchmany(size):
+                yield block
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path.absolute().as_uri(), uri=True, isolation_level=None, check_same_thread=False, timeout=30
+        )
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise Unavailable("the vector store is closed: the plugin is shutting down", reason="SHUTTING_DOWN")
+
+    def _verify(self, format: int) -> tuple[str, int]:
+        """The store's uuid and sequence."""
+        check(self._writer)
+        try:
+            about = dict(self._writer.execute("SELECT key, value FROM store").fetchall())
+        except sqlite3.OperationalError:
+            about = {}
+        if not about.keys() >= {"format", "uuid", "sequence"}:
+            raise StartError(f"{self.path} is an SQLite file, but not this plugin's; choose another data_dir")
+        if about["format"] != str(format):
+            raise StartError(
+                f"{self.path} has format {about['format']}, this version reads {format}; "
+                "use the plugin's version that wrote it"
+            )
+        # What cannot be written is found out now, not at the first write.
+        self._writer.execute("BEGIN IMMEDIATE")
+        self._writer.execute("UPDATE store SET value = value WHERE key = 'format'")
+        self._writer.execute("COMMIT")
+        # A file that was restored with `.recover` has lost this.
+        self._writer.execute("PRAGMA journal_mode = WAL")
+        # A large log costs nothing until it is folded in, and folding in rarely is cheaper.
+        self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
+        return str(about["uuid"]), int(about["sequence"])
+
+
+def check(connection: sqlite3.Connection) -> None:
+    """Reads the whole file. Raises sqlite3.DatabaseError where its structure is damaged."""
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
+
+
+def _create(path: Path, format: int, tables: str) -> None:
+    """Makes an empty store, aside until it is whole: so a kill meanwhile leaves nothing that looks damaged."""
+    log = path.with_name(path.name + "-wal")
+    if log.exists():
+        raise StartError(
+            f"{path} is missing, but {log.name} beside it has writes of it: put back both, or move away both"
+        )
+    aside = path.with_name(path.name + ".new")
+    for left in (aside, aside.with_name(aside.name + "-journal")):
+        left.unlink(missing_ok=True)
+    with closing(sqlite3.connect(aside, isolation_level=None)) as connection:
+        connection.execute("PRAGMA page_size = 8192")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("CREATE TABLE store (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
+            for statement in tables.split(";"):
+                connection.execute(statement)
+            first = {"format": format, "uuid": uuid.uuid4(), "sequence": 0}
+            connection.executemany("INSERT INTO store VALUES (?, ?)", [(k, str(v)) for k, v in first.items()])
+    aside.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in `folder` durable, as a file's own sync does not."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def as_plugin_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if _is_full(error):
+            raise StorageFull(
+                "the disk of the vector store is full; free some space and send the write again"
+            ) from error
+        if _is_damage(error):
+            raise DataLoss(f"the vector store's file {path.name} is damaged; stop the plugin and restore it") from error
+        if _code(error) & 0xFF in _NO_ACCESS:
+            raise Unavailable(
+                f"the vector store's file {path.name} cannot be written any more; see to its permissions",
+                reason="STORAGE_READ_ONLY",
+            ) from error
+        if "no such table" in str(error):
+            raise NotFound("the collection was deleted meanwhile", reason="COLLECTION_NOT_FOUND") from error
+        raise
+
+
+_NO_ACCESS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
+
+
+def _code(error: sqlite3.DatabaseError) -> int:
+    # Absent where Python itself raised it, such as for a text that is not UTF-8.
+    return getattr(error, "sqlite_errorcode", 0)
+
+
+def _is_full(error: sqlite3.DatabaseError) -> bool:
+    # A file that may not grow (a quota, a size limit) shows as an I/O error in writing.
+    return _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    known = _code(error) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    # What `quick_check` says has no code; nor has a text that is not UTF-8, and all that was written was.
+    return known or (_code(error) == 0 and type(error) is not sqlite3.ProgrammingError)
+
+
+def _why_not_opened(path: Path, error: sqlite3.DatabaseError) -> str:
+    if _is_full(error):
+        return f"the disk of {path} is full"
+    if _code(error) & 0xFF in _NO_ACCESS:
+        return f"cannot write {path} ({error}); see to the permissions of the file and its folder"
+    if _is_damage(error):
+        return (
+            f"{path} is damaged ({error}): restore it from a backup, or save what can be read with "
+            f"`sqlite3 {path} .recover`, or move it (and its -wal) away to start empty"
+        )
+    return f"cannot use {path}: {error}"

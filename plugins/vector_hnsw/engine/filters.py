@@ -1,0 +1,228 @@
+"""Filters on metadata and ids, and how SQLite answers them.
+
+| condition | holds for |
+|---|---|
+| `Compare(field, EQ, x)` | a string, number, boolean or null equal to x; 1 and 1.0 are equal, 1 and true are not |
+| `NE` | everything that EQ does not hold for, items without the field among them |
+| `GT GTE LT LTE` | numbers with a number, strings with a string (by code point) |
+| `IN`, `NOT_IN` | EQ holds for one, or for none, of a list |
+| `CONTAINS` | a list that holds x, or a string that has the string x inside |
+| `PREFIX` | a string that begins with x |
+| `Exists(field)` | a field that is there, with null too |
+| `Ids(ids)` | an item with one of these ids |
+
+A field is a path with dots (`author.name`); a key that has a dot itself stands in double quotes (`"file.name"`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from shared.errors import InvalidArgument, quoted
+
+_DEEPEST = 6
+_MOST = 1000  # conditions and list values of one filter, ids apart
+_GROUP = 40
+_PART = re.compile(r'"([^"\\]+)"|([^."\\]+)')
+
+Scalar = str | float | int | bool | None
+
+
+class Operator(Enum):
+    EQ = "="
+    NE = "!="
+    GT = ">"
+    GTE = ">="
+    LT = "<"
+    LTE = "<="
+    IN = "in"
+    NOT_IN = "not in"
+    CONTAINS = "contains"
+    PREFIX = "prefix"
+
+
+@dataclass(frozen=True)
+class Compare:
+    field: str
+    operator: Operator
+    value: Any
+
+
+@dataclass(frozen=True)
+class Exists:
+    field: str
+
+
+@dataclass(frozen=True)
+class Ids:
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """All of `must`, one of `should` if there are any, none of `must_not`."""
+
+    must: tuple[Condition, ...] = ()
+    should: tuple[Condition, ...] = ()
+    must_not: tuple[Condition, ...] = ()
+
+
+Condition = Compare | Exists | Ids | Filter
+
+
+@dataclass(frozen=True)
+class Where:
+    """A filter as an SQL expression over the columns of an items table, always true or false, with its values."""
+
+    sql: str
+    values: tuple[object, ...]
+
+
+def where(filter: Filter) -> Where:
+    """Raises InvalidArgument, naming the condition at fault as `filter.must[0]`."""
+    writer = _Writer()
+    return Where(writer.filter(filter, "filter", 1), tuple(writer.values))
+
+
+class _Writer:
+    def __init__(self) -> None:
+        self.values: list[object] = []
+        self._count = 0
+
+    def filter(self, filter: Filter, at: str, depth: int) -> str:
+        if depth > _DEEPEST:
+            raise _refused(at, f"is nested more than {_DEEPEST} levels deep")
+        parts = [self._condition(one, f"{at}.must[{i}]", depth) for i, one in enumerate(filter.must)]
+        if filter.should:
+            parts.append(
+                _joined("OR", [self._condition(one, f"{at}.should[{i}]", depth) for i, one in enumerate(filter.should)])
+            )
+        parts += [
+            f"(NOT {self._condition(one, f'{at}.must_not[{i}]', depth)})" for i, one in enumerate(filter.must_not)
+        ]
+        return _joined("AND", parts) if parts else "(1)"
+
+    def _condition(self, condition: Condition, at: str, depth: int) -> str:
+        self._add(1, at)
+        match condition:
+            case Filter():
+                return self.filter(condition, at, depth + 1)
+            case Ids(ids):
+                # SQLite's JSON ends a text at its first NUL, so those go by themselves.
+                strange = [one for one in ids if "\0" in one]
+                self._add(len(strange), at)
+                self.values += [json.dumps([one for one in ids if "\0" not in one]), *strange]
+                return f"(id IN (SELECT value FROM json_each(?)) OR id IN ({','.join('?' * len(strange))}))"
+            case Exists(field):
+                return f"({self._typed(field, at)} IS NOT NULL)"
+            case Compare():
+                return self._compare(condition, at)
+
+    def _compare(self, compare: Compare, at: str) -> str:
+        field, value = compare.field, compare.value
+        match compare.operator:
+            case Operator.EQ:
+                return self._equal(field, value, at)
+            case Operator.NE:
+                return f"(NOT {self._equal(field, value, at)})"
+            case Operator.IN | Operator.NOT_IN as operator:
+                if not isinstance(value, list):
+                    raise _refused(at, "needs a list of values")
+                self._add(len(value), at)
+                one_of = _joined("OR", [self._equal(field, one, at) for one in value]) if value else "(0)"
+                return one_of if operator is Operator.IN else f"(NOT {one_of})"
+            case Operator.CONTAINS:
+                return self._contains(field, value, at)
+            case Operator.PREFIX:
+                if not isinstance(value, str):
+                    raise _refused(at, "needs a string to begin with")
+                typed, path = self._typed(field, at), self._path(field, at)
+                self.values += [path, value, value]
+                return f"({typed} IS 'text' AND substr(json_extract(metadata, ?), 1, length(?)) = ?)"
+            case Operator.GT | Operator.GTE | Operator.LT | Operator.LTE as operator:
+                if isinstance(value, bool) or not isinstance(value, str | int | float):
+                    raise _refused(at, "needs a number or a string to compare with")
+                kinds = "('text')" if isinstance(value, str) else "('integer', 'real')"
+                typed = self._typed(field, at)
+                self.values += [self._path(field, at), _finite(value, at)]
+                return f"(coalesce({typed} IN {kinds}, 0) AND json_extract(metadata, ?) {operator.value} ?)"
+
+    def _equal(self, field: str, value: Any, at: str) -> str:
+        typed = self._typed(field, at)
+        if value is None or isinstance(value, bool):
+            return f"({typed} IS '{json.dumps(value)}')"
+        if not isinstance(value, str | int | float):
+            raise _refused(at, "compares with a string, number, boolean or null")
+        kinds = "('text')" if isinstance(value, str) else "('integer', 'real')"
+        self.values += [self._path(field, at), _finite(value, at)]
+        return f"(coalesce({typed} IN {kinds}, 0) AND json_extract(metadata, ?) = ?)"
+
+    def _contains(self, field: str, value: Any, at: str) -> str:
+        typed = self._typed(field, at)
+        path = self._path(field, at)
+        self.values.append(path)
+        if value is None or isinstance(value, bool):
+            element = f"type = '{json.dumps(value)}'"
+        elif isinstance(value, str | int | float):
+            kinds = "('text')" if isinstance(value, str) else "('integer', 'real')"
+            element = f"type IN {kinds} AND atom = ?"
+            self.values.append(_finite(value, at))
+        else:
+            raise _refused(at, "looks for a string, number, boolean or null")
+        sql = f"({typed} IS 'array' AND EXISTS (SELECT 1 FROM json_each(metadata, ?) WHERE {element}))"
+        if isinstance(value, str):
+            sql = f"({sql} OR ({self._typed(field, at)} IS 'text' AND instr(json_extract(metadata, ?), ?) > 0))"
+            self.values += [path, value]
+        return sql
+
+    def _add(self, more: int, at: str) -> None:
+        self._count += more
+        if self._count > _MOST:
+            raise _refused(at, f"has one of more than {_MOST} conditions and values")
+
+    def _typed(self, field: str, at: str) -> str:
+        self.values.append(self._path(field, at))
+        return "json_type(metadata, ?)"
+
+    def _path(self, field: str, at: str) -> str:
+        """`author.name` as SQLite's `$."author"."name"`."""
+        path, position = "$", 0
+        while position <= len(field):
+            part = _PART.match(field, position)
+            if part is None or (part.end() < len(field) and field[part.end()] != "."):
+                raise _refused(at, f"names the field {quoted(field)}: keys with dots between, a dotted key in quotes")
+            path += f'."{part[1] or part[2]}"'
+            position = part.end() + 1
+        return path
+
+
+def _joined(word: str, parts: Sequence[str]) -> str:
+    """The parts in groups: SQLite takes expressions of a thousand parts, but not a chain of as many."""
+    if len(parts) > _GROUP:
+        parts = [_joined(word, parts[start : start + _GROUP]) for start in range(0, len(parts), _GROUP)]
+    return "(" + f" {word} ".join(parts) + ")"
+
+
+def _finite(value: str | float, at: str) -> str | float:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _refused(at, "compares with a number that is not finite")
+    # SQLite's integers end at 64 bits; beyond, both sides are doubles.
+    return float(value) if isinstance(value, int) and abs(value) >= 2**63 else value
+
+
+def _refused(at: str, what: str) -> InvalidArgument:
+    return InvalidArgument(f"{at} {what}", reason="BAD_FILTER", field=at)
+
+
+def all_of(*conditions: Condition) -> Filter:
+    return Filter(must=tuple(conditions))
+
+
+def ids(values: Sequence[str]) -> Ids:
+    return Ids(tuple(values))

@@ -1,0 +1,110 @@
+"""How a collection gets its labels and its graph: loaded and caught up, or built from the store, at once or aside."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from plugins.vector_hnsw.engine.cache import GraphCache
+from plugins.vector_hnsw.engine.collection import OpenCollection
+from plugins.vector_hnsw.engine.graph import Graph
+from plugins.vector_hnsw.engine.labels import Labels
+from plugins.vector_hnsw.engine.store import Collection, Store
+
+_log = logging.getLogger("hector")
+
+# Past this share of nodes that were deleted or moved a graph is built anew; a small one is not worth the trouble.
+_MOST_WEAR = 0.3
+_SMALL = 1000
+
+
+def new_graph(spec: Collection, threads: int) -> Graph:
+    return Graph(spec.metric, spec.dimension, spec.m, spec.ef_construction, threads)
+
+
+def open_graph(store: Store, cache: GraphCache, spec: Collection, threads: int) -> tuple[Labels, Graph, int]:
+    """The labels, the graph, and how many of its labels the file on disk has not got."""
+    labels = Labels(store.counters(spec.number)[0])
+    for block in store.all_labels(spec.number):
+        labels.load(block)
+    graph = new_graph(spec, threads)
+    loaded = cache.load(graph, spec, store.sequence)
+    if loaded is not None:
+        saved_at, in_file = loaded
+        there = set(in_file.tolist())
+        graph.adopt(in_file, {label: version for label, version in labels.versions.items() if label in there})
+        missing = [label for label, version in labels.versions.items() if version > saved_at or label not in there]
+        bring_up(graph, store, spec, missing, labels.versions)
+        if not needs_rebuild(graph):
+            return labels, graph, len(missing)
+        _log.info("event=graph_rebuilt collection=%s cause=wear", spec.name)
+    graph = build(store, spec, labels.versions, threads)
+    return labels, graph, graph.count
+
+
+def build(store: Store, spec: Collection, versions: Mapping[int, int], threads: int) -> Graph:
+    """A graph of every label there is, from the store."""
+    graph = new_graph(spec, threads)
+    done: set[int] = set()
+    for found, vectors in store.scan(spec):
+        part: dict[int, int] = {}  # label → index of the row that brings its vector
+        for index, (_, label, version, _, _) in enumerate(found):
+            if label not in done and versions.get(label) == version:
+                part.setdefault(label, index)
+        done.update(part)
+        indexes = list(part.values())
+        graph.reserve(len(part))
+        graph.put(list(part), spec.metric.prepare(vectors[indexes]), [found[index][2] for index in indexes])
+    return graph
+
+
+def bring_up(graph: Graph, store: Store, spec: Collection, labels: Iterable[int], versions: Mapping[int, int]) -> None:
+    """Gives the graph these labels' vectors as the store has them."""
+    wanted = list(labels)
+    graph.reserve(len(wanted))
+    for start in range(0, len(wanted), 1000):
+        part = wanted[start : start + 1000]
+        row_of = {label: row for label, _, row, *_ in store.at_labels(spec.number, part)}
+        vectors = store.vectors(spec.number, list(row_of.values()))
+        there = [label for label in part if row_of.get(label) in vectors]
+        if there:
+            matrix = spec.metric.prepare(np.stack([vectors[row_of[label]] for label in there]))
+            graph.put(there, matrix, [versions[label] for label in there])
+
+
+def needs_rebuild(graph: Graph) -> bool:
+    """Whether so much was deleted and moved that recall or speed suffers."""
+    return graph.nodes > _SMALL and graph.wear > _MOST_WEAR
+
+
+def rebuild_aside(entry: OpenCollection, store: Store, threads: int, writing: threading.Lock) -> None:
+    """Puts a new graph in the place of the collection's, in a thread, while searches and writes go on.
+
+    Call it while holding `writing`, the lock that every write holds.
+    """
+    then = dict(entry.labels.versions)
+    entry.rebuilding = True
+
+    def work() -> None:
+        try:
+            graph = build(store, entry.spec, then, max(1, threads // 2))
+            with writing:
+                now = entry.labels.versions
+                bring_up(
+                    graph, store, entry.spec, [label for label in now if graph.versions.get(label) != now[label]], now
+                )
+                graph.delete([label for label in graph.versions if label not in now])
+                graph.threads = threads
+                entry.graph = graph
+                entry.unsaved = graph.count
+            _log.info("event=graph_rebuilt collection=%s cause=wear", entry.spec.name)
+        except Exception as error:
+            # The collection was deleted, or the store closed; or there was no memory, and the old graph stays.
+            _log.warning("event=graph_not_rebuilt collection=%s cause=%r", entry.spec.name, str(error))
+        finally:
+            entry.rebuilding = False
+
+    threading.Thread(target=work, name="rebuild", daemon=True).start()

@@ -1,0 +1,198 @@
+"""Snapshots: copies of one collection, each a file of its own below `snapshots/`, known by name.
+
+A copy is made from one moment of the store while writes go on, written aside, synced, and counts once its header,
+which has its checksum, is renamed into place. It outlives its collection, so that a deleted one can be restored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from plugins.vector_hnsw.engine.database import as_plugin_errors, check, sync_folder
+from plugins.vector_hnsw.engine.metric import Metric
+from plugins.vector_hnsw.engine.store import TABLES, Collection, Store
+from shared.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, quoted
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """`sequence` of the store when it was taken; `created` in milliseconds of Unix time; `sha256` of its file."""
+
+    name: str
+    collection: str
+    sequence: int
+    size: int
+    sha256: str
+    created: int
+
+
+class Snapshots:
+    def __init__(self, folder: Path) -> None:
+        """Removes what a kill left half made."""
+        self._folder = folder
+        for left in folder.glob("*/*.tmp"):
+            left.unlink(missing_ok=True)
+
+    def create(self, store: Store, spec: Collection, name: str) -> Snapshot:
+        """Raises AlreadyExists, InvalidArgument, StorageFull."""
+        file = self._file(spec.name, name)
+        if file.with_suffix(".json").exists():
+            raise AlreadyExists(
+                f"collection {spec.name} has a snapshot {name}; delete it first, or take another name",
+                reason="SNAPSHOT_EXISTS",
+                field="name",
+            )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside = file.with_name(file.name + ".tmp")
+        aside.unlink(missing_ok=True)
+        try:
+            sequence = _copy_out(store, spec, aside)
+            header = asdict(spec) | {"next_label": store.counters(spec.number)[0]}
+            header |= asdict(
+                Snapshot(name, spec.name, sequence, aside.stat().st_size, _checksum(aside), int(time.time() * 1000))
+            )
+            header["seal"] = _seal(header)
+            _sync(aside)
+            aside.replace(file)
+            sync_folder(file.parent)
+            header_aside = file.with_suffix(".json.tmp")
+            header_aside.write_text(json.dumps(header), encoding="utf-8")
+            _sync(header_aside)
+            header_aside.replace(file.with_suffix(".json"))
+            sync_folder(file.parent)
+        finally:
+            aside.unlink(missing_ok=True)
+        return _snapshot(header)
+
+    def list(self, collection: str = "") -> list[Snapshot]:
+        """Of one collection, or of all; by collection and name. Raises InvalidArgument."""
+        pattern = f"{_folder_name(collection, 'collection')}/*.json" if collection else "*/*.json"
+        return sorted(
+            (_snapshot(_read(path)) for path in self._folder.glob(pattern)), key=lambda s: (s.collection, s.name)
+        )
+
+    def delete(self, collection: str, name: str) -> None:
+        """Raises NotFound."""
+        file = self._find(collection, name)
+        # Without its header a file counts for nothing.
+        file.with_suffix(".json").unlink()
+        file.unlink(missing_ok=True)
+        sync_folder(file.parent)
+
+    @contextmanager
+    def opened(self, collection: str, name: str) -> Iterator[tuple[Path, Collection, int]]:
+        """The file, verified, its collection (number 0), and its next label. Raises NotFound, DataLoss."""
+        file = self._find(collection, name)
+        header = _read(file.with_suffix(".json"))
+        try:
+            sound = file.stat().st_size == header["size"] and _checksum(file) == header["sha256"]
+            if sound:
+                with closing(sqlite3.connect(file.absolute().as_uri() + "?mode=ro", uri=True)) as connection:
+                    check(connection)
+        except (OSError, sqlite3.DatabaseError):
+            sound = False
+        if not sound:
+            raise DataLoss(f"snapshot {name} of collection {collection} is damaged; nothing was changed")
+        fields = {key: header[key] for key in Collection.__dataclass_fields__}
+        spec = Collection(**(fields | {"number": 0, "name": collection, "metric": Metric(header["metric"])}))
+        yield file, spec, header["next_label"]
+
+    def _find(self, collection: str, name: str) -> Path:
+        file = self._file(collection, name)
+        if not file.with_suffix(".json").exists():
+            raise NotFound(
+                f"collection {quoted(collection)} has no snapshot {quoted(name)}",
+                reason="SNAPSHOT_NOT_FOUND",
+                field="name",
+            )
+        return file
+
+    def _file(self, collection: str, name: str) -> Path:
+        return self._folder / _folder_name(collection, "collection") / f"{_folder_name(name, 'name')}.db"
+
+
+def copy_in(store: Store, file: Path, spec: Collection, next_label: int, hidden: str) -> Collection:
+    """Brings a snapshot's items into new tables, as a collection of the name `hidden`. One write."""
+    with store.database.attached(file, "snapshot"), store.write() as transaction:
+        made = store.create(transaction, Collection(**(asdict(spec) | {"name": hidden})))
+        for table in ("items", "vectors"):
+            transaction.execute(f"INSERT INTO {table}_{made.number} SELECT * FROM snapshot.{table}_0")
+        transaction.execute("UPDATE collections SET next_label = ? WHERE number = ?", (next_label, made.number))
+    return made
+
+
+def _copy_out(store: Store, spec: Collection, aside: Path) -> int:
+    with as_plugin_errors(aside), closing(sqlite3.connect(aside, isolation_level=None)) as connection:
+        connection.execute("PRAGMA page_size = 8192")
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("ATTACH ? AS store", (str(store.database.path),))
+        for statement in TABLES.format(n=0, schema="main.").split(";"):
+            connection.execute(statement)
+        connection.execute("BEGIN")
+        ((sequence,),) = connection.execute("SELECT value FROM store.store WHERE key = 'sequence'").fetchall()
+        for table in ("items", "vectors"):
+            connection.execute(f"INSERT INTO main.{table}_0 SELECT * FROM store.{table}_{spec.number}")
+        connection.execute("COMMIT")
+    return int(sequence)
+
+
+def _folder_name(name: str, field: str) -> str:
+    """A file system may take `Notes` and `notes` for one, so which letters are capitals stands behind.
+
+    Raises InvalidArgument.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidArgument(
+            f"{field} {quoted(name)} must be 1 to 128 of A-Z a-z 0-9 . _ - and not start with a dot",
+            reason="BAD_NAME",
+            field=field,
+        )
+    capitals = sum(1 << index for index, letter in enumerate(name) if letter.isupper())
+    return f"{name.lower()}^{capitals:x}" if capitals else name
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as content:
+        os.fsync(content.fileno())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        header: dict[str, Any] = json.loads(path.read_bytes())
+        if header.pop("seal") != _seal(header):
+            raise ValueError
+        return header
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        raise DataLoss(f"the header of snapshot {path.stem} is damaged; delete the snapshot") from None
+
+
+def _seal(header: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
+
+
+def _snapshot(header: dict[str, Any]) -> Snapshot:
+    return Snapshot(
+        name=header["name"],
+        collection=header["collection"],
+        sequence=header["sequence"],
+        size=header["size"],
+        sha256=header["sha256"],
+        created=header["created"],
+    )

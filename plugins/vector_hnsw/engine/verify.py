@@ -1,0 +1,73 @@
+"""Reads everything that is stored, while no plugin uses it, and says what is damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from plugins.vector_hnsw.engine.cache import GraphCache
+from plugins.vector_hnsw.engine.labels import digests
+from plugins.vector_hnsw.engine.opening import new_graph
+from plugins.vector_hnsw.engine.snapshots import Snapshots
+from plugins.vector_hnsw.engine.store import Collection, Store
+from shared.errors import PluginError, StartError
+
+
+def verify(data_dir: Path) -> Iterator[str]:
+    """A line for each thing that was read, which begins with "sound" or "damaged". Raises StartError."""
+    if not (data_dir / "store.db").is_file():
+        raise StartError(f"{data_dir} holds no store.db; name the plugin's data_dir")
+    try:
+        with FileLock(data_dir / "lock", timeout=0):
+            store = Store(data_dir / "store.db")
+            try:
+                yield "sound    store.db, as SQLite sees it"
+                for spec in store.collections():
+                    yield _verify_collection(store, spec)
+                    yield _verify_graph(store, data_dir, spec)
+                yield from _verify_snapshots(data_dir)
+            finally:
+                store.close()
+    except Timeout:
+        raise StartError(f"{data_dir} is in use; stop the plugin first") from None
+
+
+def _verify_collection(store: Store, spec: Collection) -> str:
+    count = 0
+    try:
+        for found, vectors in store.scan(spec):
+            places = store.digests_of(spec.number, [row for row, *_ in found])
+            for (row, *_, name, _), digest in zip(found, digests(spec.metric.prepare(vectors)), strict=True):
+                count += 1
+                kept, metadata = places[row]
+                if kept != digest:
+                    return f"damaged  collection {spec.name}: the vector of {name!r} is not what was written"
+                json.loads(metadata)
+    except (PluginError, ValueError) as error:
+        return f"damaged  collection {spec.name}: {error}"
+    return f"sound    collection {spec.name}: {count:,} vectors"
+
+
+def _verify_graph(store: Store, data_dir: Path, spec: Collection) -> str:
+    if not (data_dir / "graphs" / f"{spec.number}.json").exists():
+        return f"sound    graph of {spec.name}: not saved, it will be built"
+    cache = GraphCache(data_dir / "graphs", store.database.uuid)
+    cause = cache.why_not(spec, store.sequence)
+    if cause:
+        return f"damaged  graph of {spec.name}: {cause}; it will be built anew at the next start"
+    loaded = cache.load(new_graph(spec, 1), spec, store.sequence)
+    assert loaded is not None
+    return f"sound    graph of {spec.name}: {len(loaded[1]):,} nodes"
+
+
+def _verify_snapshots(data_dir: Path) -> Iterator[str]:
+    snapshots = Snapshots(data_dir / "snapshots")
+    for one in snapshots.list():
+        try:
+            with snapshots.opened(one.collection, one.name):
+                yield f"sound    snapshot {one.name} of {one.collection}"
+        except PluginError as error:
+            yield f"damaged  {error}"

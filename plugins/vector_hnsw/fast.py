@@ -1,0 +1,118 @@
+"""Search replies put together from bytes, instead of a message for each hit. Leave it out and all works, slower.
+
+A message is its fields one after another, and a message inside it is a tag, a length and its bytes. Nothing but the
+score of a hit changes from one search to the next. So protobuf itself packs a row's id and metadata once, the bytes
+are kept with the row (`Row.memo`), and a reply is those bytes with a score behind each. Requests are parsed by
+protobuf, and whatever is not plain (an error, vectors in the reply) is packed by `servicer.py`, which is also what the
+tests compare with.
+
+What it saves: for ten hits with three metadata fields a reply took 57 µs as messages, and takes 6 µs so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import hector_plugins_pb2 as pb
+
+from plugins.vector_hnsw.engine import Hit, SearchResult
+from plugins.vector_hnsw.servicer import Servicer, fill_metadata, found
+from shared.errors import CallerError
+from shared.status import failure
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+# Tags: field number << 3 | wire type (0 varint, 2 length and bytes, 5 four bytes).
+_SUCCESS = b"\x08\x01"  # SearchVectorsResponse.success = 1
+_RESULT = b"\x1a"  # SearchVectorsResponse.results = 3
+_SCORE = struct.Struct("<cf")  # VectorResult.score = 2
+_EXACT = b"\x58\x01"  # SearchVectorsResponse.exact = 11
+_COMPLETE = b"\x60\x01"  # SearchVectorsResponse.complete = 12
+_SEQUENCE = b"\x68"  # SearchVectorsResponse.sequence = 13
+_RESPONSE = b"\x0a"  # SearchVectorsBatchResponse.responses = 1
+
+
+def register(server: grpc.aio.Server, servicer: Servicer) -> None:
+    """Has the two search calls answered here. Call it after the servicer was added, whose handlers it replaces."""
+
+    async def search(request: pb.SearchVectorsRequest, context: Context) -> bytes | pb.SearchVectorsResponse:
+        try:
+            return reply(request, await servicer.search(request, context))
+        except CallerError as error:
+            return failure(pb.SearchVectorsResponse(), error)
+
+    async def search_batch(request: pb.SearchVectorsBatchRequest, context: Context) -> bytes:
+        results = await servicer.search_batch(request, context)
+        return await asyncio.to_thread(batch_reply, request.searches, results)
+
+    handlers: dict[str, Any] = {
+        "SearchVectors": grpc.unary_unary_rpc_method_handler(
+            search, request_deserializer=pb.SearchVectorsRequest.FromString, response_serializer=_serialized
+        ),
+        "SearchVectorsBatch": grpc.unary_unary_rpc_method_handler(
+            search_batch, request_deserializer=pb.SearchVectorsBatchRequest.FromString, response_serializer=_serialized
+        ),
+    }
+    service = pb.DESCRIPTOR.services_by_name["DatabaseProvider"].full_name
+    server.add_registered_method_handlers(service, handlers)
+
+
+def _serialized(answer: bytes | pb.SearchVectorsResponse) -> bytes:
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
+
+
+def reply(request: pb.SearchVectorsRequest, result: SearchResult) -> bytes:
+    """A serialized SearchVectorsResponse."""
+    if request.include_vectors:
+        return found(request, result).SerializeToString()
+    with_metadata = not request.HasField("include_metadata") or request.include_metadata
+    parts = [_SUCCESS]
+    for hit in result.hits:
+        packed = _packed(hit) if with_metadata else pb.VectorResult(id=hit.id).SerializeToString()
+        parts += (_RESULT, _varint(len(packed) + _SCORE.size), packed, _SCORE.pack(b"\x15", hit.score))
+    if result.exact:
+        parts.append(_EXACT)
+    if result.complete:
+        parts.append(_COMPLETE)
+    parts += (_SEQUENCE, _varint(result.sequence))
+    return b"".join(parts)
+
+
+def batch_reply(searches: Sequence[pb.SearchVectorsRequest], results: Sequence[SearchResult | CallerError]) -> bytes:
+    """A serialized SearchVectorsBatchResponse."""
+    parts: list[bytes] = []
+    for request, result in zip(searches, results, strict=True):
+        if isinstance(result, CallerError):
+            one = failure(pb.SearchVectorsResponse(), result).SerializeToString()
+        else:
+            one = reply(request, result)
+        parts += (_RESPONSE, _varint(len(one)), one)
+    return b"".join(parts)
+
+
+def _packed(hit: Hit) -> bytes:
+    """The hit's VectorResult, without the score."""
+    packed: bytes | None = hit.item.memo
+    if packed is None:
+        message = pb.VectorResult(id=hit.id)
+        fill_metadata(message, hit.metadata)
+        packed = hit.item.memo = message.SerializeToString()
+    return packed
+
+
+def _varint(number: int) -> bytes:
+    if number < 0x80:
+        return _SMALL[number]
+    found = bytearray()
+    while number >= 0x80:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
+
+
+_SMALL = [bytes([number]) for number in range(0x80)]
