@@ -732,6 +732,7 @@ def test_a_damaged_snapshot_changes_nothing(
     assert snapshot(database, "t").success
     before = contents(database.engine, "c", 4)
     damage(tmp_path / "data" / "snapshots" / "c" / which)
+    assert ("c", "t") in snapshots(database)
     for _ in range(2):
         with pytest.raises(grpc.RpcError) as caught:
             restore(database)

@@ -243,6 +243,8 @@ class OpenCollection:
         # Neighbours enough that, were matches spread evenly, `k` of them would match; more when they are not.
         asked = math.ceil(1.3 * k * graph.count / matches.count) + 16
         while asked <= most:
+            if not wait and asked * self.spec.dimension > _INLINE_WORK:
+                return None
             found = graph.search(vector, asked, max(ef, asked), wait)
             if found is None:
                 return None

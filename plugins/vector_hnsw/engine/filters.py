@@ -11,7 +11,8 @@
 | `Exists(field)` | a field that is there, with null too |
 | `Ids(ids)` | an item with one of these ids |
 
-A field is a path with dots (`author.name`); a key that has a dot itself stands in double quotes (`"file.name"`).
+A field is a path with dots (`author.name`); a key that has a dot itself stands in double quotes (`"file.name"`). SQLite
+ends a text at a NUL character, so texts that have one are compared up to it.
 """
 
 from __future__ import annotations

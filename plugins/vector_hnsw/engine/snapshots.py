@@ -6,8 +6,10 @@ which has its checksum, is renamed into place. It outlives its collection, so th
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import sqlite3
@@ -21,7 +23,9 @@ from typing import Any
 from plugins.vector_hnsw.engine.database import as_plugin_errors, check, sync_folder
 from plugins.vector_hnsw.engine.metric import Metric
 from plugins.vector_hnsw.engine.store import TABLES, Collection, Store
-from shared.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, quoted
+from shared.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, StorageFull, quoted
+
+_log = logging.getLogger("hector")
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
@@ -55,7 +59,7 @@ class Snapshots:
                 field="name",
             )
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(file.name + ".tmp")
+        aside, header_aside = file.with_name(file.name + ".tmp"), file.with_suffix(".json.tmp")
         aside.unlink(missing_ok=True)
         try:
             sequence = _copy_out(store, spec, aside)
@@ -67,21 +71,40 @@ class Snapshots:
             _sync(aside)
             aside.replace(file)
             sync_folder(file.parent)
-            header_aside = file.with_suffix(".json.tmp")
             header_aside.write_text(json.dumps(header), encoding="utf-8")
             _sync(header_aside)
             header_aside.replace(file.with_suffix(".json"))
             sync_folder(file.parent)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise StorageFull("the disk of the vector store is full; no snapshot was made") from None
+            raise
         finally:
-            aside.unlink(missing_ok=True)
+            for left in (aside, header_aside):
+                left.unlink(missing_ok=True)
         return _snapshot(header)
 
     def list(self, collection: str = "") -> list[Snapshot]:
-        """Of one collection, or of all; by collection and name. Raises InvalidArgument."""
+        """Of one collection, or of all; by collection and name. One whose header is damaged is logged instead.
+
+        Raises InvalidArgument.
+        """
+        found = []
+        for one in self.headers(collection):
+            if isinstance(one, Snapshot):
+                found.append(one)
+            else:
+                _log.warning("event=snapshot_damaged cause=%r", one.message)
+        return sorted(found, key=lambda snapshot: (snapshot.collection, snapshot.name))
+
+    def headers(self, collection: str = "") -> Iterator[Snapshot | DataLoss]:
+        """What each header says, or what is wrong with it. Raises InvalidArgument."""
         pattern = f"{_folder_name(collection, 'collection')}/*.json" if collection else "*/*.json"
-        return sorted(
-            (_snapshot(_read(path)) for path in self._folder.glob(pattern)), key=lambda s: (s.collection, s.name)
-        )
+        for path in self._folder.glob(pattern):
+            try:
+                yield _snapshot(_read(path))
+            except DataLoss as error:
+                yield error
 
     def delete(self, collection: str, name: str) -> None:
         """Raises NotFound."""

@@ -13,7 +13,7 @@ from plugins.vector_hnsw.engine.labels import digests
 from plugins.vector_hnsw.engine.opening import new_graph
 from plugins.vector_hnsw.engine.snapshots import Snapshots
 from plugins.vector_hnsw.engine.store import Collection, Store
-from shared.errors import PluginError, StartError
+from shared.errors import DataLoss, PluginError, StartError
 
 
 def verify(data_dir: Path) -> Iterator[str]:
@@ -65,7 +65,10 @@ def _verify_graph(store: Store, data_dir: Path, spec: Collection) -> str:
 
 def _verify_snapshots(data_dir: Path) -> Iterator[str]:
     snapshots = Snapshots(data_dir / "snapshots")
-    for one in snapshots.list():
+    for one in snapshots.headers():
+        if isinstance(one, DataLoss):
+            yield f"damaged  {one}"
+            continue
         try:
             with snapshots.opened(one.collection, one.name):
                 yield f"sound    snapshot {one.name} of {one.collection}"
