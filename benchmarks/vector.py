@@ -1,6 +1,6 @@
-"""vector_hnsw over gRPC against hnswlib called directly: the same vectors, parameters and recall.
+"""vector_hnsw over gRPC against hnswlib called directly, and against other servers, at equal recall.
 
-python -m benchmarks.vector [--count 100000]
+python -m benchmarks.vector [--count 20000] [--no-peers] [--no-growth]
 """
 
 from __future__ import annotations
@@ -11,115 +11,132 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import grpc
 import hector_plugins_pb2 as pb
-import hector_plugins_pb2_grpc as rpc
 import hnswlib
 import numpy as np
-import numpy.typing as npt
-from google.protobuf.struct_pb2 import Value
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from benchmarks.harness import REPEATS, Comparison, Server, compare, rate, report, running
+from benchmarks.harness import REPEATS, Comparison, Section, Server, compare, rate, report, running
+from benchmarks.sets import DIMENSION, QUERIES, Floats, K, VectorSet, least_ef, mixture, sentences
+from benchmarks.vector_client import BATCH, IN_FLIGHT, Client, below, searches, upserts
+from benchmarks.vector_growth import growth
+from benchmarks.vector_peers import against_peers
+from benchmarks.vector_plot import EFS, Curve, plot
 
-Floats = npt.NDArray[np.float32]
-
-DIMENSION, QUERIES, K, EF = 384, 960, 10, 100
-UPSERTS, BATCH, TOGETHER = 5_000, 1_000, 64
+UPSERTS, TOGETHER = 10_000, 64
 KEPT = (0.5, 0.1, 0.01, 0.001)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=20_000, help="vectors in the collection that is searched [20000]")
-    size: int = parser.parse_args().count
-    vectors, queries = _mixture(size, 1), _mixture(QUERIES, 2)
-    raw = _raw_index(vectors)
-    with tempfile.TemporaryDirectory() as folder, running("vector_hnsw", "--data-dir", folder) as server:
-        stub = rpc.DatabaseProviderStub(grpc.insecure_channel(server.address))
-        idle = server.resident_bytes()
-        _create(stub, "bench")
-        for request in _upserts("bench", vectors):
-            assert stub.UpsertVectors(request).success
-        with ThreadPoolExecutor(8) as pool:
-            bench = _Bench(stub, pool, raw, vectors, queries)
-            comparisons = [*bench.searches(), *bench.filtered(size), bench.upserts()]
-            facts: dict[str, object] = {
-                "set": f"{size:,} x {DIMENSION}, synthetic mixture, COSINE, M=16, ef_construction=200, ef_search={EF}",
-                "recall@10": _recall(stub, bench.requests, vectors, queries),
-                "server CPU of a search / (of a health check + a raw search)": bench.cpu(server),
-                "(resident memory - an idle server's) / (vectors + graph)": round(
-                    (server.resident_bytes() - idle) / raw.index_file_size(), 2
-                ),
-            }
-    report("vector", comparisons, facts)
+    parser.add_argument("--count", type=int, default=100_000, help="vectors in the collection [100000]")
+    parser.add_argument("--no-peers", action="store_true", help="leave out Chroma and pgvector")
+    parser.add_argument("--no-growth", action="store_true", help="leave out the table from 1,000 to 300,000")
+    options = parser.parse_args()
+    sections, curves = [], {}
+    for make in (sentences, mixture):
+        chosen = make(options.count)
+        with tempfile.TemporaryDirectory() as folder, running("vector_hnsw", "--data-dir", folder) as server:
+            bench = _Bench(server, chosen)
+            sections.append(bench.section())
+            curves[chosen.name] = bench.curves()
+            if not options.no_peers:
+                section, others = against_peers(chosen, bench.client, bench.ef)
+                sections.append(section)
+                curves[chosen.name] += others
+    if not options.no_growth:
+        sections.append(growth())
+    report("vector", sections)
+    plot(curves)
 
 
 class _Bench:
-    def __init__(
-        self,
-        stub: rpc.DatabaseProviderStub,
-        pool: ThreadPoolExecutor,
-        raw: hnswlib.Index,
-        vectors: Floats,
-        queries: Floats,
-    ) -> None:
-        self.requests = _searches(queries)
-        self._stub, self._pool, self._raw, self._vectors, self._queries = stub, pool, raw, vectors, queries
+    """One set, in hnswlib here and in the server."""
 
-    def searches(self) -> Iterator[Comparison]:
-        one_thread = "hnswlib, one thread"
-        yield compare(
-            "search, 1 in flight",
-            "queries/s",
-            lambda: self._alone(self.requests),
-            self._raw_alone,
-            reference_name=one_thread,
+    def __init__(self, server: Server, chosen: VectorSet) -> None:
+        self.client = Client(server)
+        self._server, self._set = server, chosen
+        idle = server.resident_bytes()
+        self._raw, took = _raw_index(chosen.vectors), time.perf_counter()
+        self.client.create("bench")
+        self.client.upsert(upserts("bench", chosen.vectors))
+        self._load = time.perf_counter() - took
+        self.raw_ef, self.ef = least_ef(self._raw_recall), least_ef(self._recall)
+        self._raw.set_ef(self.raw_ef)
+        self._requests = searches("bench", chosen.queries, self.ef)
+        self.client.rate(self._requests)
+        self._memory = (server.resident_bytes() - idle) / self._raw.index_file_size()
+
+    def section(self) -> Section:
+        size = len(self._set.vectors)
+        return Section(
+            f"{size:,} {self._set.name}",
+            [*self._searches(), *self._filtered(), self._upserts()],
+            {
+                "set": f"{size:,} x {DIMENSION}, COSINE, M=16, ef_construction=200, loaded in {self._load:.0f} s",
+                "recall@10": f"{self._recall(self.ef):.4f} at ef {self.ef}; "
+                f"hnswlib's {self._raw_recall(self.raw_ef):.4f} at {self.raw_ef}",
+                "server CPU of a search / (of a health check + a raw search)": self._cpu(),
+                "(resident memory - an idle server's) / (vectors + graph)": round(self._memory, 2),
+            },
         )
-        yield compare(
-            "search, 8 in flight",
-            "queries/s",
-            lambda: self._in_flight(self.requests),
-            self._raw_alone,
-            reference_name=one_thread,
-        )
+
+    def curves(self) -> list[Curve]:
+        """Recall and speed as ef grows."""
+        curves = [Curve("hnswlib, one thread"), Curve(f"vector_hnsw, {IN_FLIGHT} in flight"), Curve("vector_hnsw, 1")]
+        for ef in EFS:
+            recall, raw_recall = self._recall(ef), self._raw_recall(ef)
+            requests = searches("bench", self._set.queries, ef)
+            curves[0].add(raw_recall, self._raw_alone())
+            curves[1].add(recall, self.client.rate(requests))
+            curves[2].add(recall, self.client.rate(requests, 1))
+        return curves
+
+    def _searches(self) -> Iterator[Comparison]:
+        for in_flight in (1, IN_FLIGHT):
+            yield compare(
+                f"search, {in_flight} in flight",
+                "queries/s",
+                lambda in_flight=in_flight: self.client.rate(self._requests, in_flight),  # type: ignore[misc]
+                self._raw_alone,
+                reference_name="hnswlib, one thread",
+            )
         batches = [
-            pb.SearchVectorsBatchRequest(searches=self.requests[start : start + TOGETHER])
+            pb.SearchVectorsBatchRequest(searches=self._requests[start : start + TOGETHER])
             for start in range(0, QUERIES, TOGETHER)
         ]
         yield compare(
             f"SearchVectorsBatch of {TOGETHER}",
             "queries/s",
-            lambda: rate(QUERIES, lambda: [self._stub.SearchVectorsBatch(batch) for batch in batches]),
+            lambda: rate(QUERIES, lambda: [self.client.stub.SearchVectorsBatch(batch) for batch in batches]),
             self._raw_together,
             reference_name=f"hnswlib, batches of {TOGETHER}, two threads",
         )
 
-    def filtered(self, size: int) -> Iterator[Comparison]:
+    def _filtered(self) -> Iterator[Comparison]:
         for kept in KEPT:
-            below = pb.Compare(field="page", op=pb.OPERATOR_LT, value=Value(number_value=kept * size))
-            requests = _searches(self._queries, pb.Filter(must=[pb.Condition(compare=below)]))
+            requests = searches("bench", self._set.queries, self.ef, below(kept * len(self._set.vectors)))
             yield compare(
                 f"search with a filter that keeps {kept:.1%}",
                 "queries/s",
-                lambda requests=requests: self._in_flight(requests),  # type: ignore[misc]
-                lambda: self._in_flight(self.requests),
-                reference_name="without a filter, 8 in flight",
+                lambda requests=requests: self.client.rate(requests),  # type: ignore[misc]
+                lambda: self.client.rate(self._requests),
+                reference_name=f"without a filter, {IN_FLIGHT} in flight",
             )
 
-    def upserts(self) -> Comparison:
+    def _upserts(self) -> Comparison:
         names = (f"upsert{number}" for number in count())
-        vectors = self._vectors[:UPSERTS]
+        vectors = self._set.vectors[:UPSERTS]
 
         def upsert() -> float:
             collection = next(names)
-            _create(self._stub, collection)
-            batches = list(_upserts(collection, vectors))
-            speed = rate(UPSERTS, lambda: [self._stub.UpsertVectors(batch) for batch in batches])
-            self._stub.DeleteCollection(pb.DeleteCollectionRequest(name=collection))
+            self.client.create(collection)
+            batches = list(upserts(collection, vectors))
+            speed = rate(UPSERTS, lambda: self.client.upsert(batches))
+            self.client.stub.DeleteCollection(pb.DeleteCollectionRequest(name=collection))
             return speed
 
         return compare(
@@ -130,56 +147,41 @@ class _Bench:
             reference_name="hnswlib, all threads, in memory",
         )
 
-    def cpu(self, server: Server) -> float:
+    def _cpu(self) -> float:
         """The median of repeats, calls with 8 in flight."""
-        health = health_pb2_grpc.HealthStub(grpc.insecure_channel(server.address))
+        health = health_pb2_grpc.HealthStub(grpc.insecure_channel(self._server.address))
         nothing = [health_pb2.HealthCheckRequest()] * QUERIES
         ratios = []
         for _ in range(REPEATS):
-            empty = self._cpu_of(server, lambda: list(self._pool.map(health.Check, nothing)))
-            search = self._cpu_of(server, lambda: list(self._pool.map(self._stub.SearchVectors, self.requests)))
+            empty = self._cpu_of(lambda: list(self.client.pool.map(health.Check, nothing)))
+            search = self._cpu_of(lambda: self.client.rate(self._requests))
             ratios.append(search / (empty + 1 / self._raw_alone()))
         return round(statistics.median(ratios), 2)
 
-    def _cpu_of(self, server: Server, work: Callable[[], object]) -> float:
+    def _cpu_of(self, work: Callable[[], object]) -> float:
         """Seconds of the server's CPU for one of QUERIES calls, over about a second of them."""
-        before, rounds, began = server.cpu_seconds(), 0, time.perf_counter()
+        before, rounds, began = self._server.cpu_seconds(), 0, time.perf_counter()
         while time.perf_counter() - began < 1:
             work()
             rounds += 1
-        return (server.cpu_seconds() - before) / (rounds * QUERIES)
-
-    def _alone(self, requests: list[pb.SearchVectorsRequest]) -> float:
-        return rate(len(requests), lambda: [self._stub.SearchVectors(request) for request in requests])
-
-    def _in_flight(self, requests: list[pb.SearchVectorsRequest]) -> float:
-        return rate(len(requests), lambda: list(self._pool.map(self._stub.SearchVectors, requests)))
+        return (self._server.cpu_seconds() - before) / (rounds * QUERIES)
 
     def _raw_alone(self) -> float:
-        return rate(QUERIES, lambda: [self._raw.knn_query(query, k=K, num_threads=1) for query in self._queries])
+        return rate(QUERIES, lambda: [self._raw.knn_query(query, k=K, num_threads=1) for query in self._set.queries])
 
     def _raw_together(self) -> float:
-        starts = range(0, QUERIES, TOGETHER)
+        queries = [self._set.queries[start : start + TOGETHER] for start in range(0, QUERIES, TOGETHER)]
         threads = min(2, os.cpu_count() or 1)
-        return rate(
-            QUERIES,
-            lambda: [self._raw.knn_query(self._queries[s : s + TOGETHER], k=K, num_threads=threads) for s in starts],
-        )
+        return rate(QUERIES, lambda: [self._raw.knn_query(some, k=K, num_threads=threads) for some in queries])
 
+    def _recall(self, ef: int) -> float:
+        requests = iter(searches("bench", self._set.queries, ef))
+        return self._set.recall(lambda _: self.client.found(next(requests)))
 
-def _searches(queries: Floats, filter: pb.Filter | None = None) -> list[pb.SearchVectorsRequest]:
-    return [
-        pb.SearchVectorsRequest(collection="bench", vector=query.tolist(), limit=K, filter=filter) for query in queries
-    ]
-
-
-def _mixture(size: int, seed: int) -> Floats:
-    """Unit vectors around 200 centres, which the seed does not move."""
-    centres = np.random.default_rng(0).normal(size=(200, DIMENSION))
-    chance = np.random.default_rng(seed)
-    vectors = centres[chance.integers(0, 200, size)] + 0.6 * chance.normal(size=(size, DIMENSION))
-    unit: Floats = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    return unit
+    def _raw_recall(self, ef: int) -> float:
+        """Leaves the index with this ef."""
+        self._raw.set_ef(ef)
+        return self._set.recall(lambda query: self._raw.knn_query(query, k=K, num_threads=1)[0][0].tolist())
 
 
 def _raw_index(vectors: Floats) -> hnswlib.Index:
@@ -187,32 +189,7 @@ def _raw_index(vectors: Floats) -> hnswlib.Index:
     index.init_index(len(vectors), M=16, ef_construction=200)
     for start in range(0, len(vectors), BATCH):
         index.add_items(vectors[start : start + BATCH], np.arange(start, min(start + BATCH, len(vectors))))
-    index.set_ef(EF)
     return index
-
-
-def _create(stub: rpc.DatabaseProviderStub, name: str) -> None:
-    index = pb.IndexParams(m=16, ef_construction=200, ef_search=EF)
-    assert stub.CreateCollection(pb.CreateCollectionRequest(name=name, dimension=DIMENSION, index=index)).success
-
-
-def _upserts(collection: str, vectors: Floats) -> Iterator[pb.UpsertVectorsRequest]:
-    for start in range(0, len(vectors), BATCH):
-        request = pb.UpsertVectorsRequest(collection=collection)
-        for number, vector in enumerate(vectors[start : start + BATCH], start):
-            added = request.vectors.add(id=str(number), vector=vector.tolist())
-            added.metadata.update({"page": number, "title": f"passage {number}", "kind": "bench"})
-        yield request
-
-
-def _recall(
-    stub: rpc.DatabaseProviderStub, requests: list[pb.SearchVectorsRequest], vectors: Floats, queries: Floats
-) -> float:
-    nearest = np.argsort(-(queries[:200] @ vectors.T), axis=1)[:, :K]
-    hits = 0
-    for request, wanted in zip(requests, nearest, strict=False):
-        hits += len({int(result.id) for result in stub.SearchVectors(request).results} & set(wanted.tolist()))
-    return round(hits / nearest.size, 4)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
 
 import grpc
@@ -48,8 +48,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, config: BaseConfig, too_large_hints: Mapping[str, str]) -> None:
         """`too_large_hints`: for an RPC's name, what to do when its reply is past `max_reply_bytes`."""
         self.ready = False
-        self._under_way = 0
-        self._config = config
+        self.under_way = 0
+        self.config = config
         self._hints = too_large_hints
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -74,7 +74,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return handler
 
     def _refusal(self, metadata: Any) -> PluginError | None:
-        if self._config.token and (refusal := check_token(self._config.token, metadata)):
+        if self.config.token and (refusal := check_token(self.config.token, metadata)):
             return refusal
         if not self.ready:
             return Unavailable(
@@ -117,7 +117,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, method: str, behaviour: Any, serialize: Any) -> Behaviour:
         async def call(request: Any, context: Context) -> Any:
             async def answer() -> tuple[bytes, str]:
-                async with self._limits(context, method):
+                async with _Limits(self, context, method):
                     reply = await behaviour(request, context)
                     return self._sized(method, serialize(reply)), _code_in(reply)
 
@@ -132,7 +132,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             async def answer() -> tuple[None, str]:
                 # Closed here, whatever ends the call: left to the garbage collector, the behaviour's `finally` would
                 # run at some later time, outside of the call.
-                async with self._limits(context, method), contextlib.aclosing(behaviour(request, context)) as replies:
+                async with _Limits(self, context, method), contextlib.aclosing(behaviour(request, context)) as replies:
                     async for reply in replies:
                         await context.write(self._sized(method, serialize(reply)))
                 return None, "OK"
@@ -162,6 +162,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 left = context.time_remaining()
                 code = "DEADLINE_EXCEEDED" if left is not None and left <= 0 else "CANCELLED"
                 raise
+            if isinstance(raised, grpc.aio.InternalError):
+                # gRPC's own, for a message to a client that has gone.
+                code = "CANCELLED"
+                raise asyncio.CancelledError from raised
             if isinstance(raised, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
                 # Raised by the generated base class, for an RPC that the servicer does not have.
                 error = Unimplemented(f"this plugin does not have {_short(method)}")
@@ -177,33 +181,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             _security(context, method, error)
         return await abort(context, error)
 
-    @contextlib.asynccontextmanager
-    async def _limits(self, context: Context, method: str) -> AsyncIterator[None]:
-        """One of `max_concurrent` places, for `timeout` at most."""
-        config = self._config
-        if self._under_way >= config.max_concurrent:
-            raise Overloaded(
-                f"{config.max_concurrent} calls are under way, which is this plugin's max_concurrent; try again",
-                retry_after=1,
-            )
-        self._under_way += 1
-        try:
-            async with asyncio.timeout(config.timeout or None) as bound:
-                yield
-        except TimeoutError:
-            if not bound.expired():
-                raise
-            error = DeadlineExceeded(
-                f"the call took longer than this plugin's timeout of {config.timeout:g} s; "
-                "send less at once or raise it"
-            )
-            _security(context, method, error)
-            raise error from None
-        finally:
-            self._under_way -= 1
-
     def _sized(self, method: str, reply: bytes) -> bytes:
-        limit = self._config.max_reply_bytes
+        limit = self.config.max_reply_bytes
         if len(reply) > limit:
             hint = self._hints.get(_short(method), "ask for less at once")
             raise TooLarge(
@@ -211,6 +190,39 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 reason="REPLY_TOO_LARGE",
             )
         return reply
+
+
+class _Limits:
+    """One of `max_concurrent` places, for `timeout` at most. A class, since every call pays for it: a generator would
+    take longer than the rest of this module."""
+
+    __slots__ = ("_bound", "_calls", "_context", "_method")
+
+    def __init__(self, calls: CallInterceptor, context: Context, method: str) -> None:
+        self._calls, self._context, self._method = calls, context, method
+
+    async def __aenter__(self) -> None:
+        calls, config = self._calls, self._calls.config
+        if calls.under_way >= config.max_concurrent:
+            raise Overloaded(
+                f"{config.max_concurrent} calls are under way, which is this plugin's max_concurrent; try again",
+                retry_after=1,
+            )
+        calls.under_way += 1
+        self._bound = asyncio.timeout(config.timeout or None)
+        await self._bound.__aenter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self._calls.under_way -= 1
+        try:
+            await self._bound.__aexit__(kind, error, trace)
+        except TimeoutError:
+            seconds = self._calls.config.timeout
+            late = DeadlineExceeded(
+                f"the call took longer than this plugin's timeout of {seconds:g} s; send less at once or raise it"
+            )
+            _security(self._context, self._method, late)
+            raise late from None
 
 
 def _code_in(reply: Any) -> str:

@@ -141,7 +141,7 @@ class WithFolder(BaseConfig):
     [
         ("plugins.vector_hnsw", "hnswlib", "vector-hnsw"),
         ("plugins.embed_st", "numpy", "embed-st"),
-        ("plugins.embed_st", "sentence_transformers", "embed-st"),
+        ("plugins.embed_st", "tokenizers", "embed-st"),
         ("host serve", "rich", "host"),
     ],
 )

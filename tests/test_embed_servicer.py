@@ -1,9 +1,12 @@
-"""embed_st over a socket on its real model, beside SentenceTransformer itself as the oracle."""
+"""embed_st's calls over a socket: what is refused, limits and loads, with a model that counts letters.
+
+tests/test_embed_oracle.py has its vectors beside those of sentence-transformers, tests/test_embed_stream.py its stream.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,173 +15,288 @@ import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 import numpy as np
 import pytest
-from google.rpc import error_details_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from sentence_transformers import SentenceTransformer
+from google.protobuf.descriptor import Descriptor
 
 from plugins.embed_st.engine import Engine
-from plugins.embed_st.engine.models import locate
 from plugins.embed_st.servicer import Servicer
 from shared.errors import TooLarge
-from tests.servers import Plugin, start_plugin
+from tests import test_embed_oracle as oracle
+from tests import test_embed_stream as stream
+from tests.embed_letters import FACTS, SECONDS, Letters, letters_engine
+from tests.embed_wire import said, serving
+from tests.servers import Served, details, health, start_plugin, wait_until
 
-MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-
-
-@pytest.fixture(scope="module")
-def plugin() -> Iterator[Plugin]:
-    with start_plugin("plugins.embed_st", "--device", "cpu") as plugin:
-        yield plugin
-
-
-@pytest.fixture(scope="module")
-def stub(plugin: Plugin) -> rpc.EmbedderProviderStub:
-    return rpc.EmbedderProviderStub(plugin.channel())
+Stub = rpc.EmbedderProviderStub
+Serve = Callable[..., Served]
+LONG = "abcdefgh" * 5  # more than the 22 tokens that the model reads
 
 
-@pytest.fixture(scope="module")
-def oracle() -> Any:
-    return SentenceTransformer(locate(MODEL, ""), device="cpu")
+@pytest.fixture
+def letters() -> Letters:
+    return Letters()
 
 
-def info(reply: Any) -> error_details_pb2.ErrorInfo:
-    found = error_details_pb2.ErrorInfo()
-    assert reply.status.details[0].Unpack(found)
-    return found
+@pytest.fixture
+def open_engine(letters: Letters, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Engine]]:
+    made: list[Engine] = []
+
+    def open_one(**more: Any) -> Engine:
+        made.append(letters_engine(monkeypatch, letters, **more))
+        return made[-1]
+
+    yield open_one
+    letters.gate.set()
+    for engine in made:
+        engine.close()
 
 
-def test_text(stub: rpc.EmbedderProviderStub, oracle: Any) -> None:
-    """A text's vector is what SentenceTransformer.encode gives, within 1e-6."""
-    reply = stub.EmbedText(pb.EmbedTextRequest(text="What survives a power cut?"))
-    assert reply.success
-    assert reply.model == MODEL
-    assert np.abs(np.array(reply.vector) - oracle.encode("What survives a power cut?")).max() < 1e-6
+@pytest.fixture
+def server(open_engine: Callable[..., Engine]) -> Iterator[Served]:
+    with serving(open_engine()) as server:
+        yield server
 
 
-def test_batch(stub: rpc.EmbedderProviderStub, oracle: Any) -> None:
-    """A batch has the order and length of its texts, and their vectors, within 1e-6."""
-    texts = [f"sentence number {n} " + "and so on " * (n % 7) for n in range(70)] + ["emoji 😀 and NUL \0 too", "x"]
+@pytest.fixture
+def stub(server: Served) -> Stub:
+    return Stub(server.channel())
+
+
+def counts(text: str) -> list[int]:
+    return [text.count(letter) for letter in "abcdefgh"]
+
+
+# ---------------------------------------------------------------- what is answered
+
+
+def test_text(stub: Stub) -> None:
+    """EmbedText answers with the vector, the tokens read, whether there were more, the model, and success alone."""
+    reply = stub.EmbedText(pb.EmbedTextRequest(text="cab"))
+    assert said(reply)
+    assert (list(reply.vector), reply.tokens, reply.truncated, reply.model) == (counts("cab"), 5, False, "letters")
+    reply = stub.EmbedText(pb.EmbedTextRequest(text=LONG))
+    assert said(reply)
+    assert (list(reply.vector), reply.tokens, reply.truncated) == (counts(LONG[:20]), 22, True)
+
+
+def test_batch(stub: Stub) -> None:
+    """EmbedBatch answers each text in its place, with the sum of the tokens and the model."""
+    texts = ["b", "aa", LONG, "b", "ccc"]
     reply = stub.EmbedBatch(pb.EmbedBatchRequest(texts=texts))
-    assert len(reply.embeddings) == len(texts)
-    assert np.abs(np.array([one.vector for one in reply.embeddings]) - oracle.encode(texts)).max() < 1e-6
-    assert reply.total_tokens == sum(one.tokens for one in reply.embeddings)
+    assert said(reply)
+    assert [list(one.vector) for one in reply.embeddings] == [counts(text[:20]) for text in texts]
+    assert [(one.tokens, one.truncated) for one in reply.embeddings] == [
+        (3, False),
+        (4, False),
+        (22, True),
+        (3, False),
+        (5, False),
+    ]
+    assert not any(one.HasField("status") for one in reply.embeddings)
+    assert (reply.total_tokens, reply.model) == (37, "letters")
 
 
-def test_no_texts(stub: rpc.EmbedderProviderStub) -> None:
-    """No texts: success, and no embeddings."""
+def test_no_texts(stub: Stub, letters: Letters) -> None:
+    """No texts: success, and no embeddings or counts."""
     reply = stub.EmbedBatch(pb.EmbedBatchRequest())
-    assert reply.success
+    assert said(reply)
     assert not reply.embeddings
+    counted = stub.CountTokens(pb.CountTokensRequest())
+    assert said(counted)
+    assert not counted.tokens
+    assert not letters.batches
 
 
-def test_dimensions(stub: rpc.EmbedderProviderStub) -> None:
-    """GetDimensions names the model, the length of its vectors, and those it was trained to be cut to."""
+def test_dimensions(stub: Stub) -> None:
+    """GetDimensions names the model, the length of its vectors, and with it those it was trained to be cut to."""
     reply = stub.GetDimensions(pb.GetDimensionsRequest())
-    assert (reply.success, reply.dimensions, reply.model) == (True, 384, MODEL)
-    assert list(reply.supported_dimensions) == [384]
+    assert said(reply)
+    assert (reply.dimensions, reply.model, list(reply.supported_dimensions)) == (8, "letters", [2, 4, 8])
 
 
-def test_tokens_and_truncated(stub: rpc.EmbedderProviderStub, oracle: Any) -> None:
-    """The 256th token is read and the 257th is cut off, and both texts say so; the tokens are the tokenizer's."""
-    fits, cut = "word " * 254, "word " * 255  # and two special ones
-    reply = stub.EmbedBatch(pb.EmbedBatchRequest(texts=[fits, cut, "three little words"]))
-    assert [(one.tokens, one.truncated) for one in reply.embeddings] == [(256, False), (256, True), (5, False)]
-    assert reply.embeddings[0].vector == reply.embeddings[1].vector
+def test_model_info(stub: Stub) -> None:
+    """GetModelInfo says what is loaded and how it runs."""
+    reply = stub.GetModelInfo(pb.GetModelInfoRequest())
+    assert said(reply)
+    assert (reply.model, reply.sha256, reply.dimensions, reply.max_tokens) == ("letters", FACTS.sha256, 8, 22)
+    assert (reply.backend, reply.precision, dict(reply.prompts)) == ("torch", "fp32", {"query": "a: "})
 
 
-def test_truncate_error(stub: rpc.EmbedderProviderStub) -> None:
-    """With TRUNCATE_ERROR a text that is too long is refused by name."""
-    options = pb.EmbedOptions(truncate=pb.TRUNCATE_ERROR)
-    reply = stub.EmbedBatch(pb.EmbedBatchRequest(texts=["ok", "word " * 300], options=options))
-    assert not reply.success
-    assert info(reply).reason == "TEXT_TOO_LONG"
-    assert "texts[1]" in reply.error
+def test_count_tokens(stub: Stub, letters: Letters) -> None:
+    """CountTokens counts each text whole, special tokens included, also a blank one; the model is left alone."""
+    reply = stub.CountTokens(pb.CountTokensRequest(texts=["", " ", "abc", LONG]))
+    assert said(reply)
+    assert list(reply.tokens) == [2, 3, 5, 42]
+    assert not letters.batches
 
 
-def test_a_megabyte(stub: rpc.EmbedderProviderStub) -> None:
-    """A text of 1 MB is embedded, cut."""
-    reply = stub.EmbedText(pb.EmbedTextRequest(text="lorem ipsum " * 90_000), timeout=60)
-    assert (reply.success, reply.truncated, reply.tokens) == (True, True, 256)
+def test_truncate(stub: Stub) -> None:
+    """Each value of `truncate` does with a long text as it says, and unset is RIGHT."""
+    for value in pb.Truncate.values():
+        options = pb.EmbedOptions(truncate=value)
+        reply = stub.EmbedText(pb.EmbedTextRequest(text=LONG, options=options))
+        if value == pb.TRUNCATE_ERROR:
+            assert details(reply.status).reason == "TEXT_TOO_LONG"
+            continue
+        assert said(reply)
+        assert reply.truncated
+        assert list(reply.vector) == counts(LONG[-20:] if value == pb.TRUNCATE_LEFT else LONG[:20])
 
 
-def test_options(stub: rpc.EmbedderProviderStub, oracle: Any) -> None:
-    """`dimensions` gives the normalised head of the vector; input types and normalize=true change nothing here."""
-    whole = oracle.encode("a question")
-    options = pb.EmbedOptions(dimensions=64, input_type=pb.INPUT_TYPE_QUERY, truncate=pb.TRUNCATE_RIGHT)
-    reply = stub.EmbedText(pb.EmbedTextRequest(text="a question", options=options))
-    assert np.array(reply.vector) == pytest.approx(whole[:64] / np.linalg.norm(whole[:64]), abs=1e-6)
-    options = pb.EmbedOptions(normalize=True, input_type=pb.INPUT_TYPE_DOCUMENT)
-    reply = stub.EmbedText(pb.EmbedTextRequest(text="a question", options=options))
-    assert np.array(reply.vector) == pytest.approx(whole, abs=1e-6)
+def test_chunk_mean(stub: Stub) -> None:
+    """With LONG_TEXT_CHUNK_MEAN a long text is read whole, nothing is cut, and the tokens are those of all pieces."""
+    options = pb.EmbedOptions(long_text=pb.LONG_TEXT_CHUNK_MEAN, truncate=pb.TRUNCATE_ERROR)
+    reply = stub.EmbedText(pb.EmbedTextRequest(text=LONG, options=options))
+    assert said(reply)
+    assert (list(reply.vector), reply.tokens, reply.truncated) == ([2.5] * 8, 44, False)
+
+
+def test_normalize(stub: Stub) -> None:
+    """`normalize` unset and false leave vectors as they are, and true makes their length 1; a vector that is cut has
+    length 1 unless it is false."""
+    for normalize, expected in ((None, [3, 4]), (False, [3, 4]), (True, [0.6, 0.8])):
+        options = pb.EmbedOptions(normalize=normalize)
+        reply = stub.EmbedText(pb.EmbedTextRequest(text="aaabbbb", options=options))
+        assert list(reply.vector) == pytest.approx([*expected, *[0] * 6])
+    for normalize, expected in ((None, [0.6, 0.8]), (False, [3, 4]), (True, [0.6, 0.8])):
+        options = pb.EmbedOptions(normalize=normalize, dimensions=2)
+        reply = stub.EmbedText(pb.EmbedTextRequest(text="aaabbbbcccc", options=options))
+        assert list(reply.vector) == pytest.approx(expected)
+
+
+def test_prompts(stub: Stub, letters: Letters) -> None:
+    """Each input type puts the model's prompt for it before a text, and prompt_name wins over it."""
+    for value in pb.InputType.values():
+        stub.EmbedText(pb.EmbedTextRequest(text="x", options=pb.EmbedOptions(input_type=value)))
+    named = pb.EmbedOptions(input_type=pb.INPUT_TYPE_DOCUMENT, prompt_name="query")
+    stub.EmbedBatch(pb.EmbedBatchRequest(texts=["x"], options=named))
+    assert letters.batches == [["x"], ["a: x"], ["x"], ["a: x"]]
+
+
+# ---------------------------------------------------------------- what is refused
 
 
 @pytest.mark.parametrize(
-    ("text", "options", "code", "reason"),
+    ("text", "options", "code", "reason", "field"),
     [
-        ("", {}, 3, "BLANK_TEXT"),
-        (" \n", {}, 3, "BLANK_TEXT"),
-        ("x", {"dimensions": 385}, 3, "BAD_DIMENSIONS"),
-        ("x", {"prompt_name": "nope"}, 3, "UNKNOWN_PROMPT"),
-        ("x", {"input_type": 9}, 3, "INVALID_ARGUMENT"),
-        ("x", {"truncate": 9}, 3, "INVALID_ARGUMENT"),
-        ("x", {"long_text": 9}, 3, "INVALID_ARGUMENT"),
-        ("x", {"normalize": False}, 12, "UNSUPPORTED"),
-        ("x", {"truncate": pb.TRUNCATE_LEFT}, 12, "UNSUPPORTED"),
-        ("x", {"long_text": pb.LONG_TEXT_CHUNK_MEAN}, 12, "UNSUPPORTED"),
+        ("", {}, 3, "BLANK_TEXT", "text"),
+        (" \n", {}, 3, "BLANK_TEXT", "text"),
+        (LONG, {"truncate": pb.TRUNCATE_ERROR}, 3, "TEXT_TOO_LONG", "text"),
+        ("x", {"dimensions": 9}, 3, "BAD_DIMENSIONS", "options.dimensions"),
+        ("x", {"dimensions": 2**32 - 1}, 3, "BAD_DIMENSIONS", "options.dimensions"),
+        ("x", {"prompt_name": "nope"}, 3, "UNKNOWN_PROMPT", "options.prompt_name"),
+        ("x", {"input_type": 9}, 3, "INVALID_ARGUMENT", "options.input_type"),
+        ("x", {"truncate": 9}, 3, "INVALID_ARGUMENT", "options.truncate"),
+        ("x", {"long_text": 9}, 3, "INVALID_ARGUMENT", "options.long_text"),
     ],
 )
-def test_refused(stub: rpc.EmbedderProviderStub, text: str, options: dict[str, Any], code: int, reason: str) -> None:
-    """What cannot be done is success=false with code and reason, and the same from a batch."""
+def test_refused(
+    stub: Stub, letters: Letters, text: str, options: dict[str, Any], code: int, reason: str, field: str
+) -> None:
+    """What cannot be done is success=false with code, reason and the field at fault, of a text and of a batch alike;
+    the stream says it of that text; and the model is left alone."""
     chosen = pb.EmbedOptions(**options)
     single = stub.EmbedText(pb.EmbedTextRequest(text=text, options=chosen))
     batch = stub.EmbedBatch(pb.EmbedBatchRequest(texts=["fine", text], options=chosen))
-    for reply in (single, batch):
-        assert (reply.success, reply.status.code, info(reply).reason) == (False, code, reason)
-        assert reply.error
+    for reply, name in ((single, field), (batch, "texts[1]" if field == "text" else field)):
+        assert not reply.success
+        said = details(reply.status)
+        assert (reply.status.code, said.reason, said.domain) == (code, reason, "plugins.hector.dev")
+        assert reply.error == reply.status.message
+        assert [violation[0] for violation in said.violations] == [name]
+        assert name.removeprefix("options.") in reply.error or "letters" in reply.error
     assert not batch.embeddings
+    assert not single.vector
+    (answer,) = stub.EmbedStream(iter([pb.EmbedStreamRequest(text=text, options=chosen)]))
+    assert (answer.embedding.status.code, details(answer.embedding.status).reason) == (code, reason)
+    assert not letters.batches
 
 
-def test_a_single_text_is_named_by_its_own_field(stub: rpc.EmbedderProviderStub) -> None:
-    """An error of EmbedText names `text`, the field that it has, and not a place in a list."""
-    strict = pb.EmbedOptions(truncate=pb.TRUNCATE_ERROR)
-    for request in (pb.EmbedTextRequest(), pb.EmbedTextRequest(text="word " * 300, options=strict)):
-        reply = stub.EmbedText(request)
-        bad = error_details_pb2.BadRequest()
-        assert reply.status.details[1].Unpack(bad)
-        assert [violation.field for violation in bad.field_violations] == ["text"]
-        assert reply.error.startswith("text ")
+def test_not_normalising_a_normaliser(open_engine: Callable[..., Engine]) -> None:
+    """normalize=false with a model that normalises its vectors itself is UNIMPLEMENTED, in the reply."""
+    with serving(open_engine(normalizes=True)) as server:
+        options = pb.EmbedOptions(normalize=False)
+        reply = Stub(server.channel()).EmbedText(pb.EmbedTextRequest(text="x", options=options))
+    assert (reply.success, reply.status.code, details(reply.status).reason) == (False, 12, "UNSUPPORTED")
 
 
-def test_allow_partial(stub: rpc.EmbedderProviderStub) -> None:
-    """allow_partial is refused, not ignored."""
-    reply = stub.EmbedBatch(pb.EmbedBatchRequest(texts=["a"], allow_partial=True))
-    assert (reply.success, reply.status.code) == (False, 12)
+def test_every_bad_text_is_named(stub: Stub) -> None:
+    """A batch says of which texts it is, each as a violation, up to a hundred of them."""
+    reply = stub.EmbedBatch(pb.EmbedBatchRequest(texts=["a", "", "b", " "]))
+    assert reply.error == "texts[1] is blank; leave such texts out (and 1 more)"
+    assert [violation[0] for violation in details(reply.status).violations] == ["texts[1]", "texts[3]"]
+    reply = stub.EmbedBatch(pb.EmbedBatchRequest(texts=[""] * 1000))
+    assert reply.error.endswith("(and 999 more)")
+    assert len(details(reply.status).violations) == 100
 
 
-def test_any_length_up_to_the_native_one(stub: rpc.EmbedderProviderStub) -> None:
-    """`dimensions` takes any length up to the native one, trained for or not."""
-    for length in (1, 100, 384):
-        reply = stub.EmbedText(pb.EmbedTextRequest(text="x", options=pb.EmbedOptions(dimensions=length)))
-        assert len(reply.vector) == length
+def test_allow_partial(stub: Stub) -> None:
+    """With allow_partial each bad text fails in its own status, and the others are embedded."""
+    options = pb.EmbedOptions(truncate=pb.TRUNCATE_ERROR)
+    texts = ["a", "", LONG, "b"]
+    reply = stub.EmbedBatch(pb.EmbedBatchRequest(texts=texts, options=options, allow_partial=True))
+    assert said(reply)
+    first, blank, long, last = reply.embeddings
+    assert (list(first.vector), list(last.vector)) == (counts("a"), counts("b"))
+    assert not first.HasField("status")
+    for bad, reason, name in ((blank, "BLANK_TEXT", "texts[1]"), (long, "TEXT_TOO_LONG", "texts[2]")):
+        assert (bad.status.code, details(bad.status).reason) == (3, reason)
+        assert details(bad.status).violations[0][0] == name
+        assert (list(bad.vector), bad.tokens, bad.truncated) == ([], 0, False)
+    assert reply.total_tokens == first.tokens + last.tokens == 6
 
 
-def test_additions(stub: rpc.EmbedderProviderStub) -> None:
-    """The calls beyond the guide's three are UNIMPLEMENTED."""
-    for call in (
-        lambda: stub.GetModelInfo(pb.GetModelInfoRequest()),
-        lambda: stub.CountTokens(pb.CountTokensRequest()),
-        lambda: list(stub.EmbedStream(iter([pb.EmbedStreamRequest(text="x")]))),
-    ):
+def test_what_is_wrong_with_all_texts_is_not_partial(stub: Stub) -> None:
+    """With allow_partial an option that no text can have still fails the call."""
+    request = pb.EmbedBatchRequest(texts=["a"], options=pb.EmbedOptions(dimensions=9), allow_partial=True)
+    reply = stub.EmbedBatch(request)
+    assert (reply.success, details(reply.status).reason) == (False, "BAD_DIMENSIONS")
+
+
+def test_bad_utf8(server: Served, stub: Stub) -> None:
+    """Text that is not UTF-8 is refused by gRPC, and the server goes on."""
+    raw: Any = server.channel().unary_unary("/hector.plugins.v1.EmbedderProvider/EmbedText")
+    with pytest.raises(grpc.RpcError, match="bad UTF-8"):
+        raw(b"\x0a\x02\xff\xfe", timeout=SECONDS)
+    assert said(stub.EmbedText(pb.EmbedTextRequest(text="a")))
+
+
+# ---------------------------------------------------------------- sizes
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Letters, Engine]]:
+    """Vectors as long as those of a real model."""
+    letters = Letters(384)
+    engine = letters_engine(monkeypatch, letters)
+    yield letters, engine
+    engine.close()
+
+
+TEN_THOUSAND = [f"{number} " + "ab" * (number % 7) for number in range(10_000)]
+
+
+def test_ten_thousand_texts(wide: tuple[Letters, Engine]) -> None:
+    """Ten thousand texts in one call are refused by the size of the reply before the model runs, naming the ways out;
+    fewer dimensions or a larger max_reply_bytes have them answered, all and in order."""
+    letters, engine = wide
+    request = pb.EmbedBatchRequest(texts=TEN_THOUSAND)
+    with serving(engine) as server:
         with pytest.raises(grpc.RpcError) as caught:
-            call()
-        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
-def test_reply_too_large(stub: rpc.EmbedderProviderStub) -> None:
-    """A reply past 4 MiB is refused with a way out."""
-    with pytest.raises(grpc.RpcError, match="send fewer texts at once") as caught:
-        stub.EmbedBatch(pb.EmbedBatchRequest(texts=["x"] * 3000), timeout=120)
-    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            Stub(server.channel()).EmbedBatch(request, timeout=SECONDS)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        refused = details(caught.value)
+        assert refused.reason == "REPLY_TOO_LARGE"
+        assert "15360000 bytes" in refused.status.message
+        assert "send fewer texts at once, ask for fewer dimensions, or use EmbedStream" in refused.status.message
+        assert not letters.batches
+        short = pb.EmbedBatchRequest(texts=TEN_THOUSAND, options=pb.EmbedOptions(dimensions=8))
+        assert len(Stub(server.channel()).EmbedBatch(short, timeout=60).embeddings) == 10_000
+    with serving(engine, max_reply_bytes=32 * 2**20) as server:
+        reply = Stub(server.channel()).EmbedBatch(request, timeout=60)
+    assert said(reply)
+    found = np.array([one.vector for one in reply.embeddings])
+    assert found.shape == (10_000, 384)
+    assert found[:, :8].tolist() == [counts(text) for text in TEN_THOUSAND]
 
 
 def test_reply_too_large_is_seen_beforehand() -> None:
@@ -188,7 +306,7 @@ def test_reply_too_large_is_seen_beforehand() -> None:
         model, dimensions = "letters", 8
         batches = 0
 
-        async def embed(self, texts: Any, options: Any) -> list[Any]:
+        async def embed(self, texts: Any, options: Any, *, allow_partial: bool) -> list[Any]:
             self.batches += 1
             return []
 
@@ -205,29 +323,115 @@ def test_reply_too_large_is_seen_beforehand() -> None:
         assert engine.batches == before + fits
 
 
-def test_health_while_busy(plugin: Plugin, stub: rpc.EmbedderProviderStub) -> None:
-    """Health and a short call are answered while a long batch runs; a bulk call that is cancelled stops."""
-    health = health_pb2_grpc.HealthStub(plugin.channel())
-    bulk = stub.EmbedBatch.future(pb.EmbedBatchRequest(texts=["a long text " * 50] * 2000), timeout=300)
-    try:
-        for _ in range(20):
-            assert health.Check(health_pb2.HealthCheckRequest(service=""), timeout=5).status == 1
-        assert stub.EmbedText(pb.EmbedTextRequest(text="short"), timeout=30).success
-        assert not bulk.done()
-    finally:
-        bulk.cancel()
-    assert stub.EmbedText(pb.EmbedTextRequest(text="short"), timeout=30).success
+def test_a_megabyte(stub: Stub) -> None:
+    """A text of a megabyte is counted whole, and read whole where that is asked for."""
+    text = "ab" * 500_000
+    assert list(stub.CountTokens(pb.CountTokensRequest(texts=[text]), timeout=60).tokens) == [1_000_002]
+    options = pb.EmbedOptions(long_text=pb.LONG_TEXT_CHUNK_MEAN)
+    reply = stub.EmbedText(pb.EmbedTextRequest(text=text, options=options), timeout=60)
+    assert (said(reply), reply.tokens, reply.truncated) == (True, 1_000_000 + 2 * 50_000, False)
+    assert list(reply.vector) == [10, 10, 0, 0, 0, 0, 0, 0]
 
 
-def test_direct_call() -> None:
+# ---------------------------------------------------------------- many at once
+
+
+def taken(engine: Engine) -> int:
+    """Places in the queue."""
+    return engine._scheduler._taken
+
+
+def test_full_queue(open_engine: Callable[..., Engine], letters: Letters) -> None:
+    """Where the queue is full a call is RESOURCE_EXHAUSTED with RetryInfo while the model is still busy, and nothing
+    of it is run; when there is room again it is served."""
+    engine = open_engine(max_queued=2)
+    with serving(engine) as server:
+        stub = Stub(server.channel())
+        letters.hold()
+        waiting = [stub.EmbedText.future(pb.EmbedTextRequest(text=text)) for text in "ab"]
+        wait_until(lambda: taken(engine) == 2, "full queue")
+        for call in (
+            lambda: stub.EmbedText(pb.EmbedTextRequest(text="c"), timeout=SECONDS),
+            lambda: stub.EmbedBatch(pb.EmbedBatchRequest(texts=["d", "e"], allow_partial=True), timeout=SECONDS),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                call()
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert caught.value.details() == "2 texts wait for the model, and max_queued is 2; try again"
+            assert (details(caught.value).reason, details(caught.value).retry_after) == ("QUEUE_FULL", 1)
+        assert not any(one.done() for one in waiting)
+        assert health(server.channel()) == 1
+        letters.gate.set()
+        assert all(said(one.result(SECONDS)) for one in waiting)
+        assert set(letters.texts()) == {"a", "b"}
+        wait_until(lambda: taken(engine) == 0, "empty queue")
+        assert said(stub.EmbedBatch(pb.EmbedBatchRequest(texts=["c"]), timeout=SECONDS))
+
+
+@pytest.mark.parametrize("how", ["cancel", "deadline"])
+def test_a_caller_who_leaves(open_engine: Callable[..., Engine], letters: Letters, how: str) -> None:
+    """A call that is cancelled, or whose deadline passes, while it waits is never run and leaves its places."""
+    engine = open_engine(max_queued=3)
+    with serving(engine) as server:
+        stub = Stub(server.channel())
+        letters.hold()
+        first = stub.EmbedText.future(pb.EmbedTextRequest(text="a"))
+        assert letters.began.wait(SECONDS)
+        gone = stub.EmbedBatch.future(
+            pb.EmbedBatchRequest(texts=["b", "c"]), timeout=3 if how == "deadline" else SECONDS
+        )
+        wait_until(lambda: taken(engine) == 3, "full queue")
+        if how == "cancel":
+            gone.cancel()
+        wait_until(lambda: taken(engine) == 1, "place")
+        assert gone.code() is (grpc.StatusCode.CANCELLED if how == "cancel" else grpc.StatusCode.DEADLINE_EXCEEDED)
+        last = stub.EmbedBatch.future(pb.EmbedBatchRequest(texts=["d", "e"]))
+        wait_until(lambda: taken(engine) == 3, "full queue")
+        letters.gate.set()
+        assert said(last.result(SECONDS))
+        assert said(first.result(SECONDS))
+    assert sorted(letters.texts()) == ["a", "d", "e"]
+
+
+def test_health_while_busy(server: Served, stub: Stub, letters: Letters) -> None:
+    """Health and the calls that need no model are answered while the model is busy."""
+    letters.hold()
+    waiting = stub.EmbedText.future(pb.EmbedTextRequest(text="a"))
+    assert letters.began.wait(SECONDS)
+    assert health(server.channel()) == 1
+    assert stub.GetDimensions(pb.GetDimensionsRequest(), timeout=SECONDS).success
+    assert stub.GetModelInfo(pb.GetModelInfoRequest(), timeout=SECONDS).success
+    assert list(stub.CountTokens(pb.CountTokensRequest(texts=["a" * 5000]), timeout=SECONDS).tokens) == [5002]
+    assert not waiting.done()
+    letters.gate.set()
+    assert said(waiting.result(SECONDS))
+
+
+def test_a_bug_in_the_model(server: Served, stub: Stub, letters: Letters) -> None:
+    """An exception in the model is INTERNAL with a request id and not its text, and the next call is served."""
+    letters.fails_on = "h"
+    for call in (
+        lambda: stub.EmbedText(pb.EmbedTextRequest(text="h")),
+        lambda: stub.EmbedBatch(pb.EmbedBatchRequest(texts=["a", "h"], allow_partial=True)),
+        lambda: list(stub.EmbedStream(iter([pb.EmbedStreamRequest(text="h")]))),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            call()
+        assert caught.value.code() is grpc.StatusCode.INTERNAL
+        message = details(caught.value).status.message
+        assert "request_id" in message
+        assert "secret" not in message
+    assert "the secret /path/to/something" in server.log()
+    assert said(stub.EmbedText(pb.EmbedTextRequest(text="a")))
+
+
+def test_direct_call(open_engine: Callable[..., Engine]) -> None:
     """The servicer can be called without a server, as the guide's unit test does."""
-    engine = Engine(MODEL, device="cpu")
-    engine.open()
-    request = pb.EmbedTextRequest(text="Hello, world!")
-    reply = asyncio.run(Servicer(engine, max_reply_bytes=4 * 2**20).EmbedText(request, SimpleNamespace()))  # type: ignore[arg-type]
+    request = pb.EmbedTextRequest(text="abba")
+    servicer = Servicer(open_engine(), max_reply_bytes=4 * 2**20)
+    reply = asyncio.run(servicer.EmbedText(request, SimpleNamespace()))  # type: ignore[arg-type]
     assert reply.success
-    assert len(reply.vector) == 384
-    engine.close()
+    assert list(reply.vector) == counts("abba")
 
 
 @pytest.mark.parametrize(
@@ -236,13 +440,85 @@ def test_direct_call() -> None:
         (("--model", "./no-such-folder"), "there is no folder ./no-such-folder"),
         (("--model", "tests"), "model tests could not be loaded"),
         (("--backend", "tensorflow"), "must be one of auto, torch"),
+        (("--backend", "torch", "--precision", "bf16"), "backend torch has fp32, not bf16"),
     ],
 )
 def test_start_refused(options: tuple[str, str], words: str) -> None:
-    """A model or backend that cannot be had is one line on stderr and exit status 2."""
+    """A model, backend or precision that cannot be had is one line on stderr and exit status 2."""
     with start_plugin("plugins.embed_st", *options, wait="nothing") as plugin:
         assert plugin.wait(60) == 2
         lines = [line for line in plugin.stderr().splitlines() if line.startswith("error: ")]
         assert len(lines) == 1
         assert words in lines[0]
         assert "Traceback" not in plugin.stderr()
+
+
+# ---------------------------------------------------------------- every field
+
+SUCCESS: dict[str, Callable[..., None]] = {"success": test_text, "error": test_refused, "status": test_refused}
+HELD: dict[str, dict[str, Callable[..., None]]] = {
+    "EmbedOptions": {
+        "input_type": oracle.test_prompts,
+        "prompt_name": oracle.test_prompts,
+        "normalize": oracle.test_normalize,
+        "dimensions": oracle.test_dimensions,
+        "truncate": oracle.test_cut_on_the_left,
+        "long_text": oracle.test_chunk_mean,
+    },
+    "EmbedTextRequest": {"text": oracle.test_text, "options": oracle.test_dimensions},
+    "EmbedTextResponse": {
+        **SUCCESS,
+        "vector": oracle.test_text,
+        "tokens": test_text,
+        "truncated": test_text,
+        "model": oracle.test_text,
+    },
+    "EmbedBatchRequest": {"texts": oracle.test_batch, "options": test_refused, "allow_partial": test_allow_partial},
+    "Embedding": {
+        "vector": oracle.test_batch,
+        "tokens": oracle.test_tokens,
+        "truncated": oracle.test_tokens,
+        "status": test_allow_partial,
+    },
+    "EmbedBatchResponse": {
+        **SUCCESS,
+        "embeddings": oracle.test_batch,
+        "total_tokens": oracle.test_tokens,
+        "model": test_batch,
+    },
+    "GetDimensionsRequest": {},
+    "GetDimensionsResponse": {
+        **dict.fromkeys(SUCCESS, test_dimensions),
+        "dimensions": test_dimensions,
+        "model": test_dimensions,
+        "supported_dimensions": test_dimensions,
+    },
+    "GetModelInfoRequest": {},
+    "GetModelInfoResponse": {
+        **dict.fromkeys(SUCCESS, test_model_info),
+        "model": oracle.test_model_info,
+        "sha256": oracle.test_model_info,
+        "dimensions": oracle.test_model_info,
+        "max_tokens": oracle.test_model_info,
+        "backend": oracle.test_model_info,
+        "precision": oracle.test_model_info,
+        "prompts": oracle.test_prompts,
+    },
+    "CountTokensRequest": {"texts": oracle.test_tokens},
+    "CountTokensResponse": {**dict.fromkeys(SUCCESS, test_count_tokens), "tokens": oracle.test_tokens},
+    "EmbedStreamRequest": {"id": stream.test_order, "text": stream.test_order, "options": stream.test_options},
+    "EmbedStreamResponse": {"id": stream.test_order, "embedding": stream.test_order},
+}
+
+
+def test_every_field_is_held() -> None:
+    """Each field of each message that a call takes or gives stands in the list above, with the test that holds it."""
+    service = pb.DESCRIPTOR.services_by_name["EmbedderProvider"]
+    todo: list[Descriptor] = [kind for method in service.methods for kind in (method.input_type, method.output_type)]
+    found: dict[str, set[str]] = {}
+    while todo:
+        message = todo.pop()
+        found[message.name] = {field.name for field in message.fields}
+        nested = [field.message_type for field in message.fields if field.message_type]
+        todo += [kind for kind in nested if kind.file is pb.DESCRIPTOR and not kind.GetOptions().map_entry]
+    assert {name: set(fields) for name, fields in HELD.items()} == found

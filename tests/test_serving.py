@@ -256,6 +256,19 @@ def test_timeout_of_a_client_that_does_not_read() -> None:
         assert refused(lambda: list(flood)).code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+def test_a_client_that_goes_without_reading() -> None:
+    """A client that reads nothing of a stream and goes is CANCELLED in the log, and no bug."""
+    with toy() as plugin:
+        flood = LLMProviderStub(plugin.channel()).StreamText(stream("flood"), timeout=SECONDS)
+        next(flood)
+        time.sleep(0.5)  # until the connection is full
+        flood.cancel()
+        plugin.wait_for_log("method=StreamText")
+        assert "method=StreamText code=CANCELLED" in plugin.log()
+        assert "event=bug" not in plugin.log()
+        assert still_works(plugin)
+
+
 def test_no_timeout() -> None:
     """A `timeout` of 0 sets no bound."""
     with toy(timeout=0.0) as plugin:

@@ -872,6 +872,20 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
         assert_refused(database.upsert(*some(20, "x", 16)), Code.RESOURCE_EXHAUSTED, "MEMORY_LIMIT")
 
 
+def test_memory_is_bounded_in_a_restore(tmp_path: Path) -> None:
+    """A restore past max_memory, the old collection counted, changes nothing; with the old one deleted it works."""
+    with serving(tmp_path, max_memory=150_000) as database:
+        database.create(dimension=16)
+        assert database.upsert(*some(500, "", 16)).success
+        snapshot(database)
+        assert_refused(restore(database), Code.RESOURCE_EXHAUSTED, "MEMORY_LIMIT")
+        assert count(database) == 500
+        assert [one.name for one in database.stub.ListCollections(pb.ListCollectionsRequest()).collections] == ["c"]
+        assert database.stub.DeleteCollection(pb.DeleteCollectionRequest(name="c")).success
+        assert restore(database).success
+        assert count(database) == 500
+
+
 def test_metadata_as_a_struct(database: Database) -> None:
     """Metadata sent as a Struct is filtered, listed and fetched like metadata sent as JSON."""
     database.create()

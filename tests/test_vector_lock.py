@@ -106,18 +106,17 @@ def test_a_reader_waits_for_one_turn_only() -> None:
 
 
 def test_a_reader_that_will_not_wait_is_told_so() -> None:
-    """`read(wait=False)` never blocks: outside during a write and while one waits, inside otherwise."""
+    """`enter(wait=False)` never blocks: False during a write and while one waits, True otherwise."""
     lock = SharedLock()
-    with lock.read(wait=False) as inside:
-        assert inside
-    with lock.write(), lock.read(wait=False) as inside:
-        assert not inside
+    assert lock.enter(wait=False)
+    lock.leave()
+    with lock.write():
+        assert not lock.enter(wait=False)
     with lock.read():
         writer = threading.Thread(target=lambda: lock.write().__enter__())
         writer.start()
         wait_until(lambda: lock._waiting_writers == 1, "waiting writer", SECONDS)
-        with lock.read(wait=False) as inside:
-            assert not inside
+        assert not lock.enter(wait=False)
     writer.join(SECONDS)
 
 

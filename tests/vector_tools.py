@@ -64,7 +64,7 @@ def contents(engine: Engine, collection: str, dimension: int) -> dict[str, tuple
     query = Query(np.ones(dimension, np.float32), limit=1000, exact=True, with_vectors=True)
     found: dict[str, tuple[bytes, str]] = {}
     for offset in range(0, 10**9, 1000):
-        page = engine.search(collection, Query(**{**query.__dict__, "offset": offset}))
+        page = engine.search(collection, query._replace(offset=offset))
         for hit in page.hits:
             assert hit.id not in found, f"{hit.id} came twice"
             assert hit.vector is not None

@@ -5,6 +5,9 @@ python -m plugins.embed_st --port 8083
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from hector_plugins_pb2_grpc import add_EmbedderProviderServicer_to_server
 
 from plugins.embed_st.config import Config
@@ -18,17 +21,22 @@ def main() -> int:
         plugin="embed_st",
         section="embedder_providers",
         about=__doc__,
-        needs=("numpy", "sentence_transformers", "huggingface_hub"),
+        needs=("numpy", "tokenizers"),
     )
+    # Its threads are one pool for all of the process, so that a short text would wait for another caller's bulk.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from plugins.embed_st.engine import Engine
     from plugins.embed_st.servicer import TOO_LARGE_HINTS, Servicer
 
     engine = Engine(
         config.model,
         backend=config.backend,
+        precision=config.precision,
         cache_dir=config.cache_dir,
+        cache_home=Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"),
         device=config.device,
-        batch_size=config.batch_size,
+        batch_tokens=config.batch_tokens,
+        max_queued=config.max_queued,
     )
     servicer = Servicer(engine, max_reply_bytes=config.max_reply_bytes)
     return serve(

@@ -16,7 +16,17 @@ class Config(BaseConfig):
         "sentence-transformers/all-MiniLM-L6-v2",
         "A folder that holds a model, or a name: looked for in the cache, the offline_model package, then the hub.",
     )
-    backend: str = setting("auto", "What runs the model; auto takes the best there is.", choices=("auto", "torch"))
-    cache_dir: str = setting("", "Hugging Face cache folder; empty takes the usual one.")
+    backend: str = setting(
+        "auto",
+        "What runs the model; auto takes the fastest that passes its self-test.",
+        choices=("auto", "torch", "openvino", "onnx"),
+    )
+    precision: str = setting(
+        "auto",
+        "Of the arithmetic; auto takes bf16 where the CPU has it, int8 comes only on request.",
+        choices=("auto", "fp32", "bf16", "int8"),
+    )
+    cache_dir: str = setting("", "Folder for downloaded and converted models; empty takes the usual ones.")
     device: str = setting("", "cpu, cuda, mps, …; empty takes a GPU where there is one.")
-    batch_size: int = setting(32, "Texts that go through the model at once.", at_least=1, at_most=1024)
+    batch_tokens: int = setting(1024, "Tokens that go through the model at once, padding included.", at_least=1)
+    max_queued: int = setting(4096, "Texts that may wait for the model; further calls are refused.", at_least=1)

@@ -1,23 +1,25 @@
 """EmbedderProvider over the engine: messages in, messages out, nothing else.
 
-Unlike vector_hnsw's, the engine is awaited: it has its own thread for the model and gives others their turn.
+Unlike vector_hnsw's, the engine is awaited: it has its own thread for the model and gives everybody their turn.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
 from hector_plugins_pb2_grpc import EmbedderProviderServicer
 
-from plugins.embed_st.engine import Engine, Options, Overflow
-from shared.errors import CallerError, InvalidArgument, TooLarge, Unsupported
-from shared.status import failure
+from plugins.embed_st.engine import Engine, Options, Outcome, Overflow
+from shared.errors import CallerError, InvalidArgument, Overloaded, TooLarge
+from shared.status import failure, to_status
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-TOO_LARGE_HINTS = {"EmbedBatch": "send fewer texts at once, or ask for fewer dimensions"}
+TOO_LARGE_HINTS = {"EmbedBatch": "send fewer texts at once, ask for fewer dimensions, or use EmbedStream"}
 
 _INPUT_TYPES = {
     pb.INPUT_TYPE_UNSPECIFIED: "",
@@ -27,8 +29,14 @@ _INPUT_TYPES = {
 _OVERFLOWS = {
     pb.TRUNCATE_UNSPECIFIED: Overflow.CUT_RIGHT,
     pb.TRUNCATE_RIGHT: Overflow.CUT_RIGHT,
+    pb.TRUNCATE_LEFT: Overflow.CUT_LEFT,
     pb.TRUNCATE_ERROR: Overflow.ERROR,
 }
+# Texts of a stream that wait or are with the model; a client that sends more is held back.
+_AHEAD = 64
+# How long a stream waits for a place in a full queue before it asks again.
+_FULL_SECONDS = 0.05
+_PACKED_AT_ONCE = 256
 
 
 class Servicer(EmbedderProviderServicer):
@@ -39,10 +47,11 @@ class Servicer(EmbedderProviderServicer):
     async def EmbedText(self, request: pb.EmbedTextRequest, context: Context) -> pb.EmbedTextResponse:
         try:
             options = _options(request.options)
-            (embedding,) = await self._engine.embed([request.text], options, field=lambda _: "text")
+            (outcome,) = await self._engine.embed([request.text], options, field=lambda _: "text")
+            embedding = _embedding(outcome)
             return pb.EmbedTextResponse(
                 success=True,
-                vector=embedding.vector.tolist(),
+                vector=embedding.vector,
                 tokens=embedding.tokens,
                 truncated=embedding.truncated,
                 model=self._engine.model,
@@ -52,28 +61,97 @@ class Servicer(EmbedderProviderServicer):
 
     async def EmbedBatch(self, request: pb.EmbedBatchRequest, context: Context) -> pb.EmbedBatchResponse:
         try:
-            if request.allow_partial:
-                raise Unsupported("this version does not have `allow_partial`; leave it unset", field="allow_partial")
             options = _options(request.options)
             self._check_size(len(request.texts), options)
-            embeddings = await self._engine.embed(request.texts, options)
+            outcomes = await self._engine.embed(request.texts, options, allow_partial=request.allow_partial)
+            embeddings: list[pb.Embedding] = []
+            for start in range(0, len(outcomes), _PACKED_AT_ONCE):
+                embeddings += map(_embedding, outcomes[start : start + _PACKED_AT_ONCE])
+                await asyncio.sleep(0)  # others have their turn, health among them
             return pb.EmbedBatchResponse(
                 success=True,
-                embeddings=[
-                    pb.Embedding(vector=one.vector.tolist(), tokens=one.tokens, truncated=one.truncated)
-                    for one in embeddings
-                ],
+                embeddings=embeddings,
                 total_tokens=sum(one.tokens for one in embeddings),
                 model=self._engine.model,
             )
         except CallerError as error:
             return failure(pb.EmbedBatchResponse(), error)
 
+    async def EmbedStream(
+        self, request_iterator: AsyncIterator[pb.EmbedStreamRequest], context: Context
+    ) -> AsyncIterator[pb.EmbedStreamResponse]:
+        # One task reads ahead and starts each text; this one answers in order.
+        # Two are not in the queue: the one that is about to be put there and the one that is awaited.
+        answers: asyncio.Queue[tuple[str, asyncio.Task[pb.Embedding]] | Exception | None] = asyncio.Queue(_AHEAD - 2)
+        started: set[asyncio.Task[pb.Embedding]] = set()
+
+        with self._engine.caller() as caller:
+
+            async def embed(request: pb.EmbedStreamRequest) -> pb.Embedding:
+                while True:
+                    try:
+                        options = _options(request.options)
+                        (outcome,) = await self._engine.embed(
+                            [request.text], options, field=lambda _: "text", allow_partial=True, caller=caller
+                        )
+                        return _embedding(outcome)
+                    except CallerError as error:
+                        return pb.Embedding(status=to_status(error))
+                    except Overloaded:  # unlike a single call, a stream is held back
+                        await asyncio.sleep(_FULL_SECONDS)
+
+            async def read() -> None:
+                end = None
+                try:
+                    async for request in request_iterator:
+                        task = asyncio.create_task(embed(request))
+                        started.add(task)
+                        task.add_done_callback(started.discard)
+                        await answers.put((request.id, task))
+                except Exception as error:
+                    end = error
+                await answers.put(end)
+
+            reader = asyncio.create_task(read())
+            try:
+                while isinstance(answer := await answers.get(), tuple):
+                    name, task = answer
+                    yield pb.EmbedStreamResponse(id=name, embedding=await task)
+                if answer is not None:
+                    raise answer
+            finally:
+                for left in (reader, *started):
+                    left.cancel()
+
     async def GetDimensions(self, request: pb.GetDimensionsRequest, context: Context) -> pb.GetDimensionsResponse:
-        dimensions = self._engine.dimensions
+        facts = self._engine.facts
         return pb.GetDimensionsResponse(
-            success=True, dimensions=dimensions, model=self._engine.model, supported_dimensions=[dimensions]
+            success=True,
+            dimensions=facts.dimensions,
+            model=self._engine.model,
+            supported_dimensions=sorted(
+                {one for one in facts.matryoshka if one < facts.dimensions} | {facts.dimensions}
+            ),
         )
+
+    async def GetModelInfo(self, request: pb.GetModelInfoRequest, context: Context) -> pb.GetModelInfoResponse:
+        facts = self._engine.facts
+        return pb.GetModelInfoResponse(
+            success=True,
+            model=self._engine.model,
+            sha256=facts.sha256,
+            dimensions=facts.dimensions,
+            max_tokens=facts.max_tokens,
+            backend=self._engine.backend,
+            precision=self._engine.precision,
+            prompts=facts.prompts,
+        )
+
+    async def CountTokens(self, request: pb.CountTokensRequest, context: Context) -> pb.CountTokensResponse:
+        try:
+            return pb.CountTokensResponse(success=True, tokens=await self._engine.count(request.texts))
+        except CallerError as error:
+            return failure(pb.CountTokensResponse(), error)
 
     def _check_size(self, count: int, options: Options) -> None:
         """Before the model runs: a reply whose vectors alone are past the limit would be refused after it."""
@@ -87,6 +165,12 @@ class Servicer(EmbedderProviderServicer):
             )
 
 
+def _embedding(outcome: Outcome) -> pb.Embedding:
+    if isinstance(outcome, CallerError):
+        return pb.Embedding(status=to_status(outcome))
+    return pb.Embedding(vector=outcome.vector.tolist(), tokens=outcome.tokens, truncated=outcome.truncated)
+
+
 def _options(options: pb.EmbedOptions) -> Options:
     for name, value, known in (
         ("input_type", options.input_type, pb.InputType.values()),
@@ -95,13 +179,9 @@ def _options(options: pb.EmbedOptions) -> Options:
     ):
         if value not in known:
             raise InvalidArgument(f"{name} {value} is not one of the contract's", field=f"options.{name}")
-    if options.truncate not in _OVERFLOWS:
-        raise Unsupported("texts are cut on the right or refused; TRUNCATE_LEFT is not here", field="options.truncate")
-    if options.long_text:
-        raise Unsupported("this version does not chunk long texts; leave `long_text` unset", field="options.long_text")
     return Options(
         prompt=options.prompt_name or _INPUT_TYPES[options.input_type],
         normalize=options.normalize if options.HasField("normalize") else None,
         dimensions=options.dimensions,
-        overflow=_OVERFLOWS[options.truncate],
+        overflow=Overflow.MEAN if options.long_text else _OVERFLOWS[options.truncate],
     )

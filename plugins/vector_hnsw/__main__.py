@@ -22,10 +22,11 @@ def main() -> int:
         about=__doc__,
         needs=("hnswlib", "numpy", "filelock"),
     )
-    from plugins.vector_hnsw import fast
+    from plugins.vector_hnsw import allocator, fast
     from plugins.vector_hnsw.engine import Engine
     from plugins.vector_hnsw.servicer import TOO_LARGE_HINTS, Servicer
 
+    allocator.few_arenas()
     engine = Engine(
         config.data_dir,
         max_limit=config.max_limit,

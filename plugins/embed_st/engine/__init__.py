@@ -1,10 +1,14 @@
-"""The embedder without its transport. Read `engine`, then `backend` (what runs the model), then `models`.
+"""The embedder without its transport. Read in this order:
 
-engine.py   texts to embeddings: what may be asked, in which order the model sees it
-backend.py  one loaded model: tokens and vectors of a few texts
-models.py   where a model's files are found, and that they are the right ones
+engine.py       what may be asked; texts to tokens, turns at the model, vectors as they were asked for
+scheduler.py    who is next at the model, and with whom
+model.py        the fastest backend that gives the vectors of sentence-transformers
+backends/       what runs a model: sentence-transformers itself, OpenVINO (quiet_openvino.py), onnxruntime
+tokenizer.py    texts to tokens
+conversions.py  converted models on disk; convert.py makes them, reference.py has what they are tested with
+models.py       where a model's files are found, and that they are the right ones; facts.py what is known of it
 """
 
-from plugins.embed_st.engine.engine import Embedding, Engine, Options, Overflow
+from plugins.embed_st.engine.engine import Embedding, Engine, Options, Outcome, Overflow
 
-__all__ = ["Embedding", "Engine", "Options", "Overflow"]
+__all__ = ["Embedding", "Engine", "Options", "Outcome", "Overflow"]

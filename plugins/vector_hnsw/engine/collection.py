@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from plugins.vector_hnsw.engine.filters import Filter, Where, where
 from plugins.vector_hnsw.engine.graph import Found, Graph
 from plugins.vector_hnsw.engine.labels import Labels, Plan, digests
 from plugins.vector_hnsw.engine.matches import MatchCache, Matches
-from plugins.vector_hnsw.engine.metric import Floats, check_query
+from plugins.vector_hnsw.engine.metric import Floats, check_dimension, check_query
 from plugins.vector_hnsw.engine.rows import Row, RowCache, Rows
 from plugins.vector_hnsw.engine.store import Collection, Item, Place, Store
 from shared.errors import InvalidArgument
@@ -35,8 +36,7 @@ _INLINE_WORK = 400_000
 _MOST_FROM_GRAPH = 10_000
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(NamedTuple):
     """A search: `vector` of shape (dimension,).
 
     `min_score` keeps hits with at least that score; `ef` is how many candidates the graph keeps (0: the
@@ -74,8 +74,7 @@ class Hit:
         return self.item.metadata
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
+class SearchResult(NamedTuple):
     """`hits`, best first. `exact`: every match was compared. `complete`: no more hits exist within the limit."""
 
     hits: list[Hit]
@@ -93,7 +92,8 @@ class OpenCollection:
     def __init__(self, spec: Collection, store: Store, labels: Labels, graph: Graph, max_limit: int) -> None:
         self.spec = spec
         self.labels = labels
-        self.graph: Graph | None = graph
+        self.graph: Graph | None = None
+        self.use(graph)
         self.unsaved = 0
         self.sampled_recall = 0.0
         self.rebuilding = False
@@ -102,6 +102,11 @@ class OpenCollection:
         self._max_limit = max_limit
         self._matches = MatchCache(store, spec)
         self._rows = RowCache(store, spec.number)
+
+    def use(self, graph: Graph) -> None:
+        """Searches go to this graph from here on. It has every label, as they are now."""
+        self.graph = graph
+        self.labels.follow(graph.versions)
 
     @property
     def sequence(self) -> int:
@@ -156,13 +161,13 @@ class OpenCollection:
         The write is durable whatever becomes of the graph, so it is the graph that gives way.
         """
         sequence = self._store.sequence
-        self.labels.apply(plan, sequence)
         try:
             if self.graph is not None:
                 change(self.graph)
         except Exception:
             _log.exception("event=graph_lost collection=%s", self.spec.name)
             self.graph = None
+        self.labels.apply(plan, sequence)
         self.unsaved += count
         self._matches.changed(sequence, rows)
         self._before = None
@@ -220,17 +225,20 @@ class OpenCollection:
                 results.append(None)
                 continue
             complete = len(hits) >= min(query.limit, max(0, count - query.offset))
-            kept = [hit for hit in hits if query.min_score is None or hit.score >= query.min_score]
-            results.append(SearchResult(kept, False, complete, sequence))
+            if query.min_score is not None:
+                hits = [hit for hit in hits if hit.score >= query.min_score]
+            results.append(SearchResult(hits, False, complete, sequence))
         return results
 
     def _checked(self, query: Query) -> Floats:
+        """Its vector, prepared."""
         check_model(self.spec, query.embedding_model)
         within("limit", query.limit, 1, self._max_limit)
         within("ef_search", query.ef, 0, LARGEST_EF)
         if query.min_score is not None and math.isnan(query.min_score):
             raise InvalidArgument("min_score must be a number, not NaN", reason="OUT_OF_RANGE", field="min_score")
-        return check_query(self.spec.metric, self.spec.dimension, query.vector)
+        check_dimension(query.vector, self.spec.dimension, "vector")
+        return check_query(self.spec.metric, query.vector)
 
     def _from_graph(self, vector: Floats, k: int, ef: int, matches: Matches | None, wait: bool) -> Found | None:
         """The `k` nearest that match, or all the graph can reach; None where comparing is better, or waiting needed."""
@@ -263,13 +271,16 @@ class OpenCollection:
     def _rank(self, found: Found, rows: Rows, query: Query, matches: Matches | None) -> list[Hit] | None:
         """The page of what was found that is asked for; None when some of it is not any more what was scored."""
         hits: list[Hit] = []
-        for label, score, version in zip(
-            found.labels, self.spec.metric.scores_of(found.distances), found.versions, strict=True
-        ):
+        scores = self.spec.metric.scores_of(found.distances)
+        for label, score, version in zip(found.labels, scores, found.versions, strict=True):
             there = rows.get(label)
             if there is None or there[0].version != version:
                 return None
-            hits += [Hit(row, score) for row in there if matches is None or row.row in matches.label_of]
+            for row in there:
+                if matches is None or row.row in matches.label_of:
+                    hits.append(Hit(row, score))
+        if len(set(scores)) < len(hits):
+            hits.sort(key=_best_first)
         return self._page(hits, query)
 
     def _exact(self, vector: Floats, query: Query, fits: Where | None, matches: Matches | None) -> list[Hit] | None:
@@ -295,10 +306,11 @@ class OpenCollection:
             if row not in there or there[row][0] != version:
                 return None
             hits.append(Hit(Row(row, *there[row]), score))
+        hits.sort(key=_best_first)
         return self._page(hits, query)
 
     def _page(self, hits: list[Hit], query: Query) -> list[Hit] | None:
-        hits.sort(key=_best_first)
+        """Of hits in their order, the part that is asked for."""
         page = hits[query.offset : query.offset + query.limit]
         if query.with_vectors:
             vectors = self._store.vectors(self.spec.number, [hit.item.row for hit in page])

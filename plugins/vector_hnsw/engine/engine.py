@@ -253,7 +253,7 @@ class Engine:
                 checks.refuse_all(wrong)
             latest = {item.id: item for index, item in enumerate(items) if index not in wrong}
             if latest:
-                self._check_memory(entry, len(latest) - len(known))
+                self._check_memory(entry.spec, len(latest) - len(known))
                 entry.put(list(latest.values()), known)
                 self._after(entry)
             return Written(len(latest), self._store.sequence, wrong)
@@ -374,6 +374,8 @@ class Engine:
             with self._writing:
                 made = copy_in(self._store, file, spec, next_label, _HIDDEN)
             try:
+                # The old one is in memory beside it until they are exchanged.
+                self._check_memory(spec, self._store.count(made.number, None))
                 entry = self._opened(replace(made, name=collection))
                 with self._writing:
                     old = self._collections.get(collection)
@@ -419,10 +421,9 @@ class Engine:
                 reason="TOO_MANY_COLLECTIONS",
             )
 
-    def _check_memory(self, entry: OpenCollection, more: int) -> None:
+    def _check_memory(self, spec: Collection, more: int) -> None:
         if not self._max_memory:
             return
-        spec = entry.spec
         used = sum(one.graph.bytes for one in self._collections.values() if one.graph)
         needed = used + max(0, more) * (4 * spec.dimension + 8 * spec.m + 16)
         if needed > self._max_memory:
@@ -436,7 +437,7 @@ class Engine:
         """What a write leaves to be done, some of it only now and then."""
         if entry.graph is None:
             with suppress(Exception):
-                entry.graph = opening.build(self._store, entry.spec, entry.labels.versions, self._threads)
+                entry.use(opening.build(self._store, entry.spec, entry.labels.versions, self._threads))
         if entry.graph is not None and opening.needs_rebuild(entry.graph) and not entry.rebuilding:
             opening.rebuild_aside(entry, self._store, entry.graph.threads, self._writing)
         if entry.graph is not None and entry.unsaved >= max(_SAVE_AFTER, entry.graph.count // 2):

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import hnswlib
 import numpy as np
@@ -29,8 +29,7 @@ _NUMBERS_A_TURN = 50_000
 _FIRST_SIZE = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """Labels with their distances, nearest first, and the version that each distance is of."""
 
     labels: list[int]
@@ -59,8 +58,8 @@ class Graph:
         return len(self._versions)
 
     @property
-    def versions(self) -> Mapping[int, int]:
-        """Of every label that a search can find."""
+    def versions(self) -> dict[int, int]:
+        """Of every label that a search can find. The graph's own: for others to read."""
         return self._versions
 
     @property
@@ -117,9 +116,9 @@ class Graph:
 
         Without `wait` it is None also where it would have to wait for a write or another search, or look further.
         """
-        with self._lock.read(wait) as inside:
-            if not inside:
-                return None
+        if not self._lock.enter(wait):
+            return None
+        try:
             k = min(k, len(self._versions))
             if k == 0:
                 return Found([], np.empty(0, np.float32), [])
@@ -129,6 +128,8 @@ class Graph:
                     labels = found[0][0].tolist()
                     return Found(labels, found[1][0], [self._versions[label] for label in labels])
             return None
+        finally:
+            self._lock.leave()
 
     def search_many(self, queries: Floats, k: int, ef: int) -> list[Found] | None:
         """As `search`, for each row of `queries`, on all threads at once. None when one of them cannot be answered."""

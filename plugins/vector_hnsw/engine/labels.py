@@ -43,13 +43,22 @@ class Labels:
 
     def load(self, rows: Iterable[tuple[int, int, bytes]]) -> None:
         """Takes in (label, version, digest) of items as the store has them."""
+        known: dict[int, int] = {}
         for label, version, digest in rows:
             self.count += 1
             if label in self._version_of:
                 self._shared[label] = self._shared.get(label, 1) + 1
             else:
                 self._label_of[digest] = label
-                self._version_of[label] = version
+                self._version_of[label] = known.setdefault(version, version)  # one object for all of a write
+
+    def follow(self, versions: dict[int, int]) -> None:
+        """From here on `versions` is the graph's own mapping, equal now, so that memory holds it once.
+
+        The graph changes it when it has the vectors; `apply` comes after that and finds it done.
+        """
+        assert versions.keys() == self._version_of.keys()
+        self._version_of = versions
 
     @property
     def versions(self) -> Mapping[int, int]:

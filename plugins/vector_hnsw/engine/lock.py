@@ -15,7 +15,8 @@ class SharedLock:
     """A reader waits for one turn of writing at most, a writer for the readers that came before it."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._mutex = threading.Lock()
+        self._changed = threading.Condition(self._mutex)
         self._turn = 0  # turns of writing that have ended
         self._readers = 0
         self._writing = False
@@ -23,23 +24,29 @@ class SharedLock:
         self._waiting_writers = 0
         self._first = 0  # readers who waited through the last turn and go before the next
 
-    @contextmanager
-    def read(self, wait: bool = True) -> Iterator[bool]:
-        """Yields True inside. Without `wait` it never blocks, and yields False, outside, where it would have to."""
-        with self._changed:
-            inside = not (self._writing or self._waiting_writers)
-            if not inside and wait:
+    def enter(self, wait: bool = True) -> bool:
+        """For a reader, who must `leave` if this is True. Without `wait` it never blocks, and is False instead."""
+        with self._mutex:
+            if self._writing or self._waiting_writers:
+                if not wait:
+                    return False
                 self._wait_one_turn()
-                inside = True
-            self._readers += inside
+            self._readers += 1
+            return True
+
+    def leave(self) -> None:
+        with self._mutex:
+            self._readers -= 1
+            if not self._readers and self._waiting_writers:
+                self._changed.notify_all()
+
+    @contextmanager
+    def read(self) -> Iterator[None]:
+        self.enter()
         try:
-            yield inside
+            yield
         finally:
-            if inside:
-                with self._changed:
-                    self._readers -= 1
-                    if not self._readers:
-                        self._changed.notify_all()
+            self.leave()
 
     @contextmanager
     def write(self) -> Iterator[None]:

@@ -81,20 +81,20 @@ class Metric(StrEnum):
         return cosines
 
     def scores_of(self, distances: Floats) -> list[float]:
-        """`scores` of a few: numpy takes longer to begin than this to end."""
+        """`scores` of a few that come in ascending order: numpy takes longer to begin than this to end."""
         found: list[float] = distances.tolist()
         if self is Metric.EUCLIDEAN:
             return [1 / (1 + math.sqrt(distance)) if distance > 0 else 1.0 for distance in found]
         if self is Metric.DOT:
             return [1 - distance for distance in found]
-        return [max(-1.0, min(1.0, 1 - distance / 2)) for distance in found]
+        if found and (found[0] < 0 or found[-1] > 4):  # rounding
+            found = [max(0.0, min(4.0, distance)) for distance in found]
+        return [1 - distance / 2 for distance in found]
 
 
-def check_query(metric: Metric, dimension: int, vector: Floats) -> Floats:
+def check_query(metric: Metric, vector: Floats) -> Floats:
     """The query, prepared. Raises InvalidArgument, naming what is wrong."""
-    check_dimension(vector, dimension, "vector")
-    with np.errstate(over="ignore"):
-        square = float(vector @ vector)
+    square = float(np.vdot(vector, vector))
     if not _PLAIN_SQUARES[0] < square < _PLAIN_SQUARES[1]:
         # Zero, not a number, or so long or short that 32 bits do not tell.
         wrong = metric.check(vector[None, :])

@@ -90,16 +90,19 @@ def rebuild_aside(entry: OpenCollection, store: Store, threads: int, writing: th
 
     def work() -> None:
         try:
-            graph = build(store, entry.spec, then, max(1, threads // 2))
-            with writing:
-                now = entry.labels.versions
-                bring_up(
-                    graph, store, entry.spec, [label for label in now if graph.versions.get(label) != now[label]], now
-                )
-                graph.delete([label for label in graph.versions if label not in now])
-                graph.threads = threads
-                entry.graph = graph
-                entry.unsaved = graph.count
+            wanted: Mapping[int, int] | None = then
+            while wanted is not None:
+                graph = build(store, entry.spec, wanted, max(1, threads // 2))
+                with writing:
+                    now = entry.labels.versions
+                    changed = [label for label in now if graph.versions.get(label) != now[label]]
+                    bring_up(graph, store, entry.spec, changed, now)
+                    graph.delete([label for label in graph.versions if label not in now])
+                    graph.threads = threads
+                    entry.use(graph)
+                    entry.unsaved = graph.count
+                    # So much was deleted meanwhile that the new one is worn already, and no write may ever follow.
+                    wanted = dict(now) if needs_rebuild(graph) else None
             _log.info("event=graph_rebuilt collection=%s cause=wear", entry.spec.name)
         except Exception as error:
             # The collection was deleted, or the store closed; or there was no memory, and the old graph stays.

@@ -1,0 +1,73 @@
+"""The client's side of the vector benchmark: requests made ahead, and how fast a server answers them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import hector_plugins_pb2 as pb
+import hector_plugins_pb2_grpc as rpc
+from google.protobuf.struct_pb2 import Value
+
+from benchmarks.harness import Server, rate
+from benchmarks.sets import DIMENSION, Floats, K
+
+BATCH = 1_000
+IN_FLIGHT = 8
+
+
+class Client:
+    """One channel, up to eight calls in flight."""
+
+    def __init__(self, server: Server) -> None:
+        self.stub = rpc.DatabaseProviderStub(grpc.insecure_channel(server.address))
+        self.pool = ThreadPoolExecutor(IN_FLIGHT)
+
+    def create(self, name: str) -> None:
+        index = pb.IndexParams(m=16, ef_construction=200)
+        assert self.stub.CreateCollection(
+            pb.CreateCollectionRequest(name=name, dimension=DIMENSION, index=index)
+        ).success
+
+    def upsert(self, requests: Iterator[pb.UpsertVectorsRequest] | Sequence[pb.UpsertVectorsRequest]) -> None:
+        for request in requests:
+            reply = self.stub.UpsertVectors(request)
+            assert reply.success, reply.error
+
+    def rate(self, requests: Sequence[pb.SearchVectorsRequest], in_flight: int = IN_FLIGHT) -> float:
+        """Searches a second, of as many as there are."""
+        if in_flight == 1:
+            return rate(len(requests), lambda: [self.stub.SearchVectors(request) for request in requests])
+        assert in_flight == IN_FLIGHT
+        return rate(len(requests), lambda: list(self.pool.map(self.stub.SearchVectors, requests)))
+
+    def found(self, request: pb.SearchVectorsRequest) -> list[int]:
+        reply = self.stub.SearchVectors(request)
+        assert reply.success, reply.error
+        return [int(result.id) for result in reply.results]
+
+
+def searches(
+    collection: str, queries: Floats, ef: int, filter: pb.Filter | None = None
+) -> list[pb.SearchVectorsRequest]:
+    return [
+        pb.SearchVectorsRequest(collection=collection, vector=query.tolist(), limit=K, ef_search=ef, filter=filter)
+        for query in queries
+    ]
+
+
+def below(page: float) -> pb.Filter:
+    """Keeps what `upserts` numbered lower."""
+    compare = pb.Compare(field="page", op=pb.OPERATOR_LT, value=Value(number_value=page))
+    return pb.Filter(must=[pb.Condition(compare=compare)])
+
+
+def upserts(collection: str, vectors: Floats, first: int = 0) -> Iterator[pb.UpsertVectorsRequest]:
+    """In batches, each vector with three metadata fields and its number, counted from `first`, as id."""
+    for start in range(0, len(vectors), BATCH):
+        request = pb.UpsertVectorsRequest(collection=collection)
+        for number, vector in enumerate(vectors[start : start + BATCH], first + start):
+            added = request.vectors.add(id=str(number), vector=vector.tolist())
+            added.metadata.update({"page": number, "title": f"passage {number}", "kind": "bench"})
+        yield request

@@ -1,0 +1,56 @@
+"""What runs a model: a few texts' tokens to their vectors. Another way of running it is another class like these.
+
+pytorch.py   sentence-transformers itself: the reference, any model, a GPU where there is one
+openvino.py  a converted model on the CPU, in fp32 or bf16
+onnx.py      a converted model on the CPU, in fp32 or int8
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from plugins.embed_st.engine.facts import ModelFacts
+from plugins.embed_st.engine.tokenizer import Ids, Tokens
+
+Floats = npt.NDArray[np.float32]
+Name = Literal["torch", "openvino", "onnx"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+
+
+class Backend(Protocol):
+    """Not thread-safe: one thread calls it. It uses all cores."""
+
+    @property
+    def name(self) -> Name: ...
+
+    @property
+    def precision(self) -> Precision: ...
+
+    def run(self, batch: Sequence[Tokens]) -> Floats:
+        """Vectors of shape (len(batch), dimensions) in the batch's order, as the model publishes them.
+
+        The batch, of one text at least, is padded to its longest: texts of like length go well together.
+        """
+        ...
+
+
+class UnfitError(Exception):
+    """This backend cannot serve this model on this machine. The message says why, in one clause."""
+
+
+def padded(batch: Sequence[Tokens], facts: ModelFacts, multiple: int = 1) -> tuple[Ids, Ids]:
+    """Ids and attention mask, each of shape (len(batch), longest), that rounded up to a multiple if the model can."""
+    longest = max(len(tokens.ids) for tokens in batch)
+    width = max(longest, min(ceil(longest / multiple) * multiple, facts.max_tokens))
+    ids = np.full((len(batch), width), facts.pad_id, dtype=np.int64)
+    mask = np.zeros((len(batch), width), dtype=np.int64)
+    for row, tokens in enumerate(batch):
+        start = width - len(tokens.ids) if facts.pad_left else 0
+        ids[row, start : start + len(tokens.ids)] = tokens.ids
+        mask[row, start : start + len(tokens.ids)] = 1
+    return ids, mask

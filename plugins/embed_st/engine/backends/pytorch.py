@@ -1,0 +1,118 @@
+"""sentence-transformers itself: the reference, on a GPU where there is one. Importing this takes seconds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub.utils import disable_progress_bars
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize
+from transformers.utils import logging as transformers_logging
+
+from plugins.embed_st.engine import reference
+from plugins.embed_st.engine.backends import Floats, Name, Precision, padded
+from plugins.embed_st.engine.facts import ModelFacts
+from plugins.embed_st.engine.tokenizer import Tokenizer, Tokens
+from shared.errors import StartError
+
+_PRECISIONS: dict[Any, Precision] = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+class Torch:
+    """The model as sentence-transformers loads it, in `model`; its `facts` and `tokenizer` as all backends use them."""
+
+    name: Name = "torch"
+
+    def __init__(self, folder: Path, *, name: str, sha256: str, device: str = "") -> None:
+        """`device`: empty takes a GPU where there is one. Raises StartError, naming the model as `name`."""
+        _quiet()
+        try:
+            self.model = SentenceTransformer(str(folder), device=device or None, local_files_only=True)
+            self._library = self.model.tokenizer
+        except Exception as error:
+            cause = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+            raise StartError(f"model {name} could not be loaded: {cause}") from error
+        self.model.eval()
+        self.facts = _facts(self.model, name, sha256)
+        self.tokenizer = self._same_tokenizer()
+        self.precision: Precision = _PRECISIONS.get(self.model.dtype, "fp32")
+
+    def run(self, batch: Sequence[Tokens]) -> Floats:
+        if self.facts.pools_prompt:
+            return self._run(batch, {})
+        # Pooling leaves out one number of tokens for a whole batch.
+        order = sorted(range(len(batch)), key=lambda place: batch[place].prompt)
+        found = np.empty((len(batch), self.facts.dimensions), np.float32)
+        for prompt, places in groupby(order, key=lambda place: batch[place].prompt):
+            part = list(places)
+            found[part] = self._run([batch[place] for place in part], {"prompt_length": prompt} if prompt else {})
+        return found
+
+    def _run(self, batch: Sequence[Tokens], more: dict[str, int]) -> Floats:
+        ids, mask = (torch.from_numpy(part).to(self.model.device) for part in padded(batch, self.facts))
+        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text", **more}
+        if "token_type_ids" in self._library.model_input_names:
+            features["token_type_ids"] = torch.zeros_like(ids)
+        with torch.inference_mode():
+            found: Floats = self.model(features)["sentence_embedding"].float().cpu().numpy()
+        return found
+
+    def _same_tokenizer(self) -> Tokenizer:
+        """The library's tokenizer without the library, once it has been seen to give the same tokens."""
+        library: Any = self._library
+        library.truncation_side = "right"
+        try:
+            tokenizer = Tokenizer(
+                type(library.backend_tokenizer).from_str(library.backend_tokenizer.to_str()), self.facts.max_tokens
+            )
+            for text, tokens in zip(reference.TEXTS, tokenizer.encode(reference.TEXTS), strict=True):
+                features = self.model.preprocess([text], prompt="")
+                same = features["input_ids"][0].tolist() == tokens.ids.tolist()
+                plain = not ("token_type_ids" in features and features["token_type_ids"].any())
+                if not (same and plain and features.get("modality", "text") == "text"):
+                    raise ValueError("other tokens")
+        except (AttributeError, ValueError) as error:
+            raise StartError(
+                f"model {self.facts.name} does more to a text than its tokenizer does ({error}), which is not "
+                "reproduced here; choose another model"
+            ) from error
+        return tokenizer
+
+
+def _facts(model: Any, name: str, sha256: str) -> ModelFacts:
+    tokenizer, limit = model.tokenizer, model.max_seq_length
+    if not (callable(tokenizer) and isinstance(limit, int)):
+        raise StartError(
+            f"model {name} begins with {type(model[0]).__name__}, whose tokens cannot be counted here, so that a text "
+            "that is cut could not say so; choose a transformer model"
+        )
+    prompts = {key: text for key, text in model.prompts.items() if text}
+    dims = getattr(getattr(model[0], "config", None), "matryoshka_dimensions", None) or ()
+    return ModelFacts(
+        name=name,
+        sha256=sha256,
+        dimensions=int(model.get_embedding_dimension()),
+        max_tokens=min(limit, 2**31 - 2),  # a tokenizer without a limit says 10^30
+        normalizes=isinstance(model[-1], Normalize),
+        prompts=prompts,
+        default_prompt=prompts.get(model.default_prompt_name or "", ""),
+        matryoshka=tuple(sorted(int(length) for length in dims)),
+        pools_prompt=all(getattr(module, "include_prompt", True) for module in model),
+        pad_id=int(getattr(tokenizer, "pad_token_id", None) or 0),
+        pad_left=getattr(tokenizer, "padding_side", "right") == "left",
+    )
+
+
+def _quiet() -> None:
+    """The libraries log through the plugin's handler only, and draw no progress bars into it."""
+    disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    for name in ("huggingface_hub", "transformers", "sentence_transformers"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True

@@ -1,0 +1,175 @@
+"""Converted models in the cache folder: made once, checked at each start, made anew when anything has changed.
+
+    CACHE/hector-plugins/embed_st/KEY/manifest.json   the checksum of every other file
+                                      facts.json, tokenizer.json, reference.npy, model.xml, …
+
+KEY stands for the model's files, the libraries' versions and the form. A folder of that name is whole: it is written
+under another name and renamed, so that two processes may convert at once and a kill leaves nothing behind that counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from plugins.embed_st.engine import convert, reference
+from plugins.embed_st.engine.backends import Floats, UnfitError
+from plugins.embed_st.engine.convert import Kind, Task
+from plugins.embed_st.engine.facts import ModelFacts
+from plugins.embed_st.engine.models import Source, sha256
+from plugins.embed_st.engine.tokenizer import Tokenizer
+from shared import logs
+from shared.errors import StartError
+
+# Counts up when what is written changes.
+FORMAT = 1
+_LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
+_MORE_LIBRARIES: Mapping[Kind, tuple[str, ...]] = {
+    "openvino": ("openvino",),
+    "onnx": ("onnxruntime",),
+    "onnx-int8": ("onnxruntime", "onnx"),
+}
+_MANIFEST = "manifest.json"
+_PARTIAL = ".partial-"
+_ROOT = Path(__file__).parents[__package__.count(".") + 1]
+
+
+@dataclass(frozen=True)
+class Converted:
+    folder: Path
+    facts: ModelFacts
+    tokenizer: Tokenizer
+    reference: Floats
+    """Vectors of `reference.TEXTS`, made by sentence-transformers."""
+
+
+@contextmanager
+def converted(source: Source, kind: Kind, cache: Path) -> Iterator[Converted]:
+    """The model in that form, from `cache` or made now, which takes seconds. Its folder may go when the block ends.
+
+    Raises UnfitError where the model cannot be had in that form, StartError where it cannot be served at all.
+    """
+    final = cache / "hector-plugins" / "embed_st" / key(source, kind)
+    if not _whole(final):
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(final.parent)
+            partial = _beside(final)
+            partial.mkdir()  # not mkdtemp, whose folders other users may not read
+        except OSError as error:
+            logs.event(
+                "cache_unwritable", level=logging.WARNING, folder=cache, error=error, then="converted_each_start"
+            )
+            with tempfile.TemporaryDirectory(prefix="embed_st-") as folder:
+                _make(source, kind, Path(folder))
+                yield _read(Path(folder), source)
+            return
+        try:
+            _make(source, kind, partial)
+            _put(partial, final)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    yield _read(final, source)
+
+
+def key(source: Source, kind: Kind) -> str:
+    """Another one for every model, form and set of library versions."""
+    versions = {name: _version(name) for name in (*_LIBRARIES, *_MORE_LIBRARIES[kind])}
+    parts = {"format": FORMAT, "kind": kind, "versions": versions, "files": source.files, "texts": reference.TEXTS}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return ""
+
+
+def _make(source: Source, kind: Kind, folder: Path) -> None:
+    """Fills the empty `folder`. Raises UnfitError and StartError."""
+    logs.event("convert", model=source.name, form=kind)
+    started = time.monotonic()
+    _in_child(Task(str(source.folder.resolve()), source.name, source.sha256, kind, str(folder)))
+    manifest = {file.name: sha256(file) for file in sorted(folder.iterdir())}
+    (folder / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    logs.event("converted", model=source.name, form=kind, seconds=time.monotonic() - started)
+
+
+def _in_child(task: Task) -> None:
+    """`convert(task)` in a process of its own. Raises UnfitError and StartError."""
+    command = [sys.executable, "-m", convert.__name__, json.dumps(asdict(task))]
+    with tempfile.TemporaryFile() as said:
+        # Standard input is how it notices that we are gone.
+        with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=said, stderr=said) as child:  # noqa: S603
+            status = child.wait()
+        said.seek(0)
+        last = (said.read().decode(errors="replace").strip().splitlines() or [""])[-1][:200]
+    failed = Path(task.target) / convert.FAILED
+    if failed.exists():
+        raise StartError(failed.read_text(encoding="utf-8"))
+    if status:
+        raise UnfitError(f"converting it ended with status {status} ({last})")
+
+
+def _put(partial: Path, final: Path) -> None:
+    """Renames. What another process has put there meanwhile is as good; what was there before is damaged."""
+    for _ in range(2):
+        try:
+            partial.rename(final)
+            return
+        except OSError:
+            if _whole(final):
+                return
+            damaged = _beside(final)
+            with suppress(FileNotFoundError):  # another process was quicker
+                final.rename(damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
+    partial.rename(final)
+
+
+def _beside(final: Path) -> Path:
+    return final.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
+
+
+def _whole(folder: Path) -> bool:
+    """Whether every file is there as it was written. Reads them all: 60 ms for 90 MB."""
+    if not folder.exists():
+        return False
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_bytes())
+        if all(sha256(folder / name) == digest for name, digest in manifest.items()):
+            return True
+    except (OSError, ValueError, AttributeError):
+        pass
+    logs.event("cache_damaged", level=logging.WARNING, folder=folder, then="converted_anew")
+    return False
+
+
+def _read(folder: Path, source: Source) -> Converted:
+    if (folder / convert.REFUSED).exists():
+        raise UnfitError((folder / convert.REFUSED).read_text(encoding="utf-8"))
+    facts = replace(ModelFacts.from_json((folder / convert.FACTS).read_text(encoding="utf-8")), name=source.name)
+    tokenizer = Tokenizer.load(folder / convert.TOKENIZER, facts.max_tokens)
+    return Converted(folder, facts, tokenizer, np.load(folder / convert.VECTORS))
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what conversions that were killed left more than a day ago."""
+    for left in folder.glob(_PARTIAL + "*"):
+        if time.time() - left.stat().st_mtime > 86_400:
+            shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,222 @@
+"""Who is next at the model: one thread runs it, many calls wait for it.
+
+A batch is made of what waits at the moment, never of what may still come: a lone caller does not wait for others.
+Texts of like length go together, because a batch is padded to its longest, up to a budget of padded tokens.
+
+The turns are those of fair queueing. Every text gets a turn: the one after its caller's last, or the present one
+where that is later. A caller with a thousand texts has turns far in the future; one who comes with a single text has
+the present one, and so is in the next batch or the one after. The present turn moves on with what was run, so that
+newcomers, however many, do not keep a caller from its own forever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+
+from plugins.embed_st.engine.backends import Floats
+from plugins.embed_st.engine.tokenizer import Tokens
+from shared.errors import Overloaded
+
+Run = Callable[[Sequence[Tokens]], Floats]
+
+# Those with the next turns, among which a batch looks for texts of like length.
+_WINDOW = 128
+# A text joins a batch only while no more than this share of it is padding.
+_MOST_PADDING = 0.25
+
+
+class Job:
+    """Texts that were submitted together."""
+
+    def __init__(self, size: int) -> None:
+        self.future: asyncio.Future[Floats] = asyncio.get_running_loop().create_future()
+        self.dropped = False
+        self._rows: list[Floats | None] = [None] * size
+        self._left = size
+
+    def deliver(self, index: int, row: Floats) -> None:
+        """In the model's thread."""
+        self._rows[index] = row
+        self._left -= 1
+        if not self._left:
+            self._settle(np.stack([row for row in self._rows if row is not None]))
+
+    def fail(self, error: Exception) -> None:
+        """In the model's thread."""
+        if not self.dropped:
+            self.dropped = True
+            self._settle(error)
+
+    def _settle(self, outcome: Floats | Exception) -> None:
+        def settle() -> None:
+            if self.future.done():
+                return  # the caller was cancelled meanwhile
+            if isinstance(outcome, Exception):
+                self.future.set_exception(outcome)
+            else:
+                self.future.set_result(outcome)
+
+        loop = self.future.get_loop()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    job: Job
+    index: int
+    tokens: Tokens
+
+
+class Caller:
+    """One who has places in the queue. `Scheduler.caller` makes it."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.turn = 0.0  # its last
+        self.jobs: list[Job] = []
+        self._scheduler = scheduler
+
+    def submit(self, texts: Sequence[Tokens]) -> asyncio.Future[Floats]:
+        """Vectors of shape (len(texts), dimensions), in order. `texts` must not be empty."""
+        job = Job(len(texts))
+        self.jobs = [one for one in self.jobs if not one.future.done()] + [job]
+        self._scheduler.put(self, [_Waiting(job, index, tokens) for index, tokens in enumerate(texts)])
+        return job.future
+
+
+class Scheduler:
+    """`start`, then `caller` from any task, then `close`."""
+
+    def __init__(self, run: Run, *, batch_tokens: int, places: int) -> None:
+        """`run` is called in one thread only. `batch_tokens`: longest text times texts of a batch, at most, unless a
+        text alone is longer. `places`: texts that may wait."""
+        self._run, self._batch_tokens, self._places = run, batch_tokens, places
+        self._taken = 0
+        self._callers = 0
+        self._turn = 0.0  # the present one
+        self._number = count()
+        self._queue: list[tuple[float, int, _Waiting]] = []
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def start(self) -> None:
+        threading.Thread(target=self._work, name="inference", daemon=True).start()
+
+    def close(self) -> None:
+        """What still waits is never answered."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    @contextmanager
+    def caller(self, places: int) -> Iterator[Caller]:
+        """Somebody who has that many texts waiting at once, at most. What waits at the end is dropped.
+
+        Raises Overloaded where so many places are not free.
+        """
+        with self.places(places):
+            self._callers += 1
+            caller = Caller(self)
+            try:
+                yield caller
+            finally:
+                self._callers -= 1
+                self._drop(caller.jobs)
+
+    @contextmanager
+    def places(self, places: int) -> Iterator[None]:
+        """So many texts of a caller that is there already. Raises Overloaded where they are not free."""
+        places = min(places, self._places)
+        if self._taken + places > self._places:
+            raise Overloaded(
+                f"{self._taken} texts wait for the model, and max_queued is {self._places}; try again",
+                reason="QUEUE_FULL",
+                retry_after=1,
+            )
+        self._taken += places
+        try:
+            yield
+        finally:
+            self._taken -= places
+
+    def put(self, caller: Caller, texts: Sequence[_Waiting]) -> None:
+        with self._changed:
+            for text in texts:
+                caller.turn = max(caller.turn + 1, self._turn)
+                heapq.heappush(self._queue, (caller.turn, next(self._number), text))
+            self._changed.notify()
+
+    def _drop(self, jobs: Sequence[Job]) -> None:
+        left = [job for job in jobs if not job.future.done() or job.future.cancelled()]
+        for job in left:
+            job.dropped = True
+        if left:
+            with self._changed:
+                self._queue = [entry for entry in self._queue if not entry[2].job.dropped]
+                heapq.heapify(self._queue)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._queue or self._closed):
+                    self._changed.wait()
+                if self._closed:
+                    return
+                batch = self._next_batch()
+            if not batch:
+                continue
+            try:
+                rows = self._run([one.tokens for one in batch])
+                for one, row in zip(batch, rows, strict=True):
+                    one.job.deliver(one.index, row)
+            except Exception as error:
+                for one in batch:
+                    one.job.fail(error)
+
+    def _next_batch(self) -> list[_Waiting]:
+        window: list[tuple[float, int, _Waiting]] = []
+        while self._queue and len(window) < _WINDOW:
+            entry = heapq.heappop(self._queue)
+            if not entry[2].job.dropped:
+                window.append(entry)
+        if not window:
+            return []
+        first = window[0]
+        window.sort(key=lambda entry: len(entry[2].tokens.ids))
+        chosen = _alike([len(entry[2].tokens.ids) for entry in window], window.index(first), self._batch_tokens)
+        for entry in window[: chosen.start] + window[chosen.stop :]:
+            heapq.heappush(self._queue, entry)
+        # By one for each round in which every caller had a text, and never past the turn after the first one's: who
+        # comes now is not put behind all that a bulk caller has left over for its length.
+        round_share = (chosen.stop - chosen.start) / max(1, self._callers)
+        self._turn = min(max(self._turn, first[0]) + round_share, first[0] + 1)
+        return [entry[2] for entry in window[chosen]]
+
+
+def _alike(lengths: Sequence[int], first: int, most: int) -> slice:
+    """A run of the ascending `lengths` that holds `first`: as many as fit into `most` padded, with little padding."""
+    start, stop, total = first, first + 1, lengths[first]
+
+    def fits(size: int, longest: int, sum_of: int) -> bool:
+        return size * longest <= most and sum_of >= (1 - _MOST_PADDING) * size * longest
+
+    while True:
+        size = stop - start + 1
+        shorter = start > 0 and fits(size, lengths[stop - 1], total + lengths[start - 1])
+        longer = stop < len(lengths) and fits(size, lengths[stop], total + lengths[stop])
+        if longer and not (shorter and lengths[stop - 1] - lengths[start - 1] < lengths[stop] - lengths[stop - 1]):
+            total += lengths[stop]
+            stop += 1
+        elif shorter:
+            start -= 1
+            total += lengths[start]
+        else:
+            return slice(start, stop)
