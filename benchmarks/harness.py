@@ -50,11 +50,10 @@ def compare(
     reference: Callable[[], float],
     *,
     reference_name: str,
-    repeats: int = REPEATS,
 ) -> Comparison:
-    """Both sides in turn, `repeats` times after one uncounted round. Each callable returns a rate."""
+    """Both sides in turn, REPEATS times after one uncounted round. Each callable returns a rate."""
     ours(), reference()
-    pairs = [(ours(), reference()) for _ in range(repeats)]
+    pairs = [(ours(), reference()) for _ in range(REPEATS)]
     return Comparison(name, unit, reference_name, [a for a, _ in pairs], [b for _, b in pairs])
 
 

@@ -27,7 +27,9 @@ from shared.errors import CallerError, InvalidArgument, Unsupported, quoted
 _TOGETHER = 256
 # Tokenising takes up to 500 bytes of memory for a character, so neither one text nor those together may have more.
 _MOST_CHARACTERS = 1_500_000
+# Beyond these it takes so long that shorter texts must not wait for it.
 _LONG_CHARACTERS = 100_000
+# Even blank texts are looked at one by one, in which time nobody else is served.
 _MOST_TEXTS = 20_000
 # Beyond these many characters tokenising takes longer than a hop to a thread.
 _INLINE_CHARACTERS = 4_000
