@@ -42,19 +42,31 @@ class Client:
         assert in_flight == IN_FLIGHT
         return rate(len(requests), lambda: list(self.pool.map(self.stub.SearchVectors, requests)))
 
+    def query_rate(self, queries: Floats, ef: int, in_flight: int = IN_FLIGHT) -> float:
+        """Queries a second as a peer's client is timed: from the array to the number, score and metadata of each hit."""
+
+        def ask(query: Floats) -> list[tuple[int, float, dict[str, object]]]:
+            reply = self.stub.SearchVectors(search("bench", query, ef))
+            return [(int(hit.id), hit.score, dict(hit.metadata)) for hit in reply.results]
+
+        if in_flight == 1:
+            return rate(len(queries), lambda: [ask(query) for query in queries])
+        return rate(len(queries), lambda: list(self.pool.map(ask, queries)))
+
     def found(self, request: pb.SearchVectorsRequest) -> list[int]:
         reply = self.stub.SearchVectors(request)
         assert reply.success, reply.error
         return [int(result.id) for result in reply.results]
 
 
+def search(collection: str, query: Floats, ef: int, filter: pb.Filter | None = None) -> pb.SearchVectorsRequest:
+    return pb.SearchVectorsRequest(collection=collection, vector=query.tolist(), limit=K, ef_search=ef, filter=filter)
+
+
 def searches(
     collection: str, queries: Floats, ef: int, filter: pb.Filter | None = None
 ) -> list[pb.SearchVectorsRequest]:
-    return [
-        pb.SearchVectorsRequest(collection=collection, vector=query.tolist(), limit=K, ef_search=ef, filter=filter)
-        for query in queries
-    ]
+    return [search(collection, query, ef, filter) for query in queries]
 
 
 def below(page: float) -> pb.Filter:

@@ -10,17 +10,16 @@ import numpy as np
 from benchmarks.harness import Comparison, Section, compare
 from benchmarks.peers import running_peer
 from benchmarks.sets import VectorSet, least_ef
-from benchmarks.vector_client import IN_FLIGHT, Client, searches
+from benchmarks.vector_client import IN_FLIGHT, Client
 from benchmarks.vector_plot import EFS, Curve
 
 
 def against_peers(chosen: VectorSet, client: Client, ef: int) -> tuple[Section, list[Curve]]:
     """`client`'s server holds the set; with this `ef` it reaches the recall. Its clients are threads of this process,
-    a peer's are threads of another."""
+    a peer's are threads of another; each begins with an array and ends with number, score and metadata read."""
     comparisons: list[Comparison] = []
     curves: list[Curve] = []
     facts: dict[str, object] = {}
-    requests = searches("bench", chosen.queries, ef)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         vectors, queries, nearest = folder / "vectors.npy", folder / "queries.npy", folder / "nearest.npy"
@@ -38,7 +37,7 @@ def against_peers(chosen: VectorSet, client: Client, ef: int) -> tuple[Section, 
                         compare(
                             f"search, {clients} client{'s' * (clients > 1)}",
                             "queries/s",
-                            lambda clients=clients: client.rate(requests, clients),  # type: ignore[misc]
+                            lambda clients=clients: client.query_rate(chosen.queries, ef, clients),  # type: ignore[misc]
                             lambda clients=clients, peer=peer, enough=enough: peer.rate(clients, enough),  # type: ignore[misc]
                             reference_name=peer.name,
                         )

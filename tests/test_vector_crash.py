@@ -29,6 +29,7 @@ DIMENSION = 24
 KILLS = 25
 STOPS = 5  # in peace, between the kills: they save the graph
 CLIENTS = 4
+CHURNED = 4000  # vectors: a rebuild takes long enough to be hit
 
 # What an id may hold: its vector's bytes and metadata number, or None for deleted.
 State = tuple[bytes, int] | None
@@ -107,6 +108,28 @@ class Client:
             assert stored.get(name) == state, f"{name}: acknowledged {state}, found {stored.get(name)}"
 
 
+class Churner(Client):
+    """A writer that fills up and drops half of it, over and over: its graph is worn out and rebuilt all the time."""
+
+    def _next(self) -> dict[str, State]:
+        there = [name for name, state in self.acknowledged.items() if state is not None]
+        if len(there) >= CHURNED:
+            return dict.fromkeys(self.random.sample(there, len(there) // 2))
+        names = [f"{self.number}-{self._made + n}" for n in range(CHURNED // 4)]
+        self._made += len(names)
+        self._writes += 1
+        return {name: (self._vector(name), self._writes) for name in names}
+
+
+def wait_for_rebuild(stub: rpc.DatabaseProviderStub) -> bool:
+    """Whether the graph is being rebuilt, now or within five seconds."""
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        if stub.ListCollections(pb.ListCollectionsRequest()).collections[0].health.rebuilding:
+            return True
+    return False
+
+
 def take_snapshots(stub: rpc.DatabaseProviderStub, made: dict[str, pb.SnapshotInfo]) -> None:
     """Takes snapshots until the server is gone, into `made` once they are acknowledged."""
     while True:
@@ -163,17 +186,17 @@ def assert_graph_agrees(stub: rpc.DatabaseProviderStub, stored: dict[str, tuple[
 
 
 def test_kills_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    """SIGKILLed 25 times amid upserts, streams, deletes and snapshots: what was acknowledged is there, nothing else."""
+    """SIGKILLed 25 times amid writes, streams, snapshots, rebuilds: what was acknowledged is there, nothing else."""
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    clients = [Client(number, seed) for number in range(CLIENTS)]
+    clients = [*(Client(number, seed) for number in range(CLIENTS)), Churner(CLIENTS, seed)]
     sequence = 0
     saved: set[str] = set()
     snapshots: dict[str, pb.SnapshotInfo] = {}
     ends = [signal.SIGKILL] * KILLS + [signal.SIGTERM] * STOPS
     chance.shuffle(ends)
-    killed = 0
+    killed = rebuilding = 0
     for number, end in enumerate([*ends, None]):
         with start_plugin(MODULE, "--data-dir", str(tmp_path / "data")) as plugin:
             stub = rpc.DatabaseProviderStub(plugin.channel())
@@ -203,6 +226,7 @@ def test_kills_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
             for thread in threads:
                 thread.start()
             time.sleep(chance.uniform(0.02, 1.2))
+            rebuilding += end is signal.SIGKILL and number % 2 == 0 and wait_for_rebuild(stub)
             plugin.signal(end)  # what is under way at a peaceful one is refused or done
             status = plugin.wait()
             assert status == (-signal.SIGKILL if end is signal.SIGKILL else 0), plugin.stderr()
@@ -211,6 +235,7 @@ def test_kills_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
                 thread.join(60)
                 assert not thread.is_alive()
     assert killed == KILLS
+    assert rebuilding >= 5, "no kill came during a rebuild"
     assert sequence > KILLS
     assert snapshots
     assert saved, "the graph was never saved"
