@@ -43,7 +43,7 @@ class Client:
         return rate(len(requests), lambda: list(self.pool.map(self.stub.SearchVectors, requests)))
 
     def query_rate(self, queries: Floats, ef: int, in_flight: int = IN_FLIGHT) -> float:
-        """Queries a second as a peer's client is timed: from the array to the number, score and metadata of each hit."""
+        """Queries a second as a peer's client is timed: from the array to number, score and metadata of each hit."""
 
         def ask(query: Floats) -> list[tuple[int, float, dict[str, object]]]:
             reply = self.stub.SearchVectors(search("bench", query, ef))
