@@ -20,6 +20,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar
 
 from shared.errors import StartError
@@ -62,7 +63,8 @@ class BaseConfig:
         """Checks across settings; a subclass that overrides it calls `super().__post_init__()` first."""
         for name, kind in types(type(self)).items():
             # Defaults are written as in a file; `Config()` by itself has them read.
-            if not isinstance(getattr(self, name), typing.get_origin(kind) or getattr(kind, "__supertype__", kind)):
+            plain = typing.get_origin(kind) or getattr(kind, "__supertype__", kind)
+            if plain is UnionType or not isinstance(getattr(self, name), plain):
                 object.__setattr__(self, name, READERS[kind](getattr(self, name)))
         token = self.token.reveal()
         if token and not (token.isascii() and token.isprintable() and token == token.strip()):
@@ -188,7 +190,9 @@ def suggest(key: str, known: Iterable[str]) -> str:
 
 
 _SECRET_KEY = re.compile(
-    r"token(?!s|iz)|secret|passw|bearer|cookie|credential|authorization|(?:api|access|private)[-_ ]?key", re.IGNORECASE
+    r"token(?!s|iz)|secret|passw|bearer|cookie|credential|authorization|(?:api|access|private)[-_ ]?key|"
+    r"(?:^|\.)(?:headers|query)\.",  # what a server wants to see in either may well be a key
+    re.IGNORECASE,
 )
 # The same inside a text, such as JSON that could not be read or a URL's query; and a URL's user and password.
 _SECRET_PART = re.compile(rf"(?:{_SECRET_KEY.pattern})[\w-]*[\"']?\s*[:=]\s*", re.IGNORECASE)
@@ -221,9 +225,9 @@ def _read(kind: type[BaseConfig], key: str, source: Source) -> Any:
         if raw is None:
             raise ValueError("has no value")
         value = READERS[types(kind)[key]](raw)
-        if about["at_least"] is not None and value < about["at_least"]:
+        if None not in (about["at_least"], value) and value < about["at_least"]:
             raise ValueError(f"must be at least {about['at_least']}")
-        if about["at_most"] is not None and value > about["at_most"]:
+        if None not in (about["at_most"], value) and value > about["at_most"]:
             raise ValueError(f"must be at most {about['at_most']}")
         if about["choices"] and value not in about["choices"]:
             raise ValueError(f"must be one of {', '.join(about['choices'])}")

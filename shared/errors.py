@@ -6,6 +6,7 @@
     │   ├── NotFound           NOT_FOUND
     │   ├── AlreadyExists      ALREADY_EXISTS
     │   ├── FailedPrecondition FAILED_PRECONDITION  the request is fine, the state is not
+    │   ├── PermissionDenied   PERMISSION_DENIED    known who asks, and it may not
     │   ├── LimitReached       RESOURCE_EXHAUSTED   a limit or budget that the caller or operator set
     │   └── Unsupported        UNIMPLEMENTED        an option this plugin does not have
     └── ServiceError           nobody asked for it → a gRPC status
@@ -107,6 +108,11 @@ class AlreadyExists(CallerError):
 class FailedPrecondition(CallerError):
     code = Code.FAILED_PRECONDITION
     reason = "FAILED_PRECONDITION"
+
+
+class PermissionDenied(CallerError):
+    code = Code.PERMISSION_DENIED
+    reason = "PERMISSION_DENIED"
 
 
 class LimitReached(CallerError):

@@ -70,6 +70,19 @@ def from_value(value: Value) -> Any:
     return None if kind in (None, "null_value") else getattr(value, kind)
 
 
+def whole_numbers(value: Any) -> Any:
+    """`value` with 5.0 as 5: a Struct knows no integers, and what reads the JSON may know nothing else.
+
+    >>> whole_numbers({"maxLength": 5.0, "multipleOf": 0.5})
+    {'maxLength': 5, 'multipleOf': 0.5}
+    """
+    if isinstance(value, dict):
+        return {key: whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT else value
+
+
 def _fill_value(target: Value, value: Any) -> bool:
     if value is None:
         target.null_value = 0  # type: ignore[assignment]

@@ -7,6 +7,7 @@
 | `bool` | true/false, yes/no, on/off, 1/0 | bool |
 | list | `a, b` or `["a", "b"]` | tuple of strings |
 | mapping | `{"a": "b"}` | dict |
+| `float | None`, `int | None` | a number, or nothing | None for nothing |
 
 Each reader takes what YAML or the environment gives and raises ValueError with what was expected.
 """
@@ -129,6 +130,10 @@ def read_mapping(value: object) -> dict[str, Any]:
     return {str(key): item for key, item in value.items()}
 
 
+def _or_none(reader: Callable[[object], Any]) -> Callable[[object], Any]:
+    return lambda value: None if value in ("", None) else reader(value)
+
+
 READERS: Mapping[Any, Callable[[object], Any]] = {
     str: read_str,
     Secret: lambda value: Secret(read_str(value)),
@@ -140,6 +145,8 @@ READERS: Mapping[Any, Callable[[object], Any]] = {
     Size: read_size,
     tuple[str, ...]: read_list,
     dict[str, Any]: read_mapping,
+    float | None: _or_none(read_float),
+    int | None: _or_none(read_int),
 }
 
 

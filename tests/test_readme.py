@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.llm_endpoint import Endpoint
+from tests.llm_tools import QUIET
 from tests.servers import ROOT, environment, start_plugin
 
 READMES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "plugins").glob("*/README.md")])
@@ -43,6 +45,14 @@ def test_admin_commands(command: str) -> None:
     assert callable(module._parser().parse_args(words[3:]).work)
 
 
+@pytest.mark.parametrize("command", [line for line in commands() if ".chat " in line])
+def test_chat_commands(command: str) -> None:
+    """Every `python -m plugins.NAME.chat` command of the READMEs has options that it takes."""
+    words = shlex.split(command)
+    module = importlib.import_module(words[2])
+    assert module._parser().parse_args(words[3:]).question
+
+
 @pytest.mark.parametrize("command", [line for line in commands() if re.search(r"-m plugins\.\w+( |$)", line)])
 def test_plugin_commands(command: str, tmp_path: Path) -> None:
     """Every `python -m plugins.NAME` command of the READMEs has options and settings that are valid."""
@@ -65,7 +75,14 @@ def test_examples(name: str, tmp_path: Path) -> None:
     """The Python example of a plugin's README runs as it stands against that plugin and prints something."""
     (example,) = blocks(ROOT / "plugins" / name / "README.md", "python")
     assert example.count("127.0.0.1:80") == 1
-    with start_plugin(f"plugins.{name}", cwd=tmp_path) as plugin:
+    with (
+        Endpoint() as endpoint,
+        start_plugin(
+            f"plugins.{name}",
+            cwd=tmp_path,
+            env=QUIET | {"OPENAI_BASE_URL": endpoint.url, "LLM_OPENAI__MODEL": "hello"},
+        ) as plugin,
+    ):
         script = re.sub(r"127\.0\.0\.1:80\d\d", plugin.address, example)
         argv = [sys.executable, "-c", script]
         done = subprocess.run(argv, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)

@@ -1,0 +1,1 @@
+"""Text and tool calls behind Hector's LLMProvider interface, from OpenAI-compatible endpoints."""

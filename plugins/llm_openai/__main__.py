@@ -1,0 +1,95 @@
+"""Text and tool calls for Hector by any endpoint that speaks OpenAI's Chat Completions.
+
+python -m plugins.llm_openai --port 8081 --endpoint http://127.0.0.1:8000/v1
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hector_plugins_pb2_grpc import add_LLMProviderServicer_to_server
+
+from plugins.llm_openai.config import Config
+from shared.cli import configure
+from shared.errors import StartError
+from shared.server import run, serve
+from shared.units import Secret
+
+if TYPE_CHECKING:
+    from plugins.llm_openai.engine import Settings
+
+OPENAI = "https://api.openai.com/v1"
+
+
+def main() -> int:
+    config = configure(
+        Config, plugin="llm_openai", section="llm_providers", about=__doc__, needs=("openai", "jsonschema")
+    )
+    # From here on it is one of the secrets that no log line may show.
+    config = dataclasses.replace(config, api_key=_key(config, os.environ), api_key_file="")
+    from plugins.llm_openai.engine import Engine
+    from plugins.llm_openai.servicer import TOO_LARGE_HINTS, Servicer
+
+    engine = Engine(
+        endpoints(config, os.environ),
+        model=config.model,
+        aliases=config.aliases,
+        models=config.models,
+        temperature=config.temperature,
+        max_tokens=config.max_tokens,
+        max_retries=config.max_retries,
+    )
+    servicer = Servicer(engine, timeout=config.timeout)
+    return serve(
+        config,
+        service="hector.plugins.v1.LLMProvider",
+        register=lambda server: add_LLMProviderServicer_to_server(servicer, server),
+        too_large_hints=TOO_LARGE_HINTS,
+    )
+
+
+def endpoints(config: Config, environ: Mapping[str, str]) -> list[Settings]:
+    """The endpoint and its fallbacks; what a fallback does not say is as with the endpoint. Raises StartError."""
+    from plugins.llm_openai.engine import Settings
+
+    first: dict[str, Any] = {
+        "url": config.endpoint or environ.get("OPENAI_BASE_URL") or OPENAI,
+        "api_key": config.api_key,
+        "organization": config.organization,
+        "headers": config.headers,
+        "query": config.query,
+        "body": config.body,
+        "proxy": config.proxy,
+        "ca_bundle": config.ca_bundle,
+        "connect_timeout": config.connect_timeout,
+        "read_timeout": config.read_timeout,
+        "concurrency": config.concurrency,
+    }
+    found = [Settings(**first)]
+    for fallback in config.fallbacks.values():
+        said = dict(fallback)
+        other: dict[str, Any] = {}
+        if "endpoint" in said:
+            # Another server: neither key nor headers of the first are its business.
+            other = {"url": said.pop("endpoint"), "api_key": Secret(), "organization": "", "headers": {}, "query": {}}
+        if "api_key" in said:
+            other["api_key"] = Secret(said.pop("api_key"))
+        found.append(Settings(**(first | other | said)))
+    return found
+
+
+def _key(config: Config, environ: Mapping[str, str]) -> Secret:
+    if not config.api_key_file:
+        return config.api_key or Secret(environ.get("OPENAI_API_KEY", ""))
+    try:
+        return Secret(Path(config.api_key_file).read_text(encoding="utf-8").strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"setting api_key_file: cannot read {config.api_key_file}: {error}") from None
+
+
+if __name__ == "__main__":
+    run(main)

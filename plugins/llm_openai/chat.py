@@ -1,0 +1,134 @@
+"""A chat in the terminal over the plugin's own gRPC: to see at once whether an endpoint works.
+
+python -m plugins.llm_openai.chat                              # talk; an empty line or Ctrl-D ends it
+python -m plugins.llm_openai.chat --model gpt-4o-mini "Hi"     # one question
+git diff | python -m plugins.llm_openai.chat "Summarise this"  # what comes in is put below the question
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Sequence
+
+import grpc
+import hector_plugins_pb2 as pb
+import hector_plugins_pb2_grpc as rpc
+
+from shared.client import Address, channel
+from shared.server import run
+from shared.units import Secret
+
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
+    address = Address(options.address, token=Secret(os.environ.get("LLM_OPENAI__TOKEN", "")), tls_ca=options.tls_ca)
+    stub = rpc.LLMProviderStub(channel(address))
+    try:
+        if options.models:
+            return _list(stub, address)
+        chat = _Chat(stub, address, options.model, options.system)
+        piped = "" if sys.stdin.isatty() else sys.stdin.read() if options.question else ""
+        if options.question:
+            return chat.ask("\n\n".join(filter(None, (options.question, piped.strip()))))
+        return _talk(chat)
+    except grpc.RpcError as error:
+        return _failed(error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m plugins.llm_openai.chat",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="A token of the plugin is read from LLM_OPENAI__TOKEN.",
+    )
+    parser.add_argument("question", nargs="?", help="ask this and exit; without it, talk")
+    parser.add_argument("--address", default="127.0.0.1:8081", help="of the plugin [127.0.0.1:8081]")
+    parser.add_argument("--tls-ca", default="", metavar="FILE", help="PEM of the CA of the plugin's certificate")
+    parser.add_argument("--model", default="", help="empty takes the plugin's")
+    parser.add_argument("--system", default="", metavar="TEXT", help="what the model is told first")
+    parser.add_argument("--models", action="store_true", help="list the models and exit")
+    return parser
+
+
+class _Chat:
+    """Remembers what was said."""
+
+    def __init__(self, stub: rpc.LLMProviderStub, address: Address, model: str, system: str) -> None:
+        self._stub, self._address, self._model = stub, address, model
+        self._messages = [pb.ChatMessage(role="system", content=system)] if system else []
+
+    def ask(self, question: str) -> int:
+        """Prints the answer as it comes, and what it took on stderr; the exit status."""
+        asked = [*self._messages, pb.ChatMessage(role="user", content=question)]
+        request = pb.StreamTextRequest(model=self._model, messages=asked)
+        said: list[str] = []
+        try:
+            _show(self._stub.StreamText(request, metadata=self._address.metadata), said)
+        except grpc.RpcError as error:
+            print()
+            return _failed(error)
+        self._messages = [*asked, pb.ChatMessage(role="assistant", content="".join(said))]
+        return 0
+
+
+def _show(replies: Iterable[pb.StreamTextResponse], said: list[str]) -> None:
+    colours = sys.stderr.isatty()
+    for reply in replies:
+        if reply.reasoning:
+            print(
+                f"{_DIM}{reply.reasoning}{_PLAIN}" if colours else reply.reasoning, end="", file=sys.stderr, flush=True
+            )
+        if text := reply.text or reply.refusal:
+            print(text, end="", flush=True)
+            said.append(text)
+        if reply.done:
+            print()
+            _sum_up(reply)
+
+
+def _sum_up(reply: pb.StreamTextResponse) -> None:
+    facts = [reply.model, pb.FinishReason.Name(reply.finish_reason).removeprefix("FINISH_REASON_").lower()]
+    if reply.HasField("usage"):
+        facts.append(f"{reply.usage.prompt_tokens} + {reply.usage.completion_tokens} tokens")
+    if reply.dropped_params:
+        facts.append(f"not taken: {', '.join(reply.dropped_params)}")
+    print(f"[{', '.join(filter(None, facts))}]", file=sys.stderr)
+
+
+def _talk(chat: _Chat) -> int:
+    while True:
+        try:
+            question = input("> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return 0
+        if not question.strip():
+            return 0
+        # An error ends neither the talk nor what was said before.
+        status = chat.ask(question)
+        if status and not sys.stdin.isatty():
+            return status
+
+
+def _list(stub: rpc.LLMProviderStub, address: Address) -> int:
+    for model in stub.ListModels(pb.ListModelsRequest(), metadata=address.metadata).models:
+        facts = [f"{model.context_length} tokens"] if model.context_length else []
+        facts += [*model.capabilities, *(["default"] if model.is_default else [])]
+        print("\t".join(filter(None, (model.id, ", ".join(facts)))))
+    return 0
+
+
+def _failed(error: grpc.RpcError) -> int:
+    code, said = error.code(), error.details() or ""
+    if code is grpc.StatusCode.UNAVAILABLE and "Connection refused" in said:
+        said = "the plugin does not run at this address; start it with `python -m plugins.llm_openai`"
+    print(f"error: {code.name}: {said}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    run(main)

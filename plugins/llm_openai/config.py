@@ -1,0 +1,79 @@
+"""Every setting of the LLM provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.config import BaseConfig, setting, suggest
+from shared.errors import StartError
+from shared.units import Duration, Secret
+
+_OF_A_FALLBACK = ("endpoint", "api_key", "model", "organization", "headers", "query", "body")
+_OF_A_MODEL = ("context_length", "max_output_tokens", "capabilities")
+_CAPABILITIES = ("tools", "vision", "json_schema", "reasoning")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
+    port: int = setting(8081, "Port to listen on; 0 picks a free one.", at_least=0, at_most=65535)
+    timeout: Duration = setting("10m", "Longest a call may take; 0 sets no bound.", at_least=0)
+    endpoint: str = setting("", "Base URL, its /v1 included; empty takes OPENAI_BASE_URL, else OpenAI's.")
+    api_key: Secret = setting("", "Sent as `Authorization: Bearer KEY`; empty takes OPENAI_API_KEY, else none.")
+    api_key_file: str = setting("", "File that holds the key, in place of api_key.")
+    organization: str = setting("", "Sent as `OpenAI-Organization`.")
+    headers: dict[str, Any] = setting("{}", "Extra headers of every request, such as Azure's `api-key`.")
+    query: dict[str, Any] = setting("{}", "Extra query parameters, such as Azure's `api-version`.")
+    body: dict[str, Any] = setting("{}", "Extra fields of every request body.")
+    model: str = setting("", "Model of requests that name none; empty takes the endpoint's, if it has one only.")
+    aliases: dict[str, Any] = setting("{}", "Names that stand for models: {fast: gpt-4o-mini}.")
+    models: dict[str, Any] = setting("{}", "What /models does not say: {NAME: {context_length, max_output_tokens, …}}.")
+    temperature: float | None = setting("", "For requests without one; empty leaves it to the endpoint.", at_least=0)
+    max_tokens: int | None = setting("", "For requests without one; empty leaves it to the endpoint.", at_least=1)
+    max_retries: int = setting(2, "Further tries at an endpoint that is busy or failing.", at_least=0, at_most=10)
+    fallbacks: dict[str, Any] = setting("{}", "Asked in turn when that fails: {NAME: {endpoint, api_key, model, …}}.")
+    connect_timeout: Duration = setting("10s", "Longest a connection may take.", at_least=0.001)
+    read_timeout: Duration = setting("5m", "Longest the endpoint may be silent.", at_least=0.001)
+    concurrency: int = setting(256, "Requests under way at one endpoint; more wait their turn.", at_least=1)
+    proxy: str = setting("", "URL of a proxy; empty takes HTTPS_PROXY and the like, `none` takes none.")
+    ca_bundle: str = setting("", "PEM file of the authorities to trust, in place of the usual ones.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.api_key and self.api_key_file:
+            raise StartError("settings api_key and api_key_file both give the key; keep one of them")
+        for name, fallback in self.fallbacks.items():
+            _check_keys(f"setting fallbacks: {name}", fallback, _OF_A_FALLBACK)
+        for name, about in self.models.items():
+            _check_keys(f"setting models: {name}", about, _OF_A_MODEL)
+            for length in ("context_length", "max_output_tokens"):
+                if not _is_length(about.get(length, 0)):
+                    raise StartError(f"setting models: {name}: {length} must be a whole number from 0 to 2147483647")
+            for one in _listed(f"setting models: {name}: capabilities", about.get("capabilities", [])):
+                if one not in _CAPABILITIES:
+                    raise StartError(f"setting models: {name}: no capability {one!r}{suggest(one, _CAPABILITIES)}")
+        for setting_name in ("headers", "query", "aliases"):
+            for key, value in getattr(self, setting_name).items():
+                if not isinstance(value, str):
+                    raise StartError(f"setting {setting_name}: {key} must be text; put it in quotes")
+
+
+def _check_keys(place: str, value: object, known: tuple[str, ...]) -> None:
+    if not isinstance(value, Mapping):
+        raise StartError(f"{place} must be a mapping of {', '.join(known)}")
+    for key in value:
+        if key not in known:
+            raise StartError(f"{place}: unknown setting {key!r}{suggest(str(key), known)}")
+
+
+def _is_length(value: object) -> bool:
+    return (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31) or (
+        isinstance(value, str) and value.isdigit() and int(value) < 2**31
+    )
+
+
+def _listed(place: str, value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise StartError(f"{place} must be a list of {', '.join(_CAPABILITIES)}")
+    return value

@@ -1,0 +1,47 @@
+"""Chat completions without a transport of our own. Read in this order:
+
+messages.py   what goes in and comes out
+engine.py     which endpoint is asked, and how often
+body.py       a request as JSON, less what the endpoint refuses; checks.py what it has to hold before
+endpoint.py   one endpoint over the `openai` package
+reading.py    bytes to chunks; sse.py knows server-sent events
+assembler.py  chunks to deltas and the reply; calls.py tool calls, think.py inline reasoning, stops.py stop sequences
+failures.py   what can go wrong, and the error for it
+models.py     which models there are
+"""
+
+from plugins.llm_openai.engine.endpoint import Settings
+from plugins.llm_openai.engine.engine import Engine
+from plugins.llm_openai.engine.messages import (
+    CallDelta,
+    Delta,
+    Finish,
+    Format,
+    Message,
+    Model,
+    Options,
+    Part,
+    Reply,
+    Request,
+    Tool,
+    ToolCall,
+    Usage,
+)
+
+__all__ = [
+    "CallDelta",
+    "Delta",
+    "Engine",
+    "Finish",
+    "Format",
+    "Message",
+    "Model",
+    "Options",
+    "Part",
+    "Reply",
+    "Request",
+    "Settings",
+    "Tool",
+    "ToolCall",
+    "Usage",
+]

@@ -1,0 +1,69 @@
+"""What a request has to hold before anything is sent. Each raises InvalidArgument that names the field at fault."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from plugins.llm_openai.engine.messages import Format, Options, Request
+from shared.errors import InvalidArgument, quoted
+from shared.json_schema import complaint
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+def check(request: Request) -> None:
+    if not request.messages:
+        raise InvalidArgument("there is nothing to answer: send prompt or messages", field="messages")
+    for number, message in enumerate(request.messages):
+        place = f"messages[{number}]"
+        if message.role not in ROLES:
+            raise InvalidArgument(
+                f"{place}.role is {quoted(message.role)}; roles are {', '.join(ROLES)}", field=f"{place}.role"
+            )
+        if message.role == "tool" and not message.tool_call_id:
+            raise InvalidArgument(
+                f"{place} is a tool's result and lacks tool_call_id, the id of the call it answers",
+                field=f"{place}.tool_call_id",
+            )
+        for index, part in enumerate(message.parts):
+            if not (part.text or part.url or part.data):
+                raise InvalidArgument(f"{place}.parts[{index}] is empty", field=f"{place}.parts[{index}]")
+    names = [tool.name for tool in request.tools]
+    for number, name in enumerate(names):
+        if not name:
+            raise InvalidArgument(f"tools[{number}] has no name", field=f"tools[{number}].name")
+        if name in names[:number]:
+            raise InvalidArgument(f"two tools are named {quoted(name)}", field=f"tools[{number}].name")
+    _check_options(request.options, names)
+
+
+def _check_options(options: Options, tools: list[str]) -> None:
+    choice = options.tool_choice
+    if choice and choice not in ("auto", "none", "required", *tools):
+        raise InvalidArgument(
+            f"tool_choice {quoted(choice)} is neither auto, none, required nor the name of a tool of the request",
+            field="options.tool_choice",
+        )
+    if choice not in ("", "auto", "none") and not tools:
+        raise InvalidArgument(f"tool_choice {quoted(choice)} needs tools", field="options.tool_choice")
+    if options.format is Format.JSON_SCHEMA:
+        problem = complaint(None, options.schema or {})
+        if options.schema is None:
+            raise InvalidArgument("response_format JSON_SCHEMA needs json_schema", field="options.json_schema")
+        if problem.startswith("the schema "):
+            raise InvalidArgument(f"json_schema: {problem}", field="options.json_schema")
+
+
+def structured(text: str, options: Options) -> tuple[str, str]:
+    """The JSON in a reply, out of the fence that models like to put around it, and what is wrong with it."""
+    bare = text.strip()
+    if bare.startswith("```") and bare.endswith("```") and "\n" in bare:
+        bare = bare[bare.index("\n") + 1 : -3].strip()
+    try:
+        value: Any = json.loads(bare)
+    except (ValueError, RecursionError) as error:
+        return text, f"it is not JSON: {error}"
+    if options.format is Format.JSON:
+        return bare, "" if isinstance(value, dict) else "it is no JSON object"
+    return bare, complaint(value, options.schema or {})

@@ -1,0 +1,216 @@
+"""One endpoint over the `openai` package: its URL, credentials and connections. Every failure is a Failure.
+
+The package sends; what comes back is read here (`reading.py`), because its own stream reader fails on an empty `data:`
+line and takes a stream that just stops for a success. It does not retry either: it would sleep past a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import openai
+
+from plugins.llm_openai.engine.body import Refusals
+from plugins.llm_openai.engine.failures import Failure, Kind, of_status
+from shared.errors import StartError
+from shared.units import Secret
+
+_LARGEST_ERROR = 2**20  # bytes of a refusal that are read
+_MOST_LEARNT = 1_000  # models whose refusals are remembered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to reach one endpoint. `model`, when set, is asked for whatever the request names. Times in seconds."""
+
+    url: str
+    api_key: Secret = field(default_factory=Secret)
+    organization: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
+    proxy: str = ""
+    ca_bundle: str = ""
+    connect_timeout: float = 10.0
+    read_timeout: float = 300.0
+    concurrency: int = 256
+
+
+class Endpoint:
+    """Holds its connections open; `close` it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises StartError where the settings cannot be used."""
+        self.settings = settings
+        parts = urlsplit(settings.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise StartError(f"setting endpoint: {_bare(settings.url)!r} is not a URL such as http://127.0.0.1:8000/v1")
+        self.name = _bare(settings.url)
+        self._refusals: dict[str, Refusals] = {}
+        self._places = asyncio.Semaphore(settings.concurrency)
+        key = settings.api_key.reveal()
+        headers_and_query = [*settings.headers.values(), *settings.query.values()]
+        texts = [
+            key,
+            parts.password or "",
+            *headers_and_query,
+            *(text.rpartition(" ")[2] for text in headers_and_query),
+        ]
+        self._secrets = sorted({text for text in texts if len(text) >= 6}, key=len, reverse=True)
+        # The package insists on a key; without one the header it would put it in is taken out again.
+        omitted = not key and "authorization" not in {name.lower() for name in settings.headers}
+        self._options: Any = {"headers": {"Authorization": openai.Omit()}} if omitted else {}
+        self._client = openai.AsyncOpenAI(
+            api_key=key or "none",
+            base_url=settings.url,
+            organization=settings.organization or None,
+            max_retries=0,
+            default_headers={"Accept-Encoding": "identity", **settings.headers},
+            default_query=settings.query,
+            http_client=self._http(),
+        )
+
+    def _http(self) -> httpx2.AsyncClient:
+        settings = self.settings
+        try:
+            verify = ssl.create_default_context(cafile=settings.ca_bundle) if settings.ca_bundle else True
+        except (OSError, ssl.SSLError) as error:
+            raise StartError(f"setting ca_bundle: cannot use {settings.ca_bundle}: {error.strerror or error}") from None
+        try:
+            return httpx2.AsyncClient(
+                verify=verify,
+                proxy=settings.proxy if settings.proxy not in ("", "none") else None,
+                trust_env=settings.proxy == "",
+                timeout=httpx2.Timeout(settings.read_timeout, connect=settings.connect_timeout, pool=None),
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
+                # A redirect would carry a key that is in a header of its own to another host.
+                follow_redirects=False,
+                event_hooks={"response": [_bound_errors]},
+            )
+        except ValueError as error:
+            raise StartError(f"setting proxy: {error}") from None
+
+    def refusals(self, model: str) -> Refusals:
+        if model not in self._refusals and len(self._refusals) >= _MOST_LEARNT:
+            self._refusals.clear()
+        return self._refusals.setdefault(model, Refusals())
+
+    @contextlib.asynccontextmanager
+    async def chat(self, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Sends `body`; the bytes of the reply as they come. The connection is given back, or cut, at the end."""
+        async with self._places:
+            with self._failures():
+                # With this `cast_to` the package hands out the reply as it is.
+                response: Any = await self._client.post(
+                    "/chat/completions",
+                    cast_to=httpx2.Response,
+                    body=body,
+                    options=self._options,
+                    stream=True,
+                    stream_cls=_NoStream,
+                )
+            try:
+                yield self._bytes(response)
+            finally:
+                await response.aclose()
+
+    async def models(self) -> Any:
+        """The parsed reply of `/models`."""
+        with self._failures():
+            response = await self._client.get("/models", cast_to=httpx2.Response, options=self._options)
+            try:
+                return response.json()
+            except ValueError:
+                raise Failure(Kind.MALFORMED, "/models did not answer with JSON") from None
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _bytes(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+        with self._failures():
+            async for data in response.aiter_bytes():
+                yield data
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        """The package's and its HTTP library's errors as a Failure that names the endpoint and shows no secret."""
+        try:
+            try:
+                yield
+            except openai.APIStatusError as error:
+                raise of_status(error.status_code, _content(error), headers=error.response.headers) from None
+            except (openai.APITimeoutError, httpx2.TimeoutException) as error:
+                cause = error.__cause__ or error
+                if isinstance(cause, httpx2.ConnectTimeout):
+                    raise Failure(
+                        Kind.UNREACHABLE, f"no connection within {self.settings.connect_timeout:g} s"
+                    ) from None
+                raise Failure(Kind.TIMEOUT, f"nothing came for {self.settings.read_timeout:g} s") from None
+            except openai.APIConnectionError as error:
+                cause = error.__cause__ or error
+                if isinstance(cause, httpx2.RemoteProtocolError | httpx2.ReadError):
+                    raise Failure(Kind.UNREACHABLE, "the connection was closed without an answer") from None
+                raise Failure(Kind.UNREACHABLE, f"cannot be reached: {cause}") from None
+            except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.DecodingError):
+                raise Failure(Kind.TRUNCATED, "the connection broke in the middle of the reply") from None
+        except Failure as failure:
+            raise self.named(failure) from None
+
+    def named(self, failure: Failure) -> Failure:
+        """`failure` with this endpoint's name and without its secrets, which some endpoints repeat in their errors."""
+        failure.endpoint = self.name
+        for secret in self._secrets:
+            failure.message = failure.message.replace(secret, "***")
+            failure.code = failure.code.replace(secret, "***")
+        return failure
+
+
+class _NoStream(openai.AsyncStream[Any]):
+    """`stream=True` wants a class for a stream, and with `cast_to=Response` makes none."""
+
+
+async def _bound_errors(response: httpx2.Response) -> None:
+    """A refusal is read as a whole by the package: not more of it than is of use."""
+    if response.status_code >= 300:
+        response.stream = _Bounded(response.stream)
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = _LARGEST_ERROR
+        async for data in self._stream:
+            yield data[:left]
+            left -= len(data)
+            if left <= 0:
+                return
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _content(error: openai.APIStatusError) -> Any:
+    """The body of a refusal, parsed where it is JSON. The package hands out only the inside of `error`."""
+    response = error.response
+    if response.has_redirect_location:
+        return f"it redirects to {_bare(response.headers['location'])}; set endpoint to that"
+    try:
+        return response.json()
+    except (ValueError, RecursionError):
+        return response.text
+
+
+def _bare(url: str) -> str:
+    """The URL without user, password, query and fragment."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"

@@ -1,0 +1,267 @@
+"""Chat completions from the first of several endpoints that answers, streamed or whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from plugins.llm_openai.engine import models
+from plugins.llm_openai.engine.assembler import Assembler
+from plugins.llm_openai.engine.body import build
+from plugins.llm_openai.engine.checks import check, structured
+from plugins.llm_openai.engine.endpoint import Endpoint, Settings
+from plugins.llm_openai.engine.failures import Failure, Kind
+from plugins.llm_openai.engine.messages import Delta, Finish, Format, Message, Model, Reply, Request
+from plugins.llm_openai.engine.reading import ChunkReader
+from shared.errors import FailedPrecondition, InvalidArgument
+
+_Items = AsyncGenerator[Delta | Reply, None]
+_log = logging.getLogger("hector")
+
+_LONGEST_WAIT = 60.0  # seconds that a Retry-After is waited for
+_PATIENCE = 2.0  # seconds, while another endpoint is left to ask
+# After the finish reason only usage and `[DONE]` can follow; after those, the end of the body, which frees the
+# connection for the next call. Seconds that each is waited for.
+_AFTER_FINISH, _AFTER_DONE = 2.0, 0.1
+_MODELS_SECONDS, _NO_MODELS_SECONDS = 300.0, 10.0
+
+
+class Engine:
+    """Awaited from one event loop. Raises what `shared/errors.py` has."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[Settings],
+        *,
+        model: str = "",
+        aliases: Mapping[str, str] | None = None,
+        models: Mapping[str, Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        max_retries: int = 2,
+    ) -> None:
+        """The first of `endpoints` is asked first. `models` says of each what the endpoint does not: `context_length`,
+        `max_output_tokens`, `capabilities`. `temperature` and `max_tokens` are for requests that have none."""
+        self._endpoints = [Endpoint(settings) for settings in endpoints]
+        self._model, self._aliases, self._configured = model, dict(aliases or {}), dict(models or {})
+        self._temperature, self._max_tokens, self._max_retries = temperature, max_tokens, max_retries
+        self._listed: list[Model] = []
+        self._listed_until = 0.0
+        self._listing = asyncio.Lock()
+        self._list_failure: Failure | None = None
+
+    async def generate(self, request: Request, time_left: float | None = None) -> Reply:
+        """A whole reply within `time_left` seconds. Structured output that does not hold is asked for once more."""
+        ends = _end(time_left)
+        reply = await self._whole(request, ends)
+        if not _is_structured(request, reply):
+            return reply
+        text, problem = structured(reply.text, request.options)
+        if problem and reply.finish is not Finish.LENGTH:
+            told = f"That cannot be used: {problem}. Answer again, with nothing but the JSON."
+            messages = (*request.messages, Message("assistant", reply.text), Message("user", told))
+            first, reply = reply, await self._whole(dataclasses.replace(request, messages=messages), ends)
+            usage = first.usage + reply.usage if first.usage and reply.usage else None
+            reply = dataclasses.replace(reply, usage=usage)
+            text, problem = structured(reply.text, request.options)
+        if problem:
+            raise _invalid_output(problem, reply)
+        return dataclasses.replace(reply, text=text)
+
+    async def call_tool(self, request: Request, time_left: float | None = None) -> Reply:
+        """One turn that ends in tool calls; none is executed here. `tool_choice` is `required` unless it is set."""
+        if not request.tools:
+            raise InvalidArgument("CallTool needs tools to choose from", field="tools")
+        if not request.options.tool_choice:
+            options = dataclasses.replace(request.options, tool_choice="required")
+            request = dataclasses.replace(request, options=options)
+        reply = await self.generate(request, time_left)
+        if not reply.tool_calls:
+            raise FailedPrecondition(
+                f"the model called no tool, it said: {reply.text[:200]!r}; ask it to, or use GenerateText",
+                reason="NO_TOOL_CALL",
+            )
+        return reply
+
+    async def stream(self, request: Request, time_left: float | None = None) -> _Items:
+        """Deltas as they come and, last, the Reply that they make."""
+        async with contextlib.aclosing(self._answer(request, _end(time_left), stream=True)) as items:
+            async for item in items:
+                if isinstance(item, Reply) and _is_structured(request, item):
+                    _, problem = structured(item.text, request.options)
+                    if problem:
+                        raise _invalid_output(problem, item)
+                yield item
+
+    async def models(self) -> list[Model]:
+        """What the endpoint lists and the settings name, the default first; the settings' alone where it lists none."""
+        async with self._listing:
+            if _now() >= self._listed_until:
+                await self._list()
+        found = models.known(self._listed, self._configured, self._named(self._model))
+        if not found and self._list_failure is not None:
+            raise self._list_failure.error()
+        return found
+
+    async def close(self) -> None:
+        for endpoint in self._endpoints:
+            await endpoint.close()
+
+    async def _list(self) -> None:
+        try:
+            self._listed = models.parse(await self._endpoints[0].models())
+            self._list_failure, self._listed_until = None, _now() + _MODELS_SECONDS
+        except Failure as failure:  # what was listed before still holds
+            _log.warning("event=models_not_listed endpoint=%s cause=%r", failure.endpoint, failure.message)
+            self._list_failure, self._listed_until = failure, _now() + _NO_MODELS_SECONDS
+
+    def _named(self, model: str) -> str:
+        return self._aliases.get(model, model)
+
+    async def _model_of(self, request: Request) -> str:
+        if model := self._named(request.model or self._model):
+            return model
+        found = await self.models()
+        if len(found) == 1:
+            return found[0].id
+        some = ", ".join(one.id for one in found[:5]) or "none that it lists"
+        raise InvalidArgument(
+            f"no model was named: send model, or set it; {self._endpoints[0].name} has {some}", field="model"
+        )
+
+    async def _whole(self, request: Request, ends: float | None) -> Reply:
+        async with contextlib.aclosing(self._answer(request, ends, stream=False)) as items:
+            async for item in items:
+                if isinstance(item, Reply):
+                    return item
+        raise AssertionError("an answer ends in a Reply or an error")
+
+    async def _answer(self, request: Request, ends: float | None, *, stream: bool) -> _Items:
+        """From the first endpoint that answers. Nothing is tried again once something of an answer went out."""
+        request = self._with_defaults(request)
+        check(request)
+        left = len(self._endpoints)
+        for endpoint in self._endpoints:
+            left -= 1
+            model = endpoint.settings.model or await self._model_of(request)
+            tries = 0
+            while True:
+                said = False
+                try:
+                    attempt = self._attempt(endpoint, model, request, stream=stream)
+                    async with contextlib.aclosing(attempt) as items:
+                        async for item in items:
+                            said = True
+                            yield item
+                    return
+                except Failure as failure:
+                    # Text that nobody has seen yet can be thrown away.
+                    if said and stream:
+                        raise failure.error() from None
+                    wait = _wait(failure, tries, ends, patient=not left) if tries < self._max_retries else None
+                    if wait is None and (not left or not failure.elsewhere):
+                        raise failure.error() from None
+                    _log.warning("event=upstream_failed endpoint=%s cause=%r", failure.endpoint, failure.message)
+                if wait is None:
+                    break
+                tries += 1
+                await asyncio.sleep(wait)
+
+    async def _attempt(self, endpoint: Endpoint, model: str, request: Request, *, stream: bool) -> _Items:
+        """One endpoint, once; and at once again without the options it turns out not to take. Raises Failure."""
+        body = build(request, model, endpoint.settings.body, stream=stream)
+        refusals = endpoint.refusals(model)
+        while True:
+            sent, dropped = refusals.without(body)
+            assembler = Assembler(request.tools, request.options.stop if "stop" in dropped else ())
+            said = False
+            try:
+                async with endpoint.chat(sent) as data:
+                    reader = ChunkReader()
+                    pieces = _while_of_use(data, assembler.is_finished)
+                    async for piece in pieces:
+                        for chunk in reader.feed(piece):
+                            for delta in assembler.feed(chunk):
+                                said = True
+                                yield delta
+                        if reader.done or assembler.cut:
+                            break
+                    else:
+                        for chunk in reader.close():
+                            for delta in assembler.feed(chunk):
+                                said = True
+                                yield delta
+                    for delta in assembler.close():
+                        yield delta
+                    if not assembler.is_finished() and not reader.done:
+                        raise Failure(Kind.TRUNCATED, "the reply was cut off before its end")
+                    yield assembler.reply(model, dropped)
+                    if not assembler.cut:
+                        await _drain(pieces)
+                return
+            except Failure as failure:
+                endpoint.named(failure)
+                if said or not refusals.learn(failure, sent):
+                    raise
+
+    def _with_defaults(self, request: Request) -> Request:
+        options = request.options
+        changes: dict[str, Any] = {}
+        if options.temperature is None and self._temperature is not None:
+            changes["temperature"] = self._temperature
+        if options.max_tokens is None and self._max_tokens is not None:
+            changes["max_tokens"] = self._max_tokens
+        return dataclasses.replace(request, options=dataclasses.replace(options, **changes)) if changes else request
+
+
+async def _while_of_use(data: AsyncIterator[bytes], finished: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """`data`, which after the finish reason may go on for a little while only."""
+    while True:
+        try:
+            async with asyncio.timeout(_AFTER_FINISH if finished() else None):
+                piece = await anext(data)
+        except (StopAsyncIteration, TimeoutError):
+            return
+        yield piece
+
+
+async def _drain(pieces: AsyncIterator[bytes]) -> None:
+    with contextlib.suppress(TimeoutError, Failure):
+        async with asyncio.timeout(_AFTER_DONE):
+            async for _ in pieces:
+                pass
+
+
+def _wait(failure: Failure, tries: int, ends: float | None, *, patient: bool) -> float | None:
+    """Seconds to wait before another try at the same endpoint; None where that makes no sense, or not in time."""
+    if not failure.retryable:
+        return None
+    wait = failure.retry_after
+    if wait is None:
+        wait = min(8.0, 0.5 * 2**tries) * random.uniform(0.75, 1)
+    in_time = ends is None or _now() + wait < ends
+    return wait if in_time and wait <= (_LONGEST_WAIT if patient else _PATIENCE) else None
+
+
+def _is_structured(request: Request, reply: Reply) -> bool:
+    return request.options.format is not Format.TEXT and not reply.tool_calls and not reply.refusal
+
+
+def _invalid_output(problem: str, reply: Reply) -> FailedPrecondition:
+    cut = "; it was cut off at its largest length: raise max_tokens" if reply.finish is Finish.LENGTH else ""
+    return FailedPrecondition(
+        f"the model's answer does not hold to the response format: {problem}{cut}", reason="INVALID_OUTPUT"
+    )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _end(time_left: float | None) -> float | None:
+    return None if time_left is None else _now() + time_left

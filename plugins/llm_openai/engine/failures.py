@@ -1,0 +1,221 @@
+"""What can go wrong at an endpoint, and the error that a caller gets for it.
+
+| the endpoint | error | reason |
+|---|---|---|
+| 400, other 4xx | INVALID_ARGUMENT | UPSTREAM_INVALID_REQUEST, or CONTEXT_LENGTH_EXCEEDED |
+| 401 · 403 · 404 | UNAUTHENTICATED · PERMISSION_DENIED · NOT_FOUND | UPSTREAM_… and the same |
+| 408, 504, silence | DEADLINE_EXCEEDED | UPSTREAM_TIMEOUT |
+| 402, 429 | RESOURCE_EXHAUSTED | UPSTREAM_QUOTA, UPSTREAM_RATE_LIMITED with RetryInfo |
+| 5xx, 529, no connection | UNAVAILABLE | UPSTREAM_UNAVAILABLE, UPSTREAM_UNREACHABLE |
+| a page, an empty body, anything that is no reply | UNAVAILABLE | UPSTREAM_MALFORMED |
+| a reply that was cut off | UNAVAILABLE | STREAM_TRUNCATED |
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from plugins.llm_openai.engine.halves import sound
+from shared.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    LimitReached,
+    NotFound,
+    PermissionDenied,
+    PluginError,
+    Unauthenticated,
+    Unavailable,
+)
+
+_LONGEST_MESSAGE = 400  # characters that an endpoint's own words get in ours
+_OVERFLOW = re.compile(
+    r"context[_ ]length|context[_ ](size|window)|maximum (context|prompt|input)|too many (input )?tokens|"
+    r"(prompt|input) is too long|exceeds? the (model'?s? )?(maximum|limit) .{0,30}tokens|exceed_context_size",
+    re.IGNORECASE,
+)
+# What is said in words where there is no status, as in an error inside a stream.
+_STATUS_OF = {
+    "rate_limit": 429, "too_many_requests": 429, "quota": 429, "overloaded": 529, "timeout": 504, "not_found": 404,
+    "authentication": 401, "invalid_api_key": 401, "unauthorized": 401, "permission": 403, "forbidden": 403,
+    "context_length": 400, "invalid": 400, "badrequest": 400, "bad_request": 400, "unavailable": 503, "internal": 500,
+    "server_error": 500,
+}  # fmt: skip
+
+
+class Kind(Enum):
+    STATUS = "status"
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    MALFORMED = "malformed"
+    TRUNCATED = "truncated"
+
+
+class Failure(Exception):
+    """One attempt at one endpoint failed. `status` is the HTTP status, or what an error inside a 200 stands for."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        message: str,
+        *,
+        status: int = 0,
+        code: str = "",
+        param: str = "",
+        retry_after: float | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind, self.message, self.status, self.code, self.param = kind, message, status, code, param
+        self.retry_after = retry_after
+        self._should_retry = should_retry
+        self.endpoint = ""
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed at the same endpoint a little later."""
+        if self._should_retry is not None:
+            return self._should_retry
+        if self.kind is Kind.STATUS:
+            lasting = self.code in ("insufficient_quota", "billing_hard_limit_reached") or self.status == 501
+            return not lasting and (self.status in (408, 409, 425, 429) or self.status >= 500)
+        return self.kind in (Kind.UNREACHABLE, Kind.TRUNCATED)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another endpoint or model may do better: unless the request itself is wrong."""
+        return (
+            self.kind is not Kind.STATUS
+            or self.status >= 500
+            or self.status in (401, 402, 403, 404, 408, 409, 425, 429)
+        )
+
+    def error(self) -> PluginError:
+        """What the caller gets."""
+        status = self.status
+        said = f"{self.endpoint} answered {status}: {self.message}" if status else f"{self.endpoint}: {self.message}"
+        metadata = {"endpoint": self.endpoint} | ({"http_status": str(status)} if status else {})
+        if self.code:
+            metadata["code"] = self.code
+        if self.kind is Kind.TIMEOUT or status in (408, 504):
+            return DeadlineExceeded(
+                f"{said}; ask for less or raise read_timeout", reason="UPSTREAM_TIMEOUT", metadata=metadata
+            )
+        if self.kind is Kind.UNREACHABLE:
+            return Unavailable(
+                said, reason="UPSTREAM_UNREACHABLE", metadata=metadata, retry_after=self.retry_after or 1
+            )
+        if self.kind is Kind.TRUNCATED:
+            return Unavailable(said, reason="STREAM_TRUNCATED", metadata=metadata)
+        if self.kind is Kind.MALFORMED:
+            return Unavailable(said, reason="UPSTREAM_MALFORMED", metadata=metadata)
+        if status == 429:
+            return LimitReached(
+                said, reason="UPSTREAM_RATE_LIMITED", metadata=metadata, retry_after=self.retry_after or 1
+            )
+        if status == 402:
+            return LimitReached(f"{said}; top up the account", reason="UPSTREAM_QUOTA", metadata=metadata)
+        if _OVERFLOW.search(f"{self.code} {self.message}"):
+            return InvalidArgument(
+                f"{said}; send fewer or shorter messages", reason="CONTEXT_LENGTH_EXCEEDED", metadata=metadata
+            )
+        if status == 401:
+            return Unauthenticated(
+                f"{said}; check the setting api_key", reason="UPSTREAM_UNAUTHENTICATED", metadata=metadata
+            )
+        if status == 403:
+            return PermissionDenied(
+                f"{said}; check what the key may do", reason="UPSTREAM_PERMISSION_DENIED", metadata=metadata
+            )
+        if status == 404:
+            return NotFound(
+                f"{said}; check model, and that endpoint ends where /chat/completions is to follow",
+                reason="UPSTREAM_NOT_FOUND",
+                metadata=metadata,
+            )
+        if status >= 500:
+            return Unavailable(
+                said, reason="UPSTREAM_UNAVAILABLE", metadata=metadata, retry_after=self.retry_after or 1
+            )
+        if 300 <= status < 400:
+            return Unavailable(said, reason="UPSTREAM_MALFORMED", metadata=metadata)
+        return InvalidArgument(said, reason="UPSTREAM_INVALID_REQUEST", metadata=metadata)
+
+
+def of_status(status: int, body: Any, *, headers: Mapping[str, str]) -> Failure:
+    """`body` is the parsed JSON of a reply with this status, or its text."""
+    message, code, param, _ = describe(body)
+    return Failure(
+        Kind.STATUS,
+        message or "no reason was given",
+        status=status,
+        code=code,
+        param=param,
+        retry_after=_retry_after(headers),
+        should_retry={"true": True, "false": False}.get(headers.get("x-should-retry", "")),
+    )
+
+
+def in_reply(body: Any) -> Failure:
+    """An error that came with a 200, alone or in the middle of a stream."""
+    message, code, param, status = describe(body)
+    return Failure(Kind.STATUS, message or "an error without a reason", status=status or 500, code=code, param=param)
+
+
+def describe(body: Any) -> tuple[str, str, str, int]:
+    """(message, code, param, status or 0) of an error in any of the shapes that servers have for it.
+
+    >>> describe({"error": {"message": "slow down", "type": "rate_limit_error", "code": None}})
+    ('slow down', 'rate_limit_error', '', 429)
+    >>> describe({"detail": [{"loc": ["body", "stop"], "msg": "Extra inputs are not permitted"}]})
+    ('stop: Extra inputs are not permitted', '', 'stop', 0)
+    """
+    if isinstance(body, Mapping):
+        inner = next((body[key] for key in ("error", "detail", "errors") if body.get(key)), None)
+        if isinstance(inner, Mapping):
+            outer = {key: value for key, value in body.items() if not isinstance(value, Mapping | list)}
+            body = outer | dict(inner)
+        elif inner is not None and not body.get("message"):
+            body = inner
+    if isinstance(body, list) and body and isinstance(body[0], Mapping):
+        first = body[0]
+        place = [str(part) for part in first.get("loc") or () if part != "body"]
+        if place:
+            return _short(f"{'.'.join(place)}: {first.get('msg', '')}"), "", place[0], 0
+        return describe(first)
+    if not isinstance(body, Mapping):
+        text = "" if body is None else str(body)
+        return _short(re.sub(r"<[^>]*>", " ", text) if text.lstrip().startswith("<") else text), "", "", 0
+    named = [body.get(key) for key in ("code", "type", "status")]
+    code = next((one for one in named if isinstance(one, str) and one and not one.isdigit()), "")
+    number = next((int(str(one)) for one in named if _is_status(one)), 0)
+    words = f"{code} {body.get('type') or ''}".lower()
+    status = number or next((status for word, status in _STATUS_OF.items() if word in words), 0)
+    message = next((body[key] for key in ("message", "msg", "error", "title") if isinstance(body.get(key), str)), "")
+    param = body.get("param")
+    return _short(message), code, param if isinstance(param, str) else "", status
+
+
+def _is_status(value: object) -> bool:
+    return (isinstance(value, int) and 400 <= value <= 599) or (
+        isinstance(value, str) and re.fullmatch(r"[45]\d\d", value) is not None
+    )
+
+
+def _short(text: str) -> str:
+    text = sound(" ".join(text.split()))
+    return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the endpoint asks to wait: `retry-after-ms`, or `retry-after` as seconds or as a date."""
+    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        text = headers.get(name, "")
+        if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
+            return float(text) * scale
+    date = email.utils.parsedate_tz(headers.get("retry-after", ""))
+    return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())

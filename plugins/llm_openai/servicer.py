@@ -1,0 +1,221 @@
+"""LLMProvider over the engine: messages in, messages out, nothing else.
+
+Unlike the other plugins' replies, these have no `success`: every error is a gRPC status, so none is caught here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, TypeVar
+
+import grpc
+import hector_plugins_pb2 as pb
+from google.protobuf.struct_pb2 import Struct
+from hector_plugins_pb2_grpc import LLMProviderServicer
+
+from plugins.llm_openai.engine import (
+    Delta,
+    Engine,
+    Finish,
+    Format,
+    Message,
+    Options,
+    Part,
+    Reply,
+    Request,
+    Tool,
+    ToolCall,
+    Usage,
+)
+from shared.errors import InvalidArgument
+from shared.json_schema import as_object_schema
+from shared.structs import dump, fill, read_object, whole_numbers
+
+Context = grpc.aio.ServicerContext[Any, Any]
+AnyRequest = pb.GenerateTextRequest | pb.StreamTextRequest | pb.CallToolRequest
+AnyReply = TypeVar("AnyReply", pb.GenerateTextResponse, pb.StreamTextResponse, pb.CallToolResponse)
+
+TOO_LARGE_HINTS = {"GenerateText": "ask for fewer max_tokens, or use StreamText"}
+
+_FORMATS = {
+    pb.RESPONSE_FORMAT_UNSPECIFIED: Format.TEXT,
+    pb.RESPONSE_FORMAT_TEXT: Format.TEXT,
+    pb.RESPONSE_FORMAT_JSON: Format.JSON,
+    pb.RESPONSE_FORMAT_JSON_SCHEMA: Format.JSON_SCHEMA,
+}
+_FINISHES = {
+    Finish.STOP: pb.FINISH_REASON_STOP,
+    Finish.LENGTH: pb.FINISH_REASON_LENGTH,
+    Finish.TOOL_CALLS: pb.FINISH_REASON_TOOL_CALLS,
+    Finish.CONTENT_FILTER: pb.FINISH_REASON_CONTENT_FILTER,
+    Finish.OTHER: pb.FINISH_REASON_OTHER,
+}
+
+
+class Servicer(LLMProviderServicer):
+    def __init__(self, engine: Engine, *, timeout: float) -> None:
+        """`timeout` is the server's own bound on a call in seconds, 0 for none."""
+        self._engine = engine
+        self._timeout = timeout
+
+    async def GenerateText(self, request: pb.GenerateTextRequest, context: Context) -> pb.GenerateTextResponse:
+        reply = await self._engine.generate(_request(request), self._left(context))
+        return _filled(pb.GenerateTextResponse(text=reply.text), reply)
+
+    async def StreamText(self, request: pb.StreamTextRequest, context: Context) -> AsyncIterator[pb.StreamTextResponse]:
+        # Closed here, whatever ends the call, and with it the connection to the endpoint.
+        async with contextlib.aclosing(self._engine.stream(_request(request), self._left(context))) as items:
+            async for item in items:
+                yield _filled(pb.StreamTextResponse(done=True), item) if isinstance(item, Reply) else _delta(item)
+
+    async def CallTool(self, request: pb.CallToolRequest, context: Context) -> pb.CallToolResponse:
+        reply = await self._engine.call_tool(_request(request), self._left(context))
+        return _filled(pb.CallToolResponse(text=reply.text), reply)
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
+        models = await self._engine.models()
+        return pb.ListModelsResponse(
+            models=[
+                pb.ModelInfo(
+                    id=model.id,
+                    owned_by=model.owned_by,
+                    created=model.created,
+                    context_length=model.context_length,
+                    max_output_tokens=model.max_output_tokens,
+                    capabilities=model.capabilities,
+                    is_default=model.is_default,
+                )
+                for model in models
+            ]
+        )
+
+    def _left(self, context: Context) -> float | None:
+        bounds = [bound for bound in (context.time_remaining(), self._timeout or None) if bound is not None]
+        return min(bounds, default=None)
+
+
+def _request(request: AnyRequest) -> Request:
+    messages = [_message(message, f"messages[{n}]") for n, message in enumerate(request.messages)]
+    if request.prompt:
+        messages.append(Message("user", request.prompt))
+    tools = tuple(_tool(tool, f"tools[{n}]") for n, tool in enumerate(request.tools))
+    return Request(tuple(messages), request.model, tools, _options(request.options))
+
+
+def _message(message: pb.ChatMessage, field: str) -> Message:
+    return Message(
+        message.role,
+        message.content,
+        tuple(Part(part.text, part.url, part.data, part.mime_type) for part in message.parts),
+        tuple(_call(call, f"{field}.tool_calls[{n}]") for n, call in enumerate(message.tool_calls)),
+        message.tool_call_id,
+        message.name,
+    )
+
+
+def _call(call: pb.ToolCall, field: str) -> ToolCall:
+    # Text goes back as the model wrote it, also where it is no JSON.
+    arguments = call.arguments_json or dump(whole_numbers(read_object(call.arguments, "", f"{field}.arguments")))
+    return ToolCall(call.id, call.name, arguments)
+
+
+def _tool(tool: pb.Tool, field: str) -> Tool:
+    parameters = read_object(tool.parameters, tool.parameters_json, f"{field}.parameters")
+    return Tool(tool.name, tool.description, as_object_schema(whole_numbers(parameters)))
+
+
+def _options(options: pb.GenerationOptions) -> Options:
+    set_ = {field.name for field, _ in options.ListFields()}  # also those that were set to their zero
+
+    def given(name: str) -> Any:
+        return getattr(options, name) if name in set_ else None
+
+    if options.response_format not in _FORMATS:
+        raise InvalidArgument(
+            f"response_format {options.response_format} is not one of the contract's", field="options.response_format"
+        )
+    return Options(
+        temperature=given("temperature"),
+        top_p=given("top_p"),
+        max_tokens=given("max_tokens"),
+        stop=tuple(options.stop),
+        seed=given("seed"),
+        presence_penalty=given("presence_penalty"),
+        frequency_penalty=given("frequency_penalty"),
+        format=_FORMATS[options.response_format],
+        schema=_schema(options.json_schema) if options.json_schema else None,
+        reasoning_effort=options.reasoning_effort,
+        tool_choice=options.tool_choice,
+        parallel_tool_calls=given("parallel_tool_calls"),
+        extra=read_object(Struct(), options.extra_json, "options.extra") if options.extra_json else {},
+    )
+
+
+def _schema(text: str) -> dict[str, Any]:
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"options.json_schema is not JSON: {error}", field="options.json_schema") from None
+    if not isinstance(schema, dict):
+        raise InvalidArgument("options.json_schema must be a JSON object", field="options.json_schema")
+    return schema
+
+
+def _delta(delta: Delta) -> pb.StreamTextResponse:
+    message = pb.StreamTextResponse(text=delta.text)
+    if delta.reasoning:
+        message.reasoning = delta.reasoning
+    if delta.refusal:
+        message.refusal = delta.refusal
+    if (call := delta.call) is not None:
+        message.tool_call_delta.index = call.index
+        message.tool_call_delta.id = call.id
+        message.tool_call_delta.name = call.name
+        message.tool_call_delta.arguments_json = call.arguments
+    return message
+
+
+def _filled(message: AnyReply, reply: Reply) -> AnyReply:
+    """`message` with all that the three replies have in common."""
+    message.tool_calls.extend(_tool_calls(reply.tool_calls))
+    message.finish_reason = _FINISHES[reply.finish]
+    message.raw_finish_reason = reply.raw_finish
+    if reply.usage is not None:
+        message.usage.CopyFrom(_usage(reply.usage))
+    message.reasoning = "" if isinstance(message, pb.StreamTextResponse) else reply.reasoning
+    message.refusal = "" if isinstance(message, pb.StreamTextResponse) else reply.refusal
+    message.model = reply.model
+    message.response_id = reply.id
+    message.dropped_params.extend(reply.dropped)
+    return message
+
+
+def _tool_calls(calls: Iterable[ToolCall]) -> Iterable[pb.ToolCall]:
+    for call in calls:
+        message = pb.ToolCall(
+            id=call.id,
+            name=call.name,
+            arguments_json=call.arguments,
+            arguments_valid=not call.error,
+            arguments_error=call.error,
+        )
+        try:
+            value = json.loads(call.arguments)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            fill(message.arguments, value)
+        yield message
+
+
+def _usage(usage: Usage) -> pb.TokenUsage:
+    return pb.TokenUsage(
+        prompt_tokens=usage.prompt,
+        completion_tokens=usage.completion,
+        total_tokens=usage.total,
+        reasoning_tokens=usage.reasoning,
+        cached_tokens=usage.cached,
+        source=pb.USAGE_SOURCE_PROVIDER,
+    )

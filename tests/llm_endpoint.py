@@ -1,0 +1,815 @@
+"""An endpoint that misbehaves on demand: a real HTTP server, whose behaviour a request picks by the model it names.
+
+    python -m tests.llm_endpoint --port 9000       # then --endpoint http://127.0.0.1:9000/v1, model `no-done`
+    python -m tests.llm_endpoint --list
+
+It speaks HTTP/1.1 by hand, so that it can cut, stall and lie at any byte. `Endpoint.seen` has every request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Body = Mapping[str, Any]
+CUT, HANG = "cut", "hang"
+
+
+@dataclass(frozen=True)
+class Play:
+    """What is sent: `pieces` one by one (a number is a pause in seconds), and how it `ends`: properly, by a reset of
+    the connection, or not at all, until the client goes."""
+
+    pieces: Sequence[bytes | str | float] = ()
+    status: int = 200
+    kind: str = "text/event-stream"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    ends: str = ""
+    chunked: bool = True
+
+
+@dataclass
+class Seen:
+    """A request as it came."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]  # names in lower case
+    body: Any
+    gone: threading.Event = field(default_factory=threading.Event)  # the client closed while it was answered
+
+
+Behaviour = Callable[[Body, int], Play]
+BEHAVIOURS: dict[str, Behaviour] = {}
+
+
+def behaviour(function: Behaviour) -> Behaviour:
+    """Registers it under its name, with dashes. It gets the request's body and how often its model was asked for."""
+    BEHAVIOURS[function.__name__.replace("_", "-")] = function
+    return function
+
+
+# ---------------------------------------------------------------- building blocks
+
+
+def chunk(content: str | None = None, *, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    """A chunk of a stream; `more` goes into the delta."""
+    delta = ({"content": content} if content is not None else {}) | more
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "played",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+    }
+
+
+def event(value: object) -> str:
+    return f"data: {value if isinstance(value, str) else json.dumps(value)}\n\n"
+
+
+def events(*values: object, done: bool = True) -> list[bytes | str | float]:
+    return [*map(event, values), *([event("[DONE]")] if done else [])]
+
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+USED = {"id": "chatcmpl-1", "model": "played", "choices": [], "usage": USAGE}
+
+
+def whole(text: str | None = "Hello", finish: str = "stop", usage: Any = USAGE, **more: Any) -> Play:
+    """A JSON body; `more` goes into the message."""
+    message = {"role": "assistant", "content": text} | more
+    choices = [{"index": 0, "message": message, "finish_reason": finish}]
+    body = {"id": "chatcmpl-1", "object": "chat.completion", "model": "played", "choices": choices, "usage": usage}
+    return Play([json.dumps(body)], kind="application/json", chunked=False)
+
+
+def answer(body: Body, text: str = "Hello", **more: Any) -> Play:
+    """As a good server would: streamed or whole, as it was asked."""
+    if not body.get("stream"):
+        return whole(text, **more)
+    half = len(text) // 2
+    return Play(events(chunk("", role="assistant"), chunk(text[:half]), chunk(text[half:]), chunk(finish="stop"), USED))
+
+
+def refusal(status: int, message: str, **more: Any) -> Play:
+    headers = more.pop("headers", {})
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None} | more
+    return Play([json.dumps({"error": error})], status, "application/json", headers, chunked=False)
+
+
+def called(*pieces: Mapping[str, Any], finish: str = "tool_calls", done: bool = True) -> Play:
+    """A stream of tool call deltas, one a chunk."""
+    return Play(events(*(chunk(tool_calls=[piece]) for piece in pieces), chunk(finish=finish), done=done))
+
+
+def piece(
+    index: int | None = 0, id: str | None = None, name: str | None = None, arguments: Any = None
+) -> dict[str, Any]:
+    function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
+    labels = {key: value for key, value in (("index", index), ("id", id)) if value is not None}
+    return labels | {"type": "function", "function": function}
+
+
+# ---------------------------------------------------------------- behaviours
+
+
+@behaviour
+def hello(body: Body, nth: int) -> Play:
+    """Answers as the best of servers."""
+    return answer(body)
+
+
+@behaviour
+def echo(body: Body, nth: int) -> Play:
+    """Says the last message's content again."""
+    said = body["messages"][-1]["content"]
+    return answer(body, said if isinstance(said, str) else json.dumps(said))
+
+
+@behaviour
+def comments(body: Body, nth: int) -> Play:
+    """Comment lines between, before and after the events."""
+    return Play([": OPENROUTER PROCESSING\n\n", *_between(": still here\n\n")])
+
+
+@behaviour
+def empty_data(body: Body, nth: int) -> Play:
+    """Empty `data:` lines between the events."""
+    return Play(_between("data:\n\n") + _between("data: \n\n")[-1:])
+
+
+@behaviour
+def pings(body: Body, nth: int) -> Play:
+    """Ping events, with and without data."""
+    return Play(_between("event: ping\ndata: {}\n\nevent: ping\ndata: pong\n\n" + event({"type": "ping"})))
+
+
+@behaviour
+def no_done(body: Body, nth: int) -> Play:
+    """No `[DONE]`; the finish reason came."""
+    return Play(events(chunk("Hel"), chunk("lo"), chunk(finish="stop"), done=False))
+
+
+@behaviour
+def no_finish(body: Body, nth: int) -> Play:
+    """No finish reason; `[DONE]` came."""
+    return Play(events(chunk("Hel"), chunk("lo")))
+
+
+@behaviour
+def no_last_blank(body: Body, nth: int) -> Play:
+    """The last event lacks its blank line."""
+    return Play([*events(chunk("Hel"), chunk("lo"), done=False), event(chunk(finish="stop")).rstrip("\n")])
+
+
+@behaviour
+def crlf(body: Body, nth: int) -> Play:
+    """Lines end in CR LF, and every byte comes by itself."""
+    text = "".join(map(str, events(chunk("Hel"), chunk("lo"), chunk(finish="stop")))).replace("\n", "\r\n")
+    return Play([text[n : n + 1] for n in range(len(text))])
+
+
+@behaviour
+def no_blank_lines(body: Body, nth: int) -> Play:
+    """One `data:` line after the other, no blank line between them."""
+    return Play([str(one).rstrip("\n") + "\n" for one in events(chunk("Hel"), chunk("lo"), chunk(finish="stop"))])
+
+
+@behaviour
+def json_lines(body: Body, nth: int) -> Play:
+    """JSON texts, one a line, without `data:`."""
+    return Play([json.dumps(one) + "\n" for one in (chunk("Hel"), chunk("lo"), chunk(finish="stop"))])
+
+
+@behaviour
+def json_body(body: Body, nth: int) -> Play:
+    """A JSON body where a stream was asked for."""
+    return whole()
+
+
+@behaviour
+def stream_unasked(body: Body, nth: int) -> Play:
+    """A stream where a JSON body was asked for."""
+    return Play(events(chunk("Hel"), chunk("lo"), chunk(finish="stop"), USED))
+
+
+@behaviour
+def null_content(body: Body, nth: int) -> Play:
+    """`content: null`, `delta: null`, no delta, empty and null choices."""
+    empty = chunk() | {"choices": [{"index": 0, "delta": None, "finish_reason": None}]}
+    missing = chunk() | {"choices": [{"index": 0, "finish_reason": None}]}
+    null = chunk(role="assistant") | {"choices": [{"index": 0, "delta": {"content": None}, "finish_reason": None}]}
+    nothing = [{"choices": []}, {"choices": None}]
+    return Play(events(null, empty, chunk("Hel"), missing, *nothing, chunk("lo"), chunk(finish="stop")))
+
+
+@behaviour
+def separators(body: Body, nth: int) -> Play:
+    """U+2028 and its like inside of the text, as they are."""
+    text = json.dumps(chunk("a\u2028b\u0085c"), ensure_ascii=False)
+    return Play([f"data: {text}\n\n", *events(chunk(finish="stop"))])
+
+
+@behaviour
+def split_emoji(body: Body, nth: int) -> Play:
+    """The two halves of an emoji in two chunks, and a half that stays alone."""
+    return Play(events(chunk("a\ud83d"), chunk("\ude00b"), chunk("\ud83d!"), chunk(finish="stop")))
+
+
+@behaviour
+def usage_on_every_chunk(body: Body, nth: int) -> Play:
+    """Usage on every chunk, counting up."""
+    counts = [{"prompt_tokens": 3, "completion_tokens": n, "total_tokens": 3 + n} for n in (1, 2)]
+    return Play(
+        events(
+            chunk("Hel") | {"usage": counts[0]},
+            chunk("lo") | {"usage": counts[1]},
+            chunk(finish="stop") | {"usage": None},
+        )
+    )
+
+
+@behaviour
+def no_usage(body: Body, nth: int) -> Play:
+    """No usage anywhere."""
+    if not body.get("stream"):
+        return whole(usage=None)
+    return Play(events(chunk("Hel"), chunk("lo"), chunk(finish="stop")))
+
+
+@behaviour
+def zero_usage(body: Body, nth: int) -> Play:
+    """Usage that is all zeros, beside a text."""
+    return whole(usage=dict.fromkeys(USAGE, 0))
+
+
+@behaviour
+def rich_usage(body: Body, nth: int) -> Play:
+    """Usage with reasoning and cached tokens."""
+    more = {"completion_tokens_details": {"reasoning_tokens": 1}, "prompt_tokens_details": {"cached_tokens": 2}}
+    return whole(usage=USAGE | more)
+
+
+@behaviour
+def error_in_stream(body: Body, nth: int) -> Play:
+    """An error object after some text."""
+    return Play(events(chunk("Hel"), {"error": {"message": "the GPU is on fire", "code": 503}}, done=False))
+
+
+@behaviour
+def error_event(body: Body, nth: int) -> Play:
+    """`event: error` after some text."""
+    text = 'event: error\ndata: {"message": "the GPU is on fire", "type": "overloaded_error"}\n\n'
+    return Play([event(chunk("Hel")), text])
+
+
+@behaviour
+def error_text(body: Body, nth: int) -> Play:
+    """`{"error": "text"}` after some text."""
+    return Play(events(chunk("Hel"), {"error": "the GPU is on fire"}))
+
+
+@behaviour
+def error_object(body: Body, nth: int) -> Play:
+    """`{"object": "error"}` after some text, as vLLM sends it."""
+    return Play(events(chunk("Hel"), {"object": "error", "message": "the GPU is on fire", "code": 500}))
+
+
+@behaviour
+def error_in_choice(body: Body, nth: int) -> Play:
+    """An error inside of the choice, as OpenRouter sends it."""
+    wrong = {
+        "index": 0,
+        "delta": {"content": ""},
+        "finish_reason": "error",
+        "error": {"message": "the GPU is on fire", "code": 502},
+    }
+    return Play(events(chunk("Hel"), chunk() | {"choices": [wrong]}))
+
+
+@behaviour
+def error_first(body: Body, nth: int) -> Play:
+    """An error as the first event, at the first try only."""
+    return Play(events({"error": {"message": "warming up", "code": 503}})) if nth == 1 else answer(body)
+
+
+@behaviour
+def cut_off(body: Body, nth: int) -> Play:
+    """The stream just stops: the body ends properly, but without finish reason and `[DONE]`."""
+    return Play(events(chunk("Hel"), done=False))
+
+
+@behaviour
+def cut_in_event(body: Body, nth: int) -> Play:
+    """The body ends properly, in the middle of an event."""
+    return Play([event(chunk("Hel")), event(chunk("lo"))[:20]])
+
+
+@behaviour
+def reset(body: Body, nth: int) -> Play:
+    """The connection breaks after some text."""
+    return Play(events(chunk("Hel"), done=False), ends=CUT)
+
+
+@behaviour
+def reset_at_once(body: Body, nth: int) -> Play:
+    """The connection breaks before any text, at the first try only."""
+    return Play([event(chunk("", role="assistant"))], ends=CUT) if nth == 1 else answer(body)
+
+
+@behaviour
+def hang(body: Body, nth: int) -> Play:
+    """Takes the request and never answers."""
+    return Play(status=0, ends=HANG)
+
+
+@behaviour
+def stall(body: Body, nth: int) -> Play:
+    """Stops in the middle of the text and keeps the connection."""
+    return Play(events(chunk("Hel"), done=False), ends=HANG)
+
+
+@behaviour
+def lingering(body: Body, nth: int) -> Play:
+    """Keeps the connection after the finish reason, without `[DONE]`."""
+    return Play(events(chunk("Hello"), chunk(finish="stop"), done=False), ends=HANG)
+
+
+@behaviour
+def endless(body: Body, nth: int) -> Play:
+    """A word every 10 ms, for a minute."""
+    return Play([part for _ in range(6000) for part in (event(chunk("word ")), 0.01)])
+
+
+@behaviour
+def error_200(body: Body, nth: int) -> Play:
+    """Status 200, with an error in the body."""
+    return Play([json.dumps({"error": {"message": "no such deployment", "code": 404}})], kind="application/json")
+
+
+@behaviour
+def page(body: Body, nth: int) -> Play:
+    """Status 200, with an HTML page."""
+    return Play(["<!doctype html><html><body>Welcome to nginx!</body></html>"], kind="text/html")
+
+
+@behaviour
+def nothing(body: Body, nth: int) -> Play:
+    """Status 200, with an empty body."""
+    return Play(chunked=False)
+
+
+@behaviour
+def other_json(body: Body, nth: int) -> Play:
+    """Status 200, with JSON that is no completion."""
+    return Play(['{"status": "ok"}'], kind="application/json")
+
+
+@behaviour
+def half_json(body: Body, nth: int) -> Play:
+    """Status 200, with a JSON body that ends in the middle."""
+    return Play([str(whole().pieces[0])[:60]], kind="application/json")
+
+
+@behaviour
+def reasoning(body: Body, nth: int) -> Play:
+    """Reasoning in `reasoning`."""
+    if not body.get("stream"):
+        return whole("Four.", reasoning="Two and two.")
+    return Play(events(chunk(reasoning="Two and "), chunk(reasoning="two."), chunk("Four."), chunk(finish="stop")))
+
+
+@behaviour
+def reasoning_content(body: Body, nth: int) -> Play:
+    """Reasoning in `reasoning_content`."""
+    if not body.get("stream"):
+        return whole("Four.", reasoning_content="Two and two.")
+    return Play(
+        events(
+            chunk(reasoning_content="Two and "),
+            chunk(None, reasoning_content="two."),
+            chunk("Four."),
+            chunk(finish="stop"),
+        )
+    )
+
+
+@behaviour
+def think(body: Body, nth: int) -> Play:
+    """Reasoning inline, in `<think>`, the tags cut in two."""
+    if not body.get("stream"):
+        return whole("<think>Two and two.</think>\n\nFour.")
+    texts = ("<th", "ink>Two and ", "two.</thi", "nk>\n", "\nFour.")
+    return Play(events(*map(chunk, texts), chunk(finish="stop")))
+
+
+@behaviour
+def content_parts(body: Body, nth: int) -> Play:
+    """Content as a list of parts, thinking among them, as Mistral sends it."""
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Two and two."}]}
+    parts = [[thinking], [{"type": "text", "text": "Four."}]]
+    return Play(events(*(chunk(content=part) for part in parts), chunk(finish="stop")))  # type: ignore[arg-type]
+
+
+@behaviour
+def refused(body: Body, nth: int) -> Play:
+    """The model refuses."""
+    if not body.get("stream"):
+        return whole(None, refusal="I cannot do that.")
+    return Play(events(chunk(refusal="I cannot "), chunk(refusal="do that."), chunk(finish="stop")))
+
+
+@behaviour
+def filtered(body: Body, nth: int) -> Play:
+    """Finish reason content_filter."""
+    return whole("Hel", finish="content_filter")
+
+
+@behaviour
+def long(body: Body, nth: int) -> Play:
+    """Finish reason length."""
+    return whole("Hel", finish="length")
+
+
+@behaviour
+def odd_finish(body: Body, nth: int) -> Play:
+    """A finish reason that nobody knows."""
+    return whole("Hello", finish="tired")
+
+
+ROME, OSLO = '{"city":"Rome"}', '{"city":"Oslo"}'
+
+
+@behaviour
+def tool(body: Body, nth: int) -> Play:
+    """A tool call in four deltas, and one in the body where no stream is asked for."""
+    if not body.get("stream"):
+        return whole(None, "tool_calls", tool_calls=[piece(0, "c1", "weather", ROME)])
+    return called(
+        piece(0, "c1", "weather", ""),
+        piece(0, arguments='{"ci'),
+        piece(0, arguments='ty":"R'),
+        piece(0, arguments='ome"}'),
+    )
+
+
+@behaviour
+def tool_no_index(body: Body, nth: int) -> Play:
+    """Two calls in deltas without index."""
+    return called(
+        piece(None, "c1", "weather", '{"city":'),
+        piece(None, "c1", arguments='"Rome"}'),
+        piece(None, "c2", "weather", OSLO),
+    )
+
+
+@behaviour
+def tool_no_id(body: Body, nth: int) -> Play:
+    """Two calls, told apart by index, without any id."""
+    return called(piece(0, name="weather", arguments=ROME), piece(1, name="weather", arguments=OSLO))
+
+
+@behaviour
+def tool_equal_ids(body: Body, nth: int) -> Play:
+    """Two calls with one id."""
+    return called(piece(0, "c1", "weather", ROME), piece(1, "c1", "weather", OSLO))
+
+
+@behaviour
+def tool_repeated_names(body: Body, nth: int) -> Play:
+    """Id and name in every delta of a call."""
+    return called(*(piece(0, "c1", "weather", part) for part in ('{"city"', ':"Ro', 'me"}')))
+
+
+@behaviour
+def tool_object(body: Body, nth: int) -> Play:
+    """Arguments as an object, not as text."""
+    return called(piece(0, "c1", "weather", {"city": "Rome"}))
+
+
+@behaviour
+def tool_one_function(body: Body, nth: int) -> Play:
+    """Two calls to one function, neither index nor id anywhere."""
+    return called(
+        piece(None, name="weather", arguments='{"city":'),
+        piece(None, arguments='"Rome"}'),
+        piece(None, name="weather", arguments=OSLO),
+    )
+
+
+@behaviour
+def tool_index_zero(body: Body, nth: int) -> Play:
+    """Two calls, index 0 for both, ids differ."""
+    return called(piece(0, "c1", "weather", ROME), piece(0, "c2", "weather", OSLO))
+
+
+@behaviour
+def tool_stop(body: Body, nth: int) -> Play:
+    """A tool call with finish reason stop."""
+    return called(piece(0, "c1", "weather", ROME), finish="stop")
+
+
+@behaviour
+def tool_cut(body: Body, nth: int) -> Play:
+    """A tool call whose arguments end in the middle."""
+    return called(piece(0, "c1", "weather", '{"city":"Ro'))
+
+
+@behaviour
+def tool_wrong(body: Body, nth: int) -> Play:
+    """Four calls: arguments against the schema, no JSON, no object, an unknown tool."""
+    return called(
+        piece(0, "c1", "weather", '{"city":5}'),
+        piece(1, "c2", "weather", "{city: Rome}"),
+        piece(2, "c3", "weather", "[1]"),
+        piece(3, "c4", "wether", "{}"),
+    )
+
+
+@behaviour
+def tool_old(body: Body, nth: int) -> Play:
+    """A call in the form of old, `function_call`."""
+    return Play(
+        events(
+            chunk(function_call={"name": "weather", "arguments": '{"city":'}),
+            chunk(function_call={"arguments": '"Rome"}'}),
+            chunk(finish="function_call"),
+        )
+    )
+
+
+@behaviour
+def tool_never(body: Body, nth: int) -> Play:
+    """Refuses tool_choice required, and then calls nothing."""
+    if body.get("tool_choice") not in (None, "auto"):
+        return refusal(400, "Invalid value: 'required' is not supported for 'tool_choice'", param="tool_choice")
+    return answer(body)
+
+
+@behaviour
+def no_required(body: Body, nth: int) -> Play:
+    """Refuses tool_choice required, and calls the tool all the same."""
+    if body.get("tool_choice") not in (None, "auto"):
+        return refusal(400, "tool_choice 'required' is not supported by this model")
+    return tool(body, nth)
+
+
+@behaviour
+def picky(body: Body, nth: int) -> Play:
+    """Refuses, one at a time and as OpenAI says it: max_tokens, temperature, stop, parallel_tool_calls."""
+    if "max_tokens" in body:
+        text = (
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        )
+        return refusal(400, text, param="max_tokens", code="unsupported_parameter")
+    if "temperature" in body:
+        text = "Unsupported value: 'temperature' does not support 0.5 with this model. Only the default (1) value is."
+        return refusal(400, text, param="temperature", code="unsupported_value")
+    if "stop" in body:
+        return Play(
+            ['{"detail":[{"loc":["body","stop"],"msg":"Extra inputs are not permitted"}]}'], 422, "application/json"
+        )
+    if "parallel_tool_calls" in body:
+        return refusal(400, "Unrecognized request argument supplied: parallel_tool_calls")
+    if not body.get("stream"):
+        return whole("one, two, END, three")
+    return Play(events(*map(chunk, ("one, ", "two, E", "ND, ", "three")), chunk(finish="stop"), USED))
+
+
+@behaviour
+def hot(body: Body, nth: int) -> Play:
+    """Refuses a temperature above 2, rightly."""
+    return refusal(400, "temperature must be between 0 and 2", param="temperature")
+
+
+@behaviour
+def no_schema(body: Body, nth: int) -> Play:
+    """Knows no response_format at all, and does what it is told in words."""
+    if "response_format" in body:
+        return refusal(400, f"response_format {body['response_format']['type']} is not supported")
+    return answer(body, '{"city": "Rome"}')
+
+
+@behaviour
+def fenced(body: Body, nth: int) -> Play:
+    """JSON in a fence."""
+    return answer(body, '```json\n{"city": "Rome"}\n```')
+
+
+@behaviour
+def mends(body: Body, nth: int) -> Play:
+    """JSON against the schema at first, right when told."""
+    return answer(body, '{"city": "Rome"}' if len(body["messages"]) > 1 else '{"city": 5}')
+
+
+@behaviour
+def rambles(body: Body, nth: int) -> Play:
+    """No JSON, however often it is asked."""
+    return answer(body, "Well, the city is Rome.")
+
+
+@behaviour
+def busy_once(body: Body, nth: int) -> Play:
+    """429 with Retry-After at the first try."""
+    return answer(body) if nth > 1 else refusal(429, "slow down", headers={"Retry-After": "0.2"})
+
+
+@behaviour
+def busy_long(body: Body, nth: int) -> Play:
+    """429 with a Retry-After of half a minute."""
+    return refusal(429, "slow down", headers={"Retry-After": "30"})
+
+
+@behaviour
+def down_once(body: Body, nth: int) -> Play:
+    """503 at the first try."""
+    return answer(body) if nth > 1 else refusal(503, "starting", headers={"Retry-After-Ms": "20"})
+
+
+@behaviour
+def too_long(body: Body, nth: int) -> Play:
+    """400: the context is too long."""
+    text = "This model's maximum context length is 8 tokens. However, your messages resulted in 9 tokens."
+    return refusal(400, text, code="context_length_exceeded", param="messages")
+
+
+@behaviour
+def tells_the_key(body: Body, nth: int) -> Play:
+    """401 that repeats the key. (The server puts it in.)"""
+    return refusal(401, "Incorrect API key provided: KEY", code="invalid_api_key")
+
+
+@behaviour
+def huge_error(body: Body, nth: int) -> Play:
+    """400 with 100 MB of text."""
+    return Play(["x" * 2**20] * 100, 400, "text/plain")
+
+
+@behaviour
+def moved(body: Body, nth: int) -> Play:
+    """A redirect to another host."""
+    return Play(status=307, headers={"Location": "http://127.0.0.2:1/v1/chat/completions"}, chunked=False)
+
+
+def status_behaviour(status: int) -> Behaviour:
+    """`status-503` and so on."""
+    return lambda body, nth: refusal(status, f"this is {status}", headers={"x-should-retry": "false"})
+
+
+def _between(extra: str) -> list[bytes | str | float]:
+    return [part for one in events(chunk("Hel"), chunk("lo"), chunk(finish="stop"), USED) for part in (one, extra)]
+
+
+# ---------------------------------------------------------------- the server
+
+
+class Endpoint:
+    """Runs in a thread; `url` is its base URL. Use it as a context manager."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.seen: list[Seen] = []
+        self.models: Play | None = None  # instead of the list of behaviours
+        self.open = self.connections = 0  # now, and ever
+        self._asked: Counter[str] = Counter()
+        self._port = port
+
+    def __enter__(self) -> Endpoint:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
+        self._thread.start()
+        server = asyncio.run_coroutine_threadsafe(
+            asyncio.start_server(self._serve, "127.0.0.1", self._port), self._loop
+        )
+        self._server = server.result(10)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self.url = f"http://{self.address}/v1"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        async def stop() -> None:
+            self._server.close()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(stop(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    @property
+    def bodies(self) -> list[Any]:
+        """Of the completions that were asked for."""
+        return [seen.body for seen in self.seen if "/chat/completions" in seen.path]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        self.connections += 1
+        try:
+            while seen := await _request(reader):
+                self.seen.append(seen)
+                if not await self._play(self._choose(seen), seen, reader, writer):
+                    break
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.open -= 1
+            writer.close()
+
+    def _choose(self, seen: Seen) -> Play:
+        if seen.path.partition("?")[0].endswith("/models"):
+            listed = {"object": "list", "data": [{"id": name, "owned_by": "tests"} for name in BEHAVIOURS]}
+            return self.models or Play([json.dumps(listed)], kind="application/json", chunked=False)
+        if not seen.path.partition("?")[0].endswith("/chat/completions"):
+            return refusal(404, f"there is nothing at {seen.path}")
+        name = str(seen.body.get("model"))
+        self._asked[name] += 1
+        chosen = status_behaviour(int(name[7:])) if name.startswith("status-") else BEHAVIOURS.get(name)
+        if chosen is None:
+            return refusal(404, f"no model {name!r}; there are {', '.join(BEHAVIOURS)}", code="model_not_found")
+        play = chosen(seen.body, self._asked[name])
+        if name == "tells-the-key":
+            key = seen.headers.get("authorization", "").removeprefix("Bearer ")
+            play = Play([str(play.pieces[0]).replace("KEY", key)], play.status, play.kind, chunked=False)
+        return play
+
+    async def _play(self, play: Play, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Whether the connection stays."""
+        watch = asyncio.create_task(_gone(reader, seen))
+        try:
+            if play.status:
+                body = [part.encode() if isinstance(part, str) else part for part in play.pieces]
+                length = sum(len(part) for part in body if isinstance(part, bytes))
+                framing = {"Transfer-Encoding": "chunked"} if play.chunked else {"Content-Length": str(length)}
+                headers = {"Content-Type": play.kind} | framing | dict(play.headers)
+                lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+                writer.write(f"HTTP/1.1 {play.status} Played\r\n{lines}\r\n".encode())
+                for part in body:
+                    if not isinstance(part, bytes):
+                        await asyncio.sleep(part)
+                    elif part:
+                        writer.write(b"%x\r\n%s\r\n" % (len(part), part) if play.chunked else part)
+                        await writer.drain()
+                    if seen.gone.is_set():
+                        return False
+            if play.ends == HANG:
+                await watch
+                return False
+            if play.ends == CUT:
+                await asyncio.sleep(0.05)  # so that what was sent is read before the reset throws it away
+                writer.transport.abort()
+                return False
+            if play.chunked:
+                writer.write(b"0\r\n\r\n")
+            await writer.drain()
+        finally:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+        return True
+
+
+async def _gone(reader: asyncio.StreamReader, seen: Seen) -> None:
+    """Sets `seen.gone` once the client has closed. It sends nothing while it is answered."""
+    while not (reader.at_eof() or reader.exception()):  # noqa: ASYNC110 - a StreamReader has no event for it
+        await asyncio.sleep(0.005)
+    seen.gone.set()
+
+
+async def _request(reader: asyncio.StreamReader) -> Seen | None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").strip().split("\r\n")
+    method, path, _ = first.split(" ")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Seen(method, path, headers, json.loads(body) if body else None)
+
+
+def described() -> Iterator[str]:
+    for name, function in BEHAVIOURS.items():
+        yield f"{name:22} {' '.join((function.__doc__ or '').split())}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=9000)
+    parser.add_argument("--list", action="store_true", help="say what each model does, and exit")
+    options = parser.parse_args()
+    print("\n".join(described()))
+    if not options.list:
+        with Endpoint(options.port) as endpoint:
+            print(f"\n{endpoint.url}", flush=True)
+            threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

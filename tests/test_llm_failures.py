@@ -1,0 +1,275 @@
+"""llm_openai on bad days: the contract's error table, retries, fallbacks, deadlines, cancels, what is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import hector_plugins_pb2 as pb
+import hector_plugins_pb2_grpc as rpc
+import pytest
+
+from tests.llm_endpoint import Endpoint
+from tests.llm_tools import generate, refused, said, started, stream, stub_of, text_of
+from tests.servers import details, wait_until
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[Endpoint]:
+    with Endpoint() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stub(endpoint: Endpoint) -> Iterator[rpc.LLMProviderStub]:
+    with started(endpoint, "--read-timeout", "500ms") as plugin:
+        yield stub_of(plugin)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# ---------------------------------------------------------------- the error table
+
+TABLE = [
+    ("status-400", "INVALID_ARGUMENT", "UPSTREAM_INVALID_REQUEST"),
+    ("too-long", "INVALID_ARGUMENT", "CONTEXT_LENGTH_EXCEEDED"),
+    ("status-401", "UNAUTHENTICATED", "UPSTREAM_UNAUTHENTICATED"),
+    ("status-402", "RESOURCE_EXHAUSTED", "UPSTREAM_QUOTA"),
+    ("status-403", "PERMISSION_DENIED", "UPSTREAM_PERMISSION_DENIED"),
+    ("status-404", "NOT_FOUND", "UPSTREAM_NOT_FOUND"),
+    ("status-408", "DEADLINE_EXCEEDED", "UPSTREAM_TIMEOUT"),
+    ("status-413", "INVALID_ARGUMENT", "UPSTREAM_INVALID_REQUEST"),
+    ("status-422", "INVALID_ARGUMENT", "UPSTREAM_INVALID_REQUEST"),
+    ("status-429", "RESOURCE_EXHAUSTED", "UPSTREAM_RATE_LIMITED"),
+    ("status-500", "UNAVAILABLE", "UPSTREAM_UNAVAILABLE"),
+    ("status-502", "UNAVAILABLE", "UPSTREAM_UNAVAILABLE"),
+    ("status-503", "UNAVAILABLE", "UPSTREAM_UNAVAILABLE"),
+    ("status-504", "DEADLINE_EXCEEDED", "UPSTREAM_TIMEOUT"),
+    ("status-529", "UNAVAILABLE", "UPSTREAM_UNAVAILABLE"),
+    ("hang", "DEADLINE_EXCEEDED", "UPSTREAM_TIMEOUT"),
+    ("error-200", "NOT_FOUND", "UPSTREAM_NOT_FOUND"),
+    ("page", "UNAVAILABLE", "UPSTREAM_MALFORMED"),
+    ("other-json", "UNAVAILABLE", "UPSTREAM_MALFORMED"),
+    ("moved", "UNAVAILABLE", "UPSTREAM_MALFORMED"),
+    ("huge-error", "INVALID_ARGUMENT", "UPSTREAM_INVALID_REQUEST"),
+]
+
+
+@pytest.mark.parametrize("call", ["GenerateText", "StreamText"])
+@pytest.mark.parametrize(("model", "code", "reason"), TABLE)
+def test_the_error_table(
+    stub: rpc.LLMProviderStub, endpoint: Endpoint, call: str, model: str, code: str, reason: str
+) -> None:
+    """Each answer of an endpoint has its code and reason; the message names the endpoint, RetryInfo is with a 429."""
+    error = refused(generate if call == "GenerateText" else stream, stub, model)
+    found = details(error)
+    assert (error.code().name, found.reason, found.domain) == (code, reason, "plugins.hector.dev")
+    assert endpoint.url in said(error)
+    assert found.metadata["endpoint"] == endpoint.url
+    if model.startswith("status-"):
+        assert found.metadata["http_status"] == model[7:]
+        assert f"this is {model[7:]}" in said(error)
+    if model == "status-429":
+        assert found.retry_after == 1
+
+
+def test_an_empty_reply_is_an_error(endpoint: Endpoint) -> None:
+    """Status 200 with nothing in it is a cut reply."""
+    with started(endpoint, "--max-retries", "0") as plugin:
+        error = refused(generate, stub_of(plugin), "nothing")
+    assert details(error).reason == "STREAM_TRUNCATED"
+    assert "empty" in said(error)
+
+
+def test_a_page_points_at_the_v1(stub: rpc.LLMProviderStub) -> None:
+    """An HTML page where a reply should be: the error says what is probably missing."""
+    assert "/v1" in said(refused(generate, stub, "page"))
+
+
+def test_a_redirect_is_not_followed(stub: rpc.LLMProviderStub) -> None:
+    """A redirect could carry a key to another host: the error names where it leads instead."""
+    assert "http://127.0.0.2:1/v1/chat/completions" in said(refused(generate, stub, "moved"))
+
+
+def test_nobody_listens() -> None:
+    """No connection is UNAVAILABLE with UPSTREAM_UNREACHABLE, the endpoint named."""
+    nowhere = Endpoint()
+    nowhere.url = f"http://127.0.0.1:{free_port()}/v1"
+    with started(nowhere, "--max-retries", "0") as plugin:
+        error = refused(generate, stub_of(plugin), "hello")
+    assert (error.code().name, details(error).reason) == ("UNAVAILABLE", "UPSTREAM_UNREACHABLE")
+    assert nowhere.url in said(error)
+
+
+def test_silence_in_the_middle(stub: rpc.LLMProviderStub) -> None:
+    """An endpoint that falls silent in mid-text: the text so far, then DEADLINE_EXCEEDED after read_timeout."""
+    messages: list[pb.StreamTextResponse] = []
+    error = refused(stream, stub, "stall", messages)
+    assert text_of(messages) == "Hel"
+    assert (error.code().name, details(error).reason) == ("DEADLINE_EXCEEDED", "UPSTREAM_TIMEOUT")
+
+
+# ---------------------------------------------------------------- tries
+
+
+def test_retry_after_is_honoured(endpoint: Endpoint) -> None:
+    """A 429 that says when is tried again then, not before."""
+    with started(endpoint) as plugin:
+        began = time.monotonic()
+        assert generate(stub_of(plugin), "busy-once").text == "Hello"
+        assert time.monotonic() - began >= 0.2
+
+
+def test_a_long_retry_after_is_told(endpoint: Endpoint) -> None:
+    """When the wait would outlast the caller's deadline it is not begun: the caller hears at once how long it is."""
+    with started(endpoint) as plugin:
+        began = time.monotonic()
+        error = refused(generate, stub_of(plugin), "busy-long", timeout=20)
+        assert time.monotonic() - began < 10
+    assert (error.code().name, details(error).retry_after) == ("RESOURCE_EXHAUSTED", 30)
+
+
+def test_a_failing_endpoint_is_tried_again(endpoint: Endpoint) -> None:
+    """A 503 is tried again, at most max_retries times; a 400 is not."""
+    with started(endpoint, "--max-retries", "1") as plugin:
+        stub = stub_of(plugin)
+        assert generate(stub, "down-once").text == "Hello"
+        before = len(endpoint.seen)
+        refused(generate, stub, "reset")
+        assert len(endpoint.seen) == before + 2
+        refused(generate, stub, "too-long")
+        assert len(endpoint.seen) == before + 3
+
+
+def test_nothing_is_tried_again_once_text_went_out(endpoint: Endpoint) -> None:
+    """A stream that breaks after its first text is not begun again, whatever the settings say."""
+    with Endpoint() as other:
+        fallbacks = json.dumps({"other": {"endpoint": other.url, "model": "hello"}})
+        with started(endpoint, "--max-retries", "3", "--fallbacks", fallbacks) as plugin:
+            before = len(endpoint.seen)
+            messages: list[pb.StreamTextResponse] = []
+            refused(stream, stub_of(plugin), "reset", messages)
+        assert text_of(messages) == "Hel"
+        assert len(endpoint.seen) == before + 1
+        assert other.seen == []
+
+
+@pytest.mark.parametrize("model", ["status-401", "status-404", "status-429", "status-503", "page", "hang", "error-200"])
+def test_a_fallback_is_asked(endpoint: Endpoint, model: str) -> None:
+    """Another endpoint, or another model of the same, answers where the first does not."""
+    with Endpoint() as other:
+        for fallback in ({"endpoint": other.url, "model": "hello"}, {"model": "hello"}):
+            args = ["--max-retries", "0", "--read-timeout", "300ms", "--fallbacks", json.dumps({"second": fallback})]
+            with started(endpoint, *args) as plugin:
+                assert text_of(stream(stub_of(plugin), model)) == "Hello"
+                assert generate(stub_of(plugin), model).text == "Hello"
+        assert len(other.seen) == 2
+
+
+def test_a_wrong_request_is_wrong_everywhere(endpoint: Endpoint) -> None:
+    """A 400 is the caller's: no fallback is bothered with it."""
+    with started(endpoint, "--fallbacks", '{"second": {"model": "hello"}}') as plugin:
+        assert refused(generate, stub_of(plugin), "too-long").code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+# ---------------------------------------------------------------- time
+
+
+def test_a_deadline_ends_a_hanging_call(endpoint: Endpoint) -> None:
+    """A deadline of 1 s ends a call to an endpoint that hangs (in time: the bench), and the endpoint sees it go."""
+    with started(endpoint) as plugin:
+        began = time.monotonic()
+        error = refused(generate, stub_of(plugin), "hang", timeout=1)
+        assert time.monotonic() - began < 11
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert endpoint.seen[-1].gone.wait(10)
+
+
+def test_a_cancel_reaches_the_endpoint(endpoint: Endpoint) -> None:
+    """A stream that is cancelled closes its connection to the endpoint (100 ms: the bench)."""
+    with started(endpoint) as plugin:
+        call = stub_of(plugin).StreamText(pb.StreamTextRequest(prompt="Hi", model="endless"))
+        next(call)
+        call.cancel()
+        assert endpoint.seen[-1].gone.wait(1)
+
+
+def test_the_plugins_timeout(endpoint: Endpoint) -> None:
+    """The setting `timeout` bounds a call whose caller sets no deadline."""
+    with started(endpoint, "--timeout", "500ms") as plugin:
+        error = refused(stub_of(plugin).GenerateText, pb.GenerateTextRequest(prompt="Hi", model="hang"))
+        assert (error.code().name, details(error).reason) == ("DEADLINE_EXCEEDED", "TIMEOUT")
+
+
+def test_more_calls_than_places_wait(endpoint: Endpoint) -> None:
+    """With `concurrency` 1 two streams are answered one after the other."""
+    with started(endpoint, "--concurrency", "1") as plugin:
+        stub = stub_of(plugin)
+        first = stub.StreamText(pb.StreamTextRequest(prompt="Hi", model="endless"))
+        next(first)
+        before = len(endpoint.seen)
+        second = stub.StreamText(pb.StreamTextRequest(prompt="Hi", model="hello"))
+        time.sleep(0.2)
+        assert len(endpoint.seen) == before
+        first.cancel()
+        assert "".join(message.text for message in second) == "Hello"
+
+
+def resident(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmRSS")
+
+
+def sockets(pid: int) -> int:
+    found = 0
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += file.readlink().name.startswith("socket:")
+    return found
+
+
+@pytest.mark.slow
+def test_cancelled_streams_leave_nothing_behind(endpoint: Endpoint) -> None:
+    """After 1,000 cancelled streams there are no more connections and hardly more memory than after 100."""
+    with started(endpoint) as plugin:
+        stub = stub_of(plugin)
+
+        def cancel(count: int) -> None:
+            for _ in range(count):
+                call = stub.StreamText(pb.StreamTextRequest(prompt="Hi", model="endless"))
+                next(call)
+                call.cancel()
+
+        cancel(100)
+        wait_until(lambda: endpoint.open == 0, "end of the connections")
+        generate(stub, "hello")
+        before, held = resident(plugin.process.pid), sockets(plugin.process.pid)
+        cancel(1000)
+        wait_until(lambda: endpoint.open <= 1, "end of the connections", otherwise=lambda: f"{endpoint.open} are open")
+        assert generate(stub, "hello").text == "Hello"
+        assert sockets(plugin.process.pid) <= held
+        assert resident(plugin.process.pid) < before + 8 * 2**20
+        assert "event=bug" not in plugin.stderr()
+        assert "never retrieved" not in plugin.stderr()
+
+
+def test_connections_are_used_again(endpoint: Endpoint) -> None:
+    """Calls one after the other, streamed and whole, need one connection to the endpoint."""
+    with Endpoint() as own, started(own) as plugin:
+        stub = stub_of(plugin)
+        for model in ("hello", "json-body", "no-done", "hello"):
+            stream(stub, model)
+            generate(stub, model)
+        assert own.open == 1
+        assert own.connections == 1

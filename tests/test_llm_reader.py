@@ -1,0 +1,191 @@
+"""The reader of llm_openai without a server: any bytes, cut anywhere, and any JSON."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from plugins.llm_openai.engine.assembler import Assembler
+from plugins.llm_openai.engine.failures import Failure, describe
+from plugins.llm_openai.engine.halves import HalfJoiner
+from plugins.llm_openai.engine.messages import Delta, Reply
+from plugins.llm_openai.engine.reading import ChunkReader
+from plugins.llm_openai.engine.sse import LONGEST, EventReader, TooLong
+from plugins.llm_openai.engine.stops import StopCutter
+from plugins.llm_openai.engine.think import ThinkSplitter
+from tests.servers import unhurried
+
+STREAM = (
+    "\ufeff: hello\r\n"
+    'event: x\r\ndata: {"a": "ä\u2028b"}\r\n\r\n'
+    "data: one\rdata:two\r\rid: 5\n\n"
+    'data:\n\n{"line": 1}\n'
+    "retry: 10\n\ndata: [DONE]"
+).encode()
+EVENTS = [("x", '{"a": "ä\u2028b"}'), ("", "one\ntwo"), ("", '{"line": 1}'), ("", "[DONE]")]
+
+
+def cut(data: Any, places: list[int]) -> list[Any]:
+    bounds = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return [data[start:end] for start, end in itertools.pairwise(bounds)]
+
+
+@unhurried
+@given(st.lists(st.integers(0, 10_000), max_size=40))
+@example([1, 2, 3])
+@example(list(range(len(STREAM))))
+def test_events_are_the_same_however_the_bytes_are_cut(places: list[int]) -> None:
+    """Every cut of the bytes, inside of a character or a line end too, gives the same events."""
+    reader = EventReader()
+    found = [event for piece in cut(STREAM, places) for event in reader.feed(piece)]
+    assert found + reader.close() == EVENTS
+
+
+def test_an_endless_line_is_refused() -> None:
+    """A line longer than 32 MiB ends in an error, not in the memory."""
+    reader = EventReader()
+    for _ in range(LONGEST // 2**20):
+        reader.feed(b"x" * 2**20)
+    with pytest.raises(TooLong):
+        reader.feed(b"x")
+
+
+@unhurried
+@given(
+    st.lists(st.sampled_from(["<think>", "</think>", "<th", "ink>", "</", "a", " ", "\n", "think>"]), max_size=12),
+    st.lists(st.integers(0, 100), max_size=8),
+)
+def test_think_is_the_same_however_the_text_is_cut(words: list[str], places: list[int]) -> None:
+    """Reasoning and answer do not depend on the pieces, and nothing but tags and blanks between gets lost."""
+
+    def split(pieces: list[str]) -> tuple[str, str]:
+        splitter = ThinkSplitter()
+        pairs = [*map(splitter.feed, pieces), splitter.close()]
+        return "".join(a for a, _ in pairs), "".join(b for _, b in pairs)
+
+    text = "".join(words)
+    assert split(cut(text, places)) == split([text])
+    if not text.lstrip().startswith("<think>"):
+        assert split([text]) == ("", text)
+
+
+@unhurried
+@given(
+    st.text("abE", max_size=30),
+    st.lists(st.text("abE", min_size=1, max_size=3), min_size=1, max_size=3),
+    st.lists(st.integers(0, 100), max_size=8),
+)
+def test_stops_are_cut_as_in_the_whole_text(text: str, stops: list[str], places: list[int]) -> None:
+    """However the text is cut, what comes through is what stands before the first stop sequence."""
+    cutter = StopCutter(stops)
+    got = "".join(map(cutter.feed, cut(text, places))) + cutter.close()
+    found = [place for stop in stops if (place := text.find(stop)) >= 0]
+    assert cutter.hit == bool(found)
+    # Of two that overlap, the one that is whole first counts, as for a server that sees the text come.
+    assert got == text if not found else text.startswith(got) and len(got) >= min(found)
+
+
+@unhurried
+@given(st.text(st.characters(), max_size=10), st.lists(st.integers(0, 100), max_size=8))
+def test_halves_join_however_they_are_cut(text: str, places: list[int]) -> None:
+    """Text cut between the halves of its characters comes out as it was."""
+    units = text.encode("utf-16-le", "surrogatepass")
+    halves = [units[n : n + 2].decode("utf-16-le", "surrogatepass") for n in range(0, len(units), 2)]
+    joiner = HalfJoiner()
+    got = "".join(joiner.feed("".join(piece)) for piece in cut(halves, places)) + joiner.close()
+    assert got == units.decode("utf-16-le", "replace")
+
+
+def read(data: bytes) -> list[Delta | Reply]:
+    """As the engine reads a reply."""
+    reader, assembler = ChunkReader(), Assembler(())
+    found: list[Delta | Reply] = []
+    for chunks in (reader.feed(data), reader.close()):
+        for chunk in chunks:
+            found += assembler.feed(chunk)
+    found += assembler.close()
+    return [*found, assembler.reply("m", [])]
+
+
+@unhurried
+@given(st.binary(max_size=200))
+@example(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: nonsense\n\n')
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    """Whatever an endpoint sends is a reply or a Failure, never a bug."""
+    try:
+        read(data)
+    except Failure as failure:
+        failure.error()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 2**70) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def like(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """A mapping with some of these fields, each as it should be or anything else; or no mapping at all."""
+    return st.fixed_dictionaries({}, optional={name: field | VALUES for name, field in fields.items()}) | VALUES
+
+
+CALL = like(
+    index=st.integers(0, 2), id=st.text(max_size=2), function=like(name=st.text(max_size=2), arguments=st.text())
+)
+SAID = like(content=st.text(), reasoning=st.text(), refusal=st.text(), tool_calls=st.lists(CALL), function_call=CALL)
+CHOICE = like(index=st.just(0), delta=SAID, message=SAID, finish_reason=st.text(max_size=5), error=VALUES)
+CHUNK = like(
+    id=st.text(), model=st.text(), choices=st.lists(CHOICE), usage=like(total_tokens=st.integers()), error=VALUES
+)
+
+
+@unhurried
+@given(st.lists(CHUNK, max_size=4))
+def test_any_json_is_read_or_refused(chunks: list[Any]) -> None:
+    """Fields of any kind in any place are a reply whose texts UTF-8 can hold, or a Failure, never a bug."""
+    data = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks).encode()
+    try:
+        found = read(data)
+    except Failure as failure:
+        failure.error().message.encode()
+        return
+    reply = found[-1]
+    assert isinstance(reply, Reply)
+    "".join([reply.text, reply.reasoning, reply.refusal, reply.model, reply.id, reply.raw_finish]).encode()
+    for call in reply.tool_calls:
+        "".join([call.id, call.name, call.arguments, call.error]).encode()
+    assert len({call.id for call in reply.tool_calls}) == len(reply.tool_calls)
+
+
+@unhurried
+@given(VALUES | like(error=like(message=st.text(), code=VALUES, type=st.text(), param=VALUES), detail=VALUES))
+def test_any_error_body_is_described(body: Any) -> None:
+    """Whatever stands in a refusal, there is a message of bounded length, and no bug."""
+    message, _, _, status = describe(body)
+    assert len(message) <= 401
+    assert status == 0 or 300 <= status <= 599
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ({"error": {"message": "m", "code": "c", "param": "p"}}, ("m", "c", "p")),
+        ({"error": "m"}, ("m", "", "")),
+        ({"message": "m", "type": "t"}, ("m", "t", "")),
+        ({"object": "error", "message": "m", "code": 400}, ("m", "", "")),
+        ({"detail": "m"}, ("m", "", "")),
+        ({"error": {"code": 400, "message": "m", "status": "INVALID"}}, ("m", "INVALID", "")),
+        ([{"error": {"message": "m"}}], ("m", "", "")),
+        ("m", ("m", "", "")),
+        ("<h1>m</h1>", ("m", "", "")),
+    ],
+)
+def test_errors_in_every_shape(body: Any, wanted: tuple[str, str, str]) -> None:
+    """The shapes that OpenAI, vLLM, FastAPI, Google and proxies have for an error."""
+    assert describe(body)[:3] == wanted
