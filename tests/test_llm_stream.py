@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import grpc
@@ -11,7 +12,7 @@ import hector_plugins_pb2_grpc as rpc
 import pytest
 
 from tests.llm_endpoint import BEHAVIOURS, Endpoint, described
-from tests.llm_tools import WEATHER, generate, reasoning_of, said, started, stream, stub_of, text_of
+from tests.llm_tools import WEATHER, generate, reasoning_of, refused, said, started, stream, stub_of, text_of
 from tests.servers import details
 
 
@@ -64,9 +65,28 @@ def test_a_whole_reply_is_whole(stub: rpc.LLMProviderStub, model: str) -> None:
     assert (reply.text, reply.finish_reason, reply.raw_finish_reason) == ("Hello", pb.FINISH_REASON_STOP, "stop")
 
 
-def test_one_chunk_is_one_message(stub: rpc.LLMProviderStub) -> None:
-    """Text is handed on chunk by chunk, not gathered; what is empty is left out."""
-    assert [message.text for message in stream(stub, "hello")] == ["He", "llo", ""]
+def test_text_is_handed_on_as_it_comes(stub: rpc.LLMProviderStub) -> None:
+    """Chunks that come one by one go out one by one; the first does not wait, what is empty is left out."""
+    began = time.monotonic()
+    call = stub.StreamText(pb.StreamTextRequest(prompt="Hi", model="paused"))
+    assert next(call).text == "one "
+    assert time.monotonic() - began < 10, "the endpoint is not done before twenty seconds are over"
+    call.cancel()
+    assert [message.text for message in stream(stub, "slow")] == ["one ", "two ", "three", ""]
+
+
+def test_text_that_came_together_goes_out_together(stub: rpc.LLMProviderStub) -> None:
+    """Of chunks in one piece the first goes out by itself, the rest as one; other kinds keep their place."""
+    messages = stream(stub, "burst")
+    said_and_thought = [(message.text, message.reasoning) for message in messages[:-1]]
+    assert said_and_thought == [("a", ""), ("bc", ""), ("", "why"), ("d", "")]
+
+
+def test_text_before_an_error_in_one_piece_comes_out(stub: rpc.LLMProviderStub) -> None:
+    """Text that came in one piece with the error after it is not lost."""
+    messages: list[pb.StreamTextResponse] = []
+    refused(stream, stub, "burst-error", messages)
+    assert text_of(messages) == "abc"
 
 
 def test_only_line_ends_end_a_line(stub: rpc.LLMProviderStub) -> None:

@@ -6,6 +6,7 @@ body.py       a request as JSON, less what the endpoint refuses; checks.py what 
 endpoint.py   one endpoint over the `openai` package
 reading.py    bytes to chunks; sse.py knows server-sent events
 assembler.py  chunks to deltas and the reply; calls.py tool calls, think.py inline reasoning, stops.py stop sequences
+merging.py    deltas that arrived together, as one
 failures.py   what can go wrong, and the error for it
 models.py     which models there are
 """

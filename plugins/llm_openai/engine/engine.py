@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from plugins.llm_openai.engine import models
@@ -16,6 +17,7 @@ from plugins.llm_openai.engine.body import build
 from plugins.llm_openai.engine.checks import check, structured
 from plugins.llm_openai.engine.endpoint import Endpoint, Settings
 from plugins.llm_openai.engine.failures import Failure, Kind
+from plugins.llm_openai.engine.merging import merged
 from plugins.llm_openai.engine.messages import Delta, Finish, Format, Message, Model, Reply, Request
 from plugins.llm_openai.engine.reading import ChunkReader
 from shared.errors import FailedPrecondition, InvalidArgument
@@ -185,17 +187,15 @@ class Engine:
                     reader = ChunkReader()
                     pieces = _while_of_use(data, assembler.is_finished)
                     async for piece in pieces:
-                        for chunk in reader.feed(piece):
-                            for delta in assembler.feed(chunk):
-                                said = True
-                                yield delta
+                        for delta in merged(chain.from_iterable(map(assembler.feed, reader.feed(piece)))):
+                            said = True
+                            yield delta
                         if reader.done or assembler.cut:
                             break
                     else:
-                        for chunk in reader.close():
-                            for delta in assembler.feed(chunk):
-                                said = True
-                                yield delta
+                        for delta in merged(chain.from_iterable(map(assembler.feed, reader.close()))):
+                            said = True
+                            yield delta
                     for delta in assembler.close():
                         yield delta
                     if not assembler.is_finished() and not reader.done:
