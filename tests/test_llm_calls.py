@@ -13,6 +13,7 @@ import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 import pytest
 from google.protobuf.struct_pb2 import Struct
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from tests.llm_endpoint import Endpoint, Play, refusal
 from tests.llm_tools import (
@@ -439,8 +440,26 @@ def test_a_key_is_never_shown(endpoint: Endpoint, tmp_path: Path, source: str) -
         assert "***" in said(error)
         refused(generate, stub, "status-500")
         refused(generate, stub, "page")
+        reflected = ProtoReflectionDescriptorDatabase(plugin.channel())
+        names = list(reflected.get_services())
+        assert "hector.plugins.v1.LLMProvider" in names
+        assert not [name for name in names if KEY in str(reflected.FindFileContainingSymbol(name))]
         plugin.terminate()
     assert KEY not in plugin.stdout() + plugin.stderr()
+
+
+def test_secrets_of_fallbacks_are_masked(endpoint: Endpoint) -> None:
+    """--check masks the key, the headers and the query of a fallback too."""
+    env = {
+        "LLM_OPENAI__FALLBACKS__B__API_KEY": KEY,
+        "LLM_OPENAI__FALLBACKS__B__HEADERS__X_TAG": KEY,
+        "LLM_OPENAI__QUERY__KEY": KEY,
+        "LLM_OPENAI__ENDPOINT": f"http://me:{KEY}@127.0.0.1/v1",
+    }
+    checked = run_plugin(MODULE, "--check", env=QUIET | env)
+    assert checked.returncode == 0, checked.stderr
+    assert "***" in checked.stdout
+    assert KEY not in checked.stdout + checked.stderr
 
 
 def test_another_endpoint_gets_no_key_of_the_first(endpoint: Endpoint) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -14,6 +15,7 @@ import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 import pytest
 
+from plugins.llm_openai.engine import Engine, Message, Request, Settings
 from tests.llm_endpoint import Endpoint
 from tests.llm_tools import generate, refused, said, started, stream, stub_of, text_of
 from tests.servers import details, wait_until
@@ -262,6 +264,33 @@ def test_cancelled_streams_leave_nothing_behind(endpoint: Endpoint) -> None:
         assert resident(plugin.process.pid) < before + 8 * 2**20
         assert "event=bug" not in plugin.stderr()
         assert "never retrieved" not in plugin.stderr()
+
+
+@pytest.mark.parametrize("model", ["endless", "hang", "stall", "lingering"])
+def test_cancelled_streams_leave_no_task(endpoint: Endpoint, model: str) -> None:
+    """A stream of the engine that is cancelled, wherever it is, leaves neither task nor place nor connection behind."""
+
+    async def cancel_many() -> None:
+        engine = Engine([Settings(url=endpoint.url, concurrency=4)])
+        before = len(asyncio.all_tasks())
+
+        async def read() -> None:
+            async for _ in engine.stream(Request((Message("user", "Hi"),), model)):
+                pass
+
+        for number in range(40):
+            task = asyncio.create_task(read())
+            await asyncio.sleep(0.001 * number)  # from before it is sent to the middle of the text
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert len(asyncio.all_tasks()) == before
+        # More than there are places were cancelled, so each gave its own back.
+        assert (await engine.generate(Request((Message("user", "Hi"),), "hello"))).text == "Hello"
+        await engine.close()
+
+    asyncio.run(cancel_many())
+    wait_until(lambda: endpoint.open == 0, "end of the connections", otherwise=lambda: f"{endpoint.open} are open")
 
 
 def test_connections_are_used_again(endpoint: Endpoint) -> None:

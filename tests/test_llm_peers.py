@@ -18,7 +18,7 @@ import pytest
 
 from tests.llm_endpoint import Endpoint
 from tests.llm_tools import CITY, MODULE, QUIET, WEATHER, generate, reasoning_of, refused, stream, stub_of, text_of
-from tests.servers import ROOT, details, missing, start_plugin, wait_until
+from tests.servers import ROOT, details, start_plugin, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ AIMOCK = ROOT / ".llm-peers/node_modules/.bin/llmock"
 def running(argv: Sequence[str | Path], port: int, ready: str, folder: Path) -> Iterator[str]:
     """Starts a server; its base URL once it answers at `ready`."""
     if not Path(argv[0]).exists():
-        missing(f"{argv[0]}; `make test-slow` installs it")
+        pytest.fail(f"{argv[0]} is not there; `make test-slow` installs it")
     url = f"http://127.0.0.1:{port}"
 
     def answers() -> bool:
