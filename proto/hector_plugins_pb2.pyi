@@ -515,7 +515,7 @@ class ToolCall(_message.Message):
     arguments_json: _builtins.str
     """JSON text as the model wrote it, even malformed; wins over `arguments`"""
     arguments_valid: _builtins.bool
-    """reply only: arguments_json is a whole JSON object"""
+    """reply only: arguments_json is an object that holds to the tool's schema"""
     arguments_error: _builtins.str
     """reply only: why it is not; empty when valid"""
     @_builtins.property

@@ -51,8 +51,9 @@ def test_a_whole_stream_is_whole(stub: rpc.LLMProviderStub, model: str) -> None:
     assert [message.done for message in messages] == [False] * (len(messages) - 1) + [True]
     last = messages[-1]
     assert last.text == ""
-    assert last.finish_reason == pb.FINISH_REASON_STOP
-    assert last.raw_finish_reason == ("" if model == "no-finish" else "stop")
+    unknown = model == "no-finish"
+    assert last.finish_reason == (pb.FINISH_REASON_UNSPECIFIED if unknown else pb.FINISH_REASON_STOP)
+    assert last.raw_finish_reason == ("" if unknown else "stop")
     assert (last.model, last.response_id) == ("played", "chatcmpl-1")
 
 
@@ -255,11 +256,15 @@ def test_tool_calls_come_out_whole(
         assert got == ids
     assert last.finish_reason == pb.FINISH_REASON_TOOL_CALLS
     pieces: dict[int, str] = {}
+    named: dict[int, tuple[str, str]] = {}
     for message in messages[:-1]:
         assert not message.tool_calls
         delta = message.tool_call_delta
+        before = named.setdefault(delta.index, (delta.id, delta.name))
+        assert (delta.id, delta.name) in (before, ("", "")), "id and name come once, on the first"
         pieces[delta.index] = pieces.get(delta.index, "") + delta.arguments_json
     assert [json.loads(pieces[index]) for index in sorted(pieces)] == wanted
+    assert [named[index] for index in sorted(named)] == [(call.id, call.name) for call in last.tool_calls]
 
 
 def test_cut_arguments_make_it_length(stub: rpc.LLMProviderStub) -> None:

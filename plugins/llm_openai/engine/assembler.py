@@ -96,10 +96,10 @@ class Assembler:
         """`model` is what was asked for, for endpoints that do not say what answered."""
         calls, cut = self._calls.finish(self._tools)
         raw = self._raw_finish
-        finish = _FINISHES.get(raw.lower(), Finish.OTHER) if raw else Finish.STOP
+        finish = _FINISHES.get(raw.lower(), Finish.OTHER) if raw else Finish.UNKNOWN
         if self._stops.hit:
             finish, raw = Finish.STOP, raw or "stop"
-        if calls and finish in (Finish.STOP, Finish.OTHER):
+        if calls and finish in (Finish.STOP, Finish.OTHER, Finish.UNKNOWN):
             finish = Finish.TOOL_CALLS
         if cut:
             finish = Finish.LENGTH

@@ -189,4 +189,4 @@ def _told(messages: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
 
 def _in_words(schema: object) -> str:
     wanted = "" if schema is None else f" that holds to this JSON Schema: {json.dumps(schema, ensure_ascii=False)}"
-    return f"Answer with one JSON value{wanted or ', an object'}. Write nothing before or after it."
+    return f"Answer with one JSON value{wanted}. Write nothing before or after it."

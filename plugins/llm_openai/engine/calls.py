@@ -23,11 +23,11 @@ from shared.json_schema import complaint
 class _Open:
     """A call that still grows."""
 
-    __slots__ = ("arguments", "id", "index", "name", "whole_object")
+    __slots__ = ("arguments", "given_id", "id", "index", "name", "whole_object")
 
-    def __init__(self, index: object) -> None:
-        self.index = index
-        self.id = self.name = self.arguments = ""
+    def __init__(self, index: object, given_id: str, id: str) -> None:
+        self.index, self.given_id, self.id = index, given_id, id
+        self.name = self.arguments = ""
         self.whole_object = False  # arguments came as an object, not as text
 
     @property
@@ -56,10 +56,11 @@ class CallAssembler:
             return
         call = self._find(piece.get("index"), id_, name, arguments)
         if call is None:
-            call = _Open(piece.get("index"))
+            call = _Open(piece.get("index"), id_, self._unique(id_))
             self._calls.append(call)
-        new_id = id_ if id_ and not call.id else ""
-        call.id = call.id or id_
+            new_id = call.id
+        else:
+            call.given_id, new_id = call.given_id or id_, ""
         new_name = self._name(call, name)
         added = _arguments(call, arguments)
         if new_id or new_name or added:
@@ -67,13 +68,22 @@ class CallAssembler:
 
     def _find(self, index: object, id_: str, name: str, arguments: object) -> _Open | None:
         known = [call for call in self._calls if index is None or call.index == index]
-        if id_ and (same := [call for call in known if call.id == id_]):
+        if id_ and (same := [call for call in known if call.given_id == id_]):
             return same[-1]
         if not known:
             return None
         last = known[-1]
-        another = (id_ and last.id) or (name and arguments and last.arguments and last.whole)
+        another = (id_ and last.given_id) or (name and arguments and last.arguments and last.whole)
         return None if another else last
+
+    def _unique(self, given: str) -> str:
+        """An id that no other call has; it goes out with the first piece, so one that comes later is too late."""
+        taken = {call.id for call in self._calls}
+        name, number = given or f"call_{secrets.token_hex(12)}", 1
+        while name in taken:
+            number += 1
+            name = f"{given}-{number}"
+        return name
 
     @staticmethod
     def _name(call: _Open, name: str) -> str:
@@ -85,25 +95,18 @@ class CallAssembler:
         return new
 
     def finish(self, tools: Sequence[Tool]) -> tuple[tuple[ToolCall, ...], bool]:
-        """The calls, each with an id of its own, checked against the tools; and whether arguments were cut off."""
+        """The calls, checked against the tools; and whether arguments were cut off."""
         schemas = {tool.name: tool.schema for tool in tools}
         calls: list[ToolCall] = []
-        taken: set[str] = set()
         cut = False
         for call in self._calls:
-            id_ = call.id or f"call_{secrets.token_hex(12)}"
-            number = 1
-            while id_ in taken:
-                number += 1
-                id_ = f"{call.id}-{number}"
-            taken.add(id_)
             value, problem = _reading(call.arguments)
             cut |= problem == _CUT
             if not problem and call.name not in schemas:
                 problem = f"no tool {call.name!r} was offered"
             if not problem:
                 problem = complaint(value, schemas[call.name])
-            calls.append(ToolCall(id_, call.name, call.arguments or "{}", problem))
+            calls.append(ToolCall(call.id, call.name, call.arguments or "{}", problem))
         return tuple(calls), cut
 
 

@@ -64,6 +64,4 @@ def structured(text: str, options: Options) -> tuple[str, str]:
         value: Any = json.loads(bare)
     except (ValueError, RecursionError) as error:
         return text, f"it is not JSON: {error}"
-    if options.format is Format.JSON:
-        return bare, "" if isinstance(value, dict) else "it is no JSON object"
-    return bare, complaint(value, options.schema or {})
+    return bare, "" if options.format is Format.JSON else complaint(value, options.schema or {})

@@ -101,6 +101,7 @@ class Usage:
 
 
 class Finish(Enum):
+    UNKNOWN = ""
     STOP = "stop"
     LENGTH = "length"
     TOOL_CALLS = "tool_calls"
