@@ -477,7 +477,7 @@ class ContentPart(_message.Message):
     data: _builtins.bytes
     """the content itself, raw, not base64"""
     mime_type: _builtins.str
-    """of `url` or `data`, such as image/png"""
+    """of `url` or `data`, such as image/png; empty: told from the data, else an image"""
     def __init__(
         self,
         *,
@@ -515,7 +515,7 @@ class ToolCall(_message.Message):
     arguments_json: _builtins.str
     """JSON text as the model wrote it, even malformed; wins over `arguments`"""
     arguments_valid: _builtins.bool
-    """reply only: arguments_json is an object that holds to the tool's schema"""
+    """reply only: an object that holds to the schema of a tool that was offered"""
     arguments_error: _builtins.str
     """reply only: why it is not; empty when valid"""
     @_builtins.property
@@ -588,7 +588,7 @@ class ChatMessage(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_NUMBER: _builtins.int
     role: _builtins.str
-    """system, user, assistant, tool"""
+    """system (or developer), user, assistant, tool"""
     content: _builtins.str
     """text; may be empty on an assistant message with tool_calls"""
     tool_call_id: _builtins.str
@@ -596,7 +596,7 @@ class ChatMessage(_message.Message):
     name: _builtins.str
     """role tool: the tool's name; other roles: the speaker's, if any"""
     reasoning: _builtins.str
-    """role assistant: its reasoning, as the reply gave it"""
+    """role assistant: its reasoning, as the reply gave it; endpoints are not sent it"""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentPart]:
         """content that is more than text, in order"""

@@ -10,8 +10,9 @@ import dataclasses
 import importlib.util
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from shared import guide
@@ -30,11 +31,15 @@ def configure(
     environ: Mapping[str, str] = os.environ,
     about: str | None = None,
     needs: Sequence[str] = (),
+    variables: Mapping[str, str] = MappingProxyType({}),
+    check: Callable[[Config], object] = lambda _: None,
 ) -> Config:
     """The settings that command line, environment and file give. Raises StartError; exits on --help and --check.
 
     `section` is where the guide's YAML keeps such a plugin (`database_providers`), `about` the text above --help.
     `needs` are the modules of the plugin's extra, for `installed`; import what uses them after this call.
+    `variables` are settings that a variable of the world's has where nothing else sets them: {"api_key": "SOME_KEY"}.
+    `check` raises StartError where the settings could not be served, for --check.
     """
     parser = _parser(kind, plugin, about)
     parsed, unknown = parser.parse_known_args(argv)
@@ -42,7 +47,7 @@ def configure(
         raise _unknown(unknown[0], kind, plugin)
     installed(plugin, needs)
     options = vars(parsed)
-    check, file, name = options.pop("check"), options.pop("config"), options.pop("name")
+    only_check, file, name = options.pop("check"), options.pop("config"), options.pop("name")
     if name is not None and file is None:
         raise StartError("--name picks a block of a file: give --config FILE too")
     given = {key: value for key, value in options.items() if value is not None}
@@ -53,11 +58,13 @@ def configure(
     if "socket" not in given and {"host", "port"} & given.keys():
         # What the command line says of the address is all there is to it.
         sources.insert(1, Source("command line", {"socket": ""}))
+    sources += [Source(name, {key: environ[name]}) for key, name in variables.items() if environ.get(name)]
     config = resolve(kind, sources)
-    if check:
+    if only_check:
         print(_report(config, {key: source.name for key, source in origins(kind, sources).items()}), end="", flush=True)
         check_exposure(config)
         server_credentials(config)
+        check(config)
         raise SystemExit(0)
     return config
 

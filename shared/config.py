@@ -190,7 +190,7 @@ def suggest(key: str, known: Iterable[str]) -> str:
 
 
 _SECRET_KEY = re.compile(
-    r"token(?!s|iz)|secret|passw|bearer|cookie|credential|authorization|(?:api|access|private)[-_ ]?key|"
+    r"token(?!s|iz)|secret|passw|bearer|cookie|credential|authorization|(?:api|access|private)[-_ ]?key(?!_file)|"
     r"(?:^|\.)(?:headers|query)\.",  # what a server wants to see in either may well be a key
     re.IGNORECASE,
 )

@@ -11,6 +11,19 @@ _MOST = 3  # complaints in one sentence
 _LONGEST = 200  # characters of each
 
 
+def schema_problem(schema: Mapping[str, Any]) -> str:
+    """What keeps `schema` from being a JSON Schema; empty where nothing does.
+
+    >>> schema_problem({"type": "strng"})[:36]
+    'the schema is no JSON Schema: type: '
+    """
+    try:
+        validator = _validator(json.dumps(schema, sort_keys=True))
+    except RecursionError:
+        return "the schema is too deep"
+    return validator if isinstance(validator, str) else ""
+
+
 def complaint(value: Any, schema: Mapping[str, Any]) -> str:
     """What is wrong with `value`, every field at fault by its path; empty when it holds. A `$ref` reaches nothing
     outside of the schema. Draft 2020-12 unless `$schema` names another.

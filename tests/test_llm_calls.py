@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from tests.llm_tools import (
 )
 from tests.servers import details, run_plugin, start_plugin
 
+AUDIO_BY_URL = pb.ContentPart(url="http://127.0.0.1/a.mp3", mime_type="audio/mpeg")
+PLAIN_TEXT_FILE = pb.ContentPart(data=b"hello", mime_type="text/plain")
 PNG = b"\x89PNG\r\n\x1a\n----"
 
 
@@ -177,6 +180,13 @@ def test_the_guides_flat_parameters_are_a_schema(stub: rpc.LLMProviderStub, endp
         ({"messages": [pb.ChatMessage(role="user", parts=[pb.ContentPart()])]}, "messages[0].parts[0]"),
         ({"tools": [pb.Tool()]}, "tools[0].name"),
         ({"tools": [WEATHER, WEATHER]}, "tools[1].name"),
+        ({"tools": [pb.Tool(name="a", parameters_json='{"type": "strng"}')]}, "tools[0].parameters"),
+        ({"messages": [pb.ChatMessage(role="user", parts=[AUDIO_BY_URL])]}, "messages[0].parts[0]"),
+        ({"messages": [pb.ChatMessage(role="user", parts=[PLAIN_TEXT_FILE])]}, "messages[0].parts[0]"),
+        ({"options": pb.GenerationOptions(temperature=math.nan)}, "options.temperature"),
+        ({"options": pb.GenerationOptions(top_p=math.inf)}, "options.top_p"),
+        ({"options": pb.GenerationOptions(max_tokens=0)}, "options.max_tokens"),
+        ({"options": pb.GenerationOptions(stop=["a", ""])}, "options.stop"),
         ({"tools": [pb.Tool(name="a", parameters_json="[]")]}, "tools[0].parameters_json"),
         ({"options": pb.GenerationOptions(tool_choice="oracle")}, "options.tool_choice"),
         ({"options": pb.GenerationOptions(tool_choice="required")}, "options.tool_choice"),
@@ -368,7 +378,7 @@ def test_which_model_is_asked() -> None:
         with started(own) as plugin:
             error = refused(generate, stub_of(plugin), "")
             assert details(error).violations[0][0] == "model"
-            assert "hello, echo" not in said(error)  # sorted
+            assert "has hello, echo, comments" in said(error)
         own.models = Play(['{"data": [{"id": "hello"}]}'], kind="application/json", chunked=False)
         with started(own) as plugin:
             assert generate(stub_of(plugin), "").text == "Hello"
@@ -402,6 +412,7 @@ def test_where_the_key_comes_from(endpoint: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{KEY}\n")
     for args, env in (
         ([], {"OPENAI_API_KEY": KEY}),
+        ([], {"OPENAI_API_KEY": f"{KEY}\n"}),
         ([], {"LLM_OPENAI__API_KEY": KEY, "OPENAI_API_KEY": "sk-other-000000"}),
         (["--api-key-file", str(tmp_path / "key")], {}),
     ):
@@ -467,10 +478,18 @@ def test_another_endpoint_gets_no_key_of_the_first(endpoint: Endpoint) -> None:
     with Endpoint() as other:
         fallbacks = json.dumps({"other": {"endpoint": other.url, "model": "hello"}})
         env = {"OPENAI_API_KEY": KEY, "LLM_OPENAI__FALLBACKS": fallbacks, "LLM_OPENAI__HEADERS": '{"X-Key": "abcdef"}'}
+        env |= {"OPENAI_ORG_ID": "org", "OPENAI_PROJECT_ID": "project", "OPENAI_CUSTOM_HEADERS": "X-Custom: abcdef"}
         with started(endpoint, "--max-retries", "0", env=env) as plugin:
             assert generate(stub_of(plugin), "status-503").text == "Hello"
-        assert "authorization" not in other.seen[-1].headers
-        assert "x-key" not in other.seen[-1].headers
+        first = endpoint.seen[-1].headers
+        assert (first["authorization"], first["x-key"], first["openai-organization"]) == (
+            f"Bearer {KEY}",
+            "abcdef",
+            "org",
+        )
+        assert {"openai-project", "x-custom"} & first.keys() == set()
+        names = {"authorization", "x-key", "openai-organization", "openai-project", "x-custom"}
+        assert names & other.seen[-1].headers.keys() == set()
 
 
 # ---------------------------------------------------------------- settings
@@ -488,13 +507,35 @@ def test_another_endpoint_gets_no_key_of_the_first(endpoint: Endpoint) -> None:
         (["--api-key-file", "/nowhere/key"], "cannot read /nowhere/key"),
         (["--proxy", "nonsense"], "proxy"),
         (["--ca-bundle", "/nowhere/ca.pem"], "ca_bundle"),
+        (["--endpoint", "http://127.0.0.1:port/v1"], "not a URL"),
+        (["--endpoint", "http://[::1/v1"], "not a URL"),
+        (["--endpoint", "http://127.0.0.1:99999/v1"], "not a URL"),
+        (["--headers", '{"a b": "c"}'], "a b is a name"),
+        (["--headers", '{"a": "c\\n"}'], "no header can have"),
+        (["--fallbacks", '{"b": {"endpoint": 5}}'], "b: endpoint: expected text"),
+        (["--fallbacks", '{"b": {"headers": "x"}}'], "b: headers: expected a mapping"),
+        (["--fallbacks", '{"b": {"headers": null}}'], "b: headers: has no value"),
+        (["--fallbacks", '{"b": {"headers": {"x": 1}}}'], "b: headers: x must be text"),
+        (["--fallbacks", '{"b": {"endpoint": "nonsense"}}'], "'nonsense' is not a URL"),
         (["--temperature", "hot"], "expected a number"),
         (["--max-tokens", "0"], "at least 1"),
     ],
 )
 def test_wrong_settings(args: list[str], words: str) -> None:
-    """One line that names the setting, and exit status 2."""
-    ended = run_plugin(MODULE, "--port", "0", *args, env=QUIET)
-    assert ended.returncode == 2
-    assert words in ended.stderr
-    assert ended.stderr.count("\n") == 1
+    """One line that names the setting, and exit status 2; with --check too."""
+    for check in ([], ["--check"]):
+        ended = run_plugin(MODULE, "--port", "0", *args, *check, env=QUIET)
+        assert ended.returncode == 2
+        assert words in ended.stderr
+        assert ended.stderr.count("\n") == 1
+
+
+def test_check_says_which_variable_it_is(endpoint: Endpoint) -> None:
+    """--check names the world's variables that it takes settings from, and shows the path of a key's file."""
+    env = {"OPENAI_BASE_URL": endpoint.url, "OPENAI_API_KEY": KEY, "OPENAI_ORG_ID": "org"}
+    checked = run_plugin(MODULE, "--check", env=QUIET | env)
+    assert f'endpoint: "{endpoint.url}"  # OPENAI_BASE_URL' in checked.stdout
+    assert 'api_key: "***"  # OPENAI_API_KEY' in checked.stdout
+    assert 'organization: "org"  # OPENAI_ORG_ID' in checked.stdout
+    checked = run_plugin(MODULE, "--check", "--api-key-file", "/nowhere/key", env=QUIET)
+    assert 'api_key_file: "/nowhere/key"' in checked.stdout

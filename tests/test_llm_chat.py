@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,10 +50,39 @@ def test_one_question(plugin: Plugin, endpoint: Endpoint) -> None:
     assert [message["role"] for message in endpoint.bodies[-1]["messages"]] == ["system", "user"]
 
 
+def test_a_question_that_is_piped_in(plugin: Plugin, endpoint: Endpoint) -> None:
+    """Without a question what is piped in is the question, whole, whatever its encoding."""
+    before = len(endpoint.bodies)
+    done = subprocess.run(
+        [sys.executable, "-m", "plugins.llm_openai.chat", "--address", plugin.address],
+        input=b"caf\xe9\n\nand cake\n",
+        capture_output=True,
+        timeout=SECONDS,
+        env=environment({"LLM_OPENAI__TOKEN": "secret-token"}),
+        cwd=ROOT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.decode()) == (0, "caf\ufffd\n\nand cake\n")
+    assert len(endpoint.bodies) == before + 1
+
+
 def test_a_talk(plugin: Plugin, endpoint: Endpoint) -> None:
-    """Each line is a turn, earlier ones are remembered, the end of the input ends it."""
-    done = chat(plugin, typed="one\ntwo\n")
-    assert (done.returncode, done.stdout) == (0, "one\ntwo\n")
+    """In a terminal each line is a turn, earlier ones are remembered, an empty line ends it."""
+    keyboard, screen = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "plugins.llm_openai.chat", "--address", plugin.address],
+        stdin=screen,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment({"LLM_OPENAI__TOKEN": "secret-token"}),
+        cwd=ROOT,
+    ) as process:
+        os.close(screen)
+        os.write(keyboard, b"one\ntwo\n\n")
+        out, _ = process.communicate(timeout=SECONDS)
+        os.close(keyboard)
+    assert process.returncode == 0
+    assert [word for word in out.decode().split() if word != ">"] == ["one", "two"]
     assert [message["content"] for message in endpoint.bodies[-1]["messages"]] == ["one", "one", "two"]
 
 

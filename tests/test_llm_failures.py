@@ -99,7 +99,7 @@ def test_a_page_points_at_the_v1(stub: rpc.LLMProviderStub) -> None:
 
 def test_a_redirect_is_not_followed(stub: rpc.LLMProviderStub) -> None:
     """A redirect could carry a key to another host: the error names where it leads instead."""
-    assert "http://127.0.0.2:1/v1/chat/completions" in said(refused(generate, stub, "moved"))
+    assert "set endpoint to http://127.0.0.2:1/v1" in said(refused(generate, stub, "moved"))
 
 
 def test_nobody_listens() -> None:
@@ -177,6 +177,17 @@ def test_a_fallback_is_asked(endpoint: Endpoint, model: str) -> None:
         assert len(other.seen) == 2
 
 
+def test_a_fallback_is_asked_when_no_model_is_named() -> None:
+    """An endpoint that cannot even say which models it has is passed over like any other that fails."""
+    nowhere = Endpoint()
+    nowhere.url = f"http://127.0.0.1:{free_port()}/v1"
+    with Endpoint() as other:
+        fallbacks = json.dumps({"b": {"endpoint": other.url, "model": "named"}})
+        args = ["--max-retries", "0", "--fallbacks", fallbacks, "--aliases", '{"named": "hello"}']
+        with started(nowhere, *args) as plugin:
+            assert generate(stub_of(plugin), "").text == "Hello"
+
+
 def test_a_wrong_request_is_wrong_everywhere(endpoint: Endpoint) -> None:
     """A 400 is the caller's: no fallback is bothered with it."""
     with started(endpoint, "--fallbacks", '{"second": {"model": "hello"}}') as plugin:
@@ -242,9 +253,9 @@ def sockets(pid: int) -> int:
 
 
 @pytest.mark.slow
-def test_cancelled_streams_leave_nothing_behind(endpoint: Endpoint) -> None:
+def test_cancelled_streams_leave_nothing_behind() -> None:
     """After 1,000 cancelled streams there are no more connections and hardly more memory than after 100."""
-    with started(endpoint) as plugin:
+    with Endpoint() as endpoint, started(endpoint) as plugin:
         stub = stub_of(plugin)
 
         def cancel(count: int) -> None:
@@ -267,11 +278,11 @@ def test_cancelled_streams_leave_nothing_behind(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("model", ["endless", "hang", "stall", "lingering"])
-def test_cancelled_streams_leave_no_task(endpoint: Endpoint, model: str) -> None:
+def test_cancelled_streams_leave_no_task(model: str) -> None:
     """A stream of the engine that is cancelled, wherever it is, leaves neither task nor place nor connection behind."""
 
-    async def cancel_many() -> None:
-        engine = Engine([Settings(url=endpoint.url, concurrency=4)])
+    async def cancel_many(url: str) -> None:
+        engine = Engine([Settings(url=url, concurrency=4)])
         before = len(asyncio.all_tasks())
 
         async def read() -> None:
@@ -289,11 +300,12 @@ def test_cancelled_streams_leave_no_task(endpoint: Endpoint, model: str) -> None
         assert (await engine.generate(Request((Message("user", "Hi"),), "hello"))).text == "Hello"
         await engine.close()
 
-    asyncio.run(cancel_many())
-    wait_until(lambda: endpoint.open == 0, "end of the connections", otherwise=lambda: f"{endpoint.open} are open")
+    with Endpoint() as endpoint:
+        asyncio.run(cancel_many(endpoint.url))
+        wait_until(lambda: endpoint.open == 0, "end of the connections", otherwise=lambda: f"{endpoint.open} are open")
 
 
-def test_connections_are_used_again(endpoint: Endpoint) -> None:
+def test_connections_are_used_again() -> None:
     """Calls one after the other, streamed and whole, need one connection to the endpoint."""
     with Endpoint() as own, started(own) as plugin:
         stub = stub_of(plugin)

@@ -198,9 +198,9 @@ def test_reasoning_is_kept_apart(stub: rpc.LLMProviderStub, model: str) -> None:
 
 
 def test_a_refusal_is_no_text(stub: rpc.LLMProviderStub) -> None:
-    """A refusal has its own field, streamed and whole."""
+    """A refusal has its own field, whole on the last message of a stream."""
     messages = stream(stub, "refused")
-    assert "".join(message.refusal for message in messages) == "I cannot do that."
+    assert [message.refusal for message in messages] == ["I cannot do that."]
     assert text_of(messages) == ""
     assert generate(stub, "refused").refusal == "I cannot do that."
 

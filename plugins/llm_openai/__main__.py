@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,30 +19,26 @@ from shared.server import run, serve
 from shared.units import Secret
 
 if TYPE_CHECKING:
-    from plugins.llm_openai.engine import Settings
+    from plugins.llm_openai.engine import Engine, Settings
 
 OPENAI = "https://api.openai.com/v1"
 
 
 def main() -> int:
     config = configure(
-        Config, plugin="llm_openai", section="llm_providers", about=__doc__, needs=("openai", "jsonschema")
+        Config,
+        plugin="llm_openai",
+        section="llm_providers",
+        about=__doc__,
+        needs=("openai", "jsonschema"),
+        variables={"endpoint": "OPENAI_BASE_URL", "api_key": "OPENAI_API_KEY", "organization": "OPENAI_ORG_ID"},
+        check=build,
     )
-    # From here on it is one of the secrets that no log line may show.
-    config = dataclasses.replace(config, api_key=_key(config, os.environ), api_key_file="")
-    from plugins.llm_openai.engine import Engine
+    # From here on the key is one of the secrets that no log line may show.
+    config = dataclasses.replace(config, api_key=_key(config), api_key_file="")
     from plugins.llm_openai.servicer import TOO_LARGE_HINTS, Servicer
 
-    engine = Engine(
-        endpoints(config, os.environ),
-        model=config.model,
-        aliases=config.aliases,
-        models=config.models,
-        temperature=config.temperature,
-        max_tokens=config.max_tokens,
-        max_retries=config.max_retries,
-    )
-    servicer = Servicer(engine, timeout=config.timeout)
+    servicer = Servicer(build(config), timeout=config.timeout)
     return serve(
         config,
         service="hector.plugins.v1.LLMProvider",
@@ -52,13 +47,30 @@ def main() -> int:
     )
 
 
-def endpoints(config: Config, environ: Mapping[str, str]) -> list[Settings]:
+def build(config: Config) -> Engine:
+    """The engine as the settings want it. Raises StartError."""
+    from plugins.llm_openai.engine import Engine
+
+    # The openai package would send it to every endpoint; `headers` says to which.
+    os.environ.pop("OPENAI_CUSTOM_HEADERS", None)
+    return Engine(
+        endpoints(config),
+        model=config.model,
+        aliases=config.aliases,
+        models=config.models,
+        temperature=config.temperature,
+        max_tokens=config.max_tokens,
+        max_retries=config.max_retries,
+    )
+
+
+def endpoints(config: Config) -> list[Settings]:
     """The endpoint and its fallbacks; what a fallback does not say is as with the endpoint. Raises StartError."""
     from plugins.llm_openai.engine import Settings
 
     first: dict[str, Any] = {
-        "url": config.endpoint or environ.get("OPENAI_BASE_URL") or OPENAI,
-        "api_key": config.api_key,
+        "url": config.endpoint or OPENAI,
+        "api_key": _key(config),
         "organization": config.organization,
         "headers": config.headers,
         "query": config.query,
@@ -70,21 +82,19 @@ def endpoints(config: Config, environ: Mapping[str, str]) -> list[Settings]:
         "concurrency": config.concurrency,
     }
     found = [Settings(**first)]
-    for fallback in config.fallbacks.values():
-        said = dict(fallback)
+    for name in config.fallbacks:
+        said = config.fallback(name)
         other: dict[str, Any] = {}
         if "endpoint" in said:
             # Another server: neither key nor headers of the first are its business.
             other = {"url": said.pop("endpoint"), "api_key": Secret(), "organization": "", "headers": {}, "query": {}}
-        if "api_key" in said:
-            other["api_key"] = Secret(said.pop("api_key"))
         found.append(Settings(**(first | other | said)))
     return found
 
 
-def _key(config: Config, environ: Mapping[str, str]) -> Secret:
+def _key(config: Config) -> Secret:
     if not config.api_key_file:
-        return config.api_key or Secret(environ.get("OPENAI_API_KEY", ""))
+        return Secret(config.api_key.reveal().strip())
     try:
         return Secret(Path(config.api_key_file).read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError) as error:

@@ -2,13 +2,15 @@
 
 python -m plugins.llm_openai.chat                              # talk; an empty line or Ctrl-D ends it
 python -m plugins.llm_openai.chat --model gpt-4o-mini "Hi"     # one question
-git diff | python -m plugins.llm_openai.chat "Summarise this"  # what comes in is put below the question
+git diff | python -m plugins.llm_openai.chat "Summarise this"  # what comes in is put below the question, or is it
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -20,21 +22,20 @@ from shared.client import Address, channel
 from shared.server import run
 from shared.units import Secret
 
-_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
+    sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr] # what is piped in may be in any encoding
     address = Address(options.address, token=Secret(os.environ.get("LLM_OPENAI__TOKEN", "")), tls_ca=options.tls_ca)
     stub = rpc.LLMProviderStub(channel(address))
     try:
         if options.models:
             return _list(stub, address)
         chat = _Chat(stub, address, options.model, options.system)
-        piped = "" if sys.stdin.isatty() else sys.stdin.read() if options.question else ""
-        if options.question:
-            return chat.ask("\n\n".join(filter(None, (options.question, piped.strip()))))
-        return _talk(chat)
+        piped = "" if sys.stdin.isatty() else sys.stdin.read().strip()
+        if options.question or piped:
+            return chat.ask("\n\n".join(filter(None, (options.question, piped))))
+        return _talk(chat) if sys.stdin.isatty() else 0
     except grpc.RpcError as error:
         return _failed(error)
 
@@ -67,8 +68,13 @@ class _Chat:
         asked = [*self._messages, pb.ChatMessage(role="user", content=question)]
         request = pb.StreamTextRequest(model=self._model, messages=asked)
         said: list[str] = []
+        call = self._stub.StreamText(request, metadata=self._address.metadata)
         try:
-            _show(self._stub.StreamText(request, metadata=self._address.metadata), said)
+            _show(call, said)
+        except KeyboardInterrupt:  # enough of this answer
+            call.cancel()
+            print()
+            return 130
         except grpc.RpcError as error:
             print()
             return _failed(error)
@@ -77,16 +83,21 @@ class _Chat:
 
 
 def _show(replies: Iterable[pb.StreamTextResponse], said: list[str]) -> None:
-    colours = sys.stderr.isatty()
+    dim, plain = ("\x1b[2m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
+    thinking = False
     for reply in replies:
         if reply.reasoning:
-            print(
-                f"{_DIM}{reply.reasoning}{_PLAIN}" if colours else reply.reasoning, end="", file=sys.stderr, flush=True
-            )
+            print(f"{dim}{reply.reasoning}{plain}", end="", file=sys.stderr, flush=True)
+            thinking = True
+        elif thinking:
+            print(file=sys.stderr)
+            thinking = False
         if text := reply.text or reply.refusal:
             print(text, end="", flush=True)
             said.append(text)
         if reply.done:
+            for call in reply.tool_calls:
+                print(f"{call.name}({call.arguments_json})", end="")
             print()
             _sum_up(reply)
 
@@ -101,17 +112,17 @@ def _sum_up(reply: pb.StreamTextResponse) -> None:
 
 
 def _talk(chat: _Chat) -> int:
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 - arrows and history in `input`
     while True:
         try:
-            question = input("> " if sys.stdin.isatty() else "")
-        except EOFError:
+            question = input("> ")
+        except (EOFError, KeyboardInterrupt):
+            print()
             return 0
         if not question.strip():
             return 0
-        # An error ends neither the talk nor what was said before.
-        status = chat.ask(question)
-        if status and not sys.stdin.isatty():
-            return status
+        chat.ask(question)  # an error ends neither the talk nor what was said before
 
 
 def _list(stub: rpc.LLMProviderStub, address: Address) -> int:
@@ -131,4 +142,5 @@ def _failed(error: grpc.RpcError) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--models | head`
     run(main)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shared.config import BaseConfig, setting, suggest
+from shared.config import BaseConfig, setting, suggest, types
 from shared.errors import StartError
-from shared.units import Duration, Secret
+from shared.units import READERS, Duration, Secret
 
 _OF_A_FALLBACK = ("endpoint", "api_key", "model", "organization", "headers", "query", "body")
 _OF_A_MODEL = ("context_length", "max_output_tokens", "capabilities")
+_OF_TEXTS = ("headers", "query", "aliases")
 _CAPABILITIES = ("tools", "vision", "json_schema", "reasoning")
 
 
@@ -21,8 +22,8 @@ class Config(BaseConfig):
     timeout: Duration = setting("10m", "Longest a call may take; 0 sets no bound.", at_least=0)
     endpoint: str = setting("", "Base URL, its /v1 included; empty takes OPENAI_BASE_URL, else OpenAI's.")
     api_key: Secret = setting("", "Sent as `Authorization: Bearer KEY`; empty takes OPENAI_API_KEY, else none.")
-    api_key_file: str = setting("", "File that holds the key, in place of api_key.")
-    organization: str = setting("", "Sent as `OpenAI-Organization`.")
+    api_key_file: str = setting("", "File that holds the key; it wins over api_key.")
+    organization: str = setting("", "Sent as `OpenAI-Organization`; empty takes OPENAI_ORG_ID.")
     headers: dict[str, Any] = setting("{}", "Extra headers of every request, such as Azure's `api-key`.")
     query: dict[str, Any] = setting("{}", "Extra query parameters, such as Azure's `api-version`.")
     body: dict[str, Any] = setting("{}", "Extra fields of every request body.")
@@ -41,10 +42,8 @@ class Config(BaseConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.api_key and self.api_key_file:
-            raise StartError("settings api_key and api_key_file both give the key; keep one of them")
-        for name, fallback in self.fallbacks.items():
-            _check_keys(f"setting fallbacks: {name}", fallback, _OF_A_FALLBACK)
+        for name in self.fallbacks:
+            self.fallback(name)
         for name, about in self.models.items():
             _check_keys(f"setting models: {name}", about, _OF_A_MODEL)
             for length in ("context_length", "max_output_tokens"):
@@ -53,10 +52,30 @@ class Config(BaseConfig):
             for one in _listed(f"setting models: {name}: capabilities", about.get("capabilities", [])):
                 if one not in _CAPABILITIES:
                     raise StartError(f"setting models: {name}: no capability {one!r}{suggest(one, _CAPABILITIES)}")
-        for setting_name in ("headers", "query", "aliases"):
-            for key, value in getattr(self, setting_name).items():
-                if not isinstance(value, str):
-                    raise StartError(f"setting {setting_name}: {key} must be text; put it in quotes")
+        for key in _OF_TEXTS:
+            _check_texts(f"setting {key}", getattr(self, key))
+
+    def fallback(self, name: str) -> dict[str, Any]:
+        """What the settings say of a fallback, each value read as that of the setting of the same name."""
+        place = f"setting fallbacks: {name}"
+        _check_keys(place, self.fallbacks[name], _OF_A_FALLBACK)
+        found: dict[str, Any] = {}
+        for key, value in self.fallbacks[name].items():
+            try:
+                if value is None:
+                    raise ValueError("has no value")
+                found[key] = READERS[types(type(self))[key]](value)
+            except ValueError as error:
+                raise StartError(f"{place}: {key}: {error}") from None
+            if key in _OF_TEXTS:
+                _check_texts(f"{place}: {key}", found[key])
+        return found
+
+
+def _check_texts(place: str, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if not isinstance(value, str):
+            raise StartError(f"{place}: {key} must be text; put it in quotes")
 
 
 def _check_keys(place: str, value: object, known: tuple[str, ...]) -> None:

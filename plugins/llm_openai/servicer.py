@@ -168,8 +168,6 @@ def _delta(delta: Delta) -> pb.StreamTextResponse:
     message = pb.StreamTextResponse(text=delta.text)
     if delta.reasoning:
         message.reasoning = delta.reasoning
-    if delta.refusal:
-        message.refusal = delta.refusal
     if (call := delta.call) is not None:
         message.tool_call_delta.index = call.index
         message.tool_call_delta.id = call.id
@@ -185,8 +183,8 @@ def _filled(message: AnyReply, reply: Reply) -> AnyReply:
     message.raw_finish_reason = reply.raw_finish
     if reply.usage is not None:
         message.usage.CopyFrom(_usage(reply.usage))
-    message.reasoning = "" if isinstance(message, pb.StreamTextResponse) else reply.reasoning
-    message.refusal = "" if isinstance(message, pb.StreamTextResponse) else reply.refusal
+    message.reasoning = "" if isinstance(message, pb.StreamTextResponse) else reply.reasoning  # it went out in pieces
+    message.refusal = reply.refusal
     message.model = reply.model
     message.response_id = reply.id
     message.dropped_params.extend(reply.dropped)

@@ -7,8 +7,8 @@ endpoint.py   one endpoint over the `openai` package
 reading.py    bytes to chunks; sse.py knows server-sent events
 assembler.py  chunks to deltas and the reply; calls.py tool calls, think.py inline reasoning, stops.py stop sequences
 merging.py    deltas that arrived together, as one
-failures.py   what can go wrong, and the error for it
-models.py     which models there are
+failures.py   what can go wrong, and the error for it; halves.py halves of characters
+model_list.py which models there are
 """
 
 from plugins.llm_openai.engine.endpoint import Settings

@@ -78,8 +78,7 @@ class Assembler:
             if reasoning or text:
                 yield from self._passed(reasoning, self._stops.feed(text))
         if refusal := _text(said.get("refusal")):
-            self._refusal.append(sound(refusal))
-            yield Delta(refusal=sound(refusal))
+            self._refusal.append(sound(refusal))  # comes as a whole, with the reply
         if calls := said.get("tool_calls"):
             yield from map(_call_delta, self._calls.feed(calls))
         if old := said.get("function_call"):

@@ -145,7 +145,7 @@ def _message(message: Message) -> dict[str, Any]:
 def _part(part: Part) -> dict[str, Any]:
     if part.text:
         return {"type": "text", "text": part.text}
-    kind = part.mime_type or next((kind for magic, kind in _MAGIC.items() if part.data.startswith(magic)), "")
+    kind = part.mime_type or _kind(part.data)
     encoded = base64.b64encode(part.data).decode()
     if kind.startswith("audio/"):
         form = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav"}.get(kind[6:], kind[6:])
@@ -153,6 +153,13 @@ def _part(part: Part) -> dict[str, Any]:
     if kind == "application/pdf" and not part.url:
         return {"type": "file", "file": {"filename": "file.pdf", "file_data": f"data:{kind};base64,{encoded}"}}
     return {"type": "image_url", "image_url": {"url": part.url or f"data:{kind or 'image/png'};base64,{encoded}"}}
+
+
+def _kind(data: bytes) -> str:
+    """The MIME type of bytes that came without one."""
+    if data[:4] == b"RIFF" and data[8:12] in (b"WEBP", b"WAVE"):
+        return "image/webp" if data[8:12] == b"WEBP" else "audio/wav"
+    return next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), "")
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

@@ -39,9 +39,6 @@ class CallAssembler:
     def __init__(self) -> None:
         self._calls: list[_Open] = []
 
-    def __len__(self) -> int:
-        return len(self._calls)
-
     def feed(self, pieces: object) -> Iterator[CallDelta]:
         """`pieces` is what came as `tool_calls` of a delta or a message."""
         for piece in pieces if isinstance(pieces, list) else ():

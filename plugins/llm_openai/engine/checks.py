@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
-from plugins.llm_openai.engine.messages import Format, Options, Request
+from plugins.llm_openai.engine.messages import Format, Options, Part, Request
 from shared.errors import InvalidArgument, quoted
-from shared.json_schema import complaint
+from shared.json_schema import complaint, schema_problem
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -27,18 +28,44 @@ def check(request: Request) -> None:
                 field=f"{place}.tool_call_id",
             )
         for index, part in enumerate(message.parts):
-            if not (part.text or part.url or part.data):
-                raise InvalidArgument(f"{place}.parts[{index}] is empty", field=f"{place}.parts[{index}]")
+            if problem := _wrong_part(part):
+                raise InvalidArgument(f"{place}.parts[{index}] {problem}", field=f"{place}.parts[{index}]")
     names = [tool.name for tool in request.tools]
     for number, name in enumerate(names):
         if not name:
             raise InvalidArgument(f"tools[{number}] has no name", field=f"tools[{number}].name")
         if name in names[:number]:
             raise InvalidArgument(f"two tools are named {quoted(name)}", field=f"tools[{number}].name")
+    for number, tool in enumerate(request.tools):
+        if problem := schema_problem(tool.schema):
+            raise InvalidArgument(f"tools[{number}].parameters: {problem}", field=f"tools[{number}].parameters")
     _check_options(request.options, names)
 
 
+def _wrong_part(part: Part) -> str:
+    """Chat Completions has places for text, images, sound as bytes and PDF as bytes."""
+    if part.text:
+        return ""
+    if not (part.url or part.data):
+        return "is empty"
+    kind = part.mime_type
+    by_bytes = kind.startswith("audio/") or kind == "application/pdf"
+    if not kind or kind.startswith("image/") or (by_bytes and not part.url):
+        return ""
+    if by_bytes:
+        return f"is {quoted(kind)} by url, which Chat Completions cannot carry: send its bytes as data"
+    return f"is {quoted(kind)}, which Chat Completions cannot carry: send text, an image, audio or a PDF"
+
+
 def _check_options(options: Options, tools: list[str]) -> None:
+    for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty"):
+        value = getattr(options, name)
+        if value is not None and not math.isfinite(value):
+            raise InvalidArgument(f"{name} must be a number, it is {value}", field=f"options.{name}")
+    if options.max_tokens is not None and options.max_tokens < 1:
+        raise InvalidArgument(f"max_tokens must be at least 1, it is {options.max_tokens}", field="options.max_tokens")
+    if "" in options.stop:
+        raise InvalidArgument("stop has an empty sequence", field="options.stop")
     choice = options.tool_choice
     if choice and choice not in ("auto", "none", "required", *tools):
         raise InvalidArgument(
@@ -48,10 +75,9 @@ def _check_options(options: Options, tools: list[str]) -> None:
     if choice not in ("", "auto", "none") and not tools:
         raise InvalidArgument(f"tool_choice {quoted(choice)} needs tools", field="options.tool_choice")
     if options.format is Format.JSON_SCHEMA:
-        problem = complaint(None, options.schema or {})
         if options.schema is None:
             raise InvalidArgument("response_format JSON_SCHEMA needs json_schema", field="options.json_schema")
-        if problem.startswith("the schema "):
+        if problem := schema_problem(options.schema):
             raise InvalidArgument(f"json_schema: {problem}", field="options.json_schema")
 
 

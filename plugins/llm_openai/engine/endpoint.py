@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 import openai
@@ -22,6 +23,7 @@ from plugins.llm_openai.engine.failures import Failure, Kind, of_status
 from shared.errors import StartError
 from shared.units import Secret
 
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LARGEST_ERROR = 2**20  # bytes of a refusal that are read
 _MOST_LEARNT = 1_000  # models whose refusals are remembered
 
@@ -50,9 +52,14 @@ class Endpoint:
     def __init__(self, settings: Settings) -> None:
         """Raises StartError where the settings cannot be used."""
         self.settings = settings
-        parts = urlsplit(settings.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise StartError(f"setting endpoint: {_bare(settings.url)!r} is not a URL such as http://127.0.0.1:8000/v1")
+        parts = _parts(settings.url)
+        for name, value in {"Authorization": settings.api_key.reveal(), **settings.headers}.items():
+            if not _HEADER.fullmatch(name) or not (value.isascii() and (value.isprintable() or not value)):
+                # Such as a key read from a file together with the end of its line.
+                raise StartError(
+                    f"settings api_key and headers: {name} is a name or has a value that no header can have; "
+                    "use printable ASCII, without a line break"
+                )
         self.name = _bare(settings.url)
         self._refusals: dict[str, Refusals] = {}
         self._places = asyncio.Semaphore(settings.concurrency)
@@ -71,12 +78,14 @@ class Endpoint:
         self._client = openai.AsyncOpenAI(
             api_key=key or "none",
             base_url=settings.url,
-            organization=settings.organization or None,
             max_retries=0,
             default_headers={"Accept-Encoding": "identity", **settings.headers},
             default_query=settings.query,
             http_client=self._http(),
         )
+        # What the package takes from the environment is for OpenAI, and no business of other endpoints.
+        self._client.organization = settings.organization or None
+        self._client.project = None
 
     def _http(self) -> httpx2.AsyncClient:
         settings = self.settings
@@ -158,7 +167,10 @@ class Endpoint:
                 cause = error.__cause__ or error
                 if isinstance(cause, httpx2.RemoteProtocolError | httpx2.ReadError):
                     raise Failure(Kind.UNREACHABLE, "the connection was closed without an answer") from None
-                raise Failure(Kind.UNREACHABLE, f"cannot be reached: {cause}") from None
+                if isinstance(cause, httpx2.ConnectError | httpx2.ProxyError):
+                    raise Failure(Kind.UNREACHABLE, f"cannot be reached: {cause}") from None
+                # Not its words: some repeat the request's headers.
+                raise Failure(Kind.UNREACHABLE, f"the request failed: {type(cause).__name__}") from None
             except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.DecodingError):
                 raise Failure(Kind.TRUNCATED, "the connection broke in the middle of the reply") from None
         except Failure as failure:
@@ -203,11 +215,25 @@ def _content(error: openai.APIStatusError) -> Any:
     """The body of a refusal, parsed where it is JSON. The package hands out only the inside of `error`."""
     response = error.response
     if response.has_redirect_location:
-        return f"it redirects to {_bare(response.headers['location'])}; set endpoint to that"
+        to = _bare(str(response.url.join(response.headers["location"])))
+        return f"it redirects to {to}; set endpoint to {to.removesuffix('/chat/completions').removesuffix('/models')}"
     try:
         return response.json()
     except (ValueError, RecursionError):
         return response.text
+
+
+def _parts(url: str) -> SplitResult:
+    """Raises StartError where it is not the URL of an endpoint."""
+    try:
+        parts = urlsplit(url)
+        wrong = parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
+    except ValueError:
+        wrong = True
+    if wrong:
+        shown = url.rpartition("@")[2]  # what stands before may be a password
+        raise StartError(f"setting endpoint: {shown!r} is not a URL such as http://127.0.0.1:8000/v1")
+    return parts
 
 
 def _bare(url: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from itertools import chain
 from typing import Any
 
-from plugins.llm_openai.engine import models
+from plugins.llm_openai.engine import model_list
 from plugins.llm_openai.engine.assembler import Assembler
 from plugins.llm_openai.engine.body import build
 from plugins.llm_openai.engine.checks import check, structured
@@ -102,10 +102,8 @@ class Engine:
 
     async def models(self) -> list[Model]:
         """What the endpoint lists and the settings name, the default first; the settings' alone where it lists none."""
-        async with self._listing:
-            if _now() >= self._listed_until:
-                await self._list()
-        found = models.known(self._listed, self._configured, self._named(self._model))
+        await self._list()
+        found = model_list.known(self._listed, self._configured, self._named(self._model))
         if not found and self._list_failure is not None:
             raise self._list_failure.error()
         return found
@@ -115,23 +113,30 @@ class Engine:
             await endpoint.close()
 
     async def _list(self) -> None:
-        try:
-            self._listed = models.parse(await self._endpoints[0].models())
-            self._list_failure, self._listed_until = None, _now() + _MODELS_SECONDS
-        except Failure as failure:  # what was listed before still holds
-            _log.warning("event=models_not_listed endpoint=%s cause=%r", failure.endpoint, failure.message)
-            self._list_failure, self._listed_until = failure, _now() + _NO_MODELS_SECONDS
+        """Asks the endpoint for its models, unless that was done a while ago."""
+        async with self._listing:
+            if _now() < self._listed_until:
+                return
+            try:
+                self._listed = model_list.parse(await self._endpoints[0].models())
+                self._list_failure, self._listed_until = None, _now() + _MODELS_SECONDS
+            except Failure as failure:  # what was listed before still holds
+                _log.warning("event=models_not_listed endpoint=%s cause=%r", failure.endpoint, failure.message)
+                self._list_failure, self._listed_until = failure, _now() + _NO_MODELS_SECONDS
 
     def _named(self, model: str) -> str:
         return self._aliases.get(model, model)
 
-    async def _model_of(self, request: Request) -> str:
-        if model := self._named(request.model or self._model):
+    async def _model_at(self, endpoint: Endpoint, request: Request) -> str:
+        """What to ask that endpoint for. Raises Failure where it cannot be found out."""
+        if model := self._named(endpoint.settings.model or request.model or self._model):
             return model
-        found = await self.models()
-        if len(found) == 1:
-            return found[0].id
-        some = ", ".join(one.id for one in found[:5]) or "none that it lists"
+        await self._list()
+        if len(self._listed) == 1:
+            return self._listed[0].id
+        if not self._listed and self._list_failure is not None:
+            raise self._list_failure
+        some = ", ".join(one.id for one in self._listed[:5]) or "none that it lists"
         raise InvalidArgument(
             f"no model was named: send model, or set it; {self._endpoints[0].name} has {some}", field="model"
         )
@@ -150,11 +155,11 @@ class Engine:
         left = len(self._endpoints)
         for endpoint in self._endpoints:
             left -= 1
-            model = endpoint.settings.model or await self._model_of(request)
             tries = 0
             while True:
                 said = False
                 try:
+                    model = await self._model_at(endpoint, request)
                     attempt = self._attempt(endpoint, model, request, stream=stream)
                     async with contextlib.aclosing(attempt) as items:
                         async for item in items:

@@ -7,8 +7,8 @@
 | 408, 504, silence | DEADLINE_EXCEEDED | UPSTREAM_TIMEOUT |
 | 402, 429 | RESOURCE_EXHAUSTED | UPSTREAM_QUOTA, UPSTREAM_RATE_LIMITED with RetryInfo |
 | 5xx, 529, no connection | UNAVAILABLE | UPSTREAM_UNAVAILABLE, UPSTREAM_UNREACHABLE |
-| a page, an empty body, anything that is no reply | UNAVAILABLE | UPSTREAM_MALFORMED |
-| a reply that was cut off | UNAVAILABLE | STREAM_TRUNCATED |
+| a page, a redirect, anything that is no reply | UNAVAILABLE | UPSTREAM_MALFORMED |
+| an empty reply, or one that was cut off | UNAVAILABLE | STREAM_TRUNCATED |
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def merged(deltas: Iterable[Delta]) -> Iterator[Delta]:
     is_text, first = True, True
     try:
         for delta in deltas:
-            plain = delta.call is None and not delta.refusal and bool(delta.text) != bool(delta.reasoning)
+            plain = delta.call is None and bool(delta.text) != bool(delta.reasoning)
             if held and (not plain or bool(delta.text) != is_text):
                 yield _joined(held, is_text)
                 held = []

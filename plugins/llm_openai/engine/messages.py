@@ -121,11 +121,10 @@ class CallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What one chunk of a stream brought."""
+    """The next piece of a stream."""
 
     text: str = ""
     reasoning: str = ""
-    refusal: str = ""
     call: CallDelta | None = None
 
 
