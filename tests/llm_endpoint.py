@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
+import gzip
 import json
 import threading
 from collections import Counter
@@ -376,6 +378,86 @@ def endless(body: Body, nth: int) -> Play:
 
 
 @behaviour
+def finish_reset(body: Body, nth: int) -> Play:
+    """The connection breaks after the finish reason."""
+    return Play(events(chunk("Hello"), chunk(finish="stop"), done=False), ends=CUT)
+
+
+@behaviour
+def finish_garbage(body: Body, nth: int) -> Play:
+    """Garbage after the finish reason."""
+    return Play([*events(chunk("Hello"), chunk(finish="stop"), done=False), "data: <oops>\n\n"])
+
+
+@behaviour
+def finish_keepalive(body: Body, nth: int) -> Play:
+    """Comments for a minute after the finish reason."""
+    pings: list[bytes | str | float] = [": ping\n\n", 0.5] * 120
+    return Play([*events(chunk("Hello"), chunk(finish="stop"), done=False), *pings])
+
+
+@behaviour
+def aborted(body: Body, nth: int) -> Play:
+    """Finish reason error, and no other word of it."""
+    return Play(events(chunk("Hel"), chunk(finish="error")))
+
+
+@behaviour
+def plain(body: Body, nth: int) -> Play:
+    """Status 200, with plain text."""
+    return Play(["the upstream is not configured"], kind="text/plain")
+
+
+@behaviour
+def gzip_bomb(body: Body, nth: int) -> Play:
+    """400 with 200 MB of zeros, compressed though nobody asked for it."""
+    return Play([_bomb()], 400, "text/plain", {"Content-Encoding": "gzip"}, chunked=False)
+
+
+@functools.cache
+def _bomb() -> bytes:
+    return gzip.compress(bytes(200 * 10**6), 1)
+
+
+@behaviour
+def tells_the_key_late(body: Body, nth: int) -> Play:
+    """401 that repeats the key where a long message is cut. (The server puts it in.)"""
+    return refusal(401, "y" * 390 + " KEY")
+
+
+@behaviour
+def retry_never(body: Body, nth: int) -> Play:
+    """503 with a Retry-After that no calendar has."""
+    return refusal(503, "later", headers={"Retry-After": "Mon, 01 Jan 99999 00:00:00 GMT"})
+
+
+@behaviour
+def picky_effort(body: Body, nth: int) -> Play:
+    """Knows some values of reasoning_effort only."""
+    if body.get("reasoning_effort") not in (None, "low"):
+        text = "Unsupported value: 'reasoning_effort' does not support 'xhigh'. Supported values are: 'low'."
+        return refusal(400, text, param="reasoning_effort", code="unsupported_value")
+    return answer(body)
+
+
+@behaviour
+def lists_its_parameters(body: Body, nth: int) -> Play:
+    """Refuses a field that nobody knows, and lists those that it does."""
+    if "foo" in body:
+        return refusal(400, "Unknown parameter: 'foo'. Supported parameters: temperature, stop, seed.", param="foo")
+    return answer(body)
+
+
+@behaviour
+def picky_schema(body: Body, nth: int) -> Play:
+    """Refuses a schema with `pattern`."""
+    if "pattern" in json.dumps(body.get("response_format", "")):
+        text = "Invalid schema for response_format 'reply': In context=(), 'pattern' is not permitted."
+        return refusal(400, text, param="response_format")
+    return answer(body, '{"city": "Rome"}')
+
+
+@behaviour
 def error_200(body: Body, nth: int) -> Play:
     """Status 200, with an error in the body."""
     return Play([json.dumps({"error": {"message": "no such deployment", "code": 404}})], kind="application/json")
@@ -535,6 +617,43 @@ def tool_one_function(body: Body, nth: int) -> Play:
 def tool_index_zero(body: Body, nth: int) -> Play:
     """Two calls, index 0 for both, ids differ."""
     return called(piece(0, "c1", "weather", ROME), piece(0, "c2", "weather", OSLO))
+
+
+@behaviour
+def tool_emoji(body: Body, nth: int) -> Play:
+    """An emoji of the arguments cut in two."""
+    return called(piece(0, "c1", "weather", '{"city":"\ud83d'), piece(0, arguments='\ude00"}'))
+
+
+@behaviour
+def tool_late_name(body: Body, nth: int) -> Play:
+    """Arguments before the name."""
+    return called(piece(0, "c1", arguments='{"city":'), piece(0, name="weather"), piece(0, arguments='"Rome"}'))
+
+
+@behaviour
+def tool_blank_end(body: Body, nth: int) -> Play:
+    """The name in every delta, the last of them with a line break for arguments."""
+    return called(piece(0, name="weather", arguments=ROME), piece(0, name="weather", arguments="\n"))
+
+
+@behaviour
+def tool_two_names(body: Body, nth: int) -> Play:
+    """Two tools in two deltas, without index, id and arguments."""
+    return called(piece(None, name="first"), piece(None, name="second"))
+
+
+@behaviour
+def tool_message(body: Body, nth: int) -> Play:
+    """A message with two calls, one id for both, no index."""
+    calls = [piece(None, "c1", "weather", ROME), piece(None, "c1", "weather", {"city": "Oslo"})]
+    return whole(None, "tool_calls", tool_calls=calls)
+
+
+@behaviour
+def tool_strange(body: Body, nth: int) -> Play:
+    """Arguments with NaN, and with half of a character."""
+    return called(piece(0, "c1", "weather", '{"city":NaN}'), piece(1, "c2", "weather", '{"city":"\\ud800"}'))
 
 
 @behaviour
@@ -743,7 +862,11 @@ class Endpoint:
         try:
             while seen := await _request(reader):
                 self.seen.append(seen)
-                if not await self._play(self._choose(seen), seen, reader, writer):
+                try:
+                    if not await self._play(self._choose(seen), seen, reader, writer):
+                        break
+                except ConnectionError:
+                    seen.gone.set()
                     break
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
@@ -763,7 +886,7 @@ class Endpoint:
         if chosen is None:
             return refusal(404, f"no model {name!r}; there are {', '.join(BEHAVIOURS)}", code="model_not_found")
         play = chosen(seen.body, self._asked[name])
-        if name == "tells-the-key":
+        if name.startswith("tells-the-key"):
             key = seen.headers.get("authorization", "").removeprefix("Bearer ")
             play = Play([str(play.pieces[0]).replace("KEY", key)], play.status, play.kind, chunked=False)
         return play

@@ -202,6 +202,9 @@ def test_the_guides_flat_parameters_are_a_schema(stub: rpc.LLMProviderStub, endp
             "options.json_schema",
         ),
         ({"options": pb.GenerationOptions(json_schema="{")}, "options.json_schema"),
+        ({"options": pb.GenerationOptions(json_schema='{"maximum": NaN}')}, "options.json_schema"),
+        ({"options": pb.GenerationOptions(json_schema='{"title": "\\ud800"}')}, "options.json_schema"),
+        ({"options": pb.GenerationOptions(json_schema='{"not":' * 900 + "{}" + "}" * 900)}, "options.json_schema"),
     ],
 )
 def test_a_wrong_request_is_not_sent(
@@ -249,6 +252,50 @@ def test_a_wrong_value_is_no_refusal(stub: rpc.LLMProviderStub) -> None:
     assert "between 0 and 2" in said(error)
 
 
+@pytest.mark.parametrize(
+    ("model", "wrong", "right", "sent"),
+    [
+        (
+            "picky-effort",
+            pb.GenerationOptions(reasoning_effort="xhigh"),
+            pb.GenerationOptions(reasoning_effort="low"),
+            "reasoning_effort",
+        ),
+        (
+            "lists-its-parameters",
+            pb.GenerationOptions(extra_json='{"foo": 1}', temperature=0.5),
+            pb.GenerationOptions(temperature=0.5),
+            "temperature",
+        ),
+        (
+            "picky-schema",
+            pb.GenerationOptions(response_format=pb.RESPONSE_FORMAT_JSON_SCHEMA, json_schema='{"pattern": "a"}'),
+            pb.GenerationOptions(response_format=pb.RESPONSE_FORMAT_JSON_SCHEMA, json_schema='{"type": "object"}'),
+            "response_format",
+        ),
+    ],
+)
+def test_one_callers_mistake_is_not_learnt(
+    stub: rpc.LLMProviderStub,
+    endpoint: Endpoint,
+    model: str,
+    wrong: pb.GenerationOptions,
+    right: pb.GenerationOptions,
+    sent: str,
+) -> None:
+    """A wrong value is INVALID_ARGUMENT for who sent it, and the option goes out for everybody else as before."""
+    assert refused(generate, stub, model, options=wrong).code() is grpc.StatusCode.INVALID_ARGUMENT
+    reply = generate(stub, model, options=right)
+    assert sent in endpoint.bodies[-1]
+    assert not reply.dropped_params
+
+
+def test_any_refused_stop_is_cut_here(stub: rpc.LLMProviderStub) -> None:
+    """A stop that came in extra_json is cut here too, where the endpoint does not take it."""
+    reply = generate(stub, "picky", options=pb.GenerationOptions(extra_json='{"stop": "two"}'))
+    assert reply.text == "one, "
+
+
 # ---------------------------------------------------------------- structured output
 
 STRUCTURED = pb.GenerationOptions(response_format=pb.RESPONSE_FORMAT_JSON_SCHEMA, json_schema=CITY)
@@ -280,7 +327,7 @@ def test_one_repair(stub: rpc.LLMProviderStub, endpoint: Endpoint) -> None:
     assert reply.usage.total_tokens == 10
     _, first, told = endpoint.bodies[-1]["messages"]
     assert first == {"role": "assistant", "content": '{"city": 5}'}
-    assert "city: 5 is not of type 'string'" in told["content"]
+    assert 'city: 5 is not of type "string"' in told["content"]
 
 
 def test_no_second_repair(stub: rpc.LLMProviderStub, endpoint: Endpoint) -> None:
@@ -444,6 +491,7 @@ def test_a_key_is_never_shown(endpoint: Endpoint, tmp_path: Path, source: str) -
     assert KEY not in checked.stdout + checked.stderr
     with started(endpoint, *args, "--log-level", "debug", "--max-retries", "0", env=env) as plugin:
         stub = stub_of(plugin)
+        assert KEY[:8] not in said(refused(generate, stub, "tells-the-key-late"))
         error = refused(generate, stub, "tells-the-key")
         assert KEY not in repr(error)
         assert KEY not in str(error.trailing_metadata())
@@ -517,6 +565,10 @@ def test_another_endpoint_gets_no_key_of_the_first(endpoint: Endpoint) -> None:
         (["--fallbacks", '{"b": {"headers": null}}'], "b: headers: has no value"),
         (["--fallbacks", '{"b": {"headers": {"x": 1}}}'], "b: headers: x must be text"),
         (["--fallbacks", '{"b": {"endpoint": "nonsense"}}'], "'nonsense' is not a URL"),
+        (["--endpoint", "http://127.0.0.1/v1?key=abc"], "put it into the setting query"),
+        (["--proxy", "socks5://127.0.0.1:1"], "proxy"),
+        (["--models", '{"a": {"context_length": "²"}}'], "context_length"),
+        (["--api-key-file", "/dev/null"], "is empty"),
         (["--temperature", "hot"], "expected a number"),
         (["--max-tokens", "0"], "at least 1"),
     ],

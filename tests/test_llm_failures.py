@@ -61,6 +61,8 @@ TABLE = [
     ("error-200", "NOT_FOUND", "UPSTREAM_NOT_FOUND"),
     ("page", "UNAVAILABLE", "UPSTREAM_MALFORMED"),
     ("other-json", "UNAVAILABLE", "UPSTREAM_MALFORMED"),
+    ("plain", "UNAVAILABLE", "UPSTREAM_MALFORMED"),
+    ("gzip-bomb", "INVALID_ARGUMENT", "UPSTREAM_INVALID_REQUEST"),
     ("moved", "UNAVAILABLE", "UPSTREAM_MALFORMED"),
     ("huge-error", "INVALID_ARGUMENT", "UPSTREAM_INVALID_REQUEST"),
 ]
@@ -80,8 +82,29 @@ def test_the_error_table(
     if model.startswith("status-"):
         assert found.metadata["http_status"] == model[7:]
         assert f"this is {model[7:]}" in said(error)
-    if model == "status-429":
+    if (code == "UNAVAILABLE" and model.startswith("status-")) or model == "status-429":
         assert found.retry_after == 1
+    if model == "plain":
+        assert "the upstream is not configured" in said(error)
+    if model == "huge-error":
+        assert endpoint.seen[-1].gone.wait(10), "all of it was read"
+
+
+def test_a_strange_retry_after_is_none(endpoint: Endpoint) -> None:
+    """A Retry-After that no calendar has is passed over."""
+    with started(endpoint, "--max-retries", "0") as plugin:
+        assert details(refused(generate, stub_of(plugin), "retry-never")).reason == "UPSTREAM_UNAVAILABLE"
+
+
+def test_a_bomb_is_not_unpacked(endpoint: Endpoint) -> None:
+    """A refusal that is compressed takes no more memory than it has bytes."""
+    with started(endpoint) as plugin:
+        stub = stub_of(plugin)
+        generate(stub, "hello")
+        before = resident(plugin.process.pid)
+        for _ in range(3):
+            refused(generate, stub, "gzip-bomb")
+        assert peak(plugin.process.pid) < before + 50 * 10**6
 
 
 def test_an_empty_reply_is_an_error(endpoint: Endpoint) -> None:
@@ -242,6 +265,11 @@ def resident(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     raise AssertionError("no VmRSS")
+
+
+def peak(pid: int) -> int:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def sockets(pid: int) -> int:

@@ -11,8 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plugins.llm_openai.engine.assembler import Assembler
-from plugins.llm_openai.engine.failures import Failure, describe
+from plugins.llm_openai.engine.failures import Failure, Kind, describe
 from plugins.llm_openai.engine.halves import HalfJoiner
+from plugins.llm_openai.engine.json_text import is_cut
 from plugins.llm_openai.engine.messages import Delta, Reply
 from plugins.llm_openai.engine.reading import ChunkReader
 from plugins.llm_openai.engine.sse import LONGEST, EventReader, TooLong
@@ -53,6 +54,25 @@ def test_an_endless_line_is_refused() -> None:
         reader.feed(b"x" * 2**20)
     with pytest.raises(TooLong):
         reader.feed(b"x")
+
+
+def test_endless_blanks_are_refused() -> None:
+    """Blanks before the reply, or empty data in it, end in an error too."""
+    reader = ChunkReader()
+    with pytest.raises(Failure):
+        [list(reader.feed(b" " * 2**20)) for _ in range(70)]
+    events = EventReader()
+    with pytest.raises(TooLong):
+        [events.feed(b"data:\n" * 10**6) for _ in range(70)]
+
+
+WHOLE = '{"a":true,"b":-1.5e3,"c":"x\\u00e9\\n","d":null,"e":[false,{}]}'
+
+
+def test_every_beginning_is_cut() -> None:
+    """JSON that ends anywhere before its end is known for cut off; what is wrong inside is not."""
+    assert [cut for n in range(1, len(WHOLE)) if not is_cut(cut := WHOLE[:n])] == []
+    assert not any(map(is_cut, (WHOLE, '{"a":tru}', "{a:1}", '{"a" 1}', '{"a":1}}')))
 
 
 @unhurried
@@ -168,7 +188,9 @@ def test_any_json_is_read_or_refused(chunks: list[Any]) -> None:
 def test_any_error_body_is_described(body: Any) -> None:
     """Whatever stands in a refusal, there is a message of bounded length, and no bug."""
     message, _, _, status = describe(body)
-    assert len(message) <= 401
+    failure = Failure(Kind.STATUS, message)
+    failure.tell("e", ["secret"])
+    assert len(failure.message) <= 401
     assert status == 0 or 300 <= status <= 599
 
 

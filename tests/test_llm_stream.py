@@ -42,6 +42,7 @@ def test_every_behaviour_is_described() -> None:
     [
         "hello", "comments", "empty-data", "pings", "no-done", "no-finish", "no-last-blank", "crlf", "no-blank-lines",
         "json-lines", "json-body", "stream-unasked", "null-content", "usage-on-every-chunk", "no-usage", "lingering",
+        "finish-reset", "finish-garbage", "finish-keepalive",
     ],
 )  # fmt: skip
 def test_a_whole_stream_is_whole(stub: rpc.LLMProviderStub, model: str) -> None:
@@ -158,7 +159,7 @@ def test_an_error_in_the_stream_is_an_error(stub: rpc.LLMProviderStub, model: st
     assert found.metadata["http_status"] == status
 
 
-@pytest.mark.parametrize("model", ["cut-off", "cut-in-event", "reset"])
+@pytest.mark.parametrize("model", ["cut-off", "cut-in-event", "reset", "aborted"])
 def test_a_cut_is_no_success(stub: rpc.LLMProviderStub, model: str) -> None:
     """A stream that ends early is the text so far, no `done`, then UNAVAILABLE with STREAM_TRUNCATED."""
     messages: list[pb.StreamTextResponse] = []
@@ -237,6 +238,10 @@ ROME, OSLO = {"city": "Rome"}, {"city": "Oslo"}
         ("tool-index-zero", [ROME, OSLO], ["c1", "c2"]),
         ("tool-stop", [ROME], ["c1"]),
         ("tool-old", [ROME], None),
+        ("tool-emoji", [{"city": "😀"}], ["c1"]),
+        ("tool-late-name", [ROME], ["c1"]),
+        ("tool-blank-end", [ROME], None),
+        ("tool-message", [ROME, OSLO], ["c1", "c1-2"]),
     ],
 )
 def test_tool_calls_come_out_whole(
@@ -257,14 +262,33 @@ def test_tool_calls_come_out_whole(
     assert last.finish_reason == pb.FINISH_REASON_TOOL_CALLS
     pieces: dict[int, str] = {}
     named: dict[int, tuple[str, str]] = {}
+    late = model == "tool-late-name"
     for message in messages[:-1]:
         assert not message.tool_calls
         delta = message.tool_call_delta
         before = named.setdefault(delta.index, (delta.id, delta.name))
-        assert (delta.id, delta.name) in (before, ("", "")), "id and name come once, on the first"
+        assert late or (delta.id, delta.name) in (before, ("", "")), "id and name come once, on the first"
         pieces[delta.index] = pieces.get(delta.index, "") + delta.arguments_json
     assert [json.loads(pieces[index]) for index in sorted(pieces)] == wanted
-    assert [named[index] for index in sorted(named)] == [(call.id, call.name) for call in last.tool_calls]
+    assert late or [named[index] for index in sorted(named)] == [(call.id, call.name) for call in last.tool_calls]
+
+
+def test_two_names_are_two_calls(stub: rpc.LLMProviderStub) -> None:
+    """Calls without arguments, index and id are told apart by their names."""
+    tools = [pb.Tool(name=name) for name in ("first", "second")]
+    calls = stream(stub, "tool-two-names", tools=tools)[-1].tool_calls
+    assert [(call.name, call.arguments_json, call.arguments_valid) for call in calls] == [
+        ("first", "{}", True),
+        ("second", "{}", True),
+    ]
+
+
+def test_arguments_that_are_nearly_json(stub: rpc.LLMProviderStub) -> None:
+    """NaN and half of a character are not JSON: flagged, kept as they came, and no Struct."""
+    calls = stream(stub, "tool-strange", tools=[WEATHER])[-1].tool_calls
+    assert [call.arguments_json for call in calls] == ['{"city":NaN}', '{"city":"\\ud800"}']
+    assert ["no NaN" in calls[0].arguments_error, "half of a character" in calls[1].arguments_error] == [True, True]
+    assert not any(call.arguments_valid or call.HasField("arguments") for call in calls)
 
 
 def test_cut_arguments_make_it_length(stub: rpc.LLMProviderStub) -> None:
@@ -282,7 +306,7 @@ def test_wrong_arguments_are_flagged(stub: rpc.LLMProviderStub) -> None:
     calls = stream(stub, "tool-wrong", tools=[WEATHER])[-1].tool_calls
     assert [call.arguments_valid for call in calls] == [False] * 4
     for call, words in zip(
-        calls, ("city: 5 is not of type 'string'", "not JSON", "no JSON object", "'wether'"), strict=True
+        calls, ('city: 5 is not of type "string"', "not JSON", "no JSON object", "'wether'"), strict=True
     ):
         assert words in call.arguments_error
 

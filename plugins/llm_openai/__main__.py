@@ -30,7 +30,7 @@ def main() -> int:
         plugin="llm_openai",
         section="llm_providers",
         about=__doc__,
-        needs=("openai", "jsonschema"),
+        needs=("openai", "jsonschema_rs"),
         variables={"endpoint": "OPENAI_BASE_URL", "api_key": "OPENAI_API_KEY", "organization": "OPENAI_ORG_ID"},
         check=build,
     )
@@ -87,7 +87,14 @@ def endpoints(config: Config) -> list[Settings]:
         other: dict[str, Any] = {}
         if "endpoint" in said:
             # Another server: neither key nor headers of the first are its business.
-            other = {"url": said.pop("endpoint"), "api_key": Secret(), "organization": "", "headers": {}, "query": {}}
+            other = {
+                "url": said.pop("endpoint"),
+                "api_key": Secret(),
+                "organization": "",
+                "headers": {},
+                "query": {},
+                "body": {},
+            }
         found.append(Settings(**(first | other | said)))
     return found
 
@@ -96,7 +103,9 @@ def _key(config: Config) -> Secret:
     if not config.api_key_file:
         return Secret(config.api_key.reveal().strip())
     try:
-        return Secret(Path(config.api_key_file).read_text(encoding="utf-8").strip())
+        if key := Path(config.api_key_file).read_text(encoding="utf-8").strip():
+            return Secret(key)
+        raise StartError(f"setting api_key_file: {config.api_key_file} is empty")
     except (OSError, UnicodeDecodeError) as error:
         raise StartError(f"setting api_key_file: cannot read {config.api_key_file}: {error}") from None
 

@@ -88,7 +88,7 @@ def _check_keys(place: str, value: object, known: tuple[str, ...]) -> None:
 
 def _is_length(value: object) -> bool:
     return (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31) or (
-        isinstance(value, str) and value.isdigit() and int(value) < 2**31
+        isinstance(value, str) and value.isascii() and value.isdigit() and int(value) < 2**31
     )
 
 

@@ -6,7 +6,6 @@ Unlike the other plugins' replies, these have no `success`: every error is a gRP
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeVar
 
@@ -29,6 +28,7 @@ from plugins.llm_openai.engine import (
     ToolCall,
     Usage,
 )
+from plugins.llm_openai.engine.json_text import read
 from shared.errors import InvalidArgument
 from shared.json_schema import as_object_schema
 from shared.structs import dump, fill, read_object, whole_numbers
@@ -53,6 +53,9 @@ _FINISHES = {
     Finish.CONTENT_FILTER: pb.FINISH_REASON_CONTENT_FILTER,
     Finish.OTHER: pb.FINISH_REASON_OTHER,
 }
+
+
+_MOST_TOKENS = 2**31 - 1  # an int32 holds no more
 
 
 class Servicer(LLMProviderServicer):
@@ -156,8 +159,8 @@ def _options(options: pb.GenerationOptions) -> Options:
 
 def _schema(text: str) -> dict[str, Any]:
     try:
-        schema = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        schema = read(text)
+    except ValueError as error:
         raise InvalidArgument(f"options.json_schema is not JSON: {error}", field="options.json_schema") from None
     if not isinstance(schema, dict):
         raise InvalidArgument("options.json_schema must be a JSON object", field="options.json_schema")
@@ -200,20 +203,18 @@ def _tool_calls(calls: Iterable[ToolCall]) -> Iterable[pb.ToolCall]:
             arguments_valid=not call.error,
             arguments_error=call.error,
         )
-        try:
-            value = json.loads(call.arguments)
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict):
-            fill(message.arguments, value)
+        with contextlib.suppress(ValueError):
+            value = read(call.arguments)
+            if isinstance(value, dict):
+                fill(message.arguments, value)
         yield message
 
 
 def _usage(usage: Usage) -> pb.TokenUsage:
     return pb.TokenUsage(
-        prompt_tokens=usage.prompt,
-        completion_tokens=usage.completion,
-        total_tokens=usage.total,
+        prompt_tokens=min(usage.prompt, _MOST_TOKENS),
+        completion_tokens=min(usage.completion, _MOST_TOKENS),
+        total_tokens=min(usage.total, _MOST_TOKENS),
         reasoning_tokens=usage.reasoning,
         cached_tokens=usage.cached,
         source=pb.USAGE_SOURCE_PROVIDER,

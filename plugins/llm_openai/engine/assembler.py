@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from plugins.llm_openai.engine.calls import CallAssembler
+from plugins.llm_openai.engine.failures import Failure, Kind
 from plugins.llm_openai.engine.halves import HalfJoiner, sound
 from plugins.llm_openai.engine.messages import CallDelta, Delta, Finish, Reply, Tool, Usage
 from plugins.llm_openai.engine.stops import StopCutter
@@ -24,11 +25,12 @@ _FINISHES = {
 class Assembler:
     """One for a reply. `feed` it every chunk, then `close` and `reply`."""
 
-    def __init__(self, tools: Sequence[Tool], stops: Sequence[str] = ()) -> None:
-        """`stops` are cut here: the endpoint does not know them."""
-        self._tools = tools
+    def __init__(self, tools: Sequence[Tool], stops: Sequence[str] = (), *, keep: bool = True) -> None:
+        """`stops` are cut here: the endpoint does not know them. Without `keep` the reply has no text and reasoning:
+        all of it went out as deltas."""
+        self._tools, self._keep = tools, keep
         self._halves, self._think, self._stops = HalfJoiner(), ThinkSplitter(), StopCutter(stops)
-        self._calls = CallAssembler()
+        self._thoughts, self._calls = HalfJoiner(), CallAssembler()
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
@@ -60,32 +62,37 @@ class Assembler:
         # A JSON body has `message`, a stream `delta`, and text completions have neither.
         said = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
         if isinstance(said, Mapping):
-            yield from self._said(said)
+            yield from self._said(said, whole=not choice.get("delta"))
         if choice.get("usage"):
             self._usage = usage(choice["usage"]) or self._usage
-        self._raw_finish = _text(choice.get("finish_reason")) or self._raw_finish
+        finish = _text(choice.get("finish_reason"))
+        if finish in ("error", "abort"):
+            raise Failure(Kind.TRUNCATED, f"the endpoint gave up: finish reason {finish}")
+        self._raw_finish = finish or self._raw_finish
 
-    def _said(self, said: Mapping[str, Any]) -> Iterator[Delta]:
+    def _said(self, said: Mapping[str, Any], whole: bool) -> Iterator[Delta]:
         content = said.get("content")
         thought = said.get("reasoning_content") or said.get("reasoning")
         if isinstance(content, list):
             content, inner = _parts(content)
             thought = thought or inner
-        if isinstance(thought, str) and thought:
-            yield self._delta("", sound(thought))
+        if isinstance(thought, str) and (thought := self._thoughts.feed(thought)):
+            yield self._delta("", thought)
         if isinstance(content, str) and (content := self._halves.feed(content)):
             reasoning, text = self._think.feed(content)
             if reasoning or text:
                 yield from self._passed(reasoning, self._stops.feed(text))
         if refusal := _text(said.get("refusal")):
-            self._refusal.append(sound(refusal))  # comes as a whole, with the reply
+            self._refusal.append(refusal)  # comes as a whole, with the reply
         if calls := said.get("tool_calls"):
-            yield from map(_call_delta, self._calls.feed(calls))
+            yield from map(_call_delta, self._calls.feed(calls, whole=whole))
         if old := said.get("function_call"):
             yield from map(_call_delta, self._calls.feed([old]))
 
     def close(self) -> Iterator[Delta]:
         """What was held back until it was certain that nothing follows."""
+        if thought := self._thoughts.close():
+            yield self._delta("", thought)
         before, said = self._think.feed(self._halves.close())
         reasoning, text = self._think.close()
         reasoning, text = before + reasoning, said + text
@@ -105,7 +112,7 @@ class Assembler:
         return Reply(
             text="".join(self._text),
             reasoning="".join(self._reasoning),
-            refusal="".join(self._refusal),
+            refusal=sound("".join(self._refusal)),
             tool_calls=calls,
             finish=finish,
             raw_finish=sound(raw),
@@ -120,9 +127,9 @@ class Assembler:
             yield self._delta(text, reasoning)
 
     def _delta(self, text: str, reasoning: str) -> Delta:
-        if text:
+        if text and self._keep:
             self._text.append(text)
-        if reasoning:
+        if reasoning and self._keep:
             self._reasoning.append(reasoning)
         return Delta(text, reasoning)
 

@@ -23,6 +23,8 @@ _REFUSAL = re.compile(
     r"extra (inputs|fields)|only the default|not available|not implemented|no endpoints found",
     re.IGNORECASE,
 )
+# But not where the option is known and it is this value that is wrong: that is the caller's to hear.
+_CALLERS = re.compile(r"supported values are|invalid schema|must be one of|valid values", re.IGNORECASE)
 _MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"%PDF": "application/pdf"}
 
 
@@ -45,7 +47,7 @@ class Refusals:
             if _OPTIONS[name]:
                 dropped.append(_OPTIONS[name])
         form = body.get("response_format")
-        if form and f"response_format={form['type']}" in self._refused:
+        if isinstance(form, Mapping) and f"response_format={form.get('type')}" in self._refused:
             # Asked for in words; the reply is checked here anyway.
             schema = form.get("json_schema", {}).get("schema")
             body["messages"] = _told(body["messages"], _in_words(schema))
@@ -63,11 +65,11 @@ class Refusals:
         """Whether `failure`, the answer to `body`, says that something in it is not taken; the next `without` knows."""
         if failure.kind is not Kind.STATUS or failure.status in (401, 403, 429):
             return False
-        words = f"{failure.code} {failure.message}"
-        if not _REFUSAL.search(words.replace("_", " ")):
+        words = f"{failure.code} {failure.message}".replace("_", " ")
+        if not _REFUSAL.search(words) or _CALLERS.search(words):
             return False
         named = [name for name in _OPTIONS if failure.param.partition(".")[0].partition("[")[0] == name]
-        if not named:
+        if not failure.param:
             named = [name for name in _OPTIONS if re.search(rf"(?<![\w-]){name}(?![\w-])", failure.message)]
         # "max_tokens is not supported, use max_completion_tokens": what was not sent was not refused.
         new = {refused for name in named if name in body and (refused := _refused(name, body)) not in self._refused}
@@ -77,8 +79,8 @@ class Refusals:
 
 def _refused(name: str, body: Mapping[str, Any]) -> str:
     """For what has steps to fall back to, the step that was refused."""
-    if name == "response_format":
-        return f"response_format={body[name]['type']}"
+    if name == "response_format" and isinstance(body[name], Mapping):
+        return f"response_format={body[name].get('type')}"
     if name == "tool_choice" and body[name] not in ("auto", "none"):
         return "tool_choice=required"
     return name

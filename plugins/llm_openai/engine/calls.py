@@ -4,7 +4,7 @@ Which call a piece belongs to, the first that holds:
 1. it has an id that is known, and no other index: that call
 2. it has an index that is known: that call, unless it brings another id, or a name after arguments that are whole
    (servers that send index 0 for every call)
-3. it has neither: the last call, unless it brings a name after arguments that are whole
+3. it has neither: the last call, unless it brings another name, or a name after arguments that are whole
 4. otherwise a new one
 """
 
@@ -15,7 +15,8 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from plugins.llm_openai.engine.halves import sound
+from plugins.llm_openai.engine.halves import HalfJoiner, sound
+from plugins.llm_openai.engine.json_text import is_cut, read
 from plugins.llm_openai.engine.messages import CallDelta, Tool, ToolCall
 from shared.json_schema import complaint
 
@@ -23,11 +24,12 @@ from shared.json_schema import complaint
 class _Open:
     """A call that still grows."""
 
-    __slots__ = ("arguments", "given_id", "id", "index", "name", "whole_object")
+    __slots__ = ("arguments", "given_id", "halves", "id", "index", "name", "whole_object")
 
     def __init__(self, index: object, given_id: str, id: str) -> None:
         self.index, self.given_id, self.id = index, given_id, id
         self.name = self.arguments = ""
+        self.halves = HalfJoiner()
         self.whole_object = False  # arguments came as an object, not as text
 
     @property
@@ -39,19 +41,19 @@ class CallAssembler:
     def __init__(self) -> None:
         self._calls: list[_Open] = []
 
-    def feed(self, pieces: object) -> Iterator[CallDelta]:
-        """`pieces` is what came as `tool_calls` of a delta or a message."""
+    def feed(self, pieces: object, *, whole: bool = False) -> Iterator[CallDelta]:
+        """`pieces` is what came as `tool_calls` of a delta or, with `whole`, of a message: there each is a call."""
         for piece in pieces if isinstance(pieces, list) else ():
             if isinstance(piece, Mapping):
-                yield from self._piece(piece)
+                yield from self._piece(piece, whole)
 
-    def _piece(self, piece: Mapping[str, Any]) -> Iterator[CallDelta]:
+    def _piece(self, piece: Mapping[str, Any], whole: bool) -> Iterator[CallDelta]:
         inner = piece.get("function")
         function = inner if isinstance(inner, Mapping) else piece
         id_, name, arguments = _text(piece.get("id")), _text(function.get("name")), function.get("arguments")
         if not (id_ or name or arguments) and not self._calls:
             return
-        call = self._find(piece.get("index"), id_, name, arguments)
+        call = None if whole else self._find(piece.get("index"), id_, name, arguments)
         if call is None:
             call = _Open(piece.get("index"), id_, self._unique(id_))
             self._calls.append(call)
@@ -70,7 +72,9 @@ class CallAssembler:
         if not known:
             return None
         last = known[-1]
-        another = (id_ and last.given_id) or (name and arguments and last.arguments and last.whole)
+        says = arguments.strip() if isinstance(arguments, str) else arguments is not None
+        renamed = index is None and bool(last.name) and not name.startswith(last.name)
+        another = (id_ and last.given_id) or (name and ((says and last.arguments and last.whole) or renamed))
         return None if another else last
 
     def _unique(self, given: str) -> str:
@@ -85,7 +89,7 @@ class CallAssembler:
     @staticmethod
     def _name(call: _Open, name: str) -> str:
         """The part of `name` that is new: some servers repeat it with every piece, some send it in pieces."""
-        if not name or call.name == name or call.arguments:
+        if not name or call.name == name or (call.name and call.arguments):
             return ""
         new = name[len(call.name) :] if name.startswith(call.name) else name
         call.name += new
@@ -97,6 +101,7 @@ class CallAssembler:
         calls: list[ToolCall] = []
         cut = False
         for call in self._calls:
+            call.arguments += call.halves.close()
             value, problem = _reading(call.arguments)
             cut |= problem == _CUT
             if not problem and call.name not in schemas:
@@ -115,25 +120,22 @@ def _reading(text: str) -> tuple[Any, str]:
     if not text.strip():
         return {}, ""
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        ended = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
-        return None, _CUT if ended else f"the arguments are not JSON: {error}"
-    except (ValueError, RecursionError):
-        return None, "the arguments are not JSON that can be read"
+        value = read(text)
+    except ValueError as error:
+        return None, _CUT if is_cut(text) else f"the arguments are not JSON: {error}"
     return value, "" if isinstance(value, dict) else "the arguments are no JSON object"
 
 
 def _arguments(call: _Open, arguments: object) -> str:
     """Adds them to the call; the text that is new."""
     if isinstance(arguments, str):
-        arguments = sound(arguments)
+        arguments = call.halves.feed(arguments)
         if not call.whole_object:
             call.arguments += arguments
             return arguments
     elif isinstance(arguments, Mapping | list) and not call.arguments:
         call.whole_object = True
-        call.arguments = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
+        call.arguments = sound(json.dumps(arguments, ensure_ascii=False, separators=(",", ":")))
         return call.arguments
     return ""
 

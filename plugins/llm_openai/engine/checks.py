@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-from typing import Any
 
+from plugins.llm_openai.engine.json_text import read
 from plugins.llm_openai.engine.messages import Format, Options, Part, Request
 from shared.errors import InvalidArgument, quoted
 from shared.json_schema import complaint, schema_problem
@@ -30,13 +29,13 @@ def check(request: Request) -> None:
         for index, part in enumerate(message.parts):
             if problem := _wrong_part(part):
                 raise InvalidArgument(f"{place}.parts[{index}] {problem}", field=f"{place}.parts[{index}]")
-    names = [tool.name for tool in request.tools]
-    for number, name in enumerate(names):
-        if not name:
-            raise InvalidArgument(f"tools[{number}] has no name", field=f"tools[{number}].name")
-        if name in names[:number]:
-            raise InvalidArgument(f"two tools are named {quoted(name)}", field=f"tools[{number}].name")
+    names: set[str] = set()
     for number, tool in enumerate(request.tools):
+        if not tool.name:
+            raise InvalidArgument(f"tools[{number}] has no name", field=f"tools[{number}].name")
+        if tool.name in names:
+            raise InvalidArgument(f"two tools are named {quoted(tool.name)}", field=f"tools[{number}].name")
+        names.add(tool.name)
         if problem := schema_problem(tool.schema):
             raise InvalidArgument(f"tools[{number}].parameters: {problem}", field=f"tools[{number}].parameters")
     _check_options(request.options, names)
@@ -57,7 +56,7 @@ def _wrong_part(part: Part) -> str:
     return f"is {quoted(kind)}, which Chat Completions cannot carry: send text, an image, audio or a PDF"
 
 
-def _check_options(options: Options, tools: list[str]) -> None:
+def _check_options(options: Options, tools: set[str]) -> None:
     for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty"):
         value = getattr(options, name)
         if value is not None and not math.isfinite(value):
@@ -87,7 +86,7 @@ def structured(text: str, options: Options) -> tuple[str, str]:
     if bare.startswith("```") and bare.endswith("```") and "\n" in bare:
         bare = bare[bare.index("\n") + 1 : -3].strip()
     try:
-        value: Any = json.loads(bare)
-    except (ValueError, RecursionError) as error:
+        value = read(bare)
+    except ValueError as error:
         return text, f"it is not JSON: {error}"
     return bare, "" if options.format is Format.JSON else complaint(value, options.schema or {})

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import re
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 import httpx2
 import openai
 
+from plugins.llm_openai.engine import json_text
 from plugins.llm_openai.engine.body import Refusals
 from plugins.llm_openai.engine.failures import Failure, Kind, of_status
 from shared.errors import StartError
@@ -25,7 +27,8 @@ from shared.units import Secret
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LARGEST_ERROR = 2**20  # bytes of a refusal that are read
-_MOST_LEARNT = 1_000  # models whose refusals are remembered
+_LARGEST_LIST = 16 * 2**20  # bytes of a list of models
+_MOST_LEARNT, _LEARNT_SECONDS = 1_000, 3600.0  # models whose refusals are remembered, and how long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +52,8 @@ class Settings:
 class Endpoint:
     """Holds its connections open; `close` it."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises StartError where the settings cannot be used."""
+    def __init__(self, settings: Settings, places: asyncio.Semaphore) -> None:
+        """`places` are those of everybody who asks this URL. Raises StartError where the settings cannot be used."""
         self.settings = settings
         parts = _parts(settings.url)
         for name, value in {"Authorization": settings.api_key.reveal(), **settings.headers}.items():
@@ -61,8 +64,8 @@ class Endpoint:
                     "use printable ASCII, without a line break"
                 )
         self.name = _bare(settings.url)
-        self._refusals: dict[str, Refusals] = {}
-        self._places = asyncio.Semaphore(settings.concurrency)
+        self._refusals: dict[str, tuple[float, Refusals]] = {}
+        self._places = places
         key = settings.api_key.reveal()
         headers_and_query = [*settings.headers.values(), *settings.query.values()]
         texts = [
@@ -104,13 +107,19 @@ class Endpoint:
                 follow_redirects=False,
                 event_hooks={"response": [_bound_errors]},
             )
-        except ValueError as error:
-            raise StartError(f"setting proxy: {error}") from None
+        except (ValueError, ImportError) as error:  # an ImportError for SOCKS, which needs another package
+            raise StartError(f"setting proxy, or HTTPS_PROXY and its like: {error}") from None
 
     def refusals(self, model: str) -> Refusals:
-        if model not in self._refusals and len(self._refusals) >= _MOST_LEARNT:
-            self._refusals.clear()
-        return self._refusals.setdefault(model, Refusals())
+        """What was learnt of the model lately: endpoints change."""
+        now = time.monotonic()
+        since, learnt = self._refusals.get(model, (0.0, None))
+        if learnt is None or now - since > _LEARNT_SECONDS:
+            if len(self._refusals) >= _MOST_LEARNT:
+                self._refusals.clear()
+            learnt = Refusals()
+            self._refusals[model] = now, learnt
+        return learnt
 
     @contextlib.asynccontextmanager
     async def chat(self, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -134,9 +143,19 @@ class Endpoint:
     async def models(self) -> Any:
         """The parsed reply of `/models`."""
         with self._failures():
-            response = await self._client.get("/models", cast_to=httpx2.Response, options=self._options)
+            response: Any = await self._client.get(
+                "/models", cast_to=httpx2.Response, options=self._options, stream=True, stream_cls=_NoStream
+            )
+            body = bytearray()
             try:
-                return response.json()
+                async for data in response.aiter_bytes():
+                    body += data
+                    if len(body) > _LARGEST_LIST:
+                        raise Failure(Kind.MALFORMED, f"/models answered with more than {_LARGEST_LIST} bytes")
+            finally:
+                await response.aclose()
+            try:
+                return json_text.read(body.decode("utf-8-sig"))
             except ValueError:
                 raise Failure(Kind.MALFORMED, "/models did not answer with JSON") from None
 
@@ -173,15 +192,14 @@ class Endpoint:
                 raise Failure(Kind.UNREACHABLE, f"the request failed: {type(cause).__name__}") from None
             except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.DecodingError):
                 raise Failure(Kind.TRUNCATED, "the connection broke in the middle of the reply") from None
+            except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+                raise Failure(Kind.UNREACHABLE, f"the request failed: {type(error).__name__}") from None
         except Failure as failure:
             raise self.named(failure) from None
 
     def named(self, failure: Failure) -> Failure:
         """`failure` with this endpoint's name and without its secrets, which some endpoints repeat in their errors."""
-        failure.endpoint = self.name
-        for secret in self._secrets:
-            failure.message = failure.message.replace(secret, "***")
-            failure.code = failure.code.replace(secret, "***")
+        failure.tell(self.name, self._secrets)
         return failure
 
 
@@ -193,6 +211,8 @@ async def _bound_errors(response: httpx2.Response) -> None:
     """A refusal is read as a whole by the package: not more of it than is of use."""
     if response.status_code >= 300:
         response.stream = _Bounded(response.stream)
+        # Nobody asked for compression, and unpacked it could be a thousand times as large.
+        response.headers.pop("content-encoding", None)
 
 
 class _Bounded(httpx2.AsyncByteStream):
@@ -215,11 +235,14 @@ def _content(error: openai.APIStatusError) -> Any:
     """The body of a refusal, parsed where it is JSON. The package hands out only the inside of `error`."""
     response = error.response
     if response.has_redirect_location:
-        to = _bare(str(response.url.join(response.headers["location"])))
+        try:
+            to = _bare(str(response.url.join(response.headers["location"])))
+        except (ValueError, httpx2.InvalidURL):
+            return "it redirects to what is no URL"
         return f"it redirects to {to}; set endpoint to {to.removesuffix('/chat/completions').removesuffix('/models')}"
     try:
-        return response.json()
-    except (ValueError, RecursionError):
+        return json_text.read(response.text)
+    except ValueError:
         return response.text
 
 
@@ -228,6 +251,8 @@ def _parts(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         wrong = parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
+        if parts.query or parts.fragment:
+            raise StartError(f"setting endpoint: {_bare(url)!r} has a query; put it into the setting query")
     except ValueError:
         wrong = True
     if wrong:

@@ -49,7 +49,8 @@ class Engine:
     ) -> None:
         """The first of `endpoints` is asked first. `models` says of each what the endpoint does not: `context_length`,
         `max_output_tokens`, `capabilities`. `temperature` and `max_tokens` are for requests that have none."""
-        self._endpoints = [Endpoint(settings) for settings in endpoints]
+        places = {one.url: asyncio.Semaphore(one.concurrency) for one in endpoints}
+        self._endpoints = [Endpoint(settings, places[settings.url]) for settings in endpoints]
         self._model, self._aliases, self._configured = model, dict(aliases or {}), dict(models or {})
         self._temperature, self._max_tokens, self._max_retries = temperature, max_tokens, max_retries
         self._listed: list[Model] = []
@@ -185,24 +186,18 @@ class Engine:
         refusals = endpoint.refusals(model)
         while True:
             sent, dropped = refusals.without(body)
-            assembler = Assembler(request.tools, request.options.stop if "stop" in dropped else ())
+            stops = body.get("stop") if "stop" in dropped else ()
+            keep = not stream or request.options.format is not Format.TEXT
+            assembler = Assembler(request.tools, [stops] if isinstance(stops, str) else stops or (), keep=keep)
             said = False
             try:
                 async with endpoint.chat(sent) as data:
                     reader = ChunkReader()
                     pieces = _while_of_use(data, assembler.is_finished)
-                    async for piece in pieces:
-                        for delta in merged(chain.from_iterable(map(assembler.feed, reader.feed(piece)))):
+                    async with contextlib.aclosing(_deltas(pieces, reader, assembler)) as deltas:
+                        async for delta in deltas:
                             said = True
                             yield delta
-                        if reader.done or assembler.cut:
-                            break
-                    else:
-                        for delta in merged(chain.from_iterable(map(assembler.feed, reader.close()))):
-                            said = True
-                            yield delta
-                    for delta in assembler.close():
-                        yield delta
                     if not assembler.is_finished() and not reader.done:
                         raise Failure(Kind.TRUNCATED, "the reply was cut off before its end")
                     yield assembler.reply(model, dropped)
@@ -224,11 +219,34 @@ class Engine:
         return dataclasses.replace(request, options=dataclasses.replace(options, **changes)) if changes else request
 
 
+async def _deltas(
+    pieces: AsyncIterator[bytes], reader: ChunkReader, assembler: Assembler
+) -> AsyncGenerator[Delta, None]:
+    """A whole reply ends with its finish reason: what is broken after it breaks nothing."""
+    try:
+        async for piece in pieces:
+            for delta in merged(chain.from_iterable(map(assembler.feed, reader.feed(piece)))):
+                yield delta
+            if reader.done or assembler.cut:
+                break
+        else:
+            for delta in merged(chain.from_iterable(map(assembler.feed, reader.close()))):
+                yield delta
+    except Failure as failure:
+        if not assembler.is_finished() or failure.kind is Kind.STATUS:
+            raise
+    for delta in assembler.close():
+        yield delta
+
+
 async def _while_of_use(data: AsyncIterator[bytes], finished: Callable[[], bool]) -> AsyncIterator[bytes]:
     """`data`, which after the finish reason may go on for a little while only."""
+    ends: float | None = None
     while True:
+        if ends is None and finished():
+            ends = _now() + _AFTER_FINISH
         try:
-            async with asyncio.timeout(_AFTER_FINISH if finished() else None):
+            async with asyncio.timeout_at(ends):
                 piece = await anext(data)
         except (StopAsyncIteration, TimeoutError):
             return

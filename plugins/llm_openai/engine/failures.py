@@ -16,7 +16,7 @@ from __future__ import annotations
 import email.utils
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -33,6 +33,7 @@ from shared.errors import (
 )
 
 _LONGEST_MESSAGE = 400  # characters that an endpoint's own words get in ours
+_LONGEST_KEPT = 10_000  # of them, until secrets were taken out: a half would not be recognised
 _OVERFLOW = re.compile(
     r"context[_ ]length|context[_ ](size|window)|maximum (context|prompt|input)|too many (input )?tokens|"
     r"(prompt|input) is too long|exceeds? the (model'?s? )?(maximum|limit) .{0,30}tokens|exceed_context_size",
@@ -74,6 +75,13 @@ class Failure(Exception):
         self.retry_after = retry_after
         self._should_retry = should_retry
         self.endpoint = ""
+
+    def tell(self, endpoint: str, secrets: Sequence[str]) -> None:
+        """Names the endpoint, takes out secrets, which some repeat in their errors, and then cuts what is long."""
+        self.endpoint = endpoint
+        for secret in secrets:
+            self.message, self.code = self.message.replace(secret, "***"), self.code.replace(secret, "***")
+        self.message, self.code = _cut(self.message, _LONGEST_MESSAGE), _cut(self.code, 100)
 
     @property
     def retryable(self) -> bool:
@@ -206,9 +214,12 @@ def _is_status(value: object) -> bool:
     )
 
 
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
 def _short(text: str) -> str:
-    text = sound(" ".join(text.split()))
-    return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
+    return _cut(sound(" ".join(text[:_LONGEST_KEPT].split())), _LONGEST_KEPT)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
@@ -217,5 +228,8 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         text = headers.get(name, "")
         if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
             return float(text) * scale
-    date = email.utils.parsedate_tz(headers.get("retry-after", ""))
-    return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+    try:
+        date = email.utils.parsedate_tz(headers.get("retry-after", ""))
+        return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+    except (ValueError, OverflowError):  # a date that no calendar has
+        return None

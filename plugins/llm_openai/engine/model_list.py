@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from plugins.llm_openai.engine.halves import sound
 from plugins.llm_openai.engine.messages import Model
 
 CAPABILITIES = ("tools", "vision", "json_schema", "reasoning")
@@ -74,8 +75,8 @@ def _model(entry: Mapping[str, Any]) -> Model:
         *(entry[key] for key in ("meta", "top_provider", "model_info") if isinstance(entry.get(key), Mapping)),
     ]
     return Model(
-        id_ if isinstance(id_, str) else "",
-        owner if isinstance(owner, str) else "",
+        sound(id_) if isinstance(id_, str) else "",
+        sound(owner) if isinstance(owner, str) else "",
         int(created) if isinstance(created, int | float) and 0 < created < 2**53 else 0,
         _length(places, _CONTEXT),
         _length(places, _OUTPUT),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from plugins.llm_openai.engine.failures import Failure, Kind, in_reply
 from plugins.llm_openai.engine.sse import DONE, EventReader, TooLong
 
 Chunk = Mapping[str, Any]
+_FIELD = re.compile(rb"(data|event|id|retry)?:")
 _LARGEST_BODY = 64 * 2**20  # bytes of a reply that is not a stream
 
 
@@ -23,16 +25,16 @@ class ChunkReader:
         self.done = False  # `[DONE]` came
         self._events: EventReader | None = None
         self._body = bytearray()
+        self._head = b""  # the first bytes that are no blanks
+        self._seen = False  # an event
 
     def feed(self, data: bytes) -> Iterator[Chunk]:
         if self._events is None:
             self._body += data
-            head = self._body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-            if not head:
-                return
-            if head in b"{[<":
-                if len(self._body) > _LARGEST_BODY:
-                    raise Failure(Kind.MALFORMED, f"the reply is larger than {_LARGEST_BODY} bytes")
+            if len(self._body) > _LARGEST_BODY:
+                raise Failure(Kind.MALFORMED, f"the reply is larger than {_LARGEST_BODY} bytes")
+            self._head = self._head or data.lstrip(b"\xef\xbb\xbf \t\r\n")[:200]
+            if not self._head or self._head[:1] in b"{[<":
                 return
             self._events, data = EventReader(), bytes(self._body)
         try:
@@ -43,10 +45,10 @@ class ChunkReader:
 
     def close(self) -> Iterator[Chunk]:
         if self._events is not None:
-            try:
-                yield from self._chunks(self._events.close(), cut=True)
-            except TooLong:
-                raise Failure(Kind.MALFORMED, "one event of the stream is too long to be a chunk") from None
+            yield from self._chunks(self._events.close(), cut=True)
+            if not self._seen and not _FIELD.match(self._head):
+                words = self._head.decode("utf-8", "replace")
+                raise Failure(Kind.MALFORMED, f"the reply is neither a stream nor JSON: {words!r}")
             return
         text = self._body.decode("utf-8-sig", "replace").strip()
         if not text:
@@ -68,6 +70,7 @@ class ChunkReader:
 
     def _chunks(self, events: list[tuple[str, str]], cut: bool = False) -> Iterator[Chunk]:
         for name, data in events:
+            self._seen = True
             yield from self._chunk(name, data, cut)
 
     def _chunk(self, name: str, data: str, cut: bool = False) -> Iterator[Chunk]:
@@ -86,7 +89,7 @@ class ChunkReader:
                 raise in_reply(data) from None
             if cut or not data.strip() or name in ("ping", "keepalive"):
                 return
-            raise Failure(Kind.MALFORMED, f"the stream has an event that is no JSON: {data[:80]!r}") from None
+            raise Failure(Kind.MALFORMED, f"the stream has an event that is no JSON: {data[:1000]!r}") from None
         if name in ("ping", "keepalive") or parsed is None:
             return
         if isinstance(parsed, Mapping) and parsed.get("type") == "ping":

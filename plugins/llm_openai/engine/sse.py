@@ -57,6 +57,7 @@ class EventReader:
 
     def close(self) -> list[tuple[str, str]]:
         """What the end of the bytes left over, as if a line end and a blank line had come."""
+        self._size = -2  # room for these two
         return self.feed(b"\n\n")
 
     def _line(self, line: bytes, events: list[tuple[str, str]]) -> None:
@@ -69,7 +70,7 @@ class EventReader:
         if field == b"data":
             text = value.decode("utf-8", "replace")
             self._data.append(text[1:] if text.startswith(" ") else text)
-            self._size += len(value)
+            self._size += len(value) + 1  # an empty one takes room as well
         elif field == b"event":
             self._name = value.decode("utf-8", "replace").strip()
         elif line[:1] == b"{":
