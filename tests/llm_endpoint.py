@@ -14,6 +14,7 @@ import contextlib
 import functools
 import gzip
 import json
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -819,23 +820,28 @@ def _between(extra: str) -> list[bytes | str | float]:
 class Endpoint:
     """Runs in a thread; `url` is its base URL. Use it as a context manager."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, certificate: tuple[str, str] | None = None) -> None:
+        """`certificate`: the PEM files of one and of its key; with it the URL is https."""
         self.seen: list[Seen] = []
         self.models: Play | None = None  # instead of the list of behaviours
         self.open = self.connections = 0  # now, and ever
         self._asked: Counter[str] = Counter()
         self._port = port
+        self._tls: ssl.SSLContext | None = None
+        if certificate:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(*certificate)
 
     def __enter__(self) -> Endpoint:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
         self._thread.start()
         server = asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(self._serve, "127.0.0.1", self._port), self._loop
+            asyncio.start_server(self._serve, "127.0.0.1", self._port, ssl=self._tls), self._loop
         )
         self._server = server.result(10)
         self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        self.url = f"http://{self.address}/v1"
+        self.url = f"{'https' if self._tls else 'http'}://{self.address}/v1"
         return self
 
     def __exit__(self, *_: object) -> None:

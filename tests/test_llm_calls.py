@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import math
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from tests.llm_tools import (
     stub_of,
     text_of,
 )
-from tests.servers import details, run_plugin, start_plugin
+from tests.servers import SECONDS, details, missing, run_plugin, start_plugin
 
 AUDIO_BY_URL = pb.ContentPart(url="http://127.0.0.1/a.mp3", mime_type="audio/mpeg")
 PLAIN_TEXT_FILE = pb.ContentPart(data=b"hello", mime_type="text/plain")
@@ -538,6 +540,23 @@ def test_another_endpoint_gets_no_key_of_the_first(endpoint: Endpoint) -> None:
         assert {"openai-project", "x-custom"} & first.keys() == set()
         names = {"authorization", "x-key", "openai-organization", "openai-project", "x-custom"}
         assert names & other.seen[-1].headers.keys() == set()
+
+
+def test_the_ca_bundle(tmp_path: Path) -> None:
+    """An endpoint whose certificate only ca_bundle knows is trusted with it, and refused without."""
+    if shutil.which("openssl") is None:
+        missing("the openssl command, which makes the certificate")
+    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=endpoint", "-addext", "subjectAltName=IP:127.0.0.1"]
+    argv = ["openssl", "req", "-x509", *kind, *names, "-keyout", key, "-out", cert]
+    subprocess.run(argv, check=True, capture_output=True, timeout=SECONDS)
+    with Endpoint(certificate=(cert, key)) as own:
+        with started(own, "--ca-bundle", cert) as plugin:
+            assert generate(stub_of(plugin), "hello").text == "Hello"
+        with started(own, "--max-retries", "0") as plugin:
+            error = refused(generate, stub_of(plugin), "hello")
+            assert (details(error).reason, "certificate" in said(error).lower()) == ("UPSTREAM_UNREACHABLE", True)
 
 
 # ---------------------------------------------------------------- settings
