@@ -74,7 +74,9 @@ def test_text_is_handed_on_as_it_comes(stub: rpc.LLMProviderStub) -> None:
     assert next(call).text == "one "
     assert time.monotonic() - began < 10, "the endpoint is not done before twenty seconds are over"
     call.cancel()
-    assert [message.text for message in stream(stub, "slow")] == ["one ", "two ", "three", ""]
+    texts = [message.text for message in stream(stub, "slow")]
+    assert (texts[0], "".join(texts)) == ("one ", "one two three")
+    assert len(texts) > 2, "it was not gathered"
 
 
 def test_text_that_came_together_goes_out_together(stub: rpc.LLMProviderStub) -> None:

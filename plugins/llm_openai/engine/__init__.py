@@ -5,9 +5,10 @@ engine.py     which endpoint is asked, and how often
 body.py       a request as JSON, less what the endpoint refuses; checks.py what it has to hold before
 endpoint.py   one endpoint over the `openai` package
 reading.py    bytes to chunks; sse.py knows server-sent events
-assembler.py  chunks to deltas and the reply; calls.py tool calls, think.py inline reasoning, stops.py stop sequences
+assembler.py  chunks to deltas and the reply; calls.py tool calls, think.py inline reasoning, stops.py stop sequences,
+              halves.py halves of characters, json_text.py JSON that a model wrote
 merging.py    deltas that arrived together, as one
-failures.py   what can go wrong, and the error for it; halves.py halves of characters
+failures.py   what can go wrong, and the error for it
 model_list.py which models there are
 """
 
