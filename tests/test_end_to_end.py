@@ -77,10 +77,12 @@ def test_right_passage_first(folder: Path, question: str, path: str, words: str)
 
 def test_only_what_changed(folder: Path) -> None:
     """After an edit only that file is embedded again, and its new text is found."""
-    assert "0 chunks embedded" in host(folder, "index", ".", "--include", "*.md")
+    first = host(folder, "index", ".", "--include", "*.md")
+    assert "0 chunks embedded" in first
+    files = int(first.split(" files read")[0].split()[-1])
     with (folder / "CHANGELOG.md").open("a") as file:
         file.write("\n## A wombat\n\nThe wombat moved into the broom cupboard.\n")
-    assert "4 unchanged" in host(folder, "index", ".", "--include", "*.md")
+    assert f" {files - 1} unchanged" in host(folder, "index", ".", "--include", "*.md")
     found = host(folder, "search", "Where does the marsupial live?", "--json", "--limit", "1")
     assert "broom cupboard" in json.loads(found)["text"]
 
