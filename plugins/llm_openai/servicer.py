@@ -215,7 +215,7 @@ def _usage(usage: Usage) -> pb.TokenUsage:
         prompt_tokens=min(usage.prompt, _MOST_TOKENS),
         completion_tokens=min(usage.completion, _MOST_TOKENS),
         total_tokens=min(usage.total, _MOST_TOKENS),
-        reasoning_tokens=usage.reasoning,
-        cached_tokens=usage.cached,
+        reasoning_tokens=min(usage.reasoning, _MOST_TOKENS),
+        cached_tokens=min(usage.cached, _MOST_TOKENS),
         source=pb.USAGE_SOURCE_PROVIDER,
     )
