@@ -57,6 +57,12 @@ class BaseConfig:
     max_request_bytes: Size = setting("64MiB", "Largest request.", at_least=1024, at_most=2**31 - 1)
     max_reply_bytes: Size = setting("4MiB", "Largest reply; clients take 4 MiB unless told otherwise.", at_least=1024)
     max_concurrent: int = setting(256, "Calls under way at once; one more is refused. Health is exempt.", at_least=1)
+    max_connections: int = setting(1000, "Connections at once; one more is closed.", at_least=1, at_most=1_000_000)
+    max_held_bytes: Size = setting("256MiB", "Most of requests held at once, whole or not.", at_least=1024)
+    transfer_timeout: Duration = setting(
+        "30s", "Longest a request may take to arrive, a reply to be read.", at_least=0.01
+    )
+    compression: bool = setting(False, "Take compressed requests, which can be a thousand times as large inside.")
     log_level: str = setting("info", "Least level that is logged.", choices=LEVELS)
 
     def __post_init__(self) -> None:

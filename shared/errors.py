@@ -12,6 +12,7 @@
     └── ServiceError           nobody asked for it → a gRPC status
         ├── Overloaded         RESOURCE_EXHAUSTED   try again later
         ├── TooLarge           RESOURCE_EXHAUSTED   the message is past a limit
+        ├── Malformed          INVALID_ARGUMENT     bytes that are no message, or no message at all
         ├── StorageFull        RESOURCE_EXHAUSTED   the disk is full
         ├── DeadlineExceeded   DEADLINE_EXCEEDED
         ├── Unavailable        UNAVAILABLE          loading, or shutting down
@@ -137,6 +138,11 @@ class Overloaded(ServiceError):
 class TooLarge(ServiceError):
     code = Code.RESOURCE_EXHAUSTED
     reason = "MESSAGE_TOO_LARGE"
+
+
+class Malformed(ServiceError):
+    code = Code.INVALID_ARGUMENT
+    reason = "MALFORMED_MESSAGE"
 
 
 class StorageFull(ServiceError):

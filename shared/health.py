@@ -17,6 +17,8 @@ from grpc_health.v1.health_pb2_grpc import HealthServicer
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
+MOST_WATCHES = 1000  # of all clients; one more ends the oldest
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -27,7 +29,7 @@ class Health(HealthServicer):  # type: ignore[misc]
         self._names = frozenset(names)
         self._status = NOT_SERVING
         self._ending = False
-        self._changed = asyncio.Event()
+        self._watches: dict[asyncio.Event, None] = {}  # the oldest first; each is told of a change by its event
 
     def set_serving(self) -> None:
         self._change(SERVING)
@@ -49,20 +51,31 @@ class Health(HealthServicer):  # type: ignore[misc]
     async def Watch(  # noqa: N802
         self, request: HealthCheckRequest, context: Context
     ) -> AsyncIterator[HealthCheckResponse]:
+        changed = asyncio.Event()
+        self._watches[changed] = None
+        if len(self._watches) > MOST_WATCHES:
+            oldest = next(iter(self._watches))
+            del self._watches[oldest]
+            oldest.set()
         sent = None
-        while True:
-            changed = self._changed
-            status = self._status if request.service in self._names else HealthCheckResponse.SERVICE_UNKNOWN
-            if status != sent:
-                sent = status
-                yield HealthCheckResponse(status=status)
-            elif self._ending:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the plugin is shutting down")
-            else:
-                await changed.wait()
+        try:
+            while changed in self._watches:
+                changed.clear()
+                status = self._status if request.service in self._names else HealthCheckResponse.SERVICE_UNKNOWN
+                if status != sent:
+                    sent = status
+                    yield HealthCheckResponse(status=status)
+                elif self._ending:
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "the plugin is shutting down")
+                else:
+                    await changed.wait()
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"more than {MOST_WATCHES} clients watch; call Check"
+            )
+        finally:
+            self._watches.pop(changed, None)
 
     def _change(self, status: Any) -> None:
         self._status = status
-        # Every watcher holds the event that was current when it last looked.
-        self._changed.set()
-        self._changed = asyncio.Event()
+        for changed in self._watches:
+            changed.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -20,13 +21,16 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_reflection.v1alpha import reflection
 
 from shared import logs
+from shared.accept import HOLDS, Calls, aio_server, holds
 from shared.calls import CallInterceptor
 from shared.config import BaseConfig, secret_texts
 from shared.credentials import check_exposure, server_credentials
 from shared.errors import StartError
 from shared.health import Health
+from shared.patience import Patience
 
 DRAIN_SECONDS = 10.0
+STREAMS_PER_CONNECTION = 1000
 
 
 def serve(
@@ -37,15 +41,21 @@ def serve(
     load: Callable[[], None] = lambda: None,
     close: Callable[[], None] = lambda: None,
     too_large_hints: Mapping[str, str] | None = None,
+    most_items: Mapping[str, Mapping[str, int]] | None = None,
 ) -> NoReturn:
     """Serves until SIGTERM or SIGINT, then ends the process with status 0.
 
     `service` is the full name of the gRPC service, `register` adds its servicer to the server. `load` runs in a
     thread once the port is bound; until it returns, health says NOT_SERVING and calls are UNAVAILABLE. `close` runs
     when the last call has ended. A StartError, also one of `load`, is for `run`.
+
+    `too_large_hints`: for an RPC's name, what to do when its reply is too large. `most_items`: for an RPC's name, how
+    many items the repeated fields of its request may have: {"EmbedBatch": {"texts": 1000}}.
     """
     logs.setup(config.log_level, secret_texts(config))
-    server = PluginServer(config, service=service, register=register, too_large_hints=too_large_hints or {})
+    server = PluginServer(
+        config, service=service, register=register, too_large_hints=too_large_hints or {}, most_items=most_items
+    )
     asyncio.run(_run(server, load, close))
     raise AssertionError("_run ends the process")
 
@@ -72,6 +82,7 @@ class PluginServer:
         service: str,
         register: Callable[[grpc.aio.Server], None],
         too_large_hints: Mapping[str, str],
+        most_items: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
         check_exposure(config)
         self.address = ""
@@ -80,35 +91,41 @@ class PluginServer:
         self._names = ("", "plugin", service)
         self._service = service
         self._register = register
-        self._calls = CallInterceptor(config, too_large_hints)
+        self._calls = Calls()
+        self._interceptor = CallInterceptor(config, self._calls, too_large_hints, most_items)
 
     async def start(self) -> None:
-        """Binds and listens, NOT_SERVING. Afterwards `address` is `HOST:PORT` or `unix:PATH`. Raises StartError."""
-        self._server = grpc.aio.server(
-            interceptors=[self._calls],
-            options=[
-                # Without this a second process binds the same port and takes half of the calls.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", self._config.max_request_bytes),
-                ("grpc.max_send_message_length", -1),
-            ],
-        )
+        """Binds and listens, NOT_SERVING. Raises StartError.
+
+        Afterwards `address` is `HOST:PORT` or `unix:PATH`, and `ended` is done when the server takes no more calls.
+        """
+        _allow_files(self._config.max_connections)
+        self._server = aio_server([self._interceptor], _options(self._config), self._calls)
         self._health = Health(self._names)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((self._service, HEALTH_NAME, reflection.SERVICE_NAME), self._server)
         self._register(self._server)
         self.address = self._bind()
         await self._server.start()
+        # Kept here: a task that nobody refers to may be forgotten.
+        self._watch = asyncio.create_task(Patience(self._calls, self._config).watch())
+        self.ended = asyncio.create_task(self._end())
+
+    async def _end(self) -> None:
+        # With a limit, since without one gRPC does not tell of a crash before the last client has gone.
+        while await self._server.wait_for_termination(1):
+            pass
 
     def set_ready(self) -> None:
         """From here on calls are answered and health is SERVING."""
-        self._calls.ready = True
+        self._interceptor.ready = True
         self._health.set_serving()
 
     async def stop(self, grace: float = DRAIN_SECONDS) -> None:
         """Takes no new calls, waits up to `grace` seconds for those under way, then ends what is left."""
         self._health.shut_down()
         await self._server.stop(grace)
+        self._watch.cancel()
 
     def _bind(self) -> str:
         config = self._config
@@ -133,9 +150,54 @@ class PluginServer:
         return target if config.socket else f"{host}:{port}"
 
 
+def _allow_files(connections: int) -> None:
+    """As many open files as the connections take, as far as the system lets this process have them."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + 200
+    if resource.RLIM_INFINITY not in (soft, hard):
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _options(config: BaseConfig) -> list[tuple[str, Any]]:
+    return [
+        # Without this a second process binds the same port and takes half of the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", config.max_request_bytes),
+        ("grpc.max_send_message_length", -1),
+        # Compressed, a thousandth of max_request_bytes is as much; a bit for each algorithm, the first for none.
+        ("grpc.compression_enabled_algorithms_bitset", -1 if config.compression else 1),
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
+        ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
+        # What a call may send before somebody reads it. gRPC would begin with 4 MiB and let it grow.
+        ("grpc.http2.lookahead_bytes", 128 * 1024),
+        ("grpc.http2.bdp_probe", 0),
+        # Calls that came while others were being accepted. Past the first number gRPC ends some of them by chance.
+        ("grpc.server.max_pending_requests", 20_000),
+        ("grpc.server.max_pending_requests_hard_limit", 40_000),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.max_connection_idle_ms", 300_000),
+        ("grpc.keepalive_time_ms", 60_000),  # a client that has gone without a word is noticed
+    ]
+
+
 async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[], None]) -> NoReturn:
     stop = _stop_signal()
     await server.start()
+    if not holds():
+        logs.event(
+            "security",
+            level=logging.WARNING,
+            reason="GRPCIO_NOT_TESTED",
+            version=grpc.__version__,
+            effect="one request of a stranger can end the server, and with it this process",
+            remedy="install grpcio " + " or ".join(HOLDS),
+        )
     print(f"listening on {server.address}", flush=True)
     loading = _in_daemon_thread(load)
     await asyncio.wait([loading, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -151,7 +213,13 @@ async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[
     if not stop.done():
         server.set_ready()
         logs.event("serving", address=server.address)
-    await stop
+    ends: list[asyncio.Future[Any]] = [stop, server.ended]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if not stop.done():
+        # Nothing listens any more: a process that stayed would look alive to whoever starts it again.
+        cause = "unknown" if server.ended.cancelled() else server.ended.exception()
+        logs.event("server_ended", level=logging.ERROR, cause=cause, remedy="start the plugin again")
+        os._exit(1)
     logs.event("stopping")
     await server.stop()
     await _in_daemon_thread(close)

@@ -1,0 +1,174 @@
+"""Takes calls from gRPC one by one, so that no stranger's path ends the server and no call outlives its welcome.
+
+grpc.aio reads the path of each call as UTF-8 inside its one accept loop: a single request for `/\\xff` ends that loop,
+and with it the server (`docs/grpcio-utf8-path.md`). It also has no way to end a call whose client does not read its
+reply. Here every method has a loop of its own, a call of any other method is answered without a look at its path, and
+each call is known (`Call`), so that it can be ended.
+
+This leans on what is inside of grpcio, which can change with any minor version. `HOLDS` names those it was tested
+with. With another one `aio_server` gives the plain server, and `shared/server.py` says so at the start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+from grpc._cython import cygrpc
+from grpc.aio import _server
+
+from shared.errors import PluginError
+
+HOLDS = ("1.84", "1.85")
+# What a call of a method that nobody registered is called: its real path may be anything.
+UNKNOWN = "/"
+
+
+class Call:
+    """One call from when it came until gRPC is done with it. Times are `time.monotonic()`, 0.0 for not now."""
+
+    __slots__ = (
+        "answer",
+        "awaits_since",
+        "error",
+        "is_first",
+        "patience",
+        "reader",
+        "replies_since",
+        "reply_bytes",
+        "reply_patience",
+        "task",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.awaits_since = 0.0  # since when the call waits for a message
+        self.patience = 0.0  # how long it may, in seconds; 0 for any time
+        self.is_first = True  # of the call
+        self.replies_since = 0.0  # since when a reply waits for the client to read
+        self.reply_patience = 0.0  # how long it may, in seconds
+        self.reply_bytes = 0
+        self.error: PluginError | None = None  # why it was ended
+        self.reader: asyncio.Task[Any] | None = None  # what waits for a message
+        self.answer: asyncio.Task[Any] | None = None  # what runs the handler and sends its reply
+        self.task: asyncio.Task[None] | None = None  # what waits for gRPC to be done with the call
+
+    def refuse(self, error: PluginError) -> None:
+        """Ends the wait for a message with an error."""
+        if self.reader is not None and self.error is None:
+            self.error = error
+            self.reader.cancel()
+
+    def drop(self) -> None:
+        """Ends the call at once, and lets go of what it holds; the client sees its stream reset."""
+        # gRPC cancels the call when nothing refers to its state any more, and these two do.
+        for task in (self.answer, self.task):
+            if task is not None:
+                task.cancel()
+
+
+current: ContextVar[Call] = ContextVar("call")
+
+
+class Calls(dict[Call, None]):
+    """Those under way, the oldest first, and the bytes of their replies that wait for clients to read."""
+
+    unread_bytes = 0
+
+
+def holds() -> bool:
+    """Whether this grpcio is one that was tested."""
+    return grpc.__version__.rpartition(".")[0] in HOLDS
+
+
+def aio_server(
+    interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, Any]], calls: Calls
+) -> Any:
+    """A grpc.aio.Server that keeps `calls`; of a grpcio that was not tested the plain one, whose calls are not known.
+
+    Services must be added with `add_…Servicer_to_server` of the generated code, which registers each method.
+    """
+    if not holds():
+        return grpc.aio.server(interceptors=list(interceptors), options=list(options))
+    return _Server(interceptors, options, calls)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what grpcio logs, with a traceback, when a client has gone, or sends a header that is no text."""
+    return not record.msg.startswith(("ExecuteBatchError raised in core", "Failed sending error", "Invalid encoding"))
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
+
+
+class _Server(_server.Server):
+    def __init__(
+        self, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, Any]], calls: Calls
+    ) -> None:
+        # As the base class does, but for the class of the inner server.
+        self._loop = cygrpc.get_working_loop()
+        self._server = _Accepting(self._loop, tuple(interceptors), tuple(options), calls)
+
+
+class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        interceptors: tuple[grpc.aio.ServerInterceptor, ...],
+        options: tuple[tuple[str, Any], ...],
+        calls: Calls,
+    ) -> None:
+        super().__init__(loop, None, (), interceptors, options, None)
+        self.loop, self.interceptors, self.calls = loop, interceptors, calls
+        self.handlers: dict[str, Any] = {}
+
+    def add_registered_method_handlers(self, method_handlers: dict[str, Any]) -> None:
+        super().add_registered_method_handlers(method_handlers)
+        self.handlers.update(method_handlers)
+
+    def resolve_handler(self, details: grpc.HandlerCallDetails) -> Any:
+        """gRPC asks for it after the interceptors."""
+        return self.handlers.get(details.method)
+
+    def _make_request_call_future(self, method_bytes: bytes | None) -> asyncio.Task[None]:
+        """The base class waits for one call, and makes the next such future. This one takes all calls of the method,
+        so the base class never sees one, and ends when the server does."""
+        return self.loop.create_task(self._accept(method_bytes))
+
+    async def _accept(self, method_bytes: bytes | None) -> None:
+        method = UNKNOWN if method_bytes is None else method_bytes.decode()
+        while True:
+            if method_bytes is None:
+                state = await self._request_call()
+            else:
+                state = await self._request_registered_call(method_bytes)
+            call = Call()
+            self.calls[call] = None
+            current.set(call)  # for the tasks that are made from here on
+            answer = cygrpc._handle_rpc(method, self, self.interceptors, state, self.loop, False)
+            call.task = self.loop.create_task(cygrpc._schedule_rpc_coro(answer, state, self.loop, method))
+            call.task.add_done_callback(_Ended(self.calls, call))
+            # What names the call's state keeps its memory, so nothing here may until the next call comes.
+            del state, answer, call
+
+
+class _Ended:
+    __slots__ = ("call", "calls")
+
+    def __init__(self, calls: Calls, call: Call) -> None:
+        self.calls, self.call = calls, call
+
+    def __call__(self, task: asyncio.Task[None]) -> None:
+        self.calls.pop(self.call, None)
+        self.calls.unread_bytes -= self.call.reply_bytes
+        self.call.task = self.call.answer = self.call.reader = None  # they refer to each other
+        if not task.cancelled():
+            task.exception()
+
+
+def now() -> float:
+    return time.monotonic()

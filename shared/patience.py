@@ -1,0 +1,118 @@
+"""How long, how many and how large the things may be that wait for somebody else: messages that do not arrive, replies
+that are not read. Looked at ten times a second; what is past a bound is ended, the oldest first.
+
+How much a message that has not arrived yet holds is known to gRPC alone. So the growth of the whole process counts
+while there are such messages: past `max_held_bytes` those that have waited for a moment are refused, and may be sent
+again. A floor that rises slowly, and at once where nothing is won by it, forgives growth that comes from elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from shared import logs
+from shared.accept import Call, Calls, now
+from shared.config import BaseConfig
+from shared.errors import DeadlineExceeded, Overloaded
+
+MOST_AWAITED = 1024  # calls whose message has not arrived, idle streams among them
+_TICK = 0.1  # seconds
+_MOMENT = 0.25  # seconds that a message or reply takes without anybody wondering
+_FORGIVEN = 60.0  # seconds in which the process may grow by max_held_bytes beside messages that do not arrive
+_NOT_WON = 3.0  # seconds of refusing after which growth that goes on must come from elsewhere
+_SETTLED = 0.3  # seconds until gRPC has freed what was ended
+_STATM = Path("/proc/self/statm")
+
+
+class Patience:
+    """`watch` runs as long as the server does. One for a server."""
+
+    def __init__(self, calls: Calls, config: BaseConfig) -> None:
+        self._calls = calls
+        self._most_bytes = config.max_held_bytes
+        self._floor = _resident()
+        self._over_since = 0.0  # since when it has been too much
+        self._trim_from = 0.0  # since when there has been something to give back to the system
+
+    async def watch(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            self.look(now())
+
+    def look(self, at: float) -> None:
+        """Ends what is past its bounds at this moment."""
+        awaited = [call for call in self._calls if call.awaits_since]
+        self._end_the_slow(at, awaited)
+        self._refuse(
+            awaited[: max(0, len(awaited) - MOST_AWAITED)],
+            f"more than {MOST_AWAITED} calls had not sent their message yet, and this one had waited longest",
+        )
+        self._bound_memory(at, [call for call in awaited if at - call.awaits_since > _MOMENT])
+        self._bound_replies(at)
+        if self._trim_from and at - self._trim_from > _SETTLED:
+            self._trim_from = 0.0
+            threading.Thread(target=_trim, name="trim", daemon=True).start()
+
+    def _end_the_slow(self, at: float, awaited: Iterable[Call]) -> None:
+        for call in awaited:
+            if call.patience and at - call.awaits_since > call.patience:
+                call.refuse(
+                    DeadlineExceeded(
+                        f"no whole message came within the transfer_timeout of {call.patience:g} s; send it faster",
+                        reason="MESSAGE_TIMEOUT",
+                    )
+                )
+
+    def _bound_memory(self, at: float, late: list[Call]) -> None:
+        resident = _resident()
+        if late:
+            self._trim_from = at
+        if not late or resident < self._floor:
+            self._floor, self._over_since = resident, 0.0
+        elif resident - self._floor <= self._most_bytes:
+            self._floor += min(resident - self._floor, int(self._most_bytes * _TICK / _FORGIVEN))
+            self._over_since = 0.0
+        else:
+            self._refuse(
+                [call for call in late if call.is_first] or late,
+                "messages that had not wholly arrived took more memory than the plugin's max_held_bytes",
+            )
+            self._over_since = self._over_since or at
+            if at - self._over_since > _NOT_WON:
+                self._floor, self._over_since = resident, 0.0
+
+    def _bound_replies(self, at: float) -> None:
+        # Half of what there may be is kept free for those who do read.
+        held, most = self._calls.unread_bytes, self._most_bytes // 2
+        for call in [call for call in self._calls if call.replies_since]:
+            seconds = at - call.replies_since
+            if seconds > call.reply_patience or (held > most and seconds > _MOMENT):
+                held -= call.reply_bytes
+                logs.event("security", level=logging.WARNING, reason="REPLY_NOT_READ", seconds=round(seconds, 1))
+                call.drop()
+                self._trim_from = at
+
+    def _refuse(self, calls: Iterable[Call], why: str) -> None:
+        for call in calls:
+            call.refuse(Overloaded(f"{why}; try again", reason="MESSAGES_NOT_ARRIVING", retry_after=1))
+
+
+def _trim() -> None:
+    """Gives freed memory back to the system, where the C library knows how (glibc)."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _resident() -> int:
+    """Bytes of memory that the process takes; 0 where the system does not say, and then nothing is made of it."""
+    try:
+        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
