@@ -47,6 +47,9 @@ HEALTH = "/grpc.health.v1.Health/"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # A health request is a name; more of it is not looked at, and not waited for longer.
 _LARGEST_HEALTH, _HEALTH_SECONDS = 1024, 5.0
+# Calls that anybody can make as fast as they like; of those that end so, this many a second are logged.
+_CHEAP = (Unauthenticated, Unimplemented, Unavailable, Overloaded, Malformed)
+_LOGGED_A_SECOND = 100
 _ABORT_SECONDS = 5.0  # that a client which does not read is given to take an error
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -76,6 +79,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._hints = too_large_hints
         self._most_items = most_items or {}
         self._handlers: dict[str, Handler] = {}
+        self._floods = _Floods()
         self._parsing = ThreadPoolExecutor(2, thread_name_prefix="parsing")
 
     async def intercept_service(
@@ -219,7 +223,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         started = time.perf_counter()
         logs.request_id.set(_request_id(context.invocation_metadata() or ()))
         code = "OK"
-        error: PluginError
+        error: PluginError | None = None
         try:
             request = None
             if receive is not None:
@@ -252,9 +256,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = error.code.name
         finally:
             # Before the answer goes out: that can take as long as the client does not read.
-            ms = round((time.perf_counter() - started) * 1000, 2)
-            logs.event("call", method=_short(method), code=code, ms=ms)
-        if isinstance(error, Unauthenticated | Overloaded | TooLarge):
+            if not (is_flood := isinstance(error, _CHEAP) and self._floods.is_one()):
+                ms = round((time.perf_counter() - started) * 1000, 2)
+                logs.event("call", method=_short(method), code=code, ms=ms)
+        if isinstance(error, Unauthenticated | Overloaded | TooLarge) and not is_flood:
             _security(context, method, error)
         if isinstance(error, CallerError) and (reply_class := _failing_reply(method)):
             return bytes(failure(reply_class(), error).SerializeToString())
@@ -288,6 +293,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             call.answer = asyncio.current_task()
             call.reply_bytes, call.reply_patience = size, patience or float("inf")
             call.replies_since = accept.now() if size or waits else 0.0
+
+
+class _Floods:
+    """Whoever is refused again and again does not fill the disk with log lines."""
+
+    def __init__(self) -> None:
+        self._second = self._count = 0
+
+    def is_one(self) -> bool:
+        """Whether there were so many of late that one more is not worth a line of its own."""
+        second = int(accept.now())
+        if second != self._second:
+            if (more := self._count - _LOGGED_A_SECOND) > 0:
+                logs.event("security", level=logging.WARNING, reason="FLOOD", calls_not_logged=more)
+            self._second, self._count = second, 0
+        self._count += 1
+        return self._count > _LOGGED_A_SECOND
 
 
 class _Receiving:

@@ -50,7 +50,7 @@ def serve(
     when the last call has ended. A StartError, also one of `load`, is for `run`.
 
     `too_large_hints`: for an RPC's name, what to do when its reply is too large. `most_items`: for an RPC's name, how
-    many items the repeated fields of its request may have: {"EmbedBatch": {"texts": 1000}}.
+    many items the fields of its request may have, or bytes where they do not repeat: {"EmbedBatch": {"texts": 1000}}.
     """
     logs.setup(config.log_level, secret_texts(config))
     server = PluginServer(

@@ -35,8 +35,8 @@ def is_small(data: bytes) -> bool:
 def parse(kind: Any, data: bytes, most_items: Mapping[str, int]) -> Any:
     """A message of the generated class `kind`. Raises Malformed, and InvalidArgument where it holds too much.
 
-    `most_items`: for the name of a repeated field of `kind`, how many it may have. It is looked at in requests that
-    are not small; the plugin checks the others itself.
+    `most_items`: for the name of a field of `kind`, how many items it may have or, where it does not repeat, how many
+    bytes. It is looked at in requests that are not small; the plugin checks the others itself.
     """
     try:
         if is_small(data):
@@ -63,14 +63,16 @@ def _pieces(data: bytes) -> Iterator[bytes]:
 
 def _check(descriptor: Descriptor, data: bytes, most_items: Mapping[str, int]) -> None:
     limits = {descriptor.fields_by_name[name].number: (name, most) for name, most in most_items.items()}
+    repeats = {number for number in limits if descriptor.fields_by_number[number].is_repeated}
     counts: Counter[int] = Counter()
-    for number, *_ in _fields(data, 0, len(data)) if limits else ():
-        counts[number] += 1
+    for number, _, first, last in _fields(data, 0, len(data)) if limits else ():
+        counts[number] += 1 if number in repeats else last - first
         if number in limits and counts[number] > limits[number][1]:
             name, most = limits[number]
+            what = "items" if number in repeats else "bytes"
             raise InvalidArgument(
-                f"{name} has more than {most:,} items; send at most {most:,} in a request",
-                reason="TOO_MANY_ITEMS",
+                f"{name} has more than {most:,} {what}; send at most {most:,} in a request",
+                reason=f"TOO_MANY_{what.upper()}",
                 field=name,
             )
     # Half of its bytes is a bound that costs nothing, an estimate one that costs little.

@@ -82,6 +82,15 @@ def test_items_are_counted_before_they_are_made(count: int, monkeypatch: pytest.
     assert (caught.value.reason, caught.value.violations[0][0]) == ("TOO_MANY_ITEMS", "vectors")
 
 
+def test_bytes_of_a_text() -> None:
+    """A text of more bytes than the plugin takes is refused by name."""
+    request = pb.EmbedTextRequest(text="x" * 200_001)
+    with pytest.raises(InvalidArgument, match=r"^text has more than 200,000 bytes") as caught:
+        wire.parse(pb.EmbedTextRequest, request.SerializeToString(), {"text": 200_000})
+    assert caught.value.reason == "TOO_MANY_BYTES"
+    assert wire.parse(pb.EmbedTextRequest, request.SerializeToString(), {"text": 200_001}) == request
+
+
 @pytest.mark.parametrize(
     ("kind", "data"),
     [
