@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
@@ -22,7 +23,7 @@ from grpc_reflection.v1alpha import reflection
 from shared import logs
 from shared.calls import CallInterceptor
 from shared.config import BaseConfig, secret_texts
-from shared.credentials import check_exposure, server_credentials
+from shared.credentials import check_exposure, security_warnings, server_credentials
 from shared.errors import StartError
 from shared.health import Health
 
@@ -77,6 +78,8 @@ class PluginServer:
         self.address = ""
         self._config = config
         self._credentials = server_credentials(config)
+        for warning in security_warnings(config):
+            logs.event("security", level=logging.WARNING, reason=warning.reason, message=warning.message)
         self._names = ("", "plugin", service)
         self._service = service
         self._register = register

@@ -16,7 +16,7 @@ from plugins.llm_openai.config import Config
 from shared.cli import configure
 from shared.errors import StartError
 from shared.server import run, serve
-from shared.units import Secret
+from shared.units import Secret, SecretUrl
 
 if TYPE_CHECKING:
     from plugins.llm_openai.engine import Engine, Settings
@@ -69,7 +69,7 @@ def endpoints(config: Config) -> list[Settings]:
     from plugins.llm_openai.engine import Settings
 
     first: dict[str, Any] = {
-        "url": config.endpoint or OPENAI,
+        "url": config.endpoint or SecretUrl(OPENAI),
         "api_key": _key(config),
         "organization": config.organization,
         "headers": config.headers,
@@ -82,20 +82,20 @@ def endpoints(config: Config) -> list[Settings]:
         "concurrency": config.concurrency,
     }
     found = [Settings(**first)]
-    for name in config.fallbacks:
-        said = config.fallback(name)
+    for fallback in config.fallbacks.values():
+        own = dict(fallback)
         other: dict[str, Any] = {}
-        if "endpoint" in said:
+        if "endpoint" in own:
             # Another server: neither key nor headers of the first are its business.
             other = {
-                "url": said.pop("endpoint"),
+                "url": own.pop("endpoint"),
                 "api_key": Secret(),
                 "organization": "",
                 "headers": {},
                 "query": {},
                 "body": {},
             }
-        found.append(Settings(**(first | other | said)))
+        found.append(Settings(**(first | other | own)))
     return found
 
 
