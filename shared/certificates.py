@@ -2,7 +2,8 @@
 
 `ssl` tells the dates of a peer's certificate, once it has verified it, which an expired one does not pass; of a file it
 tells them by `ssl._ssl._test_decode_cert` only, which is private. They stand at a fixed place of X.509 (RFC 5280, 4.1),
-so they are read from there. OpenSSL has checked the file before; a package for certificates would be much for two dates.
+so they are read from there. OpenSSL has checked the file before, and a package for certificates would be much for two
+dates.
 """
 
 from __future__ import annotations

@@ -109,8 +109,9 @@ def _unknown(argument: str, kind: type[Config], plugin: str) -> StartError:
     """What to say of an argument that is no option; never its value, which may be a secret."""
     flag = argument.partition("=")[0]
     key = flag.lstrip("-").replace("-", "_")
-    if may_hold_secrets(kind, key):
-        return _no_option(flag, key, plugin)
+    for name in types(kind):  # also where the blank behind it was forgotten
+        if key.startswith(name) and flag.startswith("-") and may_hold_secrets(kind, name):
+            return _no_option("--" + name.replace("_", "-"), name, plugin)
     if not re.fullmatch(r"--[A-Za-z0-9_-]{1,64}", flag):
         return StartError("command line: there is a value that belongs to no option; see --help")
     known = [name.replace("_", "-") for name in ("config", "name", "check", *types(kind))]

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import os
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, TypeVar
@@ -112,9 +113,9 @@ def origins(kind: type[Config], sources: Iterable[Source]) -> dict[str, Source]:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     found: dict[str, Source] = {}
     for source in sources:
-        for key in source.values:
+        for key, value in source.values.items():
             if key not in fields:
-                raise StartError(f"{source.name}: unknown setting {name_for_message(key)}{suggest(key, fields)}")
+                raise StartError(f"{source.name}: unknown setting {name_for_message(key, value)}{suggest(key, fields)}")
             found.setdefault(key, source)
     defaults = Source("default", {name: field.metadata["default"] for name, field in fields.items()})
     return {name: found.get(name, defaults) for name in fields}
@@ -190,7 +191,11 @@ def _variable(match: re.Match[str], environ: Mapping[str, str]) -> str:
 
 def types(kind: type[BaseConfig]) -> Mapping[str, Any]:
     """The type of each setting of `kind`: a key of `units.READERS`."""
-    return typing.get_type_hints(kind)
+    return _type_hints(kind)
+
+
+# To evaluate the annotations of a class takes a millisecond, and they are asked for at every setting.
+_type_hints: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
 
 
 def may_hold_secrets(kind: type[BaseConfig], name: str) -> bool:

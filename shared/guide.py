@@ -48,7 +48,7 @@ def settings_in(path: Path, *, plugin: str, section: str, name: str | None = Non
         raise StartError(f"{path} has no `plugins:` block, so --name {name} picks nothing; drop --name")
     for key in security:
         if key != "timeout":
-            which = key if key.isidentifier() else "*"
+            which = key if key.isidentifier() and security[key] is not None else "*"
             raise StartError(
                 f"{path}: security.{which} is for a host that sandboxes its plugins; neither a plugin nor "
                 "`python -m host` enforces it, so remove the line to run without"
@@ -86,9 +86,9 @@ def _block(path: Path, document: Mapping[str, Any], plugin: str, section: str, n
     elif name not in blocks:
         raise StartError(f"{path}: no plugin {name!r} under plugins.{section}{suggest(name, blocks)}")
     block, where = blocks[name], f"{path}: plugin {name}"
-    for key in block:
+    for key, value in block.items():
         if key not in BLOCK_KEYS:
-            raise StartError(f"{where}: unknown key {name_for_message(key)}{suggest(key, BLOCK_KEYS)}")
+            raise StartError(f"{where}: unknown key {name_for_message(key, value)}{suggest(key, BLOCK_KEYS)}")
     value = block.get("enabled")
     try:
         enabled = value is None or read_bool(expand(value))

@@ -33,6 +33,7 @@ Duration = NewType("Duration", float)
 Size = NewType("Size", int)
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_HOST = re.compile(r"[\w.:%-]+")
 _DEEPEST = 64  # levels of lists and mappings in a value
 
 
@@ -76,7 +77,10 @@ class SecretUrl(Secret):
         rest, sharp, _ = rest.partition("#")
         address, mark, query = rest.partition("?")
         parts = (part.partition("=") for part in query.split("&"))
-        shown = "&".join(f"{name}=***" if equals and _NAME.fullmatch(name) else "***" for name, equals, _ in parts)
+        # What has nothing after its = is no parameter's name, but a key in Base64.
+        shown = "&".join(
+            f"{name}=***" if value.strip("=") and _NAME.fullmatch(name) else "***" for name, _, value in parts
+        )
         return f"{scheme}://{'***@' if at else ''}{address}{mark}{shown if mark else ''}{'#***' if sharp else ''}"
 
 
@@ -112,7 +116,7 @@ class SecretMapping(Mapping[str, Any]):
 
     def masked(self) -> dict[str, Any]:
         """As plain values fit to print."""
-        return {_masked_name(name): self._masked(name, item) for name, item in self._values.items()}
+        return self._masked("", self._values)  # type: ignore[no-any-return]
 
     def secrets(self) -> Iterator[str]:
         """Every text that `masked` masks, in the clear."""
@@ -121,7 +125,7 @@ class SecretMapping(Mapping[str, Any]):
 
     def _masked(self, name: str, value: Any) -> Any:
         if isinstance(value, Mapping) and not isinstance(value, SecretMapping):
-            return {_masked_name(key): self._masked(key, item) for key, item in value.items()}
+            return {_masked_name(key, item): self._masked(key, item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [self._masked(name, item) for item in value]
         return "***" if self._is_secret(name, value) else masked(value)
@@ -194,17 +198,19 @@ def spellings(text: str) -> set[str]:
     }
 
 
-def name_for_message(name: object) -> str:
-    """`name` in quotes, unless it looks like none: a secret whose colon was forgotten is a YAML key.
+def name_for_message(name: object, value: object = "") -> str:
+    """`name` in quotes, unless it or its `value` looks like none: a secret whose colon was forgotten is a YAML key.
 
     >>> name_for_message("api-key"), name_for_message("api_key sesame")
-    ("'api-key'", '(not shown, since it is no plain name)')
+    ("'api-key'", '(not shown, since it is no plain name with a value)')
     """
-    return f"'{name}'" if isinstance(name, str) and _NAME.fullmatch(name) else "(not shown, since it is no plain name)"
+    plain = isinstance(name, str) and _NAME.fullmatch(name) and value is not None
+    return f"'{name}'" if plain else "(not shown, since it is no plain name with a value)"
 
 
-def _masked_name(name: object) -> str:
-    return str(name) if _NAME.fullmatch(str(name)) else "***"
+def _masked_name(name: str, value: object) -> str:
+    """A name without a value may be a secret that stands alone, as in `{SECRET}`."""
+    return name if _NAME.fullmatch(name) and value is not None else "***"
 
 
 def _secrets_of_url(url: str) -> Iterator[str]:
@@ -294,7 +300,7 @@ def read_secret_url(value: object) -> SecretUrl:
         return SecretUrl(text)
     try:
         parts = urlsplit(text)
-        is_url = bool(parts.scheme and parts.hostname) and parts.port != 0
+        is_url = bool(parts.scheme and _HOST.fullmatch(parts.hostname or "")) and parts.port != 0
     except ValueError:  # such as a port that is no number
         is_url = False
     if not is_url or "\\" in text or not text.isprintable():
@@ -310,15 +316,14 @@ def read_path(value: object) -> Path:
     if isinstance(value, Path):
         return value
     if isinstance(value, str):
-        # A file's name may be other bytes than UTF-8; here they are seen as a plain character.
-        read_str(value.encode(errors="surrogateescape").decode(errors="replace"))
+        _check_text(value, "surrogateescape")  # a file's name may be other bytes than UTF-8
         return Path(value)
     return Path(read_str(value))
 
 
 def read_list(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
-        text = value.strip()
+        text = read_str(value).strip()
         if text.startswith("["):
             value = _json(text, "a list: a, b or JSON")
         else:
@@ -409,10 +414,10 @@ def _check_inside(value: object, levels: int = _DEEPEST) -> None:
             _check_inside(item, levels - 1)
 
 
-def _check_text(text: str) -> None:
+def _check_text(text: str, errors: str = "strict") -> None:
     if "\0" in text:
         raise ValueError("has a NUL in it, which no setting can have")
     try:
-        text.encode()
+        text.encode(errors=errors)
     except UnicodeEncodeError:
         raise ValueError("is not UTF-8") from None

@@ -538,9 +538,7 @@ def test_check_shows_what_is_no_secret_of_a_fallback() -> None:
         "headers": {"X-Key": KEY},
         "body": {"inner": {"n": 5}},
     }
-    checked = run_plugin(
-        MODULE, "--check", env=QUIET | {"LLM_OPENAI__FALLBACKS": json.dumps({"second": fallback})}
-    )
+    checked = run_plugin(MODULE, "--check", env=QUIET | {"LLM_OPENAI__FALLBACKS": json.dumps({"second": fallback})})
     assert checked.returncode == 0, checked.stderr
     assert yaml.safe_load(checked.stdout)["fallbacks"]["second"] == {
         "endpoint": "http://***@127.0.0.1:8000/v1",

@@ -59,7 +59,7 @@ class Config(BaseConfig):
 
     def _fallback(self, name: str, about: object) -> dict[str, Any]:
         """`about` with each value read as that of the setting of the same name."""
-        place = f"setting fallbacks: {name_for_message(name)}"
+        place = f"setting fallbacks: {name_for_message(name, about)}"
         found: dict[str, Any] = {}
         for key, value in _check_keys(place, about, _OF_A_FALLBACK).items():
             try:
@@ -85,9 +85,9 @@ def _check_texts(place: str, values: Mapping[str, Any]) -> None:
 def _check_keys(place: str, value: object, known: tuple[str, ...]) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise StartError(f"{place} must be a mapping of {', '.join(known)}")
-    for key in value:
+    for key, item in value.items():
         if key not in known:
-            raise StartError(f"{place}: unknown setting {name_for_message(key)}{suggest(str(key), known)}")
+            raise StartError(f"{place}: unknown setting {name_for_message(key, item)}{suggest(key, known)}")
     return value
 
 
