@@ -78,8 +78,6 @@ class PluginServer:
         self.address = ""
         self._config = config
         self._credentials = server_credentials(config)
-        for warning in security_warnings(config):
-            logs.event("security", level=logging.WARNING, reason=warning.reason, message=warning.message)
         self._names = ("", "plugin", service)
         self._service = service
         self._register = register
@@ -101,6 +99,8 @@ class PluginServer:
         reflection.enable_server_reflection((self._service, HEALTH_NAME, reflection.SERVICE_NAME), self._server)
         self._register(self._server)
         self.address = self._bind()
+        for warning in security_warnings(self._config):
+            logs.event("security", level=logging.WARNING, reason=warning.reason, message=warning.message)
         await self._server.start()
 
     def set_ready(self) -> None:
