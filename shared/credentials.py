@@ -17,6 +17,7 @@ from pathlib import Path
 
 import grpc
 
+from shared.bounded_file import read_bounded
 from shared.certificates import validities
 from shared.config import BaseConfig
 from shared.errors import StartError, Unauthenticated
@@ -24,6 +25,7 @@ from shared.units import Secret
 
 AUTHORIZATION = "authorization"
 _SOON = timedelta(days=30)
+_LARGEST_PEM = 8 * 2**20  # bytes; all authorities of the world are a quarter of one MiB
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ def server_credentials(config: BaseConfig) -> grpc.ServerCredentials | None:
 
 def _pem(name: str, path: str) -> bytes:
     try:
-        text = Path(path).read_bytes()
+        # Only a file: OpenSSL reads it a second time.
+        text = read_bounded(Path(path), _LARGEST_PEM, only_files=True)
     except OSError as error:
         raise StartError(f"setting {name}: cannot read {path}: {error.strerror}") from None
     if b"-----BEGIN " not in text:

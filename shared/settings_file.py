@@ -7,16 +7,13 @@ of what nobody meant as such. Here PyYAML only parses; what its nodes mean is sa
 from __future__ import annotations
 
 import math
-import os
-import select
-import stat
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from shared.bounded_file import read_bounded
 from shared.errors import StartError
 from shared.units import name_for_message
 
@@ -25,7 +22,6 @@ _MOST_VALUES = 100_000  # scalars, lists and mappings, those that aliases repeat
 _MOST_CHARACTERS = 2**20  # of the texts, those that aliases repeat included
 _DEEPEST = 64  # levels of lists and mappings
 _LONGEST_NUMBER = 30  # characters
-_LONGEST_WAIT = 30.0  # seconds for a pipe's next bytes
 
 _TAG = "tag:yaml.org,2002:"
 _scalars = yaml.constructor.SafeConstructor()
@@ -43,7 +39,7 @@ class _Loader(yaml.SafeLoader):
 def read_yaml(path: Path) -> dict[str, Any]:
     """The file's top-level mapping, nothing expanded; every key is text. Raises StartError."""
     try:
-        text = _read(path).decode("utf-8")
+        text = read_bounded(path, _LARGEST).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StartError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
     try:
@@ -60,24 +56,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise StartError(f"{path} must hold a mapping of settings")
     return document
-
-
-def _read(path: Path) -> bytes:
-    """All of a file, or of a pipe such as a shell's `<(…)`. Neither an endless one nor a silent one holds it up."""
-    # Without O_NONBLOCK opening a FIFO waits for somebody who writes.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    with open(descriptor, "rb", buffering=0) as file:
-        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        content = bytearray()
-        until = time.monotonic() + _LONGEST_WAIT
-        while len(content) <= _LARGEST:
-            if not is_file and not select.select([file], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise StartError(f"cannot read {path}: nothing came out of it for {_LONGEST_WAIT:g} s")
-            data = file.read(_LARGEST + 1)
-            if not data:
-                return bytes(content)
-            content += data
-    raise StartError(f"cannot read {path}: it has more than {_LARGEST // 2**10} KiB, which no settings file has")
 
 
 class _RefusedError(Exception):

@@ -208,9 +208,9 @@ def name_for_message(name: object, value: object = "") -> str:
     return f"'{name}'" if plain else "(not shown, since it is no plain name with a value)"
 
 
-def _masked_name(name: str, value: object) -> str:
+def _masked_name(name: object, value: object) -> str:
     """A name without a value may be a secret that stands alone, as in `{SECRET}`."""
-    return name if _NAME.fullmatch(name) and value is not None else "***"
+    return str(name) if _NAME.fullmatch(str(name)) and value is not None else "***"
 
 
 def _secrets_of_url(url: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import ssl
 import subprocess
@@ -318,11 +319,17 @@ def test_tls_and_token(pem: Certificates) -> None:
         ("garbage", "server", "", "not a certificate and its private key"),
         ("server", "server", "none", r"setting tls_client_ca: cannot read .*none\.pem: No such file"),
         ("server", "server", "garbage", r"setting tls_client_ca: .*garbage\.pem holds no certificate"),
+        ("fifo", "server", "", r"setting tls_cert: cannot read .*fifo\.pem: it is not a regular file"),
+        ("server", "zero", "", r"setting tls_key: cannot read .*zero\.key: it is not a regular file"),
+        ("server", "server", "fifo", r"setting tls_client_ca: cannot read .*fifo\.pem: it is not a regular file"),
     ],
 )
 def test_tls_files_that_do_not_do(pem: Certificates, cert: str, key: str, client_ca: str, says: str) -> None:
     """A TLS file that is missing, no PEM, or does not fit the other is refused at the start, in one line."""
     Path(pem["text"]).write_text("no PEM")
+    if not Path(pem["fifo"]).exists():
+        os.mkfifo(pem["fifo"])
+        Path(pem.key("zero")).symlink_to("/dev/zero")
     Path(pem["garbage"]).write_text("-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n")
     files = {"tls_cert": pem[cert], "tls_key": pem.key(key), "tls_client_ca": client_ca and pem[client_ca]}
     with pytest.raises(StartError, match=says) as caught, toy(**files):
@@ -436,7 +443,18 @@ def test_addresses() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{}, {"token": TOKEN}, {"address": 5}, {"address": "h:1", "tokn": TOKEN}, {1: 2}, 5, None, ["h:1"]]
+    "value",
+    [
+        {},
+        {"token": TOKEN},
+        {"address": 5},
+        {"address": "h:1", "tokn": TOKEN},
+        {f"token {TOKEN}": None},
+        {1: 2},
+        5,
+        None,
+        ["h:1"],
+    ],
 )
 def test_addresses_that_are_none(value: Any) -> None:
     """Anything else is a StartError, which does not show the token either."""

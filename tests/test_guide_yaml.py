@@ -392,6 +392,9 @@ def test_keys_that_may_be_secrets(tmp_path: Path) -> None:
     assert message.endswith(
         "plugin vector_hnsw: unknown key (not shown, since it is no plain name with a value); did you mean 'config'?"
     )
+    with pytest.raises(StartError) as caught:
+        load(tmp_path / "hector.yaml")
+    assert "s3cr3t" not in str(caught.value)
     message = refusal(tmp_path, "security: {token s3cr3t-value}")
     assert "security.* is for a host" in message
     assert "s3cr3t" not in message

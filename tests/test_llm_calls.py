@@ -621,6 +621,8 @@ def test_the_ca_bundle(tmp_path: Path) -> None:
         ({"proxy": "socks5://127.0.0.1:1"}, "proxy"),
         ({"models": '{"a": {"context_length": "²"}}'}, "context_length"),
         ({"api_key_file": "/dev/null"}, "is empty"),
+        ({"api_key_file": "/dev/zero"}, "cannot read /dev/zero: it has more than 64 KiB"),
+        ({"ca_bundle": "/dev/zero"}, "cannot use /dev/zero: it is not a regular file"),
         ({"temperature": "hot"}, "expected a number"),
         ({"max_tokens": "0"}, "at least 1"),
     ],

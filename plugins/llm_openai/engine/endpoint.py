@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -97,6 +98,9 @@ class Endpoint:
 
     def _http(self) -> httpx2.AsyncClient:
         settings = self.settings
+        if settings.ca_bundle and Path(settings.ca_bundle).exists() and not Path(settings.ca_bundle).is_file():
+            # OpenSSL would wait for a pipe for ever, and read a device without end.
+            raise StartError(f"setting ca_bundle: cannot use {settings.ca_bundle}: it is not a regular file")
         try:
             verify = ssl.create_default_context(cafile=settings.ca_bundle) if settings.ca_bundle else True
         except (OSError, ssl.SSLError) as error:
