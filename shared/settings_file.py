@@ -47,7 +47,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         document = None if node is None else _Values().of(node)
     except RecursionError:
         raise StartError(f"{path}: nested more than {_DEEPEST} deep") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter two for a \\U that is no character
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter two for a \U that is no character
         raise StartError(f"{path} is not YAML: {_where(error)}") from None
     except _RefusedError as refused:
         raise StartError(f"{path}: {refused}") from None

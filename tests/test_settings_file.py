@@ -208,6 +208,15 @@ def test_a_file_without_end(tmp_path: Path, path: str) -> None:
     assert read_yaml(tmp_path / "large") == {}
 
 
+@pytest.mark.parametrize("text", [LAUGHS, "a: &a [*a]\n", "a: " + "[" * 1000, "a: \xff\n", 'a: "\\UFFFFFFFF"\n'])
+def test_a_process_that_is_given_such_a_file(tmp_path: Path, text: str) -> None:
+    """A plugin with a hostile file ends with exactly one line, no traceback, and status 2."""
+    (tmp_path / "settings.yaml").write_bytes(text.encode("latin-1"))
+    done = run_plugin(TOY, "--port", "0", "--config", str(tmp_path / "settings.yaml"))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("error: ")
+
+
 def test_a_pipe_that_nobody_writes_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A FIFO without a writer, and one whose writer says nothing, are given up after a while."""
     monkeypatch.setattr(bounded_file, "_LONGEST_WAIT", 0.05)
