@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from shared.config import expand, suggest
 from shared.errors import StartError
-from shared.units import read_bool, read_int, read_mapping, read_str
+from shared.units import name_for_message, read_bool, read_int, read_mapping, read_str
 
 T = TypeVar("T")
 
@@ -21,9 +21,9 @@ class Block:
         except ValueError as error:
             raise StartError(f"{where}: {error}") from None
         self.where = where
-        for key in self.values:
+        for key, item in self.values.items():
             if known is not None and key not in known:
-                raise StartError(f"{where}: unknown key {key!r}{suggest(key, known)}")
+                raise StartError(f"{where}: unknown key {name_for_message(key, item)}{suggest(key, known)}")
 
     def text(self, key: str, default: str = "") -> str:
         return self._read(key, read_str, default)

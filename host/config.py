@@ -27,7 +27,8 @@ from host.block import Block
 from shared.client import Address
 from shared.config import expand, suggest
 from shared.errors import StartError
-from shared.guide import BLOCK_KEYS, SECTIONS, read_yaml
+from shared.guide import BLOCK_KEYS, SECTIONS
+from shared.settings_file import read_yaml
 from shared.units import Secret
 
 # The guide's name for what stands in each section.

@@ -1,6 +1,7 @@
 """The command line of every plugin: `python -m plugins.NAME [--port N] [--config FILE [--name NAME]] [--check]`.
 
-Every setting is an option too (`--data-dir`), except secrets, which other users of the machine could read there.
+Every setting is an option too (`--data-dir`), except those that can hold a secret, which other users of the machine
+could read there; a URL is an option as long as it has neither user nor query.
 """
 
 from __future__ import annotations
@@ -10,16 +11,28 @@ import dataclasses
 import importlib.util
 import json
 import os
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
 from shared import guide
-from shared.config import Config, Source, from_environment, origins, resolve, shown, suggest, types
-from shared.credentials import check_exposure, server_credentials
+from shared.config import (
+    Config,
+    Source,
+    from_environment,
+    may_hold_secrets,
+    origins,
+    resolve,
+    shown,
+    suggest,
+    types,
+)
+from shared.credentials import check_exposure, security_warnings, server_credentials
 from shared.errors import StartError
-from shared.units import Secret
+from shared.units import SecretUrl
 
 
 def configure(
@@ -51,6 +64,9 @@ def configure(
     if name is not None and file is None:
         raise StartError("--name picks a block of a file: give --config FILE too")
     given = {key: value for key, value in options.items() if value is not None}
+    for key, value in given.items():
+        if types(kind)[key] is SecretUrl and set("@?#") & set(value):
+            raise _no_option("--" + key.replace("_", "-") + " with a user, a password or a query", key, plugin)
     sources = [Source("command line", given), Source("environment", from_environment(kind, plugin, environ))]
     if file is not None:
         values = guide.settings_in(Path(file), plugin=plugin, section=section, name=name)
@@ -61,9 +77,14 @@ def configure(
     sources += [Source(name, {key: environ[name]}) for key, name in variables.items() if environ.get(name)]
     config = resolve(kind, sources)
     if only_check:
-        print(_report(config, {key: source.name for key, source in origins(kind, sources).items()}), end="", flush=True)
+        report = _report(config, {key: source.name for key, source in origins(kind, sources).items()})
+        # A path may have bytes that are no text, and a terminal may know but ASCII.
+        encoding = sys.stdout.encoding or "utf-8"
+        print(report.encode(encoding, "backslashreplace").decode(encoding), end="", flush=True)
         check_exposure(config)
         server_credentials(config)
+        for warning in security_warnings(config):
+            print(f"warning: {warning}", file=sys.stderr)
         check(config)
         raise SystemExit(0)
     return config
@@ -79,6 +100,8 @@ def installed(extra: str, modules: Sequence[str]) -> None:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """As every other mistake in the settings; argparse would print the whole usage first."""
+        # Of a value that an option does not take, argparse would say which it was.
+        message = re.sub(r"ignored explicit argument .*", "takes no value", message, flags=re.DOTALL)
         raise StartError(f"command line: {message}; see --help")
 
 
@@ -86,23 +109,30 @@ def _unknown(argument: str, kind: type[Config], plugin: str) -> StartError:
     """What to say of an argument that is no option; never its value, which may be a secret."""
     flag = argument.partition("=")[0]
     key = flag.lstrip("-").replace("-", "_")
-    if types(kind).get(key) is Secret:
-        return StartError(
-            f"command line: {flag} is no option, since other users of the machine could read it there; "
-            f"set {plugin.upper()}__{key.upper()} or put it in the file"
-        )
-    if not flag.startswith("-"):
+    for name in types(kind):  # also where the blank behind it was forgotten
+        if key.startswith(name) and flag.startswith("-") and may_hold_secrets(kind, name):
+            return _no_option("--" + name.replace("_", "-"), name, plugin)
+    if not re.fullmatch(r"--[A-Za-z0-9_-]{1,64}", flag):
         return StartError("command line: there is a value that belongs to no option; see --help")
     known = [name.replace("_", "-") for name in ("config", "name", "check", *types(kind))]
     return StartError(f"command line: unknown option {flag}{suggest(flag, ['--' + name for name in known])}")
 
 
+def _no_option(what: str, key: str, plugin: str) -> StartError:
+    return StartError(
+        f"command line: {what} is no option, since other users of the machine could read it there; "
+        f"set {plugin.upper()}__{key.upper()} or put it in the file"
+    )
+
+
 def _parser(kind: type[Config], plugin: str, about: str | None) -> argparse.ArgumentParser:
+    hidden = [name for name in types(kind) if may_hold_secrets(kind, name) and types(kind)[name] is not SecretUrl]
     parser = _Parser(
         prog=f"python -m plugins.{plugin}",
         description=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"Settings, highest first: these options, the environment ({plugin.upper()}__KEY), --config, defaults.",
+        epilog=f"Settings, highest first: these options, the environment ({plugin.upper()}__KEY), --config, defaults.\n"
+        f"No options, since others could read them here: {', '.join(hidden)}.",
         allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML: a plain mapping of settings, or the guide's `plugins:`")
@@ -110,7 +140,7 @@ def _parser(kind: type[Config], plugin: str, about: str | None) -> argparse.Argu
     parser.add_argument("--check", action="store_true", help="print the settings and where each is from, and exit")
     settings = parser.add_argument_group("settings")
     for field in dataclasses.fields(kind):
-        if types(kind)[field.name] is Secret:
+        if field.name in hidden:
             continue
         flag: dict[str, Any] = {"nargs": "?", "const": "true"} if types(kind)[field.name] is bool else {}
         default = f" [{field.metadata['default']}]" if field.metadata["default"] != "" else ""

@@ -12,7 +12,7 @@ import grpc
 
 from shared.config import suggest
 from shared.errors import StartError
-from shared.units import Secret, read_str
+from shared.units import Secret, name_for_message, read_str
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Address:
         if not isinstance(value, Mapping):
             raise StartError("an address is HOST:PORT, or a mapping with `address`")
         known = ("address", "token", "tls_ca", "tls_cert", "tls_key")
-        for key in value:
+        for key, item in value.items():
             if key not in known:
-                raise StartError(f"an address has no {key!r}{suggest(str(key), known)}")
+                raise StartError(f"an address has no {name_for_message(key, item)}{suggest(str(key), known)}")
         if "address" not in value:
             raise StartError("an address is HOST:PORT, or a mapping with `address`")
         try:

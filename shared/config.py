@@ -14,18 +14,33 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import os
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar
 
 from shared.errors import StartError
 from shared.logs import LEVELS
-from shared.units import READERS, Duration, Secret, Size
+from shared.units import (
+    READERS,
+    Duration,
+    Secret,
+    SecretMapping,
+    SecretUrl,
+    Size,
+    masked,
+    name_for_message,
+    secret_texts_in,
+    spellings,
+)
+
+# So much of a mistyped value is shown, and only where nothing can hide in it: no blank, no colon, no quote.
+_HARMLESS = re.compile(r"[A-Za-z0-9_.+-]{0,40}")
+_MOST_EXPANDED = 2**20  # characters that variables may bring, over all
 
 
 def setting(
@@ -45,7 +60,7 @@ def setting(
 class BaseConfig:
     """The settings that every plugin has. A plugin's Config adds its own and overrides `port`."""
 
-    host: str = setting("127.0.0.1", "Address to listen on. Beyond loopback needs TLS, a token or `insecure`.")
+    host: str = setting("127.0.0.1", "Address to listen on. Beyond loopback needs a token, a client CA or `insecure`.")
     port: int = setting(0, "Port to listen on; 0 picks a free one.", at_least=0, at_most=65535)
     socket: str = setting("", "Path of a unix socket to listen on instead of host and port.")
     timeout: Duration = setting("60s", "Longest a call may take; 0 sets no bound.", at_least=0)
@@ -53,7 +68,7 @@ class BaseConfig:
     tls_cert: str = setting("", "PEM file of the server's certificate chain; with it the server speaks TLS only.")
     tls_key: str = setting("", "PEM file of the certificate's private key.")
     tls_client_ca: str = setting("", "PEM file of the CA that client certificates must come from (mutual TLS).")
-    insecure: bool = setting(False, "Serve beyond loopback without TLS and token all the same.")
+    insecure: bool = setting(False, "Serve beyond loopback though anybody there may call.")
     max_request_bytes: Size = setting("64MiB", "Largest request.", at_least=1024, at_most=2**31 - 1)
     max_reply_bytes: Size = setting("4MiB", "Largest reply; clients take 4 MiB unless told otherwise.", at_least=1024)
     max_concurrent: int = setting(256, "Calls under way at once; one more is refused. Health is exempt.", at_least=1)
@@ -104,9 +119,9 @@ def origins(kind: type[Config], sources: Iterable[Source]) -> dict[str, Source]:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     found: dict[str, Source] = {}
     for source in sources:
-        for key in source.values:
+        for key, value in source.values.items():
             if key not in fields:
-                raise StartError(f"{source.name}: unknown setting {key!r}{suggest(key, fields)}")
+                raise StartError(f"{source.name}: unknown setting {name_for_message(key, value)}{suggest(key, fields)}")
             found.setdefault(key, source)
     defaults = Source("default", {name: field.metadata["default"] for name, field in fields.items()})
     return {name: found.get(name, defaults) for name in fields}
@@ -121,7 +136,7 @@ def from_environment(kind: type[BaseConfig], plugin: str, environ: Mapping[str, 
         if not name.upper().startswith(prefix):
             continue
         key, *inner = name[len(prefix) :].lower().split("__")
-        if inner and key in fields and fields[key] != dict[str, Any]:
+        if inner and key in fields and fields[key] not in (dict[str, Any], SecretMapping):
             raise StartError(f"environment: {name} sets a part of {key!r}, which is not a mapping")
         place, last = values, key
         for part in inner:
@@ -143,85 +158,79 @@ def expand(value: Any, environ: Mapping[str, str] = os.environ) -> Any:
     >>> expand({"key": "${HOME_TOWN:-Berlin} $$5"}, {})
     {'key': 'Berlin $5'}
     """
+    brought = 0
 
     def replace(match: re.Match[str]) -> str:
-        name, default = match["name"], match["default"]
-        if match["other"]:
-            raise StartError(
-                "found a `${` that is neither ${VAR} nor ${VAR:-default}; for these two characters write $${"
-            )
-        if name is None:
-            return "$"
-        # As in a shell, `:-` also stands in for a variable that is set but empty.
-        text = environ.get(name)
-        if default is not None:
-            return text or default
-        if text is None:
-            raise StartError(f"${{{name}}} is not set; set the variable or write ${{{name}:-default}}")
+        nonlocal brought
+        text = _variable(match, environ)
+        brought += len(text)
+        if brought > _MOST_EXPANDED:
+            raise StartError(f"its variables bring more than {_MOST_EXPANDED} characters; use fewer or shorter ones")
         return text
 
-    if isinstance(value, str):
-        return _VARIABLE.sub(replace, value)
-    if isinstance(value, Mapping):
-        return {key: expand(item, environ) for key, item in value.items()}
-    if isinstance(value, list):
-        return [expand(item, environ) for item in value]
-    return value
+    def expanded(value: Any) -> Any:
+        if isinstance(value, str):
+            return _VARIABLE.sub(replace, value)
+        if isinstance(value, Mapping):
+            return {key: expanded(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [expanded(item) for item in value]
+        return value
+
+    return expanded(value)
+
+
+def _variable(match: re.Match[str], environ: Mapping[str, str]) -> str:
+    name, default = match["name"], match["default"]
+    if match["other"]:
+        raise StartError("found a `${` that is neither ${VAR} nor ${VAR:-default}; for these two characters write $${")
+    if name is None:
+        return "$"
+    # As in a shell, `:-` also stands in for a variable that is set but empty.
+    text = environ.get(name)
+    if default is not None:
+        return text or default
+    if text is None:
+        raise StartError(f"${{{name}}} is not set; set the variable or write ${{{name}:-default}}")
+    return text
 
 
 def types(kind: type[BaseConfig]) -> Mapping[str, Any]:
     """The type of each setting of `kind`: a key of `units.READERS`."""
-    return typing.get_type_hints(kind)
+    return _type_hints(kind)
+
+
+# To evaluate the annotations of a class takes a millisecond, and they are asked for at every setting.
+_type_hints: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
+
+
+def may_hold_secrets(kind: type[BaseConfig], name: str) -> bool:
+    """Whether the setting is of one of the types that are masked."""
+    return types(kind).get(name) in (Secret, SecretUrl, SecretMapping)
 
 
 def shown(config: BaseConfig) -> dict[str, Any]:
-    """The settings as plain values fit to print: secrets masked."""
-    return {key: _shown(key, value) for key, value in dataclasses.asdict(config).items()}
+    """The settings as plain values fit to print: secrets masked, for their type."""
+    return {field.name: masked(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
 def secret_texts(config: BaseConfig) -> list[str]:
-    """What `shown` masks, in the clear: for whoever has to keep it out of what is written elsewhere."""
-    found: list[str] = []
-    _shown("", dataclasses.asdict(config), found)
-    return found
+    """What `shown` masks, in the clear and in the spellings in which others could write it, the longest first.
+
+    For whoever has to keep it out of what is written elsewhere.
+    """
+    settings = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    texts = {form for text in secret_texts_in(settings) for form in spellings(text)}
+    return sorted(texts - {""}, key=len, reverse=True)
 
 
 def suggest(key: str, known: Iterable[str]) -> str:
     """A tail for a message about an unknown key: the nearest known one, or all of them, if there are any."""
     known = list(known)
-    near = difflib.get_close_matches(key, known, n=1)
+    near = difflib.get_close_matches(key.partition(" ")[0][:64], known, n=1)
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; known are {', '.join(sorted(known))}" if known else ""
-
-
-_SECRET_KEY = re.compile(
-    r"token(?!s|iz)|secret|passw|bearer|cookie|credential|authorization|(?:api|access|private)[-_ ]?key(?!_file)|"
-    r"(?:^|\.)(?:headers|query)\.",  # what a server wants to see in either may well be a key
-    re.IGNORECASE,
-)
-# The same inside a text, such as JSON that could not be read or a URL's query; and a URL's user and password.
-_SECRET_PART = re.compile(rf"(?:{_SECRET_KEY.pattern})[\w-]*[\"']?\s*[:=]\s*", re.IGNORECASE)
-_USERINFO = re.compile(r"://[^/\s@]*@")
-
-
-def _shown(key: str, value: Any, secrets: list[str] | None = None) -> Any:
-    """`value` fit to print. What is masked for its type or the name of its `key` also goes into `secrets`."""
-    if isinstance(value, Mapping):
-        return {str(name): _shown(f"{key}.{name}" if key else str(name), item, secrets) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_shown(key, item, secrets) for item in value]
-    if value is None or isinstance(value, bool) or value == "":
-        return value
-    if isinstance(value, Secret) or _SECRET_KEY.search(key):
-        if secrets is not None:
-            secrets.append(value.reveal() if isinstance(value, Secret) else str(value))
-        return "***"
-    if not isinstance(value, str | Path):
-        return value
-    text = _USERINFO.sub("://***@", str(value))
-    part = _SECRET_PART.search(text)
-    return text[: part.end()] + "***" if part else text
 
 
 def _read(kind: type[BaseConfig], key: str, source: Source) -> Any:
@@ -238,6 +247,13 @@ def _read(kind: type[BaseConfig], key: str, source: Source) -> Any:
         if about["choices"] and value not in about["choices"]:
             raise ValueError(f"must be one of {', '.join(about['choices'])}")
     except ValueError as error:
-        written = "" if types(kind)[key] is Secret or raw is None else f" = {_shown(key, raw)!r}"
+        written = "" if may_hold_secrets(kind, key) else _harmless(raw)
         raise StartError(f"{source.name}: setting {key}{written}: {error}") from None
     return value
+
+
+def _harmless(raw: object) -> str:
+    """` = VALUE` for a message, or nothing where a secret may have got into a setting that has none."""
+    if isinstance(raw, str):
+        return f" = {raw!r}" if _HARMLESS.fullmatch(raw) else ""
+    return f" = {raw!r}" if isinstance(raw, int | float) and abs(raw) < 1e30 else ""

@@ -1,4 +1,8 @@
-"""Who may call: TLS, the token, and the rule that nothing listens beyond loopback without one of them."""
+"""Who may call: the token, TLS, and the rule that beyond loopback a caller must prove something.
+
+TLS by itself lets anybody in: it proves the server to the caller, and the caller to nobody. A token or the certificates
+of a client CA are what keeps strangers out.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,77 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 
+from shared.bounded_file import read_bounded
+from shared.certificates import validities
 from shared.config import BaseConfig
 from shared.errors import StartError, Unauthenticated
 from shared.units import Secret
 
 AUTHORIZATION = "authorization"
+_SOON = timedelta(days=30)
+_LARGEST_PEM = 8 * 2**20  # bytes; all authorities of the world are a quarter of one MiB
+
+
+@dataclass(frozen=True)
+class SecurityWarning:
+    """What does not keep a plugin from serving but should be known. `reason` is UPPER_SNAKE and stable."""
+
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def check_exposure(config: BaseConfig) -> None:
-    """Raises StartError where the settings would let anybody in from beyond this machine."""
-    if config.socket or config.token or config.tls_cert or config.insecure or _is_loopback(config.host):
+    """Raises StartError where the settings would let anybody call from beyond this machine."""
+    if config.insecure or not _is_open(config):
         return
+    tls = "; TLS by itself lets anybody in" if config.tls_cert else ""
     raise StartError(
-        f"{config.host} can be reached from other machines: set tls_cert and tls_key, or token, "
-        "or say insecure=true outright"
+        f"{config.host} can be reached from other machines{tls}: set token, or tls_client_ca (with tls_cert and "
+        "tls_key), or say insecure=true outright"
     )
+
+
+def security_warnings(config: BaseConfig) -> list[SecurityWarning]:
+    """What the operator should hear at each start. Raises StartError where a file cannot be read."""
+    found: list[SecurityWarning] = []
+    if config.insecure and _is_open(config):
+        message = f"insecure is set: anybody who reaches {config.host} may call; set token or tls_client_ca instead"
+        found.append(SecurityWarning("INSECURE", message))
+    for name in ("tls_cert", "tls_client_ca"):
+        if path := getattr(config, name):
+            found += _date_warnings(f"setting {name}: {path}", _pem(name, path))
+    return found
+
+
+def _date_warnings(where: str, pem: bytes) -> list[SecurityWarning]:
+    """At most one of each kind, since a bundle of authorities can have many that are old."""
+    now = datetime.now(UTC)
+    chain = validities(pem)
+    found: dict[str, SecurityWarning] = {}
+    for number, dates in enumerate(chain, 1):
+        which = f"{where}: certificate {number} of {len(chain)}" if len(chain) > 1 else f"{where}: the certificate"
+        if dates is None:
+            reason, message = "CERTIFICATE_UNREADABLE", f"{which} has dates that cannot be read"
+        elif dates.end < now:
+            reason, message = "CERTIFICATE_EXPIRED", f"{which} expired on {dates.end:%Y-%m-%d}; renew it"
+        elif dates.begin > now:
+            when = f"{dates.begin:%Y-%m-%d %H:%M} UTC"
+            reason, message = "CERTIFICATE_NOT_YET_VALID", f"{which} is not valid before {when}; check the clock"
+        elif dates.end - now < _SOON:
+            reason, message = "CERTIFICATE_EXPIRES_SOON", f"{which} expires on {dates.end:%Y-%m-%d}; renew it"
+        else:
+            continue
+        found.setdefault(reason, SecurityWarning(reason, message))
+    return list(found.values())
 
 
 def check_token(expected: Secret, metadata: Iterable[tuple[str, str | bytes]]) -> Unauthenticated | None:
@@ -68,12 +124,17 @@ def server_credentials(config: BaseConfig) -> grpc.ServerCredentials | None:
 
 def _pem(name: str, path: str) -> bytes:
     try:
-        text = Path(path).read_bytes()
+        # Only a file: OpenSSL reads it a second time.
+        text = read_bounded(Path(path), _LARGEST_PEM, only_files=True)
     except OSError as error:
         raise StartError(f"setting {name}: cannot read {path}: {error.strerror}") from None
     if b"-----BEGIN " not in text:
         raise StartError(f"setting {name}: {path} is not a PEM file")
     return text
+
+
+def _is_open(config: BaseConfig) -> bool:
+    return not (config.socket or config.token or config.tls_client_ca or _is_loopback(config.host))
 
 
 def _is_loopback(host: str) -> bool:

@@ -15,11 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-import yaml
-
 from shared.config import expand, suggest
 from shared.errors import StartError
-from shared.units import read_bool
+from shared.settings_file import read_yaml
+from shared.units import name_for_message, read_bool
 
 SECTIONS = (
     "llm_providers",
@@ -29,21 +28,6 @@ SECTIONS = (
     "reasoning_strategies",
 )
 BLOCK_KEYS = ("type", "path", "address", "enabled", "name", "config", "security")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The file's top-level mapping, nothing expanded. Raises StartError."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise StartError(f"{path} is not YAML: {_where(error)}") from None
-    if document is None:
-        return {}
-    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
-        raise StartError(f"{path} must hold a mapping of settings")
-    return document
 
 
 def settings_in(path: Path, *, plugin: str, section: str, name: str | None = None) -> dict[str, Any]:
@@ -64,8 +48,9 @@ def settings_in(path: Path, *, plugin: str, section: str, name: str | None = Non
         raise StartError(f"{path} has no `plugins:` block, so --name {name} picks nothing; drop --name")
     for key in security:
         if key != "timeout":
+            which = key if key.isidentifier() and security[key] is not None else "*"
             raise StartError(
-                f"{path}: security.{key} is for a host that sandboxes its plugins; neither a plugin nor "
+                f"{path}: security.{which} is for a host that sandboxes its plugins; neither a plugin nor "
                 "`python -m host` enforces it, so remove the line to run without"
             )
     # A bound set under `security` is the operator's, so it wins over the plugin's own block.
@@ -73,7 +58,10 @@ def settings_in(path: Path, *, plugin: str, section: str, name: str | None = Non
 
 
 def blocks_in(document: Mapping[str, Any], section: str) -> dict[str, Mapping[str, Any]]:
-    """The named blocks of one section of the guide's YAML; blocks straight under `plugins:` count for every section."""
+    """The named blocks of one section of the guide's YAML; blocks straight under `plugins:` count for every section.
+
+    Raises StartError where a name is in both places.
+    """
     plugins = document.get("plugins")
     plugins = plugins if isinstance(plugins, Mapping) else {}
     inner = plugins.get(section)
@@ -83,19 +71,24 @@ def blocks_in(document: Mapping[str, Any], section: str) -> dict[str, Mapping[st
         for k, v in plugins.items()
         if k not in SECTIONS and isinstance(v, Mapping) and ("path" in v or "address" in v)
     }
+    for name in straight.keys() & blocks.keys():
+        raise StartError(f"plugins: {name_for_message(name)} is there twice, also under {section}; rename one")
     return {str(key): value for key, value in {**straight, **blocks}.items() if isinstance(value, Mapping)}
 
 
 def _block(path: Path, document: Mapping[str, Any], plugin: str, section: str, name: str | None) -> Mapping[str, Any]:
-    blocks = blocks_in(document, section)
+    try:
+        blocks = blocks_in(document, section)
+    except StartError as error:
+        raise StartError(f"{path}: {error}") from None
     if name is None:
         name = _own(path, blocks, plugin, section)
     elif name not in blocks:
         raise StartError(f"{path}: no plugin {name!r} under plugins.{section}{suggest(name, blocks)}")
     block, where = blocks[name], f"{path}: plugin {name}"
-    for key in block:
+    for key, value in block.items():
         if key not in BLOCK_KEYS:
-            raise StartError(f"{where}: unknown key {key!r}{suggest(str(key), BLOCK_KEYS)}")
+            raise StartError(f"{where}: unknown key {name_for_message(key, value)}{suggest(key, BLOCK_KEYS)}")
     value = block.get("enabled")
     try:
         enabled = value is None or read_bool(expand(value))
@@ -131,19 +124,6 @@ def _expanded(path: Path, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise StartError(f"{path}: expected a mapping of settings, found {type(value).__name__}")
     try:
-        return {str(key): item for key, item in expand(value).items()}
+        return dict(expand(value))
     except StartError as error:
         raise StartError(f"{path}: {error}") from None
-
-
-def _where(error: Exception) -> str:
-    """What PyYAML says without the lines that it quotes, which may hold a secret."""
-    mark = getattr(error, "problem_mark", None)
-    place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "something in it cannot be read"
-    # The later stages quote a word of the file in the problem itself.
-    tells = isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError)
-    return (
-        f"{place}: {getattr(error, 'problem', '')}"
-        if tells and mark
-        else f"{place}; put texts with special characters in quotes"
-    )

@@ -24,7 +24,7 @@ from shared import logs
 from shared.accept import HOLDS, Calls, aio_server, holds
 from shared.calls import CallInterceptor
 from shared.config import BaseConfig, secret_texts
-from shared.credentials import check_exposure, server_credentials
+from shared.credentials import check_exposure, security_warnings, server_credentials
 from shared.errors import StartError
 from shared.health import Health
 from shared.patience import Patience
@@ -106,6 +106,8 @@ class PluginServer:
         reflection.enable_server_reflection((self._service, HEALTH_NAME, reflection.SERVICE_NAME), self._server)
         self._register(self._server)
         self.address = self._bind()
+        for warning in security_warnings(self._config):
+            logs.event("security", level=logging.WARNING, reason=warning.reason, message=warning.message)
         await self._server.start()
         # Kept here: a task that nobody refers to may be forgotten.
         self._watch = asyncio.create_task(Patience(self._calls, self._config).watch())

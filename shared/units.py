@@ -8,28 +8,44 @@
 | list | `a, b` or `["a", "b"]` | tuple of strings |
 | mapping | `{"a": "b"}` | dict |
 | `float | None`, `int | None` | a number, or nothing | None for nothing |
+| `Secret` | text | itself; prints as `***` |
+| `SecretUrl` | a URL, or `none` | itself; prints without user, password and the values of its query |
+| `SecretMapping` | `{"a": "b"}` | itself; prints its names and `***` |
 
-Each reader takes what YAML or the environment gives and raises ValueError with what was expected.
+A setting that can hold a secret has one of the last three types: then it is masked wherever it is shown, it is no
+command-line option, and its texts are kept out of the log. Values of other types are shown as they are.
+
+Each reader takes what YAML or the environment gives and raises ValueError with what was expected, never with the value.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NewType
+from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
 Duration = NewType("Duration", float)
 Size = NewType("Size", int)
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_HOST = re.compile(r"[\w.:%-]+")
+_DEEPEST = 64  # levels of lists and mappings in a value
 
 
 class Secret(str):
     """A string that prints as `***`; `str(secret)` too. `reveal()` is the one way to its text."""
 
+    def __new__(cls, text: str = "") -> Secret:
+        # `str(text)` of what is a secret already would be its mask.
+        return super().__new__(cls, text.reveal() if isinstance(text, Secret) else text)
+
     def __repr__(self) -> str:
-        return "'***'" if len(self) else "''"
+        return repr(str(self))
 
     def __str__(self) -> str:
         return "***" if len(self) else ""
@@ -39,6 +55,178 @@ class Secret(str):
 
     def reveal(self) -> str:
         return "".join(self)
+
+
+class SecretUrl(Secret):
+    """A URL that prints without user, password, fragment and the values of its query; "" and "none" print as they are.
+
+    >>> print(SecretUrl("http://me:open sesame@127.0.0.1:8000/v1?key=sesame"))
+    http://***@127.0.0.1:8000/v1?key=***
+    """
+
+    def __new__(cls, text: str = "") -> SecretUrl:
+        return super().__new__(cls, text)  # type: ignore[return-value]
+
+    def __str__(self) -> str:
+        text = self.reveal()
+        scheme, colon, rest = text.partition("://")
+        if not colon:
+            return text if text in ("", "none") else "***"
+        # Up to the last @: a password in which @ / ? # are not encoded is masked all the same.
+        _, at, rest = rest.rpartition("@")
+        rest, sharp, _ = rest.partition("#")
+        address, mark, query = rest.partition("?")
+        parts = (part.partition("=") for part in query.split("&"))
+        # What has nothing after its = is no parameter's name, but a key in Base64.
+        shown = "&".join(
+            f"{name}=***" if value.strip("=") and _NAME.fullmatch(name) else "***" for name, _, value in parts
+        )
+        return f"{scheme}://{'***@' if at else ''}{address}{mark}{shown if mark else ''}{'#***' if sharp else ''}"
+
+
+class SecretMapping(Mapping[str, Any]):
+    """A mapping that prints as its names and `***`, at every depth; to its holder it is a mapping like any other.
+
+    Secrets inside of it print as they do elsewhere, and so does what stands under a name in `public`.
+
+    >>> SecretMapping({"X-Key": "sesame", "inner": {"a": ["b"]}})
+    {'X-Key': '***', 'inner': {'a': ['***']}}
+    """
+
+    __slots__ = ("_public", "_values")
+
+    def __init__(self, values: Mapping[str, Any] | None = None, *, public: tuple[str, ...] = ()) -> None:
+        self._values = dict(values or {})
+        self._public = public
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self.masked())
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+    def masked(self) -> dict[str, Any]:
+        """As plain values fit to print."""
+        return self._masked("", self._values)  # type: ignore[no-any-return]
+
+    def secrets(self) -> Iterator[str]:
+        """Every text that `masked` masks, in the clear."""
+        for name, item in self._values.items():
+            yield from self._secrets(name, item)
+
+    def _masked(self, name: str, value: Any) -> Any:
+        if isinstance(value, Mapping) and not isinstance(value, SecretMapping):
+            return {_masked_name(key, item): self._masked(key, item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._masked(name, item) for item in value]
+        return "***" if self._is_secret(name, value) else masked(value)
+
+    def _secrets(self, name: str, value: Any) -> Iterator[str]:
+        if isinstance(value, Mapping) and not isinstance(value, SecretMapping):
+            for key, item in value.items():
+                yield from self._secrets(key, item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                yield from self._secrets(name, item)
+        elif self._is_secret(name, value):
+            yield str(value)
+            # A header's value is `Bearer KEY`, and the key is secret by itself.
+            yield str(value).rpartition(" ")[2]
+        else:
+            yield from secret_texts_in(value)
+
+    def _is_secret(self, name: str, value: Any) -> bool:
+        typed = isinstance(value, Secret | SecretMapping)
+        plain = value is None or isinstance(value, bool) or value == "" or name in self._public
+        return not typed and not plain
+
+
+def masked(value: Any) -> Any:
+    """`value` as a plain one that is fit to print.
+
+    >>> masked([Secret("sesame"), {"port": 8081}])
+    ['***', {'port': 8081}]
+    """
+    if isinstance(value, Secret):
+        return str(value)
+    if isinstance(value, SecretMapping):
+        return value.masked()
+    if isinstance(value, Mapping):
+        return {str(name): masked(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(item) for item in value]
+    return value
+
+
+def secret_texts_in(value: Any) -> Iterator[str]:
+    """Every text that `masked` masks, in the clear."""
+    if isinstance(value, SecretUrl):
+        yield from _secrets_of_url(value.reveal())
+    elif isinstance(value, Secret):
+        yield value.reveal()
+    elif isinstance(value, SecretMapping):
+        yield from value.secrets()
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from secret_texts_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from secret_texts_in(item)
+
+
+def spellings(text: str) -> set[str]:
+    """The forms in which a secret may turn up in what others write: as it is, in a URL, in JSON, as Python shows it."""
+    return {
+        text,
+        unquote(text),
+        unquote_plus(text),
+        quote(text, safe="", errors="replace"),
+        quote(text, errors="replace"),
+        quote_plus(text, errors="replace"),
+        json.dumps(text)[1:-1],
+        json.dumps(text, ensure_ascii=False)[1:-1],
+        repr(text)[1:-1],
+    }
+
+
+def name_for_message(name: object, value: object = "") -> str:
+    """`name` in quotes, unless it or its `value` looks like none: a secret whose colon was forgotten is a YAML key.
+
+    >>> name_for_message("api-key"), name_for_message("api_key sesame")
+    ("'api-key'", '(not shown, since it is no plain name with a value)')
+    """
+    plain = isinstance(name, str) and _NAME.fullmatch(name) and value is not None
+    return f"'{name}'" if plain else "(not shown, since it is no plain name with a value)"
+
+
+def _masked_name(name: object, value: object) -> str:
+    """A name without a value may be a secret that stands alone, as in `{SECRET}`."""
+    return str(name) if _NAME.fullmatch(str(name)) and value is not None else "***"
+
+
+def _secrets_of_url(url: str) -> Iterator[str]:
+    rest = url.partition("://")[2]
+    user_and_password, at, rest = rest.rpartition("@")
+    if at:
+        user, _, password = user_and_password.partition(":")
+        yield from (user_and_password, user, password)
+        # This is how they are sent.
+        yield base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode(errors="replace")).decode()
+    rest, _, fragment = rest.partition("#")
+    yield fragment
+    query = rest.partition("?")[2]
+    for part in query.split("&"):
+        name, equals, value = part.partition("=")
+        yield value if equals else name
 
 
 _DURATION = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -101,25 +289,49 @@ def read_str(value: object) -> str:
     """Text only: YAML reads an unquoted 0123 or 1.10 as a number and loses digits, so those must be quoted."""
     if not isinstance(value, str):
         raise ValueError("expected text; put it in quotes")
+    _check_text(value)
     return value
+
+
+def read_secret_url(value: object) -> SecretUrl:
+    """An absolute URL, "none" or nothing. What could be read in two ways is refused, since its mask could be wrong."""
+    text = SecretUrl(read_str(value)).reveal().strip()
+    if text in ("", "none"):
+        return SecretUrl(text)
+    try:
+        parts = urlsplit(text)
+        is_url = bool(parts.scheme and _HOST.fullmatch(parts.hostname or "")) and parts.port != 0
+    except ValueError:  # such as a port that is no number
+        is_url = False
+    if not is_url or "\\" in text or not text.isprintable():
+        raise ValueError("expected a URL such as http://127.0.0.1:8000/v1, in a password %40 for @, %2F for /")
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise ValueError("has an @ behind the host: write it as %40; in a password write / ? # as %2F %3F %23")
+    return SecretUrl(text)
 
 
 def read_path(value: object) -> Path:
     if value == "":  # Path("") is the current folder, which nobody meant
         raise ValueError("has no value")
-    return value if isinstance(value, Path) else Path(read_str(value))
+    if isinstance(value, Path):
+        return value
+    if isinstance(value, str):
+        _check_text(value, "surrogateescape")  # a file's name may be other bytes than UTF-8
+        return Path(value)
+    return Path(read_str(value))
 
 
 def read_list(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
-        text = value.strip()
+        text = read_str(value).strip()
         if text.startswith("["):
             value = _json(text, "a list: a, b or JSON")
         else:
             return tuple(part for part in (part.strip() for part in text.split(",")) if part)
     if not isinstance(value, list | tuple):
         raise ValueError("expected a list: a, b or JSON")
-    return tuple(item if isinstance(item, str) else json.dumps(item) for item in value)
+    _check_inside(value)
+    return tuple(read_str(item) if isinstance(item, str) else json.dumps(item) for item in value)
 
 
 def read_mapping(value: object) -> dict[str, Any]:
@@ -127,7 +339,12 @@ def read_mapping(value: object) -> dict[str, Any]:
         value = _json(value, "a mapping, in JSON where it is text")
     if not isinstance(value, Mapping):
         raise ValueError("expected a mapping, in JSON where it is text")
+    _check_inside(value)
     return {str(key): item for key, item in value.items()}
+
+
+def read_secret_mapping(value: object) -> SecretMapping:
+    return value if isinstance(value, SecretMapping) else SecretMapping(read_mapping(value))
 
 
 def _or_none(reader: Callable[[object], Any]) -> Callable[[object], Any]:
@@ -137,6 +354,8 @@ def _or_none(reader: Callable[[object], Any]) -> Callable[[object], Any]:
 READERS: Mapping[Any, Callable[[object], Any]] = {
     str: read_str,
     Secret: lambda value: Secret(read_str(value)),
+    SecretUrl: read_secret_url,
+    SecretMapping: read_secret_mapping,
     Path: read_path,
     int: read_int,
     float: read_float,
@@ -152,7 +371,8 @@ READERS: Mapping[Any, Callable[[object], Any]] = {
 
 def _with_unit(value: object, units: Mapping[str, float], expected: str) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = repr(value)
+        # A whole number beyond any quantity could not even be written out.
+        value = repr(value) if abs(value) < 1e30 else ""
     match = _NUMBER_AND_UNIT.fullmatch(value) if isinstance(value, str) else None
     unit = match and units.get(match[2].lower())
     if not match or not unit:
@@ -162,6 +382,42 @@ def _with_unit(value: object, units: Mapping[str, float], expected: str) -> floa
 
 def _json(text: str, expected: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return json.loads(text, object_pairs_hook=_each_once, parse_constant=read_float, parse_float=read_float)
+    except _TwiceError:
+        raise
+    except (ValueError, RecursionError):
         raise ValueError(f"expected {expected}") from None
+
+
+class _TwiceError(ValueError):
+    pass
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of two values for one name it would otherwise silently have the last."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _TwiceError(f"has the name {name_for_message(name)} twice; keep one of them")
+        found[name] = value
+    return found
+
+
+def _check_inside(value: object, levels: int = _DEEPEST) -> None:
+    """Raises ValueError where a value of YAML or JSON is nested too deep or has a text that none can be."""
+    if isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, Mapping | list | tuple):
+        if levels == 0:
+            raise ValueError(f"is nested more than {_DEEPEST} deep")
+        for item in [*value, *value.values()] if isinstance(value, Mapping) else value:
+            _check_inside(item, levels - 1)
+
+
+def _check_text(text: str, errors: str = "strict") -> None:
+    if "\0" in text:
+        raise ValueError("has a NUL in it, which no setting can have")
+    try:
+        text.encode(errors=errors)
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8") from None

@@ -16,6 +16,7 @@ import yaml
 from shared.cli import configure
 from shared.config import BaseConfig, setting
 from shared.errors import StartError
+from shared.units import SecretMapping, SecretUrl
 from tests.servers import environment, run_plugin
 from tests.toy_plugin import Config
 
@@ -70,7 +71,19 @@ def test_mistakes(argv: list[str], says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [["--token", "s3cr3t"], ["--token=s3cr3t"], ["s3cr3t"], ["--port", "1", "s3cr3t"], ["--tokn=s3cr3t"]]
+    "argv",
+    [
+        ["--token", "s3cr3t"],
+        ["--token=s3cr3t"],
+        ["--token:s3cr3t"],
+        ["--tokens3cr3t"],
+        ["s3cr3t"],
+        ["-s3cr3t"],
+        ["--port", "1", "s3cr3t"],
+        ["--tokn=s3cr3t"],
+        ["--tokn:s3cr3t"],
+        ["--check=s3cr3t"],
+    ],
 )
 def test_what_is_no_option_is_not_repeated(argv: list[str]) -> None:
     """The answer to a secret on the command line says where it belongs and does not print it once more."""
@@ -122,6 +135,37 @@ def test_check_refuses_what_cannot_be_served(
     assert "log_level: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", [["--url", "{}"], ["--url={}"], ["--mapping", "{}"], ["--token={}"]])
+@pytest.mark.parametrize("value", ["http://me:s3cr3t@h/v1", "http://s3cr3t@h", "http://h?s3cr3t", "http://h#s3cr3t"])
+def test_what_can_hold_a_secret_is_no_option(option: list[str], value: str) -> None:
+    """Other users of the machine could read it there: the error names the variable to use in its place."""
+    argv = [part.format(value) for part in option]
+    with pytest.raises(StartError) as caught:
+        configure(WithSecrets, plugin="toy", section="llm_providers", argv=argv, environ={})
+    flag = option[0].partition("=")[0]
+    assert str(caught.value).startswith(f"command line: {flag}")
+    assert f"set TOY__{flag[2:].upper()} or put it in the file" in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_url_without_a_secret_is_an_option() -> None:
+    """A URL that is an address and no more is an option like any other."""
+    argv = ["--url", "http://127.0.0.1:8000/v1"]
+    config = configure(WithSecrets, plugin="toy", section="llm_providers", argv=argv, environ={})
+    assert config.url.reveal() == "http://127.0.0.1:8000/v1"
+    environ = {"TOY__URL": "http://me:s3cr3t@h", "TOY__MAPPING__KEY": "s3cr3t"}
+    config = configure(WithSecrets, plugin="toy", section="llm_providers", argv=[], environ=environ)
+    assert (config.url.reveal(), dict(config.mapping)) == ("http://me:s3cr3t@h", {"key": "s3cr3t"})
+
+
+def test_check_where_the_terminal_is_simple(tmp_path: Path) -> None:
+    """--check prints settings that the output cannot spell, such as a path of other bytes, and not a traceback."""
+    env = {"VECTOR_HNSW__DATA_DIR": os.fsdecode(b"/srv/\xff\xc3\xbc"), "PYTHONIOENCODING": "ascii"}
+    done = run_plugin(PLUGIN, "--check", env=env, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'data_dir: "/srv/\\udcff\\xfc"' in done.stdout
+
+
 def test_an_empty_path() -> None:
     """A path that is empty is an error; it would be the current folder."""
     with pytest.raises(StartError, match="command line: setting data_dir = '': has no value"):
@@ -131,6 +175,12 @@ def test_an_empty_path() -> None:
 @dataclass(frozen=True, kw_only=True)
 class WithFolder(BaseConfig):
     data_dir: Path = setting("./data", "A folder.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithSecrets(BaseConfig):
+    url: SecretUrl = setting("", "A URL.")
+    mapping: SecretMapping = setting("{}", "A mapping.")
 
 
 # ---------------------------------------------------------------- through a process

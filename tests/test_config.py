@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 
 from shared.config import BaseConfig, Source, expand, from_environment, resolve, secret_texts, setting, shown, suggest
 from shared.errors import StartError
-from shared.units import Duration, Secret, Size
+from shared.units import Duration, Secret, SecretMapping, SecretUrl, Size
 from tests.servers import unhurried
 
 
@@ -24,10 +27,11 @@ class Config(BaseConfig):
     size: Size = setting("1KiB", "A size.")
     wait: Duration = setting("1m", "A wait.")
     hosts: tuple[str, ...] = setting("", "Some hosts.")
-    llm: dict[str, Any] = setting("{}", "Addresses.")
+    llm: dict[str, Any] = setting("{}", "Models.")
+    headers: SecretMapping = setting("{}", "Headers.")
     mode: str = setting("slow", "A mode.", choices=("slow", "fast"))
     state_key: Secret = setting("", "A key.")
-    endpoint: str = setting("", "A URL.")
+    endpoint: SecretUrl = setting("", "A URL.")
 
 
 def given_by(**values: Any) -> Config:
@@ -249,35 +253,48 @@ def test_doubled_dollars_escape_everything(text: str, environ: dict[str, str]) -
 SECRETS: list[dict[str, Any]] = [
     {"token": "s3cr3t-value"},
     {"state_key": "s3cr3t-value"},
-    {"llm": {"fast": {"address": "h:1", "token": "s3cr3t-value"}}},
-    {"llm": '{"fast": {"address": "h:1", "api_key": "s3cr3t-value"}}'},
-    {"llm": {"headers": {"X-Api-Key": "s3cr3t-value", "Authorization": "Bearer s3cr3t-value"}}},
-    {"llm": {"credentials": {"user": "u", "pass": "s3cr3t-value"}}},
-    {"llm": {"password": ["s3cr3t-value"]}},
-    {"hosts": [{"address": "h:1", "token": "s3cr3t-value"}]},
-    {"hosts": '[{"address": "h:1", "token": "s3cr3t-value"}]'},
+    {"headers": {"fast": {"address": "h:1", "token": "s3cr3t-value"}}},
+    {"headers": '{"fast": {"address": "h:1", "anything": "s3cr3t-value"}}'},
+    {"headers": {"X-Api-Key": "s3cr3t-value", "Authorization": "Bearer s3cr3t-value"}},
+    {"headers": {"list": ["s3cr3t-value", {"a": "s3cr3t-value"}]}},
+    {"headers": {"s3cr3t-value as a name": "x"}},
     {"endpoint": "https://user:s3cr3t-value@example.org/v1"},
+    {"endpoint": "https://s3cr3t-value@example.org/v1"},
+    {"endpoint": "https://user:a s3cr3t-value@example.org/v1"},
+    {"headers": {"s3cr3t-value": None}},
+    {"endpoint": "https://user:a@s3cr3t-value@example.org/v1"},
+    {"endpoint": "https://example.org/v1?s3cr3t-value=="},
     {"endpoint": "https://example.org/v1?api_key=s3cr3t-value"},
+    {"endpoint": "https://example.org/v1?key=s3cr3t-value&x=s3cr3t-value"},
+    {"endpoint": "https://example.org/v1?s3cr3t-value"},
+    {"endpoint": "https://example.org/v1#s3cr3t-value"},
 ]
 
 
 @pytest.mark.parametrize("values", SECRETS)
 def test_secrets_are_masked_where_settings_are_shown(values: dict[str, Any]) -> None:
-    """What is shown of the settings holds no secret: typed ones, nested ones, in lists, in URLs."""
-    assert "s3cr3t-value" not in str(shown(given_by(**values)))
-    assert "***" in str(shown(given_by(**values)))
+    """What is shown of the settings holds no secret, whatever it is called: nested ones, in lists, in URLs."""
+    config = given_by(**values)
+    for text in (str(shown(config)), repr(config), f"{config}"):
+        assert "s3cr3t-value" not in text
+        assert "***" in text
 
 
 def test_numbers_are_masked_too() -> None:
-    """A token that YAML reads as a number is still masked."""
-    assert shown(given_by(llm={"token": 12345678}))["llm"] == {"token": "***"}
+    """A token that YAML reads as a number is still masked; what says nothing is not."""
+    config = given_by(headers={"token": 12345678, "one": 1, "on": True, "empty": ""})
+    masked = {"token": "***", "one": "***", "on": True, "empty": ""}
+    assert shown(config)["headers"] == masked
+    assert config.headers["token"] == 12345678
 
 
 def test_what_is_no_secret_is_shown() -> None:
-    """Settings that only sound like secrets are shown."""
-    config = given_by(llm={"max_tokens": 5, "tls_key": "k.pem", "tokenizer": "bpe"}, endpoint="https://example.org/v1")
-    assert shown(config)["llm"] == {"max_tokens": 5, "tls_key": "k.pem", "tokenizer": "bpe"}
-    assert shown(config)["endpoint"] == "https://example.org/v1"
+    """Settings of other types are shown as they are, and of a URL what is no secret."""
+    config = given_by(llm={"max_tokens": 5, "token": "gpt"}, endpoint="https://me:x@example.org:1/v1?api-version=1")
+    assert shown(config)["llm"] == {"max_tokens": 5, "token": "gpt"}
+    assert shown(config)["endpoint"] == "https://***@example.org:1/v1?api-version=***"
+    assert shown(given_by(endpoint="https://example.org/v1"))["endpoint"] == "https://example.org/v1"
+    assert shown(given_by(endpoint="none"))["endpoint"] == "none"
     assert shown(config)["token"] == ""
 
 
@@ -286,25 +303,100 @@ def test_what_is_no_secret_is_shown() -> None:
     [
         {"token": ["s3cr3t-value"]},
         {"token": {"value": "s3cr3t-value"}},
-        {"llm": '{"token": "s3cr3t-value"'},
+        {"headers": "s3cr3t-value"},
+        {"headers": "X-Key: s3cr3t-value"},
+        {"headers": '{"X-Key": "s3cr3t-value"'},
+        {"headers": '{"s3cr3t-value": 1, "s3cr3t-value": 2, "a s3cr3t-value": 1, "a s3cr3t-value": 2}'[:-1]},
+        {"headers": '{"a s3cr3t-value": 1, "a s3cr3t-value": 2}'},
+        {"headers": ["X-Key: s3cr3t-value"]},
+        {"headers": 5.5},
+        {"endpoint": "s3cr3t-value"},
+        {"endpoint": "user:s3cr3t-value@example.org"},
+        {"endpoint": "https://user:s3cr3t-value"},
+        {"endpoint": "https://user:a/s3cr3t-value@example.org"},
+        {"endpoint": "https://user/s3cr3t-value@example.org"},
+        {"endpoint": "https://user?s3cr3t-value@example.org"},
+        {"endpoint": "https://[s3cr3t-value"},
+        {"endpoint": "https://user:s3cr3t-value\n@example.org"},
+        {"endpoint": {"url": "s3cr3t-value"}},
         {"llm": ["token: s3cr3t-value"]},
+        {"llm": '{"token": "s3cr3t-value"'},
         {"count": {"token": "s3cr3t-value"}},
         {"mode": "https://u:s3cr3t-value@h"},
         {"wait": "api_key=s3cr3t-value"},
+        {"wait": "key s3cr3t-value"},
         {"hosts": '[{"token": "s3cr3t-value"}'},
+        {"token s3cr3t-value": None},
+        {"token:s3cr3t-value": None},
+        {"s3cr3t-value": None, "token": "x"},
     ],
 )
 def test_errors_show_no_secret(values: dict[str, Any]) -> None:
-    """An error about a value does not show the secret in it, however the value is malformed."""
-    assert "s3cr3t-value" not in refusal(**values)
+    """An error about a value, or about a key without its colon, does not show the secret in it, however malformed."""
+    message = refusal(**values)
+    assert "s3cr3t-value" not in message
+    assert [key for key in ("token", *values) if key in message]
 
 
-def test_representations_show_no_secret() -> None:
-    """The repr of a Config, as a traceback or a debugger would show it, masks its secrets."""
-    assert "s3cr3t-value" not in repr(given_by(token="s3cr3t-value", state_key="s3cr3t-value"))
+def test_a_huge_number_is_an_error_like_any_other() -> None:
+    """A number too long to be written out is refused in a short line, whatever the setting's type."""
+    for key in ("port", "wait", "size", "ratio", "insecure", "mode", "token", "headers", "folder"):
+        assert len(refusal(**{key: 1 << 100_000})) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"a": 1, "b": 2, "a": 3}', "has the name 'a' twice"),
+        ('{"a": {"token": "x", "token": ""}}', "has the name 'token' twice"),
+        ('{"a": NaN}', "expected a mapping"),
+        ('{"a": 1e999}', "expected a mapping"),
+        ('{"a": ' + "[" * 100_000, "expected a mapping"),
+        ('{"a": ' + "[" * 100 + "]" * 100 + "}", "is nested more than 64 deep"),
+        ('{"a": "\\u0000"}', "has a NUL in it"),
+        ('{"a": "\\ud800"}', "is not UTF-8"),
+        ('{"a\\u0000": ""}', "has a NUL in it"),
+    ],
+)
+@pytest.mark.parametrize("key", ["llm", "headers"])
+def test_json_that_no_setting_can_be(key: str, text: str, says: str) -> None:
+    """A mapping in JSON is bounded, has each name once and holds only what can be sent on."""
+    message = refusal(**{key: text})
+    assert message.startswith(f"file: setting {key}: {says}")
+
+
+def test_variables_that_multiply() -> None:
+    """Variables of a file cannot make more of it than a bounded text: one line says so."""
+    with pytest.raises(StartError, match="its variables bring more than"):
+        expand({"a": ["${BIG}"] * 1000, "b": "${BIG}" * 1000}, {"BIG": "x" * 100_000})
+    assert expand(["${BIG}"] * 10, {"BIG": "x" * 100_000})[9] == "x" * 100_000
 
 
 def test_secret_texts() -> None:
-    """`secret_texts` finds what has to be kept out of the log, in the clear."""
-    config = given_by(token="aaa", llm={"fast": {"token": "bbb", "address": "h:1"}, "password": ["ccc"]})
-    assert sorted(secret_texts(config)) == ["aaa", "bbb", "ccc"]
+    """`secret_texts` finds what has to be kept out of the log, in the clear, the longest first; and nothing else."""
+    headers = {"fast": {"token": "bbbbb", "on": True}, "list": ["cccc", 123], "A": "Bearer dd"}
+    config = given_by(token="aaaaaa", headers=headers, llm={"x": "shown"})
+    assert secret_texts(config)[0] == "Bearer%20dd"
+    assert set(secret_texts(config)) == {
+        "aaaaaa", "bbbbb", "cccc", "123", "dd", "Bearer dd", "Bearer+dd", "Bearer%20dd"
+    }  # fmt: skip
+    assert secret_texts(given_by()) == []
+
+
+def test_secret_texts_of_a_url() -> None:
+    """Of a URL they are user, password and parameters, as written and as meant, and what Basic makes of them."""
+    config = given_by(endpoint="http://me:p%40ss%20word@example.org/v1?key=va%2Flue&bare")
+    basic = base64.b64encode(b"me:p@ss word").decode()
+    assert {"me:p%40ss%20word", "p%40ss%20word", "p@ss word", "va%2Flue", "va/lue", "bare", basic} <= set(
+        secret_texts(config)
+    )
+    assert not [text for text in secret_texts(config) if "example.org" in text or text in ("key", "/v1")]
+
+
+@unhurried
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
+def test_every_spelling_of_a_secret_is_found(text: str) -> None:
+    """However a library may have written a secret, `secret_texts` has it: in URLs, in JSON, in a repr."""
+    found = secret_texts(given_by(headers={"x": text}))
+    for form in (text, quote(text, safe=""), quote_plus(text), json.dumps(text)[1:-1], repr(text)[1:-1]):
+        assert form in found

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import ssl
 import subprocess
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,27 @@ import grpc
 import hector_plugins_pb2 as pb
 import pytest
 from hector_plugins_pb2_grpc import LLMProviderStub
+from hypothesis import given
+from hypothesis import strategies as st
 
+from shared.certificates import validities
 from shared.client import Address, channel
 from shared.config import BaseConfig
-from shared.credentials import check_exposure, check_token
+from shared.credentials import check_exposure, check_token, security_warnings
 from shared.errors import StartError
 from shared.units import Secret
-from tests.servers import SECONDS, Served, details, has_ipv6, health, missing, served, start_plugin
+from tests.servers import (
+    SECONDS,
+    Served,
+    details,
+    has_ipv6,
+    health,
+    missing,
+    run_plugin,
+    served,
+    start_plugin,
+    unhurried,
+)
 from tests.toy_plugin import SERVICE, Toy, register
 
 TOKEN = "let-me-in-please"
@@ -153,13 +170,44 @@ def test_the_token_is_in_no_log_of_a_process() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "0", "192.0.2.7", "2001:db8::1", "::ffff:0.0.0.0"])
 def test_beyond_loopback(host: str) -> None:
-    """Beyond loopback a plugin starts only with a token, TLS, or `insecure` said outright."""
-    with pytest.raises(StartError, match="can be reached from other machines") as caught:
-        check_exposure(BaseConfig(host=host))
-    assert "tls_cert and tls_key, or token, or say insecure=true" in str(caught.value)
+    """Beyond loopback a plugin starts only with a token, a client CA or `insecure` outright; TLS is not enough."""
+    tls: dict[str, Any] = {"tls_cert": "cert.pem", "tls_key": "key.pem"}
+    none: dict[str, Any] = {}
+    for settings, word in ((none, ""), (tls, "; TLS by itself lets anybody in")):
+        with pytest.raises(StartError) as caught:
+            check_exposure(BaseConfig(host=host, **settings))
+        assert str(caught.value) == (
+            f"{host} can be reached from other machines{word}: set token, or tls_client_ca (with tls_cert and "
+            "tls_key), or say insecure=true outright"
+        )
     check_exposure(BaseConfig(host=host, token=Secret(TOKEN)))
-    check_exposure(BaseConfig(host=host, tls_cert="cert.pem", tls_key="key.pem"))
+    check_exposure(BaseConfig(host=host, **tls, tls_client_ca="ca.pem"))
     check_exposure(BaseConfig(host=host, insecure=True))
+    check_exposure(BaseConfig(host=host, **tls, insecure=True))
+
+
+def test_tls_alone_is_refused_by_a_process(pem: Certificates) -> None:
+    """A plugin with TLS and nothing else ends with one line and status 2 beyond loopback; on loopback it serves."""
+    env = {"TOY_PLUGIN__TLS_CERT": pem["server"], "TOY_PLUGIN__TLS_KEY": pem.key("server")}
+    for check in ([], ["--check"]):
+        done = run_plugin("tests.toy_plugin", "--port", "0", "--host", "0.0.0.0", *check, env=env)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1 + done.stderr.count("warning: "))
+        assert "TLS by itself lets anybody in: set token" in done.stderr
+    with start_plugin("tests.toy_plugin", env=env, wait="listening") as plugin:
+        assert plugin.address.startswith("127.0.0.1:")
+
+
+def test_insecure_is_said_at_each_start() -> None:
+    """Where `insecure` is what lets strangers in, each start and --check warn of it; where it is not, none does."""
+    with toy(host="0.0.0.0", insecure=True) as plugin:
+        assert "WARNING event=security reason=INSECURE message=" in plugin.log()
+        assert "anybody who reaches 0.0.0.0 may call; set token or tls_client_ca instead" in plugin.log()
+    for settings in ({"host": "127.0.0.1"}, {"host": "0.0.0.0", "token": Secret(TOKEN)}):
+        with toy(insecure=True, **settings) as plugin:
+            assert "event=security" not in plugin.log()
+    done = run_plugin("tests.toy_plugin", "--host", "0.0.0.0", "--insecure", "--check")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert done.stderr.startswith("warning: insecure is set: anybody who reaches 0.0.0.0 may call")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
@@ -271,16 +319,114 @@ def test_tls_and_token(pem: Certificates) -> None:
         ("garbage", "server", "", "not a certificate and its private key"),
         ("server", "server", "none", r"setting tls_client_ca: cannot read .*none\.pem: No such file"),
         ("server", "server", "garbage", r"setting tls_client_ca: .*garbage\.pem holds no certificate"),
+        ("fifo", "server", "", r"setting tls_cert: cannot read .*fifo\.pem: it is not a regular file"),
+        ("server", "zero", "", r"setting tls_key: cannot read .*zero\.key: it is not a regular file"),
+        ("server", "server", "fifo", r"setting tls_client_ca: cannot read .*fifo\.pem: it is not a regular file"),
     ],
 )
 def test_tls_files_that_do_not_do(pem: Certificates, cert: str, key: str, client_ca: str, says: str) -> None:
     """A TLS file that is missing, no PEM, or does not fit the other is refused at the start, in one line."""
     Path(pem["text"]).write_text("no PEM")
+    if not Path(pem["fifo"]).exists():
+        os.mkfifo(pem["fifo"])
+        Path(pem.key("zero")).symlink_to("/dev/zero")
     Path(pem["garbage"]).write_text("-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n")
     files = {"tls_cert": pem[cert], "tls_key": pem.key(key), "tls_client_ca": client_ca and pem[client_ca]}
     with pytest.raises(StartError, match=says) as caught, toy(**files):
         pass
     assert "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- certificates' dates
+
+
+def dated(pem: Certificates, begin: str, end: str, name: str = "dated") -> str:
+    """The path of a certificate for the server's key that is valid in that time, such as 20240101000000Z."""
+    database = pem.folder / f"{name}-db"
+    database.mkdir(exist_ok=True)
+    (database / "index").write_text("")
+    (database / "openssl.cnf").write_text(
+        f"[ca]\ndefault_ca=d\n[d]\ndatabase={database}/index\nnew_certs_dir={database}\nrand_serial=yes\n"
+        "policy=p\ndefault_md=sha256\nunique_subject=no\n[p]\ncommonName=supplied\n"
+    )
+    signed_by = ["-cert", pem["ca"], "-keyfile", pem.key("ca"), "-extfile", str(pem.folder / "server.ext")]
+    dates = ["-startdate", begin, "-enddate", end, "-in", str(pem.folder / "server.csr"), "-out", pem[name]]
+    pem._openssl("ca", "-batch", "-notext", "-config", str(database / "openssl.cnf"), *signed_by, *dates)
+    return pem[name]
+
+
+def at(days: float) -> str:
+    return (datetime.now(UTC) + timedelta(days=days)).strftime("%Y%m%d%H%M%SZ")
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "reason", "words"),
+    [
+        (-9, -1, "CERTIFICATE_EXPIRED", "the certificate expired on "),
+        (-9, -0.001, "CERTIFICATE_EXPIRED", "the certificate expired on "),
+        (1, 90, "CERTIFICATE_NOT_YET_VALID", "the certificate is not valid before "),
+        (-9, 29, "CERTIFICATE_EXPIRES_SOON", "the certificate expires on "),
+        (-9, 31, None, ""),
+        (-9, 365 * 100, None, ""),  # its end is written with a year of four digits
+    ],
+)
+def test_the_dates_of_a_certificate(
+    pem: Certificates, begin: float, end: float, reason: str | None, words: str
+) -> None:
+    """A certificate that has expired, will within 30 days, or is not valid yet: said at each start, and by --check."""
+    env = {"TOY_PLUGIN__TLS_CERT": dated(pem, at(begin), at(end)), "TOY_PLUGIN__TLS_KEY": pem.key("server")}
+    with toy(tls_cert=pem["dated"], tls_key=pem.key("server")) as plugin:  # and it serves all the same
+        log = plugin.log()
+    done = run_plugin("tests.toy_plugin", "--check", env=env)
+    assert done.returncode == 0
+    if reason is None:
+        assert ("event=security" in log, done.stderr) == (False, "")
+    else:
+        assert f"WARNING event=security reason={reason} message=" in log
+        assert (done.stderr.count("\n"), words in done.stderr) == (1, True)
+        assert done.stderr.startswith(f"warning: setting tls_cert: {pem['dated']}: {words}")
+        assert words in log
+
+
+def test_the_dates_of_all_certificates(pem: Certificates) -> None:
+    """Intermediate certificates and those of the client CA are looked at too, and each trouble is said once a file."""
+    old = Path(dated(pem, at(-9), at(-1), "old")).read_text()
+    fresh = Path(dated(pem, at(-9), at(99), "fresh")).read_text()
+    Path(pem["chain"]).write_text(fresh + old)
+    Path(pem["authorities"]).write_text("Somebody's comment\n" + old + fresh + old)
+    config = BaseConfig(tls_cert=pem["chain"], tls_key=pem.key("server"), tls_client_ca=pem["authorities"])
+    assert [(warning.reason, str(warning).partition(" expired on ")[0]) for warning in security_warnings(config)] == [
+        ("CERTIFICATE_EXPIRED", f"setting tls_cert: {pem['chain']}: certificate 2 of 2"),
+        ("CERTIFICATE_EXPIRED", f"setting tls_client_ca: {pem['authorities']}: certificate 1 of 3"),
+    ]
+
+
+def test_the_dates_are_those_that_openssl_reads(pem: Certificates) -> None:
+    """What is read of a certificate's dates is what the openssl command says of it, to the second."""
+    for begin, end in (
+        ("19500101000000Z", "20491231235959Z"),
+        ("20000229120000Z", "20500101000000Z"),
+        (at(0), at(9999)),
+    ):
+        path = dated(pem, begin, end)
+        argv = ["openssl", "x509", "-noout", "-startdate", "-enddate", "-in", path]
+        done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=SECONDS)
+        expected = [
+            datetime.strptime(line.partition("=")[2], "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC)
+            for line in done.stdout.splitlines()
+        ]
+        assert [list(dates or ()) for dates in validities(Path(path).read_bytes())] == [expected]
+
+
+@unhurried
+@given(st.binary(max_size=60), st.integers(0, 10_000), st.booleans())
+def test_dates_that_cannot_be_read(pem: Certificates, junk: bytes, at_byte: int, cut: bool) -> None:
+    """Of bytes that are no certificate the dates are None or some dates, and nothing is raised."""
+    der = bytearray(ssl.PEM_cert_to_DER_cert(Path(pem["server"]).read_text()))
+    where = at_byte % len(der)
+    der[where : where + len(junk)] = junk
+    (dates,) = validities(ssl.DER_cert_to_PEM_cert(bytes(der[:where] if cut else der) or b"\0").encode())
+    assert dates is None or dates.begin.tzinfo is UTC
 
 
 # ---------------------------------------------------------------- addresses of other plugins
@@ -297,7 +443,18 @@ def test_addresses() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{}, {"token": TOKEN}, {"address": 5}, {"address": "h:1", "tokn": TOKEN}, {1: 2}, 5, None, ["h:1"]]
+    "value",
+    [
+        {},
+        {"token": TOKEN},
+        {"address": 5},
+        {"address": "h:1", "tokn": TOKEN},
+        {f"token {TOKEN}": None},
+        {1: 2},
+        5,
+        None,
+        ["h:1"],
+    ],
 )
 def test_addresses_that_are_none(value: Any) -> None:
     """Anything else is a StartError, which does not show the token either."""

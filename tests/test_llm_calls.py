@@ -15,6 +15,7 @@ import grpc
 import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 import pytest
+import yaml
 from google.protobuf.struct_pb2 import Struct
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -435,8 +436,13 @@ def test_which_model_is_asked() -> None:
 
 def test_defaults_of_the_settings(endpoint: Endpoint) -> None:
     """temperature and max_tokens of the settings hold for requests without; extra fields and headers go along."""
-    args = ["--temperature", "0.25", "--max-tokens", "9", "--body", '{"user": "u"}', "--headers", '{"X-Tag": "t"}']
-    with started(endpoint, *args, "--query", '{"api-version": "1"}', "--organization", "org") as plugin:
+    args = ["--temperature", "0.25", "--max-tokens", "9", "--organization", "org"]
+    env = {
+        "LLM_OPENAI__BODY": '{"user": "u"}',
+        "LLM_OPENAI__HEADERS": '{"X-Tag": "t"}',
+        "LLM_OPENAI__QUERY": '{"api-version": "1"}',
+    }
+    with started(endpoint, *args, env=env) as plugin:
         generate(stub_of(plugin), "hello")
         seen = endpoint.seen[-1]
         assert (seen.body["temperature"], seen.body["max_tokens"], seen.body["user"]) == (0.25, 9, "u")
@@ -523,6 +529,26 @@ def test_secrets_of_fallbacks_are_masked(endpoint: Endpoint) -> None:
     assert KEY not in checked.stdout + checked.stderr
 
 
+def test_check_shows_what_is_no_secret_of_a_fallback() -> None:
+    """--check shows a fallback's address and model, its names of headers, and of all else that it is set."""
+    fallback = {
+        "endpoint": f"http://me:{KEY}@127.0.0.1:8000/v1",
+        "model": "small",
+        "api_key": KEY,
+        "headers": {"X-Key": KEY},
+        "body": {"inner": {"n": 5}},
+    }
+    checked = run_plugin(MODULE, "--check", env=QUIET | {"LLM_OPENAI__FALLBACKS": json.dumps({"second": fallback})})
+    assert checked.returncode == 0, checked.stderr
+    assert yaml.safe_load(checked.stdout)["fallbacks"]["second"] == {
+        "endpoint": "http://***@127.0.0.1:8000/v1",
+        "model": "small",
+        "api_key": "***",
+        "headers": {"X-Key": "***"},
+        "body": {"inner": {"n": "***"}},
+    }
+
+
 def test_another_endpoint_gets_no_key_of_the_first(endpoint: Endpoint) -> None:
     """A fallback on another server is sent neither the first one's key nor its headers."""
     with Endpoint() as other:
@@ -563,42 +589,80 @@ def test_the_ca_bundle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "words"),
+    ("given", "words"),
     [
-        (["--endpoint", "localhost:8000"], "not a URL"),
-        (["--endpoint", "ftp://x"], "not a URL"),
-        (["--fallbacks", '{"a": {"endpont": "x"}}'], "did you mean 'endpoint'"),
-        (["--models", '{"a": {"capabilities": ["tool"]}}'], "did you mean 'tools'"),
-        (["--models", '{"a": {"context_length": -1}}'], "context_length"),
-        (["--headers", '{"a": 5}'], "put it in quotes"),
-        (["--api-key-file", "/nowhere/key"], "cannot read /nowhere/key"),
-        (["--proxy", "nonsense"], "proxy"),
-        (["--ca-bundle", "/nowhere/ca.pem"], "ca_bundle"),
-        (["--endpoint", "http://127.0.0.1:port/v1"], "not a URL"),
-        (["--endpoint", "http://[::1/v1"], "not a URL"),
-        (["--endpoint", "http://127.0.0.1:99999/v1"], "not a URL"),
-        (["--headers", '{"a b": "c"}'], "a b is a name"),
-        (["--headers", '{"a": "c\\n"}'], "no header can have"),
-        (["--fallbacks", '{"b": {"endpoint": 5}}'], "b: endpoint: expected text"),
-        (["--fallbacks", '{"b": {"headers": "x"}}'], "b: headers: expected a mapping"),
-        (["--fallbacks", '{"b": {"headers": null}}'], "b: headers: has no value"),
-        (["--fallbacks", '{"b": {"headers": {"x": 1}}}'], "b: headers: x must be text"),
-        (["--fallbacks", '{"b": {"endpoint": "nonsense"}}'], "'nonsense' is not a URL"),
-        (["--endpoint", "http://127.0.0.1/v1?key=abc"], "put it into the setting query"),
-        (["--proxy", "socks5://127.0.0.1:1"], "proxy"),
-        (["--models", '{"a": {"context_length": "²"}}'], "context_length"),
-        (["--api-key-file", "/dev/null"], "is empty"),
-        (["--temperature", "hot"], "expected a number"),
-        (["--max-tokens", "0"], "at least 1"),
+        ({"endpoint": "localhost:8000"}, "expected a URL such as"),
+        ({"endpoint": "ftp://x"}, "not a URL"),
+        ({"fallbacks": '{"a": {"endpont": "x"}}'}, "did you mean 'endpoint'"),
+        ({"models": '{"a": {"capabilities": ["tool"]}}'}, "did you mean 'tools'"),
+        ({"models": '{"a": {"context_length": -1}}'}, "context_length"),
+        ({"headers": '{"a": 5}'}, "put it in quotes"),
+        ({"headers": '{"a": null}'}, "a name has no value"),
+        ({"api_key_file": "/nowhere/key"}, "cannot read /nowhere/key"),
+        ({"proxy": "nonsense"}, "proxy: expected a URL such as"),
+        ({"proxy": "http://127.0.0.1:port"}, "proxy: expected a URL such as"),
+        ({"proxy": "http://127.0.0.1:99999"}, "proxy: expected a URL such as"),
+        ({"proxy": "gopher://127.0.0.1:70"}, "setting proxy, or HTTPS_PROXY and its like: not a URL such as"),
+        ({"ca_bundle": "/nowhere/ca.pem"}, "ca_bundle"),
+        ({"endpoint": "http://127.0.0.1:port/v1"}, "expected a URL such as"),
+        ({"endpoint": "http://[::1/v1"}, "expected a URL such as"),
+        ({"endpoint": "http://127.0.0.1:99999/v1"}, "expected a URL such as"),
+        ({"endpoint": "http://127.0.0.1:0/v1"}, "expected a URL such as"),
+        ({"endpoint": "http://999.1.1.1/v1"}, "not a URL"),
+        ({"endpoint": "none"}, "not a URL"),
+        ({"headers": '{"a b": "c"}'}, "a b is a name"),
+        ({"headers": '{"a": "c\\n"}'}, "no header can have"),
+        ({"fallbacks": '{"b": {"endpoint": 5}}'}, "'b': endpoint: expected text"),
+        ({"fallbacks": '{"b": {"headers": "x"}}'}, "'b': headers: expected a mapping"),
+        ({"fallbacks": '{"b": {"headers": null}}'}, "'b': headers: has no value"),
+        ({"fallbacks": '{"b": {"headers": {"x": 1}}}'}, "'b': headers: 'x' must be text"),
+        ({"fallbacks": '{"b": {"endpoint": "nonsense"}}'}, "'b': endpoint: expected a URL such as"),
+        ({"endpoint": "http://127.0.0.1/v1?key=abc"}, "put that into the setting query"),
+        ({"proxy": "socks5://127.0.0.1:1"}, "proxy"),
+        ({"models": '{"a": {"context_length": "²"}}'}, "context_length"),
+        ({"api_key_file": "/dev/null"}, "is empty"),
+        ({"api_key_file": "/dev/zero"}, "cannot read /dev/zero: it has more than 64 KiB"),
+        ({"ca_bundle": "/dev/zero"}, "cannot use /dev/zero: it is not a regular file"),
+        ({"temperature": "hot"}, "expected a number"),
+        ({"max_tokens": "0"}, "at least 1"),
     ],
 )
-def test_wrong_settings(args: list[str], words: str) -> None:
+def test_wrong_settings(given: dict[str, str], words: str) -> None:
     """One line that names the setting, and exit status 2; with --check too."""
+    env = QUIET | {f"LLM_OPENAI__{name.upper()}": value for name, value in given.items()}
     for check in ([], ["--check"]):
-        ended = run_plugin(MODULE, "--port", "0", *args, *check, env=QUIET)
+        ended = run_plugin(MODULE, "--port", "0", *check, env=env)
         assert ended.returncode == 2
         assert words in ended.stderr
         assert ended.stderr.count("\n") == 1
+
+
+def test_a_proxy_of_the_environment_that_is_none() -> None:
+    """HTTPS_PROXY with a bad port is one line, which shows nothing of it, and status 2."""
+    ended = run_plugin(MODULE, "--port", "0", env=QUIET | {"HTTPS_PROXY": f"http://me:{KEY}@127.0.0.1:port"})
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "HTTPS_PROXY" in ended.stderr
+    assert KEY not in ended.stderr
+
+
+@pytest.mark.parametrize("option", ["--headers", "--query", "--body", "--fallbacks", "--api-key"])
+def test_what_can_hold_a_secret_is_no_option(option: str) -> None:
+    """On the command line others could read it: refused with the name of the variable to use, and not repeated."""
+    ended = run_plugin(MODULE, "--port", "0", option, f'{{"x": "{KEY}"}}', env=QUIET)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert f"set LLM_OPENAI__{option[2:].upper().replace('-', '_')} or put it in the file" in ended.stderr
+    assert KEY not in ended.stderr
+
+
+@pytest.mark.parametrize("option", ["--endpoint", "--proxy"])
+@pytest.mark.parametrize("url", ["http://me:{}@127.0.0.1/v1", "http://127.0.0.1/v1?key={}", "http://h/#{}", "me:{}@h"])
+def test_a_url_with_a_secret_is_no_option(option: str, url: str) -> None:
+    """A URL is an option without user, password and query, and refused with any; its address alone is fine."""
+    ended = run_plugin(MODULE, "--port", "0", option, url.format(KEY), env=QUIET)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert f"set LLM_OPENAI__{option[2:].upper()} or put it in the file" in ended.stderr
+    assert KEY not in ended.stderr
+    assert run_plugin(MODULE, option, "http://127.0.0.1:8000/v1", "--check", env=QUIET).returncode == 0
 
 
 def test_check_says_which_variable_it_is(endpoint: Endpoint) -> None:

@@ -179,7 +179,7 @@ def test_nothing_is_tried_again_once_text_went_out(endpoint: Endpoint) -> None:
     """A stream that breaks after its first text is not begun again, whatever the settings say."""
     with Endpoint() as other:
         fallbacks = json.dumps({"other": {"endpoint": other.url, "model": "hello"}})
-        with started(endpoint, "--max-retries", "3", "--fallbacks", fallbacks) as plugin:
+        with started(endpoint, "--max-retries", "3", env={"LLM_OPENAI__FALLBACKS": fallbacks}) as plugin:
             before = len(endpoint.seen)
             messages: list[pb.StreamTextResponse] = []
             refused(stream, stub_of(plugin), "reset", messages)
@@ -193,8 +193,8 @@ def test_a_fallback_is_asked(endpoint: Endpoint, model: str) -> None:
     """Another endpoint, or another model of the same, answers where the first does not."""
     with Endpoint() as other:
         for fallback in ({"endpoint": other.url, "model": "hello"}, {"model": "hello"}):
-            args = ["--max-retries", "0", "--read-timeout", "300ms", "--fallbacks", json.dumps({"second": fallback})]
-            with started(endpoint, *args) as plugin:
+            env = {"LLM_OPENAI__FALLBACKS": json.dumps({"second": fallback})}
+            with started(endpoint, "--max-retries", "0", "--read-timeout", "300ms", env=env) as plugin:
                 assert text_of(stream(stub_of(plugin), model)) == "Hello"
                 assert generate(stub_of(plugin), model).text == "Hello"
         assert len(other.seen) == 2
@@ -206,14 +206,14 @@ def test_a_fallback_is_asked_when_no_model_is_named() -> None:
     nowhere.url = f"http://127.0.0.1:{free_port()}/v1"
     with Endpoint() as other:
         fallbacks = json.dumps({"b": {"endpoint": other.url, "model": "named"}})
-        args = ["--max-retries", "0", "--fallbacks", fallbacks, "--aliases", '{"named": "hello"}']
-        with started(nowhere, *args) as plugin:
+        args = ["--max-retries", "0", "--aliases", '{"named": "hello"}']
+        with started(nowhere, *args, env={"LLM_OPENAI__FALLBACKS": fallbacks}) as plugin:
             assert generate(stub_of(plugin), "").text == "Hello"
 
 
 def test_a_wrong_request_is_wrong_everywhere(endpoint: Endpoint) -> None:
     """A 400 is the caller's: no fallback is bothered with it."""
-    with started(endpoint, "--fallbacks", '{"second": {"model": "hello"}}') as plugin:
+    with started(endpoint, env={"LLM_OPENAI__FALLBACKS": '{"second": {"model": "hello"}}'}) as plugin:
         assert refused(generate, stub_of(plugin), "too-long").code() is grpc.StatusCode.INVALID_ARGUMENT
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import math
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.units import READERS, Duration, Secret, Size, read_bool, read_duration, read_list, read_mapping, read_size
+from shared.units import (
+    READERS,
+    Duration,
+    Secret,
+    SecretMapping,
+    SecretUrl,
+    Size,
+    name_for_message,
+    read_bool,
+    read_duration,
+    read_list,
+    read_mapping,
+    read_secret_mapping,
+    read_secret_url,
+    read_size,
+)
 from tests.servers import unhurried
 
 
@@ -119,6 +136,18 @@ def test_mappings() -> None:
         (dict[str, Any], "[]"),
         (dict[str, Any], 5),
         (Secret, 1234),
+        (SecretUrl, 1234),
+        (SecretUrl, "127.0.0.1:8000"),
+        (SecretUrl, "http://"),
+        (SecretUrl, "http://127.0.0.1:port"),
+        (SecretUrl, "http://127.0.0.1:0"),
+        (SecretUrl, "http://127.0.0.1:65536"),
+        (SecretUrl, "http://[::1"),
+        (SecretUrl, "http://a b/"),
+        (SecretUrl, "http://a\\@b/"),
+        (SecretUrl, "http://a\nb/"),
+        (SecretMapping, "{"),
+        (SecretMapping, 5),
     ],
 )
 def test_wrong_type(kind: Any, value: object) -> None:
@@ -127,12 +156,28 @@ def test_wrong_type(kind: Any, value: object) -> None:
         READERS[kind](value)
 
 
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+@pytest.mark.parametrize("kind", [str, Path, Secret, SecretUrl, tuple[str, ...]])
+def test_text_that_none_can_be(kind: Any, text: str) -> None:
+    """A NUL, which no file's name can have, and half of a character, which cannot be sent, are refused when read."""
+    with pytest.raises(ValueError, match=r"has a NUL in it|is not UTF-8"):
+        READERS[kind](text)
+
+
+def test_a_path_of_other_bytes() -> None:
+    """A path may have bytes that are no UTF-8, as they come from the command line or the environment."""
+    assert bytes(READERS[Path](os.fsdecode(b"/srv/\xff"))) == b"/srv/\xff"
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        READERS[str](os.fsdecode(b"/srv/\xff"))
+
+
 @unhurried
 @given(st.sampled_from(sorted(READERS, key=str)), st.text() | st.integers() | st.floats() | st.none() | st.binary())
 def test_readers_raise_value_errors_only(kind: Any, value: object) -> None:
     """No value whatever makes a reader raise anything but ValueError."""
     with contextlib.suppress(ValueError):
-        READERS[kind](value)
+        read = READERS[kind](value)
+        assert READERS[kind](read) == read
 
 
 def test_a_secret_hides() -> None:
@@ -148,12 +193,83 @@ def test_a_secret_hides() -> None:
 def test_a_copied_secret_hides_too() -> None:
     """Copies of a secret, as dataclasses make them, are secrets."""
     secret = Secret("open sesame")
-    for copied in (copy.deepcopy(secret), copy.copy(secret), pickle.loads(pickle.dumps(secret))):
+    for copied in (copy.deepcopy(secret), copy.copy(secret), pickle.loads(pickle.dumps(secret)), Secret(secret)):
         assert isinstance(copied, Secret)
         assert copied.reveal() == "open sesame"
+    url = SecretUrl("http://me:sesame@h/")
+    for again in (copy.deepcopy(url), pickle.loads(pickle.dumps(url)), SecretUrl(url), read_secret_url(url)):
+        assert isinstance(again, SecretUrl)
+        assert again.reveal() == "http://me:sesame@h/"
 
 
 def test_no_secret_shows_as_nothing() -> None:
     """An empty secret prints as empty, so that one can see that none is set."""
     assert (str(Secret()), repr(Secret())) == ("", "''")
     assert not Secret()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1"),
+        ("http://me@h", "http://***@h"),
+        ("http://me:sesame@h:1/v1/", "http://***@h:1/v1/"),
+        ("http://me:open sesame@h", "http://***@h"),
+        ("http://me:a/b?c#d@h/v1", "http://***@h/v1"),
+        ("http://me:a@sesame@h/v1", "http://***@h/v1"),
+        ("http://h/v1?key=sesame&b=c", "http://h/v1?key=***&b=***"),
+        ("http://h/v1?sesame", "http://h/v1?***"),
+        ("http://h/v1?c2VzYW1l==", "http://h/v1?***"),
+        ("http://h/v1?key=c2VzYW1l==", "http://h/v1?key=***"),
+        ("http://h/v1?a sesame=b", "http://h/v1?***"),
+        ("http://h/v1#sesame", "http://h/v1#***"),
+        ("me:sesame@h", "***"),
+        ("sesame", "***"),
+        ("none", "none"),
+        ("", ""),
+    ],
+)
+def test_a_url_hides(url: str, shown: str) -> None:
+    """A URL prints its address and the names of its parameters; what can be a secret is masked, however odd the URL."""
+    secret = SecretUrl(url)
+    assert (str(secret), f"{secret}", repr(secret), f"{secret:s}") == (shown, shown, repr(shown), shown)
+    assert secret.reveal() == url
+    assert type(secret.reveal()) is str
+
+
+@pytest.mark.parametrize("url", ["http://user/pass@h/v1", "http://user?pass@h", "http://h/v1?mail=a@b", "http://a#b@h"])
+def test_a_url_that_can_be_read_in_two_ways(url: str) -> None:
+    """An @ behind the host is refused: a part of a password could otherwise pass for a host or a path."""
+    with pytest.raises(ValueError, match="has an @ behind the host: write it as %40"):
+        read_secret_url(url)
+
+
+def test_a_mapping_hides() -> None:
+    """A mapping that can hold secrets prints its names only, and is a mapping like any other to its holder."""
+    mapping = read_secret_mapping('{"X-Key": "sesame", "inner": {"list": ["sesame", 7]}, "on": true, "a sesame": 1}')
+    shown = "{'X-Key': '***', 'inner': {'list': ['***', '***']}, 'on': True, '***': '***'}"
+    assert [str(mapping), repr(mapping), f"{mapping}", f"{mapping:s}", "%s" % mapping] == [shown] * 5  # noqa: UP031
+    assert str({"headers": mapping}) == f"{{'headers': {shown}}}"
+    assert {**mapping} == {"X-Key": "sesame", "inner": {"list": ["sesame", 7]}, "on": True, "a sesame": 1}
+    with pytest.raises(TypeError):
+        json.dumps(mapping)
+    for again in (copy.deepcopy(mapping), pickle.loads(pickle.dumps(mapping)), read_secret_mapping(mapping)):
+        assert again == mapping
+        assert str(again) == shown
+
+
+def test_a_mapping_of_secrets_and_others() -> None:
+    """Inside of a mapping secrets print as elsewhere, and what is under a public name as it is."""
+    inner = {"endpoint": SecretUrl("http://me:sesame@h"), "api_key": Secret("sesame"), "model": "small", "x": "sesame"}
+    mapping = SecretMapping({"b": inner | {"headers": SecretMapping({"model": "sesame"})}}, public=("model",))
+    assert mapping.masked() == {
+        "b": {"endpoint": "http://***@h", "api_key": "***", "model": "small", "x": "***", "headers": {"model": "***"}}
+    }
+
+
+@pytest.mark.parametrize("name", ["api_key sesame", "api_key:sesame", "", "x" * 65, "a\nb", 5, None, ("a",)])
+def test_a_name_that_is_none(name: object) -> None:
+    """What is no plain name is not repeated in a message; nor is a name that stands alone."""
+    assert name_for_message(name) == "(not shown, since it is no plain name with a value)"
+    assert name_for_message("sesame", None) == name_for_message(name)
+    assert name_for_message("api-key", 0) == "'api-key'"

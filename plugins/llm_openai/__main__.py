@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 from hector_plugins_pb2_grpc import add_LLMProviderServicer_to_server
 
 from plugins.llm_openai.config import Config
+from shared.bounded_file import read_bounded
 from shared.cli import configure
 from shared.errors import StartError
 from shared.server import run, serve
-from shared.units import Secret
+from shared.units import Secret, SecretUrl
 
 if TYPE_CHECKING:
     from plugins.llm_openai.engine import Engine, Settings
 
+_LARGEST_KEY = 64 * 2**10  # bytes
 OPENAI = "https://api.openai.com/v1"
 
 
@@ -69,7 +71,7 @@ def endpoints(config: Config) -> list[Settings]:
     from plugins.llm_openai.engine import Settings
 
     first: dict[str, Any] = {
-        "url": config.endpoint or OPENAI,
+        "url": config.endpoint or SecretUrl(OPENAI),
         "api_key": _key(config),
         "organization": config.organization,
         "headers": config.headers,
@@ -82,20 +84,20 @@ def endpoints(config: Config) -> list[Settings]:
         "concurrency": config.concurrency,
     }
     found = [Settings(**first)]
-    for name in config.fallbacks:
-        said = config.fallback(name)
+    for fallback in config.fallbacks.values():
+        own = dict(fallback)
         other: dict[str, Any] = {}
-        if "endpoint" in said:
+        if "endpoint" in own:
             # Another server: neither key nor headers of the first are its business.
             other = {
-                "url": said.pop("endpoint"),
+                "url": own.pop("endpoint"),
                 "api_key": Secret(),
                 "organization": "",
                 "headers": {},
                 "query": {},
                 "body": {},
             }
-        found.append(Settings(**(first | other | said)))
+        found.append(Settings(**(first | other | own)))
     return found
 
 
@@ -103,11 +105,12 @@ def _key(config: Config) -> Secret:
     if not config.api_key_file:
         return Secret(config.api_key.reveal().strip())
     try:
-        if key := Path(config.api_key_file).read_text(encoding="utf-8").strip():
+        if key := read_bounded(Path(config.api_key_file), _LARGEST_KEY).decode().strip():
             return Secret(key)
         raise StartError(f"setting api_key_file: {config.api_key_file} is empty")
     except (OSError, UnicodeDecodeError) as error:
-        raise StartError(f"setting api_key_file: cannot read {config.api_key_file}: {error}") from None
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise StartError(f"setting api_key_file: cannot read {config.api_key_file}: {why}") from None
 
 
 if __name__ == "__main__":

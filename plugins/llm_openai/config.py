@@ -8,9 +8,10 @@ from typing import Any
 
 from shared.config import BaseConfig, setting, suggest, types
 from shared.errors import StartError
-from shared.units import READERS, Duration, Secret
+from shared.units import READERS, Duration, Secret, SecretMapping, SecretUrl, name_for_message
 
 _OF_A_FALLBACK = ("endpoint", "api_key", "model", "organization", "headers", "query", "body")
+_PUBLIC_OF_A_FALLBACK = ("model", "organization")
 _OF_A_MODEL = ("context_length", "max_output_tokens", "capabilities")
 _OF_TEXTS = ("headers", "query", "aliases")
 _CAPABILITIES = ("tools", "vision", "json_schema", "reasoning")
@@ -20,30 +21,31 @@ _CAPABILITIES = ("tools", "vision", "json_schema", "reasoning")
 class Config(BaseConfig):
     port: int = setting(8081, "Port to listen on; 0 picks a free one.", at_least=0, at_most=65535)
     timeout: Duration = setting("10m", "Longest a call may take; 0 sets no bound.", at_least=0)
-    endpoint: str = setting("", "Base URL, its /v1 included; empty takes OPENAI_BASE_URL, else OpenAI's.")
+    endpoint: SecretUrl = setting("", "Base URL, its /v1 included; empty takes OPENAI_BASE_URL, else OpenAI's.")
     api_key: Secret = setting("", "Sent as `Authorization: Bearer KEY`; empty takes OPENAI_API_KEY, else none.")
     api_key_file: str = setting("", "File that holds the key; it wins over api_key.")
     organization: str = setting("", "Sent as `OpenAI-Organization`; empty takes OPENAI_ORG_ID.")
-    headers: dict[str, Any] = setting("{}", "Extra headers of every request, such as Azure's `api-key`.")
-    query: dict[str, Any] = setting("{}", "Extra query parameters, such as Azure's `api-version`.")
-    body: dict[str, Any] = setting("{}", "Extra fields of every request body.")
+    headers: SecretMapping = setting("{}", "Extra headers of every request, such as Azure's `api-key`.")
+    query: SecretMapping = setting("{}", "Extra query parameters, such as Azure's `api-version`.")
+    body: SecretMapping = setting("{}", "Extra fields of every request body.")
     model: str = setting("", "Model of requests that name none; empty takes the endpoint's, if it has one only.")
     aliases: dict[str, Any] = setting("{}", "Names that stand for models: {fast: gpt-4o-mini}.")
     models: dict[str, Any] = setting("{}", "What /models does not say: {NAME: {context_length, max_output_tokens, …}}.")
     temperature: float | None = setting("", "For requests without one; empty leaves it to the endpoint.", at_least=0)
     max_tokens: int | None = setting("", "For requests without one; empty leaves it to the endpoint.", at_least=1)
     max_retries: int = setting(2, "Further tries at an endpoint that is busy or failing.", at_least=0, at_most=10)
-    fallbacks: dict[str, Any] = setting("{}", "Asked in turn when that fails: {NAME: {endpoint, api_key, model, …}}.")
+    fallbacks: SecretMapping = setting("{}", "Asked in turn when that fails: {NAME: {endpoint, api_key, model, …}}.")
     connect_timeout: Duration = setting("10s", "Longest a connection may take.", at_least=0.001)
     read_timeout: Duration = setting("5m", "Longest the endpoint may be silent.", at_least=0.001)
     concurrency: int = setting(256, "Requests under way at one endpoint; more wait their turn.", at_least=1)
-    proxy: str = setting("", "URL of a proxy; empty takes HTTPS_PROXY and the like, `none` takes none.")
+    proxy: SecretUrl = setting("", "URL of a proxy; empty takes HTTPS_PROXY and the like, `none` takes none.")
     ca_bundle: str = setting("", "PEM file of the authorities to trust, in place of the usual ones.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in self.fallbacks:
-            self.fallback(name)
+        # Of a fallback only what is a secret elsewhere is one here, so that --check shows the rest.
+        fallbacks = {name: self._fallback(name, about) for name, about in self.fallbacks.items()}
+        object.__setattr__(self, "fallbacks", SecretMapping(fallbacks, public=_PUBLIC_OF_A_FALLBACK))
         for name, about in self.models.items():
             _check_keys(f"setting models: {name}", about, _OF_A_MODEL)
             for length in ("context_length", "max_output_tokens"):
@@ -55,12 +57,11 @@ class Config(BaseConfig):
         for key in _OF_TEXTS:
             _check_texts(f"setting {key}", getattr(self, key))
 
-    def fallback(self, name: str) -> dict[str, Any]:
-        """What the settings say of a fallback, each value read as that of the setting of the same name."""
-        place = f"setting fallbacks: {name}"
-        _check_keys(place, self.fallbacks[name], _OF_A_FALLBACK)
+    def _fallback(self, name: str, about: object) -> dict[str, Any]:
+        """`about` with each value read as that of the setting of the same name."""
+        place = f"setting fallbacks: {name_for_message(name, about)}"
         found: dict[str, Any] = {}
-        for key, value in self.fallbacks[name].items():
+        for key, value in _check_keys(place, about, _OF_A_FALLBACK).items():
             try:
                 if value is None:
                     raise ValueError("has no value")
@@ -74,16 +75,20 @@ class Config(BaseConfig):
 
 def _check_texts(place: str, values: Mapping[str, Any]) -> None:
     for key, value in values.items():
+        if value is None:
+            # Its name is not told: in `{api-key SECRET}`, the colon forgotten, all of it is one.
+            raise StartError(f"{place}: a name has no value; write NAME: VALUE")
         if not isinstance(value, str):
-            raise StartError(f"{place}: {key} must be text; put it in quotes")
+            raise StartError(f"{place}: {name_for_message(key)} must be text; put it in quotes")
 
 
-def _check_keys(place: str, value: object, known: tuple[str, ...]) -> None:
+def _check_keys(place: str, value: object, known: tuple[str, ...]) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise StartError(f"{place} must be a mapping of {', '.join(known)}")
-    for key in value:
+    for key, item in value.items():
         if key not in known:
-            raise StartError(f"{place}: unknown setting {key!r}{suggest(str(key), known)}")
+            raise StartError(f"{place}: unknown setting {name_for_message(key, item)}{suggest(key, known)}")
+    return value
 
 
 def _is_length(value: object) -> bool:

@@ -13,8 +13,9 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -23,7 +24,7 @@ from plugins.llm_openai.engine import json_text
 from plugins.llm_openai.engine.body import Refusals
 from plugins.llm_openai.engine.failures import Failure, Kind, of_status
 from shared.errors import StartError
-from shared.units import Secret
+from shared.units import Secret, SecretUrl, secret_texts_in, spellings
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LARGEST_ERROR = 2**20  # bytes of a refusal that are read
@@ -55,7 +56,8 @@ class Endpoint:
     def __init__(self, settings: Settings, places: asyncio.Semaphore) -> None:
         """`places` are those of everybody who asks this URL. Raises StartError where the settings cannot be used."""
         self.settings = settings
-        parts = _parts(settings.url)
+        url = Secret(settings.url).reveal()
+        _check_url(url)
         for name, value in {"Authorization": settings.api_key.reveal(), **settings.headers}.items():
             if not _HEADER.fullmatch(name) or not (value.isascii() and (value.isprintable() or not value)):
                 # Such as a key read from a file together with the end of its line.
@@ -63,52 +65,64 @@ class Endpoint:
                     f"settings api_key and headers: {name} is a name or has a value that no header can have; "
                     "use printable ASCII, without a line break"
                 )
-        self.name = _bare(settings.url)
+        self.name = _bare(url)
         self._refusals: dict[str, tuple[float, Refusals]] = {}
         self._places = places
         key = settings.api_key.reveal()
         headers_and_query = [*settings.headers.values(), *settings.query.values()]
         texts = [
             key,
-            parts.password or "",
+            *secret_texts_in(SecretUrl(url)),
             *headers_and_query,
             *(text.rpartition(" ")[2] for text in headers_and_query),
         ]
-        self._secrets = sorted({text for text in texts if len(text) >= 6}, key=len, reverse=True)
+        forms = {form for text in texts for form in spellings(text) if len(form) >= 6}
+        self._secrets = sorted(forms, key=len, reverse=True)
         # The package insists on a key; without one the header it would put it in is taken out again.
         omitted = not key and "authorization" not in {name.lower() for name in settings.headers}
         self._options: Any = {"headers": {"Authorization": openai.Omit()}} if omitted else {}
-        self._client = openai.AsyncOpenAI(
-            api_key=key or "none",
-            base_url=settings.url,
-            max_retries=0,
-            default_headers={"Accept-Encoding": "identity", **settings.headers},
-            default_query=settings.query,
-            http_client=self._http(),
-        )
+        try:
+            self._client = openai.AsyncOpenAI(
+                api_key=key or "none",
+                base_url=url,
+                max_retries=0,
+                default_headers={"Accept-Encoding": "identity", **settings.headers},
+                default_query=settings.query,
+                http_client=self._http(),
+            )
+        except httpx2.InvalidURL:  # such as a host's name that none can be
+            raise _not_a_url() from None
         # What the package takes from the environment is for OpenAI, and no business of other endpoints.
         self._client.organization = settings.organization or None
         self._client.project = None
 
     def _http(self) -> httpx2.AsyncClient:
         settings = self.settings
+        if settings.ca_bundle and Path(settings.ca_bundle).exists() and not Path(settings.ca_bundle).is_file():
+            # OpenSSL would wait for a pipe for ever, and read a device without end.
+            raise StartError(f"setting ca_bundle: cannot use {settings.ca_bundle}: it is not a regular file")
         try:
             verify = ssl.create_default_context(cafile=settings.ca_bundle) if settings.ca_bundle else True
         except (OSError, ssl.SSLError) as error:
             raise StartError(f"setting ca_bundle: cannot use {settings.ca_bundle}: {error.strerror or error}") from None
+        proxy = Secret(settings.proxy).reveal()
         try:
             return httpx2.AsyncClient(
                 verify=verify,
-                proxy=settings.proxy if settings.proxy not in ("", "none") else None,
-                trust_env=settings.proxy == "",
+                proxy=proxy if proxy not in ("", "none") else None,
+                trust_env=proxy == "",
                 timeout=httpx2.Timeout(settings.read_timeout, connect=settings.connect_timeout, pool=None),
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
                 # A redirect would carry a key that is in a header of its own to another host.
                 follow_redirects=False,
                 event_hooks={"response": [_bound_errors]},
             )
-        except (ValueError, ImportError) as error:  # an ImportError for SOCKS, which needs another package
+        except ImportError as error:  # SOCKS needs another package
             raise StartError(f"setting proxy, or HTTPS_PROXY and its like: {error}") from None
+        except (ValueError, httpx2.InvalidURL):  # whose words repeat the URL
+            raise StartError(
+                "setting proxy, or HTTPS_PROXY and its like: not a URL such as http://127.0.0.1:3128"
+            ) from None
 
     def refusals(self, model: str) -> Refusals:
         """What was learnt of the model lately: endpoints change."""
@@ -246,19 +260,21 @@ def _content(error: openai.APIStatusError) -> Any:
         return response.text
 
 
-def _parts(url: str) -> SplitResult:
-    """Raises StartError where it is not the URL of an endpoint."""
+def _check_url(url: str) -> None:
+    """Raises StartError where it is not the URL of an endpoint. Nothing of it is told: it may hold a password."""
     try:
         parts = urlsplit(url)
         wrong = parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
-        if parts.query or parts.fragment:
-            raise StartError(f"setting endpoint: {_bare(url)!r} has a query; put it into the setting query")
     except ValueError:
-        wrong = True
+        raise _not_a_url() from None
     if wrong:
-        shown = url.rpartition("@")[2]  # what stands before may be a password
-        raise StartError(f"setting endpoint: {shown!r} is not a URL such as http://127.0.0.1:8000/v1")
-    return parts
+        raise _not_a_url()
+    if parts.query or parts.fragment:
+        raise StartError("setting endpoint: the URL has a query; put that into the setting query")
+
+
+def _not_a_url() -> StartError:
+    return StartError("setting endpoint: not a URL such as http://127.0.0.1:8000/v1")
 
 
 def _bare(url: str) -> str:
