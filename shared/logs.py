@@ -64,12 +64,12 @@ class Logfmt(logging.Formatter):
         return line
 
 
-def setup(level: str, secrets: Iterable[str] = (), *, take_stderr: bool = True) -> None:
+def setup(level: str, secrets: Iterable[str] = ()) -> None:
     """Sends every logger's lines to stderr: ours from `level` (one of LEVELS) on, the libraries' warnings.
 
     `secrets` are texts that no line may show: an exception's message can quote what it was called with.
-    With `take_stderr` what is printed to `sys.stderr` becomes lines of the log too, and so do exceptions that nobody
-    caught; what libraries below Python write to a pipe there is lost rather than waited for.
+    What is printed to `sys.stderr` becomes lines of the log too, and so do exceptions that nobody caught; what
+    libraries below Python write to a pipe there is lost rather than waited for.
     """
     global _secrets, _writer
     # A very short one would also blot out words that have nothing to do with it.
@@ -86,14 +86,13 @@ def setup(level: str, secrets: Iterable[str] = (), *, take_stderr: bool = True) 
     logging.root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
     _log.setLevel(level.upper())
-    if take_stderr:
-        sys.stderr = cast(TextIO, _Printed())
-        sys.excepthook = lambda *error: _log.critical("event=uncaught", exc_info=error)
-        threading.excepthook = lambda args: _uncaught_in_thread(args)
-        sys.unraisablehook = lambda args: _log.error(
-            "event=unraisable", exc_info=(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
-        )
-        _never_wait_for_stderr()
+    sys.stderr = cast(TextIO, _Printed())
+    sys.excepthook = lambda *error: _log.critical("event=uncaught", exc_info=error)
+    threading.excepthook = lambda args: _uncaught_in_thread(args)
+    sys.unraisablehook = lambda args: _log.error(
+        "event=unraisable", exc_info=(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
+    )
+    _never_wait_for_stderr()
 
 
 def event(name: str, *, level: int = logging.INFO, exc_info: bool = False, **fields: object) -> None:
