@@ -26,7 +26,8 @@ _BLOCKS = frozenset((
 # fmt: on
 _SPACES = frozenset(("br", "td", "th"))
 
-# What can begin with "<". A group that never gives back what it took (`*+`) makes a search that fails linear too.
+# What there is. A group that never gives back what it took (`*+`) makes a search that fails linear too.
+_TEXT = re.compile(r"(?:[^<]++|<(?![A-Za-z/!?]))*+")
 _NAME = re.compile(r"</?([A-Za-z][^\s/>]*+)")
 _ATTRIBUTES = re.compile(r"""(?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+'|(?!["'])))*+>""")
 _RAW_END = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in _RAW}
@@ -57,14 +58,11 @@ def _tokens(text: str) -> Iterator[tuple[str, str | _Tag | None]]:
     """The source in pieces, and what each is: text, a tag, or nothing that is seen. References stay as they are."""
     at = 0
     while at < len(text):
-        start = text.find("<", at)
-        if start != at:
-            start = len(text) if start < 0 else start
-            yield text[at:start], text[at:start]
-        at = start
-        if at == len(text):
-            return
-        if name := _NAME.match(text, at):
+        plain = _TEXT.match(text, at)
+        if plain and plain[0]:
+            yield plain[0], plain[0]
+            at = plain.end()
+        elif name := _NAME.match(text, at):
             end = _ATTRIBUTES.match(text, name.end())
             if end is None:
                 return
@@ -76,16 +74,13 @@ def _tokens(text: str) -> Iterator[tuple[str, str | _Tag | None]]:
                 end_of_raw = closing.start() if closing else len(text)
                 yield text[at:end_of_raw], text[at:end_of_raw]
                 at = end_of_raw
-        elif text.startswith(("<!", "<?", "</"), at):  # a comment, a doctype, or what browsers take for a comment
+        else:  # a comment, a doctype, or what browsers take for a comment
             mark = "-->" if text.startswith("<!--", at) else ">"
             end_of_comment = text.find(mark, at + 2)
             if end_of_comment < 0:
                 return
             yield text[at : end_of_comment + len(mark)], None
             at = end_of_comment + len(mark)
-        else:
-            yield "<", "<"
-            at += 1
 
 
 class _Lines:
