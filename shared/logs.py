@@ -5,22 +5,18 @@
 Keys: `event` says what happened, `request_id` ties the lines of one call together. No request body and no secret
 is ever logged. `event=security` marks a refused credential, a limit that was hit, a policy that was enforced.
 
-Writing a line never waits. It goes to a bounded queue, which a thread empties to stderr. While nobody reads there, the
-queue fills up; then new lines are dropped, and `event=log_dropped lines=N` stands where they are missing.
+Writing a line never waits (`shared/log_writer.py`): where nobody reads stderr the queue fills up, then lines are
+dropped, and `event=log_dropped lines=N` stands where they are missing.
 """
 
 from __future__ import annotations
 
 import atexit
-import collections
-import contextlib
 import io
 import json
 import logging
 import os
-import queue
 import re
-import stat
 import sys
 import threading
 import time
@@ -29,20 +25,17 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any, TextIO, cast
 
+from shared.log_writer import Writer, never_wait_for_stderr, own_stderr
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 _log = logging.getLogger("hector")
 _secrets: tuple[str, ...] = ()
 
 LEVELS = ("debug", "info", "warning", "error")
 
-MOST_LINES = 10_000  # queued at once
-MOST_BYTES = 2 * 2**20  # of the queued lines, UTF-8
 LONGEST_VALUE = 8192  # characters; a longer one is cut and says how long it was
 LONGEST_TRACEBACK = 4 * LONGEST_VALUE  # characters; of a longer one the middle is left out
-LONGEST_LINE = 256 * 1024  # bytes, UTF-8
 FLUSH_SECONDS = 2.0
-_GATHER_SECONDS = 0.01  # lines of so long are written at once: a write for each would cost more than the lines
-_AT_ONCE = 64 * 1024  # bytes in one write
 
 _BARE = re.compile(r"[!#-<>-\[\]-~]+")  # what a value may be without quotes: ASCII that prints, no blank, no " = \
 _NOT_PLAIN = re.compile(r"[^ -~]")
@@ -80,7 +73,7 @@ def setup(level: str, secrets: Iterable[str] = ()) -> None:
     }
     _secrets = tuple(sorted(written, key=len, reverse=True))
     if _writer is None:
-        _writer = _Writer(_own_stderr())
+        _writer = Writer(own_stderr(), _dropped)
         atexit.register(flush)
     logging.root.handlers[:] = [_Queued()]
     logging.root.setLevel(logging.WARNING)
@@ -92,7 +85,7 @@ def setup(level: str, secrets: Iterable[str] = ()) -> None:
     sys.unraisablehook = lambda args: _log.error(
         "event=unraisable", exc_info=(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
     )
-    _never_wait_for_stderr()
+    never_wait_for_stderr()
 
 
 def event(name: str, *, level: int = logging.INFO, exc_info: bool = False, **fields: object) -> None:
@@ -142,6 +135,10 @@ def _stamp(now: float) -> str:
         text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
         _second = (whole, text)
     return f"{text}.{int((now - whole) * 1000):03d}Z"
+
+
+def _dropped(lines: int) -> str:
+    return f"{_stamp(time.time())} WARNING event=log_dropped lines={lines}"
 
 
 def _value(value: object) -> str:
@@ -201,106 +198,10 @@ def _quoted(text: str) -> str:
     return urllib.parse.quote(text, safe="", errors="replace")
 
 
-# ---------------------------------------------------------------- to stderr
+# ---------------------------------------------------------------- what else is logged
 
 
-class _Writer:
-    """The queue, and the thread that writes to `descriptor`."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        # A signal's handler may log in the midst of a `put`, so the lock is one that its owner can take again.
-        self._lock = threading.RLock()
-        # A line, and how many lines it stands for: 1, or what the notice of dropped ones says.
-        self._queue: collections.deque[tuple[bytes, int]] = collections.deque()
-        self._bytes = 0  # queued, or being written
-        self._accepted = self._settled = 0  # lines put into the queue, and of these written or given up, so far
-        self._dropped = 0
-        self._full = self._failing = False
-        self._idle = False
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="logs", daemon=True).start()
-
-    def put(self, line: str) -> None:
-        data = line.encode("utf-8", "backslashreplace")
-        if len(data) > LONGEST_LINE:
-            data = data[:LONGEST_LINE].decode("utf-8", "ignore").encode() + b" cut=true"
-        data += b"\n"
-        with self._lock:
-            if not self._full and (len(self._queue) >= MOST_LINES or self._bytes + len(data) > MOST_BYTES):
-                self._full = True
-            if self._full:
-                self._dropped += 1
-                return
-            if self._dropped:
-                self._append(self._notice(), self._dropped)
-                self._dropped = 0
-            self._append(data, 1)
-            wake, self._idle = self._idle, False
-        if wake:
-            self._wake.put(None)
-
-    def flush(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        with self._lock:
-            target = self._accepted
-        while (self._settled < target or (self._dropped and not self._failing)) and time.monotonic() < deadline:
-            time.sleep(0.002)
-
-    def _append(self, data: bytes, stands_for: int) -> None:
-        self._queue.append((data, stands_for))
-        self._bytes += len(data)
-        self._accepted += 1
-
-    def _notice(self) -> bytes:
-        return f"{_stamp(time.time())} WARNING event=log_dropped lines={self._dropped}\n".encode()
-
-    def _run(self) -> None:
-        while True:
-            batch = self._take()
-            if batch:
-                self._write(batch)
-            else:
-                self._wake.get()
-            if self._bytes < _AT_ONCE:
-                time.sleep(_GATHER_SECONDS)
-
-    def _take(self) -> list[tuple[bytes, int]]:
-        """What is to be written next; nothing, and then `put` wakes this thread."""
-        with self._lock:
-            if not self._queue and self._dropped and not self._failing:
-                self._append(self._notice(), self._dropped)
-                self._dropped = 0
-            batch: list[tuple[bytes, int]] = []
-            size = 0
-            while self._queue and size < _AT_ONCE:
-                batch.append(self._queue.popleft())
-                size += len(batch[-1][0])
-            self._idle = not batch
-            return batch
-
-    def _write(self, batch: list[tuple[bytes, int]]) -> None:
-        data = b"".join([data for data, _ in batch])
-        left, failed = memoryview(data), False
-        while left and not failed:
-            try:
-                left = left[os.write(self.descriptor, left) :]
-            except BlockingIOError:  # somebody else who has this pipe set it so
-                time.sleep(_GATHER_SECONDS)
-            except OSError:  # nobody can read any more, the disk is full
-                failed = True
-        with self._lock:
-            self._bytes -= len(data)
-            self._settled += len(batch)
-            self._failing = failed
-            if failed:
-                self._dropped += sum(stands_for for _, stands_for in batch)
-            # Not at once when a line has gone: a slow reader would get as many notices as lines.
-            if self._bytes <= MOST_BYTES // 2 and len(self._queue) <= MOST_LINES // 2:
-                self._full = False
-
-
-_writer: _Writer | None = None
+_writer: Writer | None = None
 
 
 class _Queued(logging.Handler):
@@ -347,31 +248,11 @@ def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
         _log.error("event=uncaught", exc_info=(args.exc_type, value, args.exc_traceback))
 
 
-def _own_stderr() -> int:
-    """A descriptor of stderr that is the writer's alone."""
-    if sys.stderr is None:  # closed when Python started; by now 2 may be anything
-        return os.open(os.devnull, os.O_WRONLY)
-    return os.dup(2)
-
-
-def _never_wait_for_stderr() -> None:
-    """gRPC's core writes to descriptor 2 as well, for instance when a TLS handshake fails, and would wait for a reader.
-
-    Where 2 is a pipe it is opened anew, for this process alone, so that a write which does not fit fails at once.
-    Linux only; elsewhere there is no way to open it anew.
-    """
-    with contextlib.suppress(OSError):
-        if sys.platform == "linux" and stat.S_ISFIFO(os.fstat(2).st_mode):
-            anew = os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK)
-            os.dup2(anew, 2)
-            os.close(anew)
-
-
 def _after_fork() -> None:
     """The thread has stayed behind, and so do the lines that it has yet to write."""
     global _writer
     if _writer is not None:
-        _writer = _Writer(_writer.descriptor)
+        _writer = Writer(_writer.descriptor, _dropped)
 
 
 if hasattr(os, "register_at_fork"):
