@@ -222,6 +222,7 @@ async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[
         # Nothing listens any more: a process that stayed would look alive to whoever starts it again.
         cause = "unknown" if server.ended.cancelled() else server.ended.exception()
         logs.event("server_ended", level=logging.ERROR, cause=cause, remedy="start the plugin again")
+        logs.flush()
         os._exit(1)
     logs.event("stopping")
     await server.stop()
