@@ -8,7 +8,8 @@ the other end is closed, because the host wants so or is gone, everything is kil
 
 The kernel hands to this process whatever loses its parent below it (PR_SET_CHILD_SUBREAPER), also what has made itself
 a session of its own, so that in the end everything the command started is a child of this process and can be killed.
-Should this process be killed itself, the command is too (PR_SET_PDEATHSIG), but not what the command had started.
+Should this process be killed itself, the command is too (PR_SET_PDEATHSIG), and the host kills what is left of its
+process group; what has left that stays.
 
 Elsewhere than on Linux plugins end with the host on Ctrl-C and SIGTERM, but outlive one that is killed outright.
 """

@@ -1,4 +1,7 @@
-"""Writes lines to stderr without ever waiting for a reader: a bounded queue, and a thread that empties it."""
+"""Writes lines to stderr without ever waiting for a reader: a bounded queue, and a thread that empties it.
+
+A process that is killed loses the lines of its last 10 ms.
+"""
 
 from __future__ import annotations
 

@@ -2,9 +2,10 @@
 
 In a test's process: `with fakes() as fake: ... fake.embedder.texts`. As a process that the host starts: this file is
 a `path`, and its block's `config` may say `refuse: MESSAGE` (exit 2), `load_seconds`, `stubborn` (ignores SIGTERM),
-`flood: BYTES` (so much on stderr and on stdout, without a line end), `offspring: FILE` (three children that ignore
-SIGTERM and hold its pipes, their pids in FILE), `deaf_after: SECONDS` (shuts its port then, and lives on),
-`check_seconds` (what a health check takes), or `unready_after: SECONDS` (NOT_SERVING from then on).
+`flood: BYTES` (so much on stderr and on stdout, without a line end), `chatter: LINES` (so many on stderr),
+`offspring: FILE` (three children that ignore SIGTERM and hold its pipes, their pids in FILE), `deaf_after: SECONDS`
+(shuts its port then, and lives on), `check_seconds` (what a health check takes), or `unready_after: SECONDS`
+(NOT_SERVING from then on).
 """
 
 from __future__ import annotations
@@ -240,6 +241,8 @@ def main() -> int:
         for _ in range(settings.get("flood", 0) // 2**16):
             os.write(1, b"x" * 2**16)
             os.write(2, b"\xff" * 2**16)
+        for number in range(settings.get("chatter", 0)):
+            print(f"line {number} " + "x" * 80, file=sys.stderr)
         stop.wait()
     return 0
 

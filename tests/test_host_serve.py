@@ -23,6 +23,7 @@ from host.child import LONGEST_LINE, environment, lines_of
 from host.config import load
 from host.run_file import RunFile
 from host.supervisor import supervise
+from shared.client import Address
 from shared.errors import StartError
 from tests.host_fakes import fakes, write_config
 
@@ -401,11 +402,7 @@ def test_a_host_that_is_killed_while_it_starts(start: Callable[..., Host], tmp_p
 
 def commands_running() -> list[str]:
     """The command line of every process of this machine."""
-    lines = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-    return lines
+    return [command_line(int(path.name)) for path in Path("/proc").glob("[0-9]*")]
 
 
 def descendants(pid: int) -> list[int]:
@@ -434,6 +431,47 @@ def test_a_flood_without_line_ends(start: Callable[..., Host], tmp_path: Path) -
     os.kill(pid, signal.SIGKILL)
     until(lambda: "event=plugin_ended plugin=words" in host.stderr)
     assert len(host.stderr) < 10 * LONGEST_LINE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_host_whose_log_nobody_reads(tmp_path: Path) -> None:
+    """While nobody reads the host's stderr, a plugin of 50,000 lines is started again, and SIGTERM ends all."""
+    config = config_in(tmp_path, embedder={"chatter": 50_000})
+    command = [sys.executable, "-m", "host", "serve", "--config", str(config)]
+
+    def words() -> set[int]:
+        """The process of the plugin, once it serves."""
+        return {pid for pid in descendants(process.pid) if "--name words" in command_line(pid) and not tether(pid)}
+
+    def tether(pid: int) -> bool:
+        return "tether.py" in command_line(pid)
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment({})) as process:
+        try:
+            until(lambda: run_file.read(tmp_path / ".hector"))
+            (first,) = words()
+            until(lambda: waits(first))  # all of its lines are out
+            os.kill(first, signal.SIGKILL)
+            (second,) = until(lambda: words() - {first})
+            assert health.wait_until_serving(Address(address_of(tmp_path, "words")), SECONDS) == "SERVING"
+            process.send_signal(signal.SIGTERM)
+            until(lambda: process.poll() is not None)
+            assert process.returncode == 0
+            assert gone(second)
+        finally:
+            process.kill()
+
+
+def address_of(folder: Path, plugin: str) -> str:
+    run = run_file.read(folder / ".hector")
+    assert run is not None
+    return run.addresses[plugin]
+
+
+def command_line(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
 
 
 def waits(pid: int) -> bool:
