@@ -31,7 +31,7 @@ Q ?=
 KEEP ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test test-slow lint bench bench-vector bench-embed bench-llm generate-proto clean
+.PHONY: help install run test test-slow lint bench bench-vector bench-embed bench-llm bench-logs generate-proto clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -5
@@ -59,7 +59,7 @@ lint: install
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy plugins shared host tests benchmarks
 
-bench: bench-vector bench-embed bench-llm
+bench: bench-vector bench-embed bench-llm bench-logs
 
 bench-vector: install $(PEERS_VENV)/.installed
 	@$(BIN)/python -m benchmarks.vector
@@ -69,6 +69,9 @@ bench-embed: install
 
 bench-llm: install $(LLM_PEERS_VENV)/.installed
 	@$(BIN)/python -m benchmarks.llm
+
+bench-logs: install
+	@$(BIN)/python -m benchmarks.logs
 
 generate-proto: $(PROTO_VENV)/.installed
 	@PATH="$(CURDIR)/$(PROTO_VENV)/bin:$$PATH" python -m grpc_tools.protoc -Iproto \

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +20,10 @@ from host.config import HostConfig, Plugin
 from shared.errors import StartError
 
 STOP_SECONDS = 12.0  # a plugin drains for 10 s at most, then saves
+_KILL_SECONDS = 7.0  # a little more than the tether's own
+LONGEST_LINE = 64 * 1024  # bytes of a line of output
+_LONGEST_ADDRESS = 512  # characters
+_LONGEST_CAUSE = 2000  # characters of a line that says why a process ended
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _ANNOUNCEMENT = "listening on "
 _TETHER = str(Path(__file__).with_name("tether.py"))
@@ -50,26 +56,39 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
 class Child:
     """A running process, in a session of its own so that a terminal's Ctrl-C reaches the host alone.
 
-    Must be made in a thread that lives until the process has ended (see `host/tether.py`).
+    On Linux it has a parent between it and the host that leaves nothing of it behind (`host/tether.py`).
     """
 
     def __init__(
         self, command: list[str], *, cwd: Path, environment: Mapping[str, str], output: Callable[[str], None]
     ) -> None:
-        """`output` gets each line the process writes, stderr and stdout, but for the announcement."""
-        tether = [sys.executable, "-I", "-S", _TETHER, str(os.getpid())] if sys.platform == "linux" else []
-        self._process = subprocess.Popen(  # noqa: S603  # the operator's own configuration says what to run
-            [*tether, *command],
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
-        self.pid = self._process.pid
+        """`output` gets each line the process writes, stderr and stdout, but for the announcement; a line of more than
+        LONGEST_LINE bytes is cut."""
+        self._control: socket.socket | None = None
+        theirs: socket.socket | None = None
+        if sys.platform == "linux":
+            self._control, theirs = socket.socketpair()
+        tether = [sys.executable, "-I", "-S", _TETHER, str(theirs.fileno())] if theirs else []
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  # the operator's own configuration says what to run
+                [*tether, *command],
+                cwd=cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                pass_fds=[theirs.fileno()] if theirs else [],
+            )
+        except OSError:
+            if self._control:
+                self._control.close()
+            raise
+        finally:
+            if theirs:
+                theirs.close()
+        self._messages = self._control.makefile("rb") if self._control else None
+        self.pid = self._told() or self._process.pid  # of the command, not of the tether
         self.address = ""  # once the process has said that it listens
         self._error = self._last = ""
         self._output = output
@@ -84,42 +103,85 @@ class Child:
         return self._process.poll() is not None
 
     def stop(self, now: threading.Event) -> None:
-        """SIGTERM, then SIGKILL after STOP_SECONDS or when `now` is set. Afterwards the process has ended."""
+        """SIGTERM, then SIGKILL after STOP_SECONDS or when `now` is set. Afterwards it has ended, and what it started
+        too: on Linux all of it, elsewhere what has stayed in its session."""
         deadline = time.monotonic() + STOP_SECONDS
         self._signal(signal.SIGTERM)
         while not self.ended() and time.monotonic() < deadline and not now.is_set():
             time.sleep(0.02)
-        if not self.ended():
-            self._process.kill()
+        if self._control:
+            with contextlib.suppress(OSError):
+                self._control.shutdown(socket.SHUT_WR)  # has the tether kill everything
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_KILL_SECONDS)
+        if not self._control or self._process.poll() != 0:  # there is no tether, or it was killed or is stuck
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                self._kill_group()
         self._process.wait()
 
     def cause(self) -> str:
         """Why it ended, for a message: its `error: …` line, else where it failed its last one, and how it ended."""
         for reader in self._readers:
-            # A grandchild may still hold the pipe, so this wait is bounded.
+            # Something may still hold the pipe, so this wait is bounded.
             reader.join(1)
         status = self._process.wait()
+        told = self._told()
+        status = status if told is None else told
         if status < 0:
             return f"signal {-status}"
         said = self._error or (self._last if status else "")
         return f"{said} (exit status {status})".lstrip()
 
+    def close(self) -> None:
+        if self._control and self._messages:
+            self._messages.close()
+            self._control.close()
+
+    def _told(self) -> int | None:
+        """The next number that the tether has sent: the command's process id, then its exit status."""
+        line = self._messages.readline(32) if self._messages else b""
+        return int(line) if line.endswith(b"\n") else None
+
     def _signal(self, number: signal.Signals) -> None:
         if os.name == "posix" and not self.ended():
             # Its whole group: `path` may be a shell script that did not `exec` the server.
-            os.killpg(self.pid, number)
-        else:
+            os.killpg(self._process.pid, number)
+        elif not self.ended():
             self._process.terminate()
 
-    def _read(self, pipe: IO[str]) -> None:
+    def _kill_group(self) -> None:
+        if os.name == "posix":
+            os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
+
+    def _read(self, pipe: IO[bytes]) -> None:
         with pipe:
-            for line in pipe:
-                text = line.rstrip("\r\n")
-                if pipe is self._process.stdout and not self.address and text.startswith(_ANNOUNCEMENT):
-                    self.address = text.removeprefix(_ANNOUNCEMENT).strip()
+            for text in lines_of(pipe):
+                said = text.removeprefix(_ANNOUNCEMENT).strip()
+                if (
+                    pipe is self._process.stdout
+                    and not self.address
+                    and text.startswith(_ANNOUNCEMENT)
+                    and said.isprintable()
+                    and len(said) <= _LONGEST_ADDRESS
+                ):
+                    self.address = said
                     continue
                 if text.startswith("error: "):
-                    self._error = text.removeprefix("error: ")
+                    self._error = text.removeprefix("error: ")[:_LONGEST_CAUSE]
                 elif text.strip():
-                    self._last = text.strip()
+                    self._last = text.strip()[:_LONGEST_CAUSE]
                 self._output(text)
+
+
+def lines_of(pipe: IO[bytes]) -> Iterator[str]:
+    """Each line without its end. Of one with more than LONGEST_LINE bytes what is above is read and dropped."""
+    inside = False  # of a line whose beginning was given out
+    while data := pipe.readline(LONGEST_LINE):
+        ends = data.endswith(b"\n")
+        if not inside:
+            # A bar of progress goes back to the line's start again and again: what counts is how it ends.
+            text = data.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2]
+            yield text if ends or len(data) < LONGEST_LINE else text + "… (the rest of the line is left out)"
+        inside = not ends

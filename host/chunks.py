@@ -22,11 +22,12 @@ Kind = Literal["text", "markdown", "html", "source"]
 
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})(.*)")
 _ATX = re.compile(r" {0,3}(#{1,6})(?=\s|$)")
-_ATX_MARKS = re.compile(r"^\s*#{1,6}(\s+|$)|\s+#+\s*$")
 _UNDERLINE = re.compile(r" {0,3}(=+|-+)\s*")
 
+LONGEST_TITLE = 200  # characters of a heading that are kept, since every chunk below repeats them
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """A line of a document. In HTML several may have one number."""
 
@@ -100,7 +101,7 @@ def _sections(lines: Sequence[Line] | Iterator[Line]) -> Iterator[tuple[str, lis
     section: list[Line] = []
     has_text = False
     for line in lines:
-        title = _ATX_MARKS.sub("", line.text).strip() if line.level else ""
+        title = _title(line.text) if line.level else ""
         if title and not _UNDERLINE.fullmatch(line.text):
             if has_text:
                 yield " > ".join(path.values()), section
@@ -111,15 +112,30 @@ def _sections(lines: Sequence[Line] | Iterator[Line]) -> Iterator[tuple[str, lis
     yield " > ".join(path.values()), section
 
 
+def _title(text: str) -> str:
+    """The heading's words, without the marks before and behind them."""
+    text = text.strip()
+    text = text[len(match[1]) :].lstrip() if (match := _ATX.match(text)) else text
+    bare = text.rstrip("#")
+    # "C#" ends in no mark, and a heading may be nothing but marks.
+    if bare != text and (not bare or bare[-1].isspace()):
+        text = bare.rstrip()
+    return text if len(text) <= LONGEST_TITLE else text[: LONGEST_TITLE - 1] + "…"
+
+
 def _pieces(line: Line, chars: int) -> Iterator[Line]:
     """The line in pieces of at most `chars`, each but the last longer than half of that."""
-    text = line.text if line.text.strip() else ""
-    while len(text) > chars:
-        ends = [text.rfind(mark, chars // 2, chars) + len(mark) for mark in (". ", " ") if mark in text]
-        cut = next((end for end in ends if end > chars // 2), chars)
-        yield replace(line, text=text[:cut])
-        text = text[cut:]
-    yield replace(line, text=text)
+    text = line.text
+    if _blank(line):
+        yield replace(line, text="") if text else line
+        return
+    start = 0
+    while len(text) - start > chars:
+        ends = [text.rfind(mark, start + chars // 2, start + chars) + len(mark) for mark in (". ", " ")]
+        cut = next((end for end in ends if end > start + chars // 2), start + chars)
+        yield replace(line, text=text[start:cut])
+        start = cut
+    yield replace(line, text=text[start:]) if start else line
 
 
 def _blocks(lines: Sequence[Line], kind: Kind) -> Iterator[tuple[int, int]]:
@@ -155,14 +171,19 @@ def _packed(
             yield start, end
             return
         # Runs of lines between blank ones where such a run fits, else each line.
-        text = [at for at in range(start, end) if not _blank(lines[at])]
-        firsts = [at for at in text if at == start or _blank(lines[at - 1])]
-        for first, following in zip(firsts, [*firsts[1:], end], strict=True):
-            run = [at for at in text if first <= at < following]
-            if size(first, run[-1] + 1) <= chars:
-                yield first, run[-1] + 1
+        first = start
+        while first < end:
+            if _blank(lines[first]):
+                first += 1
+                continue
+            last = first
+            while last + 1 < end and not _blank(lines[last + 1]):
+                last += 1
+            if size(first, last + 1) <= chars:
+                yield first, last + 1
             else:
-                yield from ((at, at + 1) for at in run)
+                yield from ((at, at + 1) for at in range(first, last + 1))
+            first = last + 1
 
     start = end = 0
     for block in blocks:

@@ -85,12 +85,12 @@ def demo(config: HostConfig, folder: Path | None, question: str, keep: bool) -> 
 @contextmanager
 def serving(config: HostConfig, *, quiet: bool = False) -> Iterator[None]:
     """Within, every plugin runs, was shown in a table and can be found through `.hector/run.json`."""
-    other = run_file.read(config.state)
-    if other is not None:
-        raise StartError(f"a host runs already for {other.config} (pid {other.pid}); stop it first")
     if not config.plugins:
         raise StartError(f"{config.file} has no enabled plugin under `plugins:`")
-    with supervise(config, config.plugins.values(), quiet=quiet) as supervisor:
+    with (
+        run_file.locked(config.state),
+        supervise(config, config.plugins.values(), quiet=quiet) as supervisor,
+    ):
         show.plugins(supervisor.statuses())
         try:
             run_file.write(config.state, RunFile(os.getpid(), str(config.file), supervisor.addresses()))
@@ -104,7 +104,7 @@ def _wait_for_ctrl_c() -> None:
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:
-        print("stopping", file=sys.stderr)
+        logs.line("stopping")
 
 
 def _command(config: HostConfig, arguments: list[str]) -> str:

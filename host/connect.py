@@ -66,6 +66,8 @@ def connect(config: HostConfig, plugins: Iterable[Plugin]) -> Iterator[dict[str,
     wanted = {plugin.name: plugin for plugin in plugins}
     with ExitStack() as stack:
         run = run_file.read(config.state)
+        if run is None and run_file.held(config.state):
+            raise StartError(f"a host is just starting or stopping in {config.folder}; try again in a moment")
         if run is None or run.config != str(config.file):
             supervisor = stack.enter_context(supervise(config, wanted.values(), quiet=True))
             addresses = _addresses(wanted.values(), supervisor.addresses())

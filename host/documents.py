@@ -54,6 +54,7 @@ class Document:
 def documents(root: Path, skipped: Counter[str], include: Sequence[str] = ()) -> Iterator[Document]:
     """Every document below `root`, in the order of the paths. What is left out is counted in `skipped` by reason.
 
+    `root` has no links in it, as of `Path.resolve`.
     `include`: with patterns such as `*.md`, only files whose name or path below `root` fits one.
     """
     for path in _paths(root, skipped):
@@ -68,21 +69,18 @@ def documents(root: Path, skipped: Counter[str], include: Sequence[str] = ()) ->
 
 
 def read(root: Path, path: str) -> Document | str:
-    """The document, or why it is none."""
+    """The document, or why it is none. `root` has no links in it."""
     kind = KINDS.get(os.path.splitext(path)[1].lower())
     if any(fnmatch.fnmatch(os.path.basename(path), pattern) for pattern in _GENERATED):
         return "generated"
     if kind is None:
         return "of no kind that is read"
     try:
-        about = (root / path).stat()
-        if not stat.S_ISREG(about.st_mode):
-            return "not a regular file"
-        if about.st_size > LARGEST:
-            return "over 1 MiB"
-        content = (root / path).read_bytes()
-        text = content.decode("utf-8")
         path.encode("utf-8")
+        content = _content(root, path)
+        if isinstance(content, str):
+            return content
+        text = content.decode("utf-8")
     except OSError:
         return "unreadable"
     except UnicodeError:
@@ -90,21 +88,58 @@ def read(root: Path, path: str) -> Document | str:
     return "binary or not UTF-8" if "\0" in text else Document(path, kind, content)
 
 
-def _paths(root: Path, skipped: Counter[str]) -> Iterator[str]:
-    def failed(error: OSError) -> None:
-        if Path(error.filename) == root:
-            raise StartError(f"cannot read folder {root}: {error.strerror}")
-        skipped["unreadable"] += 1
+def _content(root: Path, path: str) -> bytes | str:
+    """The bytes of a regular file below `root`, or why they are not read. Raises OSError."""
+    # Where a link leads counts, not where it stands: out of the folder is somebody else's.
+    real = Path(os.path.realpath(root / path, strict=True))
+    if not real.is_relative_to(root):
+        return "link out of the folder"
+    if real.is_relative_to("/proc") or real.is_relative_to("/sys"):  # no files, whatever they say of themselves
+        return "not a regular file"
+    below = real.relative_to(root)
+    linked = below.as_posix() != path
+    if linked and (below.name.startswith(".") or any(_is_foreign(root / one) for one in list(below.parents)[:-1])):
+        return "hidden"
+    if not stat.S_ISREG(real.stat().st_mode):  # opening a device can do something by itself
+        return "not a regular file"
+    # Not to wait, should it have become a pipe meanwhile, and not through a link that has come meanwhile.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    with open(os.open(real, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return "not a regular file"
+        content = file.read(LARGEST + 1)  # whatever its size was before: it may grow
+    return content if len(content) <= LARGEST else "over 1 MiB"
 
-    for folder, folders, files in os.walk(root, onerror=failed):
-        kept = [name for name in folders if not _is_foreign(Path(folder, name))]
-        skipped["hidden or foreign folder"] += len(folders) - len(kept)
-        folders[:] = sorted(kept)
+
+def _paths(root: Path, skipped: Counter[str]) -> Iterator[str]:
+    """Every file below `root` as a path with "/", in the order of the paths, those in a folder before its folders."""
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        files: list[str] = []
+        inner: list[Path] = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    # A link to a folder is neither: what it leads to is either here anyway or not below `root`.
+                    if entry.is_dir(follow_symlinks=False):
+                        inner.append(Path(entry.path))
+                    elif not os.path.isdir(entry.path):  # unlike entry.is_dir(), not an error for links in a circle
+                        files.append(entry.name)
+        except OSError as error:
+            if folder == root:
+                raise StartError(f"cannot read folder {root}: {error.strerror}") from None
+            skipped["unreadable"] += 1
+            continue
+        kept = [one for one in inner if not _is_foreign(one)]
+        skipped["hidden or foreign folder"] += len(inner) - len(kept)
+        folders += sorted(kept, reverse=True)
+        below = folder.relative_to(root)
         for name in sorted(files):
             if name.startswith("."):
                 skipped["hidden"] += 1
             else:
-                yield Path(folder, name).relative_to(root).as_posix()
+                yield (below / name).as_posix()
 
 
 def _is_foreign(folder: Path) -> bool:

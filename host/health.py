@@ -1,17 +1,23 @@
-"""Whether a server is ready: grpc.health.v1, asked again and again."""
+"""Whether a server is ready, and later whether it still answers: grpc.health.v1, asked again and again."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
 
 import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from shared.client import Address, channel
+from shared.errors import StartError
 
 SERVING = "SERVING"
+ASK_SECONDS = 5.0  # between an answer and the next question to a server that has been SERVING
+ANSWER_SECONDS = 20.0  # a busy server may take so long
+UNANSWERED = 3  # questions in a row after which it counts as dead: 15 s where its port is shut, 75 s where it is stuck
 _POLL_SECONDS = 0.05
 
 
@@ -35,3 +41,46 @@ def _ask(stub: HealthStub, address: Address) -> str:
     except grpc.RpcError as error:
         return SERVING if error.code() == grpc.StatusCode.UNIMPLEMENTED else "UNREACHABLE"
     return str(HealthCheckResponse.ServingStatus.Name(reply.status))
+
+
+class Heartbeat:
+    """Asks a server that has been SERVING whether it still answers, without ever waiting.
+
+    Whatever it answers is an answer, NOT_SERVING too: only silence and a shut port are not. Each question has a
+    connection of its own, since an old one may work on where no new one is accepted.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._unanswered = 0
+        self._next = time.monotonic() + ASK_SECONDS
+        self._question: Any = None
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Heartbeat:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def unanswered(self) -> int:
+        """How many questions in a row got no answer. To be called often: it is what asks."""
+        if self._question is None and time.monotonic() >= self._next:
+            self._ask()
+        elif self._question is not None and self._question.done():
+            silent = self._question.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+            self._unanswered = self._unanswered + 1 if silent else 0
+            self._opened.close()
+            self._question, self._next = None, time.monotonic() + ASK_SECONDS
+        return self._unanswered
+
+    def _ask(self) -> None:
+        try:
+            opened = self._opened.enter_context(channel(self._address))
+        except StartError:  # the certificate's file is gone or being replaced, which says nothing about the server
+            self._next = time.monotonic() + ASK_SECONDS
+            return
+        check = HealthStub(opened).Check
+        self._question = check.future(
+            HealthCheckRequest(), timeout=ANSWER_SECONDS, metadata=self._address.metadata, wait_for_ready=False
+        )

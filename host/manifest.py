@@ -15,6 +15,9 @@ from pathlib import Path
 
 from host import atomic
 
+_LARGEST = 2**28  # bytes; a million files are about half of that
+MOST_CHUNKS = 2**20  # of one file: it has at most that many bytes (`host/documents.py`)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -44,11 +47,9 @@ class Manifest:
         self.whole = False  # the file's hashes can be trusted
         self._roots: dict[str, dict[str, Entry]] = {}
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            for folder, files in document["roots"].items():
-                self._roots[folder] = {name: Entry(**entry) for name, entry in files.items()}
-            self.whole = document["whole"] and Settings(**document["settings"]) == settings
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            document = atomic.read(path, at_most=_LARGEST)
+            self._roots, self.whole = _entries(document), _is_whole(document, settings)
+        except (OSError, ValueError):
             pass
         if not self.whole:
             self._roots = {
@@ -74,3 +75,33 @@ class Manifest:
         """`HASH/path#number`, HASH being the root's. A path too long for an id (512 bytes) is hashed too."""
         name = path if len(path.encode()) <= 480 else hashlib.sha256(path.encode()).hexdigest()
         return f"{hashlib.sha256(self._root.encode()).hexdigest()[:12]}/{name}#{number}"
+
+
+def _entries(document: object) -> dict[str, dict[str, Entry]]:
+    """Each root's entries by path. Raises ValueError where that is not what `save` writes."""
+    match document:
+        case {"roots": dict(roots)} if all(isinstance(files, dict) for files in roots.values()):
+            return {
+                _utf8(root): {_utf8(name): _entry(entry) for name, entry in files.items()}
+                for root, files in roots.items()
+            }
+    raise ValueError("no manifest")
+
+
+def _utf8(name: str) -> str:
+    name.encode()  # JSON can name what UTF-8 cannot
+    return name
+
+
+def _entry(value: object) -> Entry:
+    match value:
+        case {"sha256": str(sha256), "chunks": int(chunks)} if 0 <= chunks <= MOST_CHUNKS:
+            return Entry(sha256, int(chunks))
+    raise ValueError("no entry of a manifest")
+
+
+def _is_whole(document: object, settings: Settings) -> bool:
+    match document:
+        case {"whole": True, "settings": dict(written)}:
+            return written == asdict(settings)
+    return False

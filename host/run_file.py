@@ -2,19 +2,34 @@
 
     {"pid": 4711, "config": "/home/me/hector.yaml", "addresses": {"vectors": "127.0.0.1:40123"}}
 
-No tokens: those stand in the YAML. A file whose process is gone was left by a host that was killed, and counts as
-none. On Windows a process cannot be asked for without harm, so there such a file must be removed by hand.
+No tokens: those stand in the YAML. While it runs a host holds a lock on `.hector/lock`, which the kernel takes back
+however the host ends. So a run.json without that lock was left by a host that was killed and counts as none, whatever
+process has its pid by now, and of two hosts that start at one moment one is refused. On Windows there is no such lock:
+a file that was left must be removed by hand there, and two hosts are told apart by run.json alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from host import atomic
+from shared.errors import StartError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_LARGEST = 2**20  # bytes
+_LOCK_SECONDS = 1.0  # whoever only looks holds the lock for a moment
 
 
 @dataclass(frozen=True)
@@ -28,30 +43,83 @@ def path_in(state: Path) -> Path:
     return state / "run.json"
 
 
+@contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Within, this is the one host that runs for the folder. Raises StartError where there is another."""
+    path = state / "lock"
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), 0o600)
+    except OSError as error:
+        raise StartError(f"cannot open {path}: {error.strerror}") from None
+    try:
+        if not stat.S_ISREG(os.fstat(lock).st_mode):
+            raise StartError(f"{path} is not a plain file; remove it")
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while not _taken(lock):
+            if time.monotonic() > deadline:
+                raise StartError(_other(state))
+            time.sleep(0.02)
+        yield
+    finally:
+        os.close(lock)
+
+
 def write(state: Path, run: RunFile) -> None:
     atomic.write(path_in(state), json.dumps(asdict(run), indent=1) + "\n")
 
 
 def read(state: Path) -> RunFile | None:
-    """The running host's; None where none runs."""
-    try:
-        run = RunFile(**json.loads(path_in(state).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-    return run if _alive(run.pid) else None
+    """The running host's; None where none runs, or one is just starting or stopping."""
+    return _written(state) if held(state) else None
 
 
 def remove(state: Path) -> None:
-    path_in(state).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path_in(state).unlink(missing_ok=True)
 
 
-def _alive(pid: int) -> bool:
-    if os.name == "nt":
+def held(state: Path) -> bool:
+    """Whether a host runs for this folder, with or without a run.json yet."""
+    if fcntl is None:
+        return path_in(state).exists()
+    try:
+        lock = os.open(state / "lock", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return not _taken(lock, shared=True)
+    finally:
+        os.close(lock)
+
+
+def _taken(lock: int, *, shared: bool = False) -> bool:
+    if fcntl is None:
         return True
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
-    except PermissionError:  # another user's
-        pass
+    except OSError as error:
+        raise StartError(f"cannot lock .hector/lock: {error.strerror}; keep the YAML on a local disk") from None
     return True
+
+
+def _other(state: Path) -> str:
+    run = _written(state)
+    if run is None:
+        return f"another host is just starting or stopping in {state.parent}; stop it first"
+    return f"a host runs already for {run.config} (pid {run.pid}); stop it first"
+
+
+def _written(state: Path) -> RunFile | None:
+    """What run.json holds; None where that is not what a host writes."""
+    try:
+        document = atomic.read(path_in(state), at_most=_LARGEST)
+    except (OSError, ValueError):
+        return None
+    match document:
+        case {"pid": int(pid), "config": str(config), "addresses": dict(addresses)}:
+            texts = all(isinstance(text, str) for text in addresses.values())
+            return RunFile(pid, config, addresses) if texts and not isinstance(pid, bool) else None
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -46,11 +47,16 @@ def search(question: str, limit: int, embedder: Embedder, collection: Collection
             hit.score,
             str(about.get("path", hit.id)),
             str(about.get("root", "")),
-            int(about.get("line", 0)),
-            int(about.get("end_line", 0)),
+            _number(about.get("line")),
+            _number(about.get("end_line")),
             str(about.get("heading", "")),
             str(about.get("text", "")),
         )
+
+
+def _number(value: object) -> int:
+    """0 where it is none: others may write into a collection too."""
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
 
 
 def excerpt(text: str, question: str) -> str:

@@ -3,14 +3,13 @@
     with supervise(config, config.plugins.values()) as supervisor:
         print(supervisor.statuses())
 
-One thread a plugin. It starts the process, watches it and ends with it.
+One thread a plugin. It starts the process, watches it, asks its health and ends with it.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 
 from host import child
 from host.config import HostConfig, Plugin
-from host.health import SERVING, wait_until_serving
+from host.health import SERVING, UNANSWERED, Heartbeat, wait_until_serving
 from shared import logs
 from shared.client import Address
 from shared.errors import StartError
@@ -168,15 +167,25 @@ class _Started(threading.Thread):
             return f"cannot run {self._command[0]}: {error.strerror}"
         self.pid = process.pid
         try:
-            answer = self._wait_until_serving(process)
-            if answer == SERVING:
-                self.status, self.served = SERVING, True
-                logs.event("plugin_serving", plugin=self.plugin.name, address=self.address, pid=process.pid)
-                while not process.ended() and not self.stopping.wait(_POLL_SECONDS):
-                    pass
+            try:
+                answer = self._wait_until_serving(process)
+                if answer == SERVING:
+                    self.status, self.served = SERVING, True
+                    logs.event("plugin_serving", plugin=self.plugin.name, address=self.address, pid=process.pid)
+                    answer = self._watch(process)
+            finally:
+                process.stop(self.killing)
+            return answer or process.cause()
         finally:
-            process.stop(self.killing)
-        return process.cause() if answer in (SERVING, "") else answer
+            process.close()
+
+    def _watch(self, process: child.Child) -> str:
+        """Empty, once the process has ended or is to end; or what is wrong with one that lives."""
+        with Heartbeat(self.plugin.started_at(self.address)) as heartbeat:
+            while not process.ended() and not self.stopping.wait(_POLL_SECONDS):
+                if heartbeat.unanswered() >= UNANSWERED:
+                    return f"its process lives, but {UNANSWERED} health checks in a row got no answer"
+        return ""
 
     def _wait_until_serving(self, process: child.Child) -> str:
         """SERVING; or empty, where the process has ended or is to end; or what it did not do in time."""
@@ -200,7 +209,7 @@ class _Started(threading.Thread):
 
     def _show(self, line: str) -> None:
         if not (self._quiet and _ROUTINE.match(line)):
-            print(f"{self.plugin.name} | {line}", file=sys.stderr, flush=True)
+            logs.line(f"{self.plugin.name} | {line}")
 
 
 def _reach(plugin: Plugin, address: Address) -> None:

@@ -65,7 +65,7 @@ def run(main: Callable[[], int]) -> None:
     try:
         status = main()
     except StartError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        logs.line("error: " + " ".join(str(error).split()))
         status = 2
     except KeyboardInterrupt:
         status = 130
@@ -206,6 +206,7 @@ async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[
     if not loading.done():
         # What `load` does must survive a kill anyway, so there is nothing to wait for.
         logs.event("stopped", during="loading")
+        logs.flush()
         os._exit(0)
     try:
         loading.result()
@@ -221,6 +222,7 @@ async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[
         # Nothing listens any more: a process that stayed would look alive to whoever starts it again.
         cause = "unknown" if server.ended.cancelled() else server.ended.exception()
         logs.event("server_ended", level=logging.ERROR, cause=cause, remedy="start the plugin again")
+        logs.flush()
         os._exit(1)
     logs.event("stopping")
     await server.stop()
@@ -228,6 +230,7 @@ async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[
     logs.event("stopped")
     # Not by returning: a call that was cut off, now or by its time limit, may still keep a thread of an executor busy,
     # and both asyncio and the interpreter would wait for it. For the same reason `close` has a thread of its own.
+    logs.flush()
     os._exit(0)
 
 

@@ -1,7 +1,11 @@
 """Two plugins in one small server, for tests of the host: bag-of-words vectors and a dict that is searched whole.
 
 In a test's process: `with fakes() as fake: ... fake.embedder.texts`. As a process that the host starts: this file is
-a `path`, and its block's `config` may say `refuse: MESSAGE` (exit 2), `load_seconds`, or `stubborn` (ignores SIGTERM).
+a `path`, and its block's `config` may say `refuse: MESSAGE` (exit 2), `load_seconds`, `stubborn` (ignores SIGTERM),
+`flood: BYTES` (so much on stderr and on stdout, without a line end), `chatter: LINES` (so many on stderr),
+`offspring: FILE` (three children that ignore SIGTERM and hold its pipes, their pids in FILE), `deaf_after: SECONDS`
+(shuts its port then, and lives on), `check_seconds` (what a health check takes), or `unready_after: SECONDS`
+(NOT_SERVING from then on).
 """
 
 from __future__ import annotations
@@ -9,9 +13,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -134,10 +141,24 @@ class Fakes:
         return {key.partition("/")[2] for key in self.database.collections["docs"].vectors}
 
 
+class FakeHealth(health.HealthServicer):  # type: ignore[misc]
+    check_seconds = 0.0
+
+    def Check(self, request: Any, context: Any) -> Any:
+        time.sleep(self.check_seconds)
+        return super().Check(request, context)
+
+
 @contextmanager
-def fakes(port: int = 0, load_seconds: float = 0) -> Iterator[Fakes]:
+def fakes(
+    port: int = 0,
+    load_seconds: float = 0,
+    deaf_after: float | None = None,
+    check_seconds: float = 0,
+    unready_after: float | None = None,
+) -> Iterator[Fakes]:
     server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
-    checks = health.HealthServicer()
+    checks = FakeHealth()
     checks.set("", HealthCheckResponse.NOT_SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     embedder, database = FakeEmbedder(), FakeDatabase()
@@ -146,6 +167,11 @@ def fakes(port: int = 0, load_seconds: float = 0) -> Iterator[Fakes]:
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     threading.Timer(load_seconds, checks.set, ("", HealthCheckResponse.SERVING)).start()
+    checks.check_seconds = check_seconds
+    if deaf_after is not None:
+        threading.Timer(deaf_after, server.stop, [0]).start()
+    if unready_after is not None:
+        threading.Timer(unready_after, checks.set, ("", HealthCheckResponse.NOT_SERVING)).start()
     try:
         yield Fakes(f"127.0.0.1:{bound}", embedder, database)
     finally:
@@ -171,6 +197,27 @@ def write_config(folder: Path, document: dict[str, Any]) -> Path:
     return file
 
 
+_CHILD = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if sys.argv[2] != "group" and os.fork():  # an orphan
+    os._exit(0)
+if sys.argv[2] == "session":
+    os.setsid()
+with open(sys.argv[1], "a") as file:
+    print(os.getpid(), file=file)
+time.sleep(600)
+"""
+
+
+def bear(pids: Path) -> None:
+    """Three children as above: one of this group, one without parent, and one that has left the session too."""
+    for kind in ("group", "orphan", "session"):
+        subprocess.Popen([sys.executable, "-c", _CHILD, str(pids), kind])
+    while not pids.exists() or len(pids.read_text().splitlines()) < 3:
+        time.sleep(0.01)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     for name in ("host", "port", "config", "name"):
@@ -185,9 +232,17 @@ def main() -> int:
         return 2
     stop = threading.Event()
     signal.signal(signal.SIGTERM, signal.SIG_IGN if "stubborn" in settings else lambda *_: stop.set())
-    with fakes(int(arguments.port), settings.get("load_seconds", 0)) as fake:
+    keys = ("load_seconds", "deaf_after", "check_seconds", "unready_after")
+    with fakes(int(arguments.port), **{key: settings[key] for key in keys if key in settings}) as fake:
+        if "offspring" in settings:
+            bear(Path(settings["offspring"]))
         print(f"listening on {fake.address}", flush=True)
         print("a line after the announcement", flush=True)
+        for _ in range(settings.get("flood", 0) // 2**16):
+            os.write(1, b"x" * 2**16)
+            os.write(2, b"\xff" * 2**16)
+        for number in range(settings.get("chatter", 0)):
+            print(f"line {number} " + "x" * 80, file=sys.stderr)
         stop.wait()
     return 0
 

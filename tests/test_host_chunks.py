@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import pairwise
 from typing import get_args
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from host.chunks import Chunk, Kind, chunk, lines_of
+from host.chunks import LONGEST_TITLE, Chunk, Kind, chunk, lines_of
 from host.html_lines import html_lines
+from tests.servers import environment
 
 # Documents out of the pieces that mean something to the cutter.
 _PIECES = st.sampled_from(
@@ -175,3 +179,78 @@ def test_html_keeps_every_visible_word_on_its_line(words: list[str]) -> None:
     expected = [number for number, line in enumerate(text.split("\n"), 1) for word in line.split() if word == "word"]
     got = [line.number for line in html_lines(text) for word in line.text.split() if word == "word"]
     assert got == expected
+
+
+def test_a_heading_is_its_words() -> None:
+    """A heading's marks before and behind are not its words; what only looks like a mark is."""
+    for line, heading in {
+        "# One": "One",
+        "## Two ##": "Two",
+        "###   Three   #  ": "Three",
+        "# C#": "C#",
+        "# F# #": "F#",
+        "# a # b": "a # b",
+        "   # deep": "deep",
+    }.items():
+        assert [c.heading for c in cut(f"{line}\n\ntext\n")] == [heading], line
+
+
+def test_a_long_heading_is_not_kept_a_thousand_times() -> None:
+    """Of a heading each chunk below it keeps LONGEST_TITLE characters; its own line is cut like any other."""
+    chunks = cut("# " + "x" * 500_000 + "\n\n" + "## " + "y" * 500_000 + "\n\n" + "text\n\n" * 5000)
+    assert sum(len(found.heading) for found in chunks) <= len(chunks) * (2 * LONGEST_TITLE + len(" > "))
+    assert sum(found.text.count("x") for found in chunks) >= 500_000
+
+
+# Read in time that grows with the square of their length, each of these takes minutes.
+_SIZE = 256 * 1024
+_HOSTILE: dict[str, tuple[Kind, str]] = {
+    "heading of blanks": ("markdown", "# a" + " " * (_SIZE - 4) + "b"),
+    "blank lines in one block": ("source", "f\n" + "  x\n\n" * (_SIZE // 5 - 1)),
+    "blank lines in code": ("markdown", "```\n" + "x\n\n" * (_SIZE // 3 - 2)),
+    "one line": ("text", "x" * _SIZE),
+    "line ends": ("markdown", "\n" * _SIZE),
+    "tags without end": ("html", "<a " * (_SIZE // 3)),
+    "end tags without end": ("html", "</a " * (_SIZE // 4)),
+    "quotes without end": ("html", "<a b='" * (_SIZE // 6)),
+    "comments without end": ("html", "<!--" * (_SIZE // 4)),
+    "declarations without end": ("html", "<!" * (_SIZE // 2)),
+    "instructions without end": ("html", "<?" * (_SIZE // 2)),
+    "scripts without end": ("html", "<script></scrip" * (_SIZE // 15)),
+    "less-than": ("html", "<" * _SIZE),
+    "pieces of one line": ("html", "<p>" + "<b>x</b>" * (_SIZE // 8 - 1)),
+    "references": ("html", "&" * _SIZE),
+}
+
+
+@pytest.mark.parametrize("name", _HOSTILE)
+def test_no_document_takes_long(name: str) -> None:
+    """A document of 256 KiB costs a second of CPU time at most, whatever is in it; twenty times that fails."""
+    pytest.importorskip("resource")
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_CPU, (20, 20))\n"
+        "from tests.test_host_chunks import _HOSTILE\n"
+        "from host.documents import Document\n"
+        "from host.chunks import chunk\n"
+        f"kind, text = _HOSTILE[{name!r}]\n"
+        "assert 250_000 < len(text) <= 256 * 1024\n"
+        "chunk(Document('x', kind, text.encode()).lines(), kind, chars=100, overlap=50)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=environment(), check=False).returncode == 0
+
+
+def test_html_that_is_broken_reads_as_in_a_browser() -> None:
+    """Stray signs are text, comments of every form are none, and what never ends takes only the rest with it."""
+    for source, seen in {
+        "a < b <3 <1": "a < b <3 <1",
+        "a <!-- <p> --> b <!doctype x> c <? php ?> d </ e> f": "a b c d f",
+        "a <!--> b": "a b",
+        "a <b title='x > y' c>b</b> <i =\">c</i>": "a b",
+        "a <b \"'>b</b>": "a b",
+        "a <textarea><p>b</textarea> c": "a <p>b c",
+        "a <script>'</scrip' < b</script > c": "a c",
+        "a <b": "a",
+        "a <!-- b": "a",
+        "a &lt;b&gt; &amp &#65; &#x41; &nosuch; &#" + "9" * 5000 + "; b": "a <b> & A A &nosuch; \ufffd b",
+    }.items():
+        assert " ".join(line.text for line in html_lines(source) if line.text) == seen, source

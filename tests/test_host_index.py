@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -228,6 +231,125 @@ def test_what_is_no_document_is_skipped_and_counted(bench: Bench, capsys: pytest
         "skipped: 2 binary or not UTF-8, 2 generated, 1 hidden, 4 hidden or foreign folder, 1 of no kind that is read, "
         "1 over 1 MiB, 1 unreadable"
     )
+
+
+def test_links_lead_nowhere_else(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """A link is read only where it leads to a document of the folder: not out of it, to /proc, or to what is hidden."""
+    bench.write("sub/a.md", "cats purr")
+    bench.write(".hidden/key.md", "a secret")
+    secret = bench.folder / "secret.txt"
+    secret.write_text("a secret")
+    for name, target in {
+        "good.md": "sub/a.md",
+        "out.txt": str(secret),
+        "up.txt": "../secret.txt",
+        "mapped.txt": "/proc/self/environ",
+        "zero.txt": "/dev/zero",
+        "hidden.md": ".hidden/key.md",
+        "circle.md": "circle.md",
+        "outside": "..",
+        "inside": "sub",
+    }.items():
+        (bench.docs / name).symlink_to(target)
+    assert len(bench.index()) == 2
+    assert bench.fake.ids == {"sub/a.md#0", "good.md#0"}
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "skipped: 1 hidden, 1 hidden or foreign folder, 4 link out of the folder, 1 unreadable"
+    )
+
+
+def test_what_is_no_plain_file_is_never_opened(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pipe that nobody writes to and a socket are skipped, not waited for."""
+    bench.write("a.md", "cats purr")
+    os.mkfifo(bench.docs / "pipe.txt")
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = os.open(bench.docs, os.O_RDONLY)
+        listener.bind(f"/proc/self/fd/{here}/socket.txt")
+        os.close(here)
+        bench.index()
+    assert bench.fake.ids == {"a.md#0"}
+    assert capsys.readouterr().out.splitlines()[-1] == "skipped: 2 not a regular file"
+
+
+def test_a_file_that_grows_meanwhile_is_not_read_to_its_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What counts is how much is read, not the size that a file had before: no more than the largest document's."""
+    bench.write("a.md", "cats purr")
+    file = bench.docs / "grows.txt"
+    file.write_text("x")
+    inode, fstat = file.stat().st_ino, os.fstat
+
+    def grow(descriptor: int) -> os.stat_result:
+        about = fstat(descriptor)
+        if about.st_ino == inode:
+            os.truncate(file, 2**40)
+        return about
+
+    monkeypatch.setattr("host.documents.os.fstat", grow)
+    bench.index()
+    assert file.stat().st_size == 2**40
+    assert bench.fake.ids == {"a.md#0"}
+
+
+@pytest.fixture
+def deep(bench: Bench) -> Iterator[str]:
+    """A file 1,200 folders deep in the documents: its path. Taken away again, since Python's rmtree cannot."""
+    depth = 1200
+    bench.docs.joinpath("d").mkdir()
+    here = os.open(bench.docs / "d", os.O_RDONLY)
+    for _ in range(depth - 1):
+        os.mkdir("d", dir_fd=here)
+        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    with open(os.open("a.md", os.O_WRONLY | os.O_CREAT, dir_fd=here), "w") as file:
+        file.write("cats purr")
+    os.close(here)
+    yield "/".join("d" * depth) + "/a.md"
+    subprocess.run(["rm", "-rf", str(bench.docs / "d")], check=True)
+
+
+def test_folders_may_be_deeper_than_a_stack(bench: Bench, deep: str) -> None:
+    """A file 1,200 folders deep is found like any other."""
+    (text,) = bench.index()
+    assert text.startswith(f"{deep}\n")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 200_000,
+        '{"whole": true, "settings": {}, "roots": {"x": 7}}',
+        '{"whole": true, "settings": {}, "roots": {"ROOT": {"a.md": {"sha256": "", "chunks": 1e12}}}}',
+        '{"whole": true, "settings": {}, "roots": {"ROOT": {"b.md": {"sha256": "", "chunks": 1000000000000}}}}',
+        '{"whole": true, "settings": {}, "roots": {"ROOT": {"b.md": {"sha256": [], "chunks": "2"}}}}',
+        '{"whole": true, "settings": {}, "roots": {"ROOT": {"\\ud800.md": {"sha256": "", "chunks": 2}}}}',
+    ],
+    ids=["deep", "no entries", "float", "chunks without end", "types", "no UTF-8"],
+)
+def test_a_manifest_of_nonsense_is_none(bench: Bench, content: str) -> None:
+    """A manifest that says what none can say is taken for a missing one: everything is embedded again."""
+    bench.write("a.md", "cats purr")
+    bench.index()
+    (manifest,) = (bench.folder / ".hector").glob("index-*.json")
+    assert manifest.stat().st_mode & 0o777 == 0o600
+    assert manifest.parent.stat().st_mode & 0o777 == 0o700
+    manifest.write_text(content.replace("ROOT", str(bench.docs)))
+    assert len(bench.index()) == 1
+    assert bench.index() == []
+
+
+def test_a_foreign_passage_is_shown_harmlessly(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """Control sequences of a document or of its name do not reach the terminal; a line number that is none is 0."""
+    bench.write("a.md", "cats purr \x1b]0;owned\x07 \x9b31m")
+    bench.index()
+    (stored,) = bench.fake.database.collections["docs"].vectors.values()
+    stored.metadata.update({"line": "seven", "end_line": float("nan"), "path": "a\nb\x1b[2J.md"})
+    capsys.readouterr()
+    bench.search("cats purr")
+    shown = capsys.readouterr().out
+    assert ":0  score" in shown
+    assert not [c for c in shown if not c.isprintable() and c != "\n"]
+    assert len(shown.splitlines()) < 8
 
 
 def test_the_metadata_says_where_a_passage_is(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -10,14 +11,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from host import run_file
-from host.child import environment
+from host import commands, health, run_file
+from host.child import LONGEST_LINE, environment, lines_of
+from host.config import load
 from host.run_file import RunFile
+from host.supervisor import supervise
+from shared.client import Address
+from shared.errors import StartError
 from tests.host_fakes import fakes, write_config
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and process groups are POSIX's")
@@ -237,6 +244,7 @@ def test_a_stale_run_json_counts_as_none(start: Callable[..., Host], tmp_path: P
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         pass
     run_file.write(tmp_path / ".hector", RunFile(dead.pid, "x", {}))
+    assert (tmp_path / ".hector").stat().st_mode & 0o777 == 0o700
     assert run_file.read(tmp_path / ".hector") is None
     host = start()
     until(lambda: (run := run_file.read(host.state)) and run.pid == host.process.pid)
@@ -281,3 +289,236 @@ def test_demo_keeps_running_when_asked_to(start: Callable[..., Host], tmp_path: 
     until(lambda: "The plugins stay up" in host.stdout)
     assert run_file.read(host.state) is not None
     assert host.end() == 0
+
+
+# ---------------------------------------------------------------- what a killed host, another host, or nonsense left
+
+
+def test_a_pid_that_lives_again_is_no_host(start: Callable[..., Host], tmp_path: Path) -> None:
+    """A run.json that a killed host left counts as none, though its pid is another process's by now."""
+    run_file.write(tmp_path / ".hector", RunFile(os.getpid(), str(tmp_path / "hector.yaml"), {"words": "127.0.0.1:1"}))
+    assert run_file.read(tmp_path / ".hector") is None
+    host = start()
+    until(lambda: (run := run_file.read(host.state)) and run.pid == host.process.pid)
+
+
+def _huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 2**40)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_text('{"pid": "4711", "config": "x", "addresses": {}}'),
+        lambda path: path.write_text('{"pid": 1e999, "config": ["x"], "addresses": {"words": 7}}'),
+        lambda path: path.write_text('{"pid": true, "config": "x", "addresses": {}}'),
+        lambda path: path.write_text("[" * 200_000),
+        lambda path: path.write_bytes(b"\xff\0" * 10),
+        _huge,
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/zero"),
+        Path.mkdir,
+    ],
+    ids=["pid is text", "types", "pid is true", "deep", "binary", "1 TB", "pipe", "device", "folder"],
+)
+def test_nonsense_in_run_json(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+    """Whatever stands in the place of run.json counts as none, even beside a running host; it is never waited for."""
+    state = tmp_path / ".hector"
+    state.mkdir()
+    make(run_file.path_in(state))
+    assert run_file.read(state) is None
+    with run_file.locked(state):
+        assert run_file.read(state) is None
+        run_file.remove(state)
+    assert run_file.read(state) is None
+
+
+def test_two_hosts_at_one_moment(start: Callable[..., Host], tmp_path: Path) -> None:
+    """Of two hosts that start at one moment one serves and the other ends with status 2 and says why."""
+    config = config_in(tmp_path, embedder={"load_seconds": 1})
+    both = [start(config=config), start(config=config)]
+    until(lambda: any(host.process.poll() is not None for host in both))
+    (refused,) = [host for host in both if host.process.poll() is not None]
+    (other,) = [host for host in both if host is not refused]
+    assert refused.process.returncode == 2
+    until(lambda: run_file.read(other.state))
+    assert other.process.poll() is None
+    with (
+        pytest.raises(StartError, match=rf"a host runs already for .*hector.yaml \(pid {other.process.pid}\)"),
+        commands.serving(load(config)),
+    ):
+        pass
+
+
+def test_a_command_beside_a_host_that_starts(tmp_path: Path) -> None:
+    """While a host starts, a command does not start the same plugins beside it but says that one is starting."""
+    config = load(config_in(tmp_path))
+    with run_file.locked(config.state), pytest.raises(StartError, match="a host is just starting or stopping in"):
+        commands.search(config, "anything", 1, config.database(), as_json=False)
+
+
+# ---------------------------------------------------------------- nothing is left behind
+
+
+def offspring(file: Path) -> list[int]:
+    return [int(line) for line in until(lambda: file.exists() and file.read_text().splitlines())]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to another than init")
+@pytest.mark.parametrize("end", ["plugin stops", "plugin is killed", "host is killed"])
+def test_nothing_a_plugin_started_outlives_it(start: Callable[..., Host], tmp_path: Path, end: str) -> None:
+    """What a plugin started ends with it, whoever is killed: also orphans, other sessions, and what ignores SIGTERM."""
+    file = tmp_path / "pids"
+    host = start(config=config_in(tmp_path, embedder={"offspring": str(file)}))
+    plugin = int(host.table()["words"][-1])
+    pids = offspring(file)
+    assert len(pids) == 3
+    assert not any(map(gone, pids))
+    if end == "plugin stops":
+        assert host.end() == 0
+        assert all(map(gone, [plugin, *pids]))
+    elif end == "plugin is killed":
+        os.kill(plugin, signal.SIGKILL)
+        until(lambda: 'plugin_ended plugin=words cause="signal 9"' in host.stderr)
+        assert all(map(gone, pids))
+    else:
+        assert host.end(signal.SIGKILL) == -signal.SIGKILL
+        until(lambda: all(map(gone, [plugin, *pids])))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+def test_a_host_that_is_killed_while_it_starts(start: Callable[..., Host], tmp_path: Path) -> None:
+    """A host killed at any moment of its start leaves no process of a plugin behind."""
+    config = config_in(tmp_path, embedder={"load_seconds": 600})
+    for delay in (0.0, 0.05, 0.1, 0.2, 0.4):
+        host = start(config=config)
+        # From the moment on that it has begun to start plugins.
+        until(partial(descendants, host.process.pid))
+        time.sleep(delay)
+        host.end(signal.SIGKILL)
+        until(lambda: not [line for line in commands_running() if str(config) in line])
+
+
+def commands_running() -> list[str]:
+    """The command line of every process of this machine."""
+    return [command_line(int(path.name)) for path in Path("/proc").glob("[0-9]*")]
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process below `pid`, by /proc."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    below = [child for child, parent in parents.items() if parent == pid]
+    return below + [deeper for child in below for deeper in descendants(child)]
+
+
+# ---------------------------------------------------------------- what a plugin writes
+
+
+def test_a_flood_without_line_ends(start: Callable[..., Host], tmp_path: Path) -> None:
+    """A plugin that writes 400 MB without a line end costs the host no memory, and is supervised as ever."""
+    host = start(config=config_in(tmp_path, embedder={"flood": 200 * 2**20}))
+    pid = int(host.table()["words"][-1])
+    until(lambda: host.stderr.count("words | ") >= 3)
+    until(lambda: waits(pid))
+    status = Path(f"/proc/{host.process.pid}/status")
+    if status.exists():
+        peak = int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())[0])
+        assert peak < 200 * 1024
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: "event=plugin_ended plugin=words" in host.stderr)
+    assert len(host.stderr) < 10 * LONGEST_LINE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_host_whose_log_nobody_reads(tmp_path: Path) -> None:
+    """While nobody reads the host's stderr, a plugin of 50,000 lines is started again, and SIGTERM ends all."""
+    config = config_in(tmp_path, embedder={"chatter": 50_000})
+    command = [sys.executable, "-m", "host", "serve", "--config", str(config)]
+
+    def words() -> set[int]:
+        """The process of the plugin, once it serves."""
+        return {pid for pid in descendants(process.pid) if "--name words" in command_line(pid) and not tether(pid)}
+
+    def tether(pid: int) -> bool:
+        return "tether.py" in command_line(pid)
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment({})) as process:
+        try:
+            until(lambda: run_file.read(tmp_path / ".hector"))
+            (first,) = words()
+            until(lambda: waits(first))  # all of its lines are out
+            os.kill(first, signal.SIGKILL)
+            (second,) = until(lambda: words() - {first})
+            assert health.wait_until_serving(Address(address_of(tmp_path, "words")), SECONDS) == "SERVING"
+            process.send_signal(signal.SIGTERM)
+            until(lambda: process.poll() is not None)
+            assert process.returncode == 0
+            assert gone(second)
+        finally:
+            process.kill()
+
+
+def address_of(folder: Path, plugin: str) -> str:
+    run = run_file.read(folder / ".hector")
+    assert run is not None
+    return run.addresses[plugin]
+
+
+def command_line(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
+
+
+def waits(pid: int) -> bool:
+    """Whether a process has written everything: it uses no more CPU time."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return True
+    before = stat.read_text().split()[13:15]
+    time.sleep(0.5)
+    return stat.read_text().split()[13:15] == before
+
+
+def test_lines_are_cut() -> None:
+    """A line is read up to its bound and marked, the rest of it is dropped, and the next line is whole again."""
+    long = b"y" * (3 * LONGEST_LINE)
+    pipe = io.BytesIO(b"first\r\n" + long + b"\nbar 1\rbar 2\n\xff\xfe\nlast")
+    first, cut, *rest = lines_of(pipe)
+    assert (first, rest) == ("first", ["bar 2", "\ufffd\ufffd", "last"])
+    assert cut == "y" * LONGEST_LINE + "… (the rest of the line is left out)"
+
+
+# ---------------------------------------------------------------- health, asked all the time
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Health is asked ten times a second, and an answer may take two seconds."""
+    monkeypatch.setattr(health, "ASK_SECONDS", 0.1)
+    monkeypatch.setattr(health, "ANSWER_SECONDS", 2.0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_plugin_whose_port_is_dead_is_started_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A plugin whose process lives while its port is shut is stopped and started again."""
+    config = load(config_in(tmp_path, embedder={"deaf_after": 1}))
+    with supervise(config, [config.plugins["words"]]) as supervisor:
+        (first,) = supervisor.statuses()
+        until(lambda: (now := supervisor.statuses()[0]).pid not in (None, first.pid) and now.status == "SERVING")
+    assert "its process lives, but 3 health checks in a row got no answer" in caplog.text
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("settings", [{"check_seconds": 0.7}, {"unready_after": 0.5}], ids=["slow", "not ready"])
+def test_a_plugin_that_answers_is_left_alone(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """A plugin whose health is slow, or says NOT_SERVING for a while, is no dead one."""
+    config = load(config_in(tmp_path, embedder=settings))
+    with supervise(config, [config.plugins["words"]]) as supervisor:
+        (first,) = supervisor.statuses()
+        time.sleep(4)
+        assert supervisor.statuses() == [first]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
 import subprocess
 import sys
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import hector_plugins_pb2 as pb
@@ -26,7 +30,7 @@ from shared.config import BaseConfig
 from shared.errors import NotFound
 from shared.status import failure
 from shared.units import Secret
-from tests.servers import SECONDS, Served, captured_log, environment, served, unhurried
+from tests.servers import SECONDS, Served, await_serving, captured_log, dial, environment, served, unhurried
 from tests.toy_plugin import SERVICE, Toy, register
 
 LINE = re.compile(
@@ -148,6 +152,242 @@ def test_configured_secrets() -> None:
     assert len(lines) == 3
     assert not [line for line in lines if "s3cr3t-value" in line]
     assert parse(lines[0])["value"] == "key ***, x"
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("value", "starts"),
+    [
+        ("x" * 10_000_000, '"xxx'),
+        ("\n" * 10_000_000, r'"\n\n'),
+        (b"\x00" * 10_000_000, r'"b\'\\x00'.replace("\\'", "'")),
+        (10**6000, "<int>"),
+        (Unprintable(), "<Unprintable>"),
+        ("\0 \ud800 \u202e \x9b31m", '"\\x00 \\ud800 \\u202e \\x9b31m"'),
+    ],
+    ids=["10 MB", "10 MB of line ends", "10 MB of bytes", "huge integer", "no text", "nothing that prints"],
+)
+def test_no_value_is_too_odd_to_log(value: object, starts: str) -> None:
+    """Values without bound, without text or of nothing that prints leave one line of bounded length; none raises."""
+    line = logged(value)
+    assert len(line) < 11 * logs.LONGEST_VALUE
+    written = line.partition("value=")[2]
+    assert written.startswith(starts)
+    assert written.isprintable()
+
+
+def test_a_traceback_is_bounded() -> None:
+    """Of an exception with a message of 10 MB the log has where it came from, and how the message ends."""
+    with captured_log() as log:
+        try:
+            raise ValueError("x" * 10_000_000 + " the end")
+        except ValueError:
+            logs.event("bug", level=logging.ERROR, exc_info=True)
+    assert len(log()) < 2 * logs.LONGEST_TRACEBACK
+    fields = parse(log()[:-1])
+    assert "test_logs.py" in fields["traceback"]
+    assert fields["traceback"].endswith("x the end")
+
+
+def test_lines_logged_the_plain_way() -> None:
+    """A plugin that uses `logging.getLogger("hector")` itself cannot break a line or show a secret either."""
+    lines = run(
+        "logs.setup('info', ['s3cr3t-value'])\n"
+        "log = logging.getLogger('hector')\n"
+        "log.warning('event=odd cause=%s', 'a\\nb\\x1b[31m s3cr3t-value')\n"
+    )
+    assert [line.partition(" ")[2] for line in lines] == [r"WARNING event=odd cause=a\nb\x1b[31m ***"]
+
+
+def test_a_secret_in_another_form() -> None:
+    """A secret is masked also as a Python literal, JSON or a URL writes it, and where a long value is cut."""
+    secret = 'pass"word\\with %/ü'
+    lines = run(
+        f"secret = {secret!r}\nimport json, urllib.parse\n"
+        "logs.setup('info', [secret])\n"
+        "for form in (repr([secret]), json.dumps([secret]), 'http://u:' + urllib.parse.quote(secret, '') + '@h/'):\n"
+        "    logs.event('test', value=form)\n"
+        f"logs.event('test', value='x' * {logs.LONGEST_VALUE - 3} + secret)\n"
+    )
+    assert [parse(line)["value"][:20] for line in lines[:3]] == [
+        "['***']",
+        "[***]".replace("***", '"***"'),
+        "http://u:***@h/",
+    ]
+    assert "pas" not in lines[3]
+    assert not [line for line in lines if "word" in line]
+
+
+def test_everything_on_stderr_is_a_line() -> None:
+    """Prints to stderr, warnings and exceptions that nobody caught are lines of the log like any other."""
+    lines = run(
+        "import threading, warnings\n"
+        "logs.setup('info')\n"
+        "print('two', 'words', file=sys.stderr)\n"
+        "print('10 %\\r20 %\\r30 %', file=sys.stderr)\n"
+        "warnings.warn('careful')\n"
+        "thread = threading.Thread(target=lambda: 1 / 0)\n"
+        "thread.start(); thread.join()\n"
+        "class Odd:\n    def __del__(self): raise ValueError('in del')\n"
+        "Odd()\n"
+        "sys.excepthook(*[KeyError, KeyError('lost'), None])\n"
+        "logs.line('error: said outright\\nand more')\n"
+    )
+    assert lines.pop() == r"error: said outright\nand more"
+    fields = [parse(line) for line in lines]
+    assert [one["event"] for one in fields] == ["library"] * 3 + ["uncaught", "unraisable", "uncaught"]
+    assert [one.get("message") for one in fields[:2]] == ["two words", "30 %"]
+    assert "careful" in fields[2]["message"]
+    assert ["ZeroDivisionError" in fields[3]["traceback"], "in del" in fields[4]["traceback"]] == [True, True]
+
+
+# ---------------------------------------------------------------- readers of all kinds
+
+
+@contextmanager
+def unread(code: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs `code` after `logs.setup("info")`, its stderr a pipe that nobody reads so far."""
+    code = "import os, resource, sys\nfrom shared import logs\nlogs.setup('info')\n" + code
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    stuck = threading.Timer(SECONDS, process.kill)
+    stuck.start()
+    try:
+        yield process
+    finally:
+        stuck.cancel()
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("end", ["", "logs.flush(20); os._exit(0)"], ids=["normal end", "os._exit"])
+def test_nothing_is_lost_while_stderr_is_read(end: str) -> None:
+    """Lines of four threads arrive whole, all of them, each thread's in its order, up to the last before the end."""
+    lines = run(
+        "import os, threading\nlogs.setup('info')\n"
+        "def work(thread):\n"
+        "    for number in range(2000):\n"
+        "        logs.event('test', thread=thread, number=number, text='ü ' * (number % 50))\n"
+        "threads = [threading.Thread(target=work, args=[n]) for n in range(4)]\n"
+        "[thread.start() for thread in threads]; [thread.join() for thread in threads]\n"
+        "logs.flush(20)\n"
+        "logs.event('last')\n" + end
+    )
+    seen: dict[str, list[int]] = {}
+    for fields in map(parse, lines[:-1]):
+        seen.setdefault(fields["thread"], []).append(int(fields["number"]))
+    assert seen == {str(thread): list(range(2000)) for thread in range(4)}
+    assert parse(lines[-1]) == {"event": "last"}
+
+
+def test_nobody_reads() -> None:
+    """Without a reader logging goes on, in bounded memory; what is missing later is counted where it is missing."""
+    with unread(
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "for number in range(200_000):\n    logs.event('test', number=number, text='x' * 100)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, flush=True)\n"
+        "sys.stdin.readline()\n"
+        "logs.flush(20)\n"
+        "logs.event('readable')\n"
+    ) as process:
+        assert process.stdout is not None
+        grown = process.stdout.readline()
+        assert grown, "logging waited for a reader"
+        _, err = process.communicate("\n", timeout=SECONDS)
+    assert int(grown) < 32 * 1024  # KiB
+    events = [parse(line) for line in err.splitlines()]
+    assert events.pop() == {"event": "readable"}
+    expected = 0
+    for fields in events:
+        if fields["event"] == "log_dropped":
+            expected += int(fields["lines"])
+        else:
+            assert int(fields["number"]) == expected
+            expected += 1
+    assert expected == 200_000
+    assert 1 <= Counter(fields["event"] for fields in events)["log_dropped"] <= 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a pipe can be opened anew on Linux only")
+def test_what_writes_below_python_does_not_wait() -> None:
+    """A write to descriptor 2, as gRPC's core makes for a failed TLS handshake, never waits for a reader."""
+    with unread(
+        "try:\n    while True: os.write(2, b'E0000 handshake failed\\n' * 100)\n"
+        "except BlockingIOError:\n    print('went on', flush=True)\n"
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "went on\n"
+
+
+def test_a_reader_that_has_gone() -> None:
+    """A process whose log's reader has gone goes on, and ends with its own status and without delay."""
+    with unread(
+        "sys.stdin.readline()\nfor number in range(20_000):\n    logs.event('test', number=number)\nsys.exit(7)\n"
+    ) as process:
+        assert process.stderr is not None
+        assert process.stdin is not None
+        process.stderr.close()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.wait(SECONDS) == 7
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX has timers")
+def test_a_signals_handler_may_log() -> None:
+    """A line that a signal's handler logs in the midst of another one neither deadlocks nor mixes with it."""
+    lines = run(
+        "import signal\nlogs.setup('info')\n"
+        "signal.signal(signal.SIGALRM, lambda *_: logs.event('alarm'))\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)\n"
+        "for number in range(5000): logs.event('test', number=number)\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0)\n"
+    )
+    events = Counter(parse(line)["event"] for line in lines)
+    assert events["test"] == 5000
+    assert events["alarm"] > 0
+
+
+def test_a_call_costs_little() -> None:
+    """Logging a call costs its thread at most 15 µs, measured by `benchmarks/logs.py`; ten times that fails here."""
+    command = [sys.executable, "-m", "benchmarks.logs", "--cost"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment(), check=True)
+    assert 0 < float(done.stdout) < 150
+
+
+def test_a_plugin_whose_log_nobody_reads() -> None:
+    """While nobody reads its stderr, a plugin answers 5,000 calls, health too, and ends on SIGTERM."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.toy_plugin", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().removeprefix("listening on ").strip()
+        with dial(address) as channel:
+            await_serving(channel)
+            stub = LLMProviderStub(channel)
+            for number in range(5000):
+                reply = stub.GenerateText(pb.GenerateTextRequest(prompt=f"echo {number}"), timeout=SECONDS)
+                assert reply.text == str(number)
+            await_serving(channel)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS) == 0
+    finally:
+        process.kill()
+        process.communicate()
 
 
 # ---------------------------------------------------------------- around calls
