@@ -6,7 +6,6 @@ power cut. Which tables there are is `store.py`'s.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import uuid
@@ -15,6 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from plugins.vector_hnsw.engine.files import make_file, sync_folder
 from shared.errors import DataLoss, NotFound, StartError, StorageFull, Unavailable
 
 
@@ -161,8 +161,11 @@ def _create(path: Path, format: int, tables: str) -> None:
             f"{path} is missing, but {log.name} beside it has writes of it: put back both, or move away both"
         )
     aside = path.with_name(path.name + ".new")
+    if aside.exists() and not _is_empty(aside):
+        raise StartError(f"{path} is missing and {aside.name} beside it holds something: rename it, or move it away")
     for left in (aside, aside.with_name(aside.name + "-journal")):
         left.unlink(missing_ok=True)
+    make_file(aside)  # what SQLite makes beside a file gets the file's permissions
     with closing(sqlite3.connect(aside, isolation_level=None)) as connection:
         connection.execute("PRAGMA page_size = 8192")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -178,15 +181,18 @@ def _create(path: Path, format: int, tables: str) -> None:
     sync_folder(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` durable, as a file's own sync does not."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
+def _is_empty(aside: Path) -> bool:
+    """Whether it is what a kill left of an empty store, and not a store that somebody has put there."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        with closing(sqlite3.connect(aside)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            ours = {"store", "collections", "sqlite_sequence"}
+            return not tables or (
+                tables == ours
+                and not connection.execute("SELECT 1 FROM sqlite_sequence UNION SELECT 1 FROM collections").fetchall()
+            )
+    except sqlite3.DatabaseError:
+        return False
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from plugins.vector_hnsw.engine import checks, health, opening
 from plugins.vector_hnsw.engine.cache import GraphCache
 from plugins.vector_hnsw.engine.collection import OpenCollection, Query, SearchResult
-from plugins.vector_hnsw.engine.database import sync_folder
+from plugins.vector_hnsw.engine.files import make_folder
 from plugins.vector_hnsw.engine.filters import Filter, where
 from plugins.vector_hnsw.engine.metric import Metric
 from plugins.vector_hnsw.engine.snapshots import Snapshot, Snapshots, copy_in
@@ -102,9 +102,9 @@ class Engine:
         self._snapshotting = threading.Lock()
         self._collections: dict[str, OpenCollection] = {}
         # Whichever thread closes lets go of it.
-        self._lock = FileLock(data_dir / "lock", thread_local=False)
+        self._lock = FileLock(data_dir / "lock", mode=0o600, thread_local=False)
         try:
-            _make_folder(data_dir)
+            make_folder(data_dir)
             self._lock.acquire(timeout=0)
         except Timeout:
             raise StartError(f"{data_dir} is in use by another process; stop it, or choose another data_dir") from None
@@ -116,6 +116,7 @@ class Engine:
     def open(self) -> None:
         """Verifies the database, loads or builds every graph. Raises StartError, and lets go of the folder then."""
         try:
+            opening.refuse_lost_store(self._data_dir)
             self._store = Store(self._data_dir / "store.db")
             try:
                 self._open_all()
@@ -457,7 +458,7 @@ class Engine:
 
     def _open_all(self) -> None:
         self._cache = GraphCache(self._data_dir / "graphs", self._store.database.uuid)
-        self._snapshots = Snapshots(self._data_dir / "snapshots")
+        self._snapshots = Snapshots(self._data_dir / "snapshots", self._store.database.uuid)
         found = self._store.collections()
         for spec in [spec for spec in found if spec.name == _HIDDEN]:
             with self._store.write() as transaction:
@@ -468,12 +469,3 @@ class Engine:
             entry = self._collections[spec.name] = self._opened(spec)
             if entry.graph is not None and entry.unsaved >= max(_SAVE_AFTER, entry.graph.count // 2):
                 self._save(entry)
-
-
-def _make_folder(folder: Path) -> None:
-    """Makes it, and every missing one above it, durably."""
-    if not folder.is_dir():
-        if folder.parent != folder:
-            _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)

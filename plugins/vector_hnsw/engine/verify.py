@@ -21,14 +21,14 @@ def verify(data_dir: Path) -> Iterator[str]:
     if not (data_dir / "store.db").is_file():
         raise StartError(f"{data_dir} holds no store.db; name the plugin's data_dir")
     try:
-        with FileLock(data_dir / "lock", timeout=0):
+        with FileLock(data_dir / "lock", timeout=0, mode=0o600):
             store = Store(data_dir / "store.db")
             try:
                 yield "sound    store.db, as SQLite sees it"
                 for spec in store.collections():
                     yield _verify_collection(store, spec)
                     yield _verify_graph(store, data_dir, spec)
-                yield from _verify_snapshots(data_dir)
+                yield from _verify_snapshots(store, data_dir)
             finally:
                 store.close()
     except Timeout:
@@ -52,9 +52,9 @@ def _verify_collection(store: Store, spec: Collection) -> str:
 
 
 def _verify_graph(store: Store, data_dir: Path, spec: Collection) -> str:
-    if not (data_dir / "graphs" / f"{spec.number}.json").exists():
-        return f"sound    graph of {spec.name}: not saved, it will be built"
     cache = GraphCache(data_dir / "graphs", store.database.uuid)
+    if not cache.has(spec):
+        return f"sound    graph of {spec.name}: not saved, it will be built"
     cause = cache.why_not(spec, store.sequence)
     if cause:
         return f"damaged  graph of {spec.name}: {cause}; it will be built anew at the next start"
@@ -63,8 +63,8 @@ def _verify_graph(store: Store, data_dir: Path, spec: Collection) -> str:
     return f"sound    graph of {spec.name}: {len(loaded[1]):,} nodes"
 
 
-def _verify_snapshots(data_dir: Path) -> Iterator[str]:
-    snapshots = Snapshots(data_dir / "snapshots")
+def _verify_snapshots(store: Store, data_dir: Path) -> Iterator[str]:
+    snapshots = Snapshots(data_dir / "snapshots", store.database.uuid)
     for one in snapshots.headers():
         if isinstance(one, DataLoss):
             yield f"damaged  {one}"
