@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,11 @@ from shared.errors import DataLoss, NotFound, StartError, StorageFull, Unavailab
 class Database:
     """Writes come from one thread at a time (the engine sees to it); reads from any, each with its own connection."""
 
-    def __init__(self, path: Path, *, format: int, tables: str) -> None:
-        """Opens the file, or creates it with `tables` (SQL). Raises StartError where it is damaged or another's."""
+    def __init__(self, path: Path, *, format: int, tables: str, upgrade: Callable[[sqlite3.Connection], None]) -> None:
+        """Opens the file, or creates it with `tables` (SQL). `upgrade` makes of the format before what it is now.
+
+        Raises StartError where it is damaged or another's.
+        """
         self.path = path
         self._idle: list[sqlite3.Connection] = []  # for reading
         self._idle_lock = threading.Lock()
@@ -32,7 +35,7 @@ class Database:
                 _create(path, format, tables)
             self._writer = self._connect()
             try:
-                self.uuid, self.sequence = self._verify(format)
+                self.uuid, self.sequence = self._verify(format, upgrade)
             except BaseException:
                 self._writer.close()
                 raise
@@ -115,13 +118,14 @@ class Database:
             self.path.absolute().as_uri(), uri=True, isolation_level=None, check_same_thread=False, timeout=30
         )
         connection.execute("PRAGMA synchronous = FULL")
+        connection.text_factory = _text
         return connection
 
     def _refuse_closed(self) -> None:
         if self._closed:
             raise Unavailable("the vector store is closed: the plugin is shutting down", reason="SHUTTING_DOWN")
 
-    def _verify(self, format: int) -> tuple[str, int]:
+    def _verify(self, format: int, upgrade: Callable[[sqlite3.Connection], None]) -> tuple[str, int]:
         """The store's uuid and sequence."""
         check(self._writer)
         try:
@@ -130,20 +134,31 @@ class Database:
             about = {}
         if not about.keys() >= {"format", "uuid", "sequence"}:
             raise StartError(f"{self.path} is an SQLite file, but not this plugin's; choose another data_dir")
-        if about["format"] != str(format):
+        if about["format"] not in (str(format), str(format - 1)):
             raise StartError(
                 f"{self.path} has format {about['format']}, this version reads {format}; "
                 "use the plugin's version that wrote it"
             )
         # What cannot be written is found out now, not at the first write.
         self._writer.execute("BEGIN IMMEDIATE")
-        self._writer.execute("UPDATE store SET value = value WHERE key = 'format'")
+        self._writer.execute("UPDATE store SET value = ? WHERE key = 'format'", (str(format),))
+        if about["format"] != str(format):
+            upgrade(self._writer)
         self._writer.execute("COMMIT")
         # A file that was restored with `.recover` has lost this.
         self._writer.execute("PRAGMA journal_mode = WAL")
         # A large log costs nothing until it is folded in, and folding in rarely is cheaper.
         self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
         return str(about["uuid"]), int(about["sequence"])
+
+
+class MalformedJson(DataLoss):
+    """A query looked into metadata that is no JSON."""
+
+
+def _text(raw: bytes) -> str:
+    # Where a disk has changed a text it may be none any more; whoever reads it finds out by its checksum.
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def check(connection: sqlite3.Connection) -> None:
@@ -200,6 +215,8 @@ def as_plugin_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
+        if "malformed JSON" in str(error):
+            raise MalformedJson(f"the vector store's file {path.name} is damaged; restore a backup") from error
         if _is_full(error):
             raise StorageFull(
                 "the disk of the vector store is full; free some space and send the write again"

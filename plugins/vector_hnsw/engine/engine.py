@@ -29,6 +29,7 @@ from plugins.vector_hnsw.engine.store import Collection, Item, Store
 from shared.errors import (
     AlreadyExists,
     CallerError,
+    DataLoss,
     InvalidArgument,
     LimitReached,
     NotFound,
@@ -300,7 +301,11 @@ class Engine:
         if result is None:
             with self._writing:
                 result = self._find(name).search(query)
-            assert result is not None, "nothing was written, yet what was found is gone"
+        if result is None:  # nothing was written, yet what was found is gone
+            raise DataLoss(
+                f"the store and the graph of collection {name} do not agree; stop the plugin, run "
+                "`admin verify`, and restore a backup"
+            )
         return result
 
     def search_now(self, name: str, query: Query) -> SearchResult | None:
@@ -330,16 +335,21 @@ class Engine:
         """The items after the page that came with `token`, and the token for the next; "" when this is the last.
 
         Rows are given out in the order of inserts and never again, so an item that is there throughout comes once.
-        Raises NotFound, InvalidArgument.
+        Raises NotFound, InvalidArgument; DataLoss where the next item is damaged, with the token for what comes after
+        it in `metadata["page_token"]`.
         """
         size = checks.within("page_size", size or _PAGE, 1, _LARGEST_PAGE)
         fits = where(filter) if filter else None
 
         def read(entry: OpenCollection) -> tuple[list[Item], str]:
             number = entry.spec.number
-            found = self._store.page(number, checks.row_after(token, number), size + 1, fits, with_vectors)
-            more = len(found) > size
-            return [item for _, item in found[:size]], checks.page_token(number, found[size - 1][0]) if more else ""
+            try:
+                found, more = self._store.page(number, checks.row_after(token, number), size, fits, with_vectors)
+            except DataLoss as error:
+                if row := error.metadata.pop("row", ""):
+                    error.metadata["page_token"] = checks.page_token(number, int(row))
+                raise
+            return [item for _, item in found], checks.page_token(number, found[-1][0]) if more else ""
 
         return self._read(name, read)
 

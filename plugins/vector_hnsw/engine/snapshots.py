@@ -22,7 +22,7 @@ from typing import Any
 from plugins.vector_hnsw.engine.database import as_plugin_errors, check
 from plugins.vector_hnsw.engine.files import make_file, make_folder, sync_file, sync_folder
 from plugins.vector_hnsw.engine.metric import Metric
-from plugins.vector_hnsw.engine.store import TABLES, Collection, Store
+from plugins.vector_hnsw.engine.store import TABLES, Collection, Store, add_sums
 from shared.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, StorageFull, quoted
 
 _log = logging.getLogger("hector")
@@ -171,8 +171,16 @@ def copy_in(store: Store, file: Path, spec: Collection, next_label: int, hidden:
     """Brings a snapshot's items into new tables, as a collection of the name `hidden`. One write."""
     with store.database.attached(file, "snapshot"), store.write() as transaction:
         made = store.create(transaction, Collection(**(asdict(spec) | {"name": hidden})))
+        known: set[str] = set()
         for table in ("items", "vectors"):
-            transaction.execute(f"INSERT INTO {table}_{made.number} SELECT * FROM snapshot.{table}_0")
+            there = [column for _, column, *_ in transaction.execute(f"PRAGMA snapshot.table_info({table}_0)")]
+            columns = ", ".join(there)
+            transaction.execute(
+                f"INSERT INTO {table}_{made.number} ({columns}) SELECT {columns} FROM snapshot.{table}_0"
+            )
+            known.update(there)
+        if "text_sum" not in known:  # a snapshot of an earlier version
+            add_sums(transaction, made.number)
         transaction.execute("UPDATE collections SET next_label = ? WHERE number = ?", (next_label, made.number))
     return made
 
