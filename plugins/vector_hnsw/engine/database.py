@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from plugins.vector_hnsw.engine.files import make_file, sync_folder
-from shared.errors import DataLoss, NotFound, StartError, StorageFull, Unavailable
+from shared.errors import DataLoss, NotFound, StartError, StorageFull, TooLarge, Unavailable
 
 
 class Database:
@@ -102,6 +102,23 @@ class Database:
     def rows(self, query: str, *values: object) -> list[Any]:
         with as_plugin_errors(self.path), self.reading() as connection:
             return connection.execute(query, values).fetchall()
+
+    def rows_within(self, most: int, query: str, *values: object) -> list[Any]:
+        """As `rows`. Raises TooLarge as soon as their texts and blobs, and a hundred bytes a row, are beyond `most`."""
+        found, size = [], 0
+        with as_plugin_errors(self.path), self.reading() as connection:
+            for row in connection.execute(query, values):
+                size += 100
+                for value in row:
+                    if type(value) is str or type(value) is bytes:
+                        size += len(value)
+                if size > most:
+                    raise TooLarge(
+                        f"this call would read more than {most} bytes of metadata and vectors; ask for less at once",
+                        reason="REPLY_TOO_LARGE",
+                    )
+                found.append(row)
+        return found
 
     def blocks(self, query: str, *values: object, size: int = 1000) -> Iterator[list[Any]]:
         """The rows in blocks of `size`, all as they were when the first was taken."""

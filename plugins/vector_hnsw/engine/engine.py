@@ -23,6 +23,7 @@ from plugins.vector_hnsw.engine.cache import GraphCache
 from plugins.vector_hnsw.engine.collection import OpenCollection, Query, SearchResult
 from plugins.vector_hnsw.engine.files import make_folder
 from plugins.vector_hnsw.engine.filters import Filter, where
+from plugins.vector_hnsw.engine.labels import Labels
 from plugins.vector_hnsw.engine.metric import Metric
 from plugins.vector_hnsw.engine.snapshots import Snapshot, Snapshots, copy_in
 from plugins.vector_hnsw.engine.store import Collection, Item, Store
@@ -88,16 +89,19 @@ class Engine:
         max_limit: int = 1000,
         max_collections: int = 1000,
         max_memory: int = 0,
+        max_read: int = 64 * 2**20,
         threads: int = 0,
     ) -> None:
         """Takes the folder, which no other process may use meanwhile. Raises StartError.
 
-        `max_memory` bounds what the graphs take, in bytes; 0 does not.
+        `max_memory` bounds what the graphs take, in bytes; 0 does not. A call that hands out more than `max_read`
+        bytes of metadata and vectors raises TooLarge.
         """
         self._data_dir = data_dir
         self._max_limit = max_limit
         self._max_collections = max_collections
         self._max_memory = max_memory
+        self._max_read = max_read
         self._threads = threads
         self._writing = threading.Lock()
         self._snapshotting = threading.Lock()
@@ -118,7 +122,7 @@ class Engine:
         """Verifies the database, loads or builds every graph. Raises StartError, and lets go of the folder then."""
         try:
             opening.refuse_lost_store(self._data_dir)
-            self._store = Store(self._data_dir / "store.db")
+            self._store = Store(self._data_dir / "store.db", max_read=self._max_read)
             try:
                 self._open_all()
             except BaseException:
@@ -161,7 +165,7 @@ class Engine:
         """Makes a collection and returns True; False when an equal one was there and `if_not_exists` is set.
 
         0 for `m`, `ef_construction`, `ef_search` means 16, 200, 100. Raises InvalidArgument, AlreadyExists,
-        LimitReached.
+        LimitReached, Overloaded.
         """
         wanted = Collection(
             number=0,
@@ -180,10 +184,10 @@ class Engine:
                     return False
                 raise AlreadyExists(checks.already(there.spec, wanted, if_not_exists), reason="COLLECTION_EXISTS")
             self._check_number()
-            opening.new_graph(wanted, self._threads)  # is there memory for one?
+            graph = opening.new_graph(wanted, self._threads)  # before the commit: there may be no memory for it
             with self._store.write() as transaction:
                 spec = self._store.create(transaction, wanted)
-            self._collections[name] = self._opened(spec)
+            self._collections[name] = OpenCollection(spec, self._store, Labels(0), graph, self._max_limit)
         return True
 
     def delete(self, name: str) -> int:
@@ -206,16 +210,25 @@ class Engine:
         return found
 
     def describe(self, name: str, *, sample: bool = True) -> Description:
-        """`sample`: measures recall anew, which reads every vector. Raises NotFound."""
+        """`sample`: measures recall, which reads every vector; once for each state of the collection.
+
+        Raises NotFound.
+        """
 
         def read(entry: OpenCollection) -> Description:
-            if sample:
-                entry.sampled_recall = health.sampled_recall(entry, self._store)
+            sequence = self._store.counters(entry.spec.number)[1]
+            with entry.describing:  # whoever asks meanwhile for the same gets the same
+                if sample and entry.sampled_at != (state := (sequence, entry.graphs)):
+                    entry.sampled_recall = health.sampled_recall(entry, self._store)
+                    entry.sampled_at = state
+                if entry.measured_at != sequence:
+                    entry.bytes_used = self._store.bytes_used(entry.spec.number)
+                    entry.measured_at = sequence
             return Description(
                 entry.spec,
                 entry.labels.count,
-                self._store.counters(entry.spec.number)[1],
-                self._store.bytes_used(entry.spec.number) + self._cache.size(entry.spec.number),
+                sequence,
+                entry.bytes_used + self._cache.size(entry.spec.number),
                 entry.sampled_recall,
                 entry.graph.tombstone_ratio if entry.graph else 0.0,
                 entry.rebuilding,
@@ -253,6 +266,7 @@ class Engine:
             wrong.update(checks.wrong_for_mode(items, known, mode.name, wrong))
             if not partial:
                 checks.refuse_all(wrong)
+            checks.check_wrong(wrong)
             latest = {item.id: item for index, item in enumerate(items) if index not in wrong}
             if latest:
                 self._check_memory(entry.spec, len(latest) - len(known))

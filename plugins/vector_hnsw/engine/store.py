@@ -86,8 +86,12 @@ class Item:
 class Store:
     """Writes come from one thread at a time (the engine sees to it); reads from any."""
 
-    def __init__(self, path: Path) -> None:
-        """Opens or creates the file. Raises StartError where it is damaged, or not this plugin's."""
+    def __init__(self, path: Path, *, max_read: int = 64 * 2**20) -> None:
+        """Opens or creates the file. Raises StartError where it is damaged, or not this plugin's.
+
+        A call that reads more than `max_read` bytes of metadata and vectors to hand them out raises TooLarge.
+        """
+        self.max_read = max_read
         self.database = Database(path, format=FORMAT, tables=_STORE, upgrade=_add_sums)
         self.close = self.database.close
         self.write = self.database.write
@@ -200,16 +204,33 @@ class Store:
         """(label, version, digest) of every item, in blocks."""
         return self.database.blocks(f"SELECT label, version, digest FROM items_{number}", size=10_000)
 
-    def at_labels(self, number: int, labels: Sequence[int]) -> list[tuple[int, int, int, str, str]]:
-        """(label, version, row, id, metadata) of the items that have these labels now."""
-        query = f"SELECT label, version, row, id, metadata, text_sum FROM items_{number} WHERE label IN ({{}})"
-        return [self._sound(number, *found) for found in self._in_parts(query, labels)]
+    def at_labels(
+        self, number: int, labels: Sequence[int], most: int | None = None
+    ) -> list[tuple[int, int, int, str, str]]:
+        """(label, version, row, id, metadata) of the items that have these labels now.
 
-    def at_rows(self, number: int, rows: Sequence[int]) -> dict[int, tuple[int, str, str]]:
-        """(version, id, metadata) of the rows that exist."""
+        Raises TooLarge beyond `most` bytes, or `max_read`.
+        """
+        query = f"SELECT label, version, row, id, metadata, text_sum FROM items_{number} WHERE label IN ({{}})"
+        found = self._in_parts(query, labels, most=self.max_read if most is None else most)
+        return [self._sound(number, *one) for one in found]
+
+    def names_at_labels(self, number: int, labels: Sequence[int]) -> list[tuple[int, int, int, str]]:
+        """(label, version, row, id) of the items that have these labels now."""
+        query = f"SELECT label, version, row, id FROM items_{number} WHERE label IN ({{}})"
+        return self._in_parts(query, labels)
+
+    def at_rows(self, number: int, rows: Sequence[int], most: int | None = None) -> dict[int, tuple[int, str, str]]:
+        """(version, id, metadata) of the rows that exist. Raises TooLarge beyond `most` bytes, or `max_read`."""
         query = f"SELECT label, version, row, id, metadata, text_sum FROM items_{number} WHERE row IN ({{}})"
-        sound = [self._sound(number, *found) for found in self._in_parts(query, rows)]
+        found = self._in_parts(query, rows, most=self.max_read if most is None else most)
+        sound = [self._sound(number, *one) for one in found]
         return {row: (version, name, metadata) for _, version, row, name, metadata in sound}
+
+    def names_at_rows(self, number: int, rows: Sequence[int]) -> dict[int, tuple[int, str]]:
+        """(version, id) of the rows that exist."""
+        query = f"SELECT row, version, id FROM items_{number} WHERE row IN ({{}})"
+        return {row: (version, name) for row, version, name in self._in_parts(query, rows)}
 
     def versioned_vectors(self, number: int, rows: Sequence[int]) -> list[tuple[int, int, bytes]]:
         """(row, version, vector) of the rows that exist."""
@@ -217,15 +238,17 @@ class Store:
         return self._in_parts(f"SELECT row, version, vector FROM {tables} WHERE row IN ({{}})", rows)
 
     def vectors(self, number: int, rows: Sequence[int]) -> dict[int, Floats]:
-        """The original vectors of these rows."""
+        """The original vectors of these rows. Raises TooLarge beyond `max_read`."""
         tables = f"items_{number} JOIN vectors_{number} USING (row)"
         query = f"SELECT row, id, vector, vector_sum FROM {tables} WHERE row IN ({{}})"
-        return {found[0]: self._sound_vector(number, *found[1:]) for found in self._in_parts(query, rows)}
+        found = self._in_parts(query, rows, most=self.max_read)
+        return {row: self._sound_vector(number, *one) for row, *one in found}
 
     def items(self, number: int, ids: Sequence[str], with_vectors: bool) -> dict[str, Item]:
-        """The items with these ids that exist."""
+        """The items with these ids that exist. Raises TooLarge beyond `max_read`."""
         query = f"SELECT {_item(with_vectors)} FROM items_{number} {_join(number, with_vectors)} WHERE id IN ({{}})"
-        return {found[0]: self._item(number, *found) for found in self._in_parts(query, ids)}
+        found = self._in_parts(query, ids, most=self.max_read)
+        return {name: self._item(number, name, *rest) for name, *rest in found}
 
     def page(
         self, number: int, after: int, size: int, where: Where | None, with_vectors: bool
@@ -240,7 +263,7 @@ class Store:
             f" WHERE items_{number}.row > ?{extra} ORDER BY items_{number}.row LIMIT ?"
         )
         with self._naming(number):
-            rows = self.database.rows(query, after, *values, size + 1)
+            rows = self.database.rows_within(self.max_read, query, after, *values, size + 1)
         items: list[tuple[int, Item]] = []
         for row, *found in rows[:size]:
             try:
@@ -329,12 +352,23 @@ class Store:
             found = self.database.rows(f"SELECT id FROM items_{number} WHERE NOT json_valid(metadata) LIMIT 1")
             raise (self.damaged(number, found[0][0], "metadata") if found else error) from None
 
-    def _in_parts(self, query: str, values: Sequence[Any], before: Sequence[object] = ()) -> list[Any]:
-        """The rows of `query`, whose `{}` stands for `values`; `before` are the parameters that come before them."""
+    def _in_parts(
+        self, query: str, values: Sequence[Any], before: Sequence[object] = (), most: int | None = None
+    ) -> list[Any]:
+        """The rows of `query`, whose `{}` stands for `values`; `before` are the parameters that come before them.
+
+        Raises TooLarge where there are more than `most` bytes in it.
+        """
         found: list[Any] = []
         for start in range(0, len(values), _PART):
             part = values[start : start + _PART]
-            found += self.database.rows(query.format(",".join("?" * len(part))), *before, *part)
+            text = query.format(",".join("?" * len(part)))
+            if most is None:
+                found += self.database.rows(text, *before, *part)
+            else:
+                rows = self.database.rows_within(most, text, *before, *part)
+                most -= sum(len(one) for row in rows for one in row if isinstance(one, str | bytes))
+                found += rows
         return found
 
 
