@@ -14,7 +14,7 @@ import hector_plugins_pb2_grpc as rpc
 import numpy as np
 import pytest
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.vector_hnsw import messages
@@ -111,6 +111,13 @@ def test_what_is_inside_of_a_value_is_not_converted(database: Database, conversi
         reply = database.search(filter=pb.Filter(must=[compare(value)]))
         assert_refused(reply, Code.INVALID_ARGUMENT, "BAD_FILTER", "filter.must[0]")
         assert len(conversions) < 20
+
+
+def test_a_field_with_a_nul(database: Database) -> None:
+    """A NUL, at which SQLite would end the path, is refused in a field's name, and is no bug of ours."""
+    for condition in (pb.Condition(exists="a\0b"), pb.Condition(compare=pb.Compare(field='"a\0b".c'))):
+        reply = database.search(filter=pb.Filter(must=[condition]))
+        assert_refused(reply, Code.INVALID_ARGUMENT, "BAD_FILTER", "filter.must[0]")
 
 
 def test_the_most_that_a_filter_may_have(database: Database) -> None:
@@ -271,7 +278,7 @@ _json = st.recursive(
 )
 
 
-@unhurried
+@settings(unhurried, max_examples=50)
 @given(st.lists(st.dictionaries(st.text(max_size=8) | st.text(st.characters(max_codepoint=31)), _json), max_size=4))
 def test_what_fits_is_never_refused(objects: list[dict[str, Any]]) -> None:
     """A reply of exactly `max_reply_bytes` is packed, whatever its metadata is made of, and so is each part of it."""

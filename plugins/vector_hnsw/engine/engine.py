@@ -216,8 +216,8 @@ class Engine:
         """
 
         def read(entry: OpenCollection) -> Description:
-            sequence = self._store.counters(entry.spec.number)[1]
             with entry.describing:  # whoever asks meanwhile for the same gets the same
+                sequence = self._store.counters(entry.spec.number)[1]
                 if sample and entry.sampled_at != (state := (sequence, entry.graphs)):
                     entry.sampled_recall = health.sampled_recall(entry, self._store)
                     entry.sampled_at = state

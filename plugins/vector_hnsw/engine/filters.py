@@ -34,7 +34,8 @@ MOST_IDS = 100_000
 MOST_TEXT = 2**20
 _LONGEST_FIELD = 1000
 _GROUP = 40
-_PART = re.compile(r'"([^"\\]+)"|([^."\\]+)')
+# SQLite would end a path at a NUL.
+_PART = re.compile(r'"([^"\\\0]+)"|([^."\\\0]+)')
 
 Scalar = str | float | int | bool | None
 
