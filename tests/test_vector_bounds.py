@@ -21,9 +21,11 @@ from plugins.vector_hnsw import messages
 from plugins.vector_hnsw.engine import Item, checks, collection, engine, health
 from plugins.vector_hnsw.engine import filters as filters_module
 from plugins.vector_hnsw.engine.graph import Graph
+from plugins.vector_hnsw.engine.snapshots import Snapshots
 from plugins.vector_hnsw.engine.store import Store
 from shared.errors import Code, TooLarge
 from shared.structs import dump
+from shared.structs import fill as fill_struct
 from tests.servers import details, start_plugin, unhurried, wait_until
 from tests.servers import health as health_of
 from tests.vector_tools import opened, vectors
@@ -49,7 +51,12 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def noted(name: str) -> None:
         real = getattr(messages, name)
-        monkeypatch.setattr(messages, name, lambda *args, **options: (made.append(name), real(*args, **options))[1])
+
+        def convert(*values: Any, **options: Any) -> Any:
+            made.append(name)
+            return real(*values, **options)
+
+        monkeypatch.setattr(messages, name, convert)
 
     for name in ("_numbers", "from_value", "Compare", "Exists", "Item"):
         noted(name)
@@ -199,7 +206,7 @@ def test_more_bad_items_than_a_reply_can_name(database: Database) -> None:
 def packed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The metadata that was packed, by its length."""
     lengths: list[int] = []
-    real = messages.fill
+    real = fill_struct
 
     def noted(struct: Struct, value: dict[str, Any]) -> bool:
         lengths.append(len(dump(value)))
@@ -420,7 +427,7 @@ def test_long_calls_keep_nobody_waiting(database: Database, monkeypatch: pytest.
     count = pb.CountVectorsRequest(collection="c", filter=wanted)
     call: Callable[[int], Any]
     if what == "snapshots":
-        gate = Gate(monkeypatch, engine.Snapshots, "create")
+        gate = Gate(monkeypatch, Snapshots, "create")
         call = lambda n: stub.CreateSnapshot.future(pb.CreateSnapshotRequest(collection="c", name=f"s{n}"))  # noqa: E731
     elif what == "restores":
         gate = Gate(monkeypatch, engine, "copy_in")

@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import hector_plugins_pb2 as pb
 import pytest
+from google.protobuf.struct_pb2 import Value
 
 from plugins.vector_hnsw.engine import snapshots
 from plugins.vector_hnsw.engine.store import TABLES
@@ -135,7 +136,7 @@ def test_filters_over_metadata_that_is_no_json(tmp_path: Path) -> None:
         fill(database)
     flip(tmp_path / "data" / "store.db", *FLIPS["metadata, no JSON any more"])
     with serving(tmp_path / "data") as database:
-        wanted = pb.Filter(must=[pb.Condition(compare=pb.Compare(field="n", value={"number_value": 3}))])
+        wanted = pb.Filter(must=[pb.Condition(compare=pb.Compare(field="n", value=Value(number_value=3)))])
         stub = database.stub
         assert_names_it(lambda: database.search(filter=wanted))
         assert_names_it(lambda: stub.CountVectors(pb.CountVectorsRequest(collection="c", filter=wanted)))

@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
@@ -16,6 +17,7 @@ import pytest
 from plugins.vector_hnsw.engine import Engine
 from plugins.vector_hnsw.engine import snapshots as snapshots_module
 from plugins.vector_hnsw.engine.cache import GraphCache
+from plugins.vector_hnsw.engine.files import sync_folder
 from shared.errors import StartError
 from tests.servers import environment, run_plugin, start_plugin
 from tests.vector_tools import assert_holds, graphs, items, killed, opened, vectors
@@ -109,7 +111,7 @@ def test_a_kill_between_the_two_renames_of_a_snapshot(tmp_path: Path, monkeypatc
     engine.create("c", 4)
     engine.upsert("c", items(ROWS))
     copies: list[Path] = []
-    real = snapshots_module.sync_folder
+    real = sync_folder
 
     def copying(folder: Path) -> None:
         real(folder)
@@ -138,7 +140,13 @@ def test_graphs_of_an_earlier_version_are_taken_over(tmp_path: Path, monkeypatch
     ours.rmdir()
     loaded: list[bool] = []
     real = GraphCache.load
-    monkeypatch.setattr(GraphCache, "load", lambda *args: (found := real(*args), loaded.append(found is not None))[0])
+
+    def load(*values: Any) -> Any:
+        found = real(*values)
+        loaded.append(found is not None)
+        return found
+
+    monkeypatch.setattr(GraphCache, "load", load)
     with opened(tmp_path):
         assert loaded == [True]
     assert [path.name for path in (tmp_path / "graphs").iterdir()] == [ours.name]
