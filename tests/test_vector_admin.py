@@ -109,4 +109,4 @@ def test_verify(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "store.db").write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     damaged = admin("verify", "--data-dir", str(tmp_path), folder=folder)
     assert damaged.returncode == 1
-    assert "damaged  collection docs: the vector of 'v7' is not what was written" in damaged.stdout
+    assert "damaged  collection docs: item 'v7' of collection docs is damaged in the store (vector)" in damaged.stdout

@@ -20,7 +20,7 @@ import pytest
 from plugins.vector_hnsw.engine import Engine, Item, Metric, Query
 from plugins.vector_hnsw.engine.graph import Graph
 from tests.servers import Plugin, start_plugin
-from tests.vector_tools import Floats, exact_scores, ids, items, opened, vectors
+from tests.vector_tools import Floats, exact_scores, graphs, ids, items, opened, vectors
 
 pytestmark = pytest.mark.slow
 
@@ -212,7 +212,7 @@ def test_kills_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
             assert reached >= max(client.sequence for client in clients)
             assert reached >= sequence
             sequence = reached
-            saved |= {path.name for path in (tmp_path / "data" / "graphs").glob("*.hnsw")}
+            saved |= {path.name for path in (tmp_path / "data" / "graphs").glob("*/*.hnsw")}
             kept = {one.name: one for one in stub.ListSnapshots(pb.ListSnapshotsRequest()).snapshots}
             assert kept | snapshots == kept, "an acknowledged snapshot is gone"
             if end is None:
@@ -255,7 +255,7 @@ def test_a_flip_anywhere_in_the_graph_is_noticed(tmp_path: Path) -> None:
         engine.create("c", DIMENSION)
         engine.upsert("c", items(matrix))
     truth = {n: np.argsort(-exact_scores(Metric.COSINE, matrix[n], matrix))[:10] for n in range(0, 600, 40)}
-    graph = next((tmp_path / "data" / "graphs").glob("*.hnsw"))
+    graph = next(graphs(tmp_path / "data").glob("*.hnsw"))
     size = graph.stat().st_size
     # hnswlib's layout: 96 bytes of header; for each element its links (4 + 4 * 2m), vector and label; then upper links.
     links, element = 4 + 4 * 32, 4 + 4 * 32 + 4 * DIMENSION + 8
@@ -275,9 +275,9 @@ def test_a_flip_anywhere_in_the_graph_is_noticed(tmp_path: Path) -> None:
             folder = tmp_path / f"{region}-{turn}"
             shutil.copytree(tmp_path / "data", folder)
             at = place()
-            file = folder / "graphs" / graph.name
+            file = graphs(folder) / graph.name
             if at < 0:
-                file = folder / "graphs" / "1.json"
+                file = graphs(folder) / "1.json"
                 at = chance.randrange(file.stat().st_size)
             raw = bytearray(file.read_bytes())
             raw[at] ^= 1 << chance.randrange(8)
@@ -293,7 +293,7 @@ def test_a_flip_anywhere_in_the_graph_is_noticed(tmp_path: Path) -> None:
 
 
 def graph_files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (folder / "graphs").iterdir()}
+    return {path.name: path.read_bytes() for path in graphs(folder).iterdir()}
 
 
 def _same_json(one: bytes, other: bytes) -> bool:

@@ -27,6 +27,7 @@ from tests.vector_tools import (
     assert_holds,
     contents,
     exact_scores,
+    graphs,
     ids,
     items,
     killed,
@@ -489,7 +490,7 @@ def test_a_doubtful_graph_is_rebuilt(tmp_path: Path, caplog: pytest.LogCaptureFi
         engine.upsert("c", items(matrix))
     older = tmp_path / "older"
     shutil.copytree(folder, older)
-    graph, header = next((folder / "graphs").glob("1-*.hnsw")), folder / "graphs" / "1.json"
+    graph, header = next(graphs(folder).glob("1-*.hnsw")), graphs(folder) / "1.json"
     if damage == "no graph":
         graph.unlink()
     elif damage == "no header":
@@ -506,8 +507,7 @@ def test_a_doubtful_graph_is_rebuilt(tmp_path: Path, caplog: pytest.LogCaptureFi
         with opened(tmp_path / "other") as engine:
             engine.create("c", 12)
             engine.upsert("c", items(-matrix))
-        shutil.rmtree(folder / "graphs")
-        shutil.copytree(tmp_path / "other" / "graphs", folder / "graphs")
+        shutil.copytree(graphs(tmp_path / "other"), graphs(folder), dirs_exist_ok=True)
     else:
         with opened(folder) as engine:
             engine.upsert("c", items(-matrix))
@@ -580,7 +580,7 @@ def test_a_graph_is_saved_now_and_then(tmp_path: Path) -> None:
     engine.create("c", 2)
     for start in range(0, 12_000, 2000):
         engine.upsert("c", items(vectors(2000, 2, seed=start), f"{start}-"))
-    (saved,) = (tmp_path / "graphs").glob("1-*.hnsw")
+    (saved,) = graphs(tmp_path).glob("1-*.hnsw")
     assert saved.name == "1-6.hnsw"  # after five of the six
     assert engine._collections["c"].unsaved == 2000
     engine.close()
@@ -594,7 +594,7 @@ def test_a_full_disk_while_saving_the_graph_costs_only_time(
     with opened(tmp_path) as engine:
         engine.create("c", 8)
         engine.upsert("c", items(matrix[:50]))
-    before = sorted(path.name for path in (tmp_path / "graphs").iterdir())
+    before = sorted(path.name for path in graphs(tmp_path).iterdir())
 
     def short(self: Graph, path: str) -> int:
         Path(path).write_bytes(b"only the beginning")
@@ -604,7 +604,7 @@ def test_a_full_disk_while_saving_the_graph_costs_only_time(
     with opened(tmp_path) as engine:
         engine.upsert("c", items(matrix))
     assert "event=graph_not_saved" in caplog.text
-    assert sorted(path.name for path in (tmp_path / "graphs").iterdir()) == before
+    assert sorted(path.name for path in graphs(tmp_path).iterdir()) == before
     monkeypatch.undo()
     with opened(tmp_path) as engine:
         assert_holds(engine, "c", dict(zip([f"i{n}" for n in range(100)], matrix, strict=True)))
@@ -643,7 +643,7 @@ def test_collections_outlive_restarts_and_do_not_mix(tmp_path: Path) -> None:
     with opened(tmp_path) as engine:
         assert replace(engine.describe("a"), bytes_on_disk=before.bytes_on_disk) == before
         assert engine.delete("a") == 30
-        assert not list((tmp_path / "graphs").glob("1*"))
+        assert not list(graphs(tmp_path).glob("1*"))
         engine.create("a", 5)
         assert contents(engine, "a", 5) == {}
     with opened(tmp_path) as engine:
@@ -682,7 +682,7 @@ def test_a_failed_open_lets_go_of_the_folder(tmp_path: Path) -> None:
 
 def test_a_kill_while_the_store_is_made_leaves_no_damage(tmp_path: Path) -> None:
     """What a kill in the very first start leaves behind is not taken for a damaged store; an emptied store is."""
-    (tmp_path / "store.db.new").write_bytes(b"half of it")
+    (tmp_path / "store.db.new").write_bytes(b"")
     with opened(tmp_path) as engine:
         engine.create("c", 4)
         engine.upsert("c", items(vectors(3, 4)))

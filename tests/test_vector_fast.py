@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from plugins.vector_hnsw.engine import Hit, SearchResult
 from plugins.vector_hnsw.engine.rows import Row
 from plugins.vector_hnsw.fast import batch_reply, reply
-from plugins.vector_hnsw.servicer import Servicer, found
+from plugins.vector_hnsw.messages import search_reply as found
+from plugins.vector_hnsw.servicer import Servicer
 from shared.errors import CallerError, InvalidArgument, NotFound
 from shared.status import failure
 from shared.structs import dump

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tests.servers import Plugin, details, run_plugin, start_plugin
-from tests.vector_tools import vectors
+from tests.vector_tools import graphs, vectors
 
 MODULE = "plugins.vector_hnsw"
 NUMBERS = vectors(400, 64)
@@ -188,7 +188,7 @@ def test_a_vector_of_the_wrong_size_is_refused(folder: Path) -> None:
 
 def test_a_damaged_graph_is_rebuilt(folder: Path) -> None:
     """A flipped byte in the graph costs a rebuild and a log line, and nothing else."""
-    graph = next((folder / "graphs").glob("*.hnsw"))
+    graph = next(graphs(folder).glob("*.hnsw"))
     raw = bytearray(graph.read_bytes())
     raw[len(raw) // 3] ^= 0x40
     graph.write_bytes(raw)

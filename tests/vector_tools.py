@@ -50,6 +50,12 @@ def labels_of(engine: Engine, collection: str, names: Sequence[str]) -> dict[str
     return {name: place.label for name, place in engine._store.places(number, names).items()}
 
 
+def graphs(folder: Path) -> Path:
+    """Where the one store in the folder keeps its graphs."""
+    (found,) = (folder / "graphs").iterdir()
+    return found
+
+
 def killed(folder: Path, to: Path) -> Path:
     """The folder as a kill would leave it now: files as they are, nothing closed."""
     return Path(shutil.copytree(folder, to, ignore=shutil.ignore_patterns("lock")))

@@ -32,9 +32,11 @@ def main() -> int:
         max_limit=config.max_limit,
         max_collections=config.max_collections,
         max_memory=config.max_memory,
+        # Metadata is JSON text here, which has up to six bytes for one of a reply.
+        max_read=max(64 * 2**20, 6 * config.max_reply_bytes),
         threads=config.threads,
     )
-    servicer = Servicer(engine)
+    servicer = Servicer(engine, max_reply_bytes=config.max_reply_bytes)
 
     def register(server: grpc.aio.Server) -> None:
         add_DatabaseProviderServicer_to_server(servicer, server)

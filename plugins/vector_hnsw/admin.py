@@ -29,6 +29,7 @@ import numpy as np
 from google.protobuf.json_format import MessageToDict
 from hector_plugins_pb2_grpc import DatabaseProviderStub
 
+from plugins.vector_hnsw.engine.files import make_file
 from plugins.vector_hnsw.engine.verify import verify
 from shared.client import Address, channel
 from shared.errors import StartError
@@ -123,8 +124,11 @@ def _count(database: _Database, arguments: argparse.Namespace) -> int:
 def _export(database: _Database, arguments: argparse.Namespace) -> int:
     file = Path(arguments.file)
     progress = _Progress("exported")
-    aside = file.with_name(file.name + ".tmp")
+    aside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    made = False
     try:
+        make_file(aside)
+        made = True
         if file.suffix == ".npz":
             _write_npz(aside, progress.through(_pages(database, arguments.collection)))
         else:
@@ -136,7 +140,8 @@ def _export(database: _Database, arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise StartError(f"cannot write {file}: {error.strerror}") from None
     finally:
-        aside.unlink(missing_ok=True)
+        if made:
+            aside.unlink(missing_ok=True)
     progress.done()
     return 0
 

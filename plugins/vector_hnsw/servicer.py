@@ -1,29 +1,30 @@
-"""DatabaseProvider over the engine: messages in, messages out, nothing else.
+"""DatabaseProvider over the engine: every method unpacks, calls the engine and packs; a CallerError becomes
+`success=false`. How messages and values become each other is `messages.py`'s.
 
-Every method does the same: unpack, call the engine, pack; a CallerError becomes `success=false`. Writes run in a
-thread of their own. A search that is quick and need not wait runs right here, because a hop to a thread costs more
-than such a search; anything longer would keep other calls waiting, health among them.
+Nothing that can take more than a few milliseconds runs in the event loop, and what takes long has threads of its own,
+so that it keeps nobody else waiting. A search that is quick and need not wait runs right here, because a hop to a
+thread costs more than such a search.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
-import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import grpc
 import hector_plugins_pb2 as pb
-import numpy as np
 from hector_plugins_pb2_grpc import DatabaseProviderServicer
 
-from plugins.vector_hnsw.engine import Description, Engine, Hit, Item, Metric, Mode, Query, SearchResult, Snapshot
-from plugins.vector_hnsw.engine.filters import Compare, Condition, Exists, Filter, Ids, Operator
-from shared.errors import CallerError, InvalidArgument
-from shared.status import failure, to_status
-from shared.structs import dump, fill, from_value, read_object
+from plugins.vector_hnsw import messages
+from plugins.vector_hnsw.engine import Engine, Item, Query, SearchResult, Snapshot, Written, checks
+from plugins.vector_hnsw.messages import Room, known, read_filter, read_items, read_query
+from shared.errors import CallerError, Overloaded, TooLarge
+from shared.status import failure
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")
@@ -34,31 +35,24 @@ TOO_LARGE_HINTS = {
     "GetVectors": "name fewer ids at once",
     "ListVectors": "ask for a smaller page_size",
 }
-
-_METRICS = {
-    pb.METRIC_UNSPECIFIED: Metric.COSINE,
-    pb.METRIC_COSINE: Metric.COSINE,
-    pb.METRIC_DOT: Metric.DOT,
-    pb.METRIC_EUCLIDEAN: Metric.EUCLIDEAN,
-}
-_METRIC_NUMBERS = {metric: number for number, metric in _METRICS.items() if number}
-_MODES = {
-    pb.UPSERT_MODE_UNSPECIFIED: Mode.UPSERT,
-    pb.UPSERT_MODE_INSERT_ONLY: Mode.INSERT_ONLY,
-    pb.UPSERT_MODE_UPDATE_ONLY: Mode.UPDATE_ONLY,
-}
-_OPERATORS = {pb.OPERATOR_UNSPECIFIED: Operator.EQ} | {
-    pb.Operator.Value(f"OPERATOR_{operator.name}"): operator for operator in Operator
-}
 _MODEL_KEY = "x-embedding-model"
-# A larger request takes long enough to unpack to keep other calls waiting.
-_INLINE_BYTES = 256 * 1024
+# An upsert of more items is converted while the one before it is written.
+_FEW_ITEMS = 64
+# Searches of a batch that go through the graph at once; others have their turn in between.
+_TOGETHER = 64
 
 
 class Servicer(DatabaseProviderServicer):
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, max_reply_bytes: int = 4 * 2**20) -> None:
         self._engine = engine
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
+        self._max_reply_bytes = max_reply_bytes
+        self._writer = _threads("writer", 1)
+        self._items = _threads("items", 1)  # convert large upserts
+        self._readers = _threads("reader", 4)  # what a caller names or pages through, and packing
+        self._searchers = _threads("search", 16)  # may wait for a write
+        self._scanners = _threads("scan", 2)  # look at each item of a collection
+        self._describers = _threads("describe", 2)  # read each vector of a collection
+        self._copiers = _threads("snapshot", 1)
 
     # -- collections --------------------------------------------------------------------------------------------
 
@@ -66,11 +60,12 @@ class Servicer(DatabaseProviderServicer):
         self, request: pb.CreateCollectionRequest, context: Context
     ) -> pb.CreateCollectionResponse:
         try:
-            created = await self._write(
+            created = await _in(
+                self._writer,
                 self._engine.create,
                 request.name,
                 request.dimension,
-                metric=_known(_METRICS, request.metric, "metric"),
+                metric=known(messages.METRICS, request.metric, "metric"),
                 m=request.index.m,
                 ef_construction=request.index.ef_construction,
                 ef_search=request.index.ef_search,
@@ -85,15 +80,15 @@ class Servicer(DatabaseProviderServicer):
         self, request: pb.DeleteCollectionRequest, context: Context
     ) -> pb.DeleteCollectionResponse:
         try:
-            count = await self._write(self._engine.delete, request.name)
+            count = await _in(self._writer, self._engine.delete, request.name)
             return pb.DeleteCollectionResponse(success=True, deleted_count=count)
         except CallerError as error:
             return failure(pb.DeleteCollectionResponse(), error)
 
     async def ListCollections(self, request: pb.ListCollectionsRequest, context: Context) -> pb.ListCollectionsResponse:
         try:
-            found = await asyncio.to_thread(self._engine.describe_all)
-            return pb.ListCollectionsResponse(success=True, collections=[_info(one) for one in found])
+            found = await _in(self._describers, self._engine.describe_all)
+            return pb.ListCollectionsResponse(success=True, collections=map(messages.collection_info, found))
         except CallerError as error:
             return failure(pb.ListCollectionsResponse(), error)
 
@@ -101,8 +96,8 @@ class Servicer(DatabaseProviderServicer):
         self, request: pb.DescribeCollectionRequest, context: Context
     ) -> pb.DescribeCollectionResponse:
         try:
-            found = await asyncio.to_thread(self._engine.describe, request.name)
-            return pb.DescribeCollectionResponse(success=True, collection=_info(found))
+            found = await _in(self._describers, self._engine.describe, request.name)
+            return pb.DescribeCollectionResponse(success=True, collection=messages.collection_info(found))
         except CallerError as error:
             return failure(pb.DescribeCollectionResponse(), error)
 
@@ -110,25 +105,11 @@ class Servicer(DatabaseProviderServicer):
 
     async def UpsertVectors(self, request: pb.UpsertVectorsRequest, context: Context) -> pb.UpsertVectorsResponse:
         try:
-            large = request.ByteSize() > _INLINE_BYTES
-            items, bad = await asyncio.to_thread(_items, request) if large else _items(request)
-            written = await self._write(
-                self._engine.upsert,
-                request.collection,
-                items,
-                embedding_model=_named_model(context),
-                mode=_known(_MODES, request.mode, "mode"),
-                partial=request.allow_partial,
-                wrong=bad,
-            )
+            checks.check_batch("vectors", len(request.vectors))
+            read = await _in(self._items, read_items, request) if len(request.vectors) > _FEW_ITEMS else None
+            written, errors = await _in(self._writer, self._upsert, request, read, _named_model(context))
             return pb.UpsertVectorsResponse(
-                success=True,
-                upserted_count=written.count,
-                errors=[
-                    pb.ItemError(index=index, id=request.vectors[index].id, status=to_status(error))
-                    for index, error in sorted(written.wrong.items())
-                ],
-                sequence=written.sequence,
+                success=True, upserted_count=written.count, errors=errors, sequence=written.sequence
             )
         except CallerError as error:
             return failure(pb.UpsertVectorsResponse(), error)
@@ -142,20 +123,17 @@ class Servicer(DatabaseProviderServicer):
 
     async def DeleteVectors(self, request: pb.DeleteVectorsRequest, context: Context) -> pb.DeleteVectorsResponse:
         try:
-            count, sequence = await self._write(
-                self._engine.delete_vectors,
-                request.collection,
-                list(request.ids),
-                _filter(request.filter) if request.HasField("filter") else None,
-                dry_run=request.dry_run,
-            )
+            count, sequence = await _in(self._writer, self._delete, request)
             return pb.DeleteVectorsResponse(success=True, deleted_count=count, sequence=sequence)
         except CallerError as error:
             return failure(pb.DeleteVectorsResponse(), error)
 
     async def SearchVectors(self, request: pb.SearchVectorsRequest, context: Context) -> pb.SearchVectorsResponse:
         try:
-            return found(request, await self.search(request, context))
+            result = await self.search(request, context)
+            if messages.is_light_reply(result):
+                return messages.search_reply(request, result)
+            return await self.pack(messages.search_reply, request, result, self.room("SearchVectors"))
         except CallerError as error:
             return failure(pb.SearchVectorsResponse(), error)
 
@@ -163,34 +141,25 @@ class Servicer(DatabaseProviderServicer):
         self, request: pb.SearchVectorsBatchRequest, context: Context
     ) -> pb.SearchVectorsBatchResponse:
         results = await self.search_batch(request, context)
-        return await asyncio.to_thread(_batch, request.searches, results)
+        return await self.pack(messages.batch_reply, request.searches, results, self.room("SearchVectorsBatch"))
 
     async def GetVectors(self, request: pb.GetVectorsRequest, context: Context) -> pb.GetVectorsResponse:
         try:
-            return await asyncio.to_thread(self._get, request)
+            return await _in(self._readers, self._get, request)
         except CallerError as error:
             return failure(pb.GetVectorsResponse(), error)
 
     async def ListVectors(self, request: pb.ListVectorsRequest, context: Context) -> pb.ListVectorsResponse:
         try:
-            items, token = await asyncio.to_thread(
-                self._engine.page,
-                request.collection,
-                token=request.page_token,
-                size=request.page_size,
-                filter=_filter(request.filter) if request.HasField("filter") else None,
-                with_vectors=request.include_vectors,
-            )
-            return pb.ListVectorsResponse(
-                success=True, vectors=[_vector(item) for item in items], next_page_token=token
-            )
+            return await _in(self._scanners if request.HasField("filter") else self._readers, self._list, request)
         except CallerError as error:
             return failure(pb.ListVectorsResponse(), error)
 
     async def CountVectors(self, request: pb.CountVectorsRequest, context: Context) -> pb.CountVectorsResponse:
         try:
-            wanted = _filter(request.filter) if request.HasField("filter") else None
-            count = await asyncio.to_thread(self._engine.count, request.collection, wanted)
+            if not request.HasField("filter"):
+                return pb.CountVectorsResponse(success=True, count=self._engine.count(request.collection))
+            count = await _in(self._scanners, self._count, request)
             return pb.CountVectorsResponse(success=True, count=count)
         except CallerError as error:
             return failure(pb.CountVectorsResponse(), error)
@@ -199,80 +168,151 @@ class Servicer(DatabaseProviderServicer):
 
     async def CreateSnapshot(self, request: pb.CreateSnapshotRequest, context: Context) -> pb.CreateSnapshotResponse:
         try:
-            made = await asyncio.to_thread(self._engine.create_snapshot, request.collection, request.name)
-            return pb.CreateSnapshotResponse(success=True, snapshot=_snapshot(made))
+            made = await _in(self._copiers, self._engine.create_snapshot, request.collection, request.name)
+            return pb.CreateSnapshotResponse(success=True, snapshot=messages.snapshot_info(made))
         except CallerError as error:
             return failure(pb.CreateSnapshotResponse(), error)
 
     async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Context) -> pb.ListSnapshotsResponse:
         try:
-            found = await asyncio.to_thread(self._engine.list_snapshots, request.collection)
-            return pb.ListSnapshotsResponse(success=True, snapshots=[_snapshot(one) for one in found])
+            found: list[Snapshot] = await _in(self._readers, self._engine.list_snapshots, request.collection)
+            return pb.ListSnapshotsResponse(success=True, snapshots=map(messages.snapshot_info, found))
         except CallerError as error:
             return failure(pb.ListSnapshotsResponse(), error)
 
     async def RestoreSnapshot(self, request: pb.RestoreSnapshotRequest, context: Context) -> pb.RestoreSnapshotResponse:
         try:
-            await asyncio.to_thread(self._engine.restore_snapshot, request.collection, request.name)
-            found = await asyncio.to_thread(self._engine.describe, request.collection, sample=False)
-            return pb.RestoreSnapshotResponse(success=True, collection=_info(found))
+            await _in(self._copiers, self._engine.restore_snapshot, request.collection, request.name)
+            found = await _in(self._copiers, self._engine.describe, request.collection, sample=False)
+            return pb.RestoreSnapshotResponse(success=True, collection=messages.collection_info(found))
         except CallerError as error:
             return failure(pb.RestoreSnapshotResponse(), error)
 
     async def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest, context: Context) -> pb.DeleteSnapshotResponse:
         try:
-            await asyncio.to_thread(self._engine.delete_snapshot, request.collection, request.name)
+            await _in(self._copiers, self._engine.delete_snapshot, request.collection, request.name)
             return pb.DeleteSnapshotResponse(success=True)
         except CallerError as error:
             return failure(pb.DeleteSnapshotResponse(), error)
 
     # -- in a thread --------------------------------------------------------------------------------------------
 
-    async def _write(self, work: Callable[..., Result], *values: Any, **options: Any) -> Result:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writer, functools.partial(work, *values, **options))
+    def _upsert(
+        self,
+        request: pb.UpsertVectorsRequest,
+        read: tuple[list[Item], dict[int, CallerError]] | None,
+        embedding_model: str,
+    ) -> tuple[Written, list[pb.ItemError]]:
+        items, wrong = read or read_items(request)
+        written = self._engine.upsert(
+            request.collection,
+            items,
+            embedding_model=embedding_model,
+            mode=known(messages.MODES, request.mode, "mode"),
+            partial=request.allow_partial,
+            wrong=wrong,
+        )
+        return written, messages.item_errors(request, written.wrong)
+
+    def _delete(self, request: pb.DeleteVectorsRequest) -> tuple[int, int]:
+        checks.check_batch("ids", len(request.ids))
+        return self._engine.delete_vectors(
+            request.collection,
+            list(request.ids),
+            read_filter(request.filter) if request.HasField("filter") else None,
+            dry_run=request.dry_run,
+        )
 
     def _get(self, request: pb.GetVectorsRequest) -> pb.GetVectorsResponse:
-        found = self._engine.get(request.collection, list(request.ids), with_vectors=request.include_vectors)
-        return pb.GetVectorsResponse(
-            success=True,
-            vectors=[_vector(found[name]) for name in request.ids if name in found],
-            missing_ids=[name for name in request.ids if name not in found],
-        )
+        checks.check_batch("ids", len(request.ids))
+        room = self.room("GetVectors")
+        with _hinting(room):
+            found = self._engine.get(request.collection, list(request.ids), with_vectors=request.include_vectors)
+        missing = [name for name in request.ids if name not in found]
+        room.take(sum(map(len, missing)))
+        reply = pb.GetVectorsResponse(success=True, missing_ids=missing)
+        messages.pack_items(reply.vectors, [found[name] for name in request.ids if name in found], room)
+        return reply
+
+    def _list(self, request: pb.ListVectorsRequest) -> pb.ListVectorsResponse:
+        room = self.room("ListVectors")
+        with _hinting(room):
+            items, token = self._engine.page(
+                request.collection,
+                token=request.page_token,
+                size=request.page_size,
+                filter=read_filter(request.filter) if request.HasField("filter") else None,
+                with_vectors=request.include_vectors,
+            )
+        reply = pb.ListVectorsResponse(success=True, next_page_token=token)
+        messages.pack_items(reply.vectors, items, room)
+        return reply
+
+    def _count(self, request: pb.CountVectorsRequest) -> int:
+        return self._engine.count(request.collection, read_filter(request.filter))
 
     # -- searching, for the methods above and for fast.py ---------------------------------------------------------
 
+    def room(self, method: str) -> Room:
+        return Room(self._max_reply_bytes, TOO_LARGE_HINTS[method])
+
+    async def pack(self, work: Callable[..., Result], *values: Any) -> Result:
+        return await _in(self._readers, work, *values)
+
     async def search(self, request: pb.SearchVectorsRequest, context: Context) -> SearchResult:
         """Raises CallerError."""
-        query = _query(request, _named_model(context))
-        result = self._engine.search_now(request.collection, query)
-        if result is not None:
-            return result
-        return await asyncio.to_thread(self._engine.search, request.collection, query)
+        model = _named_model(context)
+        filtered = request.HasField("filter")
+        query = None
+        if not filtered or messages.is_light(request.filter):
+            query = read_query(request, model)
+            result = self._engine.search_now(request.collection, query)
+            if result is not None:
+                return result
+        # With a filter, what fits it may have to be found out, by looking at all there is.
+        threads = self._scanners if request.exact or filtered else self._searchers
+        with _hinting(self.room("SearchVectors")):
+            if query is None:
+                return await _in(threads, self._search, request, model)
+            return await _in(threads, self._engine.search, request.collection, query)
+
+    def _search(self, request: pb.SearchVectorsRequest, embedding_model: str) -> SearchResult:
+        return self._engine.search(request.collection, read_query(request, embedding_model))
 
     async def search_batch(
         self, request: pb.SearchVectorsBatchRequest, context: Context
     ) -> list[SearchResult | CallerError]:
-        """One for each search, in order."""
-        return await asyncio.to_thread(self._search_batch, request.searches, _named_model(context))
+        """One for each search, in order. Raises InvalidArgument when they are too many, TooLarge when the results
+        are."""
+        checks.check_batch("searches", len(request.searches), checks.LARGEST_SEARCH_BATCH)
+        scans = any(search.exact or search.HasField("filter") for search in request.searches)
+        threads = self._scanners if scans else self._searchers
+        return await _in(threads, self._search_batch, request.searches, _named_model(context))
 
     def _search_batch(
         self, searches: Sequence[pb.SearchVectorsRequest], embedding_model: str
     ) -> list[SearchResult | CallerError]:
         """Searches of one collection that ask for the same go through the graph together, on all threads."""
+        room = self.room("SearchVectorsBatch")
         results: list[SearchResult | CallerError | None] = [None] * len(searches)
         together: dict[tuple[Any, ...], list[tuple[int, Query]]] = {}
         for index, request in enumerate(searches):
             try:
-                query = _query(request, embedding_model)
+                query = read_query(request, embedding_model)
                 alone = index if query.filter or query.exact or query.with_vectors else None
                 key = (request.collection, query.limit, query.offset, query.ef, len(query.vector), alone)
                 together.setdefault(key, []).append((index, query))
             except CallerError as error:
                 results[index] = error
         for (collection, *_), group in together.items():
-            for (index, _), result in zip(group, self._search_group(collection, group), strict=True):
-                results[index] = result
+            for start in range(0, len(group), _TOGETHER):
+                part = group[start : start + _TOGETHER]
+                with _hinting(room):
+                    found = self._search_group(collection, part)
+                for (index, _), result in zip(part, found, strict=True):
+                    results[index] = result
+                    if not isinstance(result, CallerError):
+                        room.take(messages.least_bytes(searches[index], result))
         return [result for result in results if result is not None]
 
     def _search_group(
@@ -281,82 +321,14 @@ class Servicer(DatabaseProviderServicer):
         queries = [query for _, query in group]
         try:
             return self._engine.search_many(collection, queries)
+        except TooLarge:
+            if len(queries) == 1:
+                raise
         except CallerError as error:
             if len(queries) == 1:
                 return [error]
-            # One of them is at fault; each gets its own answer.
-            return [self._search_group(collection, [one])[0] for one in group]
-
-
-# ---------------------------------------------------------------- messages to values
-
-
-def _known(values: dict[Any, Result], number: int, field: str) -> Result:
-    if number not in values:
-        raise InvalidArgument(
-            f"{field} {number} is not one of the contract's",
-            reason=f"BAD_{field.rpartition('.')[2].upper()}",
-            field=field,
-        )
-    return values[number]
-
-
-def _items(request: pb.UpsertVectorsRequest) -> tuple[list[Item], dict[int, CallerError]]:
-    """The items, and what is wrong with the metadata of which."""
-    items: list[Item] = []
-    wrong: dict[int, CallerError] = {}
-    for index, vector in enumerate(request.vectors):
-        metadata = "{}"
-        try:
-            if vector.metadata_json or vector.HasField("metadata"):
-                metadata = dump(read_object(vector.metadata, vector.metadata_json, f"vectors[{index}].metadata"))
-        except CallerError as error:
-            wrong[index] = error
-        items.append(Item(vector.id, np.array(vector.vector, dtype=np.float32), metadata))
-    return items, wrong
-
-
-def _query(request: pb.SearchVectorsRequest, embedding_model: str) -> Query:
-    return Query(
-        vector=np.array(request.vector, dtype=np.float32),
-        limit=request.limit or 10,
-        offset=request.offset,
-        min_score=_min_score(request),
-        filter=_filter(request.filter) if request.HasField("filter") else None,
-        ef=request.ef_search,
-        exact=request.exact,
-        with_vectors=request.include_vectors,
-        embedding_model=embedding_model,
-    )
-
-
-def _min_score(request: pb.SearchVectorsRequest) -> float | None:
-    if request.HasField("min_score"):
-        return request.min_score
-    return request.threshold or None
-
-
-def _filter(message: pb.Filter, at: str = "filter") -> Filter:
-    return Filter(
-        must=tuple(_condition(one, f"{at}.must[{i}]") for i, one in enumerate(message.must)),
-        should=tuple(_condition(one, f"{at}.should[{i}]") for i, one in enumerate(message.should)),
-        must_not=tuple(_condition(one, f"{at}.must_not[{i}]") for i, one in enumerate(message.must_not)),
-    )
-
-
-def _condition(message: pb.Condition, at: str) -> Condition:
-    kind = message.WhichOneof("kind")
-    if kind == "compare":
-        compare = message.compare
-        operator = _known(_OPERATORS, compare.op, f"{at}.compare.op")
-        return Compare(compare.field, operator, from_value(compare.value))
-    if kind == "filter":
-        return _filter(message.filter, f"{at}.filter")
-    if kind == "exists":
-        return Exists(message.exists)
-    if kind == "ids":
-        return Ids(tuple(message.ids.ids))
-    raise InvalidArgument(f"{at} is empty: set compare, filter, exists or ids", reason="BAD_FILTER", field=at)
+        # One of them is at fault; each gets its own answer.
+        return [self._search_group(collection, [one])[0] for one in group]
 
 
 def _named_model(context: Context) -> str:
@@ -364,78 +336,29 @@ def _named_model(context: Context) -> str:
     return next((str(value) for key, value in context.invocation_metadata() or () if key == _MODEL_KEY), "")
 
 
-# ---------------------------------------------------------------- values to messages
+@contextmanager
+def _hinting(room: Room) -> Iterator[None]:
+    """Within, the engine may refuse to read more than any reply can hold."""
+    try:
+        yield
+    except TooLarge:
+        raise room.too_large() from None
 
 
-def found(request: pb.SearchVectorsRequest, result: SearchResult) -> pb.SearchVectorsResponse:
-    with_metadata = not request.HasField("include_metadata") or request.include_metadata
-    return pb.SearchVectorsResponse(
-        success=True,
-        results=[_result(hit, with_metadata) for hit in result.hits],
-        exact=result.exact,
-        complete=result.complete,
-        sequence=result.sequence,
-    )
+def _threads(name: str, count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=count, thread_name_prefix=name)
 
 
-def _batch(
-    searches: Sequence[pb.SearchVectorsRequest], results: Sequence[SearchResult | CallerError]
-) -> pb.SearchVectorsBatchResponse:
-    return pb.SearchVectorsBatchResponse(
-        responses=[
-            failure(pb.SearchVectorsResponse(), result) if isinstance(result, CallerError) else found(request, result)
-            for request, result in zip(searches, results, strict=True)
-        ]
-    )
+async def _in(threads: ThreadPoolExecutor, work: Callable[..., Result], *values: Any, **options: Any) -> Result:
+    """What `work` returns, called in one of these threads."""
+    call = functools.partial(contextvars.copy_context().run, _with_memory, work, *values, **options)
+    return await asyncio.get_running_loop().run_in_executor(threads, call)
 
 
-def _result(hit: Hit, with_metadata: bool) -> pb.VectorResult:
-    result = pb.VectorResult(id=hit.id, score=hit.score)
-    if with_metadata:
-        fill_metadata(result, hit.metadata)
-    if hit.vector is not None:
-        result.vector.extend(hit.vector.tolist())
-    return result
-
-
-def _vector(item: Item) -> pb.Vector:
-    vector = pb.Vector(id=item.id)
-    fill_metadata(vector, item.metadata)
-    if item.vector is not None:
-        vector.vector.extend(item.vector.tolist())
-    return vector
-
-
-def fill_metadata(message: pb.VectorResult | pb.Vector, metadata: str) -> None:
-    if metadata != "{}" and not fill(message.metadata, json.loads(metadata)):
-        message.metadata_json = metadata
-
-
-def _info(found: Description) -> pb.CollectionInfo:
-    spec = found.spec
-    return pb.CollectionInfo(
-        name=spec.name,
-        dimension=spec.dimension,
-        metric=_METRIC_NUMBERS[spec.metric],
-        index=pb.IndexParams(m=spec.m, ef_construction=spec.ef_construction, ef_search=spec.ef_search),
-        embedding_model=spec.embedding_model,
-        count=found.count,
-        sequence=found.sequence,
-        bytes_on_disk=found.bytes_on_disk,
-        health=pb.IndexHealth(
-            sampled_recall=found.sampled_recall,
-            tombstone_ratio=found.tombstone_ratio,
-            rebuilding=found.rebuilding,
-        ),
-    )
-
-
-def _snapshot(made: Snapshot) -> pb.SnapshotInfo:
-    return pb.SnapshotInfo(
-        name=made.name,
-        collection=made.collection,
-        sequence=made.sequence,
-        size_bytes=made.size,
-        sha256=made.sha256,
-        created_unix_ms=made.created,
-    )
+def _with_memory(work: Callable[..., Result], *values: Any, **options: Any) -> Result:
+    try:
+        return work(*values, **options)
+    except MemoryError:
+        raise Overloaded(
+            "the server has no memory for this call; send or ask for less at once", reason="OUT_OF_MEMORY"
+        ) from None

@@ -16,6 +16,7 @@ health.py      recall on a sample
 rows.py        the items behind labels that were found lately, in memory
 snapshots.py   copies of a collection by name, and back
 verify.py      reads all that is stored and says what is damaged
+files.py       files and folders that only their owner may read
 lock.py        many readers or one writer, in turn
 """
 

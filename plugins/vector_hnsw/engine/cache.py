@@ -3,6 +3,9 @@
 hnswlib loads damaged files silently or crashes on them, and it saves to a full disk without complaint. So a graph
 is written aside, its size checked, synced, and renamed; then a small JSON header with the checksum of both is, in
 the same way. The header's rename is the moment from which the new graph counts.
+
+The files are in `graphs/UUID/`, by the store's uuid: what lies beside it may be somebody else's, and is neither
+read nor removed.
 """
 
 from __future__ import annotations
@@ -11,30 +14,35 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from plugins.vector_hnsw.engine.database import sync_folder
+from plugins.vector_hnsw.engine.files import make_file, make_folder, sync_file, sync_folder
 from plugins.vector_hnsw.engine.graph import Graph
 from plugins.vector_hnsw.engine.store import Collection
 
 _log = logging.getLogger("hector")
 _FORMAT = 3
+_OURS = re.compile(r"(?P<number>\d+)(\.json|-\d+\.hnsw)(?P<aside>\.tmp)?")
 # All that reading a damaged header or file can raise.
 _DOUBTFUL = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 
 
 class GraphCache:
-    """The graphs of one store, in one folder. `store` is the store's uuid: another store's graphs are not read."""
+    """The graphs of one store, in a folder of their own below `folder`. `store` is the store's uuid: another store's
+    graphs are not read."""
 
     def __init__(self, folder: Path, store: str) -> None:
-        self._folder = folder
+        self._folder = folder / store
         self._store = store
-        folder.mkdir(exist_ok=True)
+        make_folder(self._folder)
+        self._move_in(folder)
 
     def save(self, graph: Graph, collection: Collection, sequence: int) -> bool:
         """Writes the graph, which has every write up to `sequence`. False, logged, when the disk would not take it."""
@@ -49,8 +57,9 @@ class GraphCache:
             (self._folder / name).unlink(missing_ok=True)
             return False
         finally:
-            for left in self._folder.glob("*.tmp"):
-                left.unlink(missing_ok=True)
+            for path, _, aside in self._files():
+                if aside:
+                    path.unlink(missing_ok=True)
         self._remove(collection.number, but=name)
         return True
 
@@ -60,7 +69,7 @@ class GraphCache:
 
         `newest` is the store's sequence: a graph from beyond it belongs to a future that a backup undid.
         """
-        if not self._header_path(collection).exists():
+        if not self.has(collection):
             return None
         try:
             header = self._verified(collection, newest)
@@ -69,6 +78,10 @@ class GraphCache:
             _log.warning("event=graph_rebuilt collection=%s cause=%r", collection.name, str(error))
             self.remove(collection.number)
             return None
+
+    def has(self, collection: Collection) -> bool:
+        """Whether a graph of it was saved."""
+        return self._header_path(collection).exists()
 
     def why_not(self, collection: Collection, newest: int) -> str:
         """Why `load` would not take what is on disk; empty when it would."""
@@ -101,9 +114,8 @@ class GraphCache:
 
     def remove_all_but(self, numbers: set[int]) -> None:
         """Deletes what is kept of collections that are no more, and what a kill left half written."""
-        for path in self._folder.iterdir():
-            number = path.name.partition(".")[0].partition("-")[0]
-            if path.suffix == ".tmp" or not number.isdigit() or int(number) not in numbers:
+        for path, number, aside in self._files():
+            if aside or number not in numbers:
                 path.unlink(missing_ok=True)
 
     def size(self, number: int) -> int:
@@ -122,29 +134,43 @@ class GraphCache:
             "ef_construction": collection.ef_construction,
         }
 
+    def _files(self) -> Iterator[tuple[Path, int, bool]]:
+        """Those that this class has written: each with its collection's number, and whether it was half written."""
+        for path in self._folder.iterdir():
+            if (ours := _OURS.fullmatch(path.name)) and path.is_file():
+                yield path, int(ours["number"]), bool(ours["aside"])
+
+    def _move_in(self, folder: Path) -> None:
+        """Takes over the graphs of this store that an earlier version has written beside everybody else's."""
+        for path in folder.glob("*.json"):
+            with suppress(*_DOUBTFUL):
+                header = json.loads(path.read_bytes())
+                if _OURS.fullmatch(path.name) and header["store"] == self._store and _OURS.fullmatch(header["file"]):
+                    (folder / header["file"]).replace(self._folder / header["file"])
+                    path.replace(self._folder / path.name)
+
     def _write_graph(self, graph: Graph, name: str) -> None:
         aside = self._folder / (name + ".tmp")
+        make_file(aside)
         expected = graph.write_file(str(aside))
         if aside.stat().st_size != expected:
             raise OSError(f"{aside.stat().st_size} of {expected} bytes were written; is the disk full?")
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
+        sync_file(aside)
         aside.replace(self._folder / name)
 
     def _write_header(self, number: int, header: dict[str, Any]) -> None:
         aside = self._folder / f"{number}.json.tmp"
-        with aside.open("w", encoding="utf-8") as file:
-            json.dump(header, file)
-            file.flush()
-            os.fsync(file.fileno())
+        make_file(aside)
+        aside.write_text(json.dumps(header), encoding="utf-8")
+        sync_file(aside)
         # The graph's name must be durable before a header points to it.
         sync_folder(self._folder)
         aside.replace(self._folder / f"{number}.json")
         sync_folder(self._folder)
 
     def _remove(self, number: int, but: str = "") -> None:
-        for path in self._folder.glob(f"{number}-*"):
-            if path.name != but:
+        for path, of, _ in self._files():
+            if of == number and path.name != but and path.suffix != ".json":
                 path.unlink(missing_ok=True)
 
 

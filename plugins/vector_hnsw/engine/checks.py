@@ -16,7 +16,12 @@ LARGEST_DIMENSION = 16_384
 LARGEST_EF = 4096
 # Items in one request; 64 MiB could hold millions of tiny ones.
 LARGEST_BATCH = 100_000
-_LONGEST_ID = 512
+LARGEST_SEARCH_BATCH = 1000
+# With `partial`, more bad items than these are refused as a whole: the reply names each.
+MOST_WRONG = 1000
+# Metadata of an item, in bytes.
+LARGEST_METADATA = 2**20
+LONGEST_ID = 512
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 
@@ -69,7 +74,7 @@ def checked_model_name(name: str) -> str:
 
 def check_ids(ids: Sequence[str], done: str = "deleted") -> None:
     """Raises InvalidArgument that names every id at fault."""
-    _check_batch("ids", len(ids))
+    check_batch("ids", len(ids))
     wrong = [(f"ids[{index}]", text) for index, name in enumerate(ids) if (text := _wrong_id(name))]
     if wrong:
         raise _refusal(wrong, "BAD_ID", done)
@@ -77,7 +82,7 @@ def check_ids(ids: Sequence[str], done: str = "deleted") -> None:
 
 def bad_items(collection: Collection, items: Sequence[Item]) -> dict[int, CallerError]:
     """What is wrong with which of the items, by index. Raises InvalidArgument where they are too many."""
-    _check_batch("vectors", len(items))
+    check_batch("vectors", len(items))
     wrong: dict[int, CallerError] = {}
     sound: list[int] = []
     for index, item in enumerate(items):
@@ -125,6 +130,8 @@ def row_after(token: str, number: int) -> int:
     if not token:
         return 0
     try:
+        if len(token) > 100:
+            raise ValueError
         collection, row = base64.urlsafe_b64decode(token).decode().split(".")
         if int(collection) == number and 0 < int(row) < 2**63 and page_token(number, int(row)) == token:
             return int(row)
@@ -137,6 +144,16 @@ def row_after(token: str, number: int) -> int:
     )
 
 
+def check_wrong(wrong: Mapping[int, CallerError]) -> None:
+    if len(wrong) > MOST_WRONG:
+        raise InvalidArgument(
+            f"{len(wrong)} of the vectors are bad, the first because {wrong[min(wrong)].message}; with allow_partial "
+            f"at most {MOST_WRONG} may be, and nothing was written",
+            reason="TOO_MANY_BAD_ITEMS",
+            field="vectors",
+        )
+
+
 def refuse_all(wrong: Mapping[int, CallerError]) -> None:
     """One error for all of them, of the kind of the first. Raises it when there are any."""
     if wrong:
@@ -146,10 +163,10 @@ def refuse_all(wrong: Mapping[int, CallerError]) -> None:
         raise type(first)(f"{first.message}{more}; nothing was written", reason=first.reason, violations=violations)
 
 
-def _check_batch(field: str, count: int) -> None:
-    if count > LARGEST_BATCH:
+def check_batch(field: str, count: int, most: int = LARGEST_BATCH) -> None:
+    if count > most:
         raise InvalidArgument(
-            f"{field} has {count} items; send at most {LARGEST_BATCH} in a request",
+            f"{field} has {count} items; send at most {most} in a request",
             reason="TOO_MANY_ITEMS",
             field=field,
         )
@@ -157,7 +174,7 @@ def _check_batch(field: str, count: int) -> None:
 
 def _wrong_id(name: str) -> str:
     size = len(name.encode())
-    return "" if 1 <= size <= _LONGEST_ID else f"must be of 1 to {_LONGEST_ID} bytes, has {size}"
+    return "" if 1 <= size <= LONGEST_ID else f"must be of 1 to {LONGEST_ID} bytes, has {size}"
 
 
 def _refusal(wrong: list[tuple[str, str]], reason: str, done: str) -> InvalidArgument:

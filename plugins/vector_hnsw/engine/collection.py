@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,13 +26,16 @@ from plugins.vector_hnsw.engine.matches import MatchCache, Matches
 from plugins.vector_hnsw.engine.metric import Floats, check_dimension, check_query
 from plugins.vector_hnsw.engine.rows import Row, RowCache, Rows
 from plugins.vector_hnsw.engine.store import Collection, Item, Place, Store
-from shared.errors import InvalidArgument
+from shared.errors import InvalidArgument, TooLarge
 
 _log = logging.getLogger("hector")
 
 # A search beyond either of these takes longer than a millisecond: results, and candidates times dimension.
 _INLINE_K = 100
 _INLINE_WORK = 400_000
+# So does reading more metadata than this, in bytes, or the hits of a vector that more items share.
+_INLINE_BYTES = 128 * 1024
+_INLINE_SHARED = 500
 # More neighbours than these are not worth asking the graph for; nor is a quarter of the collection.
 _MOST_FROM_GRAPH = 10_000
 
@@ -40,7 +44,8 @@ class Query(NamedTuple):
     """A search: `vector` of shape (dimension,).
 
     `min_score` keeps hits with at least that score; `ef` is how many candidates the graph keeps (0: the
-    collection's); `exact` compares every vector instead; `with_vectors` brings the original vectors along.
+    collection's); `exact` compares every vector instead; `with_vectors` brings the original vectors along. Hits may
+    come without metadata where `with_metadata` is not set.
     """
 
     vector: Floats
@@ -51,6 +56,7 @@ class Query(NamedTuple):
     ef: int = 0
     exact: bool = False
     with_vectors: bool = False
+    with_metadata: bool = True
     embedding_model: str = ""
 
 
@@ -70,7 +76,7 @@ class Hit:
 
     @property
     def metadata(self) -> str:
-        """JSON text of an object."""
+        """JSON text of an object; "" where it was not asked for and not read."""
         return self.item.metadata
 
 
@@ -93,9 +99,14 @@ class OpenCollection:
         self.spec = spec
         self.labels = labels
         self.graph: Graph | None = None
+        self.graphs = 0  # how many it has had
         self.use(graph)
         self.unsaved = 0
+        self.describing = threading.Lock()  # for what follows
         self.sampled_recall = 0.0
+        self.sampled_at = (-1, 0)  # the sequence and graph that it is of
+        self.bytes_used = 0
+        self.measured_at = -1
         self.rebuilding = False
         self._store = store
         self._before: int | None = None  # while a write is under way, the sequence before it
@@ -106,6 +117,7 @@ class OpenCollection:
     def use(self, graph: Graph) -> None:
         """Searches go to this graph from here on. It has every label, as they are now."""
         self.graph = graph
+        self.graphs += 1
         self.labels.follow(graph.versions)
 
     @property
@@ -167,6 +179,7 @@ class OpenCollection:
         except Exception:
             _log.exception("event=graph_lost collection=%s", self.spec.name)
             self.graph = None
+            self.graphs += 1
         self.labels.apply(plan, sequence)
         self.unsaved += count
         self._matches.changed(sequence, rows)
@@ -178,6 +191,7 @@ class OpenCollection:
         """None when something that was found has been written since, so that it must be looked for again.
 
         Without `wait` it is also None where it would have to wait or take more than about a millisecond.
+        Raises TooLarge when the hits' metadata and vectors are beyond the store's `max_read`.
         """
         sequence, count, generation = self.sequence, self.labels.count, self._rows.generation
         vector = self._checked(query)
@@ -194,18 +208,31 @@ class OpenCollection:
         found = None if query.exact else self._from_graph(vector, k, ef, matches, wait)
         if found is None and not wait and (matches is None or matches.vectors is None):
             return None
-        hits = self._exact(vector, query, fits, matches) if found is None else self._hits(found, query, matches)
-        if hits is None:
+        try:
+            if found is None:
+                hits = self._exact(vector, query, fits, matches, wait)
+            else:
+                hits = self._rank(found, self._rows_of(found.labels, wait), query, matches, wait)
+            if hits is None:
+                return None
+            complete = found is None or len(hits) >= min(query.limit, max(0, count - query.offset))
+            kept = hits if query.min_score is None else [hit for hit in hits if hit.score >= query.min_score]
+            if not self._bring_along(kept, query):
+                return None
+        except TooLarge:
+            if wait:
+                raise
             return None
         if (matches or query.with_vectors) and (generation % 2 or generation != self._rows.generation):
             # With a write in between, an item may fit the filter no more, or a vector be newer than its metadata.
             return None
-        complete = found is None or len(hits) >= min(query.limit, max(0, count - query.offset))
-        kept = [hit for hit in hits if query.min_score is None or hit.score >= query.min_score]
         return SearchResult(kept, found is None, complete, sequence)
 
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult | None]:
-        """As `search`, for queries that the graph answers together; None for those that it does not."""
+        """As `search`, for queries that the graph answers together; None for those that it does not.
+
+        Raises TooLarge also where each of them alone could be answered.
+        """
         sequence, count, graph = self.sequence, self.labels.count, self.graph
         k, ef = (
             max(query.offset + query.limit for query in queries),
@@ -220,7 +247,7 @@ class OpenCollection:
         rows = self._rows.at_labels(list({label for one in found for label in one.labels}))
         results: list[SearchResult | None] = []
         for one, query in zip(found, queries, strict=True):
-            hits = self._rank(one, rows, query, None)
+            hits = self._rank(one, rows, query, None, wait=True)
             if hits is None:
                 results.append(None)
                 continue
@@ -265,16 +292,22 @@ class OpenCollection:
             asked *= 4
         return None
 
-    def _hits(self, found: Found, query: Query, matches: Matches | None) -> list[Hit] | None:
-        return self._rank(found, self._rows.at_labels(found.labels), query, matches)
+    def _rows_of(self, labels: Sequence[int], wait: bool) -> Rows:
+        """The items; without their metadata when it is too much: it may be that few of it are handed out."""
+        if not wait:
+            return self._rows.at_labels(labels, _INLINE_BYTES)
+        try:
+            return self._rows.at_labels(labels)
+        except TooLarge:
+            return self._rows.without_metadata(labels)
 
-    def _rank(self, found: Found, rows: Rows, query: Query, matches: Matches | None) -> list[Hit] | None:
+    def _rank(self, found: Found, rows: Rows, query: Query, matches: Matches | None, wait: bool) -> list[Hit] | None:
         """The page of what was found that is asked for; None when some of it is not any more what was scored."""
         hits: list[Hit] = []
         scores = self.spec.metric.scores_of(found.distances)
         for label, score, version in zip(found.labels, scores, found.versions, strict=True):
             there = rows.get(label)
-            if there is None or there[0].version != version:
+            if there is None or there[0].version != version or (not wait and len(there) > _INLINE_SHARED):
                 return None
             for row in there:
                 if matches is None or row.row in matches.label_of:
@@ -283,42 +316,64 @@ class OpenCollection:
             hits.sort(key=_best_first)
         return self._page(hits, query)
 
-    def _exact(self, vector: Floats, query: Query, fits: Where | None, matches: Matches | None) -> list[Hit] | None:
+    def _exact(
+        self, vector: Floats, query: Query, fits: Where | None, matches: Matches | None, wait: bool
+    ) -> list[Hit] | None:
         """The page that is asked for, by comparing with everything that matches; None as `_rank`."""
         metric, k = self.spec.metric, query.offset + query.limit
         if matches is not None and matches.vectors is not None:
             scores = metric.scores(metric.distances(vector, matches.vectors))
-            return self._compared(_best([_Scored(matches.rows, matches.versions, scores)], k), query)
+            return self._compared(_best([_Scored(matches.rows, matches.versions, scores)], k), query, wait)
         blocks, waiting = [_NOTHING], 0
         for found, vectors in self._store.scan(self.spec, fits):
             scores = metric.scores(metric.distances(vector, metric.prepare(vectors)))
+            if not (finite := np.isfinite(scores)).all():  # none was stored that has such a score
+                raise self._store.damaged(self.spec.number, found[int(np.argmin(finite))][3], "vector")
             rows, _, versions, _ = zip(*(one[:4] for one in found), strict=True)
             blocks.append(_Scored(np.array(rows), np.array(versions), scores))
             waiting += len(found)
             if waiting > k + 10_000:
                 blocks, waiting = [_best(blocks, k)], 0
-        return self._compared(_best(blocks, k), query)
+        return self._compared(_best(blocks, k), query, wait)
 
-    def _compared(self, best: _Scored, query: Query) -> list[Hit] | None:
-        there = self._store.at_rows(self.spec.number, best.rows.tolist())
+    def _compared(self, best: _Scored, query: Query, wait: bool) -> list[Hit] | None:
+        number, rows = self.spec.number, best.rows.tolist()
+        there: dict[int, tuple[int, str, str]]
+        try:
+            there = self._store.at_rows(number, rows, None if wait else _INLINE_BYTES)
+        except TooLarge:
+            if not wait:
+                raise
+            there = {row: (*found, "") for row, found in self._store.names_at_rows(number, rows).items()}
         hits = []
-        for row, version, score in zip(best.rows.tolist(), best.versions.tolist(), best.scores.tolist(), strict=True):
+        for row, version, score in zip(rows, best.versions.tolist(), best.scores.tolist(), strict=True):
             if row not in there or there[row][0] != version:
                 return None
             hits.append(Hit(Row(row, *there[row]), score))
         hits.sort(key=_best_first)
         return self._page(hits, query)
 
-    def _page(self, hits: list[Hit], query: Query) -> list[Hit] | None:
+    def _page(self, hits: list[Hit], query: Query) -> list[Hit]:
         """Of hits in their order, the part that is asked for."""
-        page = hits[query.offset : query.offset + query.limit]
+        return hits[query.offset : query.offset + query.limit]
+
+    def _bring_along(self, hits: list[Hit], query: Query) -> bool:
+        """Reads what is handed out and was not read before. False when some of it is not there any more."""
+        unread = [hit for hit in hits if not hit.item.metadata] if query.with_metadata else []
+        if unread:
+            there = self._store.at_rows(self.spec.number, [hit.item.row for hit in unread])
+            for hit in unread:
+                row = hit.item.row
+                if row not in there or there[row][0] != hit.item.version:
+                    return False
+                hit.item = Row(row, *there[row])
         if query.with_vectors:
-            vectors = self._store.vectors(self.spec.number, [hit.item.row for hit in page])
-            if len(vectors) != len(page):
-                return None
-            for hit in page:
+            vectors = self._store.vectors(self.spec.number, [hit.item.row for hit in hits])
+            if len(vectors) != len(hits):
+                return False
+            for hit in hits:
                 hit.vector = vectors[hit.item.row]
-        return page
+        return True
 
 
 def _best_first(hit: Hit) -> tuple[float, str]:

@@ -6,23 +6,26 @@ power cut. Which tables there are is `store.py`'s.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from shared.errors import DataLoss, NotFound, StartError, StorageFull, Unavailable
+from plugins.vector_hnsw.engine.files import make_file, sync_folder
+from shared.errors import DataLoss, NotFound, StartError, StorageFull, TooLarge, Unavailable
 
 
 class Database:
     """Writes come from one thread at a time (the engine sees to it); reads from any, each with its own connection."""
 
-    def __init__(self, path: Path, *, format: int, tables: str) -> None:
-        """Opens the file, or creates it with `tables` (SQL). Raises StartError where it is damaged or another's."""
+    def __init__(self, path: Path, *, format: int, tables: str, upgrade: Callable[[sqlite3.Connection], None]) -> None:
+        """Opens the file, or creates it with `tables` (SQL). `upgrade` makes of the format before what it is now.
+
+        Raises StartError where it is damaged or another's.
+        """
         self.path = path
         self._idle: list[sqlite3.Connection] = []  # for reading
         self._idle_lock = threading.Lock()
@@ -32,7 +35,7 @@ class Database:
                 _create(path, format, tables)
             self._writer = self._connect()
             try:
-                self.uuid, self.sequence = self._verify(format)
+                self.uuid, self.sequence = self._verify(format, upgrade)
             except BaseException:
                 self._writer.close()
                 raise
@@ -100,6 +103,23 @@ class Database:
         with as_plugin_errors(self.path), self.reading() as connection:
             return connection.execute(query, values).fetchall()
 
+    def rows_within(self, most: int, query: str, *values: object) -> list[Any]:
+        """As `rows`. Raises TooLarge as soon as their texts and blobs, and a hundred bytes a row, are beyond `most`."""
+        found, size = [], 0
+        with as_plugin_errors(self.path), self.reading() as connection:
+            for row in connection.execute(query, values):
+                size += 100
+                for value in row:
+                    if type(value) is str or type(value) is bytes:
+                        size += len(value)
+                if size > most:
+                    raise TooLarge(
+                        f"this call would read more than {most} bytes of metadata and vectors; ask for less at once",
+                        reason="REPLY_TOO_LARGE",
+                    )
+                found.append(row)
+        return found
+
     def blocks(self, query: str, *values: object, size: int = 1000) -> Iterator[list[Any]]:
         """The rows in blocks of `size`, all as they were when the first was taken."""
         with (
@@ -115,13 +135,14 @@ class Database:
             self.path.absolute().as_uri(), uri=True, isolation_level=None, check_same_thread=False, timeout=30
         )
         connection.execute("PRAGMA synchronous = FULL")
+        connection.text_factory = _text
         return connection
 
     def _refuse_closed(self) -> None:
         if self._closed:
             raise Unavailable("the vector store is closed: the plugin is shutting down", reason="SHUTTING_DOWN")
 
-    def _verify(self, format: int) -> tuple[str, int]:
+    def _verify(self, format: int, upgrade: Callable[[sqlite3.Connection], None]) -> tuple[str, int]:
         """The store's uuid and sequence."""
         check(self._writer)
         try:
@@ -130,20 +151,31 @@ class Database:
             about = {}
         if not about.keys() >= {"format", "uuid", "sequence"}:
             raise StartError(f"{self.path} is an SQLite file, but not this plugin's; choose another data_dir")
-        if about["format"] != str(format):
+        if about["format"] not in (str(format), str(format - 1)):
             raise StartError(
                 f"{self.path} has format {about['format']}, this version reads {format}; "
                 "use the plugin's version that wrote it"
             )
         # What cannot be written is found out now, not at the first write.
         self._writer.execute("BEGIN IMMEDIATE")
-        self._writer.execute("UPDATE store SET value = value WHERE key = 'format'")
+        self._writer.execute("UPDATE store SET value = ? WHERE key = 'format'", (str(format),))
+        if about["format"] != str(format):
+            upgrade(self._writer)
         self._writer.execute("COMMIT")
         # A file that was restored with `.recover` has lost this.
         self._writer.execute("PRAGMA journal_mode = WAL")
         # A large log costs nothing until it is folded in, and folding in rarely is cheaper.
         self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
         return str(about["uuid"]), int(about["sequence"])
+
+
+class MalformedJson(DataLoss):
+    """A query looked into metadata that is no JSON."""
+
+
+def _text(raw: bytes) -> str:
+    # Where a disk has changed a text it may be none any more; whoever reads it finds out by its checksum.
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def check(connection: sqlite3.Connection) -> None:
@@ -161,8 +193,11 @@ def _create(path: Path, format: int, tables: str) -> None:
             f"{path} is missing, but {log.name} beside it has writes of it: put back both, or move away both"
         )
     aside = path.with_name(path.name + ".new")
+    if aside.exists() and not _is_empty(aside):
+        raise StartError(f"{path} is missing and {aside.name} beside it holds something: rename it, or move it away")
     for left in (aside, aside.with_name(aside.name + "-journal")):
         left.unlink(missing_ok=True)
+    make_file(aside)  # what SQLite makes beside a file gets the file's permissions
     with closing(sqlite3.connect(aside, isolation_level=None)) as connection:
         connection.execute("PRAGMA page_size = 8192")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -178,15 +213,18 @@ def _create(path: Path, format: int, tables: str) -> None:
     sync_folder(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` durable, as a file's own sync does not."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
+def _is_empty(aside: Path) -> bool:
+    """Whether it is what a kill left of an empty store, and not a store that somebody has put there."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        with closing(sqlite3.connect(aside)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            ours = {"store", "collections", "sqlite_sequence"}
+            return not tables or (
+                tables == ours
+                and not connection.execute("SELECT 1 FROM sqlite_sequence UNION SELECT 1 FROM collections").fetchall()
+            )
+    except sqlite3.DatabaseError:
+        return False
 
 
 @contextmanager
@@ -194,6 +232,8 @@ def as_plugin_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
+        if "malformed JSON" in str(error):
+            raise MalformedJson(f"the vector store's file {path.name} is damaged; restore a backup") from error
         if _is_full(error):
             raise StorageFull(
                 "the disk of the vector store is full; free some space and send the write again"

@@ -21,14 +21,16 @@ from filelock import FileLock, Timeout
 from plugins.vector_hnsw.engine import checks, health, opening
 from plugins.vector_hnsw.engine.cache import GraphCache
 from plugins.vector_hnsw.engine.collection import OpenCollection, Query, SearchResult
-from plugins.vector_hnsw.engine.database import sync_folder
+from plugins.vector_hnsw.engine.files import make_folder
 from plugins.vector_hnsw.engine.filters import Filter, where
+from plugins.vector_hnsw.engine.labels import Labels
 from plugins.vector_hnsw.engine.metric import Metric
 from plugins.vector_hnsw.engine.snapshots import Snapshot, Snapshots, copy_in
 from plugins.vector_hnsw.engine.store import Collection, Item, Store
 from shared.errors import (
     AlreadyExists,
     CallerError,
+    DataLoss,
     InvalidArgument,
     LimitReached,
     NotFound,
@@ -87,24 +89,27 @@ class Engine:
         max_limit: int = 1000,
         max_collections: int = 1000,
         max_memory: int = 0,
+        max_read: int = 64 * 2**20,
         threads: int = 0,
     ) -> None:
         """Takes the folder, which no other process may use meanwhile. Raises StartError.
 
-        `max_memory` bounds what the graphs take, in bytes; 0 does not.
+        `max_memory` bounds what the graphs take, in bytes; 0 does not. A call that hands out more than `max_read`
+        bytes of metadata and vectors raises TooLarge.
         """
         self._data_dir = data_dir
         self._max_limit = max_limit
         self._max_collections = max_collections
         self._max_memory = max_memory
+        self._max_read = max_read
         self._threads = threads
         self._writing = threading.Lock()
         self._snapshotting = threading.Lock()
         self._collections: dict[str, OpenCollection] = {}
         # Whichever thread closes lets go of it.
-        self._lock = FileLock(data_dir / "lock", thread_local=False)
+        self._lock = FileLock(data_dir / "lock", mode=0o600, thread_local=False)
         try:
-            _make_folder(data_dir)
+            make_folder(data_dir)
             self._lock.acquire(timeout=0)
         except Timeout:
             raise StartError(f"{data_dir} is in use by another process; stop it, or choose another data_dir") from None
@@ -116,7 +121,8 @@ class Engine:
     def open(self) -> None:
         """Verifies the database, loads or builds every graph. Raises StartError, and lets go of the folder then."""
         try:
-            self._store = Store(self._data_dir / "store.db")
+            opening.refuse_lost_store(self._data_dir)
+            self._store = Store(self._data_dir / "store.db", max_read=self._max_read)
             try:
                 self._open_all()
             except BaseException:
@@ -159,7 +165,7 @@ class Engine:
         """Makes a collection and returns True; False when an equal one was there and `if_not_exists` is set.
 
         0 for `m`, `ef_construction`, `ef_search` means 16, 200, 100. Raises InvalidArgument, AlreadyExists,
-        LimitReached.
+        LimitReached, Overloaded.
         """
         wanted = Collection(
             number=0,
@@ -178,10 +184,10 @@ class Engine:
                     return False
                 raise AlreadyExists(checks.already(there.spec, wanted, if_not_exists), reason="COLLECTION_EXISTS")
             self._check_number()
-            opening.new_graph(wanted, self._threads)  # is there memory for one?
+            graph = opening.new_graph(wanted, self._threads)  # before the commit: there may be no memory for it
             with self._store.write() as transaction:
                 spec = self._store.create(transaction, wanted)
-            self._collections[name] = self._opened(spec)
+            self._collections[name] = OpenCollection(spec, self._store, Labels(0), graph, self._max_limit)
         return True
 
     def delete(self, name: str) -> int:
@@ -204,16 +210,25 @@ class Engine:
         return found
 
     def describe(self, name: str, *, sample: bool = True) -> Description:
-        """`sample`: measures recall anew, which reads every vector. Raises NotFound."""
+        """`sample`: measures recall, which reads every vector; once for each state of the collection.
+
+        Raises NotFound.
+        """
 
         def read(entry: OpenCollection) -> Description:
-            if sample:
-                entry.sampled_recall = health.sampled_recall(entry, self._store)
+            with entry.describing:  # whoever asks meanwhile for the same gets the same
+                sequence = self._store.counters(entry.spec.number)[1]
+                if sample and entry.sampled_at != (state := (sequence, entry.graphs)):
+                    entry.sampled_recall = health.sampled_recall(entry, self._store)
+                    entry.sampled_at = state
+                if entry.measured_at != sequence:
+                    entry.bytes_used = self._store.bytes_used(entry.spec.number)
+                    entry.measured_at = sequence
             return Description(
                 entry.spec,
                 entry.labels.count,
-                self._store.counters(entry.spec.number)[1],
-                self._store.bytes_used(entry.spec.number) + self._cache.size(entry.spec.number),
+                sequence,
+                entry.bytes_used + self._cache.size(entry.spec.number),
                 entry.sampled_recall,
                 entry.graph.tombstone_ratio if entry.graph else 0.0,
                 entry.rebuilding,
@@ -251,6 +266,7 @@ class Engine:
             wrong.update(checks.wrong_for_mode(items, known, mode.name, wrong))
             if not partial:
                 checks.refuse_all(wrong)
+            checks.check_wrong(wrong)
             latest = {item.id: item for index, item in enumerate(items) if index not in wrong}
             if latest:
                 self._check_memory(entry.spec, len(latest) - len(known))
@@ -299,7 +315,11 @@ class Engine:
         if result is None:
             with self._writing:
                 result = self._find(name).search(query)
-            assert result is not None, "nothing was written, yet what was found is gone"
+        if result is None:  # nothing was written, yet what was found is gone
+            raise DataLoss(
+                f"the store and the graph of collection {name} do not agree; stop the plugin, run "
+                "`admin verify`, and restore a backup"
+            )
         return result
 
     def search_now(self, name: str, query: Query) -> SearchResult | None:
@@ -329,16 +349,21 @@ class Engine:
         """The items after the page that came with `token`, and the token for the next; "" when this is the last.
 
         Rows are given out in the order of inserts and never again, so an item that is there throughout comes once.
-        Raises NotFound, InvalidArgument.
+        Raises NotFound, InvalidArgument; DataLoss where the next item is damaged, with the token for what comes after
+        it in `metadata["page_token"]`.
         """
         size = checks.within("page_size", size or _PAGE, 1, _LARGEST_PAGE)
         fits = where(filter) if filter else None
 
         def read(entry: OpenCollection) -> tuple[list[Item], str]:
             number = entry.spec.number
-            found = self._store.page(number, checks.row_after(token, number), size + 1, fits, with_vectors)
-            more = len(found) > size
-            return [item for _, item in found[:size]], checks.page_token(number, found[size - 1][0]) if more else ""
+            try:
+                found, more = self._store.page(number, checks.row_after(token, number), size, fits, with_vectors)
+            except DataLoss as error:
+                if row := error.metadata.pop("row", ""):
+                    error.metadata["page_token"] = checks.page_token(number, int(row))
+                raise
+            return [item for _, item in found], checks.page_token(number, found[-1][0]) if more else ""
 
         return self._read(name, read)
 
@@ -457,7 +482,7 @@ class Engine:
 
     def _open_all(self) -> None:
         self._cache = GraphCache(self._data_dir / "graphs", self._store.database.uuid)
-        self._snapshots = Snapshots(self._data_dir / "snapshots")
+        self._snapshots = Snapshots(self._data_dir / "snapshots", self._store.database.uuid)
         found = self._store.collections()
         for spec in [spec for spec in found if spec.name == _HIDDEN]:
             with self._store.write() as transaction:
@@ -468,12 +493,3 @@ class Engine:
             entry = self._collections[spec.name] = self._opened(spec)
             if entry.graph is not None and entry.unsaved >= max(_SAVE_AFTER, entry.graph.count // 2):
                 self._save(entry)
-
-
-def _make_folder(folder: Path) -> None:
-    """Makes it, and every missing one above it, durably."""
-    if not folder.is_dir():
-        if folder.parent != folder:
-            _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)

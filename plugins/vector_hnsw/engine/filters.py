@@ -28,9 +28,14 @@ from typing import Any
 from shared.errors import InvalidArgument, quoted
 
 _DEEPEST = 6
-_MOST = 1000  # conditions and list values of one filter, ids apart
+# Of one filter, all its levels together: conditions and list values, ids apart; ids; and characters, ids apart.
+MOST = 1000
+MOST_IDS = 100_000
+MOST_TEXT = 2**20
+_LONGEST_FIELD = 1000
 _GROUP = 40
-_PART = re.compile(r'"([^"\\]+)"|([^."\\]+)')
+# SQLite would end a path at a NUL.
+_PART = re.compile(r'"([^"\\\0]+)"|([^."\\\0]+)')
 
 Scalar = str | float | int | bool | None
 
@@ -95,10 +100,11 @@ class _Writer:
     def __init__(self) -> None:
         self.values: list[object] = []
         self._count = 0
+        self._ids = 0
 
     def filter(self, filter: Filter, at: str, depth: int) -> str:
         if depth > _DEEPEST:
-            raise _refused(at, f"is nested more than {_DEEPEST} levels deep")
+            raise refused(at, f"is nested more than {_DEEPEST} levels deep")
         parts = [self._condition(one, f"{at}.must[{i}]", depth) for i, one in enumerate(filter.must)]
         if filter.should:
             parts.append(
@@ -115,10 +121,13 @@ class _Writer:
             case Filter():
                 return self.filter(condition, at, depth + 1)
             case Ids(ids):
+                self._ids += len(ids)
+                if self._ids > MOST_IDS:
+                    raise refused(at, f"has one of more than {MOST_IDS} ids")
                 # SQLite's JSON ends a text at its first NUL, so those go by themselves.
                 strange = [one for one in ids if "\0" in one]
                 self._add(len(strange), at)
-                self.values += [json.dumps([one for one in ids if "\0" not in one]), *strange]
+                self.values += [_json_list([one for one in ids if "\0" not in one]), *strange]
                 return f"(id IN (SELECT value FROM json_each(?)) OR id IN ({','.join('?' * len(strange))}))"
             case Exists(field):
                 return f"({self._typed(field, at)} IS NOT NULL)"
@@ -134,7 +143,7 @@ class _Writer:
                 return f"(NOT {self._equal(field, value, at)})"
             case Operator.IN | Operator.NOT_IN as operator:
                 if not isinstance(value, list):
-                    raise _refused(at, "needs a list of values")
+                    raise refused(at, "needs a list of values")
                 self._add(len(value), at)
                 one_of = _joined("OR", [self._equal(field, one, at) for one in value]) if value else "(0)"
                 return one_of if operator is Operator.IN else f"(NOT {one_of})"
@@ -142,13 +151,13 @@ class _Writer:
                 return self._contains(field, value, at)
             case Operator.PREFIX:
                 if not isinstance(value, str):
-                    raise _refused(at, "needs a string to begin with")
+                    raise refused(at, "needs a string to begin with")
                 typed, path = self._typed(field, at), self._path(field, at)
                 self.values += [path, value, value]
                 return f"({typed} IS 'text' AND substr(json_extract(metadata, ?), 1, length(?)) = ?)"
             case Operator.GT | Operator.GTE | Operator.LT | Operator.LTE as operator:
                 if isinstance(value, bool) or not isinstance(value, str | int | float):
-                    raise _refused(at, "needs a number or a string to compare with")
+                    raise refused(at, "needs a number or a string to compare with")
                 kinds = "('text')" if isinstance(value, str) else "('integer', 'real')"
                 typed = self._typed(field, at)
                 self.values += [self._path(field, at), _finite(value, at)]
@@ -159,7 +168,7 @@ class _Writer:
         if value is None or isinstance(value, bool):
             return f"({typed} IS '{json.dumps(value)}')"
         if not isinstance(value, str | int | float):
-            raise _refused(at, "compares with a string, number, boolean or null")
+            raise refused(at, "compares with a string, number, boolean or null")
         kinds = "('text')" if isinstance(value, str) else "('integer', 'real')"
         self.values += [self._path(field, at), _finite(value, at)]
         return f"(coalesce({typed} IN {kinds}, 0) AND json_extract(metadata, ?) = ?)"
@@ -175,7 +184,7 @@ class _Writer:
             element = f"type IN {kinds} AND atom = ?"
             self.values.append(_finite(value, at))
         else:
-            raise _refused(at, "looks for a string, number, boolean or null")
+            raise refused(at, "looks for a string, number, boolean or null")
         sql = f"({typed} IS 'array' AND EXISTS (SELECT 1 FROM json_each(metadata, ?) WHERE {element}))"
         if isinstance(value, str):
             sql = f"({sql} OR ({self._typed(field, at)} IS 'text' AND instr(json_extract(metadata, ?), ?) > 0))"
@@ -184,8 +193,8 @@ class _Writer:
 
     def _add(self, more: int, at: str) -> None:
         self._count += more
-        if self._count > _MOST:
-            raise _refused(at, f"has one of more than {_MOST} conditions and values")
+        if self._count > MOST:
+            raise too_many(at)
 
     def _typed(self, field: str, at: str) -> str:
         self.values.append(self._path(field, at))
@@ -193,11 +202,13 @@ class _Writer:
 
     def _path(self, field: str, at: str) -> str:
         """`author.name` as SQLite's `$."author"."name"`."""
+        if len(field) > _LONGEST_FIELD:
+            raise refused(at, f"names a field of more than {_LONGEST_FIELD} characters")
         path, position = "$", 0
         while position <= len(field):
             part = _PART.match(field, position)
             if part is None or (part.end() < len(field) and field[part.end()] != "."):
-                raise _refused(at, f"names the field {quoted(field)}: keys with dots between, a dotted key in quotes")
+                raise refused(at, f"names the field {quoted(field)}: keys with dots between, a dotted key in quotes")
             path += f'."{part[1] or part[2]}"'
             position = part.end() + 1
         return path
@@ -212,12 +223,22 @@ def _joined(word: str, parts: Sequence[str]) -> str:
 
 def _finite(value: str | float, at: str) -> str | float:
     if isinstance(value, float) and not math.isfinite(value):
-        raise _refused(at, "compares with a number that is not finite")
+        raise refused(at, "compares with a number that is not finite")
     # SQLite's integers end at 64 bits; beyond, both sides are doubles.
     return float(value) if isinstance(value, int) and abs(value) >= 2**63 else value
 
 
-def _refused(at: str, what: str) -> InvalidArgument:
+def _json_list(ids: Sequence[str]) -> str:
+    # Not at once: `json` would let nobody else run until all are written.
+    parts = [json.dumps(ids[start : start + 1000])[1:-1] for start in range(0, len(ids), 1000)]
+    return f"[{','.join(parts)}]"
+
+
+def too_many(at: str) -> InvalidArgument:
+    return refused(at, f"has one of more than {MOST} conditions and values")
+
+
+def refused(at: str, what: str) -> InvalidArgument:
     return InvalidArgument(f"{at} {what}", reason="BAD_FILTER", field=at)
 
 

@@ -26,7 +26,8 @@ from shared.errors import Overloaded
 
 # What one turn inserts at most: about 10 ms on two cores at any dimension.
 _NUMBERS_A_TURN = 50_000
-_FIRST_SIZE = 1024
+# Nodes, or bytes of vectors, that an empty graph has room for.
+_FIRST_SIZE, _FIRST_BYTES = 1024, 4 * 2**20
 
 
 class Found(NamedTuple):
@@ -41,7 +42,7 @@ class Graph:
     """Holds prepared vectors (`Metric.prepare`). One thread writes; any may search."""
 
     def __init__(self, metric: Metric, dimension: int, m: int, ef_construction: int, threads: int = 0) -> None:
-        """`threads` that insert; 0 for one a core."""
+        """`threads` that insert; 0 for one a core. Raises Overloaded when there is no memory for it."""
         self._metric, self._dimension, self._m, self._ef_construction = metric, dimension, m, ef_construction
         self.threads = threads or os.cpu_count() or 1
         self._turn = max(8, min(256, _NUMBERS_A_TURN // dimension))
@@ -50,7 +51,11 @@ class Graph:
         self._versions: dict[int, int] = {}
         self._moves = 0
         self._index = self._new_index()
-        self._index.init_index(_FIRST_SIZE, M=m, ef_construction=ef_construction, random_seed=100)
+        size = max(16, min(_FIRST_SIZE, _FIRST_BYTES // (4 * dimension)))
+        try:
+            self._index.init_index(size, M=m, ef_construction=ef_construction, random_seed=100)
+        except (MemoryError, RuntimeError) as error:
+            raise _no_memory(f"a graph of dimension {dimension} with m of {m}") from error
 
     @property
     def count(self) -> int:
@@ -91,9 +96,7 @@ class Graph:
             try:
                 self._index.resize_index(max(needed, int(self._index.get_max_elements() * 1.5)))
             except (MemoryError, RuntimeError) as error:
-                raise Overloaded(
-                    f"no memory for {needed} vectors in this collection", reason="OUT_OF_MEMORY"
-                ) from error
+                raise _no_memory(f"{needed} vectors in this collection") from error
 
     def put(self, labels: Sequence[int], vectors: Floats, versions: Sequence[int]) -> None:
         """Adds labels, or moves those that are there (at seven times the cost). `reserve` must have made room."""
@@ -188,3 +191,9 @@ class Graph:
 
     def _new_index(self) -> hnswlib.Index:
         return hnswlib.Index(space=self._metric.space, dim=self._dimension)
+
+
+def _no_memory(what: str) -> Overloaded:
+    return Overloaded(
+        f"the server has no memory for {what}; delete something, or give it more memory", reason="OUT_OF_MEMORY"
+    )

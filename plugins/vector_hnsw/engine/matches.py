@@ -19,6 +19,7 @@ from plugins.vector_hnsw.engine.metric import Floats
 from plugins.vector_hnsw.engine.store import Collection, Store
 
 _MOST_FILTERS = 16
+_LARGEST_FILTER = 100_000  # characters and values; a larger one is not kept
 # So few matches are compared one by one, and their vectors kept: 4 MB a filter at most.
 _FEW_NUMBERS = 1_000_000
 # Rows that were written lately, as far back as a kept answer can be brought up to date.
@@ -83,6 +84,8 @@ class MatchCache:
             matches = self._brought_up(kept, where, touched, now)
         else:
             matches = self._made(dict(self._store.fitting(self._spec.number, where)), where, now)
+        if sum(len(value) if isinstance(value, str) else 1 for value in where.values) > _LARGEST_FILTER:
+            return matches
         with self._lock:
             self._kept[where] = matches
             while len(self._kept) > _MOST_FILTERS:

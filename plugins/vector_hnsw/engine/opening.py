@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -13,12 +14,25 @@ from plugins.vector_hnsw.engine.collection import OpenCollection
 from plugins.vector_hnsw.engine.graph import Graph
 from plugins.vector_hnsw.engine.labels import Labels
 from plugins.vector_hnsw.engine.store import Collection, Store
+from shared.errors import StartError
 
 _log = logging.getLogger("hector")
 
 # Past this share of nodes that were deleted or moved a graph is built anew; a small one is not worth the trouble.
 _MOST_WEAR = 0.3
 _SMALL = 1000
+
+
+def refuse_lost_store(data_dir: Path) -> None:
+    """Raises StartError where there are graphs or snapshots, but not the store that they are of."""
+    if (data_dir / "store.db").exists():
+        return
+    patterns = ("graphs/*/*.hnsw", "graphs/*.hnsw", "snapshots/*/*.db")
+    if any(path.is_file() for pattern in patterns for path in data_dir.glob(pattern)):
+        raise StartError(
+            f"{data_dir} has graphs or snapshots, but store.db, which they are of, is missing: put it back from a "
+            "backup, or move graphs and snapshots away to start empty"
+        )
 
 
 def new_graph(spec: Collection, threads: int) -> Graph:

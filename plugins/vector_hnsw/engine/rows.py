@@ -18,7 +18,10 @@ _ROW_BYTES = 400  # of a row besides its texts
 
 
 class Row:
-    """An item as the store had it. `memo` is for whoever presents it: kept as long as the row is."""
+    """An item as the store had it. `memo` is for whoever presents it: kept as long as the row is.
+
+    `metadata` is "", which is no JSON, where it was not read.
+    """
 
     __slots__ = ("id", "memo", "metadata", "row", "version")
 
@@ -44,8 +47,11 @@ class RowCache:
         self._lock = threading.Lock()
         self.generation = 0  # odd while a commit is under way
 
-    def at_labels(self, labels: Sequence[int]) -> Rows:
-        """The items that these labels have; a label that nobody has any more is left out."""
+    def at_labels(self, labels: Sequence[int], most: int | None = None) -> Rows:
+        """The items that these labels have; a label that nobody has any more is left out.
+
+        Raises TooLarge beyond `most` bytes of metadata, or the store's `max_read`.
+        """
         kept, generation = self._kept, self.generation
         found: Rows = {}
         missing = []
@@ -57,12 +63,18 @@ class RowCache:
                 found[label] = rows
         if missing:
             read: dict[int, list[Row]] = {}
-            for label, version, row, name, metadata in self._store.at_labels(self._number, missing):
+            for label, version, row, name, metadata in self._store.at_labels(self._number, missing, most):
                 read.setdefault(label, []).append(Row(row, version, name, metadata))
             new = {label: tuple(rows) for label, rows in read.items()}
             found |= new
             self._keep(new, generation)
         return found
+
+    def without_metadata(self, labels: Sequence[int]) -> Rows:
+        read: dict[int, list[Row]] = {}
+        for label, version, row, name in self._store.names_at_labels(self._number, labels):
+            read.setdefault(label, []).append(Row(row, version, name, ""))
+        return {label: tuple(rows) for label, rows in read.items()}
 
     @contextmanager
     def changing(self, labels: Collection[int]) -> Iterator[None]:

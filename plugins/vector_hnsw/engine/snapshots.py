@@ -10,24 +10,25 @@ import errno
 import hashlib
 import json
 import logging
-import os
 import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from plugins.vector_hnsw.engine.database import as_plugin_errors, check, sync_folder
+from plugins.vector_hnsw.engine.database import as_plugin_errors, check
+from plugins.vector_hnsw.engine.files import make_file, make_folder, sync_file, sync_folder
 from plugins.vector_hnsw.engine.metric import Metric
-from plugins.vector_hnsw.engine.store import TABLES, Collection, Store
+from plugins.vector_hnsw.engine.store import TABLES, Collection, Store, add_sums
 from shared.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, StorageFull, quoted
 
 _log = logging.getLogger("hector")
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_ASIDE = ("snapshot.db.tmp", "snapshot.json.tmp")  # while they are made
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,13 @@ class Snapshot:
 
 
 class Snapshots:
-    def __init__(self, folder: Path) -> None:
-        """Removes what a kill left half made."""
+    def __init__(self, folder: Path, store: str) -> None:
+        """Finishes or removes what a kill left half made. `store` is the store's uuid: a folder of this name is its
+        own."""
         self._folder = folder
-        for left in folder.glob("*/*.tmp"):
-            left.unlink(missing_ok=True)
+        self._aside = folder / f".{store}"  # no collection's folder begins with a dot
+        self._finish()
+        self._remove_half_made()
 
     def create(self, store: Store, spec: Collection, name: str) -> Snapshot:
         """Raises AlreadyExists, InvalidArgument, StorageFull."""
@@ -58,21 +61,24 @@ class Snapshots:
                 reason="SNAPSHOT_EXISTS",
                 field="name",
             )
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside, header_aside = file.with_name(file.name + ".tmp"), file.with_suffix(".json.tmp")
-        aside.unlink(missing_ok=True)
+        make_folder(file.parent)
+        make_folder(self._aside)
+        aside, header_aside = (self._aside / name for name in _ASIDE)
         try:
+            make_file(aside)
             sequence = _copy_out(store, spec, aside)
             header = asdict(spec) | {"next_label": store.counters(spec.number)[0]}
             header |= asdict(
                 Snapshot(name, spec.name, sequence, aside.stat().st_size, _checksum(aside), int(time.time() * 1000))
             )
             header["seal"] = _seal(header)
-            _sync(aside)
+            make_file(header_aside)
+            header_aside.write_text(json.dumps(header), encoding="utf-8")
+            for made in (aside, header_aside):
+                sync_file(made)
+            sync_folder(self._aside)
             aside.replace(file)
             sync_folder(file.parent)
-            header_aside.write_text(json.dumps(header), encoding="utf-8")
-            _sync(header_aside)
             header_aside.replace(file.with_suffix(".json"))
             sync_folder(file.parent)
         except OSError as error:
@@ -80,8 +86,7 @@ class Snapshots:
                 raise StorageFull("the disk of the vector store is full; no snapshot was made") from None
             raise
         finally:
-            for left in (aside, header_aside):
-                left.unlink(missing_ok=True)
+            self._remove_half_made()
         return _snapshot(header)
 
     def list(self, collection: str = "") -> list[Snapshot]:
@@ -132,6 +137,22 @@ class Snapshots:
         spec = Collection(**(fields | {"number": 0, "name": collection, "metric": Metric(header["metric"])}))
         yield file, spec, header["next_label"]
 
+    def _finish(self) -> None:
+        """A kill between the two renames left a file without its header, which is whole and waits beside."""
+        aside, header_aside = (self._aside / name for name in _ASIDE)
+        if header_aside.exists() and not aside.exists():
+            with suppress(DataLoss, KeyError, InvalidArgument):
+                header = _read(header_aside)
+                file = self._file(header["collection"], header["name"])
+                if file.exists():
+                    header_aside.replace(file.with_suffix(".json"))
+
+    def _remove_half_made(self) -> None:
+        for name in _ASIDE:
+            (self._aside / name).unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or somebody has put something into it
+            self._aside.rmdir()
+
     def _find(self, collection: str, name: str) -> Path:
         file = self._file(collection, name)
         if not file.with_suffix(".json").exists():
@@ -150,8 +171,16 @@ def copy_in(store: Store, file: Path, spec: Collection, next_label: int, hidden:
     """Brings a snapshot's items into new tables, as a collection of the name `hidden`. One write."""
     with store.database.attached(file, "snapshot"), store.write() as transaction:
         made = store.create(transaction, Collection(**(asdict(spec) | {"name": hidden})))
+        known: set[str] = set()
         for table in ("items", "vectors"):
-            transaction.execute(f"INSERT INTO {table}_{made.number} SELECT * FROM snapshot.{table}_0")
+            there = [column for _, column, *_ in transaction.execute(f"PRAGMA snapshot.table_info({table}_0)")]
+            columns = ", ".join(there)
+            transaction.execute(
+                f"INSERT INTO {table}_{made.number} ({columns}) SELECT {columns} FROM snapshot.{table}_0"
+            )
+            known.update(there)
+        if "text_sum" not in known:  # a snapshot of an earlier version
+            add_sums(transaction, made.number)
         transaction.execute("UPDATE collections SET next_label = ? WHERE number = ?", (next_label, made.number))
     return made
 
@@ -189,11 +218,6 @@ def _folder_name(name: str, field: str) -> str:
 def _checksum(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb") as content:
-        os.fsync(content.fileno())
 
 
 def _read(path: Path) -> dict[str, Any]:

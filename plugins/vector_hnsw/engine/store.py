@@ -2,29 +2,35 @@
 
 Each collection has tables of its own, so that a scan of one touches no other:
 
-    items_N    row, id, label, version, digest, metadata (JSON text)
+    items_N    row, id, label, version, digest, metadata (JSON text), text_sum, vector_sum
     vectors_N  row, the vector as it came: little-endian float32
 
 A label is the number by which the graph knows a vector; items with equal vectors share one (`labels.py`). `version`
 is the sequence of the write that gave the label its vector: a search compares it with what the graph has scored.
+The sums are CRC-32 of id and metadata, and of the vector: what a disk has changed is named, not handed out.
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
-from plugins.vector_hnsw.engine.database import Database
+from plugins.vector_hnsw.engine.database import Database, MalformedJson
 from plugins.vector_hnsw.engine.filters import Where
 from plugins.vector_hnsw.engine.metric import Floats, Metric
-from shared.errors import DataLoss, NotFound
+from shared.errors import DataLoss, NotFound, quoted
 
-FORMAT = 2
+_log = logging.getLogger("hector")
+
+FORMAT = 3
 _PART = 1000  # parameters in one statement; SQLite takes 32,766, but every number of them is another statement
 _STORE = """
 CREATE TABLE collections (
@@ -36,7 +42,7 @@ CREATE TABLE collections (
 TABLES = """
 CREATE TABLE {schema}items_{n} (
     row INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, label INTEGER NOT NULL, version INTEGER NOT NULL,
-    digest BLOB NOT NULL, metadata TEXT NOT NULL
+    digest BLOB NOT NULL, metadata TEXT NOT NULL, text_sum INTEGER, vector_sum INTEGER
 ) STRICT;
 CREATE INDEX {schema}items_{n}_label ON items_{n} (label);
 CREATE TABLE {schema}vectors_{n} (row INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT
@@ -80,9 +86,13 @@ class Item:
 class Store:
     """Writes come from one thread at a time (the engine sees to it); reads from any."""
 
-    def __init__(self, path: Path) -> None:
-        """Opens or creates the file. Raises StartError where it is damaged, or not this plugin's."""
-        self.database = Database(path, format=FORMAT, tables=_STORE)
+    def __init__(self, path: Path, *, max_read: int = 64 * 2**20) -> None:
+        """Opens or creates the file. Raises StartError where it is damaged, or not this plugin's.
+
+        A call that reads more than `max_read` bytes of metadata and vectors to hand them out raises TooLarge.
+        """
+        self.max_read = max_read
+        self.database = Database(path, format=FORMAT, tables=_STORE, upgrade=_add_sums)
         self.close = self.database.close
         self.write = self.database.write
 
@@ -149,18 +159,24 @@ class Store:
         new = [(item, place) for item, place in rows if not place.row]
         old = [(item, place) for item, place in rows if place.row]
         for item, place in new:
+            blob = _blob(item)
             row = connection.execute(
-                f"INSERT INTO items_{number} (id, label, version, digest, metadata) VALUES (?, ?, ?, ?, ?)",
-                (item.id, place.label, place.version, place.digest, item.metadata),
+                f"INSERT INTO items_{number} (id, label, version, digest, metadata, text_sum, vector_sum)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (item.id, place.label, place.version, place.digest, item.metadata, *_sums(item, blob)),
             ).lastrowid
-            connection.execute(f"INSERT INTO vectors_{number} (row, vector) VALUES (?, ?)", (row, _blob(item)))
+            connection.execute(f"INSERT INTO vectors_{number} (row, vector) VALUES (?, ?)", (row, blob))
             written.append(row or 0)
         connection.executemany(
-            f"UPDATE items_{number} SET label = ?, version = ?, digest = ?, metadata = ? WHERE row = ?",
-            [(place.label, place.version, place.digest, item.metadata, place.row) for item, place in old],
+            f"UPDATE items_{number} SET label = ?, version = ?, digest = ?, metadata = ?, text_sum = ?, vector_sum = ?"
+            " WHERE row = ?",
+            (
+                (place.label, place.version, place.digest, item.metadata, *_sums(item, _blob(item)), place.row)
+                for item, place in old
+            ),
         )
         connection.executemany(
-            f"UPDATE vectors_{number} SET vector = ? WHERE row = ?", [(_blob(item), place.row) for item, place in old]
+            f"UPDATE vectors_{number} SET vector = ? WHERE row = ?", ((_blob(item), place.row) for item, place in old)
         )
         self._mark(connection, number, next_label)
         return written
@@ -188,15 +204,33 @@ class Store:
         """(label, version, digest) of every item, in blocks."""
         return self.database.blocks(f"SELECT label, version, digest FROM items_{number}", size=10_000)
 
-    def at_labels(self, number: int, labels: Sequence[int]) -> list[Any]:
-        """(label, version, row, id, metadata) of the items that have these labels now."""
-        query = f"SELECT label, version, row, id, metadata FROM items_{number} WHERE label IN ({{}})"
+    def at_labels(
+        self, number: int, labels: Sequence[int], most: int | None = None
+    ) -> list[tuple[int, int, int, str, str]]:
+        """(label, version, row, id, metadata) of the items that have these labels now.
+
+        Raises TooLarge beyond `most` bytes, or `max_read`.
+        """
+        query = f"SELECT label, version, row, id, metadata, text_sum FROM items_{number} WHERE label IN ({{}})"
+        found = self._in_parts(query, labels, most=self.max_read if most is None else most)
+        return [self._sound(number, *one) for one in found]
+
+    def names_at_labels(self, number: int, labels: Sequence[int]) -> list[tuple[int, int, int, str]]:
+        """(label, version, row, id) of the items that have these labels now."""
+        query = f"SELECT label, version, row, id FROM items_{number} WHERE label IN ({{}})"
         return self._in_parts(query, labels)
 
-    def at_rows(self, number: int, rows: Sequence[int]) -> dict[int, tuple[int, str, str]]:
-        """(version, id, metadata) of the rows that exist."""
-        query = f"SELECT row, version, id, metadata FROM items_{number} WHERE row IN ({{}})"
-        return {row: (version, name, metadata) for row, version, name, metadata in self._in_parts(query, rows)}
+    def at_rows(self, number: int, rows: Sequence[int], most: int | None = None) -> dict[int, tuple[int, str, str]]:
+        """(version, id, metadata) of the rows that exist. Raises TooLarge beyond `most` bytes, or `max_read`."""
+        query = f"SELECT label, version, row, id, metadata, text_sum FROM items_{number} WHERE row IN ({{}})"
+        found = self._in_parts(query, rows, most=self.max_read if most is None else most)
+        sound = [self._sound(number, *one) for one in found]
+        return {row: (version, name, metadata) for _, version, row, name, metadata in sound}
+
+    def names_at_rows(self, number: int, rows: Sequence[int]) -> dict[int, tuple[int, str]]:
+        """(version, id) of the rows that exist."""
+        query = f"SELECT row, version, id FROM items_{number} WHERE row IN ({{}})"
+        return {row: (version, name) for row, version, name in self._in_parts(query, rows)}
 
     def versioned_vectors(self, number: int, rows: Sequence[int]) -> list[tuple[int, int, bytes]]:
         """(row, version, vector) of the rows that exist."""
@@ -204,47 +238,62 @@ class Store:
         return self._in_parts(f"SELECT row, version, vector FROM {tables} WHERE row IN ({{}})", rows)
 
     def vectors(self, number: int, rows: Sequence[int]) -> dict[int, Floats]:
-        """The original vectors of these rows."""
-        query = f"SELECT row, vector FROM vectors_{number} WHERE row IN ({{}})"
-        return {row: np.frombuffer(vector, "<f4") for row, vector in self._in_parts(query, rows)}
-
-    def digests_of(self, number: int, rows: Sequence[int]) -> dict[int, tuple[bytes, str]]:
-        """(digest, metadata) of the rows that exist."""
-        query = f"SELECT row, digest, metadata FROM items_{number} WHERE row IN ({{}})"
-        return {row: (digest, metadata) for row, digest, metadata in self._in_parts(query, rows)}
+        """The original vectors of these rows. Raises TooLarge beyond `max_read`."""
+        tables = f"items_{number} JOIN vectors_{number} USING (row)"
+        query = f"SELECT row, id, vector, vector_sum FROM {tables} WHERE row IN ({{}})"
+        found = self._in_parts(query, rows, most=self.max_read)
+        return {row: self._sound_vector(number, *one) for row, *one in found}
 
     def items(self, number: int, ids: Sequence[str], with_vectors: bool) -> dict[str, Item]:
-        """The items with these ids that exist."""
+        """The items with these ids that exist. Raises TooLarge beyond `max_read`."""
         query = f"SELECT {_item(with_vectors)} FROM items_{number} {_join(number, with_vectors)} WHERE id IN ({{}})"
-        return {found[0]: _read(found) for found in self._in_parts(query, ids)}
+        found = self._in_parts(query, ids, most=self.max_read)
+        return {name: self._item(number, name, *rest) for name, *rest in found}
 
     def page(
         self, number: int, after: int, size: int, where: Where | None, with_vectors: bool
-    ) -> list[tuple[int, Item]]:
-        """The next `size` items that fit, in the order of their rows, each with its row."""
+    ) -> tuple[list[tuple[int, Item]], bool]:
+        """The next `size` items that fit, in the order of their rows, each with its row; and whether there are more.
+
+        Those before a damaged one where there are any: the DataLoss comes when it is the first, and has its row.
+        """
         extra, values = (f" AND {where.sql}", where.values) if where else ("", ())
         query = (
             f"SELECT items_{number}.row, {_item(with_vectors)} FROM items_{number} {_join(number, with_vectors)}"
             f" WHERE items_{number}.row > ?{extra} ORDER BY items_{number}.row LIMIT ?"
         )
-        return [(row, _read(found)) for row, *found in self.database.rows(query, after, *values, size)]
+        with self._naming(number):
+            rows = self.database.rows_within(self.max_read, query, after, *values, size + 1)
+        items: list[tuple[int, Item]] = []
+        for row, *found in rows[:size]:
+            try:
+                items.append((row, self._item(number, *found)))
+            except DataLoss as error:
+                if items:
+                    break
+                error.metadata["row"] = str(row)
+                raise
+        return items, len(rows) > len(items)
 
     def count(self, number: int, where: Where | None) -> int:
         extra, values = (f" WHERE {where.sql}", where.values) if where else ("", ())
-        ((count,),) = self.database.rows(f"SELECT count(*) FROM items_{number}{extra}", *values)
+        with self._naming(number):
+            ((count,),) = self.database.rows(f"SELECT count(*) FROM items_{number}{extra}", *values)
         return int(count)
 
     def ids(self, number: int, where: Where) -> list[str]:
         """Of the items that fit."""
-        rows = self.database.rows(f"SELECT id FROM items_{number} WHERE {where.sql}", *where.values)
+        with self._naming(number):
+            rows = self.database.rows(f"SELECT id FROM items_{number} WHERE {where.sql}", *where.values)
         return [name for (name,) in rows]
 
     def fitting(self, number: int, where: Where, rows: Sequence[int] | None = None) -> list[tuple[int, int]]:
         """(row, label) of the items that fit, of all or of these rows."""
         query = f"SELECT row, label FROM items_{number} WHERE {where.sql}"
-        if rows is None:
-            return self.database.rows(query, *where.values)
-        return self._in_parts(query + " AND row IN ({})", rows, where.values)
+        with self._naming(number):
+            if rows is None:
+                return self.database.rows(query, *where.values)
+            return self._in_parts(query + " AND row IN ({})", rows, where.values)
 
     def scan(self, collection: Collection, where: Where | None = None) -> Iterator[tuple[list[Any], Floats]]:
         """(row, label, version, id) of all items that fit, with their original vectors, in blocks, all as they were
@@ -252,18 +301,74 @@ class Store:
         number, width = collection.number, collection.dimension * 4
         extra, values = (f" WHERE {where.sql}", where.values) if where else ("", ())
         query = f"SELECT row, label, version, id, vector FROM items_{number} JOIN vectors_{number} USING (row){extra}"
-        for block in self.database.blocks(query, *values):
-            whole = b"".join(found[4] for found in block)
-            if len(whole) != len(block) * width:
-                raise DataLoss(f"a vector of collection {collection.name} has the wrong size; restore a backup")
-            yield block, np.frombuffer(whole, "<f4").reshape(len(block), collection.dimension)
+        with self._naming(number):
+            for block in self.database.blocks(query, *values):
+                for found in block:
+                    if len(found[4]) != width:
+                        raise DataLoss(
+                            f"the vector of item {quoted(found[3])} of collection {collection.name} "
+                            "has the wrong size; restore a backup"
+                        )
+                whole = b"".join(found[4] for found in block)
+                yield block, np.frombuffer(whole, "<f4").reshape(len(block), collection.dimension)
 
-    def _in_parts(self, query: str, values: Sequence[Any], before: Sequence[object] = ()) -> list[Any]:
-        """The rows of `query`, whose `{}` stands for `values`; `before` are the parameters that come before them."""
+    # -- damage -------------------------------------------------------------------------------------------------
+
+    def _sound(
+        self, number: int, label: int, version: int, row: int, name: str, metadata: str, text_sum: int
+    ) -> tuple[int, int, int, str, str]:
+        if _text_sum(name, metadata) != text_sum:
+            raise self.damaged(number, name, "id or metadata")
+        return label, version, row, name, metadata
+
+    def _sound_vector(self, number: int, name: str, vector: bytes, vector_sum: int) -> Floats:
+        if crc32(vector) != vector_sum:
+            raise self.damaged(number, name, "vector")
+        return np.frombuffer(vector, "<f4")
+
+    def _item(
+        self, number: int, name: str, metadata: str, vector: bytes | None, text_sum: int, vector_sum: int
+    ) -> Item:
+        self._sound(number, 0, 0, 0, name, metadata, text_sum)
+        return Item(name, None if vector is None else self._sound_vector(number, name, vector, vector_sum), metadata)
+
+    def damaged(self, number: int, name: str, what: str) -> DataLoss:
+        """The error that names an item which the disk has changed."""
+        names = self.database.rows("SELECT name FROM collections WHERE number = ?", number)
+        collection = names[0][0] if names else "that was deleted"
+        return DataLoss(
+            f"item {quoted(name, 512)} of collection {collection} is damaged in the store ({what}); "
+            "write it anew, delete it, or restore a backup",
+            reason="ITEM_DAMAGED",
+            metadata={"id": name},
+        )
+
+    @contextmanager
+    def _naming(self, number: int) -> Iterator[None]:
+        """Within, metadata is looked into by SQLite, which does not say whose it is that is no JSON."""
+        try:
+            yield
+        except MalformedJson as error:
+            found = self.database.rows(f"SELECT id FROM items_{number} WHERE NOT json_valid(metadata) LIMIT 1")
+            raise (self.damaged(number, found[0][0], "metadata") if found else error) from None
+
+    def _in_parts(
+        self, query: str, values: Sequence[Any], before: Sequence[object] = (), most: int | None = None
+    ) -> list[Any]:
+        """The rows of `query`, whose `{}` stands for `values`; `before` are the parameters that come before them.
+
+        Raises TooLarge where there are more than `most` bytes in it.
+        """
         found: list[Any] = []
         for start in range(0, len(values), _PART):
             part = values[start : start + _PART]
-            found += self.database.rows(query.format(",".join("?" * len(part))), *before, *part)
+            text = query.format(",".join("?" * len(part)))
+            if most is None:
+                found += self.database.rows(text, *before, *part)
+            else:
+                rows = self.database.rows_within(most, text, *before, *part)
+                most -= sum(len(one) for row in rows for one in row if isinstance(one, str | bytes))
+                found += rows
         return found
 
 
@@ -272,14 +377,37 @@ def _blob(item: Item) -> bytes:
     return item.vector.astype("<f4", copy=False).tobytes()
 
 
+def _sums(item: Item, blob: bytes) -> tuple[int, int]:
+    return _text_sum(item.id, item.metadata), crc32(blob)
+
+
+def _text_sum(name: str, metadata: str) -> int:
+    # What is no UTF-8 comes as half characters and goes back to the bytes that it was.
+    return crc32(f"{name}\0{metadata}".encode("utf-8", "surrogateescape"))
+
+
+def add_sums(connection: sqlite3.Connection, number: int, schema: str = "main") -> None:
+    """Fills in the sums of a collection that was written by a version without them."""
+    connection.create_function("text_sum_of", 2, _text_sum, deterministic=True)
+    connection.create_function("crc32", 1, crc32, deterministic=True)
+    connection.execute(
+        f"UPDATE {schema}.items_{number} SET text_sum = text_sum_of(id, metadata), vector_sum = crc32("
+        f"(SELECT vector FROM {schema}.vectors_{number} AS v WHERE v.row = items_{number}.row))"
+    )
+
+
+def _add_sums(connection: sqlite3.Connection) -> None:
+    """From format 2."""
+    for (number,) in connection.execute("SELECT number FROM collections").fetchall():
+        for column in ("text_sum", "vector_sum"):
+            connection.execute(f"ALTER TABLE items_{number} ADD COLUMN {column} INTEGER")
+        add_sums(connection, number)
+    _log.info("event=store_upgraded format=%d", FORMAT)
+
+
 def _item(with_vectors: bool) -> str:
-    return "id, metadata, vector" if with_vectors else "id, metadata, NULL"
+    return f"id, metadata, {'vector' if with_vectors else 'NULL'}, text_sum, vector_sum"
 
 
 def _join(number: int, with_vectors: bool) -> str:
     return f"JOIN vectors_{number} USING (row)" if with_vectors else ""
-
-
-def _read(found: Sequence[Any]) -> Item:
-    name, metadata, vector = found
-    return Item(name, None if vector is None else np.frombuffer(vector, "<f4"), metadata)

@@ -1,0 +1,46 @@
+"""Files and folders that only their owner may read, whatever the umask; and names in folders made durable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_FILE, _FOLDER = 0o600, 0o700
+
+
+def make_folder(folder: Path) -> None:
+    """Makes it, and every missing one above it, durably. One that is there is left as it is."""
+    if not folder.is_dir():
+        if folder.parent != folder:
+            make_folder(folder.parent)
+        try:
+            folder.mkdir(mode=_FOLDER)
+        except FileExistsError:
+            if not folder.is_dir():
+                raise
+            return
+        folder.chmod(_FOLDER)  # `mkdir` heeds the umask
+        sync_folder(folder.parent)
+
+
+def make_file(path: Path) -> None:
+    """Makes an empty file for others to fill. Raises FileExistsError where there is one."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE)
+    os.close(handle)
+    path.chmod(_FILE)
+
+
+def sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in `folder` durable, as a file's own sync does not."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

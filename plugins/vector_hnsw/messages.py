@@ -1,0 +1,369 @@
+"""Requests to the engine's values and back: counted before they are converted, sized before they are packed.
+
+A few megabytes can hold a million empty messages, and each costs a hundred times what it weighs once it is a value.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import hector_plugins_pb2 as pb
+import numpy as np
+from google.protobuf.struct_pb2 import Value
+
+from plugins.vector_hnsw.engine import Description, Hit, Item, Metric, Mode, Query, SearchResult, Snapshot, checks
+from plugins.vector_hnsw.engine.filters import (
+    MOST,
+    MOST_IDS,
+    MOST_TEXT,
+    Compare,
+    Condition,
+    Exists,
+    Filter,
+    Ids,
+    Operator,
+    refused,
+    too_many,
+)
+from plugins.vector_hnsw.engine.metric import Floats
+from shared.errors import CallerError, InvalidArgument, TooLarge
+from shared.status import failure, to_status
+from shared.structs import dump, fill, from_value, read_object
+
+Result = TypeVar("Result")
+
+METRICS = {
+    pb.METRIC_UNSPECIFIED: Metric.COSINE,
+    pb.METRIC_COSINE: Metric.COSINE,
+    pb.METRIC_DOT: Metric.DOT,
+    pb.METRIC_EUCLIDEAN: Metric.EUCLIDEAN,
+}
+_METRIC_NUMBERS = {metric: number for number, metric in METRICS.items() if number}
+MODES = {
+    pb.UPSERT_MODE_UNSPECIFIED: Mode.UPSERT,
+    pb.UPSERT_MODE_INSERT_ONLY: Mode.INSERT_ONLY,
+    pb.UPSERT_MODE_UPDATE_ONLY: Mode.UPDATE_ONLY,
+}
+_OPERATORS = {pb.OPERATOR_UNSPECIFIED: Operator.EQ} | {
+    pb.Operator.Value(f"OPERATOR_{operator.name}"): operator for operator in Operator
+}
+# A filter of more conditions, values and hundreds of characters is not converted between other calls.
+_LIGHT = 50
+# Of metadata and vectors, in bytes: what is packed between other calls.
+_LIGHT_REPLY = 64 * 1024
+# A character of stored JSON takes at least a sixth of a byte in a reply: `\u0001` is one byte there.
+_CHARACTERS_A_BYTE = 6
+
+
+# ---------------------------------------------------------------- messages to values
+
+
+def known(values: dict[Any, Result], number: int, field: str) -> Result:
+    if number not in values:
+        raise InvalidArgument(
+            f"{field} {number} is not one of the contract's",
+            reason=f"BAD_{field.rpartition('.')[2].upper()}",
+            field=field,
+        )
+    return values[number]
+
+
+def read_items(request: pb.UpsertVectorsRequest) -> tuple[list[Item], dict[int, CallerError]]:
+    """The items, and what is already known to be wrong with which. Raises InvalidArgument when they are too many."""
+    checks.check_batch("vectors", len(request.vectors))
+    items: list[Item] = []
+    wrong: dict[int, CallerError] = {}
+    for index, vector in enumerate(request.vectors):
+        numbers, metadata = _NONE, "{}"
+        try:
+            numbers = _numbers(vector.vector, f"vectors[{index}].vector")
+            if vector.metadata_json or vector.HasField("metadata"):
+                metadata = _metadata(vector, f"vectors[{index}].metadata")
+        except CallerError as error:
+            wrong[index] = error
+        items.append(Item(vector.id, numbers, metadata))
+    return items, wrong
+
+
+def _metadata(vector: pb.Vector, field: str) -> str:
+    text = vector.metadata_json
+    if len(text) <= checks.LARGEST_METADATA and (text or vector.metadata.ByteSize() <= checks.LARGEST_METADATA):
+        metadata = dump(read_object(vector.metadata, text, field))
+        if len(metadata) <= checks.LARGEST_METADATA:
+            return metadata
+    field += "_json" if text else ""
+    raise InvalidArgument(
+        f"{field} is of more than {checks.LARGEST_METADATA} bytes; keep the bulk elsewhere and its address here",
+        reason="METADATA_TOO_LARGE",
+        field=field,
+    )
+
+
+_NONE = np.empty(0, np.float32)
+
+
+def _numbers(vector: Any, field: str) -> Floats:
+    if len(vector) > checks.LARGEST_DIMENSION:
+        raise InvalidArgument(
+            f"{field} has {len(vector)} numbers, a collection's dimension is at most {checks.LARGEST_DIMENSION}",
+            reason="WRONG_DIMENSION",
+            field=field,
+        )
+    return np.array(vector, dtype=np.float32)
+
+
+def read_query(request: pb.SearchVectorsRequest, embedding_model: str) -> Query:
+    return Query(
+        vector=_numbers(request.vector, "vector"),
+        limit=request.limit or 10,
+        offset=request.offset,
+        min_score=_min_score(request),
+        filter=read_filter(request.filter) if request.HasField("filter") else None,
+        ef=request.ef_search,
+        exact=request.exact,
+        with_vectors=request.include_vectors,
+        with_metadata=_with_metadata(request),
+        embedding_model=embedding_model,
+    )
+
+
+def _min_score(request: pb.SearchVectorsRequest) -> float | None:
+    if request.HasField("min_score"):
+        return request.min_score
+    return request.threshold or None
+
+
+def _with_metadata(request: pb.SearchVectorsRequest) -> bool:
+    return not request.HasField("include_metadata") or request.include_metadata
+
+
+def read_filter(message: pb.Filter) -> Filter:
+    """Raises InvalidArgument, naming the condition at fault as `filter.must[0]`."""
+    return _FilterReader().filter(message, "filter")
+
+
+class _FilterReader:
+    """Counts over all levels of one filter, before what it counts is converted."""
+
+    def __init__(self) -> None:
+        self._count = self._ids = self._text = 0
+
+    def filter(self, message: pb.Filter, at: str) -> Filter:
+        self._add(len(message.must) + len(message.should) + len(message.must_not), at)
+        return Filter(
+            must=tuple(self._condition(one, f"{at}.must[{i}]") for i, one in enumerate(message.must)),
+            should=tuple(self._condition(one, f"{at}.should[{i}]") for i, one in enumerate(message.should)),
+            must_not=tuple(self._condition(one, f"{at}.must_not[{i}]") for i, one in enumerate(message.must_not)),
+        )
+
+    def _condition(self, message: pb.Condition, at: str) -> Condition:
+        kind = message.WhichOneof("kind")
+        if kind == "compare":
+            compare = message.compare
+            operator = known(_OPERATORS, compare.op, f"{at}.compare.op")
+            self._add_text(compare.field, at)
+            return Compare(compare.field, operator, self._value(compare.value, at))
+        if kind == "filter":
+            return self.filter(message.filter, f"{at}.filter")
+        if kind == "exists":
+            self._add_text(message.exists, at)
+            return Exists(message.exists)
+        if kind == "ids":
+            self._ids += len(message.ids.ids)
+            if self._ids > MOST_IDS:
+                raise refused(at, f"has one of more than {MOST_IDS} ids")
+            # A longer one than any item's fits none, so it need not be looked for.
+            return Ids(tuple(one for one in message.ids.ids if len(one) <= checks.LONGEST_ID))
+        raise InvalidArgument(f"{at} is empty: set compare, filter, exists or ids", reason="BAD_FILTER", field=at)
+
+    def _value(self, value: Value, at: str, inside: bool = False) -> Any:
+        """A scalar, or a list of scalars. What is inside of anything deeper fits no operator and stays behind."""
+        kind = value.WhichOneof("kind")
+        if kind == "list_value":
+            if inside:
+                return []
+            self._add(len(value.list_value.values), at)
+            return [self._value(one, at, inside=True) for one in value.list_value.values]
+        if kind == "struct_value":
+            return {}
+        if kind == "string_value":
+            self._add_text(value.string_value, at)
+        return from_value(value)
+
+    def _add(self, more: int, at: str) -> None:
+        self._count += more
+        if self._count > MOST:
+            raise too_many(at)
+
+    def _add_text(self, text: str, at: str) -> None:
+        self._text += len(text)
+        if self._text > MOST_TEXT:
+            raise refused(at, f"has one of more than {MOST_TEXT} characters")
+
+
+def is_light(message: pb.Filter) -> bool:
+    """Whether it is converted faster than a thread could take it."""
+    return _left_of(message, _LIGHT) > 0
+
+
+def _left_of(message: pb.Filter, left: int) -> int:
+    left -= len(message.must) + len(message.should) + len(message.must_not)
+    if left <= 0:
+        return 0
+    for conditions in (message.must, message.should, message.must_not):
+        for condition in conditions:
+            kind = condition.WhichOneof("kind")
+            if kind == "compare":
+                compare = condition.compare
+                left -= (len(compare.field) + len(compare.value.string_value)) // 100
+                left -= len(compare.value.list_value.values)
+            elif kind == "filter":
+                left = _left_of(condition.filter, left)
+            elif kind == "ids":
+                left -= len(condition.ids.ids)
+            if left <= 0:
+                return 0
+    return left
+
+
+# ---------------------------------------------------------------- values to messages
+
+
+class Room:
+    """What is left of `max_reply_bytes` while a reply is packed, so that one that is too large is not packed whole."""
+
+    def __init__(self, most: int, hint: str) -> None:
+        self._most, self._left, self._hint = most, most, hint
+
+    def take(self, count: int) -> None:
+        """Raises TooLarge when a reply with `count` bytes more is refused anyway."""
+        self._left -= count
+        if self._left < 0:
+            raise self.too_large()
+
+    def too_large(self) -> TooLarge:
+        return TooLarge(
+            f"the reply has more bytes than max_reply_bytes of {self._most}: {self._hint}", reason="REPLY_TOO_LARGE"
+        )
+
+    def check(self, count: int) -> None:
+        """As `take`, for bytes that are taken later."""
+        self.take(count)
+        self._left += count
+
+
+def is_light_reply(result: SearchResult) -> bool:
+    """Whether it is packed faster than a thread could take it. What was packed before does not count."""
+    size = 0
+    for hit in result.hits:
+        if hit.vector is not None:
+            size += hit.vector.nbytes
+        if hit.item.memo is None:
+            size += len(hit.metadata)
+    return size <= _LIGHT_REPLY
+
+
+def least_bytes(request: pb.SearchVectorsRequest, result: SearchResult) -> int:
+    """What the reply has at least."""
+    text = sum(len(hit.metadata) for hit in result.hits) if _with_metadata(request) else 0
+    return text // _CHARACTERS_A_BYTE + sum(
+        len(hit.id) + (hit.vector.nbytes if hit.vector is not None else 0) for hit in result.hits
+    )
+
+
+def search_reply(
+    request: pb.SearchVectorsRequest, result: SearchResult, room: Room | None = None
+) -> pb.SearchVectorsResponse:
+    """Raises TooLarge where there is not `room` for it."""
+    with_metadata = _with_metadata(request)
+    reply = pb.SearchVectorsResponse(
+        success=True, exact=result.exact, complete=result.complete, sequence=result.sequence
+    )
+    if room is not None:
+        room.check(least_bytes(request, result))
+    for hit in result.hits:
+        packed = _result(hit, with_metadata)
+        if room is not None:
+            room.take(packed.ByteSize())
+        reply.results.append(packed)
+    return reply
+
+
+def batch_reply(
+    searches: Sequence[pb.SearchVectorsRequest], results: Sequence[SearchResult | CallerError], room: Room | None = None
+) -> pb.SearchVectorsBatchResponse:
+    """Raises TooLarge where there is not `room` for it."""
+    reply = pb.SearchVectorsBatchResponse()
+    for request, result in zip(searches, results, strict=True):
+        if isinstance(result, CallerError):
+            failed = failure(reply.responses.add(), result)
+            if room is not None:
+                room.take(failed.ByteSize())
+        else:
+            reply.responses.append(search_reply(request, result, room))
+    return reply
+
+
+def _result(hit: Hit, with_metadata: bool) -> pb.VectorResult:
+    result = pb.VectorResult(id=hit.id, score=hit.score)
+    if with_metadata:
+        fill_metadata(result, hit.metadata)
+    if hit.vector is not None:
+        result.vector.extend(hit.vector.tolist())
+    return result
+
+
+def pack_items(into: Any, items: Sequence[Item], room: Room) -> None:
+    """Appends each to the repeated field `into`. Raises TooLarge where there is not `room` for them."""
+    vectors = sum(item.vector.nbytes for item in items if item.vector is not None)
+    room.check(vectors + sum(len(item.metadata) for item in items) // _CHARACTERS_A_BYTE)
+    for item in items:
+        vector = into.add(id=item.id)
+        fill_metadata(vector, item.metadata)
+        if item.vector is not None:
+            vector.vector.extend(item.vector.tolist())
+        room.take(vector.ByteSize())
+
+
+def fill_metadata(message: pb.VectorResult | pb.Vector, metadata: str) -> None:
+    if metadata != "{}" and not fill(message.metadata, json.loads(metadata)):
+        message.metadata_json = metadata
+
+
+def item_errors(request: pb.UpsertVectorsRequest, wrong: dict[int, CallerError]) -> list[pb.ItemError]:
+    return [
+        pb.ItemError(index=index, id=request.vectors[index].id[: 2 * checks.LONGEST_ID], status=to_status(error))
+        for index, error in sorted(wrong.items())
+    ]
+
+
+def collection_info(found: Description) -> pb.CollectionInfo:
+    spec = found.spec
+    return pb.CollectionInfo(
+        name=spec.name,
+        dimension=spec.dimension,
+        metric=_METRIC_NUMBERS[spec.metric],
+        index=pb.IndexParams(m=spec.m, ef_construction=spec.ef_construction, ef_search=spec.ef_search),
+        embedding_model=spec.embedding_model,
+        count=found.count,
+        sequence=found.sequence,
+        bytes_on_disk=found.bytes_on_disk,
+        health=pb.IndexHealth(
+            sampled_recall=found.sampled_recall,
+            tombstone_ratio=found.tombstone_ratio,
+            rebuilding=found.rebuilding,
+        ),
+    )
+
+
+def snapshot_info(made: Snapshot) -> pb.SnapshotInfo:
+    return pb.SnapshotInfo(
+        name=made.name,
+        collection=made.collection,
+        sequence=made.sequence,
+        size_bytes=made.size,
+        sha256=made.sha256,
+        created_unix_ms=made.created,
+    )
