@@ -24,7 +24,7 @@ def main() -> int:
     )
     from plugins.vector_hnsw import allocator, fast
     from plugins.vector_hnsw.engine import Engine
-    from plugins.vector_hnsw.servicer import TOO_LARGE_HINTS, Servicer
+    from plugins.vector_hnsw.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 
     allocator.few_arenas()
     engine = Engine(
@@ -49,6 +49,7 @@ def main() -> int:
         load=engine.open,
         close=engine.close,
         too_large_hints=TOO_LARGE_HINTS,
+        most_items=MOST_ITEMS,
     )
 
 

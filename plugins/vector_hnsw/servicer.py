@@ -29,6 +29,14 @@ from shared.status import failure
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")
 
+# Counted on the wire in large requests, before anything is made of them; the engine counts in all.
+MOST_ITEMS = {
+    "UpsertVectors": {"vectors": checks.LARGEST_BATCH},
+    "UpsertVectorsStream": {"vectors": checks.LARGEST_BATCH},
+    "GetVectors": {"ids": checks.LARGEST_BATCH},
+    "DeleteVectors": {"ids": checks.LARGEST_BATCH},
+    "SearchVectorsBatch": {"searches": checks.LARGEST_SEARCH_BATCH},
+}
 TOO_LARGE_HINTS = {
     "SearchVectors": "page with limit and offset, or leave include_vectors unset",
     "SearchVectorsBatch": "send fewer searches at once",
