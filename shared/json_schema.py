@@ -1,19 +1,36 @@
 """JSON Schema as plugins need it: is a value right, in one sentence; and a tool's parameters in either of two forms.
 
 A schema can come from anybody, so it is held harmless: a `$ref` reaches nothing outside of it, patterns take linear
-time (look-around and back references are refused), and one that unfolds without end, by `$ref`s to `$ref`s, is refused.
+time (look-around and back references are refused), and the work is counted before it is done (`schema_work.py`),
+because nothing can interrupt the validator and no other thread runs meanwhile.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
 
-_MOST = 3  # complaints in one sentence
+from shared.schema_work import Schema, TooMuch, subschemas, work
+
+MOST_STEPS = 500_000  # of one check: counted in a second or two, done within 20 ms (a step takes 40 ns at most)
+QUICK_STEPS = 1_500  # of a check that an event loop has the time for: counted and done within 5 ms
+MOST_BYTES = 2**20  # of a schema as JSON
+_MOST_ERROR_STEPS = 20_000  # to find what is wrong: 30 ms
+_MOST_COMPLAINTS = 3  # in one sentence
 _LONGEST = 200  # characters of each
-_LARGEST = 20_000  # places of a schema, those that it refers to counted each time
+_MOST_KEPT = 2 * 2**20  # bytes of the schemas whose validators are kept; a validator takes some fifteen times as much
+
+__all__ = ["MOST_STEPS", "QUICK_STEPS", "CannotCheck", "as_object_schema", "complaint", "is_known", "schema_problem",
+           "subschemas"]  # fmt: skip
+
+
+class CannotCheck(Exception):
+    """The value may hold or not: to find out is more work than was allowed. The message is a part of a sentence."""
 
 
 def schema_problem(schema: Mapping[str, Any]) -> str:
@@ -23,30 +40,53 @@ def schema_problem(schema: Mapping[str, Any]) -> str:
     'the schema cannot be used: type: '
     """
     try:
-        validator = _validator(json.dumps(schema, sort_keys=True))
+        validator = _validators.of(_text(schema))
     except RecursionError:
         return "the schema is too deep"
     return validator if isinstance(validator, str) else ""
 
 
-def complaint(value: Any, schema: Mapping[str, Any]) -> str:
+def is_known(schema: Mapping[str, Any]) -> bool:
+    """Whether `schema_problem` knows the answer already and so takes no time."""
+    try:
+        return _validators.has(_text(schema))
+    except RecursionError:
+        return False
+
+
+def complaint(value: Any, schema: Mapping[str, Any], most: int = MOST_STEPS) -> str:
     """What is wrong with `value`, every field at fault by its path; empty when it holds. Draft 2020-12 unless `$schema`
-    names another.
+    names another. Raises CannotCheck where that may take more than `most` steps.
 
     >>> complaint({"city": 5}, {"type": "object", "properties": {"city": {"type": "string"}}})
     'city: 5 is not of type "string"'
     """
     try:
-        validator = _validator(json.dumps(schema, sort_keys=True))
-        if isinstance(validator, str) or validator.is_valid(value):
-            return validator if isinstance(validator, str) else ""
-        found = sorted(validator.iter_errors(value), key=lambda error: [str(part) for part in error.instance_path])
-    except (RecursionError, ValueError) as error:
-        return _cut(f"it cannot be checked: {error}")
-    said = [_cut(f"{_path(error.instance_path)}{error.message}") for error in found[:_MOST]]
-    if len(found) > _MOST:
-        said.append(f"and {len(found) - _MOST} more")
-    return "; ".join(said)
+        validator = _validators.of(_text(schema))
+        if isinstance(validator, str):
+            return validator
+        needed = work(validator.schema, value, most, _matches)
+        if validator.check.is_valid(value):
+            return ""
+        if most <= QUICK_STEPS and needed.errors > 2 * most:
+            raise TooMuch
+        if needed.errors <= _MOST_ERROR_STEPS:
+            errors = list(validator.check.iter_errors(value))
+        elif needed.error <= _MOST_ERROR_STEPS:
+            return f"{_first_error(validator.check, value)}; and perhaps more"
+        else:
+            return "it does not hold to its schema, and is too large to say where"
+    except RecursionError:
+        raise CannotCheck("it cannot be checked: it is too deep, or its schema is") from None
+    except ValueError as error:
+        raise CannotCheck(f"it cannot be checked: {_cut(str(error))}") from None
+    except TooMuch:
+        raise CannotCheck(f"it cannot be checked: with this schema it may take more than {most} steps") from None
+    errors.sort(key=lambda error: [str(part) for part in error.instance_path])
+    complaints = [_cut(f"{_path(error.instance_path)}{error.message}") for error in errors[:_MOST_COMPLAINTS]]
+    if len(errors) > _MOST_COMPLAINTS:
+        complaints.append(f"and {len(errors) - _MOST_COMPLAINTS} more")
+    return "; ".join(complaints)
 
 
 def as_object_schema(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,71 +97,124 @@ def as_object_schema(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not parameters:
         return {"type": "object", "properties": {}}
-    if isinstance(parameters.get("properties"), Mapping) or any(key.startswith("$") for key in parameters):
+    properties = parameters.get("properties")
+    if isinstance(properties, Mapping) and all(isinstance(inner, Mapping | bool) for inner in properties.values()):
         return {"type": "object"} | dict(parameters)
-    if parameters.get("type") == "object" or {"oneOf", "anyOf", "allOf"} & parameters.keys():
+    if any(key.startswith("$") for key in parameters):
+        return {"type": "object"} | dict(parameters)
+    if parameters.get("type") == "object" or any(isinstance(parameters.get(key), list) for key in _COMBINED):
         return dict(parameters)
-    properties = {
-        name: {"type": kind} if isinstance(kind, str) else kind
-        for name, kind in parameters.items()
-        if isinstance(kind, str | Mapping)
+    return {
+        "type": "object",
+        "properties": {
+            name: {"type": kind} if isinstance(kind, str) else kind
+            for name, kind in parameters.items()
+            if isinstance(kind, str | Mapping)
+        },
     }
-    return {"type": "object", "properties": properties}
 
 
-@functools.lru_cache(maxsize=256)
-def _validator(text: str) -> Any:
-    """A validator of the schema, or what is wrong with the schema."""
+_COMBINED = ("oneOf", "anyOf", "allOf")
+
+
+class _Validator(NamedTuple):
+    check: Any  # jsonschema_rs's
+    schema: Schema
+
+
+class _Validators:
+    """The last that were used, or what was wrong with their schemas."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[bytes, tuple[_Validator | str, int]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def has(self, text: bytes) -> bool:
+        return _digest(text) in self._kept
+
+    def of(self, text: bytes) -> _Validator | str:
+        digest = _digest(text)
+        with self._lock:
+            if digest in self._kept:
+                self._kept.move_to_end(digest)
+                return self._kept[digest][0]
+        validator = _compiled(text)
+        # Of a schema that cannot be used only its complaint is kept.
+        size = 200 + (0 if isinstance(validator, str) else len(text))
+        with self._lock:
+            if digest not in self._kept:
+                self._kept[digest] = validator, size
+                self._bytes += size
+            while self._bytes > _MOST_KEPT:
+                self._bytes -= self._kept.popitem(last=False)[1][1]
+        return validator
+
+
+_validators = _Validators()
+
+
+def _text(schema: Mapping[str, Any]) -> bytes:
+    return json.dumps(schema, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=16).digest()
+
+
+def _compiled(text: bytes) -> _Validator | str:
     # The import takes time, and not every process needs it.
     import jsonschema_rs
 
-    schema = json.loads(text)
-    if _size(schema) > _LARGEST:
-        return f"the schema has more than {_LARGEST} places, those that it refers to counted each time"
+    if len(text) > MOST_BYTES:
+        return f"the schema has more than {MOST_BYTES} bytes"
+    parsed = json.loads(text)
     try:
-        return jsonschema_rs.validator_for(schema, retriever=_refuse, pattern_options=jsonschema_rs.RegexOptions())
+        schema = Schema(parsed)
+    except TooMuch as error:
+        return str(error)
+    if schema.endless:
+        return "the schema cannot be used: by its references it holds to itself, without end"
+    if schema.unfolded > MOST_STEPS:
+        return f"the schema cannot be used: by its references it unfolds into more than {MOST_STEPS} schemas"
+    try:
+        check = jsonschema_rs.validator_for(parsed, retriever=_refuse, pattern_options=_regex_options())
     except jsonschema_rs.ValidationError as error:
         return _cut(f"the schema cannot be used: {_path(error.instance_path)}{error.message}")
     except ValueError as error:
         return _cut(f"the schema cannot be used: {error}")
+    return _Validator(check, schema)
+
+
+def _regex_options() -> Any:
+    import jsonschema_rs
+
+    return jsonschema_rs.RegexOptions(size_limit=4 * 2**20)
+
+
+@functools.lru_cache(maxsize=1_000)
+def _pattern(pattern: str) -> Any:
+    import jsonschema_rs
+
+    return jsonschema_rs.validator_for({"pattern": pattern}, pattern_options=_regex_options())
+
+
+def _matches(pattern: str, text: str) -> bool:
+    return bool(_pattern(pattern).is_valid(text))
+
+
+def _first_error(check: Any, value: Any) -> str:
+    import jsonschema_rs
+
+    try:
+        check.validate(value)
+    except jsonschema_rs.ValidationError as error:
+        return _cut(f"{_path(error.instance_path)}{error.message}")
+    return ""
 
 
 def _refuse(uri: str) -> NoReturn:
     raise ValueError(f"{uri} is outside of the schema")
-
-
-def _size(schema: Any) -> int:
-    """How many places `schema` has when each local `$ref` stands for what it refers to; one to itself counts once."""
-    known: dict[int, int] = {}
-
-    def size(node: Any) -> int:
-        if not isinstance(node, dict | list):
-            return 1
-        if id(node) not in known:
-            known[id(node)] = 1  # of a cycle: how far it goes depends on the value, which is bounded
-            total = 1 + sum(map(size, node.values() if isinstance(node, dict) else node))
-            reference = node.get("$ref") if isinstance(node, dict) else None
-            for target in _at(schema, reference) if isinstance(reference, str) else ():
-                total += size(target)
-            known[id(node)] = min(total, 2 * _LARGEST)
-        return known[id(node)]
-
-    return size(schema)
-
-
-def _at(schema: Any, reference: str) -> Iterator[Any]:
-    """The place that `#/a/0/b` names, if there is one."""
-    if not reference.startswith("#"):
-        return
-    for part in reference.lstrip("#").split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~").replace("%25", "%")
-        if isinstance(schema, dict) and name in schema:
-            schema = schema[name]
-        elif isinstance(schema, list) and name.isdecimal() and int(name) < len(schema):
-            schema = schema[int(name)]
-        else:
-            return
-    yield schema
 
 
 def _path(parts: Any) -> str:
@@ -130,5 +223,5 @@ def _path(parts: Any) -> str:
 
 
 def _cut(text: str) -> str:
-    text = " ".join(text.split())
+    text = " ".join(text[: 10 * _LONGEST].split())
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
