@@ -3,8 +3,9 @@
 A validator in C cannot be interrupted and keeps every other thread waiting, and a schema of 200 bytes can make it work
 for longer than the universe is old. So the work is counted first: each pair of a place in the schema and a place in
 the value that a validator may have to look at, without its shortcuts. What is counted twice is what `jsonschema_rs`
-does twice (measured with 0.60): it remembers what it found at a `$ref` that leads back to itself, and nothing else; it
-checks the parts of a schema with `unevaluated…` up to three times; and to gather errors it remembers nothing.
+does twice (measured with 0.60): it remembers what it found at a `$ref` that leads back to itself, and nothing else,
+and not even that in a schema with `unevaluated…`, whose parts it checks up to three times; and to gather errors it
+remembers nothing either.
 """
 
 from __future__ import annotations
@@ -57,7 +58,11 @@ class Schema:
             unfolded[id(node)] = min(_CAP, 1 + sum(unfolded.get(id(inner), 1) for inner in self.here(node)))
         self.unfolded = max(unfolded.values(), default=1)  # how many schemas a single value is checked against at most
         in_cycles, _ = _cycles(nodes, lambda node: [*subschemas(node), *self._all_targets(node)])
-        self._recursive = in_cycles & {id(target) for node in nodes for target in self._all_targets(node)}
+        # Where something is `unevaluated…`, a validator does not use what it remembers.
+        remembers = not any(node.keys() & _UNEVALUATED for node in nodes)
+        self._recursive = (
+            in_cycles & {id(target) for node in nodes for target in self._all_targets(node)} if remembers else set()
+        )
 
     def _measure(self) -> None:
         """Everything that stands in it is counted, schema or not, and what its patterns take besides."""
@@ -178,7 +183,7 @@ class _Counter:
     def pair(self, node: Node, value: Any) -> Work:
         """What `node` takes with `value`. Without recursion: values and schemas can be deep."""
         waiting = [self._counted(node, value)] if isinstance(node, dict) else []
-        result = None if waiting else self._quick(node, value)
+        result: Work | None = None if waiting else self._quick(node, value)
         while waiting:
             try:
                 inner, item = waiting[-1].send(result)
@@ -198,7 +203,7 @@ class _Counter:
             return Work(steps, steps, steps)
         return Work(1, 5 + self._size(value) // 50, 5 + self._size(value) // 50)
 
-    def _counted(self, node: dict[str, Any], value: Any) -> Generator[tuple[Node, Any], Work, Work]:
+    def _counted(self, node: dict[str, Any], value: Any) -> Generator[tuple[Node, Any], Any, Work]:
         """Yields the pairs that it needs to know of."""
         own = self._own(node, value)
         self._left -= own
