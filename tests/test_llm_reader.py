@@ -19,7 +19,10 @@ from plugins.llm_openai.engine.reading import ChunkReader
 from plugins.llm_openai.engine.sse import LONGEST, EventReader, TooLong
 from plugins.llm_openai.engine.stops import StopCutter
 from plugins.llm_openai.engine.think import ThinkSplitter
+from shared.errors import LimitReached
 from tests.servers import unhurried
+
+LARGEST = 64 * 2**20
 
 STREAM = (
     "\ufeff: hello\r\n"
@@ -48,7 +51,7 @@ def test_events_are_the_same_however_the_bytes_are_cut(places: list[int]) -> Non
 
 
 def test_an_endless_line_is_refused() -> None:
-    """A line longer than 32 MiB ends in an error, not in the memory."""
+    """A line longer than 8 MiB ends in an error, not in the memory."""
     reader = EventReader()
     for _ in range(LONGEST // 2**20):
         reader.feed(b"x" * 2**20)
@@ -58,8 +61,8 @@ def test_an_endless_line_is_refused() -> None:
 
 def test_endless_blanks_are_refused() -> None:
     """Blanks before the reply, or empty data in it, end in an error too."""
-    reader = ChunkReader()
-    with pytest.raises(Failure):
+    reader = ChunkReader(LARGEST)
+    with pytest.raises(LimitReached):
         [list(reader.feed(b" " * 2**20)) for _ in range(70)]
     events = EventReader()
     with pytest.raises(TooLong):
@@ -123,7 +126,7 @@ def test_halves_join_however_they_are_cut(text: str, places: list[int]) -> None:
 
 def read(data: bytes) -> list[Delta | Reply]:
     """As the engine reads a reply."""
-    reader, assembler = ChunkReader(), Assembler(())
+    reader, assembler = ChunkReader(LARGEST), Assembler((), largest=LARGEST)
     found: list[Delta | Reply] = []
     for chunks in (reader.feed(data), reader.close()):
         for chunk in chunks:

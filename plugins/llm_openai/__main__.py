@@ -63,6 +63,7 @@ def build(config: Config) -> Engine:
         temperature=config.temperature,
         max_tokens=config.max_tokens,
         max_retries=config.max_retries,
+        max_response_bytes=config.max_response_bytes,
     )
 
 

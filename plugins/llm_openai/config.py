@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.config import BaseConfig, setting, suggest, types
 from shared.errors import StartError
-from shared.units import READERS, Duration, Secret, SecretMapping, SecretUrl, name_for_message
+from shared.units import READERS, Duration, Secret, SecretMapping, SecretUrl, Size, name_for_message
 
 _OF_A_FALLBACK = ("endpoint", "api_key", "model", "organization", "headers", "query", "body")
 _PUBLIC_OF_A_FALLBACK = ("model", "organization")
@@ -37,6 +37,7 @@ class Config(BaseConfig):
     fallbacks: SecretMapping = setting("{}", "Asked in turn when that fails: {NAME: {endpoint, api_key, model, …}}.")
     connect_timeout: Duration = setting("10s", "Longest a connection may take.", at_least=0.001)
     read_timeout: Duration = setting("5m", "Longest the endpoint may be silent.", at_least=0.001)
+    max_response_bytes: Size = setting("64MiB", "Longest reply that is kept for a caller.", at_least=1)
     concurrency: int = setting(256, "Requests under way at one endpoint; more wait their turn.", at_least=1)
     proxy: SecretUrl = setting("", "URL of a proxy; empty takes HTTPS_PROXY and the like, `none` takes none.")
     ca_bundle: str = setting("", "PEM file of the authorities to trust, in place of the usual ones.")

@@ -20,6 +20,7 @@ from plugins.llm_openai.engine import (
     Finish,
     Format,
     Message,
+    Model,
     Options,
     Part,
     Reply,
@@ -29,6 +30,7 @@ from plugins.llm_openai.engine import (
     Usage,
 )
 from plugins.llm_openai.engine.json_text import read
+from plugins.llm_openai.engine.off_loop import in_thread
 from shared.errors import InvalidArgument
 from shared.json_schema import as_object_schema
 from shared.structs import dump, fill, read_object, whole_numbers
@@ -56,6 +58,11 @@ _FINISHES = {
 
 
 _MOST_TOKENS = 2**31 - 1  # an int32 holds no more
+_MANY_MODELS = 500
+_LARGE_REQUEST, _MANY = 2**13, 200  # bytes, messages and tools: more take milliseconds to be read
+_LARGE_ARGUMENTS = 2**13  # characters, likewise
+_LARGEST_STRUCT = 2**20  # characters of arguments that come as a Struct too, which takes thirty times as much
+_LONGEST_JSON = 2**20  # characters of a schema, and of extra_json
 
 
 class Servicer(LLMProviderServicer):
@@ -65,47 +72,70 @@ class Servicer(LLMProviderServicer):
         self._timeout = timeout
 
     async def GenerateText(self, request: pb.GenerateTextRequest, context: Context) -> pb.GenerateTextResponse:
-        reply = await self._engine.generate(_request(request), self._left(context))
-        return _filled(pb.GenerateTextResponse(text=reply.text), reply)
+        reply = await self._engine.generate(await _read_request(request), self._left(context))
+        return await _fill(pb.GenerateTextResponse(text=reply.text), reply)
 
     async def StreamText(self, request: pb.StreamTextRequest, context: Context) -> AsyncIterator[pb.StreamTextResponse]:
         # Closed here, whatever ends the call, and with it the connection to the endpoint.
-        async with contextlib.aclosing(self._engine.stream(_request(request), self._left(context))) as items:
+        items = self._engine.stream(await _read_request(request), self._left(context))
+        async with contextlib.aclosing(items):
             async for item in items:
-                yield _filled(pb.StreamTextResponse(done=True), item) if isinstance(item, Reply) else _delta(item)
+                if isinstance(item, Reply):
+                    yield await _fill(pb.StreamTextResponse(done=True), item)
+                else:
+                    yield _delta(item)
 
     async def CallTool(self, request: pb.CallToolRequest, context: Context) -> pb.CallToolResponse:
-        reply = await self._engine.call_tool(_request(request), self._left(context))
-        return _filled(pb.CallToolResponse(text=reply.text), reply)
+        reply = await self._engine.call_tool(await _read_request(request), self._left(context))
+        return await _fill(pb.CallToolResponse(text=reply.text), reply)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         models = await self._engine.models()
-        return pb.ListModelsResponse(
-            models=[
-                pb.ModelInfo(
-                    id=model.id,
-                    owned_by=model.owned_by,
-                    created=model.created,
-                    context_length=model.context_length,
-                    max_output_tokens=model.max_output_tokens,
-                    capabilities=model.capabilities,
-                    is_default=model.is_default,
-                )
-                for model in models
-            ]
-        )
+        return await in_thread(_models, models) if len(models) > _MANY_MODELS else _models(models)
 
     def _left(self, context: Context) -> float | None:
         bounds = [bound for bound in (context.time_remaining(), self._timeout or None) if bound is not None]
         return min(bounds, default=None)
 
 
+def _models(models: Iterable[Model]) -> pb.ListModelsResponse:
+    return pb.ListModelsResponse(
+        models=[
+            pb.ModelInfo(
+                id=model.id,
+                owned_by=model.owned_by,
+                created=model.created,
+                context_length=model.context_length,
+                max_output_tokens=model.max_output_tokens,
+                capabilities=model.capabilities,
+                is_default=model.is_default,
+            )
+            for model in models
+        ]
+    )
+
+
+async def _read_request(request: AnyRequest) -> Request:
+    large = len(request.messages) + len(request.tools) > _MANY or request.ByteSize() > _LARGE_REQUEST
+    return await in_thread(_request, request) if large else _request(request)
+
+
 def _request(request: AnyRequest) -> Request:
+    for number, tool in enumerate(request.tools):
+        _bounded(tool.parameters_json, f"tools[{number}].parameters_json")
+    _bounded(request.options.json_schema, "options.json_schema")
+    _bounded(request.options.extra_json, "options.extra_json")
     messages = [_message(message, f"messages[{n}]") for n, message in enumerate(request.messages)]
     if request.prompt:
         messages.append(Message("user", request.prompt))
     tools = tuple(_tool(tool, f"tools[{n}]") for n, tool in enumerate(request.tools))
     return Request(tuple(messages), request.model, tools, _options(request.options))
+
+
+def _bounded(text: str, field: str) -> None:
+    """Refuses JSON that would take seconds to read, in which nothing else runs."""
+    if len(text) > _LONGEST_JSON:
+        raise InvalidArgument(f"{field} has more than {_LONGEST_JSON} characters", field=field)
 
 
 def _message(message: pb.ChatMessage, field: str) -> Message:
@@ -179,6 +209,11 @@ def _delta(delta: Delta) -> pb.StreamTextResponse:
     return message
 
 
+async def _fill(message: AnyReply, reply: Reply) -> AnyReply:
+    size = sum(len(call.arguments) for call in reply.tool_calls)
+    return await in_thread(_filled, message, reply) if size > _LARGE_ARGUMENTS else _filled(message, reply)
+
+
 def _filled(message: AnyReply, reply: Reply) -> AnyReply:
     """`message` with all that the three replies have in common."""
     message.tool_calls.extend(_tool_calls(reply.tool_calls))
@@ -204,6 +239,8 @@ def _tool_calls(calls: Iterable[ToolCall]) -> Iterable[pb.ToolCall]:
             arguments_error=call.error,
         )
         with contextlib.suppress(ValueError):
+            if len(call.arguments) > _LARGEST_STRUCT:
+                raise ValueError
             value = read(call.arguments)
             if isinstance(value, dict):
                 fill(message.arguments, value)

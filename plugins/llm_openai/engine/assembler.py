@@ -8,9 +8,11 @@ from typing import Any
 from plugins.llm_openai.engine.calls import CallAssembler
 from plugins.llm_openai.engine.failures import Failure, Kind
 from plugins.llm_openai.engine.halves import HalfJoiner, sound
+from plugins.llm_openai.engine.limits import too_large
 from plugins.llm_openai.engine.messages import CallDelta, Delta, Finish, Reply, Tool, Usage
 from plugins.llm_openai.engine.stops import StopCutter
 from plugins.llm_openai.engine.think import ThinkSplitter
+from shared.json_schema import MOST_STEPS
 
 _FINISHES = {
     "stop": Finish.STOP, "end_turn": Finish.STOP, "eos": Finish.STOP, "eos_token": Finish.STOP,
@@ -25,15 +27,15 @@ _FINISHES = {
 class Assembler:
     """One for a reply. `feed` it every chunk, then `close` and `reply`."""
 
-    def __init__(self, tools: Sequence[Tool], stops: Sequence[str] = (), *, keep: bool = True) -> None:
+    def __init__(self, tools: Sequence[Tool], stops: Sequence[str] = (), *, largest: int, keep: bool = True) -> None:
         """`stops` are cut here: the endpoint does not know them. Without `keep` the reply has no text and reasoning:
-        all of it went out as deltas."""
-        self._tools, self._keep = tools, keep
+        all of it went out as deltas. What is kept may have `largest` bytes, past that LimitReached is raised."""
+        self._tools, self._keep, self._largest = tools, keep, largest
         self._halves, self._think, self._stops = HalfJoiner(), ThinkSplitter(), StopCutter(stops)
         self._thoughts, self._calls = HalfJoiner(), CallAssembler()
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._refusal: list[str] = []
+        # As bytes, since a list of a million little texts takes many times as much.
+        self._text, self._reasoning, self._refusal = bytearray(), bytearray(), bytearray()
+        self._kept = 0  # bytes of them and of tool calls
         self._usage: Usage | None = None
         self._model = self._id = self._raw_finish = ""
 
@@ -83,11 +85,11 @@ class Assembler:
             if reasoning or text:
                 yield from self._passed(reasoning, self._stops.feed(text))
         if refusal := _text(said.get("refusal")):
-            self._refusal.append(refusal)  # comes as a whole, with the reply
+            self._keep_in(self._refusal, refusal)  # comes as a whole, with the reply
         if calls := said.get("tool_calls"):
-            yield from map(_call_delta, self._calls.feed(calls, whole=whole))
+            yield from map(self._call_delta, self._calls.feed(calls, whole=whole))
         if old := said.get("function_call"):
-            yield from map(_call_delta, self._calls.feed([old]))
+            yield from map(self._call_delta, self._calls.feed([old]))
 
     def close(self) -> Iterator[Delta]:
         """What was held back until it was certain that nothing follows."""
@@ -98,9 +100,19 @@ class Assembler:
         reasoning, text = before + reasoning, said + text
         yield from self._passed(reasoning, self._stops.feed(text) + self._stops.close())
 
-    def reply(self, model: str, dropped: Sequence[str]) -> Reply:
-        """`model` is what was asked for, for endpoints that do not say what answered."""
-        calls, cut = self._calls.finish(self._tools)
+    @property
+    def kept(self) -> int:
+        """Bytes that `reply` will have to do with."""
+        return self._kept
+
+    @property
+    def has_calls(self) -> bool:
+        return bool(self._calls)
+
+    def reply(self, model: str, dropped: Sequence[str], steps: int = MOST_STEPS) -> Reply:
+        """`model` is what was asked for, for endpoints that do not say what answered. `steps` is how much work it may
+        be to check the tool calls."""
+        calls, cut = self._calls.finish(self._tools, steps)
         raw = self._raw_finish
         finish = _FINISHES.get(raw.lower(), Finish.OTHER) if raw else Finish.UNKNOWN
         if self._stops.hit:
@@ -110,9 +122,9 @@ class Assembler:
         if cut:
             finish = Finish.LENGTH
         return Reply(
-            text="".join(self._text),
-            reasoning="".join(self._reasoning),
-            refusal=sound("".join(self._refusal)),
+            text=self._text.decode(),
+            reasoning=self._reasoning.decode(),
+            refusal=sound(self._refusal.decode("utf-8", "surrogatepass")),
             tool_calls=calls,
             finish=finish,
             raw_finish=sound(raw),
@@ -128,10 +140,24 @@ class Assembler:
 
     def _delta(self, text: str, reasoning: str) -> Delta:
         if text and self._keep:
-            self._text.append(text)
+            self._keep_in(self._text, text)
         if reasoning and self._keep:
-            self._reasoning.append(reasoning)
+            self._keep_in(self._reasoning, reasoning)
         return Delta(text, reasoning)
+
+    def _call_delta(self, call: CallDelta) -> Delta:
+        self._count(len(call.id) + len(call.name) + len(call.arguments.encode()))
+        return Delta(call=call)
+
+    def _keep_in(self, kept: bytearray, text: str) -> None:
+        added = text.encode("utf-8", "surrogatepass")
+        self._count(len(added))
+        kept += added
+
+    def _count(self, added: int) -> None:
+        self._kept += added
+        if self._kept > self._largest:
+            raise too_large(self._largest)
 
 
 def usage(raw: object) -> Usage | None:
@@ -174,10 +200,6 @@ def _parts(content: list[Any]) -> tuple[str, str]:
             reasoning.append(_text(inner))
             text.append(_text(part.get("text")))
     return "".join(text), "".join(reasoning)
-
-
-def _call_delta(call: CallDelta) -> Delta:
-    return Delta(call=call)
 
 
 def _text(value: object) -> str:

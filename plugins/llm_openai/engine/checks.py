@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import math
 
+from plugins.llm_openai.engine import stops
+from plugins.llm_openai.engine.body import stops_in
 from plugins.llm_openai.engine.json_text import read
 from plugins.llm_openai.engine.messages import Format, Options, Part, Request
 from shared.errors import InvalidArgument, quoted
-from shared.json_schema import complaint, schema_problem
+from shared.json_schema import MOST_STEPS, complaint, is_known, schema_problem
 
+MOST_TOOLS = 1_024  # of a request
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
+def is_quick(request: Request) -> bool:
+    """Whether `check` takes no time: it has no schema, or knows each already."""
+    schemas = [tool.schema for tool in request.tools[:8]]
+    if request.options.format is Format.JSON_SCHEMA and request.options.schema is not None:
+        schemas.append(request.options.schema)
+    return len(request.tools) <= 8 and len(request.messages) <= 200 and all(map(is_known, schemas))
+
+
 def check(request: Request) -> None:
+    if len(request.tools) > MOST_TOOLS:
+        raise InvalidArgument(f"the request has {len(request.tools)} tools; send at most {MOST_TOOLS}", field="tools")
     if not request.messages:
         raise InvalidArgument("there is nothing to answer: send prompt or messages", field="messages")
     for number, message in enumerate(request.messages):
@@ -65,6 +78,11 @@ def _check_options(options: Options, tools: set[str]) -> None:
         raise InvalidArgument(f"max_tokens must be at least 1, it is {options.max_tokens}", field="options.max_tokens")
     if "" in options.stop:
         raise InvalidArgument("stop has an empty sequence", field="options.stop")
+    for field, given in (("options.stop", options.stop), ("options.extra_json", stops_in(options.extra))):
+        if len(given) > stops.MOST or max(map(len, given), default=0) > stops.LONGEST:
+            raise InvalidArgument(
+                f"stop may have {stops.MOST} sequences of {stops.LONGEST} characters at most", field=field
+            )
     choice = options.tool_choice
     if choice and choice not in ("auto", "none", "required", *tools):
         raise InvalidArgument(
@@ -80,8 +98,9 @@ def _check_options(options: Options, tools: set[str]) -> None:
             raise InvalidArgument(f"json_schema: {problem}", field="options.json_schema")
 
 
-def structured(text: str, options: Options) -> tuple[str, str]:
-    """The JSON in a reply, out of the fence that models like to put around it, and what is wrong with it."""
+def structured(text: str, options: Options, steps: int = MOST_STEPS) -> tuple[str, str]:
+    """The JSON in a reply, out of the fence that models like to put around it, and what is wrong with it. Raises
+    CannotCheck where finding that out may take more than `steps`."""
     bare = text.strip()
     if bare.startswith("```") and bare.endswith("```") and "\n" in bare:
         bare = bare[bare.index("\n") + 1 : -3].strip()
@@ -89,4 +108,4 @@ def structured(text: str, options: Options) -> tuple[str, str]:
         value = read(bare)
     except ValueError as error:
         return text, f"it is not JSON: {error}"
-    return bare, "" if options.format is Format.JSON else complaint(value, options.schema or {})
+    return bare, "" if options.format is Format.JSON else complaint(value, options.schema or {}, steps)

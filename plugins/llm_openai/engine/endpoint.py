@@ -20,9 +20,11 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from plugins.llm_openai.engine import json_text
+from plugins.llm_openai.engine import json_text, model_list
 from plugins.llm_openai.engine.body import Refusals
 from plugins.llm_openai.engine.failures import Failure, Kind, of_status
+from plugins.llm_openai.engine.messages import Model
+from plugins.llm_openai.engine.off_loop import LARGE, in_thread
 from shared.errors import StartError
 from shared.units import Secret, SecretUrl, secret_texts_in, spellings
 
@@ -136,15 +138,16 @@ class Endpoint:
         return learnt
 
     @contextlib.asynccontextmanager
-    async def chat(self, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Sends `body`; the bytes of the reply as they come. The connection is given back, or cut, at the end."""
+    async def chat(self, body: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Sends `body`, which is JSON; the bytes of the reply as they come. The connection is given back, or cut, at
+        the end."""
         async with self._places:
             with self._failures():
                 # With this `cast_to` the package hands out the reply as it is.
                 response: Any = await self._client.post(
                     "/chat/completions",
                     cast_to=httpx2.Response,
-                    body=body,
+                    content=body,
                     options=self._options,
                     stream=True,
                     stream_cls=_NoStream,
@@ -154,8 +157,8 @@ class Endpoint:
             finally:
                 await response.aclose()
 
-    async def models(self) -> Any:
-        """The parsed reply of `/models`."""
+    async def models(self) -> list[Model]:
+        """What `/models` lists."""
         with self._failures():
             response: Any = await self._client.get(
                 "/models", cast_to=httpx2.Response, options=self._options, stream=True, stream_cls=_NoStream
@@ -168,10 +171,7 @@ class Endpoint:
                         raise Failure(Kind.MALFORMED, f"/models answered with more than {_LARGEST_LIST} bytes")
             finally:
                 await response.aclose()
-            try:
-                return json_text.read(body.decode("utf-8-sig"))
-            except ValueError:
-                raise Failure(Kind.MALFORMED, "/models did not answer with JSON") from None
+            return await in_thread(_models, bytes(body)) if len(body) > LARGE else _models(bytes(body))
 
     async def close(self) -> None:
         await self._client.close()
@@ -225,6 +225,7 @@ async def _bound_errors(response: httpx2.Response) -> None:
     """A refusal is read as a whole by the package: not more of it than is of use."""
     if response.status_code >= 300:
         response.stream = _Bounded(response.stream)
+        response.encoding = "utf-8"  # it could name any that Python has, and some take time with the square of the text
         # Nobody asked for compression, and unpacked it could be a thousand times as large.
         response.headers.pop("content-encoding", None)
 
@@ -243,6 +244,15 @@ class _Bounded(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+def _models(body: bytes) -> list[Model]:
+    try:
+        return model_list.parse(json_text.read(body.decode("utf-8-sig")))
+    except json_text.TooManyValues as error:
+        raise Failure(Kind.MALFORMED, f"/models cannot be read: {error}") from None
+    except ValueError:
+        raise Failure(Kind.MALFORMED, "/models did not answer with JSON") from None
 
 
 def _content(error: openai.APIStatusError) -> Any:

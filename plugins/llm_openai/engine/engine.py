@@ -7,21 +7,24 @@ import contextlib
 import dataclasses
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from plugins.llm_openai.engine import model_list
 from plugins.llm_openai.engine.assembler import Assembler
-from plugins.llm_openai.engine.body import build
-from plugins.llm_openai.engine.checks import check, structured
+from plugins.llm_openai.engine.body import Refusals, build, encoded, stops_in, weight
+from plugins.llm_openai.engine.checks import check, is_quick, structured
 from plugins.llm_openai.engine.endpoint import Endpoint, Settings
 from plugins.llm_openai.engine.failures import Failure, Kind
-from plugins.llm_openai.engine.merging import merged
+from plugins.llm_openai.engine.merging import PAUSE, merged
 from plugins.llm_openai.engine.messages import Delta, Finish, Format, Message, Model, Reply, Request
-from plugins.llm_openai.engine.reading import ChunkReader
-from shared.errors import FailedPrecondition, InvalidArgument
+from plugins.llm_openai.engine.off_loop import LARGE, in_thread
+from plugins.llm_openai.engine.reading import Chunk, ChunkReader
+from shared.errors import FailedPrecondition, InvalidArgument, PluginError
+from shared.json_schema import QUICK_STEPS, CannotCheck
 
+_Result = TypeVar("_Result")
 _Items = AsyncGenerator[Delta | Reply, None]
 _log = logging.getLogger("hector")
 
@@ -31,6 +34,9 @@ _PATIENCE = 2.0  # seconds, while another endpoint is left to ask
 # connection for the next call. Seconds that each is waited for.
 _AFTER_FINISH, _AFTER_DONE = 2.0, 0.1
 _MODELS_SECONDS, _NO_MODELS_SECONDS = 300.0, 10.0
+_SLICE = 2**14  # bytes of a reply that are read before other calls have their turn
+_MOST_BEFORE_PAUSE = 256  # chunks, likewise
+_SMALL = 2**12  # bytes of a reply that is checked where it stands, if that is little work
 
 
 class Engine:
@@ -46,13 +52,16 @@ class Engine:
         temperature: float | None = None,
         max_tokens: int | None = None,
         max_retries: int = 2,
+        max_response_bytes: int = 64 * 2**20,
     ) -> None:
         """The first of `endpoints` is asked first. `models` says of each what the endpoint does not: `context_length`,
-        `max_output_tokens`, `capabilities`. `temperature` and `max_tokens` are for requests that have none."""
+        `max_output_tokens`, `capabilities`. `temperature` and `max_tokens` are for requests that have none.
+        `max_response_bytes` is how much of a reply is kept: text, reasoning, refusal and tool calls together."""
         places = {one.url: asyncio.Semaphore(one.concurrency) for one in endpoints}
         self._endpoints = [Endpoint(settings, places[settings.url]) for settings in endpoints]
         self._model, self._aliases, self._configured = model, dict(aliases or {}), dict(models or {})
         self._temperature, self._max_tokens, self._max_retries = temperature, max_tokens, max_retries
+        self._largest = max_response_bytes
         self._listed: list[Model] = []
         self._listed_until = 0.0
         self._listing = asyncio.Lock()
@@ -64,14 +73,14 @@ class Engine:
         reply = await self._whole(request, ends)
         if not _is_structured(request, reply):
             return reply
-        text, problem = structured(reply.text, request.options)
+        text, problem = await _structured(reply, request)
         if problem and reply.finish is not Finish.LENGTH:
             told = f"That cannot be used: {problem}. Answer again, with nothing but the JSON."
             messages = (*request.messages, Message("assistant", reply.text), Message("user", told))
             first, reply = reply, await self._whole(dataclasses.replace(request, messages=messages), ends)
             usage = first.usage + reply.usage if first.usage and reply.usage else None
             reply = dataclasses.replace(reply, usage=usage)
-            text, problem = structured(reply.text, request.options)
+            text, problem = await _structured(reply, request)
         if problem:
             raise _invalid_output(problem, reply)
         return dataclasses.replace(reply, text=text)
@@ -96,7 +105,7 @@ class Engine:
         async with contextlib.aclosing(self._answer(request, _end(time_left), stream=True)) as items:
             async for item in items:
                 if isinstance(item, Reply) and _is_structured(request, item):
-                    _, problem = structured(item.text, request.options)
+                    _, problem = await _structured(item, request)
                     if problem:
                         raise _invalid_output(problem, item)
                 yield item
@@ -119,7 +128,7 @@ class Engine:
             if _now() < self._listed_until:
                 return
             try:
-                self._listed = model_list.parse(await self._endpoints[0].models())
+                self._listed = await self._endpoints[0].models()
                 self._list_failure, self._listed_until = None, _now() + _MODELS_SECONDS
             except Failure as failure:  # what was listed before still holds
                 _log.warning("event=models_not_listed endpoint=%s cause=%r", failure.endpoint, failure.message)
@@ -137,7 +146,7 @@ class Engine:
             return self._listed[0].id
         if not self._listed and self._list_failure is not None:
             raise self._list_failure
-        some = ", ".join(one.id for one in self._listed[:5]) or "none that it lists"
+        some = ", ".join(one.id[:100] for one in self._listed[:5]) or "none that it lists"
         raise InvalidArgument(
             f"no model was named: send model, or set it; {self._endpoints[0].name} has {some}", field="model"
         )
@@ -152,7 +161,10 @@ class Engine:
     async def _answer(self, request: Request, ends: float | None, *, stream: bool) -> _Items:
         """From the first endpoint that answers. Nothing is tried again once something of an answer went out."""
         request = self._with_defaults(request)
-        check(request)
+        if is_quick(request):
+            check(request)
+        else:
+            await in_thread(check, request)
         left = len(self._endpoints)
         for endpoint in self._endpoints:
             left -= 1
@@ -182,17 +194,22 @@ class Engine:
 
     async def _attempt(self, endpoint: Endpoint, model: str, request: Request, *, stream: bool) -> _Items:
         """One endpoint, once; and at once again without the options it turns out not to take. Raises Failure."""
-        body = build(request, model, endpoint.settings.body, stream=stream)
-        refusals = endpoint.refusals(model)
+        is_large = weight(request) > LARGE
+        extra = endpoint.settings.body
+        body = await _in_thread_if(is_large, build, request, model, extra, stream=stream)
+        learnt = endpoint.refusals(model)
+        refusals = Refusals(learnt.known.copy())
+        # What goes with fields of the caller's own is refused for reasons that hold for no other call.
+        shared = None if request.options.extra else learnt
         while True:
             sent, dropped = refusals.without(body)
-            stops = body.get("stop") if "stop" in dropped else ()
+            stops = stops_in(body) if "stop" in dropped else ()
             keep = not stream or request.options.format is not Format.TEXT
-            assembler = Assembler(request.tools, [stops] if isinstance(stops, str) else stops or (), keep=keep)
+            assembler = Assembler(request.tools, stops, largest=self._largest, keep=keep)
             said = False
             try:
-                async with endpoint.chat(sent) as data:
-                    reader = ChunkReader()
+                async with endpoint.chat(await _in_thread_if(is_large, encoded, sent)) as data:
+                    reader = ChunkReader(self._largest)
                     pieces = _while_of_use(data, assembler.is_finished)
                     async with contextlib.aclosing(_deltas(pieces, reader, assembler)) as deltas:
                         async for delta in deltas:
@@ -200,13 +217,13 @@ class Engine:
                             yield delta
                     if not assembler.is_finished() and not reader.done:
                         raise Failure(Kind.TRUNCATED, "the reply was cut off before its end")
-                    yield assembler.reply(model, dropped)
+                    yield await _reply(assembler, model, dropped)
                     if not assembler.cut:
                         await _drain(pieces)
                 return
             except Failure as failure:
                 endpoint.named(failure)
-                if said or not refusals.learn(failure, sent):
+                if said or not refusals.learn(failure, sent, shared):
                     raise
 
     def _with_defaults(self, request: Request) -> Request:
@@ -225,18 +242,84 @@ async def _deltas(
     """A whole reply ends with its finish reason: what is broken after it breaks nothing."""
     try:
         async for piece in pieces:
-            for delta in merged(chain.from_iterable(map(assembler.feed, reader.feed(piece)))):
+            async for delta in _read(_slices(reader, piece), assembler, reader.held + len(piece)):
                 yield delta
             if reader.done or assembler.cut:
                 break
         else:
-            for delta in merged(chain.from_iterable(map(assembler.feed, reader.close()))):
+            async for delta in _read(reader.close(), assembler, reader.held):
                 yield delta
     except Failure as failure:
         if not assembler.is_finished() or failure.kind is Kind.STATUS:
             raise
     for delta in assembler.close():
         yield delta
+
+
+async def _read(chunks: Iterator[Chunk], assembler: Assembler, size: int) -> AsyncGenerator[Delta, None]:
+    """What the chunks say. `size` is how many bytes there may be to parse at once."""
+    if size > LARGE:
+        deltas, failure = await in_thread(_read_all, chunks, assembler)
+        for delta in deltas:
+            yield delta
+        if failure is not None:
+            raise failure
+        return
+    for delta in merged(_fed(chunks, assembler, size)):
+        if delta is PAUSE:
+            await asyncio.sleep(0)
+        else:
+            yield delta
+
+
+def _read_all(chunks: Iterator[Chunk], assembler: Assembler) -> tuple[list[Delta], PluginError | Failure | None]:
+    deltas: list[Delta] = []
+    try:
+        deltas.extend(merged(chain.from_iterable(map(assembler.feed, chunks))))
+    except (Failure, PluginError) as failure:
+        return deltas, failure
+    return deltas, None
+
+
+def _fed(chunks: Iterator[Chunk], assembler: Assembler, size: int) -> Iterator[Delta]:
+    """With a pause now and then: thousands of chunks that say nothing can come in one piece."""
+    for number, chunk in enumerate(chunks, 1):
+        yield from assembler.feed(chunk)
+        if number % _MOST_BEFORE_PAUSE == 0:
+            yield PAUSE
+    if size >= _SLICE:
+        yield PAUSE
+
+
+def _slices(reader: ChunkReader, piece: bytes) -> Iterator[Chunk]:
+    for start in range(0, len(piece), _SLICE):
+        yield from reader.feed(piece[start : start + _SLICE])
+
+
+async def _reply(assembler: Assembler, model: str, dropped: Sequence[str]) -> Reply:
+    if not assembler.has_calls or assembler.kept <= _SMALL:
+        with contextlib.suppress(CannotCheck):
+            return assembler.reply(model, dropped, QUICK_STEPS)
+    return await in_thread(assembler.reply, model, dropped)
+
+
+async def _structured(reply: Reply, request: Request) -> tuple[str, str]:
+    """The JSON of the reply and what is wrong with it. Raises FailedPrecondition where that cannot be found out."""
+    try:
+        if len(reply.text) <= _SMALL:
+            with contextlib.suppress(CannotCheck):
+                return structured(reply.text, request.options, QUICK_STEPS)
+        return await in_thread(structured, reply.text, request.options)
+    except CannotCheck as error:
+        raise FailedPrecondition(
+            f"the model's answer came, but {error}; send a json_schema without recursion or large enums, or use "
+            "response_format JSON and check it yourself",
+            reason="OUTPUT_NOT_CHECKED",
+        ) from None
+
+
+async def _in_thread_if(is_large: bool, function: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Result:
+    return await in_thread(function, *args, **kwargs) if is_large else function(*args, **kwargs)
 
 
 async def _while_of_use(data: AsyncIterator[bytes], finished: Callable[[], bool]) -> AsyncIterator[bytes]:

@@ -34,6 +34,7 @@ from shared.errors import (
 
 _LONGEST_MESSAGE = 400  # characters that an endpoint's own words get in ours
 _LONGEST_KEPT = 10_000  # of them, until secrets were taken out: a half would not be recognised
+_LONGEST_WORD = 1_000  # characters of a code, before secrets were taken out
 _OVERFLOW = re.compile(
     r"context[_ ]length|context[_ ](size|window)|maximum (context|prompt|input)|too many (input )?tokens|"
     r"(prompt|input) is too long|exceeds? the (model'?s? )?(maximum|limit) .{0,30}tokens|exceed_context_size",
@@ -174,7 +175,7 @@ def in_reply(body: Any) -> Failure:
     return Failure(Kind.STATUS, message or "an error without a reason", status=status or 500, code=code, param=param)
 
 
-def describe(body: Any) -> tuple[str, str, str, int]:
+def describe(body: Any, levels: int = 3) -> tuple[str, str, str, int]:
     """(message, code, param, status or 0) of an error in any of the shapes that servers have for it.
 
     >>> describe({"error": {"message": "slow down", "type": "rate_limit_error", "code": None}})
@@ -191,21 +192,42 @@ def describe(body: Any) -> tuple[str, str, str, int]:
             body = inner
     if isinstance(body, list) and body and isinstance(body[0], Mapping):
         first = body[0]
-        place = [str(part) for part in first.get("loc") or () if part != "body"]
-        if place:
-            return _short(f"{'.'.join(place)}: {first.get('msg', '')}"), "", place[0], 0
-        return describe(first)
+        loc = first.get("loc")
+        parts = [part for part in loc[:10] if isinstance(part, str | int)] if isinstance(loc, list) else []
+        if place := [_word(str(part)) for part in parts if part != "body"]:
+            said = first.get("msg")
+            return _short(f"{'.'.join(place)}: {said if isinstance(said, str) else ''}"), "", place[0], 0
+        return describe(first, levels - 1) if levels else _of_mapping(first)
     if not isinstance(body, Mapping):
-        text = "" if body is None else str(body)
-        return _short(re.sub(r"<[^>]*>", " ", text) if text.lstrip().startswith("<") else text), "", "", 0
+        text = "" if body is None else str(_beginning(body))
+        return _short(re.sub(r"<[^<>]*>", " ", text) if text.lstrip().startswith("<") else text), "", "", 0
+    return _of_mapping(body)
+
+
+def _of_mapping(body: Mapping[str, Any]) -> tuple[str, str, str, int]:
     named = [body.get(key) for key in ("code", "type", "status")]
-    code = next((one for one in named if isinstance(one, str) and one and not one.isdigit()), "")
+    code = next((_word(one) for one in named if isinstance(one, str) and one and not one.isdigit()), "")
     number = next((int(str(one)) for one in named if _is_status(one)), 0)
-    words = f"{code} {body.get('type') or ''}".lower()
+    words = f"{code} {_word(body.get('type'))}".lower()
     status = number or next((status for word, status in _STATUS_OF.items() if word in words), 0)
     message = next((body[key] for key in ("message", "msg", "error", "title") if isinstance(body.get(key), str)), "")
-    param = body.get("param")
-    return _short(message), code, param if isinstance(param, str) else "", status
+    return _short(message), code, _word(body.get("param")), status
+
+
+def _beginning(body: Any, levels: int = 3) -> Any:
+    """Of a value that may be a list of a million lists. Texts stay whole, since they may hold a secret."""
+    if isinstance(body, str):
+        return body[:_LONGEST_KEPT]
+    if isinstance(body, Mapping):
+        return {key[:_LONGEST_KEPT]: _beginning(body[key], levels - 1) for key in list(body)[:5]} if levels else {}
+    if isinstance(body, list):
+        return [_beginning(one, levels - 1) for one in body[:5]] if levels else []
+    return str(body)[:100]
+
+
+def _word(value: object) -> str:
+    """A name of something, which nobody needs by the megabyte."""
+    return sound(value[:_LONGEST_WORD]) if isinstance(value, str) else ""
 
 
 def _is_status(value: object) -> bool:

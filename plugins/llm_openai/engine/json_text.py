@@ -7,14 +7,23 @@ import re
 from typing import Any, NoReturn
 
 _DEEPEST = 200
+# Of one text: more would take gigabytes, and a second in which nothing else runs. Commas in strings are counted too.
+MOST_VALUES = 250_000
+_MOST_DIGITS = 400  # of a number in a large text: reading one takes time with the square of them
+_LARGE = 2**18  # characters
 # What can stand at the end of JSON that was cut: the start of a word, of a number, of an escape.
 _STARTED = re.compile(r'(t(ru?)?|f(a(ls?)?)?|n(ul?)?|-|\.|[eE][+-]?|\\?u?[0-9a-fA-F]{0,4})?"?\s*')
+_SIGNS = re.compile(r'["\\{}\[\]]')
+
+
+class TooManyValues(ValueError):
+    """The text has more than MOST_VALUES values, or seems to."""
 
 
 def read(text: str) -> Any:
     """Raises ValueError also for what `json` lets pass: NaN, half a character, hundreds of levels."""
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = loads(text, parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("it is too deep") from None
     if "\\u" in text:
@@ -27,6 +36,15 @@ def read(text: str) -> Any:
     return value
 
 
+def loads(text: str, **more: Any) -> Any:
+    """As `json.loads`. Raises TooManyValues before it begins."""
+    if len(text) > _LARGE:
+        if text.count(",") + text.count("[") + text.count("{") > MOST_VALUES:
+            raise TooManyValues(f"it has more than {MOST_VALUES} values")
+        more["parse_int"] = _int
+    return json.loads(text, **more)
+
+
 def is_cut(text: str) -> bool:
     """Whether `text`, which is no JSON, is the beginning of some.
 
@@ -34,13 +52,72 @@ def is_cut(text: str) -> bool:
     [True, True, True, True, False]
     """
     try:
-        json.loads(text)
+        loads(text)
     except json.JSONDecodeError as error:
         left = text[error.pos :]
         return error.msg.startswith("Unterminated") or not left.strip() or _STARTED.fullmatch(left) is not None
-    except RecursionError:
+    except (RecursionError, ValueError):  # also a number of more digits than Python reads
         pass
     return False
+
+
+class GrowingObject:
+    """JSON text that comes in pieces, and whether it is a whole object by now. Each piece is looked at once.
+
+    >>> text = GrowingObject()
+    >>> [(text.add(piece), text.is_whole)[1] for piece in ('{"a": "}', '"', "}", " ", "x")]
+    [False, False, True, True, False]
+    """
+
+    def __init__(self) -> None:
+        # Bytes, as a list of thousands of small texts takes many times as much, and a growing text would be copied.
+        self._bytes = bytearray()
+        self._open = 0  # brackets
+        self._in_string = self._escaped = False
+        self.is_whole = False
+        self._ended = False
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def __str__(self) -> str:
+        return self._bytes.decode()
+
+    def add(self, text: str) -> None:
+        self._bytes += text.encode()
+        if self._ended:
+            self.is_whole = self.is_whole and not text.strip()
+            return
+        start = 1 if self._escaped and text else 0  # a backslash takes the character behind it out of account
+        self._escaped = self._escaped and not text
+        while sign := _SIGNS.search(text, start):
+            character, start = sign[0], sign.end()
+            if self._in_string:
+                if character == "\\":
+                    self._escaped = start == len(text)
+                    start += 1
+                self._in_string = character != '"'
+            elif character == '"':
+                self._in_string = True
+            elif character in "{[":
+                self._open += 1
+            elif character in "}]":
+                self._open -= 1
+                if self._open <= 0:
+                    self._ended, self.is_whole = True, self._reads()
+                    return
+
+    def _reads(self) -> bool:
+        try:
+            return isinstance(read(str(self)), dict)
+        except ValueError:
+            return False
+
+
+def _int(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"it has a number of more than {_MOST_DIGITS} digits")
+    return int(digits)
 
 
 def _no_constant(name: str) -> NoReturn:

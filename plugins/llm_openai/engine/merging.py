@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from plugins.llm_openai.engine.failures import Failure
 from plugins.llm_openai.engine.messages import Delta
 
+PAUSE = Delta()  # says nothing; it goes through as it is, so that whoever reads can let others have their turn
+
 # Each message is an opportunity for other streams; more of them in one would gain little.
 _MOST = 16
 
@@ -27,6 +29,9 @@ def merged(deltas: Iterable[Delta]) -> Iterator[Delta]:
     is_text, first = True, True
     try:
         for delta in deltas:
+            if delta is PAUSE:
+                yield delta
+                continue
             plain = delta.call is None and bool(delta.text) != bool(delta.reasoning)
             if held and (not plain or bool(delta.text) != is_text):
                 yield _joined(held, is_text)

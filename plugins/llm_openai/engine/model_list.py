@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from plugins.llm_openai.engine.halves import sound
 from plugins.llm_openai.engine.messages import Model
 
+_log = logging.getLogger("hector")
+
+MOST = 5_000  # models of a list; those that follow are left out
 CAPABILITIES = ("tools", "vision", "json_schema", "reasoning")
 # The names that servers have for the same: OpenRouter, LM Studio, vLLM, Groq, llama.cpp (in `meta`), LiteLLM.
 _CONTEXT = (
@@ -38,6 +42,9 @@ def parse(raw: Any) -> list[Model]:
         listed = raw.get("data") or raw.get("models") or []
     found: dict[str, Model] = {}
     for entry in listed if isinstance(listed, list) else []:
+        if len(found) == MOST:
+            _log.warning("event=models_cut kept=%d listed=%d", MOST, len(listed))
+            break
         if isinstance(entry, str):
             entry = {"id": entry}
         if isinstance(entry, Mapping):
@@ -92,7 +99,7 @@ def _length(places: list[Mapping[str, Any]], names: tuple[str, ...]) -> int:
 def _capabilities(entry: Mapping[str, Any]) -> list[str]:
     found = set()
     listed = entry.get("supported_parameters")
-    for name in listed if isinstance(listed, list) else []:
+    for name in listed[:100] if isinstance(listed, list) else []:
         if isinstance(name, str) and name in _SUPPORTED:
             found.add(_SUPPORTED[name])
     inside = entry.get("architecture")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from plugins.llm_openai.engine.failures import Failure, Kind, in_reply
+from plugins.llm_openai.engine.json_text import TooManyValues, loads
+from plugins.llm_openai.engine.limits import too_large
 from plugins.llm_openai.engine.sse import DONE, EventReader, TooLong
 
 Chunk = Mapping[str, Any]
 _FIELD = re.compile(rb"(data|event|id|retry)?:")
-_LARGEST_BODY = 64 * 2**20  # bytes of a reply that is not a stream
 
 
 class ChunkReader:
@@ -21,8 +21,10 @@ class ChunkReader:
     It decides by the first byte, not by Content-Type, which servers get wrong: `{` is JSON, `<` a page, else a stream.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int) -> None:
+        """`largest` is how many bytes a reply may have that is not a stream."""
         self.done = False  # `[DONE]` came
+        self._largest = largest
         self._events: EventReader | None = None
         self._body = bytearray()
         self._head = b""  # the first bytes that are no blanks
@@ -31,8 +33,8 @@ class ChunkReader:
     def feed(self, data: bytes) -> Iterator[Chunk]:
         if self._events is None:
             self._body += data
-            if len(self._body) > _LARGEST_BODY:
-                raise Failure(Kind.MALFORMED, f"the reply is larger than {_LARGEST_BODY} bytes")
+            if len(self._body) > self._largest:
+                raise too_large(self._largest)
             self._head = self._head or data.lstrip(b"\xef\xbb\xbf \t\r\n")[:200]
             if not self._head or self._head[:1] in b"{[<":
                 return
@@ -42,6 +44,11 @@ class ChunkReader:
         except TooLong:
             raise Failure(Kind.MALFORMED, "one event of the stream is too long to be a chunk") from None
         yield from self._chunks(events)
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait for the rest of what they belong to."""
+        return len(self._body) if self._events is None else self._events.held
 
     def close(self) -> Iterator[Chunk]:
         if self._events is not None:
@@ -56,7 +63,9 @@ class ChunkReader:
         if text.startswith("<"):
             raise Failure(Kind.MALFORMED, "a page came instead of a reply; does endpoint lack its /v1?")
         try:
-            whole = json.loads(text)
+            whole = loads(text)
+        except TooManyValues as error:
+            raise Failure(Kind.MALFORMED, f"the reply cannot be read: {error}") from None
         except (ValueError, RecursionError):
             # Lines of JSON, perhaps; a body that was cut off ends in one that cannot be read.
             for line in text.splitlines():
@@ -79,7 +88,9 @@ class ChunkReader:
             self.done = True
             return
         try:
-            parsed = json.loads(data)
+            parsed = loads(data)
+        except TooManyValues as error:
+            raise Failure(Kind.MALFORMED, f"one event of the stream cannot be read: {error}") from None
         except (ValueError, RecursionError):
             if "\n" in data:
                 for line in data.split("\n"):

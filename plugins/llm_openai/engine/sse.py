@@ -9,7 +9,7 @@ may hold as it is.
 from __future__ import annotations
 
 DONE = "[DONE]"
-LONGEST = 32 * 2**20  # bytes of one event; a server that never ends a line would fill the memory
+LONGEST = 8 * 2**20  # bytes of one event; a server that never ends a line would fill the memory
 
 
 class TooLong(Exception):
@@ -54,6 +54,11 @@ class EventReader:
         for line in lines:
             self._line(line, events)
         return events
+
+    @property
+    def held(self) -> int:
+        """Bytes of an event that has not ended."""
+        return len(self._rest) + self._size
 
     def close(self) -> list[tuple[str, str]]:
         """What the end of the bytes left over, as if a line end and a blank line had come."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+MOST, LONGEST = 64, 256  # stop sequences of a request, and characters of each
+
 
 class StopCutter:
     """Lets text through up to the first stop sequence, which may lie across any number of pieces.

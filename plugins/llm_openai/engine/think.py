@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _OPEN, _CLOSE = "<think>", "</think>"
+_MOST_BLANKS = 1_000  # before the tag; text that begins with more has none
 
 
 class ThinkSplitter:
@@ -27,7 +28,7 @@ class ThinkSplitter:
             bare = self._held.lstrip()
             if bare.startswith(_OPEN):
                 self._state, self._held = "inside", bare[len(_OPEN) :]
-            elif _OPEN.startswith(bare):
+            elif _OPEN.startswith(bare) and len(self._held) <= _MOST_BLANKS:
                 return "", ""
             else:
                 return "", self._all()
@@ -40,6 +41,7 @@ class ThinkSplitter:
                 return reasoning[: len(reasoning) - kept], ""
             self._state, self._held = "after", rest
         if self._held.isspace() or not self._held:
+            self._held = ""
             return reasoning, ""  # the blank lines between the two belong to neither
         self._held = self._held.lstrip()
         return reasoning, self._all()
