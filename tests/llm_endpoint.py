@@ -12,23 +12,25 @@ import argparse
 import asyncio
 import contextlib
 import functools
-import gzip
 import json
 import ssl
+import struct
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 Body = Mapping[str, Any]
-CUT, HANG = "cut", "hang"
+CUT, CLOSE, HANG = "cut", "close", "hang"
 
 
 @dataclass(frozen=True)
 class Play:
     """What is sent: `pieces` one by one (a number is a pause in seconds), and how it `ends`: properly, by a reset of
-    the connection, or not at all, until the client goes."""
+    the connection (which throws away what the client has not read yet), by its early end, or not at all, until the
+    client goes."""
 
     pieces: Sequence[bytes | str | float] = ()
     status: int = 200
@@ -345,7 +347,7 @@ def cut_in_event(body: Body, nth: int) -> Play:
 @behaviour
 def reset(body: Body, nth: int) -> Play:
     """The connection breaks after some text."""
-    return Play(events(chunk("Hel"), done=False), ends=CUT)
+    return Play(events(chunk("Hel"), done=False), ends=CLOSE)
 
 
 @behaviour
@@ -381,7 +383,7 @@ def endless(body: Body, nth: int) -> Play:
 @behaviour
 def finish_reset(body: Body, nth: int) -> Play:
     """The connection breaks after the finish reason."""
-    return Play(events(chunk("Hello"), chunk(finish="stop"), done=False), ends=CUT)
+    return Play(events(chunk("Hello"), chunk(finish="stop"), done=False), ends=CLOSE)
 
 
 @behaviour
@@ -417,8 +419,14 @@ def gzip_bomb(body: Body, nth: int) -> Play:
 
 @functools.cache
 def _bomb() -> bytes:
-    """A gzip file is also what several make one behind the other: one second's work is done for ten."""
-    return gzip.compress(bytes(10**6)) * 200
+    """One gzip member of 200 MB. Blocks that end in a full flush know nothing of each other: one is packed for all."""
+    zeros, packer = bytes(10**6), zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    block = packer.compress(zeros) + packer.flush(zlib.Z_FULL_FLUSH)
+    checksum = 0
+    for _ in range(200):
+        checksum = zlib.crc32(zeros, checksum)
+    end = packer.flush() + struct.pack("<II", checksum, 200 * 10**6)
+    return b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + block * 200 + end
 
 
 @behaviour
@@ -806,6 +814,128 @@ def moved(body: Body, nth: int) -> Play:
     return Play(status=307, headers={"Location": "http://127.0.0.2:1/v1/chat/completions"}, chunked=False)
 
 
+@behaviour
+def flood(body: Body, nth: int) -> Play:
+    """A gigabyte of text, as fast as it can."""
+    return Play([event(chunk("x" * 60_000)).encode()] * 20_000)
+
+
+@behaviour
+def flood_reasoning(body: Body, nth: int) -> Play:
+    """A gigabyte of reasoning."""
+    return Play([event(chunk(reasoning="x" * 60_000)).encode()] * 20_000)
+
+
+@behaviour
+def flood_refusal(body: Body, nth: int) -> Play:
+    """A gigabyte of refusal."""
+    return Play([event(chunk(refusal="x" * 60_000)).encode()] * 20_000)
+
+
+@behaviour
+def flood_arguments(body: Body, nth: int) -> Play:
+    """A tool call with a gigabyte of arguments."""
+    return Play([event(chunk(tool_calls=[piece(0, "c1", "weather", "x" * 60_000)])).encode()] * 20_000)
+
+
+@behaviour
+def flood_body(body: Body, nth: int) -> Play:
+    """A JSON body with a gigabyte of text."""
+    return Play(['{"choices": [{"message": {"content": "', *[b"x" * 60_000] * 20_000], kind="application/json")
+
+
+@behaviour
+def flood_letters(body: Body, nth: int) -> Play:
+    """A million chunks of one letter each."""
+    return Play([event(chunk("\u00e4")).encode() * 100] * 10_000)
+
+
+@behaviour
+def many_calls(body: Body, nth: int) -> Play:
+    """1,024 tool calls, each in two pieces."""
+    return _calls(1024)
+
+
+@behaviour
+def too_many_calls(body: Body, nth: int) -> Play:
+    """1,025 tool calls."""
+    return _calls(1025)
+
+
+def _calls(count: int) -> Play:
+    pieces = [
+        part for n in range(count) for part in (piece(n, "c", "weather", '{"city":'), piece(n, arguments='"Rome"}'))
+    ]
+    return called(*pieces)
+
+
+@behaviour
+def nested(body: Body, nth: int) -> Play:
+    """An answer of objects in each other, 40 levels, as text or as the arguments of a call."""
+    text = '{"a":' * 40 + "1" + "}" * 40
+    return called(piece(0, "c1", "weather", text)) if body.get("tools") else answer(body, text)
+
+
+@behaviour
+def tool_digits(body: Body, nth: int) -> Play:
+    """A tool call with a number of 5,000 digits."""
+    return called(piece(0, "c1", "weather", '{"city":' + "1" * 5000 + "}"))
+
+
+@behaviour
+def large_event(body: Body, nth: int) -> Play:
+    """4 MB of text in one event, and a second behind it."""
+    return Play(events(chunk("x" * 4 * 10**6), chunk("y"), chunk(finish="stop")))
+
+
+@behaviour
+def a_million_values(body: Body, nth: int) -> Play:
+    """An event with a million little lists."""
+    return Play(events(chunk("Hel") | {"logprobs": [[]] * 10**6}, chunk(finish="stop")))
+
+
+@behaviour
+def blanks(body: Body, nth: int) -> Play:
+    """Blanks before the text, 200,000 of them, one a chunk."""
+    return Play([event(chunk(" ")).encode() * 1000] * 200 + events(chunk("Hello"), chunk(finish="stop")))
+
+
+@behaviour
+def open_tags(body: Body, nth: int) -> Play:
+    """400 with a megabyte of `<`."""
+    return Play(["<" * 2**20], 400, "text/html", chunked=False)
+
+
+@behaviour
+def odd_charset(body: Body, nth: int) -> Play:
+    """400 in a charset that takes time with the square of the text."""
+    return Play(["-" + "9" * 2**19], 400, "text/plain; charset=punycode", chunked=False)
+
+
+@behaviour
+def odd_location(body: Body, nth: int) -> Play:
+    """422 with a place that is no list."""
+    return Play(['{"detail": [{"loc": 5, "msg": "no"}]}'], 422, "application/json", chunked=False)
+
+
+@behaviour
+def long_detail(body: Body, nth: int) -> Play:
+    """An error in the stream whose detail is a list of 200,000 numbers."""
+    return Play(events(chunk("Hel"), {"detail": list(range(200_000))}))
+
+
+@behaviour
+def picky_value(body: Body, nth: int) -> Play:
+    """Calls a temperature above 2 unsupported, and streaming options without a stream, and words in the schema."""
+    if body.get("temperature", 0) > 2:
+        return refusal(400, "Unsupported value: 'temperature' does not support that.", param="temperature")
+    if "stream_options" in body and not body.get("stream"):
+        return refusal(400, "stream_options is not allowed when stream is false", param="stream_options")
+    if "pattern" in json.dumps(body.get("response_format", "")):
+        return refusal(400, "response_format: the schema uses 'pattern', which is not supported")
+    return answer(body, '{"city": "Rome"}')
+
+
 def status_behaviour(status: int) -> Behaviour:
     """`status-503` and so on."""
     return lambda body, nth: refusal(status, f"this is {status}", headers={"x-should-retry": "false"})
@@ -834,6 +964,7 @@ class Endpoint:
             self._tls.load_cert_chain(*certificate)
 
     def __enter__(self) -> Endpoint:
+        _bomb()  # before anybody waits for it
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
         self._thread.start()
@@ -921,8 +1052,9 @@ class Endpoint:
                 await watch
                 return False
             if play.ends == CUT:
-                await asyncio.sleep(0.05)  # so that what was sent is read before the reset throws it away
                 writer.transport.abort()
+                return False
+            if play.ends == CLOSE:
                 return False
             if play.chunked:
                 writer.write(b"0\r\n\r\n")
