@@ -749,7 +749,9 @@ def hot(body: Body, nth: int) -> Play:
 def no_schema(body: Body, nth: int) -> Play:
     """Knows no response_format at all, and does what it is told in words."""
     if "response_format" in body:
-        return refusal(400, f"response_format {body['response_format']['type']} is not supported")
+        form = body["response_format"]
+        kind = form.get("type") if isinstance(form, Mapping) else form
+        return refusal(400, f"response_format {kind} is not supported")
     return answer(body, '{"city": "Rome"}')
 
 
@@ -846,8 +848,8 @@ def flood_body(body: Body, nth: int) -> Play:
 
 @behaviour
 def flood_letters(body: Body, nth: int) -> Play:
-    """A million chunks of one letter each."""
-    return Play([event(chunk("\u00e4")).encode() * 100] * 10_000)
+    """A million chunks of 20 letters each."""
+    return Play([event(chunk("\u00e4" * 20)).encode() * 100] * 10_000)
 
 
 @behaviour
