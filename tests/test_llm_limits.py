@@ -294,10 +294,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-KEYWORDS = st.sampled_from(
-    "type properties required enum const default items $ref anyOf not examples if additionalProperties $defs $schema $id "
-    "pattern".split()
-)
+WORDS = """type properties required enum const default items $ref anyOf not examples if additionalProperties $defs
+           $schema $id pattern"""
+KEYWORDS = st.sampled_from(WORDS.split())
 LIKE_SCHEMAS = st.recursive(
     st.sampled_from(["object", "string", "#", "#/$defs/a", True, [], {}]) | JSON,
     lambda inner: st.dictionaries(KEYWORDS, inner, max_size=3) | st.lists(inner, max_size=2),

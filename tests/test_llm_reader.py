@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plugins.llm_openai.engine.assembler import Assembler
+from plugins.llm_openai.engine.calls import CallAssembler
 from plugins.llm_openai.engine.failures import Failure, Kind, describe
 from plugins.llm_openai.engine.halves import HalfJoiner
-from plugins.llm_openai.engine.json_text import is_cut
+from plugins.llm_openai.engine.json_text import GrowingObject, is_cut
 from plugins.llm_openai.engine.messages import Delta, Reply
 from plugins.llm_openai.engine.reading import ChunkReader
 from plugins.llm_openai.engine.sse import LONGEST, EventReader, TooLong
@@ -186,8 +188,62 @@ def test_any_json_is_read_or_refused(chunks: list[Any]) -> None:
     assert len({call.id for call in reply.tool_calls}) == len(reply.tool_calls)
 
 
+def test_calls_take_time_with_their_number_only() -> None:
+    """30,000 pieces of a call, each with its name, and a thousand calls with one id: each piece is looked at once."""
+    calls = CallAssembler()
+    began = time.process_time()
+    for n in range(30_000):
+        list(calls.feed([{"id": "c", "function": {"name": "a", "arguments": '{"a":[' if n == 0 else "{},"}}]))
+    for n in range(1, 1_000):
+        list(calls.feed([{"index": n, "id": "c", "function": {"name": "a", "arguments": "{}"}}]))
+    found, _ = calls.finish(())
+    assert time.process_time() - began < 10  # 0.5 s; it was minutes
+    assert [call.id for call in found[:3]] == ["c", "c-2", "c-3"]
+    assert len(found[0].arguments) == 3 * 30_000 + 3
+    with pytest.raises(Failure):
+        [list(calls.feed([{"index": n, "id": "c"}])) for n in range(1_000, 1_100)]
+
+
 @unhurried
-@given(VALUES | like(error=like(message=st.text(), code=VALUES, type=st.text(), param=VALUES), detail=VALUES))
+@given(st.lists(st.sampled_from(['{"a":', "1", "}", "{", "[", "]", '"', "\\", " ", "]}", '"}', "x"]), max_size=12))
+def test_a_growing_object_is_whole_when_it_reads(pieces: list[str]) -> None:
+    """However it grows, it is whole exactly when it is one JSON object, or blank."""
+    growing, text = GrowingObject(), ""
+    for piece in pieces:
+        growing.add(piece)
+        text += piece
+        try:
+            whole = not text.strip() or isinstance(json.loads(text), dict)
+        except ValueError:
+            whole = False
+        assert growing.is_whole == whole
+    assert str(growing) == text
+
+
+def test_what_an_endpoint_says_at_length_is_cut() -> None:
+    """Errors of megabytes in any shape are described at once, and by their beginning."""
+    bodies: list[Any] = [
+        "<" * 2**20,
+        {"detail": [1] * 10**6},
+        {"errors": [[[["x" * 10**6]] * 1000]]},
+        {"detail": [{"loc": 5}]},
+        {"detail": [{"loc": [[1] * 10**5, 2]}]},
+        {"error": {"message": "m", "code": "c" * 10**6, "type": "t" * 10**6, "param": "p" * 10**6}},
+        [{"errors": [{"errors": [{"errors": [{"msg": "deep"}]}]}]}],
+    ]
+    for body in bodies:
+        assert sum(len(str(part)) for part in describe(body)) < 20_000
+
+
+@unhurried
+@given(
+    VALUES
+    | like(
+        error=like(message=st.text(), code=VALUES, type=st.text(), param=VALUES),
+        detail=VALUES | st.lists(like(loc=VALUES, msg=VALUES), max_size=2),
+        errors=VALUES | st.lists(like(message=VALUES, errors=VALUES), max_size=2),
+    )
+)
 def test_any_error_body_is_described(body: Any) -> None:
     """Whatever stands in a refusal, there is a message of bounded length, and no bug."""
     message, _, _, status = describe(body)

@@ -98,7 +98,9 @@ class CallAssembler:
             return None
         says = arguments.strip() if isinstance(arguments, str) else arguments is not None
         renamed = index is _ANY and bool(last.name) and not name.startswith(last.name)
-        another = (id_ and last.given_id) or (name and ((says and last.arguments.is_whole) or renamed))
+        another = (id_ and last.given_id) or (
+            name and ((says and last.arguments and last.arguments.is_whole) or renamed)
+        )
         return None if another else last
 
     def _unique(self, given: str) -> str:

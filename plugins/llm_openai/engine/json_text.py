@@ -74,8 +74,8 @@ class GrowingObject:
         self._bytes = bytearray()
         self._open = 0  # brackets
         self._in_string = self._escaped = False
-        self.is_whole = False
-        self._ended = False
+        self._ended, self._blank = False, True
+        self.is_whole = True  # no arguments stand for {}
 
     def __len__(self) -> int:
         return len(self._bytes)
@@ -88,6 +88,8 @@ class GrowingObject:
         if self._ended:
             self.is_whole = self.is_whole and not text.strip()
             return
+        self._blank = self._blank and not text.strip()
+        self.is_whole = self._blank
         start = 1 if self._escaped and text else 0  # a backslash takes the character behind it out of account
         self._escaped = self._escaped and not text
         while sign := _SIGNS.search(text, start):
