@@ -8,7 +8,8 @@ reading.py    bytes to chunks; sse.py knows server-sent events
 assembler.py  chunks to deltas and the reply; calls.py tool calls, think.py inline reasoning, stops.py stop sequences,
               halves.py halves of characters, json_text.py JSON that a model wrote
 merging.py    deltas that arrived together, as one
-failures.py   what can go wrong, and the error for it
+failures.py   what can go wrong, and the error for it; limits.py what is too much
+off_loop.py   work that takes long, in threads
 model_list.py which models there are
 """
 

@@ -9,6 +9,7 @@
 | 5xx, 529, no connection | UNAVAILABLE | UPSTREAM_UNAVAILABLE, UPSTREAM_UNREACHABLE |
 | a page, a redirect, anything that is no reply | UNAVAILABLE | UPSTREAM_MALFORMED |
 | an empty reply, or one that was cut off | UNAVAILABLE | STREAM_TRUNCATED |
+| one past `max_response_bytes` (`limits.py`) | RESOURCE_EXHAUSTED | RESPONSE_TOO_LARGE |
 """
 
 from __future__ import annotations
