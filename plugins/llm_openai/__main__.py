@@ -38,7 +38,7 @@ def main() -> int:
     )
     # From here on the key is one of the secrets that no log line may show.
     config = dataclasses.replace(config, api_key=_key(config), api_key_file="")
-    from plugins.llm_openai.servicer import TOO_LARGE_HINTS, Servicer
+    from plugins.llm_openai.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 
     servicer = Servicer(build(config), timeout=config.timeout)
     return serve(
@@ -46,6 +46,7 @@ def main() -> int:
         service="hector.plugins.v1.LLMProvider",
         register=lambda server: add_LLMProviderServicer_to_server(servicer, server),
         too_large_hints=TOO_LARGE_HINTS,
+        most_items=MOST_ITEMS,
     )
 
 

@@ -41,6 +41,8 @@ AnyReply = TypeVar("AnyReply", pb.GenerateTextResponse, pb.StreamTextResponse, p
 
 TOO_LARGE_HINTS = {"GenerateText": "ask for fewer max_tokens, or use StreamText"}
 
+MOST_ITEMS = {name: {"messages": 20_000, "tools": 1_024} for name in ("GenerateText", "StreamText", "CallTool")}
+
 _FORMATS = {
     pb.RESPONSE_FORMAT_UNSPECIFIED: Format.TEXT,
     pb.RESPONSE_FORMAT_TEXT: Format.TEXT,
