@@ -23,7 +23,7 @@ MOST_BYTES = 2**20  # of a schema as JSON
 _MOST_ERROR_STEPS = 20_000  # to find what is wrong: 30 ms
 _MOST_COMPLAINTS = 3  # in one sentence
 _LONGEST = 200  # characters of each
-_MOST_KEPT = 2 * 2**20  # bytes of the schemas whose validators are kept; a validator takes some fifteen times as much
+_MOST_KEPT = 2**19  # bytes of the schemas whose validators are kept; these take some thirty times as much
 
 __all__ = ["MOST_STEPS", "QUICK_STEPS", "CannotCheck", "as_object_schema", "complaint", "is_known", "schema_problem",
            "subschemas"]  # fmt: skip

@@ -247,7 +247,22 @@ def test_what_is_too_much_is_refused(
 
 # ---------------------------------------------------------------- extra_json
 
-VALUES = (5, "x", True, False, None, [], {}, [1], {"a": 1}, 1e308, -1, [[]], [{"role": 5}], {"type": []})
+VALUES: tuple[Any, ...] = (
+    5,
+    "x",
+    True,
+    False,
+    None,
+    [],
+    {},
+    [1],
+    {"a": 1},
+    1e308,
+    -1,
+    [[]],
+    [{"role": 5}],
+    {"type": []},
+)
 NAMES = ("messages", "tools", "stop", "stream", "response_format", "tool_choice", "temperature", "max_tokens", "n",
          "stream_options", "seed", "parallel_tool_calls", "reasoning_effort")  # fmt: skip
 
@@ -269,7 +284,7 @@ def test_one_callers_extra_is_nobody_elses(endpoint: Endpoint) -> None:
     """What is refused of a value out of the ordinary, or beside extra_json, is left out for that call alone."""
     with started(endpoint) as plugin:
         stub = stub_of(plugin)
-        odd = [
+        odd: list[tuple[Any, pb.GenerationOptions]] = [
             (generate, pb.GenerationOptions(temperature=7)),
             (generate, pb.GenerationOptions(extra_json='{"temperature": 3}')),
             (stream, pb.GenerationOptions(extra_json='{"stream": false}')),
