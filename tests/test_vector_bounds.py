@@ -173,7 +173,7 @@ def test_vectors_and_metadata_of_any_length(database: Database, conversions: lis
     """A vector past any dimension and metadata past 1 MiB are refused, naming the field; what fits is written."""
     assert_refused(database.search([1.0] * 100_000), Code.INVALID_ARGUMENT, "WRONG_DIMENSION", "vector")
     long = Struct(fields={"a": Value(string_value="x" * MIB)})
-    many = Struct(fields={"a": Value(list_value=ListValue(values=[Value()] * MIB))})
+    many = Struct(fields={"a": Value(list_value=ListValue(values=[Value()] * 600_000))})
     wrong = [
         (pb.Vector(id="x", vector=[1.0] * 100_000), "WRONG_DIMENSION", "vectors[0].vector"),
         (vector("x", metadata_json=dump({"a": "x" * MIB})), "METADATA_TOO_LARGE", "vectors[0].metadata_json"),
