@@ -6,6 +6,7 @@ As a process: `python -m tests.toy_plugin --port 0`. In a test: `register(Toy())
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -33,6 +34,24 @@ class Config(BaseConfig):
     closing: Duration = setting("0s", "How long saving takes.")
 
 
+async def _burn() -> None:
+    began = time.thread_time()
+    while time.thread_time() < began + 0.2:
+        pass
+
+
+async def _doze() -> None:
+    time.sleep(1)  # noqa: ASYNC251
+
+
+async def _hold_gil() -> None:
+    """Another thread holds it, for a second or two of CPU time: matching a regular expression never lets go of it."""
+    await asyncio.to_thread(re.match, "(a+)+$", "a" * 25 + "b")
+
+
+_STALLS = {"burn": _burn, "doze": _doze, "gil": _hold_gil}
+
+
 class Toy(LLMProviderServicer):
     """CallTool and ListModels stay as the generated base class has them."""
 
@@ -43,6 +62,8 @@ class Toy(LLMProviderServicer):
             await asyncio.sleep(float(rest))
         elif what == "block":  # keeps a thread busy that nothing can cancel
             await asyncio.to_thread(time.sleep, float(rest))
+        elif what == "stall":  # the event loop itself, in the way that is named
+            await _STALLS[rest]()
         elif what == "bytes":
             return pb.GenerateTextResponse(text="x" * int(rest))
         elif what == "refuse":

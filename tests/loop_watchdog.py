@@ -1,0 +1,302 @@
+"""Fails a test in which a plugin's event loop did not come round: one turn used more than 50 ms of its thread's CPU
+time, or stood still for 500 ms. Whatever else is called meanwhile, health included, waits as long.
+
+    python -m tests.loop_watchdog MODULE ARGS…     runs the module under watch, as `tests.servers.start_plugin` does
+    @pytest.mark.loop_may_stall("why")             for a test in which that is meant
+
+A turn is everything between two looks at the sockets. What counts, so that a busy machine is not a slow plugin:
+
+- CPU time is the loop thread's own (CLOCK_THREAD_CPUTIME_ID): waiting for a core or for the GIL is not in it.
+- It stood still for the wall time of the turn, less its CPU time, less the time in which the thread was ready to run and
+  had no core (the kernel's run delay, /proc/PID/task/TID/schedstat). What is left was spent asleep in a lock, in the
+  file system, in the network, or waiting for the GIL. Who holds the GIL may have no core either, so the run delay of
+  every other thread of the process is taken off too, whether or not it held anything: on a loaded machine less is found
+  than there is, and never more.
+- Within the test process (`served`) the test's own threads hold the GIL and fill the heap, which no plugin can help:
+  there the CPU time of other threads is taken off as well, and the time that the garbage collector took.
+
+The start is exempt: what a process does before `start_plugin` has read `listening on`, and the turn in which `served` starts a server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import runpy
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CPU_SECONDS = 0.05
+STILL_SECONDS = 0.5
+REPORT = "LOOP_WATCHDOG_REPORT"
+"""Environment variable: the file that a watched process appends its stalls to, one JSON object a line."""
+
+# How long a turn has lasted when the stack is taken that a report shows.
+_LOOK_AFTER = 0.03
+# How old the other threads' run delays may be at the start of a turn. Older delays taken off too excuse too much.
+_FRESH = 0.1
+
+
+@dataclass(frozen=True)
+class Stall:
+    """One turn that took too long. `when`: its start, by time.monotonic(), which all processes share."""
+
+    when: float
+    what: str
+
+
+class WatchedLoop(asyncio.SelectorEventLoop):
+    """An event loop that appends to `stalls`. `shared`: other threads of the process are not the plugin's."""
+
+    def __init__(self, *, shared: bool = False, report: Path | None = None) -> None:
+        super().__init__()
+        self.stalls: list[Stall] = []
+        self._shared, self._report = shared, report
+        self._turn: _Turn | None = None
+        self._clock: _Clock | None = None
+        self.longest: tuple[float, str] = (0, "")
+
+    def _process_events(self, event_list: Any) -> None:
+        if self._clock is None:  # made in the loop's own thread
+            self._clock = _Clock(self)
+        self.longest = (0, "")
+        self._turn = self._clock.begin()
+        super()._process_events(event_list)  # type: ignore[misc]
+
+    def _run_once(self) -> None:
+        super()._run_once()  # type: ignore[misc]
+        turn, clock = self._turn, self._clock
+        self._turn = None
+        if turn is not None and clock is not None and (why := clock.end(turn, self._shared)):
+            self._say(Stall(turn.began, why + self._where(turn, clock)))
+
+    def _where(self, turn: _Turn, clock: _Clock) -> str:
+        seconds, name = self.longest
+        longest = f"; its longest callback, {seconds * 1000:.0f} ms: {name}" if name else ""
+        stack = clock.stacks.pop(turn.began, "")
+        return longest + (f"; the stack after {_LOOK_AFTER * 1000:.0f} ms or more:\n{stack}" if stack else "")
+
+    def _say(self, stall: Stall) -> None:
+        self.stalls.append(stall)
+        if self._report is not None:
+            with self._report.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"when": stall.when, "what": stall.what}) + "\n")
+
+    def close(self) -> None:
+        if self._clock is not None:
+            self._clock.close()
+        super().close()
+
+
+@dataclass(frozen=True)
+class _Turn:
+    began: float
+    cpu: float
+    process: float
+    delay: float
+    collected: float
+
+
+class _Clock:
+    """What a loop's thread, and the process around it, have used. Made in that thread."""
+
+    def __init__(self, loop: WatchedLoop) -> None:
+        self.stacks: dict[float, str] = {}
+        self._thread = threading.get_native_id()
+        self._delay_file = _open(f"/proc/self/task/{self._thread}/schedstat")
+        self._others = (0.0, {0: 0.0})
+        self._collecting = self._collected = 0.0
+        self._closed = threading.Event()
+        gc.callbacks.append(self._on_collection)
+        looking = threading.Thread(target=self._look, args=(loop, threading.get_ident()), daemon=True)
+        looking.start()
+        self._not_others = {self._thread, looking.native_id}
+
+    def close(self) -> None:
+        self._closed.set()
+        with contextlib.suppress(ValueError):
+            gc.callbacks.remove(self._on_collection)
+        if self._delay_file is not None:
+            os.close(self._delay_file)
+            self._delay_file = None
+
+    def begin(self) -> _Turn:
+        now = time.monotonic()
+        if now - self._others[0] > _FRESH:
+            self._others = (now, self._other_delays())
+        return _Turn(now, time.thread_time(), time.process_time(), _delay(self._delay_file), self._collected)
+
+    def end(self, turn: _Turn, shared: bool) -> str:
+        """Why the turn was too long; "" where it was not."""
+        wall = time.monotonic() - turn.began
+        if wall < CPU_SECONDS:
+            return ""
+        cpu = time.thread_time() - turn.cpu
+        used = cpu - (self._collected - turn.collected if shared else 0)
+        if used > CPU_SECONDS:
+            return f"one turn used {used * 1000:.0f} ms of CPU time, more than {CPU_SECONDS * 1000:.0f} ms"
+        if self._delay_file is None or wall - cpu < STILL_SECONDS:
+            return ""
+        running = time.process_time() - turn.process if shared else cpu
+        before = self._others[1]
+        # Of a thread that ended meanwhile nothing is known.
+        delayed = sum(now - before.get(thread, 0) for thread, now in self._other_delays().items())
+        still = wall - running - (_delay(self._delay_file) - turn.delay) - delayed
+        if still < STILL_SECONDS:
+            return ""
+        return f"one turn stood still for {still:.2f} s, more than {STILL_SECONDS} s"
+
+    def _other_delays(self) -> dict[int, float]:
+        found = {}
+        for name in os.listdir("/proc/self/task") if self._delay_file is not None else ():
+            if int(name) not in self._not_others and (file := _open(f"/proc/self/task/{name}/schedstat")) is not None:
+                with contextlib.suppress(OSError):
+                    found[int(name)] = _delay(file)
+                os.close(file)
+        return found
+
+    def _on_collection(self, phase: str, _: object) -> None:
+        if threading.get_native_id() == self._thread:
+            if phase == "start":
+                self._collecting = time.thread_time()
+            else:
+                self._collected += time.thread_time() - self._collecting
+
+    def _look(self, loop: WatchedLoop, thread: int) -> None:
+        """Notes where a long turn is, once for each."""
+        while not self._closed.wait(_LOOK_AFTER / 2):
+            turn = loop._turn
+            if turn is None or turn.began in self.stacks or time.monotonic() - turn.began < _LOOK_AFTER:
+                continue
+            frame = sys._current_frames().get(thread)
+            self.stacks.clear()
+            self.stacks[turn.began] = "".join(traceback.format_stack(frame)[-8:])
+
+
+def _open(path: str) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError:  # not Linux, or the thread has ended
+        return None
+
+
+def _delay(file: int | None) -> float:
+    """Seconds for which that thread was ready to run and had no core."""
+    return 0.0 if file is None else int(os.pread(file, 100, 0).split()[1]) / 1e9
+
+
+# ---------------------------------------------------------------- which callback it was
+
+_run = asyncio.events.Handle._run  # type: ignore[attr-defined]
+
+
+def _timed_run(handle: Any) -> None:
+    loop = handle._loop
+    if not isinstance(loop, WatchedLoop):
+        _run(handle)
+        return
+    callback, began = handle._callback, time.monotonic()
+    try:
+        _run(handle)
+    finally:
+        seconds = time.monotonic() - began
+        if seconds > 0.01 and seconds > loop.longest[0]:
+            loop.longest = (seconds, _name(callback))
+
+
+asyncio.events.Handle._run = _timed_run  # type: ignore[attr-defined]
+
+
+def _name(callback: Any) -> str:
+    """A task is named by its coroutines, and where they wait now that the turn is over."""
+    task = getattr(callback, "__self__", None)
+    if not isinstance(task, asyncio.Task):
+        return getattr(callback, "__qualname__", None) or repr(callback)
+    names = []
+    coroutine: Any = task.get_coro()
+    while coroutine is not None and len(names) < 12:
+        name = getattr(coroutine, "__qualname__", type(coroutine).__name__)
+        frame = getattr(coroutine, "cr_frame", None)
+        names.append(f"{name} (line {frame.f_lineno})" if frame is not None else name)
+        coroutine = getattr(coroutine, "cr_await", None)
+    return " > ".join(names)
+
+
+# ---------------------------------------------------------------- what the tests ask
+
+
+@dataclass
+class Watched:
+    """A loop of this process, or the report of another. `since`: earlier turns are the start, and exempt."""
+
+    name: str
+    loop: WatchedLoop | None = None
+    report: Path | None = None
+    since: float = 0.0
+    seen: int = field(default=0, repr=False)
+
+    def new(self) -> list[Stall]:
+        if self.loop is not None:
+            stalls = self.loop.stalls
+        elif self.report is not None and self.report.exists():
+            lines = self.report.read_text(encoding="utf-8").splitlines(keepends=True)
+            stalls = [Stall(**json.loads(line)) for line in lines if line.endswith("\n")]
+        else:
+            stalls = []
+        new, self.seen = stalls[self.seen :], len(stalls)
+        return [stall for stall in new if stall.when >= self.since]
+
+
+_watched: list[Watched] = []
+_ended: list[str] = []
+
+
+@contextlib.contextmanager
+def watching(name: str, *, loop: WatchedLoop | None = None, report: Path | None = None) -> Iterator[Watched]:
+    """Has `stalls` tell of this loop, or of the process that has this report, as long as the block lasts. Set `since`
+    of what is given, to exempt what was before."""
+    watched = Watched(name, loop, report)
+    _watched.append(watched)
+    try:
+        yield watched
+    finally:
+        _watched.remove(watched)
+        _ended.extend(_told(watched))
+
+
+def stalls() -> list[str]:
+    """What has stalled since this was asked last."""
+    found = [*_ended, *(line for watched in _watched for line in _told(watched))]
+    _ended.clear()
+    return found
+
+
+def _told(watched: Watched) -> list[str]:
+    return [f"the event loop of {watched.name}: {stall.what}" for stall in watched.new()]
+
+
+# ---------------------------------------------------------------- a process under watch
+
+
+def main() -> None:
+    report = Path(os.environ[REPORT])
+    # What `asyncio.run` calls.
+    asyncio.events.new_event_loop = lambda: WatchedLoop(report=report)  # type: ignore[assignment]
+    module, sys.argv[1:] = sys.argv[1], sys.argv[2:]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    # Under its own name, so that there is one class WatchedLoop in the process.
+    from tests import loop_watchdog
+
+    loop_watchdog.main()
