@@ -30,6 +30,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -225,8 +226,10 @@ def _name(callback: Any) -> str:
     coroutine: Any = task.get_coro()
     while coroutine is not None and len(names) < 12:
         name = getattr(coroutine, "__qualname__", type(coroutine).__name__)
-        frame = getattr(coroutine, "cr_frame", None)
-        names.append(f"{name} (line {frame.f_lineno})" if frame is not None else name)
+        frame, code = getattr(coroutine, "cr_frame", None), getattr(coroutine, "cr_code", None)
+        if isinstance(code, types.CodeType):  # Cython's coroutines have other ones
+            name += f" ({Path(code.co_filename).name}:{frame.f_lineno if frame else code.co_firstlineno})"
+        names.append(name)
         coroutine = getattr(coroutine, "cr_await", None)
     return " > ".join(names)
 
@@ -246,6 +249,11 @@ class Watched:
 
     def new(self) -> list[Stall]:
         if self.loop is not None:
+            # The answer that a test waited for goes out before the turn that gave it is over.
+            over = threading.Event()
+            if self.loop.is_running():
+                self.loop.call_soon_threadsafe(over.set)
+                over.wait(10)
             stalls = self.loop.stalls
         elif self.report is not None and self.report.exists():
             lines = self.report.read_text(encoding="utf-8").splitlines(keepends=True)

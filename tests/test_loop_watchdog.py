@@ -47,7 +47,7 @@ def crowded() -> Iterator[None]:
     before = os.getpriority(os.PRIO_PROCESS, me)
     try:
         os.sched_setaffinity(me, [core])
-        os.setpriority(os.PRIO_PROCESS, me, before + 5)
+        os.setpriority(os.PRIO_PROCESS, me, before + 10)
         yield
     finally:
         for one in busy:
@@ -69,11 +69,10 @@ async def sleeping_loop() -> None:
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(("work", "words"), [(busy_loop, "of CPU time, more than 50 ms"), (sleeping_loop, "stood still")])
 def test_what_is_seen(work: Callable[[], Awaitable[None]], words: str, shared: bool) -> None:
-    """A turn of too much CPU time and one that sleeps are stalls, each named once, with the coroutine and the line."""
+    """A turn of too much CPU time and one that sleeps are stalls, each named once, with the coroutine and its file."""
     (stall,) = stalls_of(work, shared=shared)
     assert words in stall.what
-    assert f"{work.__name__}" in stall.what
-    assert "test_loop_watchdog.py" in stall.what
+    assert f"{work.__name__} (test_loop_watchdog.py:" in stall.what
 
 
 def test_what_is_fine() -> None:
@@ -101,7 +100,7 @@ def test_a_busy_machine() -> None:
             began = time.monotonic()
             burn(CPU_SECONDS / 2)
             longest = max(longest, time.monotonic() - began)
-            if longest > 2 * STILL_SECONDS:
+            if longest > 1.2 * STILL_SECONDS:
                 return
             await asyncio.sleep(0)
 
