@@ -290,9 +290,9 @@ def test_ten_thousand_texts(wide: tuple[Letters, Engine]) -> None:
         assert "send fewer texts at once, ask for fewer dimensions, or use EmbedStream" in refused.status.message
         assert not letters.batches
         short = pb.EmbedBatchRequest(texts=TEN_THOUSAND, options=pb.EmbedOptions(dimensions=8))
-        assert len(Stub(server.channel()).EmbedBatch(short, timeout=60).embeddings) == 10_000
+        assert len(Stub(server.channel()).EmbedBatch(short, timeout=SECONDS).embeddings) == 10_000
     with serving(engine, max_reply_bytes=32 * 2**20) as server:
-        reply = Stub(server.channel()).EmbedBatch(request, timeout=60)
+        reply = Stub(server.channel()).EmbedBatch(request, timeout=SECONDS)
     assert said(reply)
     found = np.array([one.vector for one in reply.embeddings])
     assert found.shape == (10_000, 384)
@@ -326,9 +326,9 @@ def test_reply_too_large_is_seen_beforehand() -> None:
 def test_a_megabyte(stub: Stub) -> None:
     """A text of a megabyte is counted whole, and read whole where that is asked for."""
     text = "ab" * 500_000
-    assert list(stub.CountTokens(pb.CountTokensRequest(texts=[text]), timeout=60).tokens) == [1_000_002]
+    assert list(stub.CountTokens(pb.CountTokensRequest(texts=[text]), timeout=SECONDS).tokens) == [1_000_002]
     options = pb.EmbedOptions(long_text=pb.LONG_TEXT_CHUNK_MEAN)
-    reply = stub.EmbedText(pb.EmbedTextRequest(text=text, options=options), timeout=60)
+    reply = stub.EmbedText(pb.EmbedTextRequest(text=text, options=options), timeout=SECONDS)
     assert (said(reply), reply.tokens, reply.truncated) == (True, 1_000_000 + 2 * 50_000, False)
     assert list(reply.vector) == [10, 10, 0, 0, 0, 0, 0, 0]
 
@@ -446,7 +446,7 @@ def test_direct_call(open_engine: Callable[..., Engine]) -> None:
 def test_start_refused(options: tuple[str, str], words: str) -> None:
     """A model, backend or precision that cannot be had is one line on stderr and exit status 2."""
     with start_plugin("plugins.embed_st", *options, wait="nothing") as plugin:
-        assert plugin.wait(60) == 2
+        assert plugin.wait() == 2
         lines = [line for line in plugin.stderr().splitlines() if line.startswith("error: ")]
         assert len(lines) == 1
         assert words in lines[0]

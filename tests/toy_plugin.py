@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -32,6 +33,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Config(BaseConfig):
     loading: str = setting("quick", "How loading goes.", choices=("quick", "refused", "buggy", "endless"))
     closing: Duration = setting("0s", "How long saving takes.")
+
+
+async def _until(file: str) -> None:
+    while not Path(file).exists():
+        await asyncio.sleep(0.01)
 
 
 async def _burn() -> None:
@@ -62,6 +68,8 @@ class Toy(LLMProviderServicer):
             await asyncio.sleep(float(rest))
         elif what == "block":  # keeps a thread busy that nothing can cancel
             await asyncio.to_thread(time.sleep, float(rest))
+        elif what == "until":  # there is a file of that name
+            await _until(rest)
         elif what == "stall":  # the event loop itself, in the way that is named
             await _STALLS[rest]()
         elif what == "bytes":
@@ -93,6 +101,8 @@ class Toy(LLMProviderServicer):
                 yield pb.StreamTextResponse(text="x" * int(rest))
             elif what == "sleep":
                 await asyncio.sleep(float(rest))
+            elif what == "until":
+                await _until(rest)
             elif what == "bug":
                 raise RuntimeError(rest)
             yield pb.StreamTextResponse(done=True)
