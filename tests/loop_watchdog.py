@@ -7,15 +7,16 @@ time, or stood still for 500 ms. Whatever else is called meanwhile, health inclu
 A turn is everything between two looks at the sockets. What counts, so that a busy machine is not a slow plugin:
 
 - CPU time is the loop thread's own (CLOCK_THREAD_CPUTIME_ID): waiting for a core or for the GIL is not in it.
-- It stood still for the wall time of the turn, less its CPU time, less the time in which the thread was ready to run and
-  had no core (the kernel's run delay, /proc/PID/task/TID/schedstat). What is left was spent asleep in a lock, in the
-  file system, in the network, or waiting for the GIL. Who holds the GIL may have no core either, so the run delay of
-  every other thread of the process is taken off too, whether or not it held anything: on a loaded machine less is found
-  than there is, and never more.
+- It stood still for the wall time of the turn, less its CPU time, less the time in which the thread was ready to run
+  and had no core (the kernel's run delay, /proc/PID/task/TID/schedstat). What is left was spent asleep in a lock, in
+  the file system, in the network, or waiting for the GIL. Who holds the GIL may have no core either, so the run delay
+  of every other thread of the process is taken off too, whether or not it held anything: on a loaded machine less is
+  found than there is, and never more.
 - Within the test process (`served`) the test's own threads hold the GIL and fill the heap, which no plugin can help:
   there the CPU time of other threads is taken off as well, and the time that the garbage collector took.
 
-The start is exempt: what a process does before `start_plugin` has read `listening on`, and the turn in which `served` starts a server.
+The start is exempt: what a process does before `start_plugin` has read `listening on`, and the turn in which `served`
+starts a server.
 """
 
 from __future__ import annotations

@@ -67,7 +67,9 @@ async def sleeping_loop() -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize(("work", "words"), [(busy_loop, "of CPU time, more than 50 ms"), (sleeping_loop, "stood still")])
+@pytest.mark.parametrize(
+    ("work", "words"), [(busy_loop, "of CPU time, more than 50 ms"), (sleeping_loop, "stood still")]
+)
 def test_what_is_seen(work: Callable[[], Awaitable[None]], words: str, shared: bool) -> None:
     """A turn of too much CPU time and one that sleeps are stalls, each named once, with the coroutine and its file."""
     (stall,) = stalls_of(work, shared=shared)
@@ -125,9 +127,7 @@ def test_the_tests_own_garbage_is_not_the_plugins() -> None:
     del heap
 
 
-@pytest.mark.parametrize(
-    ("how", "words"), [("burn", "of CPU time"), ("doze", "stood still"), ("gil", "stood still")]
-)
+@pytest.mark.parametrize(("how", "words"), [("burn", "of CPU time"), ("doze", "stood still"), ("gil", "stood still")])
 @pytest.mark.loop_may_stall("this is what it tests")
 def test_a_process(how: str, words: str) -> None:
     """A plugin that runs as a process is told on, also where another of its threads holds the GIL; its start is not."""

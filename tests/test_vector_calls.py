@@ -469,7 +469,9 @@ def test_a_stream_with_options(database: Database) -> None:
     assert [(reply.success, reply.upserted_count, len(reply.errors)) for reply in replies] == [
         (True, 1, 0), (False, 0, 0), (True, 1, 1),
     ]  # fmt: skip
-    other = database.stub.UpsertVectorsStream(iter(requests), timeout=SECONDS, metadata=(("x-embedding-model", "large"),))
+    other = database.stub.UpsertVectorsStream(
+        iter(requests), timeout=SECONDS, metadata=(("x-embedding-model", "large"),)
+    )
     assert [details(reply.status).reason for reply in other] == ["OTHER_EMBEDDING_MODEL"] * 3
 
 

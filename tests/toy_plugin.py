@@ -36,7 +36,7 @@ class Config(BaseConfig):
 
 
 async def _until(file: str) -> None:
-    while not Path(file).exists():
+    while not Path(file).exists():  # noqa: ASYNC110, ASYNC240
         await asyncio.sleep(0.01)
 
 
