@@ -198,7 +198,7 @@ def _delay(file: int | None) -> float:
 
 # ---------------------------------------------------------------- which callback it was
 
-_run = asyncio.events.Handle._run  # type: ignore[attr-defined]
+_run = asyncio.events.Handle._run
 
 
 def _timed_run(handle: Any) -> None:
@@ -215,7 +215,7 @@ def _timed_run(handle: Any) -> None:
             loop.longest = (seconds, _name(callback))
 
 
-asyncio.events.Handle._run = _timed_run  # type: ignore[attr-defined]
+asyncio.events.Handle._run = _timed_run  # type: ignore[method-assign,assignment]
 
 
 def _name(callback: Any) -> str:
@@ -223,7 +223,7 @@ def _name(callback: Any) -> str:
     task = getattr(callback, "__self__", None)
     if not isinstance(task, asyncio.Task):
         return getattr(callback, "__qualname__", None) or repr(callback)
-    names = []
+    names: list[str] = []
     coroutine: Any = task.get_coro()
     while coroutine is not None and len(names) < 12:
         name = getattr(coroutine, "__qualname__", type(coroutine).__name__)
@@ -299,7 +299,7 @@ def _told(watched: Watched) -> list[str]:
 def main() -> None:
     report = Path(os.environ[REPORT])
     # What `asyncio.run` calls.
-    asyncio.events.new_event_loop = lambda: WatchedLoop(report=report)  # type: ignore[assignment]
+    asyncio.events.new_event_loop = lambda: WatchedLoop(report=report)
     module, sys.argv[1:] = sys.argv[1], sys.argv[2:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -138,7 +138,12 @@ def test_a_process(how: str, words: str) -> None:
         assert loop_watchdog.stalls() == []
         stub.GenerateText(pb.GenerateTextRequest(prompt=f"stall {how}"), timeout=SECONDS)
         found: list[str] = []
-        wait_until(lambda: bool(found.extend(loop_watchdog.stalls()) or found), "stall")
+
+        def told() -> bool:
+            found.extend(loop_watchdog.stalls())
+            return bool(found)
+
+        wait_until(told, "stall")
     assert len(found) == 1
     assert words in found[0]
     assert f"the event loop of tests.toy_plugin (pid {plugin.process.pid})" in found[0]

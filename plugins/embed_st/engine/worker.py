@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
@@ -25,7 +25,7 @@ class Worker:
     def __init__(self, name: str) -> None:
         self._name = name
         self._changed = threading.Condition()
-        self._queue: list[tuple[float, int, asyncio.Future[object], Callable[[], object]]] = []
+        self._queue: list[tuple[float, int, asyncio.Future[Any], Callable[[], object]]] = []
         self._number = count()
         self._started = self._closed = False
 
@@ -60,7 +60,7 @@ class Worker:
             del future, work  # they hold the texts
 
 
-def _settle(future: asyncio.Future[object], work: Callable[[], object]) -> None:
+def _settle(future: asyncio.Future[Any], work: Callable[[], object]) -> None:
     result: object = None
     error: Exception | None = None
     try:
