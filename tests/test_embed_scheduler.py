@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -251,9 +252,10 @@ def test_two_bulk_callers(model: Model, first: int, second: int) -> None:
     asyncio.run(calls())
 
 
-def test_newcomers_do_not_starve_a_bulk_caller(model: Model) -> None:
+@pytest.mark.parametrize("idle", [0, 1500])
+def test_newcomers_do_not_starve_a_bulk_caller(model: Model, idle: int) -> None:
     """While 150 clients send one text after the other, more than the model keeps up with, a bulk caller gets about as
-    much as each of them."""
+    much as each of them, also beside streams that have come and send nothing."""
     clients, rounds = 150, 12
 
     async def calls() -> int:
@@ -267,7 +269,9 @@ def test_newcomers_do_not_starve_a_bulk_caller(model: Model) -> None:
                     answered += 1
                     assert answered <= 3 * clients * rounds, "the bulk caller starves"
 
-            async with asyncio.TaskGroup() as tasks:
+            async with contextlib.AsyncExitStack() as streams, asyncio.TaskGroup() as tasks:
+                for _ in range(idle):
+                    streams.enter_context(scheduler.caller(0))
                 bulk: asyncio.Future[Floats] = asyncio.get_running_loop().create_future()
                 for _ in range(clients):
                     tasks.create_task(client())
