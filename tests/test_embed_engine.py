@@ -484,7 +484,7 @@ def test_texts_are_taken_out_once(make: Make, partial: bool) -> None:
     for work in (made.embed, made.count):
         many = Counted(["a"] * 20_001)
         with pytest.raises(InvalidArgument, match="20001 texts are more than the 20,000"):
-            asyncio.run(work(many, *([Options()] if work == made.embed else [])))  # type: ignore[arg-type]
+            asyncio.run(work(many, *([Options()] if work == made.embed else [])))
         assert many.taken == 0
 
 

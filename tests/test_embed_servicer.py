@@ -338,12 +338,14 @@ def test_a_megabyte(stub: Stub) -> None:
 def test_half_a_million_texts(stub: Stub, letters: Letters) -> None:
     """More texts than a call may have are counted and not looked at: that does not hold up the loop, nor the model."""
     few = pb.EmbedOptions(dimensions=1)
+    calls: list[tuple[Any, Any]]
     for texts in ([""] * 500_000, ["a"] * 20_001):
-        for call, request in (
+        calls = [
             (stub.EmbedBatch, pb.EmbedBatchRequest(texts=texts, options=few)),
             (stub.EmbedBatch, pb.EmbedBatchRequest(texts=texts, options=few, allow_partial=True)),
             (stub.CountTokens, pb.CountTokensRequest(texts=texts)),
-        ):
+        ]
+        for call, request in calls:
             reply = call(request, timeout=SECONDS)
             assert details(reply.status).reason == "TOO_MANY_TEXTS"
             assert f"{len(texts)} texts are more than the 20,000 of a call" in reply.error
@@ -369,8 +371,8 @@ def test_many_bad_texts(open_engine: Callable[..., Engine], letters: Letters) ->
         request = pb.EmbedBatchRequest(texts=["漢" * 700 for _ in range(7_000)] + [""])
         reply = stub.EmbedBatch(request, timeout=SECONDS)
         assert reply.error == "texts[7000] is blank; leave such texts out"
-        reply = stub.CountTokens(pb.CountTokensRequest(texts=request.texts[:2_000]), timeout=SECONDS)
-        assert set(reply.tokens) == {702}
+        counted = stub.CountTokens(pb.CountTokensRequest(texts=request.texts[:2_000]), timeout=SECONDS)
+        assert set(counted.tokens) == {702}
     assert not letters.batches
 
 

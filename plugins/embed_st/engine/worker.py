@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 Result = TypeVar("Result")
 
@@ -19,13 +19,20 @@ Result = TypeVar("Result")
 _SECONDS_EACH = 10e-6
 
 
+class _Waiting(NamedTuple):
+    turn: float
+    number: int
+    future: asyncio.Future[Any]
+    work: Callable[[], object]
+
+
 class Worker:
     """`run` from any task; `close` at the end."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._changed = threading.Condition()
-        self._queue: list[tuple[float, int, asyncio.Future[Any], Callable[[], object]]] = []
+        self._queue: list[_Waiting] = []
         self._number = count()
         self._started = self._closed = False
 
@@ -37,7 +44,7 @@ class Worker:
                 self._started = True
                 threading.Thread(target=self._work, name=self._name, daemon=True).start()
             turn = time.monotonic() + size * _SECONDS_EACH
-            heapq.heappush(self._queue, (turn, next(self._number), future, partial(work, *values)))
+            heapq.heappush(self._queue, _Waiting(turn, next(self._number), future, partial(work, *values)))
             self._changed.notify()
         return await future
 
