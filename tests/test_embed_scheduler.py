@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import random
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from plugins.embed_st.engine import scheduler as scheduler_module
 from plugins.embed_st.engine.backends import Floats
 from plugins.embed_st.engine.scheduler import Caller, Scheduler
 from plugins.embed_st.engine.tokenizer import Tokens
 from shared.errors import Overloaded
 
-SECONDS = 20
+SECONDS = 120  # the longest wait for anything; a busy machine is slow
 
 
 def text(number: int, length: int = 1) -> Tokens:
@@ -524,3 +528,40 @@ def test_nothing_is_swapped(model: Model, seed: int) -> None:
     numbers = model.numbers()
     assert len(numbers) == len(set(numbers))
     assert set(numbers) <= set(asked)
+
+
+def test_all_callers_go_at_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a thousand callers go at once, what waits is not gone through for each; nothing of theirs is run, and who
+    stays is served."""
+    sorted_anew = 0
+
+    def heapify(queue: list[Any]) -> None:
+        nonlocal sorted_anew
+        sorted_anew += 1
+        heapq.heapify(queue)
+
+    monkeypatch.setattr(
+        scheduler_module, "heapq", SimpleNamespace(heapify=heapify, heappush=heapq.heappush, heappop=heapq.heappop)
+    )
+
+    async def calls() -> None:
+        model.held = True
+        async with running(model, places=10_000) as scheduler:
+            with scheduler.caller(1) as first, scheduler.caller(1) as stays:
+                waiting = first.submit([text(0)])
+                await model.began()
+                with contextlib.ExitStack() as callers:
+                    for _ in range(1000):
+                        callers.enter_context(scheduler.caller(4)).submit([text(1)] * 4)
+                    last = stays.submit([text(2)])
+                    assert (scheduler._callers, len(scheduler._queue)) == (1001, 4001)
+                assert scheduler._callers == 1
+                assert len(scheduler._queue) <= 2
+                model.open()
+                await waiting
+                await last
+            assert (scheduler._callers, scheduler._taken) == (0, 0)
+
+    asyncio.run(calls())
+    assert 0 < sorted_anew < 50
+    assert sum(map(len, model.batches)) == 2

@@ -83,6 +83,7 @@ class Caller:
     def __init__(self, scheduler: Scheduler) -> None:
         self.turn = 0.0  # its last
         self.waiting = 0  # texts in the queue
+        self.gone = False
         self.jobs: list[Job] = []
         self._scheduler = scheduler
 
@@ -105,6 +106,7 @@ class Scheduler:
         # Who waits for places, in their order, and for how many.
         self._wanted: dict[asyncio.Future[None], int] = {}
         self._callers = 0  # that have texts in the queue
+        self._left_over = 0  # texts in the queue of callers who have gone
         self._turn = 0.0  # the present one
         self._number = count()
         self._queue: list[tuple[float, int, _Waiting]] = []
@@ -138,7 +140,7 @@ class Scheduler:
         try:
             yield caller
         finally:
-            self._drop(caller.jobs)
+            self._drop(caller)
             self._give_back(places)
 
     @asynccontextmanager
@@ -189,17 +191,18 @@ class Scheduler:
                 heapq.heappush(self._queue, (caller.turn, next(self._number), text))
             self._changed.notify()
 
-    def _drop(self, jobs: Sequence[Job]) -> None:
-        left = [job for job in jobs if not job.future.done() or job.future.cancelled()]
-        for job in left:
+    def _drop(self, caller: Caller) -> None:
+        for job in caller.jobs:
             job.dropped = True
-        if left:
-            with self._changed:
-                for _, _, text in self._queue:
-                    if text.job.dropped:
-                        self._count(text.caller, -1)
-                self._queue = [entry for entry in self._queue if not entry[2].job.dropped]
+        with self._changed:
+            self._left_over += caller.waiting
+            self._count(caller, -caller.waiting)
+            caller.gone = True
+            # Not at each: where all callers go at once, each would go through all that waits.
+            if self._left_over > len(self._queue) // 2:
+                self._queue = [entry for entry in self._queue if not entry[2].caller.gone]
                 heapq.heapify(self._queue)
+                self._left_over = 0
 
     def _count(self, caller: Caller, more: int) -> None:
         """That so many more of its texts are in the queue. One who has none there is no caller: a stream may idle."""
@@ -228,7 +231,9 @@ class Scheduler:
         window: list[tuple[float, int, _Waiting]] = []
         while self._queue and len(window) < _WINDOW:
             entry = heapq.heappop(self._queue)
-            if entry[2].job.dropped:
+            if entry[2].caller.gone:
+                self._left_over -= 1
+            elif entry[2].job.dropped:
                 self._count(entry[2].caller, -1)
             else:
                 window.append(entry)
