@@ -330,8 +330,9 @@ def test_a_client_that_gives_up(kind: str, end: str) -> None:
             call.cancel()
         elif end == "gone":
             channel.close()
-        code = "DEADLINE_EXCEEDED" if end == "deadline" else "CANCELLED"
-        plugin.wait_for_log(f"code={code}")
+        # At its deadline a client also cancels, and on a busy machine the server may hear of that first.
+        codes = "DEADLINE_EXCEEDED|CANCELLED" if end == "deadline" else "CANCELLED"
+        wait_until(lambda: bool(re.search(f"code=({codes}) ", plugin.log())), "end in the log", otherwise=plugin.log)
         assert servicer.notes == ["waiting", "cancelled", f"{kind} ended"]
         channel.close()
 
