@@ -10,8 +10,8 @@ A turn is everything between two looks at the sockets. What counts, so that a bu
 - It stood still for the wall time of the turn, less its CPU time, less the time in which the thread was ready to run
   and had no core (the kernel's run delay, /proc/PID/task/TID/schedstat). What is left was spent asleep in a lock, in
   the file system, in the network, or waiting for the GIL. Who holds the GIL may have no core either, so the run delay
-  of every other thread of the process is taken off too, whether or not it held anything: on a loaded machine less is
-  found than there is, and never more.
+  of every other thread of the process is taken off too, whether or not it held anything, and so is the time in which
+  a hypervisor gave the whole machine none: on a loaded machine less is found than there is, and never more.
 - Within the test process (`served`) the test's own threads hold the GIL and fill the heap, which no plugin can help:
   there the CPU time of other threads is taken off as well, and the time that the garbage collector took.
 
@@ -115,7 +115,8 @@ class _Clock:
         self.stacks: dict[float, str] = {}
         self._thread = threading.get_native_id()
         self._delay_file = _open(f"/proc/self/task/{self._thread}/schedstat")
-        self._others = (0.0, {0: 0.0})
+        self._others: tuple[float, dict[int, float]] = (0.0, {})
+        self._machine = 0.0
         self._collecting = self._collected = 0.0
         self._closed = threading.Event()
         gc.callbacks.append(self._on_collection)
@@ -134,7 +135,7 @@ class _Clock:
     def begin(self) -> _Turn:
         now = time.monotonic()
         if now - self._others[0] > _FRESH:
-            self._others = (now, self._other_delays())
+            self._others, self._machine = (now, self._other_delays()), _machine_seconds()
         return _Turn(now, time.thread_time(), time.process_time(), _delay(self._delay_file), self._collected)
 
     def end(self, turn: _Turn, shared: bool) -> str:
@@ -150,12 +151,19 @@ class _Clock:
             return ""
         running = time.process_time() - turn.process if shared else cpu
         before = self._others[1]
-        # Of a thread that ended meanwhile nothing is known.
-        delayed = sum(now - before.get(thread, 0) for thread, now in self._other_delays().items())
-        still = wall - running - (_delay(self._delay_file) - turn.delay) - delayed
+        after = self._other_delays()
+        if not before.keys() <= after.keys():
+            return ""  # a thread ended meanwhile, and of how long it was without a core nothing is known
+        delayed = sum(now - before.get(thread, 0) for thread, now in after.items())
+        own = _delay(self._delay_file) - turn.delay
+        lost = max(0.0, time.monotonic() - self._others[0] - (_machine_seconds() - self._machine))
+        still = wall - running - own - delayed - lost
         if still < STILL_SECONDS:
             return ""
-        return f"one turn stood still for {still:.2f} s, more than {STILL_SECONDS} s"
+        return (
+            f"one turn stood still for {still:.2f} s, more than {STILL_SECONDS} s (it took {wall:.2f} s; running "
+            f"{running:.2f}, without a core {own:.2f}, other threads without one {delayed:.2f}, machine {lost:.2f})"
+        )
 
     def _other_delays(self) -> dict[int, float]:
         found = {}
@@ -189,6 +197,16 @@ def _open(path: str) -> int | None:
         return os.open(path, os.O_RDONLY)
     except OSError:  # not Linux, or the thread has ended
         return None
+
+
+def _machine_seconds() -> float:
+    """Time that the machine's cores have had, by its own account: none while a hypervisor lets it stand."""
+    try:
+        columns = [int(ticks) for ticks in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]]
+    except OSError:
+        return 0.0
+    # user, nice, system, idle, iowait, irq, softirq; the next is what was stolen.
+    return sum(columns[:7]) / os.sysconf("SC_CLK_TCK") / (os.cpu_count() or 1)
 
 
 def _delay(file: int | None) -> float:

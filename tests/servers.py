@@ -247,6 +247,7 @@ def served(
     *,
     ready: bool = True,
     too_large_hints: Mapping[str, str] | None = None,
+    most_items: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Iterator[Served]:
     """A PluginServer as `shared.server.serve` would run it, without the process around it."""
     loop = loop_watchdog.WatchedLoop(shared=True)
@@ -254,7 +255,9 @@ def served(
     thread.start()
 
     async def start() -> PluginServer:
-        server = PluginServer(config, service=service, register=register, too_large_hints=too_large_hints or {})
+        server = PluginServer(
+            config, service=service, register=register, too_large_hints=too_large_hints or {}, most_items=most_items
+        )
         await server.start()
         if ready:
             server.set_ready()

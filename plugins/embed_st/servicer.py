@@ -13,12 +13,13 @@ import grpc
 import hector_plugins_pb2 as pb
 from hector_plugins_pb2_grpc import EmbedderProviderServicer
 
-from plugins.embed_st.engine import Engine, Options, Outcome, Overflow
+from plugins.embed_st.engine import MOST_TEXTS, Engine, Options, Outcome, Overflow
 from shared.errors import CallerError, InvalidArgument, TooLarge
 from shared.status import failure, to_status
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+MOST_ITEMS = {"EmbedBatch": {"texts": MOST_TEXTS}, "CountTokens": {"texts": MOST_TEXTS}}
 TOO_LARGE_HINTS = {"EmbedBatch": "send fewer texts at once, ask for fewer dimensions, or use EmbedStream"}
 
 _INPUT_TYPES = {

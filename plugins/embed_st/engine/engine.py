@@ -29,8 +29,8 @@ _TOGETHER = 256
 _MOST_CHARACTERS = 1_500_000
 # Beyond these it takes so long that shorter texts must not wait for it.
 _LONG_CHARACTERS = 100_000
-# Even blank texts are looked at one by one.
-_MOST_TEXTS = 20_000
+# Of a call. Even blank texts are looked at one by one.
+MOST_TEXTS = 20_000
 # Characters that are looked at before others have their turn; a text counts for at least so many.
 _AT_ONCE, _AT_LEAST = 1_000_000, 200
 # Texts at fault that an error names one by one.
@@ -347,10 +347,10 @@ class Engine:
 
 
 def _check_number(texts: Sequence[str]) -> None:
-    if len(texts) > _MOST_TEXTS:
+    if len(texts) > MOST_TEXTS:
         raise InvalidArgument(
-            f"{len(texts)} texts are more than the {_MOST_TEXTS:,} of a call; send fewer at once, or stream them",
-            reason="TOO_MANY_TEXTS",
+            f"{len(texts)} texts are more than the {MOST_TEXTS:,} of a call; send fewer at once, or stream them",
+            reason="TOO_MANY_ITEMS",
             field="texts",
         )
 
