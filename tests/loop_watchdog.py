@@ -9,11 +9,12 @@ A turn is everything between two looks at the sockets. What counts, so that a bu
 - CPU time is the loop thread's own (CLOCK_THREAD_CPUTIME_ID): waiting for a core or for the GIL is not in it.
 - It stood still for the wall time of the turn, less its CPU time, less the time in which the thread was ready to run
   and had no core (the kernel's run delay, /proc/PID/task/TID/schedstat). What is left was spent asleep in a lock, in
-  the file system, in the network, or waiting for the GIL. Who holds the GIL may have no core either, so the run delay
-  of every other thread of the process is taken off too, whether or not it held anything, and so is the time in which
-  a hypervisor gave the whole machine none: on a loaded machine less is found than there is, and never more.
+  the file system, in the network, or waiting for the GIL. Who holds the GIL may have no core either: that part of the
+  wall time in which any other thread of Python's was ready and had none is taken off, whether or not it held anything,
+  and so is the time in which a hypervisor gave the whole machine none. On a loaded machine less is found than there is.
 - Within the test process (`served`) the test's own threads hold the GIL and fill the heap, which no plugin can help:
-  there the CPU time of other threads is taken off as well, and the time that the garbage collector took.
+  there the CPU time of other threads is taken off as well, all of their run delay, and the time that the garbage
+  collector took.
 
 The start is exempt: what a process does before `start_plugin` has read `listening on`, and the turn in which `served`
 starts a server.
@@ -157,7 +158,10 @@ class _Clock:
         delayed = sum(now - before.get(thread, 0) for thread, now in after.items())
         own = _delay(self._delay_file) - turn.delay
         lost = max(0.0, time.monotonic() - self._others[0] - (_machine_seconds() - self._machine))
-        still = wall - running - own - delayed - lost
+        still = wall - running - own - lost
+        # Where it waited for the GIL, its holder had no core for a part of that: at most all of this time, and beside a
+        # plugin's own threads, as it did on the whole.
+        still = still - delayed if shared else still * max(0.0, 1 - delayed / wall)
         if still < STILL_SECONDS:
             return ""
         return (
@@ -166,11 +170,16 @@ class _Clock:
         )
 
     def _other_delays(self) -> dict[int, float]:
+        """Of the threads that may hold the GIL: those of libraries, which compute without it, are none."""
         found = {}
-        for name in os.listdir("/proc/self/task") if self._delay_file is not None else ():
-            if int(name) not in self._not_others and (file := _open(f"/proc/self/task/{name}/schedstat")) is not None:
+        for thread in threading.enumerate() if self._delay_file is not None else ():
+            native = thread.native_id
+            if native in self._not_others or native is None:
+                continue
+            file = _open(f"/proc/self/task/{native}/schedstat")
+            if file is not None:
                 with contextlib.suppress(OSError):
-                    found[int(name)] = _delay(file)
+                    found[native] = _delay(file)
                 os.close(file)
         return found
 

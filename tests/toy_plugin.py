@@ -51,8 +51,8 @@ async def _doze() -> None:
 
 
 async def _hold_gil() -> None:
-    """Another thread holds it, for a second or two of CPU time: matching a regular expression never lets go of it."""
-    await asyncio.to_thread(re.match, "(a+)+$", "a" * 25 + "b")
+    """Another thread holds it, for a few seconds of CPU time: matching a regular expression never lets go of it."""
+    await asyncio.to_thread(re.match, "(a+)+$", "a" * 26 + "b")
 
 
 _STALLS = {"burn": _burn, "doze": _doze, "gil": _hold_gil}
