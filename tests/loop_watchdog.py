@@ -253,7 +253,8 @@ def _timed_run(handle: Any) -> None:
                 loop.longest = (seconds, _name(callback))
 
 
-asyncio.events.Handle._run = _timed_run  # type: ignore[method-assign,assignment]
+if __name__ != "__main__":  # where this file runs as a program, it is imported once more
+    asyncio.events.Handle._run = _timed_run  # type: ignore[method-assign,assignment]
 
 
 def _name(callback: Any) -> str:
