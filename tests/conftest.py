@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+from tests import loop_watchdog
+
+# An example may take long where the machine is busy.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,3 +27,17 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache-home"))
         yield folder / "cache-home"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "loop_may_stall(why): in this test a plugin's event loop is kept from its work")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Fails a test in which an event loop of a plugin was kept from its work (tests/loop_watchdog.py)."""
+    yield
+    # Asked in any case, so that the next test does not hear of it.
+    stalls = loop_watchdog.stalls()
+    if stalls and item.get_closest_marker("loop_may_stall") is None:
+        pytest.fail("\n".join(stalls), pytrace=False)

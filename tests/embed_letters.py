@@ -31,7 +31,7 @@ FACTS = ModelFacts(
     pad_id=0,
     pad_left=False,
 )
-SECONDS = 20
+SECONDS = 120  # the longest wait for anything; a busy machine is slow
 
 
 class Letters:

@@ -16,7 +16,7 @@ from plugins.embed_st.engine import Engine
 from plugins.embed_st.engine.backends import Floats
 from plugins.embed_st.engine.model import _CHOICES
 from plugins.embed_st.engine.reference import TOLERANCES
-from plugins.embed_st.servicer import TOO_LARGE_HINTS, Servicer
+from plugins.embed_st.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 from tests.servers import Served, served
 
 REAL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -50,6 +50,7 @@ def serving(engine: Engine, **settings: Any) -> Iterator[Served]:
         "hector.plugins.v1.EmbedderProvider",
         lambda server: rpc.add_EmbedderProviderServicer_to_server(servicer, server),
         too_large_hints=TOO_LARGE_HINTS,
+        most_items=MOST_ITEMS,
     ) as server:
         yield server
 

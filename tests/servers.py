@@ -3,7 +3,8 @@
     with start_plugin("plugins.vector_hnsw", "--data-dir", str(tmp_path)) as plugin:
         stub = DatabaseProviderStub(plugin.channel())
 
-Nothing here sleeps and hopes: every wait is for something, and bounded.
+Nothing here sleeps and hopes: every wait is for something, and bounded. Both are under watch: a test fails in which a
+plugin's event loop was kept busy or stood still (tests/loop_watchdog.py).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -35,13 +37,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from shared import logs
 from shared.config import BaseConfig
 from shared.server import PluginServer
+from tests import loop_watchdog
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS = 30.0  # the longest wait for anything; a busy machine is slow
+SECONDS = 120.0  # the longest wait for anything; a busy machine is slow
 Result = TypeVar("Result")
 
-# For tests with hypothesis: an example may take long where the machine is busy.
-unhurried = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+unhurried = hypothesis.settings()  # as tests/conftest.py has set them for all: an example may take its time
 
 
 def missing(what: str) -> NoReturn:
@@ -132,23 +134,30 @@ def start_plugin(
     `wait`: until health is "serving" (`token` is not needed for that), until it is "listening", or for "nothing".
     `env` comes on top of this process's environment; our modules can be imported from any `cwd`.
     """
-    if isinstance(module_or_argv, str):
-        argv = [sys.executable, "-m", module_or_argv, *args]
-        if not {"--port", "--socket"} & {arg.partition("=")[0] for arg in args}:
-            argv += ["--port", "0"]
-    else:
-        argv = [*module_or_argv, *args]
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env=environment(env),
-        cwd=cwd,
-    )
-    plugin = Plugin(process)
+    with tempfile.TemporaryDirectory(prefix="loop-watchdog-") as folder:
+        report = Path(folder) / "report"
+        if isinstance(module_or_argv, str):
+            argv = [sys.executable, "-m", "tests.loop_watchdog", module_or_argv, *args]
+            if not {"--port", "--socket"} & {arg.partition("=")[0] for arg in args}:
+                argv += ["--port", "0"]
+        else:
+            argv = [*module_or_argv, *args]
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**environment(env), loop_watchdog.REPORT: str(report)},
+            cwd=cwd,
+        )
+        with loop_watchdog.watching(f"{module_or_argv} (pid {process.pid})", report=report) as watched:
+            yield from _running(Plugin(process), argv, wait, watched)
+
+
+def _running(plugin: Plugin, argv: Sequence[str], wait: str, watched: loop_watchdog.Watched) -> Iterator[Plugin]:
+    process = plugin.process
     assert process.stdout is not None
     assert process.stderr is not None
     for pipe, into, first in ((process.stdout, plugin._out, True), (process.stderr, plugin._err, False)):
@@ -163,6 +172,7 @@ def start_plugin(
                 plugin.wait()
                 raise AssertionError(f"{argv} did not listen: {line!r} {plugin.stderr()}")
             plugin.address = line.removeprefix("listening on ").strip()
+        watched.since = time.monotonic()
         if wait == "serving":
             await_serving(plugin.channel())
         yield plugin
@@ -237,14 +247,17 @@ def served(
     *,
     ready: bool = True,
     too_large_hints: Mapping[str, str] | None = None,
+    most_items: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Iterator[Served]:
     """A PluginServer as `shared.server.serve` would run it, without the process around it."""
-    loop = asyncio.new_event_loop()
+    loop = loop_watchdog.WatchedLoop(shared=True)
     thread = threading.Thread(target=loop.run_forever, name="served", daemon=True)
     thread.start()
 
     async def start() -> PluginServer:
-        server = PluginServer(config, service=service, register=register, too_large_hints=too_large_hints or {})
+        server = PluginServer(
+            config, service=service, register=register, too_large_hints=too_large_hints or {}, most_items=most_items
+        )
         await server.start()
         if ready:
             server.set_ready()
@@ -254,8 +267,9 @@ def served(
         return asyncio.run_coroutine_threadsafe(work, loop).result(SECONDS)
 
     try:
-        with captured_log() as log:
+        with captured_log() as log, loop_watchdog.watching(f"the served {service}", loop=loop) as watched:
             plugin = Served(run(start()), loop, log)
+            watched.since = time.monotonic()
             try:
                 yield plugin
             finally:

@@ -75,10 +75,10 @@ def test_every_query_is_asked_once() -> None:
     asked.clear()
 
     def slow(query: client.Floats, k: int) -> list[int]:
-        time.sleep(0.01)
+        time.sleep(0.1)
         return search(query, k)
 
-    client.rate([slow], queries, 10, 0.05)
+    client.rate([slow], queries, 10, 2)
     assert 0 < len(asked) < 50
 
 

@@ -276,7 +276,7 @@ def ask(address: Address) -> str:
     with channel(address) as connection:
         try:
             stub = LLMProviderStub(connection)
-            return str(stub.GenerateText(ASK, timeout=5, metadata=address.metadata).text)
+            return str(stub.GenerateText(ASK, timeout=SECONDS, metadata=address.metadata).text)
         except grpc.RpcError as error:
             return str(error.code().name)
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 
 from plugins.embed_st.engine import Embedding, Engine, Options, Outcome, Overflow, engine
+from plugins.embed_st.engine.tokenizer import Tokenizer
 from shared.errors import CallerError, InvalidArgument, Overloaded, StartError, Unsupported
 from tests.embed_letters import SECONDS, Letters, letters_engine
 
@@ -451,3 +453,116 @@ def test_a_caller_with_several_calls(make: Make) -> None:
 
     found = [one for (one,) in asyncio.run(calls())]
     assert [one.vector.tolist() for one in found if isinstance(one, Embedding)] == [counts(text) for text in "abc"]
+
+
+# ---------------------------------------------------------------- what a request costs
+
+
+class Counted(Sequence[str]):
+    """Texts that count how often one is taken out, as each time costs something in a message."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts, self.taken = texts, 0
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, at: Any) -> Any:
+        self.taken += 1
+        return self._texts[at]
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_texts_are_taken_out_once(make: Make, partial: bool) -> None:
+    """Each text of a request is taken out of it once; of a request with too many none is."""
+    made = make()
+    texts = Counted(["a", "bb", "a", *(["c" * 300] * 50)])
+    found = asyncio.run(made.embed(texts, Options(), allow_partial=partial))
+    assert (len(found), texts.taken) == (53, 53)
+    assert len(asyncio.run(made.count(texts))) == 53
+    assert texts.taken == 106
+    for work in (made.embed, made.count):
+        many = Counted(["a"] * 20_001)
+        with pytest.raises(InvalidArgument, match="20001 texts are more than the 20,000"):
+            asyncio.run(work(many, *([Options()] if work == made.embed else [])))
+        assert many.taken == 0
+
+
+def test_others_have_their_turn(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a call's texts are looked at, and its errors made, other tasks go on."""
+    monkeypatch.setattr(engine, "_AT_ONCE", 1000)
+    made, turns = make(), 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def call() -> list[Any]:
+        beside = asyncio.ensure_future(other())
+        found = await made.embed([" "] * 1000, Options(), allow_partial=True)
+        beside.cancel()
+        return found
+
+    assert len(asyncio.run(call())) == 1000
+    assert turns > 100 + 10  # a text counts for 200 characters at least, and errors are made by the hundred
+
+
+def test_nothing_that_the_model_reads(make: Make, letters: Letters, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text in which the tokenizer finds nothing, of a model without special tokens, is a caller's error, by name."""
+    made = make()
+    bare = tokenizers.Tokenizer(tokenizers.models.WordLevel({chr(code): code for code in range(127)} | {"?": 63}, "?"))
+    bare.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex("."), "isolated")
+    bare.normalizer = tokenizers.normalizers.Replace("z", "")
+    monkeypatch.setattr(made, "_tokenizer", Tokenizer(bare, 22))
+    for overflow in Overflow:
+        for texts in (["abab", "zz"], ["ab" * 60_000, "z" * 60_000]):
+            if overflow is Overflow.ERROR and len(texts[0]) > 22:
+                continue
+            options = Options(overflow=overflow)
+            with pytest.raises(InvalidArgument, match=r"^texts\[1\] has nothing that the model reads; leave"):
+                asyncio.run(made.embed(texts, options))
+            good, bad = asyncio.run(made.embed(texts, options, allow_partial=True))
+            assert isinstance(good, Embedding)
+            assert isinstance(bad, InvalidArgument)
+            assert (bad.reason, bad.violations[0][0]) == ("BLANK_TEXT", "texts[1]")
+    assert not any("" in batch for batch in letters.batches)
+
+
+def test_few_long_texts_are_read_whole_at_once(make: Make, letters: Letters, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many callers have a long text read whole, the tokens of a few at a time are held, not those of all; and
+    each is answered, with not all of its pieces in the queue at once."""
+    monkeypatch.setattr(engine, "_MOST_WHOLE", 2)
+    monkeypatch.setattr(engine, "_LONG_CHARACTERS", 4000)
+    monkeypatch.setattr(engine, "_PIECES", 50)
+    made = make()
+    tokenized: list[str] = []
+    windows = made._tokenizer.windows
+
+    def counted(text: str, prompt: str) -> Any:
+        tokenized.append(text)
+        return windows(text, prompt)
+
+    monkeypatch.setattr(made._tokenizer, "windows", counted)
+    texts = [letter * 4200 for letter in "abcdef"]
+    whole = Options(overflow=Overflow.MEAN)
+
+    async def calls() -> list[Any]:
+        letters.hold()
+        tasks = [asyncio.ensure_future(made.embed([text, text[0]], whole)) for text in texts]
+        async with asyncio.timeout(SECONDS):
+            while len(tokenized) < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        queued = len(made._scheduler._queue)
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        assert len(tokenized) == 4  # two callers' texts
+        assert 0 < queued <= 2 * 50
+        letters.gate.set()
+        return await asyncio.gather(*tasks)
+
+    for place, (long, short) in enumerate(asyncio.run(calls())):
+        assert long.tokens == 4200 + 2 * 210
+        assert long.vector.tolist() == [20.0 * (at == place) for at in range(8)]
+        assert short.vector.tolist() == [1.0 * (at == place) for at in range(8)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from plugins.embed_st.engine.model import open_model
 from plugins.embed_st.engine.models import Source, find
 from shared.errors import StartError
 from tests.embed_models import tiny
+from tests.servers import start_plugin, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -115,7 +117,7 @@ def test_two_at_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     one_at_a_time = threading.Lock()
 
     def convert_alone(task: Task) -> None:
-        both.wait(30)
+        both.wait(120)
         with one_at_a_time:
             convert.convert(task)
 
@@ -124,21 +126,23 @@ def test_two_at_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(240)
     assert names == ["onnx", "onnx"]
     assert len(kept(tmp_path)) == 1
 
 
 def test_what_was_killed_is_swept(model: Path, tmp_path: Path, converter: Converter) -> None:
-    """What a killed conversion left is removed a day later, and not while it may still be written."""
+    """What a killed conversion left is removed a day later, not while it may still be written, and nothing else."""
     opened(model, tmp_path)
     root = tmp_path / "hector-plugins" / "embed_st"
-    for name, hours in ((".partial-old", 30), (".partial-new", 1)):
+    old, new, other = ".partial-" + "0" * 32, ".partial-" + "1" * 32, ".partial-figures"
+    for name, hours in ((old, 30), (new, 1), (other, 30)):
         (root / name).mkdir()
+        (root / name / "file").touch()
         past = (root / name).stat().st_mtime - hours * 3600
         os.utime(root / name, (past, past))
     opened(model, tmp_path, "openvino")
-    assert [path.name for path in kept(tmp_path) if path.name.startswith(".")] == [".partial-new"]
+    assert {path.name for path in kept(tmp_path) if path.name.startswith(".")} == {new, other}
 
 
 def test_a_folder_that_cannot_be_written(
@@ -199,16 +203,36 @@ def test_not_a_model(tmp_path: Path) -> None:
         find(str(tmp_path), "")
 
 
-def test_others_may_read(model: Path, tmp_path: Path, converter: Converter) -> None:
-    """What is kept may be read by whom the umask lets, so that an image can be built by one user and run by another."""
-    before = os.umask(0o022)
+def test_nobody_else_may_read(model: Path, tmp_path: Path, converter: Converter) -> None:
+    """New folders and files are for this user only, whatever the umask; folders that were there stay as they are."""
+    tmp_path.chmod(0o755)
+    before = os.umask(0o000)
     try:
-        opened(model, tmp_path)
+        opened(model, tmp_path / "new")
     finally:
         os.umask(before)
+    (folder,) = kept(tmp_path / "new")
+    assert {
+        path.stat().st_mode & 0o777 for path in (folder, *folder.parents) if path.is_relative_to(tmp_path / "new")
+    } == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_what_is_not_ours_stays(
+    model: Path, tmp_path: Path, converter: Converter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a damaged conversion only our files are removed: what somebody has put beside them is kept, and named."""
+    opened(model, tmp_path)
     (folder,) = kept(tmp_path)
-    assert folder.stat().st_mode & 0o777 == 0o755
-    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
+    (folder / "facts.json").write_text("damaged")
+    (folder / "figures.csv").write_text("precious")
+    opened(model, tmp_path)
+    assert (folder / "facts.json").exists()
+    (left,) = (path for path in kept(tmp_path) if path != folder)
+    assert [path.name for path in left.iterdir()] == ["figures.csv"]
+    assert (left / "figures.csv").read_text() == "precious"
+    assert f"event=cache_left folder={left}" in caplog.text
 
 
 @pytest.mark.parametrize("names", [["model.safetensors", "pytorch_model.bin"], ["pytorch_model.bin"]])
@@ -251,7 +275,7 @@ def test_light_start(model: Path, tmp_path: Path, converter: Converter) -> None:
     )
     for backend in ("onnx", "openvino"):
         command = [sys.executable, "-c", script, str(model), backend, str(tmp_path)]
-        said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+        said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=240).stdout
         name, *modules = json.loads(said)
         assert name == backend
         heavy = {"torch", "transformers", "sentence_transformers", "scipy", "sklearn", "onnx"}
@@ -269,7 +293,7 @@ def test_processes_of_their_own(model: Path, tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", script, str(model), str(tmp_path)]
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate(timeout=120)[0] for process in both] == ["openvino False\n"] * 2
+    assert [process.communicate(timeout=480)[0] for process in both] == ["openvino False\n"] * 2
     assert len(kept(tmp_path)) == 1
 
 
@@ -290,5 +314,35 @@ def test_the_other_process_ends_with_this_one(model: Path, tmp_path: Path) -> No
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as process:
         assert process.stdin
         process.stdin.close()
-        assert process.wait(30) == 1
-    assert not list((tmp_path / "target").iterdir())
+        assert process.wait(120) == 1
+    assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="children are looked up in /proc")
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_kill_leaves_no_conversion(model: Path, tmp_path: Path, end: signal.Signals) -> None:
+    """A plugin that is killed while a model is converted leaves neither the process that does it nor its files."""
+    options = ("--model", str(model), "--precision", "fp32", "--cache-dir", str(tmp_path))
+    with start_plugin("plugins.embed_st", *options, wait="listening") as plugin:
+        plugin.wait_for_log("event=convert ")
+        mine = str(plugin.process.pid)
+
+        def children() -> list[int]:
+            pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+            return [pid for pid in pids if stat(pid)[1:2] == [mine]]
+
+        wait_until(lambda: len(children()) == 1, "process that converts")
+        (child,) = children()
+        assert kept(tmp_path)
+        plugin.signal(end)
+        assert plugin.wait() == (0 if end is signal.SIGTERM else -end)
+        wait_until(lambda: stat(child)[:1] in ([], ["Z"]), "end of the process that converts")
+        wait_until(lambda: kept(tmp_path) == [], "empty folder")
+
+
+def stat(pid: int) -> list[str]:
+    """A process's state, its parent's id and more; nothing where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

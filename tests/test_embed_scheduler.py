@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import heapq
 import random
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from plugins.embed_st.engine import scheduler as scheduler_module
 from plugins.embed_st.engine.backends import Floats
 from plugins.embed_st.engine.scheduler import Caller, Scheduler
 from plugins.embed_st.engine.tokenizer import Tokens
 from shared.errors import Overloaded
 
-SECONDS = 20
+SECONDS = 120  # the longest wait for anything; a busy machine is slow
 
 
 def text(number: int, length: int = 1) -> Tokens:
@@ -251,9 +256,10 @@ def test_two_bulk_callers(model: Model, first: int, second: int) -> None:
     asyncio.run(calls())
 
 
-def test_newcomers_do_not_starve_a_bulk_caller(model: Model) -> None:
+@pytest.mark.parametrize("idle", [0, 1500])
+def test_newcomers_do_not_starve_a_bulk_caller(model: Model, idle: int) -> None:
     """While 150 clients send one text after the other, more than the model keeps up with, a bulk caller gets about as
-    much as each of them."""
+    much as each of them, also beside streams that have come and send nothing."""
     clients, rounds = 150, 12
 
     async def calls() -> int:
@@ -267,7 +273,9 @@ def test_newcomers_do_not_starve_a_bulk_caller(model: Model) -> None:
                     answered += 1
                     assert answered <= 3 * clients * rounds, "the bulk caller starves"
 
-            async with asyncio.TaskGroup() as tasks:
+            async with contextlib.AsyncExitStack() as streams, asyncio.TaskGroup() as tasks:
+                for _ in range(idle):
+                    streams.enter_context(scheduler.caller(0))
                 bulk: asyncio.Future[Floats] = asyncio.get_running_loop().create_future()
                 for _ in range(clients):
                     tasks.create_task(client())
@@ -520,3 +528,40 @@ def test_nothing_is_swapped(model: Model, seed: int) -> None:
     numbers = model.numbers()
     assert len(numbers) == len(set(numbers))
     assert set(numbers) <= set(asked)
+
+
+def test_all_callers_go_at_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a thousand callers go at once, what waits is not gone through for each; nothing of theirs is run, and who
+    stays is served."""
+    sorted_anew = 0
+
+    def heapify(queue: list[Any]) -> None:
+        nonlocal sorted_anew
+        sorted_anew += 1
+        heapq.heapify(queue)
+
+    monkeypatch.setattr(
+        scheduler_module, "heapq", SimpleNamespace(heapify=heapify, heappush=heapq.heappush, heappop=heapq.heappop)
+    )
+
+    async def calls() -> None:
+        model.held = True
+        async with running(model, places=10_000) as scheduler:
+            with scheduler.caller(1) as first, scheduler.caller(1) as stays:
+                waiting = first.submit([text(0)])
+                await model.began()
+                with contextlib.ExitStack() as callers:
+                    for _ in range(1000):
+                        callers.enter_context(scheduler.caller(4)).submit([text(1)] * 4)
+                    last = stays.submit([text(2)])
+                    assert (scheduler._callers, len(scheduler._queue)) == (1001, 4001)
+                assert scheduler._callers == 1
+                assert len(scheduler._queue) <= 2
+                model.open()
+                await waiting
+                await last
+            assert (scheduler._callers, scheduler._taken) == (0, 0)
+
+    asyncio.run(calls())
+    assert 0 < sorted_anew < 50
+    assert sum(map(len, model.batches)) == 2

@@ -16,6 +16,8 @@ import hector_plugins_pb2_grpc as rpc
 import numpy as np
 import pytest
 from google.protobuf.descriptor import Descriptor
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plugins.embed_st.engine import Engine
 from plugins.embed_st.servicer import Servicer
@@ -290,9 +292,9 @@ def test_ten_thousand_texts(wide: tuple[Letters, Engine]) -> None:
         assert "send fewer texts at once, ask for fewer dimensions, or use EmbedStream" in refused.status.message
         assert not letters.batches
         short = pb.EmbedBatchRequest(texts=TEN_THOUSAND, options=pb.EmbedOptions(dimensions=8))
-        assert len(Stub(server.channel()).EmbedBatch(short, timeout=60).embeddings) == 10_000
+        assert len(Stub(server.channel()).EmbedBatch(short, timeout=SECONDS).embeddings) == 10_000
     with serving(engine, max_reply_bytes=32 * 2**20) as server:
-        reply = Stub(server.channel()).EmbedBatch(request, timeout=60)
+        reply = Stub(server.channel()).EmbedBatch(request, timeout=SECONDS)
     assert said(reply)
     found = np.array([one.vector for one in reply.embeddings])
     assert found.shape == (10_000, 384)
@@ -326,11 +328,87 @@ def test_reply_too_large_is_seen_beforehand() -> None:
 def test_a_megabyte(stub: Stub) -> None:
     """A text of a megabyte is counted whole, and read whole where that is asked for."""
     text = "ab" * 500_000
-    assert list(stub.CountTokens(pb.CountTokensRequest(texts=[text]), timeout=60).tokens) == [1_000_002]
+    assert list(stub.CountTokens(pb.CountTokensRequest(texts=[text]), timeout=SECONDS).tokens) == [1_000_002]
     options = pb.EmbedOptions(long_text=pb.LONG_TEXT_CHUNK_MEAN)
-    reply = stub.EmbedText(pb.EmbedTextRequest(text=text, options=options), timeout=60)
+    reply = stub.EmbedText(pb.EmbedTextRequest(text=text, options=options), timeout=SECONDS)
     assert (said(reply), reply.tokens, reply.truncated) == (True, 1_000_000 + 2 * 50_000, False)
     assert list(reply.vector) == [10, 10, 0, 0, 0, 0, 0, 0]
+
+
+def test_three_million_texts(stub: Stub, letters: Letters) -> None:
+    """More texts than a call may have are counted and not looked at: that does not hold up the loop, nor the model."""
+    few = pb.EmbedOptions(dimensions=1)
+    calls: list[tuple[Any, Any]]
+    for texts in ([""] * 3_000_000, ["a"] * 20_001):
+        calls = [
+            (stub.EmbedBatch, pb.EmbedBatchRequest(texts=texts, options=few)),
+            (stub.EmbedBatch, pb.EmbedBatchRequest(texts=texts, options=few, allow_partial=True)),
+            (stub.CountTokens, pb.CountTokensRequest(texts=texts)),
+        ]
+        for call, request in calls:
+            reply = call(request, timeout=SECONDS)
+            assert details(reply.status).reason == "TOO_MANY_ITEMS"
+            assert "more than 20,000 items" in reply.error or "20001 texts are more than the 20,000" in reply.error
+    assert not letters.batches
+
+
+def test_many_bad_texts(open_engine: Callable[..., Engine], letters: Letters) -> None:
+    """Twenty thousand texts, blank or many bytes each, do not hold up the loop, whatever is to be said of them."""
+    with serving(open_engine(), max_reply_bytes=2**24) as server:
+        stub = Stub(server.channel())
+        for text, reason in ((" ", "BLANK_TEXT"), (LONG, "TEXT_TOO_LONG")):
+            options = pb.EmbedOptions(truncate=pb.TRUNCATE_ERROR)
+            request = pb.EmbedBatchRequest(texts=[text] * 20_000, options=options)
+            reply = stub.EmbedBatch(request, timeout=SECONDS)
+            assert details(reply.status).reason == reason
+            assert reply.error.endswith("(and 19999 more)")
+            request.allow_partial = True
+            del request.texts[10_000:]
+            reply = stub.EmbedBatch(request, timeout=SECONDS)
+            assert len(reply.embeddings) == 10_000
+            assert {details(one.status).reason for one in reply.embeddings[::1000]} == {reason}
+        letters.batches.clear()
+        request = pb.EmbedBatchRequest(texts=["漢" * 700 for _ in range(7_000)] + [""])
+        reply = stub.EmbedBatch(request, timeout=SECONDS)
+        assert reply.error == "texts[7000] is blank; leave such texts out"
+        counted = stub.CountTokens(pb.CountTokensRequest(texts=request.texts[:2_000]), timeout=SECONDS)
+        assert set(counted.tokens) == {702}
+    assert not letters.batches
+
+
+@pytest.fixture(scope="module")
+def any_stub() -> Iterator[Stub]:
+    with pytest.MonkeyPatch.context() as patch:
+        engine = letters_engine(patch, Letters())
+        with serving(engine) as server:
+            yield Stub(server.channel())
+        engine.close()
+
+
+_TEXTS = st.text(max_size=60) | st.sampled_from(["", "\x00", "\u200b", "\ufeff", LONG, "\U0010ffff" * 30])
+_NUMBERS = st.integers(0, 3) | st.integers(-(2**31), 2**31 - 1)
+_OPTIONS = st.builds(
+    pb.EmbedOptions,
+    input_type=_NUMBERS,
+    prompt_name=st.sampled_from(["", "query", "document"]) | st.text(max_size=10),
+    normalize=st.none() | st.booleans(),
+    dimensions=st.integers(0, 9) | st.integers(0, 2**32 - 1),
+    truncate=_NUMBERS,
+    long_text=_NUMBERS,
+)
+
+
+@given(texts=st.lists(_TEXTS, max_size=5), options=_OPTIONS, partial=st.booleans())
+def test_nothing_that_is_asked_is_a_bug(any_stub: Stub, texts: list[str], options: Any, partial: bool) -> None:
+    """Whatever the texts and options: an answer, or what is wrong in it, and never an error of ours."""
+    batch = any_stub.EmbedBatch(pb.EmbedBatchRequest(texts=texts, options=options, allow_partial=partial))
+    streamed = list(any_stub.EmbedStream(pb.EmbedStreamRequest(text=text, options=options) for text in texts))
+    singles = [any_stub.EmbedText(pb.EmbedTextRequest(text=text, options=options)) for text in texts]
+    assert any_stub.CountTokens(pb.CountTokensRequest(texts=texts)).success
+    assert batch.success or (batch.status.code in (3, 12) and batch.error)
+    assert [one.success for one in singles] == [not one.embedding.HasField("status") for one in streamed]
+    if batch.success:
+        assert [one.HasField("status") for one in batch.embeddings] == [not one.success for one in singles]
 
 
 # ---------------------------------------------------------------- many at once
@@ -446,7 +524,7 @@ def test_direct_call(open_engine: Callable[..., Engine]) -> None:
 def test_start_refused(options: tuple[str, str], words: str) -> None:
     """A model, backend or precision that cannot be had is one line on stderr and exit status 2."""
     with start_plugin("plugins.embed_st", *options, wait="nothing") as plugin:
-        assert plugin.wait(60) == 2
+        assert plugin.wait() == 2
         lines = [line for line in plugin.stderr().splitlines() if line.startswith("error: ")]
         assert len(lines) == 1
         assert words in lines[0]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from plugins.embed_st.engine import Engine
-from plugins.embed_st.servicer import _AHEAD
+from plugins.embed_st.servicer import _AHEAD, _AHEAD_CHARACTERS
 from tests.embed_letters import SECONDS, Letters, letters_engine
 from tests.embed_wire import said, serving
 from tests.servers import Served, details, wait_until
@@ -92,7 +92,7 @@ def settled(number: Callable[[], int]) -> int:
 def test_order(stub: Stub, letters: Letters) -> None:
     """A thousand texts of any length are answered once each, in their order, with their ids."""
     texts = [f"{number} " + "abc" * (number * 7 % 11) for number in range(1000)]
-    answers = list(stub.EmbedStream(requests(texts), timeout=60))
+    answers = list(stub.EmbedStream(requests(texts), timeout=SECONDS))
     assert [answer.id for answer in answers] == [f"id {number}" for number in range(1000)]
     assert [list(answer.embedding.vector[:8]) for answer in answers] == [counts(text[:20]) for text in texts]
     assert [answer.embedding.truncated for answer in answers] == [len(text) > 20 for text in texts]
@@ -194,7 +194,7 @@ def test_no_more_than_it_says_are_ahead(stub: Stub, engine: Engine, letters: Let
 
     monkeypatch.setattr(engine, "embed", counted)
     letters.hold()
-    answers = stub.EmbedStream(requests(f"a{number}" for number in range(1000)), timeout=60)
+    answers = stub.EmbedStream(requests(f"a{number}" for number in range(1000)), timeout=SECONDS)
     wait_until(lambda: len(under_way) == _AHEAD, "texts under way")
     assert settled(lambda: len(under_way)) == most == taken(engine) == _AHEAD
     letters.gate.set()
@@ -213,10 +213,11 @@ def test_a_client_that_does_not_read(server: Served, stub: Stub, engine: Engine,
             sent += 1
             yield f"{number} " + "abcdefgh" * 100
 
-    answers = stub.EmbedStream(requests(texts()), timeout=120)
+    answers = stub.EmbedStream(requests(texts()), timeout=4 * SECONDS)
     assert settled(lambda: len(letters.texts())) < 6000
     assert settled(lambda: sent) < 9000
-    assert taken(engine) == 0, "what waits for the client needs no place at the model"
+    # What waits for the client needs no place at the model.
+    wait_until(lambda: taken(engine) == 0, "empty queue")
     assert said(Stub(server.channel()).EmbedText(pb.EmbedTextRequest(text="a"), timeout=SECONDS))
     for number, answer in enumerate(answers):
         assert answer.id == f"id {number}"
@@ -239,6 +240,96 @@ def test_a_full_queue(letters: Letters, monkeypatch: pytest.MonkeyPatch) -> None
         assert [answer.embedding.tokens for answer in answers] == [number + 2 for number in range(1, 10)]
         assert all(said(one.result(SECONDS)) for one in first)
     engine.close()
+
+
+def test_waiting_for_a_place_costs_nothing(letters: Letters, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams that wait for a place in a full queue are told when there is one: each text asks for its place once."""
+    engine = letters_engine(monkeypatch, letters, max_queued=2)
+    asked: list[object] = []
+    embed = engine.embed
+
+    async def counted(*texts: Any, **more: Any) -> Any:
+        asked.append(texts)
+        return await embed(*texts, **more)
+
+    monkeypatch.setattr(engine, "embed", counted)
+    with serving(engine) as server:
+        stub = Stub(server.channel())
+        letters.hold()
+        first = [stub.EmbedText.future(pb.EmbedTextRequest(text=text)) for text in "ab"]
+        wait_until(lambda: taken(engine) == 2, "full queue")
+        streams = [stub.EmbedStream(requests(["c"] * 30), timeout=SECONDS) for _ in range(3)]
+        wait_until(lambda: len(asked) == 2 + 3 * 30, "texts of the streams")
+        assert settled(lambda: len(asked)) == 2 + 3 * 30
+        letters.gate.set()
+        assert [len(list(answers)) for answers in streams] == [30] * 3
+        assert all(said(one.result(SECONDS)) for one in first)
+        assert len(asked) == 2 + 3 * 30
+        wait_until(lambda: taken(engine) == 0, "empty queue")
+    engine.close()
+
+
+def test_streams_leave_room_for_calls(letters: Letters, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much streams send, a quarter of the queue is left to single calls, which would be refused."""
+    engine = letters_engine(monkeypatch, letters, max_queued=8)
+    with serving(engine) as server:
+        letters.hold()
+        streams = [Stub(server.channel()).EmbedStream(requests("c" * 40), timeout=SECONDS) for _ in range(3)]
+        wait_until(lambda: taken(engine) == 6, "three quarters of the queue")
+        assert settled(lambda: taken(engine)) == 6
+        call = Stub(server.channel()).EmbedText.future(pb.EmbedTextRequest(text="ab"), timeout=SECONDS)
+        wait_until(lambda: call.done() or taken(engine) == 7, "the call")
+        assert taken(engine) == 7
+        letters.gate.set()
+        assert said(call.result(SECONDS))
+        assert [len(list(answers)) for answers in streams] == [40] * 3
+    engine.close()
+
+
+def test_idle_streams_hold_nothing(engine: Engine) -> None:
+    """A stream that sends nothing, from the start or any more, has no place in the queue and counts as no caller."""
+    with serving(engine, max_concurrent=300) as server:
+        talks = [Talk(Stub(server.channel())) for _ in range(5) for _ in range(20)]
+        for talk in talks[::2]:
+            talk.send("a")
+        for talk in talks[::2]:
+            assert next(talk.answers).id == "a"
+        wait_until(lambda: taken(engine) == 0, "empty queue")
+        assert engine._scheduler._callers == 0
+        assert said(Stub(server.channel()).EmbedText(pb.EmbedTextRequest(text="a"), timeout=SECONDS))
+        for talk in talks:
+            talk.end()
+        assert all(list(talk.answers) == [] for talk in talks)
+
+
+def test_no_more_characters_than_it_says_are_ahead(
+    stub: Stub, engine: Engine, letters: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream reads no further ahead than a number of characters, ids included; a text that is longer goes alone."""
+    lengths: dict[object, int] = {}
+    most = 0
+    embed = engine.embed
+
+    async def counted(texts: Any, *more: Any, **options: Any) -> Any:
+        nonlocal most
+        token = object()
+        lengths[token] = len(texts[0]) + 50_000
+        most = max(most, sum(lengths.values()) if len(lengths) > 1 else 0)
+        try:
+            return await embed(texts, *more, **options)
+        finally:
+            del lengths[token]
+
+    monkeypatch.setattr(engine, "embed", counted)
+    letters.hold()
+    sizes = [10_000] * 9 + [400_000] + [10_000] * 9
+    asked = (pb.EmbedStreamRequest(id="i" * 50_000, text="abcdefgh" * (size // 8)) for size in sizes)
+    answers = stub.EmbedStream(asked, timeout=SECONDS)
+    wait_until(lambda: len(lengths) == 3, "texts under way")
+    assert settled(lambda: len(lengths)) == 3
+    letters.gate.set()
+    assert [len(answer.id) for answer in answers] == [50_000] * len(sizes)
+    assert 0 < most <= _AHEAD_CHARACTERS
 
 
 @pytest.mark.parametrize("reads", [0, 3])
@@ -300,5 +391,5 @@ def test_streams_beside_one_another(server: Served) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(SECONDS)
     assert found == dict.fromkeys(range(20), True)

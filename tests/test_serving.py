@@ -103,18 +103,19 @@ def test_loading() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_watch_from_loading_to_shutdown(name: str) -> None:
+def test_watch_from_loading_to_shutdown(name: str, tmp_path: Path) -> None:
     """A Watch sees NOT_SERVING, SERVING and, from the moment a shutdown begins, NOT_SERVING, and then ends."""
     with toy(ready=False) as plugin:
         watching = watch(plugin.channel(), name)
         assert next(watching).status == NOT_SERVING
         plugin.set_ready()
         assert next(watching).status == SERVING
-        slow = LLMProviderStub(plugin.channel()).GenerateText.future(ask("sleep 0.5"))
+        slow = LLMProviderStub(plugin.channel()).GenerateText.future(ask(f"until {tmp_path / 'now'}"))
         plugin.wait_for_log("event=accepted")
         stopping = plugin.stop()
         assert next(watching).status == NOT_SERVING
         assert not slow.done()
+        (tmp_path / "now").touch()
         assert refused(lambda: next(watching)).code() is grpc.StatusCode.UNAVAILABLE
         slow.result(SECONDS)
         stopping.result(SECONDS)
@@ -228,7 +229,7 @@ def test_unknown_rpcs(method: str) -> None:
 @pytest.mark.parametrize("kind", ["unary", "stream"])
 def test_timeout(kind: str) -> None:
     """A call that takes longer than `timeout` is DEADLINE_EXCEEDED, and what a stream gave until then has arrived."""
-    with toy(timeout=0.2) as plugin:
+    with toy(timeout=2.0) as plugin:
         stub = LLMProviderStub(plugin.channel())
         seen: list[str] = []
 
@@ -241,7 +242,7 @@ def test_timeout(kind: str) -> None:
         error = refused(call)
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert details(error).reason == "TIMEOUT"
-        assert "timeout of 0.2 s" in error.details()
+        assert "timeout of 2 s" in error.details()
         assert seen == ([] if kind == "unary" else ["first"])
         assert "event=security" in plugin.log()
         assert still_works(plugin)
@@ -249,7 +250,7 @@ def test_timeout(kind: str) -> None:
 
 def test_timeout_of_a_client_that_does_not_read() -> None:
     """`timeout` also ends a stream whose client does not read: place free, generator closed, end logged."""
-    with toy(timeout=0.3, max_concurrent=1) as plugin:
+    with toy(timeout=2.0, max_concurrent=1) as plugin:
         flood = LLMProviderStub(plugin.channel()).StreamText(stream("flood"), timeout=SECONDS)
         next(flood)
         plugin.wait_for_log("code=DEADLINE_EXCEEDED")
@@ -315,8 +316,9 @@ def test_a_client_that_gives_up(kind: str, end: str) -> None:
     servicer = Noticing()
     with toy(servicer) as plugin:
         channel = dial(plugin.address)
+        await_serving(channel)  # so that the time to connect is none of the call's
         stub = LLMProviderStub(channel)
-        timeout = 0.3 if end == "deadline" else SECONDS
+        timeout = 3 if end == "deadline" else SECONDS
         call: Any
         if kind == "unary":
             call = stub.GenerateText.future(ask(""), timeout=timeout)
@@ -328,8 +330,9 @@ def test_a_client_that_gives_up(kind: str, end: str) -> None:
             call.cancel()
         elif end == "gone":
             channel.close()
-        code = "DEADLINE_EXCEEDED" if end == "deadline" else "CANCELLED"
-        plugin.wait_for_log(f"code={code}")
+        # At its deadline a client also cancels, and on a busy machine the server may hear of that first.
+        codes = "DEADLINE_EXCEEDED|CANCELLED" if end == "deadline" else "CANCELLED"
+        wait_until(lambda: bool(re.search(f"code=({codes}) ", plugin.log())), "end in the log", otherwise=plugin.log)
         assert servicer.notes == ["waiting", "cancelled", f"{kind} ended"]
         channel.close()
 
@@ -370,7 +373,7 @@ def test_a_cancelled_error_that_nobody_sent() -> None:
     with toy() as plugin:
         error = refused(lambda: LLMProviderStub(plugin.channel()).GenerateText(ask("astray"), timeout=SECONDS))
         assert error.code() is grpc.StatusCode.INTERNAL
-        plugin.stop().result(5)
+        plugin.stop().result(SECONDS)
 
 
 def test_a_behaviour_that_aborts() -> None:
@@ -614,16 +617,16 @@ def test_stdout_holds_one_line() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_drain(number: signal.Signals) -> None:
+def test_drain(number: signal.Signals, tmp_path: Path) -> None:
     """On SIGTERM and SIGINT a call and a stream under way finish, new calls are refused, and the status is 0."""
     with start_plugin(TOY) as plugin, ThreadPoolExecutor(2) as pool:
         stub = LLMProviderStub(plugin.channel())
         watching = watch(plugin.channel())
         assert next(watching).status == SERVING
-        slow = pool.submit(stub.GenerateText, ask("sleep 1.5", "slow"), timeout=SECONDS)
-        streaming = pool.submit(lambda: list(stub.StreamText(stream("sleep 1.5", "slow"), timeout=SECONDS)))
+        until = f"until {tmp_path / 'now'}"
+        slow = pool.submit(stub.GenerateText, ask(until, "slow"), timeout=SECONDS)
+        streaming = pool.submit(lambda: list(stub.StreamText(stream(until, "slow"), timeout=SECONDS)))
         wait_until(lambda: plugin.stderr().count("event=accepted") == 2, "both calls under way")
-        started = time.monotonic()
         plugin.signal(number)
         assert next(watching).status == NOT_SERVING
         for channel in (plugin.channel(), plugin.channel()):
@@ -631,7 +634,9 @@ def test_drain(number: signal.Signals) -> None:
                 lambda c=channel: LLMProviderStub(c).GenerateText(ask("echo late", "late"), timeout=SECONDS)
             )
             assert error.code() is grpc.StatusCode.UNAVAILABLE
-        assert slow.result(SECONDS).text == "1.5"
+        started = time.monotonic()
+        (tmp_path / "now").touch()
+        assert slow.result(SECONDS).text == str(tmp_path / "now")
         assert streaming.result(SECONDS)[-1].done
         assert plugin.wait() == 0
         # The open Watch did not hold it up for the ten seconds that calls are given.
@@ -670,7 +675,7 @@ def test_a_call_that_takes_too_long_to_end() -> None:
     with toy() as plugin:
         call = LLMProviderStub(plugin.channel()).GenerateText.future(ask("sleep 60"))
         plugin.wait_for_log("event=accepted")
-        plugin.stop(0.2).result(5)
+        plugin.stop(0.2).result(SECONDS)
         assert call.exception(SECONDS).code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
         plugin.wait_for_log("code=CANCELLED")
 
@@ -682,7 +687,7 @@ def test_a_thread_that_never_ends() -> None:
         # More than an executor has threads.
         calls: list[Any] = [stub.GenerateText.future(ask("block 300")) for _ in range(40)]
         assert {call.exception(SECONDS).code() for call in calls} == {grpc.StatusCode.DEADLINE_EXCEEDED}
-        assert plugin.terminate(15) == 0
+        assert plugin.terminate() == 0
         assert "event=closed" in plugin.stderr()
 
 
@@ -701,7 +706,7 @@ def test_a_signal_while_loading() -> None:
     """SIGTERM while a plugin is still loading ends it at once, with status 0."""
     with start_plugin(TOY, "--loading", "endless", wait="listening") as plugin:
         assert health(plugin.channel()) == NOT_SERVING
-        assert plugin.terminate(10) == 0
+        assert plugin.terminate() == 0
         assert "event=stopped during=loading" in plugin.stderr()
 
 

@@ -20,7 +20,7 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct, Value
 
 from shared.errors import Code
-from tests.servers import details, wait_until
+from tests.servers import SECONDS, details, wait_until
 from tests.vector_tools import contents, vectors
 from tests.vector_wire import Database, assert_refused, serving, vector
 
@@ -437,7 +437,7 @@ def test_a_stream_of_upserts(database: Database) -> None:
         for n in range(12):
             if n:
                 # The answer to the last one comes without another being sent.
-                assert answered.wait(20)
+                assert answered.wait(SECONDS)
                 answered.clear()
             good = n % 4 != 3
             yield pb.UpsertVectorsRequest(
@@ -445,7 +445,7 @@ def test_a_stream_of_upserts(database: Database) -> None:
                 vectors=some(10, f"m{n}-") if good else [vector("good"), vector("bad", 1)],
             )
 
-    for n, reply in enumerate(database.stub.UpsertVectorsStream(messages(), timeout=30)):
+    for n, reply in enumerate(database.stub.UpsertVectorsStream(messages(), timeout=SECONDS)):
         seen.append(n)
         assert reply.success is (n % 4 != 3), (n, reply)
         assert reply.upserted_count == (10 if reply.success else 0)
@@ -465,11 +465,13 @@ def test_a_stream_with_options(database: Database) -> None:
         pb.UpsertVectorsRequest(collection="c", vectors=[vector("a")], mode=pb.UPSERT_MODE_INSERT_ONLY),
         pb.UpsertVectorsRequest(collection="c", vectors=[vector("b"), vector("")], allow_partial=True),
     ]
-    replies = list(database.stub.UpsertVectorsStream(iter(requests), timeout=30))
+    replies = list(database.stub.UpsertVectorsStream(iter(requests), timeout=SECONDS))
     assert [(reply.success, reply.upserted_count, len(reply.errors)) for reply in replies] == [
         (True, 1, 0), (False, 0, 0), (True, 1, 1),
     ]  # fmt: skip
-    other = database.stub.UpsertVectorsStream(iter(requests), timeout=30, metadata=(("x-embedding-model", "large"),))
+    other = database.stub.UpsertVectorsStream(
+        iter(requests), timeout=SECONDS, metadata=(("x-embedding-model", "large"),)
+    )
     assert [details(reply.status).reason for reply in other] == ["OTHER_EMBEDDING_MODEL"] * 3
 
 
@@ -481,7 +483,7 @@ def test_a_cancelled_stream_keeps_what_was_answered(database: Database) -> None:
     def messages() -> Iterator[pb.UpsertVectorsRequest]:
         for n in range(3):
             yield pb.UpsertVectorsRequest(collection="c", vectors=some(50, f"m{n}-"))
-        never.wait(20)
+        never.wait(SECONDS)
 
     call = database.stub.UpsertVectorsStream(messages())
     for _ in range(3):

@@ -122,8 +122,8 @@ class Churner(Client):
 
 
 def wait_for_rebuild(stub: rpc.DatabaseProviderStub) -> bool:
-    """Whether the graph is being rebuilt, now or within five seconds."""
-    end = time.monotonic() + 5
+    """Whether the graph is being rebuilt, now or within a minute."""
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         if stub.ListCollections(pb.ListCollectionsRequest()).collections[0].health.rebuilding:
             return True
@@ -232,7 +232,7 @@ def test_kills_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
             assert status == (-signal.SIGKILL if end is signal.SIGKILL else 0), plugin.stderr()
             killed += end is signal.SIGKILL
             for thread in threads:
-                thread.join(60)
+                thread.join(240)
                 assert not thread.is_alive()
     assert killed == KILLS
     assert rebuilding >= 5, "no kill came during a rebuild"

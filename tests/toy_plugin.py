@@ -6,10 +6,12 @@ As a process: `python -m tests.toy_plugin --port 0`. In a test: `register(Toy())
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -33,6 +35,29 @@ class Config(BaseConfig):
     closing: Duration = setting("0s", "How long saving takes.")
 
 
+async def _until(file: str) -> None:
+    while not Path(file).exists():  # noqa: ASYNC110, ASYNC240
+        await asyncio.sleep(0.01)
+
+
+async def _burn() -> None:
+    began = time.thread_time()
+    while time.thread_time() < began + 0.2:
+        pass
+
+
+async def _doze() -> None:
+    time.sleep(1)  # noqa: ASYNC251
+
+
+async def _hold_gil() -> None:
+    """Another thread holds it, for a few seconds of CPU time: matching a regular expression never lets go of it."""
+    await asyncio.to_thread(re.match, "(a+)+$", "a" * 26 + "b")
+
+
+_STALLS = {"burn": _burn, "doze": _doze, "gil": _hold_gil}
+
+
 class Toy(LLMProviderServicer):
     """CallTool and ListModels stay as the generated base class has them."""
 
@@ -43,6 +68,10 @@ class Toy(LLMProviderServicer):
             await asyncio.sleep(float(rest))
         elif what == "block":  # keeps a thread busy that nothing can cancel
             await asyncio.to_thread(time.sleep, float(rest))
+        elif what == "until":  # there is a file of that name
+            await _until(rest)
+        elif what == "stall":  # the event loop itself, in the way that is named
+            await _STALLS[rest]()
         elif what == "bytes":
             return pb.GenerateTextResponse(text="x" * int(rest))
         elif what == "refuse":
@@ -72,6 +101,8 @@ class Toy(LLMProviderServicer):
                 yield pb.StreamTextResponse(text="x" * int(rest))
             elif what == "sleep":
                 await asyncio.sleep(float(rest))
+            elif what == "until":
+                await _until(rest)
             elif what == "bug":
                 raise RuntimeError(rest)
             yield pb.StreamTextResponse(done=True)

@@ -26,7 +26,7 @@ def main() -> int:
     # Its threads are one pool for all of the process, so that a short text would wait for another caller's bulk.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from plugins.embed_st.engine import Engine
-    from plugins.embed_st.servicer import TOO_LARGE_HINTS, Servicer
+    from plugins.embed_st.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 
     engine = Engine(
         config.model,
@@ -46,6 +46,7 @@ def main() -> int:
         load=engine.open,
         close=engine.close,
         too_large_hints=TOO_LARGE_HINTS,
+        most_items=MOST_ITEMS,
     )
 
 

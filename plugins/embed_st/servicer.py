@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import hector_plugins_pb2 as pb
 from hector_plugins_pb2_grpc import EmbedderProviderServicer
 
-from plugins.embed_st.engine import Engine, Options, Outcome, Overflow
-from shared.errors import CallerError, InvalidArgument, Overloaded, TooLarge
+from plugins.embed_st.engine import MOST_TEXTS, Engine, Options, Outcome, Overflow
+from shared.errors import CallerError, InvalidArgument, TooLarge
 from shared.status import failure, to_status
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+MOST_ITEMS = {"EmbedBatch": {"texts": MOST_TEXTS}, "CountTokens": {"texts": MOST_TEXTS}}
 TOO_LARGE_HINTS = {"EmbedBatch": "send fewer texts at once, ask for fewer dimensions, or use EmbedStream"}
 
 _INPUT_TYPES = {
@@ -32,11 +33,11 @@ _OVERFLOWS = {
     pb.TRUNCATE_LEFT: Overflow.CUT_LEFT,
     pb.TRUNCATE_ERROR: Overflow.ERROR,
 }
-# Texts of a stream that wait or are with the model; a client that sends more is held back.
+# Texts of a stream that wait or are with the model; a client that sends more is held back. So many characters of them
+# too, ids included, unless a text alone has more.
 _AHEAD = 64
-# How long a stream waits for a place in a full queue before it asks again.
-_FULL_SECONDS = 0.05
-_PACKED_AT_ONCE = 256
+_AHEAD_CHARACTERS = 200_000
+_PACKED_AT_ONCE = 64
 
 
 class Servicer(EmbedderProviderServicer):
@@ -64,16 +65,14 @@ class Servicer(EmbedderProviderServicer):
             options = _options(request.options)
             self._check_size(len(request.texts), options)
             outcomes = await self._engine.embed(request.texts, options, allow_partial=request.allow_partial)
-            embeddings: list[pb.Embedding] = []
-            for start in range(0, len(outcomes), _PACKED_AT_ONCE):
-                embeddings += map(_embedding, outcomes[start : start + _PACKED_AT_ONCE])
-                await asyncio.sleep(0)  # others have their turn, health among them
-            return pb.EmbedBatchResponse(
-                success=True,
-                embeddings=embeddings,
-                total_tokens=sum(one.tokens for one in embeddings),
-                model=self._engine.model,
-            )
+            reply = pb.EmbedBatchResponse(success=True, model=self._engine.model)
+            for index, outcome in enumerate(outcomes):
+                if index % _PACKED_AT_ONCE == _PACKED_AT_ONCE - 1:
+                    await asyncio.sleep(0)  # others have their turn, health among them
+                embedding = reply.embeddings.add()
+                _fill(embedding, outcome)
+                reply.total_tokens += embedding.tokens
+            return reply
         except CallerError as error:
             return failure(pb.EmbedBatchResponse(), error)
 
@@ -82,41 +81,47 @@ class Servicer(EmbedderProviderServicer):
     ) -> AsyncIterator[pb.EmbedStreamResponse]:
         # One task reads ahead and starts each text; this one answers in order.
         # Two are not in the queue: the one that is about to be put there and the one that is awaited.
-        answers: asyncio.Queue[tuple[str, asyncio.Task[pb.Embedding]] | Exception | None] = asyncio.Queue(_AHEAD - 2)
+        answers: asyncio.Queue[_Started | Exception | None] = asyncio.Queue(_AHEAD - 2)
         started: set[asyncio.Task[pb.Embedding]] = set()
+        ahead, answered = 0, asyncio.Event()
 
         with self._engine.caller() as caller:
 
-            async def embed(request: pb.EmbedStreamRequest) -> pb.Embedding:
-                while True:
-                    try:
-                        options = _options(request.options)
-                        (outcome,) = await self._engine.embed(
-                            [request.text], options, field=lambda _: "text", allow_partial=True, caller=caller
-                        )
-                        return _embedding(outcome)
-                    except CallerError as error:
-                        return pb.Embedding(status=to_status(error))
-                    except Overloaded:  # unlike a single call, a stream is held back
-                        await asyncio.sleep(_FULL_SECONDS)
+            async def embed(text: str, asked: pb.EmbedOptions) -> pb.Embedding:
+                try:
+                    options = _options(asked)
+                    (outcome,) = await self._engine.embed(
+                        [text], options, field=lambda _: "text", allow_partial=True, caller=caller
+                    )
+                    return _embedding(outcome)
+                except CallerError as error:
+                    return pb.Embedding(status=to_status(error))
 
             async def read() -> None:
+                nonlocal ahead
                 end = None
                 try:
                     async for request in request_iterator:
-                        task = asyncio.create_task(embed(request))
+                        name, text = request.id, request.text
+                        size = len(name) + len(text)
+                        while ahead and ahead + size > _AHEAD_CHARACTERS:
+                            answered.clear()
+                            await answered.wait()
+                        ahead += size
+                        task = asyncio.create_task(embed(text, request.options))
                         started.add(task)
                         task.add_done_callback(started.discard)
-                        await answers.put((request.id, task))
+                        await answers.put(_Started(name, size, task))
                 except Exception as error:
                     end = error
                 await answers.put(end)
 
             reader = asyncio.create_task(read())
             try:
-                while isinstance(answer := await answers.get(), tuple):
-                    name, task = answer
-                    yield pb.EmbedStreamResponse(id=name, embedding=await task)
+                while isinstance(answer := await answers.get(), _Started):
+                    yield pb.EmbedStreamResponse(id=answer.name, embedding=await answer.task)
+                    ahead -= answer.size
+                    answered.set()
                 if answer is not None:
                     raise answer
             finally:
@@ -165,10 +170,26 @@ class Servicer(EmbedderProviderServicer):
             )
 
 
+class _Started(NamedTuple):
+    """A text of a stream that is being embedded: its id, how many characters it holds, and what is to be sent."""
+
+    name: str
+    size: int
+    task: asyncio.Task[pb.Embedding]
+
+
 def _embedding(outcome: Outcome) -> pb.Embedding:
+    embedding = pb.Embedding()
+    _fill(embedding, outcome)
+    return embedding
+
+
+def _fill(embedding: pb.Embedding, outcome: Outcome) -> None:
     if isinstance(outcome, CallerError):
-        return pb.Embedding(status=to_status(outcome))
-    return pb.Embedding(vector=outcome.vector.tolist(), tokens=outcome.tokens, truncated=outcome.truncated)
+        embedding.status.CopyFrom(to_status(outcome))
+    else:
+        embedding.vector.extend(outcome.vector.tolist())
+        embedding.tokens, embedding.truncated = outcome.tokens, outcome.truncated
 
 
 def _options(options: pb.EmbedOptions) -> Options:

@@ -4,11 +4,11 @@ engine.py       what may be asked; texts to tokens, turns at the model, vectors 
 scheduler.py    who is next at the model, and with whom
 model.py        the fastest backend that gives the vectors of sentence-transformers
 backends/       what runs a model: sentence-transformers itself, OpenVINO (quiet_openvino.py), onnxruntime
-tokenizer.py    texts to tokens
+tokenizer.py    texts to tokens; worker.py, the threads for it
 conversions.py  converted models on disk; convert.py makes them, reference.py has what they are tested with
 models.py       where a model's files are found, and that they are the right ones; facts.py what is known of it
 """
 
-from plugins.embed_st.engine.engine import Embedding, Engine, Options, Outcome, Overflow
+from plugins.embed_st.engine.engine import MOST_TEXTS, Embedding, Engine, Options, Outcome, Overflow
 
-__all__ = ["Embedding", "Engine", "Options", "Outcome", "Overflow"]
+__all__ = ["MOST_TEXTS", "Embedding", "Engine", "Options", "Outcome", "Overflow"]

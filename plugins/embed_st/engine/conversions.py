@@ -5,6 +5,8 @@
 
 KEY stands for the model's files, the libraries' versions and the form. A folder of that name is whole: it is written
 under another name and renamed, so that two processes may convert at once and a kill leaves nothing behind that counts.
+Folders and files are for this user only. Nothing is removed but what was made here: files of ours by their names, and
+folders with a name that nobody else gives.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -44,7 +47,19 @@ _MORE_LIBRARIES: Mapping[Kind, tuple[str, ...]] = {
     "onnx-int8": ("onnxruntime", "onnx"),
 }
 _MANIFEST = "manifest.json"
-_PARTIAL = ".partial-"
+# Names of folders that are no conversions: what is being written, and what was damaged.
+_PARTIAL, _DAMAGED = ".partial-", ".damaged-"
+_OURS = re.compile(rf"{re.escape(_PARTIAL)}[0-9a-f]{{32}}")
+_FILES = (
+    _MANIFEST,
+    convert.FACTS,
+    convert.TOKENIZER,
+    convert.VECTORS,
+    convert.REFUSED,
+    "model.onnx",
+    "model.xml",
+    "model.bin",
+)
 _ROOT = Path(__file__).parents[__package__.count(".") + 1]
 
 
@@ -66,10 +81,10 @@ def converted(source: Source, kind: Kind, cache: Path) -> Iterator[Converted]:
     final = cache / "hector-plugins" / "embed_st" / key(source, kind)
     if not _whole(final):
         try:
-            final.parent.mkdir(parents=True, exist_ok=True)
+            _private_folder(final.parent)
             _sweep(final.parent)
-            partial = _beside(final)
-            partial.mkdir()  # not mkdtemp, whose folders other users may not read
+            partial = _beside(final, _PARTIAL)
+            _private_folder(partial)
         except OSError as error:
             logs.event(
                 "cache_unwritable", level=logging.WARNING, folder=cache, error=error, then="converted_each_start"
@@ -107,6 +122,8 @@ def _make(source: Source, kind: Kind, folder: Path) -> None:
     _in_child(Task(str(source.folder.resolve()), source.name, source.sha256, kind, str(folder)))
     manifest = {file.name: sha256(file) for file in sorted(folder.iterdir())}
     (folder / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    for file in folder.iterdir():
+        file.chmod(0o600)
     logs.event("converted", model=source.name, form=kind, seconds=time.monotonic() - started)
 
 
@@ -135,15 +152,35 @@ def _put(partial: Path, final: Path) -> None:
         except OSError:
             if _whole(final):
                 return
-            damaged = _beside(final)
+            damaged = _beside(final, _DAMAGED)
             with suppress(FileNotFoundError):  # another process was quicker
                 final.rename(damaged)
-            shutil.rmtree(damaged, ignore_errors=True)
+                _discard(damaged)
     partial.rename(final)
 
 
-def _beside(final: Path) -> Path:
-    return final.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
+def _beside(final: Path, prefix: str) -> Path:
+    return final.with_name(f"{prefix}{uuid.uuid4().hex}")
+
+
+def _private_folder(path: Path) -> None:
+    for folder in (*reversed(path.parents), path):
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _discard(damaged: Path) -> None:
+    """Removes a conversion but for what somebody else has put there."""
+    names = set(_FILES)
+    with suppress(OSError, ValueError):
+        manifest = json.loads((damaged / _MANIFEST).read_bytes())
+        names |= {name for name in manifest if isinstance(name, str) and Path(name).name == name}
+    try:
+        for name in names:
+            (damaged / name).unlink(missing_ok=True)
+        damaged.rmdir()
+    except OSError as error:
+        logs.event("cache_left", level=logging.WARNING, folder=damaged, error=error, why="it holds what is not ours")
 
 
 def _whole(folder: Path) -> bool:
@@ -170,6 +207,6 @@ def _read(folder: Path, source: Source) -> Converted:
 
 def _sweep(folder: Path) -> None:
     """Removes what conversions that were killed left more than a day ago."""
-    for left in folder.glob(_PARTIAL + "*"):
-        if time.time() - left.stat().st_mtime > 86_400:
-            shutil.rmtree(left, ignore_errors=True)
+    for left in folder.iterdir():
+        if _OURS.fullmatch(left.name) and time.time() - left.lstat().st_mtime > 86_400:
+            shutil.rmtree(left, ignore_errors=True)  # which follows no link

@@ -1,12 +1,14 @@
 """Makes a model's converted form. Runs as a process of its own, so that the server that follows never holds torch.
 
-`python -m plugins.embed_st.engine.convert` with a Task as JSON. Ends when its standard input does.
+`python -m plugins.embed_st.engine.convert` with a Task as JSON. Where its standard input ends before it does, whoever
+asked is gone: it removes what it has made so far, and ends.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 import warnings
@@ -129,14 +131,16 @@ def _to_int8(target: Path) -> None:
     (target / "model.int8.onnx").replace(whole)
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(target: str) -> None:
     sys.stdin.read()
+    for _ in range(2):  # while it is removed more may be written
+        shutil.rmtree(target, ignore_errors=True)
     os._exit(1)
 
 
 def main() -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     task = Task(**json.loads(sys.argv[1]))
+    threading.Thread(target=_end_with_parent, args=(task.target,), daemon=True).start()
     try:
         convert(task)
     except StartError as error:

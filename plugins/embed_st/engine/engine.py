@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
 from itertools import pairwise
@@ -21,6 +20,7 @@ from plugins.embed_st.engine.facts import ModelFacts
 from plugins.embed_st.engine.model import open_model
 from plugins.embed_st.engine.scheduler import Caller, Scheduler
 from plugins.embed_st.engine.tokenizer import Side, Tokens
+from plugins.embed_st.engine.worker import Worker
 from shared.errors import CallerError, InvalidArgument, Unsupported, quoted
 
 # Texts of a call that are tokenised together, at most; as many more are with the model meanwhile.
@@ -29,8 +29,15 @@ _TOGETHER = 256
 _MOST_CHARACTERS = 1_500_000
 # Beyond these it takes so long that shorter texts must not wait for it.
 _LONG_CHARACTERS = 100_000
-# Even blank texts are looked at one by one, in which time nobody else is served.
-_MOST_TEXTS = 20_000
+# Of a call. Even blank texts are looked at one by one.
+MOST_TEXTS = 20_000
+# Characters that are looked at before others have their turn; a text counts for at least so many.
+_AT_ONCE, _AT_LEAST = 1_000_000, 200
+# Texts at fault that an error names one by one.
+_MOST_NAMED = 100
+# Long texts that are read whole keep all of their tokens until the model has had them, so only so many parts of calls
+# are at it at once, and of each so many pieces wait for the model.
+_MOST_WHOLE, _PIECES = 16, 1024
 # Beyond these many characters tokenising takes longer than a hop to a thread.
 _INLINE_CHARACTERS = 4_000
 
@@ -43,6 +50,16 @@ class Overflow(Enum):
     ERROR = auto()
     MEAN = auto()
     """It is read whole, in pieces, and its vector is the mean of theirs."""
+
+
+class Fault(Enum):
+    """Why a text is not embedded."""
+
+    HUGE = auto()
+    BLANK = auto()
+    TOO_LONG = auto()
+    EMPTY = auto()
+    """The model's tokenizer finds nothing in it, such as in control characters."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +117,8 @@ class Engine:
         self._batch_tokens, self._max_queued = batch_tokens, max_queued
         self._together = max(1, min(_TOGETHER, max_queued // 2))
         # Long texts have a thread of their own, so that others do not wait behind them.
-        self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenizing")
-        self._tokenizing_long = ThreadPoolExecutor(1, thread_name_prefix="tokenizing-long")
+        self._tokenizing, self._tokenizing_long = Worker("tokenizing"), Worker("tokenizing-long")
+        self._whole = asyncio.Semaphore(_MOST_WHOLE)
 
     def open(self) -> None:
         """Loads the model, after converting it if that is new. Raises StartError."""
@@ -113,6 +130,8 @@ class Engine:
 
     def close(self) -> None:
         self._scheduler.close()
+        self._tokenizing.close()
+        self._tokenizing_long.close()
 
     @property
     def facts(self) -> ModelFacts:
@@ -151,35 +170,36 @@ class Engine:
         """One embedding for each text, in their order. Raises InvalidArgument, naming each text at fault; with
         `allow_partial` a text at fault has its error in its place instead. Raises Overloaded when the queue is full.
 
-        `field`: what a text is called in errors, by its index. `caller`: whose turn it is, if there were calls before.
+        `field`: what a text is called in errors, by its index. `caller`: whose turn it is, if there were calls before;
+        then it waits for places in the queue, and is never Overloaded.
         """
         self._check(options)
         prompt = self._prompt(options.prompt)
         _check_number(texts)
-        huge = {index: _huge(field(index)) for index, text in enumerate(texts) if len(text) > _MOST_CHARACTERS}
+        read = await _read(texts)
+        faults = dict(read.faults)
         if not allow_partial:
-            _raise_first(list(huge.values()))
-        blank = {index: _blank(field(index)) for index, text in enumerate(texts) if not text.strip()}
-        if not allow_partial:
-            _raise_first(list(blank.values()))
+            self._raise_first(faults, field)
         # Equal texts are computed once; those of like length are tokenised together.
-        unique = sorted({text for text in texts if text.strip() and len(text) <= _MOST_CHARACTERS}, key=len)
+        unique = sorted(read.unique, key=len)
         places = min(len(unique), 2 * self._together)
         if caller is None:
             with self._scheduler.caller(places) as caller:
                 found = await self._each(unique, prompt, options, caller, allow_partial)
         else:
-            with self._scheduler.places(places):
+            async with self._scheduler.places(places):
                 found = await self._each(unique, prompt, options, caller, allow_partial)
-        too_long = {
-            index: self._too_long(field(index)) for index, text in enumerate(texts) if found.get(text, 1) is None
-        }
+        for index, text in enumerate(read.texts):
+            if isinstance(fault := found.get(text), Fault):
+                faults[index] = fault
         if not allow_partial:
-            _raise_first(list(too_long.values()))
-        errors = huge | blank | too_long
+            self._raise_first(faults, field)
         outcomes: list[Outcome] = []
-        for index, text in enumerate(texts):
-            outcomes.append(found.get(text) or errors[index])
+        for index, text in enumerate(read.texts):
+            if index % _MOST_NAMED == 0 and faults:
+                await asyncio.sleep(0)  # an error takes a while to make
+            outcome = found.get(text)
+            outcomes.append(outcome if isinstance(outcome, Embedding) else self._error(faults[index], field(index)))
         return outcomes
 
     async def count(self, texts: Sequence[str]) -> list[int]:
@@ -188,9 +208,12 @@ class Engine:
         Raises InvalidArgument.
         """
         _check_number(texts)
-        _raise_first([_huge(f"texts[{index}]") for index, text in enumerate(texts) if len(text) > _MOST_CHARACTERS])
+        read = await _read(texts)
+        self._raise_first(
+            {index: fault for index, fault in read.faults.items() if fault is Fault.HUGE}, "texts[{}]".format
+        )
         found: list[int] = []
-        for part in _parts(texts, self._together):
+        for part in _parts(read.texts, self._together):
             found += await self._tokenized(part, self._tokenizer.count, part, self._facts.default_prompt)
         return found
 
@@ -198,12 +221,12 @@ class Engine:
 
     async def _each(
         self, texts: Sequence[str], prompt: str, options: Options, caller: Caller, allow_partial: bool
-    ) -> dict[str, Embedding | None]:
-        """By text; None for one that is too long. While the model has one part of them, the next is tokenised.
+    ) -> dict[str, Embedding | Fault]:
+        """By text. While the model has one part of them, the next is tokenised.
 
-        Without `allow_partial` it ends at the first part with texts that are too long.
+        Without `allow_partial` it ends at the first part with such texts.
         """
-        found: dict[str, Embedding | None] = {}
+        found: dict[str, Embedding | Fault] = {}
         under_way: deque[tuple[Sequence[str], list[list[Tokens]], asyncio.Future[Floats]]] = deque()
 
         async def finish() -> None:
@@ -211,19 +234,40 @@ class Engine:
             found.update(zip(part, self._embeddings(pieces, await future, options), strict=True))
 
         for part in _parts(texts, self._together):
+            if options.overflow is Overflow.MEAN and sum(map(len, part)) > _LONG_CHARACTERS:
+                while under_way:  # whoever waits here holds nothing that others wait for
+                    await finish()
+                async with self._whole:
+                    found |= await self._read_whole(part, prompt, options, caller)
+                continue
             pieces = await self._tokenized(part, self._pieces, part, prompt, options.overflow)
-            if options.overflow is Overflow.ERROR:
-                found |= {text: None for text, (one,) in zip(part, pieces, strict=True) if one.truncated}
-                if not allow_partial and None in found.values():
+            faults = {text: fault for text, one in zip(part, pieces, strict=True) if (fault := _fault(one, options))}
+            if faults:
+                found |= faults
+                if not allow_partial:
                     return found
-                part = [text for text in part if text not in found]
-                pieces = [one for one in pieces if not one[0].truncated]
+                pieces = [one for text, one in zip(part, pieces, strict=True) if text not in faults]
+                part = [text for text in part if text not in faults]
             if len(under_way) > 1:
                 await finish()
             if part:
                 under_way.append((part, pieces, caller.submit([tokens for one in pieces for tokens in one])))
         while under_way:
             await finish()
+        return found
+
+    async def _read_whole(
+        self, texts: Sequence[str], prompt: str, options: Options, caller: Caller
+    ) -> dict[str, Embedding | Fault]:
+        """Long texts, each in many pieces: not all of them are in the queue at once."""
+        pieces = await self._tokenized(texts, self._pieces, texts, prompt, options.overflow)
+        tokens = [piece for one in pieces for piece in one if len(piece.ids)]
+        rows = [await caller.submit(tokens[start : start + _PIECES]) for start in range(0, len(tokens), _PIECES)]
+        readable = [(text, one) for text, one in zip(texts, pieces, strict=True) if len(one[0].ids)]
+        found: dict[str, Embedding | Fault] = dict.fromkeys(texts, Fault.EMPTY)
+        if rows:
+            embeddings = self._embeddings([one for _, one in readable], np.concatenate(rows), options)
+            found |= {text: embedding for (text, _), embedding in zip(readable, embeddings, strict=True)}
         return found
 
     async def _tokenized(self, texts: Sequence[str], work: Callable[..., Result], *values: object) -> Result:
@@ -233,8 +277,8 @@ class Engine:
         characters = sum(map(len, texts)) + 50 * len(texts)
         if characters <= _INLINE_CHARACTERS:
             return work(*values)
-        executor = self._tokenizing_long if characters > _LONG_CHARACTERS else self._tokenizing
-        return await asyncio.get_running_loop().run_in_executor(executor, work, *values)
+        worker = self._tokenizing_long if characters > _LONG_CHARACTERS else self._tokenizing
+        return await worker.run(work, *values, size=characters)
 
     def _pieces(self, texts: Sequence[str], prompt: str, overflow: Overflow) -> list[list[Tokens]]:
         """What the model reads of each text: one piece, or several where it is read whole."""
@@ -251,13 +295,28 @@ class Engine:
             for vector, some in zip(_shaped(vectors, options), pieces, strict=True)
         ]
 
-    def _too_long(self, name: str) -> CallerError:
-        return InvalidArgument(
-            f"{name} has more than the {self._facts.max_tokens} tokens that the model reads; shorten it, or let it be "
-            "cut with TRUNCATE_RIGHT",
-            reason="TEXT_TOO_LONG",
-            field=name,
-        )
+    def _error(self, fault: Fault, name: str) -> CallerError:
+        what = {
+            Fault.HUGE: f"has more than {_MOST_CHARACTERS:,} characters; split it",
+            Fault.BLANK: "is blank; leave such texts out",
+            Fault.TOO_LONG: f"has more than the {self._facts.max_tokens} tokens that the model reads; shorten it, or "
+            "let it be cut with TRUNCATE_RIGHT",
+            Fault.EMPTY: "has nothing that the model reads; leave such texts out",
+        }[fault]
+        long = fault in (Fault.HUGE, Fault.TOO_LONG)
+        return InvalidArgument(f"{name} {what}", reason="TEXT_TOO_LONG" if long else "BLANK_TEXT", field=name)
+
+    def _raise_first(self, faults: Mapping[int, Fault], name: Callable[[int], str]) -> None:
+        """Raises the first one's error, which names the others of its kind too. Those that are huge come first."""
+        for fault in Fault:
+            if indexes := [index for index, one in faults.items() if one is fault]:
+                errors = [self._error(fault, name(index)) for index in indexes[:_MOST_NAMED]]
+                first, more = errors[0], len(indexes) - 1
+                raise InvalidArgument(
+                    first.message + (f" (and {more} more)" if more else ""),
+                    reason=first.reason,
+                    violations=[violation for error in errors for violation in error.violations],
+                )
 
     def _check(self, options: Options) -> None:
         if options.dimensions > self.dimensions:
@@ -288,33 +347,48 @@ class Engine:
 
 
 def _check_number(texts: Sequence[str]) -> None:
-    if len(texts) > _MOST_TEXTS:
+    if len(texts) > MOST_TEXTS:
         raise InvalidArgument(
-            f"{len(texts)} texts are more than the {_MOST_TEXTS:,} of a call; send fewer at once, or stream them",
-            reason="TOO_MANY_TEXTS",
+            f"{len(texts)} texts are more than the {MOST_TEXTS:,} of a call; send fewer at once, or stream them",
+            reason="TOO_MANY_ITEMS",
             field="texts",
         )
 
 
-def _blank(name: str) -> CallerError:
-    return InvalidArgument(f"{name} is blank; leave such texts out", reason="BLANK_TEXT", field=name)
+@dataclass
+class _Read:
+    """`texts` as they came, "" in place of one that is huge; `unique`: those without a fault."""
+
+    texts: list[str] = field(default_factory=list)
+    faults: dict[int, Fault] = field(default_factory=dict)
+    unique: set[str] = field(default_factory=set)
 
 
-def _raise_first(errors: Sequence[CallerError]) -> None:
-    """Raises the first of them, which names all the texts at fault."""
-    if errors:
-        first, more = errors[0], len(errors) - 1
-        raise InvalidArgument(
-            first.message + (f" (and {more} more)" if more else ""),
-            reason=first.reason,
-            violations=[violation for error in errors for violation in error.violations],
-        )
+async def _read(texts: Sequence[str]) -> _Read:
+    """Takes each text out of a message once, since that makes it anew, and lets others have their turn meanwhile."""
+    read, characters = _Read(), 0
+    for index in range(len(texts)):
+        text = texts[index]
+        characters += max(len(text), _AT_LEAST)
+        if characters > _AT_ONCE:
+            characters = 0
+            await asyncio.sleep(0)
+        if len(text) > _MOST_CHARACTERS:
+            read.faults[index] = Fault.HUGE
+            text = ""
+        elif not text or text.isspace():
+            read.faults[index] = Fault.BLANK
+        else:
+            read.unique.add(text)
+        read.texts.append(text)
+    return read
 
 
-def _huge(name: str) -> CallerError:
-    return InvalidArgument(
-        f"{name} has more than {_MOST_CHARACTERS:,} characters; split it", reason="TEXT_TOO_LONG", field=name
-    )
+def _fault(pieces: Sequence[Tokens], options: Options) -> Fault | None:
+    """What is wrong with a text that came to these pieces."""
+    if options.overflow is Overflow.ERROR and pieces[0].truncated:
+        return Fault.TOO_LONG
+    return None if len(pieces[0].ids) else Fault.EMPTY
 
 
 def _parts(texts: Sequence[str], together: int) -> Iterator[Sequence[str]]:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import count
 
@@ -71,6 +71,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
+    caller: Caller
     job: Job
     index: int
     tokens: Tokens
@@ -81,6 +82,8 @@ class Caller:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.turn = 0.0  # its last
+        self.waiting = 0  # texts in the queue
+        self.gone = False
         self.jobs: list[Job] = []
         self._scheduler = scheduler
 
@@ -88,7 +91,7 @@ class Caller:
         """Vectors of shape (len(texts), dimensions), in order. `texts` must not be empty."""
         job = Job(len(texts))
         self.jobs = [one for one in self.jobs if not one.future.done()] + [job]
-        self._scheduler.put(self, [_Waiting(job, index, tokens) for index, tokens in enumerate(texts)])
+        self._scheduler.put(self, [_Waiting(self, job, index, tokens) for index, tokens in enumerate(texts)])
         return job.future
 
 
@@ -100,7 +103,10 @@ class Scheduler:
         text alone is longer. `places`: texts that may wait."""
         self._run, self._batch_tokens, self._places = run, batch_tokens, places
         self._taken = 0
-        self._callers = 0
+        # Who waits for places, in their order, and for how many.
+        self._wanted: dict[asyncio.Future[None], int] = {}
+        self._callers = 0  # that have texts in the queue
+        self._left_over = 0  # texts in the queue of callers who have gone
         self._turn = 0.0  # the present one
         self._number = count()
         self._queue: list[tuple[float, int, _Waiting]] = []
@@ -122,46 +128,86 @@ class Scheduler:
 
         Raises Overloaded where so many places are not free.
         """
-        with self.places(places):
-            self._callers += 1
-            caller = Caller(self)
-            try:
-                yield caller
-            finally:
-                self._callers -= 1
-                self._drop(caller.jobs)
-
-    @contextmanager
-    def places(self, places: int) -> Iterator[None]:
-        """So many texts of a caller that is there already. Raises Overloaded where they are not free."""
         places = min(places, self._places)
-        if self._taken + places > self._places:
+        if places and self._taken + places > self._places:
             raise Overloaded(
                 f"{self._taken} texts wait for the model, and max_queued is {self._places}; try again",
                 reason="QUEUE_FULL",
                 retry_after=1,
             )
         self._taken += places
+        caller = Caller(self)
+        try:
+            yield caller
+        finally:
+            self._drop(caller)
+            self._give_back(places)
+
+    @asynccontextmanager
+    async def places(self, places: int) -> AsyncIterator[None]:
+        """So many texts of a caller that is there already. Waits until they are free."""
+        places = min(places, self._places)
+        if self._wanted or not self._free(places):
+            mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._wanted[mine] = places
+            try:
+                await mine
+            except asyncio.CancelledError:
+                if mine.cancelled():
+                    del self._wanted[mine]
+                    self._hand_on()
+                else:
+                    self._give_back(places)
+                raise
+        else:
+            self._taken += places
         try:
             yield
         finally:
-            self._taken -= places
+            self._give_back(places)
+
+    def _free(self, places: int) -> bool:
+        # Who waits leaves a quarter to those that would be refused: else streams, all together, would shut them out.
+        return self._taken + places <= max(places, self._places - self._places // 4)
+
+    def _give_back(self, places: int) -> None:
+        self._taken -= places
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        while self._wanted:
+            first, places = next(iter(self._wanted.items()))
+            if not self._free(places):
+                return
+            del self._wanted[first]
+            self._taken += places
+            first.set_result(None)
 
     def put(self, caller: Caller, texts: Sequence[_Waiting]) -> None:
         with self._changed:
+            self._count(caller, len(texts))
             for text in texts:
                 caller.turn = max(caller.turn + 1, self._turn)
                 heapq.heappush(self._queue, (caller.turn, next(self._number), text))
             self._changed.notify()
 
-    def _drop(self, jobs: Sequence[Job]) -> None:
-        left = [job for job in jobs if not job.future.done() or job.future.cancelled()]
-        for job in left:
+    def _drop(self, caller: Caller) -> None:
+        for job in caller.jobs:
             job.dropped = True
-        if left:
-            with self._changed:
-                self._queue = [entry for entry in self._queue if not entry[2].job.dropped]
+        with self._changed:
+            self._left_over += caller.waiting
+            self._count(caller, -caller.waiting)
+            caller.gone = True
+            # Not at each: where all callers go at once, each would go through all that waits.
+            if self._left_over > len(self._queue) // 2:
+                self._queue = [entry for entry in self._queue if not entry[2].caller.gone]
                 heapq.heapify(self._queue)
+                self._left_over = 0
+
+    def _count(self, caller: Caller, more: int) -> None:
+        """That so many more of its texts are in the queue. One who has none there is no caller: a stream may idle."""
+        self._callers += (caller.waiting + more > 0) - (caller.waiting > 0)
+        caller.waiting += more
 
     def _work(self) -> None:
         while True:
@@ -185,7 +231,11 @@ class Scheduler:
         window: list[tuple[float, int, _Waiting]] = []
         while self._queue and len(window) < _WINDOW:
             entry = heapq.heappop(self._queue)
-            if not entry[2].job.dropped:
+            if entry[2].caller.gone:
+                self._left_over -= 1
+            elif entry[2].job.dropped:
+                self._count(entry[2].caller, -1)
+            else:
                 window.append(entry)
         if not window:
             return []
@@ -198,6 +248,8 @@ class Scheduler:
         # comes now is not put behind all that a bulk caller has left over for its length.
         round_share = (chosen.stop - chosen.start) / max(1, self._callers)
         self._turn = min(max(self._turn, first[0]) + round_share, first[0] + 1)
+        for entry in window[chosen]:
+            self._count(entry[2].caller, -1)
         return [entry[2] for entry in window[chosen]]
 
 
