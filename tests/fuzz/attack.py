@@ -1,15 +1,15 @@
 """What an attack is: a generator that does one small step of harm, and then says what it sent.
 
-    def run(target: Target, random: Random) -> Iterator[Sent | Problem]: ...
+    def run(target: Target, random: Random) -> Steps: ...
 
-Each kind of attack is a module of `tests/fuzz/attacks`, and `KINDS` there has them all. A step takes well under
-a second and never waits for a server that does not answer, so that several attacks can take turns in one thread. What
-an attack holds on to (connections, streams) it lets go of when it is closed. An OSError ends it; it is then begun anew.
+Each kind of attack is a module of `tests/fuzz/attacks`; `tests/fuzz/kinds.py` has them all. A step takes well under a
+second, also against a server that does not answer. What an attack holds on to (connections, streams) it lets go of when
+it is closed. An OSError ends it; it is then begun anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from random import Random
 
@@ -46,4 +46,5 @@ class Problem:
     sent: Sent
 
 
-Attack = Callable[[Target, Random], Iterator[Sent | Problem]]
+Steps = Generator[Sent | Problem, None, None]
+Attack = Callable[[Target, Random], Steps]

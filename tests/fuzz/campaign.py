@@ -7,23 +7,20 @@ back to what it was after a warm-up (`tests/fuzz/memory.py`).
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz import memory
+from tests.fuzz import attacker, memory
 from tests.fuzz.findings import Finding
-from tests.fuzz.latency import Latency, Probes, probing
+from tests.fuzz.latency import Latency, Probes, sampling
 from tests.fuzz.running import Running, running
-from tests.servers import environment, wait_until
+from tests.servers import wait_until
 
 HEALTH_P99, HEALTH_LONGEST = 50.0, 500.0  # milliseconds
 ENOUGH = 100  # answers from which on a 99th percentile says more than the longest
@@ -77,14 +74,14 @@ def campaign(plugin: str, plan: Plan, folder: Path, endpoint: str) -> Iterator[R
             its_folder.mkdir()
             with (
                 running(plugin, its_folder, endpoint=endpoint) as server,
-                probing({plugin: server.address, "idle": idle.address}) as probes,
+                sampling("tests.fuzz.prober", {plugin: server.address, "idle": idle.address}) as probes,
                 memory.peak(server.process.pid) as peak,
-                _attacker(server, plan.share) as attacker,
+                attacker.started(server, plan.share) as attack,
             ):
                 server.prepare()
                 wait_until(lambda: probes.last(plugin) > 0, "answer to the prober")
                 look = _Look(plan, server, probes, peak)
-                yield from _attack_all(look, attacker, todo, compare=start == 0)
+                yield from _attack_all(look, attack, todo, compare=start == 0)
                 if not look.dead:
                     return
             # What does not survive is started again for the rest; its memory is then not compared.
@@ -99,7 +96,7 @@ def _todo(plan: Plan) -> Iterator[tuple[int, str]]:
 
 
 def _attack_all(
-    look: _Look, attacker: subprocess.Popen[str], todo: Iterator[tuple[int, str]], *, compare: bool
+    look: _Look, attack: subprocess.Popen[str], todo: Iterator[tuple[int, str]], *, compare: bool
 ) -> Iterator[Row]:
     """Goes on until there is no more to do, or the plugin does not work any more."""
     plan, server = look.plan, look.server
@@ -108,7 +105,8 @@ def _attack_all(
         if number == 1 and compare and not before:
             before = _rested(server, plan.quiet)
             look.peak.take()
-        report = _attack(attacker, kind, plan.each if number else plan.warm_up, f"{plan.seed}/{number}")
+        attacker.begin(attack, [kind], plan.each if number else plan.warm_up, f"{plan.seed}/{number}")
+        report = attacker.end(attack)
         yield look.at(kind, number, report)
         if look.dead:
             return
@@ -184,25 +182,3 @@ def _gist(line: str) -> str:
     text = f"{head.partition(' ')[2][:250]} {last[:90]}" if traceback else head[:400]
     text = re.sub(r"b'(?:[^'\\]|\\+.)*'", "b'…'", text)
     return re.sub(r"\b(?:0x)?(?=[0-9a-f]*\d)[0-9a-f]+\b", "N", text)
-
-
-@contextlib.contextmanager
-def _attacker(server: Running, share: float) -> Iterator[subprocess.Popen[str]]:
-    argv = [sys.executable, "-m", "tests.fuzz.attacker", server.plugin, server.address, "--share", str(share)]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def _attack(attacker: subprocess.Popen[str], kind: str, seconds: float, seed: str) -> dict[str, Any]:
-    assert attacker.stdin is not None
-    assert attacker.stdout is not None
-    attacker.stdin.write(json.dumps({"kinds": [kind], "seconds": seconds, "seed": seed}) + "\n")
-    attacker.stdin.flush()
-    line = attacker.stdout.readline()
-    if not line:
-        raise RuntimeError(f"the attacker itself failed at {kind}, seed {seed}; see above")
-    report: dict[str, Any] = json.loads(line)
-    return report

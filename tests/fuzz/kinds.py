@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tests.fuzz.attack import Attack
 from tests.fuzz.attacks import (
     compressed,
@@ -23,7 +21,7 @@ from tests.fuzz.attacks import (
     small_and_heavy,
 )
 
-KINDS: Mapping[str, Attack] = {
+KINDS: dict[str, Attack] = {
     module.__name__.rpartition(".")[2]: module.run
     for module in (
         raw_bytes,

@@ -20,10 +20,14 @@ class Sample:
     ms: float
     result: str
 
+    @property
+    def ended(self) -> float:
+        return self.began + self.ms / 1000
+
 
 @dataclass(frozen=True)
 class Latency:
-    """Of the questions that were begun in some time; milliseconds, 0 where there were none."""
+    """Of the questions of some time; milliseconds, 0 where there were none."""
 
     count: int
     p50: float
@@ -47,8 +51,10 @@ class Probes:
     def __init__(self) -> None:
         self._samples: list[Sample] = []
 
-    def between(self, name: str, how: str, began: float, ended: float) -> Latency:
-        return Latency.of([s for s in self._samples if (s.name, s.how) == (name, how) and began <= s.began < ended])
+    def between(self, name: str, how: str, began: float, ended: float, right: str = "SERVING") -> Latency:
+        """Of all that was begun or under way in that time."""
+        mine = [sample for sample in self._samples if (sample.name, sample.how) == (name, how)]
+        return Latency.of([sample for sample in mine if began <= sample.ended and sample.began < ended], right)
 
     def last(self, name: str) -> float:
         """When the last question was begun that has an answer, or was given up."""
@@ -62,9 +68,9 @@ class Probes:
 
 
 @contextlib.contextmanager
-def probing(addresses: Mapping[str, str]) -> Iterator[Probes]:
-    """Asks these plugins for their health, name → HOST:PORT, until the end of the block."""
-    argv = [sys.executable, "-m", "tests.fuzz.prober", *(f"{name}={address}" for name, address in addresses.items())]
+def sampling(module: str, addresses: Mapping[str, str]) -> Iterator[Probes]:
+    """Runs `python -m MODULE NAME=ADDRESS …` until the end of the block; it prints samples as the prober does."""
+    argv = [sys.executable, "-m", module, *(f"{name}={address}" for name, address in addresses.items())]
     probes = Probes()
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         reader = threading.Thread(target=probes.read, args=(process,), daemon=True)

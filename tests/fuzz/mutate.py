@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+Mutation = Callable[[bytes, Random], bytes]
 LARGEST = 2**20  # bytes that a mutation may make of a message
 
 
 def mutate(data: bytes, random: Random) -> bytes:
     """`data` with some of its bytes changed, cut, repeated or nested; now and then as it was."""
     for _ in range(random.choice((0, 1, 1, 1, 2, 4))):
-        change = random.choice(MUTATIONS)
-        data = change(data, random)[:LARGEST]
+        mutation: Mutation = random.choice(MUTATIONS)
+        data = mutation(data, random)[:LARGEST]
     return data
 
 
@@ -49,7 +50,7 @@ def insert(data: bytes, random: Random) -> bytes:
 def repeat(data: bytes, random: Random) -> bytes:
     """A part of it up to 16,384 times: many small things inside of one message."""
     start, end = _slice(data, random)
-    return data[:end] + data[start:end] * 2 ** random.randrange(15) + data[end:]
+    return data[:end] + data[start:end] * (1 << random.randrange(15)) + data[end:]
 
 
 def nest(data: bytes, random: Random) -> bytes:
@@ -77,4 +78,4 @@ def _slice(data: bytes, random: Random) -> tuple[int, int]:
     return start, min(len(data), start + random.choice((1, 2, 4, 16, 100, 4_000)))
 
 
-MUTATIONS: tuple[Callable[[bytes, Random], bytes], ...] = (flip, cut, drop, insert, repeat, nest)
+MUTATIONS: tuple[Mutation, ...] = (flip, cut, drop, insert, repeat, nest)

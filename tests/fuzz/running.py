@@ -25,6 +25,7 @@ from tests.llm_tools import QUIET
 from tests.servers import await_serving, dial, environment, with_token
 
 ADDRESS_SPACE = 12 * 2**30  # bytes that a plugin may map, so that one that grows dies before the machine does
+TIMEOUT = "5s"  # of a call: so short that what is held when an attack ends does not stay for minutes
 SECONDS = 60.0  # the longest wait for a start, or for an answer to a call that is right
 BAD_LINES = re.compile(r"Traceback|traceback=|event=bug|Fatal Python error|Segmentation fault")
 DIMENSION = 8
@@ -70,7 +71,7 @@ class Running:
         while True:
             try:
                 with self.channel() as channel:
-                    WORKS[self.plugin](channel)
+                    WORKS[self.plugin](channel, SECONDS)
                 return ""
             except grpc.RpcError as error:
                 # What the attack left under way may hold all places for as long as a call may take.
@@ -106,24 +107,24 @@ def _prepare_vectors(channel: grpc.Channel) -> None:
         assert stub.UpsertVectors(upsert, timeout=SECONDS).success
 
 
-def _search(channel: grpc.Channel) -> None:
+def _search(channel: grpc.Channel, timeout: float) -> None:
     stub: Any = rpc.DatabaseProviderStub(channel)
     request = pb.SearchVectorsRequest(collection="kept", vector=[1.0] * DIMENSION, limit=1)
-    reply = stub.SearchVectors(request, timeout=SECONDS)
+    reply = stub.SearchVectors(request, timeout=timeout)
     assert reply.success, reply.error
     assert [hit.id for hit in reply.results] == ["id-0"], reply
 
 
-def _embed(channel: grpc.Channel) -> None:
+def _embed(channel: grpc.Channel, timeout: float) -> None:
     stub: Any = rpc.EmbedderProviderStub(channel)
-    reply = stub.EmbedText(pb.EmbedTextRequest(text="What survives a power cut?"), timeout=SECONDS)
+    reply = stub.EmbedText(pb.EmbedTextRequest(text="What survives a power cut?"), timeout=timeout)
     assert reply.success, reply.error
     assert len(reply.vector) == 384, len(reply.vector)
 
 
-def _generate(channel: grpc.Channel) -> None:
+def _generate(channel: grpc.Channel, timeout: float) -> None:
     stub: Any = rpc.LLMProviderStub(channel)
-    reply = stub.GenerateText(pb.GenerateTextRequest(prompt="say Hello", model="hello"), timeout=SECONDS)
+    reply = stub.GenerateText(pb.GenerateTextRequest(prompt="say Hello", model="hello"), timeout=timeout)
     assert reply.text == "Hello", reply
 
 
@@ -137,7 +138,8 @@ PREPARE: Mapping[str, Callable[[grpc.Channel], None]] = {
     "llm_openai": _nothing,
     "toy": _nothing,
 }
-WORKS: Mapping[str, Callable[[grpc.Channel], None]] = {
+# One call each, within so many seconds. Raises grpc.RpcError or AssertionError.
+WORKS: Mapping[str, Callable[[grpc.Channel, float], None]] = {
     "vector_hnsw": _search,
     "embed_st": _embed,
     "llm_openai": _generate,
@@ -150,11 +152,14 @@ WORKS: Mapping[str, Callable[[grpc.Channel], None]] = {
 
 @contextlib.contextmanager
 def running(
-    plugin: str, folder: Path, *, endpoint: str = "", timeout: str = "5s", read_log: bool = True
+    plugin: str, folder: Path, *, endpoint: str = "", timeout: str = TIMEOUT, read_log: bool = True
 ) -> Iterator[Running]:
-    """The plugin, SERVING, with `folder` for what it writes. Without `read_log` nobody reads the pipe of its log."""
+    """The plugin, SERVING, with `folder` for what it writes. Without `read_log` nobody reads the pipe of its log.
+
+    An empty `timeout` leaves it to the plugin.
+    """
     module = MODULES[plugin]
-    argv = [sys.executable, "-m", module, "--port", "0", "--timeout", timeout]
+    argv = [sys.executable, "-m", module, "--port", "0", *(["--timeout", timeout] if timeout else [])]
     if plugin == "vector_hnsw":
         argv += ["--data-dir", str(folder / "data"), "--max-memory", "1GiB"]
     if plugin == "llm_openai":

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from random import Random
 
 from hyperframe.frame import ContinuationFrame, HeadersFrame
 
-from tests.fuzz.attack import Problem, Sent, Target
+from tests.fuzz.attack import Sent, Steps, Target
 from tests.fuzz.http2 import Connection
 from tests.fuzz.methods import HEALTH
 
 FRAMES = 50  # in a step
 
 
-def run(target: Target, random: Random) -> Iterator[Sent | Problem]:
+def run(target: Target, random: Random) -> Steps:
     while True:
         with contextlib.closing(Connection(target.address)) as connection:
             first = connection.headers(HEALTH, "", [("x-large", "y" * 4_000)])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from random import Random
 
 from hyperframe.frame import DataFrame, PingFrame, PriorityFrame, SettingsFrame, WindowUpdateFrame
 
-from tests.fuzz.attack import Problem, Sent, Target
+from tests.fuzz.attack import Sent, Steps, Target
 from tests.fuzz.http2 import Connection
 from tests.fuzz.methods import methods
 
@@ -16,7 +15,7 @@ IN_A_STEP = 200
 STEPS = 50  # on one connection
 
 
-def run(target: Target, random: Random) -> Iterator[Sent | Problem]:
+def run(target: Target, random: Random) -> Steps:
     while True:
         reads = random.random() < 0.5
         with contextlib.closing(Connection(target.address)) as connection:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator
 from random import Random
 
-from tests.fuzz.attack import Problem, Sent, Target
+from tests.fuzz.attack import Sent, Steps, Target
 from tests.fuzz.http2 import Connection
 from tests.fuzz.methods import HEALTH
 from tests.fuzz.mutate import mutate
@@ -15,7 +14,7 @@ from tests.fuzz.mutate import mutate
 STREAMS = (0, 0, 1, 1, 2, 3, 5, 99, 2**31 - 1)
 
 
-def run(target: Target, random: Random) -> Iterator[Sent | Problem]:
+def run(target: Target, random: Random) -> Steps:
     while True:
         with contextlib.closing(Connection(target.address)) as connection:
             if random.random() < 0.7:

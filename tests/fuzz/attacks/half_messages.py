@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from random import Random
 
-from tests.fuzz.attack import Problem, Sent, Target
+from tests.fuzz.attack import Sent, Steps, Target
 from tests.fuzz.http2 import Connection
 from tests.fuzz.methods import methods
 
@@ -16,7 +15,7 @@ LENGTHS = (1, 100, 60 * 2**20, 64 * 2**20, 64 * 2**20 + 1, 2**31 - 1, 2**31, 2**
 PIECE = bytes(2**20)
 
 
-def run(target: Target, random: Random) -> Iterator[Sent | Problem]:
+def run(target: Target, random: Random) -> Steps:
     every = methods(target.plugin)
     held: deque[tuple[Connection, int]] = deque()
     try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from random import Random
 
 from hyperframe.frame import ContinuationFrame, HeadersFrame
 
-from tests.fuzz.attack import Problem, Sent, Target
+from tests.fuzz.attack import Problem, Sent, Steps, Target
+from tests.fuzz.bugs import bug_of
 from tests.fuzz.http2 import FRAME, Connection, Header
 from tests.fuzz.methods import methods
 from tests.fuzz.mutate import mutate
@@ -42,7 +42,7 @@ ODD: tuple[list[Header], ...] = (
 )
 
 
-def run(target: Target, random: Random) -> Iterator[Sent | Problem]:
+def run(target: Target, random: Random) -> Steps:
     every = methods(target.plugin)
     while True:
         with contextlib.closing(Connection(target.address)) as connection:
@@ -59,8 +59,8 @@ def run(target: Target, random: Random) -> Iterator[Sent | Problem]:
                 frames.append(frame.serialize())
             connection.send(*frames)
             connection.message(1, b"", end=True)
-            status = connection.wait(1, 0.05)
+            connection.wait(1, 0.05)
             sent = Sent(f"a header block of {len(block)} bytes for {method.path}", bytes(connection.sent))
             yield sent
-            if status in ("2", "13"):
-                yield Problem(f"grpc-status {status} to odd headers", sent)
+            if bug := bug_of(connection, 1):
+                yield Problem(f"{bug}, odd headers", sent)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from random import Random
 
-from tests.fuzz.attack import Problem, Sent, Target
+from tests.fuzz.attack import Sent, Steps, Target
 from tests.fuzz.http2 import Connection
 from tests.fuzz.methods import methods
 from tests.fuzz.random_messages import random_message
@@ -15,7 +14,7 @@ HELD = 20  # connections, the oldest closed for a new one
 STREAMS = 30  # on each of them: 600 in all, where a plugin takes 256 calls
 
 
-def run(target: Target, random: Random) -> Iterator[Sent | Problem]:
+def run(target: Target, random: Random) -> Steps:
     streaming = [method for method in methods(target.plugin) if method.streams_in or method.path.endswith("Watch")]
     held: deque[Connection] = deque()
     try:

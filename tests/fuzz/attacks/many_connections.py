@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from random import Random
 
-from tests.fuzz.attack import Problem, Sent, Target
+from tests.fuzz.attack import Sent, Steps, Target
 from tests.fuzz.http2 import Connection
 from tests.fuzz.methods import methods
 
@@ -14,7 +13,7 @@ HELD = 300  # connections, the oldest closed for a new one
 STREAMS = 200  # at once, on one of them
 
 
-def run(target: Target, random: Random) -> Iterator[Sent | Problem]:
+def run(target: Target, random: Random) -> Steps:
     every = methods(target.plugin)
     held: deque[Connection] = deque()
     try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from random import Random
 
-from tests.fuzz.attack import Problem, Sent, Target
+from tests.fuzz.attack import Problem, Sent, Steps, Target
+from tests.fuzz.bugs import bug_of
 from tests.fuzz.http2 import Connection
 from tests.fuzz.methods import Method, methods
 from tests.fuzz.mutate import mutate
@@ -14,10 +14,9 @@ from tests.fuzz.random_messages import random_message
 
 IN_FLIGHT = 32
 CALLS = 2_000  # on one connection
-BUGS = {"2": "UNKNOWN", "13": "INTERNAL"}
 
 
-def run(target: Target, random: Random) -> Iterator[Sent | Problem]:
+def run(target: Target, random: Random) -> Steps:
     every = methods(target.plugin)
     own = [method for method in every if method.own]
     while True:
@@ -31,8 +30,8 @@ def run(target: Target, random: Random) -> Iterator[Sent | Problem]:
                 connection.read()
                 for stream in [stream for stream in in_flight if stream in connection.statuses]:
                     sent = in_flight.pop(stream)
-                    if bug := BUGS.get(connection.statuses[stream]):
-                        yield Problem(f"{bug} to {sent.what}: {connection.messages.get(stream)}", sent)
+                    if bug := bug_of(connection, stream):
+                        yield Problem(f"{bug} to {sent.what}", sent)
                 while len(in_flight) > IN_FLIGHT:
                     connection.reset(next(iter(in_flight)))
                     in_flight.pop(next(iter(in_flight)))

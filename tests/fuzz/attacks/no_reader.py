@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from random import Random
 
 import hector_plugins_pb2 as pb
 from grpc_health.v1 import health_pb2
 from hyperframe.frame import PingFrame
 
-from tests.fuzz.attack import Problem, Sent, Target
+from tests.fuzz.attack import Sent, Steps, Target
 from tests.fuzz.http2 import Connection
 from tests.fuzz.methods import HEALTH, SERVICES
 
@@ -30,7 +29,7 @@ def _large(plugin: str) -> tuple[str, bytes]:
     return service + "StreamText", pb.StreamTextRequest(prompt="flood").SerializeToString()
 
 
-def run(target: Target, random: Random) -> Iterator[Sent | Problem]:
+def run(target: Target, random: Random) -> Steps:
     held: deque[Connection] = deque()
     watch = HEALTH.replace("Check", "Watch"), health_pb2.HealthCheckRequest().SerializeToString()
     try:

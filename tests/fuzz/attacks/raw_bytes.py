@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from random import Random
 
-from tests.fuzz.attack import Problem, Sent, Target
+from tests.fuzz.attack import Sent, Steps, Target
 from tests.fuzz.http2 import PREFACE
 from tests.fuzz.mutate import mutate
 
@@ -37,7 +37,7 @@ def _close(connections: Iterable[socket.socket]) -> None:
         connection.close()
 
 
-def run(target: Target, random: Random) -> Iterator[Sent | Problem]:
+def run(target: Target, random: Random) -> Steps:
     host, _, port = target.address.rpartition(":")
     with contextlib.ExitStack() as stack:
         held: deque[socket.socket] = deque()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Iterator
 from random import Random
 
 import hector_plugins_pb2 as pb
 
-from tests.fuzz.attack import Problem, Sent, Target
-from tests.fuzz.attacks.messages import BUGS
+from tests.fuzz.attack import Problem, Sent, Steps, Target
+from tests.fuzz.bugs import bug_of
 from tests.fuzz.http2 import Connection
 from tests.fuzz.methods import SERVICES
 from tests.fuzz.mutate import varint
@@ -19,7 +18,7 @@ from tests.fuzz.mutate import varint
 Call = tuple[str, str, bytes]  # name of the method, what it is, message
 
 
-def run(target: Target, random: Random) -> Iterator[Sent | Problem]:
+def run(target: Target, random: Random) -> Steps:
     calls = CALLS[SERVICES[target.plugin]]()
     while True:
         with contextlib.closing(Connection(target.address)) as connection:
@@ -30,9 +29,9 @@ def run(target: Target, random: Random) -> Iterator[Sent | Problem]:
                 connection.message_whole(stream, message)
                 sent = Sent(what, message[:65_536], path)
                 yield sent
-                status = connection.wait(stream, 0.2)
-                if bug := BUGS.get(status):
-                    yield Problem(f"{bug} to {what}: {connection.messages.get(stream)}", sent)
+                connection.wait(stream, 0.2)
+                if bug := bug_of(connection, stream):
+                    yield Problem(f"{bug} to {what}", sent)
                 if connection.ended:
                     break
 
@@ -41,7 +40,7 @@ def run(target: Target, random: Random) -> Iterator[Sent | Problem]:
 def _database() -> list[Call]:
     empty, name = b"\x12\x00", b"\x0a\x04fuzz"
     deep = pb.Filter()
-    for _ in range(90):
+    for _ in range(45):
         deep = pb.Filter(must=[pb.Condition(filter=deep)])
     wide = pb.SearchVectorsRequest(collection="fuzz", vector=[1.0] * 8, filter=pb.Filter()).SerializeToString()
     return [
