@@ -78,7 +78,6 @@ def campaign(plugin: str, plan: Plan, folder: Path, endpoint: str) -> Iterator[R
                 memory.peak(server.process.pid) as peak,
                 attacker.started(server, plan.share) as attack,
             ):
-                server.prepare()
                 wait_until(lambda: probes.last(plugin) > 0, "answer to the prober")
                 look = _Look(plan, server, probes, peak)
                 yield from _attack_all(look, attack, todo, compare=start == 0)
@@ -105,6 +104,7 @@ def _attack_all(
         if number == 1 and compare and not before:
             before = _rested(server, plan.quiet)
             look.peak.take()
+        server.prepare()
         attacker.begin(attack, [kind], plan.each if number else plan.warm_up, f"{plan.seed}/{number}")
         report = attacker.end(attack)
         yield look.at(kind, number, report)
