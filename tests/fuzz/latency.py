@@ -56,9 +56,10 @@ class Probes:
         mine = [sample for sample in self._samples if (sample.name, sample.how) == (name, how)]
         return Latency.of([sample for sample in mine if began <= sample.ended and sample.began < ended], right)
 
-    def last(self, name: str) -> float:
+    def last(self, name: str, how: str) -> float:
         """When the last question was begun that has an answer, or was given up."""
-        return max((sample.began for sample in self._samples[-1000:] if sample.name == name), default=0.0)
+        mine = (sample.began for sample in reversed(self._samples) if (sample.name, sample.how) == (name, how))
+        return next(mine, 0.0)
 
     def read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

@@ -22,7 +22,7 @@ import hector_plugins_pb2_grpc as rpc
 
 from tests.fuzz.attack import TOKEN, Target
 from tests.llm_tools import QUIET
-from tests.servers import await_serving, dial, environment, with_token
+from tests.servers import await_serving, dial, environment, wait_until, with_token
 
 ADDRESS_SPACE = 12 * 2**30  # bytes that a plugin may map, so that one that grows dies before the machine does
 TIMEOUT = "5s"  # of a call: so short that what is held when an attack ends does not stay for minutes
@@ -85,11 +85,17 @@ class Running:
     def tidy(self) -> None:
         """Takes away what attacks stored, so that memory can be compared."""
         if self.plugin == "vector_hnsw":
-            with self.channel() as channel:
-                stub: Any = rpc.DatabaseProviderStub(channel)
-                for one in stub.ListCollections(pb.ListCollectionsRequest(), timeout=SECONDS).collections:
-                    if one.name != "kept":
-                        stub.DeleteCollection(pb.DeleteCollectionRequest(name=one.name), timeout=SECONDS)
+            wait_until(self._is_tidy, "end of what the attacks stored", SECONDS)
+
+    def _is_tidy(self) -> bool:
+        with contextlib.suppress(grpc.RpcError), self.channel() as channel:
+            stub: Any = rpc.DatabaseProviderStub(channel)
+            stored = stub.ListCollections(pb.ListCollectionsRequest(), timeout=SECONDS).collections
+            for one in stored:
+                if one.name != "kept":
+                    stub.DeleteCollection(pb.DeleteCollectionRequest(name=one.name), timeout=SECONDS)
+            return len(stored) <= 1
+        return False
 
 
 # ---------------------------------------------------------------- what each plugin needs, and whether it works
