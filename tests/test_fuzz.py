@@ -36,7 +36,7 @@ GENERATE = "/hector.plugins.v1.LLMProvider/GenerateText"
 def test_every_attack_for_a_moment(plugin: str, tmp_path: Path) -> None:
     """After a second of each kind of attack a plugin lives, works, was healthy all the time and has its memory back."""
     seed = str(random.randrange(10**6))
-    plan = Plan([*KINDS], seed, warm_up=0.2, each=0.3, until=time.monotonic(), quiet=6, slack=10)
+    plan = Plan([*KINDS], seed, warm_up=0.3, each=0.3, until=time.monotonic(), quiet=6, slack=10)
     with running.endpoint() as endpoint:
         findings = [finding for row in campaign(plugin, plan, tmp_path, endpoint) for finding in row.findings]
     for finding in findings:

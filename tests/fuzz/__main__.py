@@ -19,7 +19,7 @@ from tests.fuzz.kinds import KINDS
 from tests.fuzz.running import MODULES
 
 SETTINGS = "settings"  # the kind that attacks no port, but --check
-WARM_UP, ROUND = 2.0, 5.0  # seconds of each kind
+ROUND = 3.0  # seconds of each kind, in the warm-up too
 QUIET = 20.0  # seconds
 SHOWN = 8  # findings a row; the files have all
 
@@ -51,7 +51,7 @@ def main() -> int:
         for plugin in plugins if on_port else []:
             began = time.monotonic()
             until = began + seconds - QUIET - len(on_port) * ROUND / 2
-            plan = Plan(on_port, options.seed, WARM_UP, ROUND, until, QUIET, options.share, options.slack)
+            plan = Plan(on_port, options.seed, ROUND, ROUND, until, QUIET, options.share, options.slack)
             for row in campaign(plugin, plan, Path(folder) / plugin, endpoint):
                 print(row, flush=True)
                 for finding in row.findings[:SHOWN]:

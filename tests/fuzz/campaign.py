@@ -29,7 +29,7 @@ RESTED = "rested"  # the kind of what is found when all attacks are over
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how hard. `slack` multiplies the times that health may take, for a machine that is busy."""
+    """How long and how hard. `slack` multiplies the times that health may take and the memory that may stay."""
 
     kinds: Sequence[str]
     seed: str
@@ -39,6 +39,11 @@ class Plan:
     quiet: float  # seconds, most, after which memory is compared
     share: float = 0.5  # of a core, for the attackers
     slack: float = 1.0
+
+    @property
+    def growth(self) -> float:
+        """The most memory that may stay, over what there was after the warm-up."""
+        return 1 + memory.GROWTH * self.slack
 
 
 @dataclass
@@ -111,7 +116,7 @@ def _attack_all(
         if look.dead:
             return
     if before:
-        yield look.memory(before, _rested(server, plan.quiet, before * memory.GROWTH))
+        yield look.memory(before, _rested(server, plan.quiet, before * plan.growth))
 
 
 def _rested(server: Running, seconds: float, at_most: float = 0.0) -> int:
@@ -170,7 +175,7 @@ class _Look:
         health = self.probes.between(name, "kept", self.began, ended)
         idle = self.probes.between("idle", "kept", self.began, ended)
         row = Row(name, RESTED, 0, 0, health, idle, after)
-        if after > before * memory.GROWTH:
+        if after > before * self.plan.growth:
             what = f"memory did not come back: {before / 2**20:.0f} MiB after the warm-up, {after / 2**20:.0f} MiB now"
             row.findings.append(Finding(name, RESTED, what, self.plan.seed))
         if health.p99 > HEALTH_P99 * self.plan.slack >= idle.p99:

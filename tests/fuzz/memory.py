@@ -1,6 +1,6 @@
 """How much memory a plugin takes: its resident set, most while it is attacked, and what stays when all is quiet.
 
-What counts as "back to what it was": a warm-up attacks with every kind once. What is resident after a quiet time then
+What counts as "back to what it was": a warm-up attacks with every kind, for as long as each later round. What is resident after a quiet time then
 is what the plugin needs, with caches filled and the allocator's free pages kept. After any number of further rounds and
 an equal quiet time no more than a tenth may have come on top. Both are the least of several readings. The warm-up may
 hide no damage of its own: a peak above PEAK at any time is a finding too.
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PEAK = 3 * 2**29  # bytes above those of the start: 1.5 GiB
-GROWTH = 1.10  # most that may be left at the end, over what there was after the warm-up
+GROWTH = 0.10  # most that may be left at the end on top of what there was after the warm-up, as a part of that
 EVERY = 0.05  # seconds between two readings
 
 
