@@ -1,9 +1,9 @@
 """How much memory a plugin takes: its resident set, most while it is attacked, and what stays when all is quiet.
 
-What counts as "back to what it was": a warm-up attacks with every kind, for as long as each later round. What is resident after a quiet time then
-is what the plugin needs, with caches filled and the allocator's free pages kept. After any number of further rounds and
-an equal quiet time no more than a tenth may have come on top. Both are the least of several readings. The warm-up may
-hide no damage of its own: a peak above PEAK at any time is a finding too.
+What counts as "back to what it was": a warm-up attacks with every kind, for as long as each later round. What is
+resident after a quiet time then is what the plugin needs, with caches filled and the allocator's free pages kept. After
+any number of further rounds and an equal quiet time no more than a tenth may have come on top. Both are the least of
+several readings. The warm-up may hide no damage of its own: a peak above PEAK at any time is a finding too.
 """
 
 from __future__ import annotations
