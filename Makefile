@@ -1,6 +1,7 @@
 # make run          start the plugins, index documents, answer a question, stop   (DOCS=folder Q="…" KEEP=1)
 # make test         the quick tests          make test-slow   kills, soaks, whole commands
 # make lint         ruff and mypy            make bench       measurements, tables in benchmarks/results/
+# make fuzz         attack every plugin      (MINUTES=10 SEED=N PLUGINS=toy,… KINDS=frames,… SHARE=0.5)
 # make generate-proto   write the generated modules in proto/ anew
 # make image-NAME   a container image of the plugin NAME
 
@@ -26,15 +27,22 @@ LLM_PEERS_VENV = .venv-llm-peers
 LLM_PEERS = litellm[proxy]==1.100.5
 LLM_MOCK = @copilotkit/aimock@1.43.0
 
+MINUTES ?= 10
+SEED ?=
+PLUGINS ?=
+KINDS ?=
+SHARE ?= 0.5
+
 DOCS ?=
 Q ?=
 KEEP ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test test-slow lint bench bench-vector bench-embed bench-llm bench-logs generate-proto clean
+.PHONY: help install run test test-slow lint fuzz bench bench-vector bench-embed bench-llm bench-logs bench-attack \
+	generate-proto clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -5
+	@sed -n 's/^# //p' Makefile | head -6
 
 install: $(VENV)/.installed
 
@@ -59,7 +67,14 @@ lint: install
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy plugins shared host tests benchmarks
 
-bench: bench-vector bench-embed bench-llm bench-logs
+fuzz: install
+	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --share $(SHARE) \
+		$(if $(SEED),--seed $(SEED)) $(if $(PLUGINS),--plugins $(PLUGINS)) $(if $(KINDS),--kinds $(KINDS))
+
+bench: bench-vector bench-embed bench-llm bench-logs bench-attack
+
+bench-attack: install
+	@$(BIN)/python -m benchmarks.attack
 
 bench-vector: install $(PEERS_VENV)/.installed
 	@$(BIN)/python -m benchmarks.vector

@@ -26,6 +26,7 @@ from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
 REPEATS = 5
+HOW = f"medians of {REPEATS} repeats, both sides in turn. Higher is better."
 
 
 @dataclass(frozen=True)
@@ -75,22 +76,19 @@ class Section:
     rows: Sequence[Sequence[str]] = ()  # a table of its own, with `columns`
 
 
-def report(name: str, sections: Sequence[Section]) -> None:
-    """Prints the tables and writes `results/NAME.json` and `.md`."""
+def report(name: str, sections: Sequence[Section], how: str = HOW) -> None:
+    """Prints the tables and writes `results/NAME.json` and `.md`. `how` says what the figures are."""
     RESULTS.mkdir(exist_ok=True)
-    content = {"machine": _machine(), "sections": [_as_json(section) for section in sections]}
+    content = {"machine": _machine(), "sections": [_as_json(section) for section in sections], "how": how}
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    (RESULTS / f"{name}.md").write_text(markdown(name, sections, _machine()), encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(markdown(name, sections, _machine(), how), encoding="utf-8")
     for section in sections:
         _print(section)
 
 
-def markdown(name: str, sections: Sequence[Section], machine: Mapping[str, object]) -> str:
+def markdown(name: str, sections: Sequence[Section], machine: Mapping[str, object], how: str = HOW) -> str:
     """The report for people, with the command that measured it and the machine it ran on."""
-    head = (
-        f"`make bench-{name}`, {machine['cores']} cores of {machine['cpu']}, Python {machine['python']}: medians "
-        f"of {REPEATS} repeats, both sides in turn. Higher is better."
-    )
+    head = f"`make bench-{name}`, {machine['cores']} cores of {machine['cpu']}, Python {machine['python']}: {how}"
     lines = [f"# {name}", "", head, ""]
     for section in sections:
         lines += [f"## {section.title}", ""]

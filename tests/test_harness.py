@@ -30,7 +30,8 @@ def test_a_report_is_a_table_and_json(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_committed_results(path: Path) -> None:
     """The committed tables are those of the committed JSON."""
     content = json.loads(path.read_text())
-    expected = harness.markdown(path.stem, harness.from_json(content), content["machine"])
+    how = content.get("how", harness.HOW)
+    expected = harness.markdown(path.stem, harness.from_json(content), content["machine"], how)
     assert path.with_suffix(".md").read_text() == expected
 
 

@@ -15,7 +15,9 @@ from tests.llm_endpoint import Endpoint
 from tests.llm_tools import QUIET
 from tests.servers import ROOT, environment, start_plugin
 
-READMES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "plugins").glob("*/README.md")])
+READMES = sorted(
+    [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *(ROOT / "plugins").glob("*/README.md")]
+)
 PLUGINS = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/__main__.py"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

@@ -1,0 +1,142 @@
+"""Requests of a caller with the token that are small to send and much work, if nobody counts before working."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+from random import Random
+
+import hector_plugins_pb2 as pb
+
+from tests.fuzz.attack import Problem, Sent, Steps, Target
+from tests.fuzz.bugs import bug_of
+from tests.fuzz.http2 import Connection
+from tests.fuzz.methods import SERVICES
+from tests.fuzz.mutate import varint
+
+Call = tuple[str, str, bytes]  # name of the method, what it is, message
+
+
+def run(target: Target, random: Random) -> Steps:
+    calls = CALLS[SERVICES[target.plugin]]()
+    while True:
+        with contextlib.closing(Connection(target.address)) as connection:
+            for _ in range(20):
+                name, what, message = random.choice(calls)
+                path = f"/hector.plugins.v1.{SERVICES[target.plugin]}/{name}"
+                stream = connection.open(path, target.token)
+                connection.message_whole(stream, message)
+                sent = Sent(what, message[:65_536], path)
+                yield sent
+                connection.wait(stream, 0.2)
+                if bug := bug_of(connection, stream):
+                    yield Problem(f"{bug} to {what}", sent)
+                if connection.ended:
+                    break
+
+
+@functools.cache
+def _database() -> list[Call]:
+    empty, name = b"\x12\x00", b"\x0a\x04fuzz"
+    deep = pb.Filter()
+    for _ in range(45):
+        deep = pb.Filter(must=[pb.Condition(filter=deep)])
+    wide = pb.SearchVectorsRequest(collection="fuzz", vector=[1.0] * 8, filter=pb.Filter()).SerializeToString()
+    return [
+        ("SearchVectorsBatch", "100,000 empty searches", b"\x0a\x00" * 100_000),
+        ("UpsertVectors", "1,000,000 empty vectors", name + empty * 1_000_000),
+        ("UpsertVectorsStream", "200,000 empty vectors", name + empty * 200_000),
+        ("GetVectors", "500,000 empty ids", name + empty * 500_000),
+        ("DeleteVectors", "500,000 empty ids", name + empty * 500_000),
+        ("SearchVectors", "500,000 empty conditions", wide + _field(11, b"\x0a\x00" * 500_000)),
+        ("CountVectors", "500,000 empty conditions", name + _field(2, b"\x0a\x00" * 500_000)),
+        ("SearchVectors", "filters 90 deep", wide + _field(11, deep.SerializeToString())),
+        ("UpsertVectors", "metadata of 300,000 empty values", name + _field(2, b"\x0a\x01a" + _struct(300_000))),
+        ("UpsertVectors", "JSON metadata 100,000 deep", _upsert("[" * 100_000 + "]" * 100_000)),
+        ("UpsertVectors", "JSON metadata of 300,000 numbers", _upsert('{"a":[' + "0," * 300_000 + "0]}")),
+        ("SearchVectors", "1,000 hits with vectors and metadata", _large_reply()),
+        ("DescribeCollection", "a description", pb.DescribeCollectionRequest(name="kept").SerializeToString()),
+    ]
+
+
+@functools.cache
+def _embedder() -> list[Call]:
+    return [
+        ("EmbedBatch", "1,000,000 empty texts", b"\x0a\x00" * 1_000_000),
+        ("CountTokens", "1,000,000 empty texts", b"\x0a\x00" * 1_000_000),
+        ("EmbedText", "a text of 1 MB", pb.EmbedTextRequest(text="word " * 200_000).SerializeToString()),
+        ("EmbedText", "one word of 1 MB", pb.EmbedTextRequest(text="w" * 1_000_000).SerializeToString()),
+        (
+            "EmbedText",
+            "500,000 combining characters",
+            pb.EmbedTextRequest(text="a" + "\u0301" * 500_000).SerializeToString(),
+        ),
+        ("CountTokens", "a text of 4 MB", pb.CountTokensRequest(texts=["x " * 2_000_000]).SerializeToString()),
+        ("EmbedStream", "a text of 1 MB", pb.EmbedStreamRequest(text="é" * 500_000).SerializeToString()),
+    ]
+
+
+@functools.cache
+def _llm() -> list[Call]:
+    schema = {"$defs": {"n": {"anyOf": [{"properties": {"a": {"$ref": "#/$defs/n"}}}] * 2}}, "$ref": "#/$defs/n"}
+    nested = '{"a":' * 60 + "1" + "}" * 60
+    options = pb.GenerationOptions(response_format=pb.RESPONSE_FORMAT_JSON_SCHEMA, json_schema=json.dumps(schema))
+    checked = pb.GenerateTextRequest(prompt=nested, model="echo", options=options)
+    wide = {"type": "object", "properties": {f"p{number}": {"type": "string"} for number in range(20_000)}}
+    tools = [pb.Tool(name=f"tool-{number}", parameters_json=json.dumps(wide)) for number in range(2)]
+    return [
+        ("GenerateText", "a schema that branches at every level", checked.SerializeToString()),
+        ("StreamText", "a schema that branches at every level", checked.SerializeToString()),
+        ("GenerateText", "1,000,000 empty chat messages", _field(10, b"") * 1_000_000),
+        ("CallTool", "500,000 empty tools", b"\x0a\x01x" + _field(11, b"") * 500_000),
+        ("CallTool", "tools of 20,000 parameters", _tools(tools)),
+        (
+            "GenerateText",
+            "a prompt of 8 MB",
+            pb.GenerateTextRequest(prompt="x" * 8_000_000, model="hello").SerializeToString(),
+        ),
+        ("GenerateText", "JSON 100,000 deep", _extra("[" * 100_000)),
+        ("GenerateText", "JSON of 500,000 keys", _extra(json.dumps({str(number): 0 for number in range(500_000)}))),
+        ("GenerateText", "an endpoint that sends without end", _model("endless")),
+        ("StreamText", "an endpoint that sends without end", _model("endless")),
+        ("GenerateText", "an error of 100 MB", _model("huge-error")),
+    ]
+
+
+CALLS = {"DatabaseProvider": _database, "EmbedderProvider": _embedder, "LLMProvider": _llm}
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """A field of a message that holds a message, as it goes over the wire."""
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def _struct(values: int) -> bytes:
+    """The metadata of a vector: a list of so many values that say nothing."""
+    entry = _field(1, b"a") + _field(2, _field(6, b"\x0a\x00" * values))
+    return _field(3, _field(1, entry))
+
+
+def _upsert(metadata: str) -> bytes:
+    vector = pb.Vector(id="heavy", vector=[1.0] * 8, metadata_json=metadata)
+    return pb.UpsertVectorsRequest(collection="fuzz", vectors=[vector]).SerializeToString()
+
+
+def _large_reply() -> bytes:
+    return pb.SearchVectorsRequest(
+        collection="kept", vector=[1.0] * 8, limit=1000, include_vectors=True
+    ).SerializeToString()
+
+
+def _tools(tools: list[pb.Tool]) -> bytes:
+    return pb.CallToolRequest(prompt="x", model="tool", tools=tools).SerializeToString()
+
+
+def _extra(text: str) -> bytes:
+    options = pb.GenerationOptions(extra_json=text)
+    return pb.GenerateTextRequest(prompt="x", model="hello", options=options).SerializeToString()
+
+
+def _model(name: str) -> bytes:
+    return pb.GenerateTextRequest(prompt="x", model=name).SerializeToString()

@@ -1,0 +1,22 @@
+"""Holds a process to a share of one core, so that an attack shows what it does and not only that it takes CPU time."""
+
+from __future__ import annotations
+
+import time
+
+BURST = 0.05  # seconds of CPU time that may be used ahead
+
+
+class Pace:
+    def __init__(self, share: float) -> None:
+        """`share` of one core, for all threads of this process together, from now on."""
+        self._share = share
+        self._began = time.monotonic()
+        self._used = time.process_time()
+
+    def wait(self) -> None:
+        """Returns once this process is within its share."""
+        allowed = self._share * (time.monotonic() - self._began) + BURST
+        ahead = time.process_time() - self._used - allowed
+        if ahead > 0:
+            time.sleep(min(ahead / self._share, 1.0))

@@ -1,0 +1,233 @@
+"""Plugins that are attacked: each a process with a token, a log that is read, and a call to see whether it works."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import re
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import hector_plugins_pb2 as pb
+import hector_plugins_pb2_grpc as rpc
+
+from tests.fuzz.attack import TOKEN, Target
+from tests.llm_tools import QUIET
+from tests.servers import await_serving, dial, environment, wait_until, with_token
+
+ADDRESS_SPACE = 12 * 2**30  # bytes that a plugin may map, so that one that grows dies before the machine does
+TIMEOUT = "5s"  # of a call: so short that what is held when an attack ends does not stay for minutes
+SECONDS = 60.0  # the longest wait for a start, or for an answer to a call that is right
+BAD_LINES = re.compile(r"Traceback|traceback=|event=bug|Fatal Python error|Segmentation fault")
+DIMENSION = 8
+MODULES = {
+    "vector_hnsw": "plugins.vector_hnsw",
+    "embed_st": "plugins.embed_st",
+    "llm_openai": "plugins.llm_openai",
+    "toy": "tests.toy_plugin",
+}
+
+
+@dataclass
+class Running:
+    """A plugin under attack."""
+
+    plugin: str
+    process: subprocess.Popen[str]
+    address: str = ""
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=200))  # the last of its log
+    bad_lines: list[str] = field(default_factory=list)  # of its log, those that no input should cause
+
+    @property
+    def target(self) -> Target:
+        return Target(self.plugin, self.address)
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    @contextlib.contextmanager
+    def channel(self) -> Iterator[grpc.Channel]:
+        with dial(self.address) as channel:
+            yield with_token(channel, TOKEN)
+
+    def prepare(self) -> None:
+        """Makes what the attacks and the call of `works` need there to be, where it is not there and can be made."""
+        with contextlib.suppress(grpc.RpcError), self.channel() as channel:
+            PREPARE[self.plugin](channel)
+
+    def works(self) -> str:
+        """Whether a right call is answered rightly: an empty text, or what was wrong."""
+        began = time.monotonic()
+        while True:
+            try:
+                with self.channel() as channel:
+                    WORKS[self.plugin](channel, SECONDS)
+                return ""
+            except grpc.RpcError as error:
+                # What the attack left under way may hold all places for as long as a call may take.
+                if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and time.monotonic() - began < SECONDS / 2:
+                    time.sleep(0.2)
+                    continue
+                return f"{error.code().name}: {error.details()}"
+            except AssertionError as error:
+                return f"a wrong answer: {error}"
+
+    def tidy(self) -> None:
+        """Takes away what attacks stored, so that memory can be compared."""
+        if self.plugin == "vector_hnsw":
+            wait_until(self._is_tidy, "end of what the attacks stored", SECONDS)
+
+    def _is_tidy(self) -> bool:
+        with contextlib.suppress(grpc.RpcError), self.channel() as channel:
+            stub: Any = rpc.DatabaseProviderStub(channel)
+            stored = stub.ListCollections(pb.ListCollectionsRequest(), timeout=SECONDS).collections
+            for one in stored:
+                if one.name != "kept":
+                    stub.DeleteCollection(pb.DeleteCollectionRequest(name=one.name), timeout=SECONDS)
+            return len(stored) <= 1
+        return False
+
+
+# ---------------------------------------------------------------- what each plugin needs, and whether it works
+
+
+def _prepare_vectors(channel: grpc.Channel) -> None:
+    stub: Any = rpc.DatabaseProviderStub(channel)
+    for name in ("kept", "fuzz", "fuzz-2", "fuzz.3"):
+        request = pb.CreateCollectionRequest(name=name, dimension=DIMENSION, if_not_exists=True)
+        reply = stub.CreateCollection(request, timeout=SECONDS)
+        if not reply.created:  # it is there, or there are already as many as there may be
+            continue
+        upsert = pb.UpsertVectorsRequest(collection=name)
+        for number in range(500):
+            vector = upsert.vectors.add(id=f"id-{number}", vector=[1.0 + number, *[1.0] * (DIMENSION - 1)])
+            vector.metadata.update({"page": number, "title": "x" * 1_000, "kind": "fuzz"})
+        stub.UpsertVectors(upsert, timeout=SECONDS)
+
+
+def _search(channel: grpc.Channel, timeout: float) -> None:
+    stub: Any = rpc.DatabaseProviderStub(channel)
+    request = pb.SearchVectorsRequest(collection="kept", vector=[1.0] * DIMENSION, limit=1)
+    reply = stub.SearchVectors(request, timeout=timeout)
+    assert reply.success, reply.error
+    assert [hit.id for hit in reply.results] == ["id-0"], reply
+
+
+def _embed(channel: grpc.Channel, timeout: float) -> None:
+    stub: Any = rpc.EmbedderProviderStub(channel)
+    reply = stub.EmbedText(pb.EmbedTextRequest(text="What survives a power cut?"), timeout=timeout)
+    assert reply.success, reply.error
+    assert len(reply.vector) == 384, len(reply.vector)
+
+
+def _generate(channel: grpc.Channel, timeout: float) -> None:
+    stub: Any = rpc.LLMProviderStub(channel)
+    reply = stub.GenerateText(pb.GenerateTextRequest(prompt="say Hello", model="hello"), timeout=timeout)
+    assert reply.text == "Hello", reply
+
+
+def _nothing(channel: grpc.Channel) -> None:
+    pass
+
+
+PREPARE: Mapping[str, Callable[[grpc.Channel], None]] = {
+    "vector_hnsw": _prepare_vectors,
+    "embed_st": _nothing,
+    "llm_openai": _nothing,
+    "toy": _nothing,
+}
+# One call each, within so many seconds. Raises grpc.RpcError or AssertionError.
+WORKS: Mapping[str, Callable[[grpc.Channel, float], None]] = {
+    "vector_hnsw": _search,
+    "embed_st": _embed,
+    "llm_openai": _generate,
+    "toy": _generate,
+}
+
+
+# ---------------------------------------------------------------- as processes
+
+
+@contextlib.contextmanager
+def running(
+    plugin: str, folder: Path, *, endpoint: str = "", timeout: str = TIMEOUT, read_log: bool = True
+) -> Iterator[Running]:
+    """The plugin, SERVING, with `folder` for what it writes. Without `read_log` nobody reads the pipe of its log.
+
+    An empty `timeout` leaves it to the plugin.
+    """
+    module = MODULES[plugin]
+    argv = [sys.executable, "-m", module, "--port", "0", *(["--timeout", timeout] if timeout else [])]
+    if plugin == "vector_hnsw":
+        argv += ["--data-dir", str(folder / "data"), "--max-memory", "1GiB"]
+    if plugin == "llm_openai":
+        argv += ["--endpoint", endpoint, "--read-timeout", "2s", "--max-retries", "0"]
+    name = module.rpartition(".")[2].upper()
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=environment(QUIET | {f"{name}__TOKEN": TOKEN}),
+        cwd=folder,
+    )
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    started = Running(plugin, process)
+    reader = threading.Thread(target=_read_log, args=(started,), daemon=True)
+    if read_log:
+        reader.start()
+    try:
+        started.address = _first_line(process).removeprefix("listening on ").strip()
+        assert started.address, "".join(started.lines)
+        with dial(started.address) as channel:
+            await_serving(channel)
+        yield started
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        if read_log:
+            reader.join(10)
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+@contextlib.contextmanager
+def endpoint() -> Iterator[str]:
+    """An endpoint for llm_openai: its base URL."""
+    argv = [sys.executable, "-m", "tests.fuzz.endpoint"]
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment()
+    ) as process:
+        try:
+            yield _first_line(process).strip()
+        finally:
+            process.kill()
+
+
+def _first_line(process: subprocess.Popen[str]) -> str:
+    lines: queue.Queue[str] = queue.Queue()
+    assert process.stdout is not None
+    threading.Thread(target=lambda pipe: lines.put(pipe.readline()), args=(process.stdout,), daemon=True).start()
+    return lines.get(timeout=SECONDS)
+
+
+def _read_log(started: Running) -> None:
+    assert started.process.stderr is not None
+    for line in started.process.stderr:
+        started.lines.append(line)
+        if BAD_LINES.search(line) and len(started.bad_lines) < 1_000:
+            started.bad_lines.append(line)
