@@ -105,6 +105,11 @@ def _is_news(record: logging.LogRecord) -> bool:
 logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
 
 
+# Calls of a method are taken one after another, so that a flood of one waits in gRPC and not in the event loop, where it
+# would be in everybody's way. Health checks are short, and to be answered whatever else is going on.
+_AT_ONCE = {b"/grpc.health.v1.Health/Check": 8}
+
+
 class _Server(_server.Server):
     def __init__(
         self, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, Any]], calls: Calls
@@ -134,10 +139,11 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
         """gRPC asks for it after the interceptors."""
         return self.handlers.get(details.method)
 
-    def _make_request_call_future(self, method_bytes: bytes | None) -> asyncio.Task[None]:
+    def _make_request_call_future(self, method_bytes: bytes | None) -> asyncio.Future[Any]:
         """The base class waits for one call, and makes the next such future. This one takes all calls of the method,
         so the base class never sees one, and ends when the server does."""
-        return self.loop.create_task(self._accept(method_bytes))
+        at_once = _AT_ONCE.get(method_bytes or b"", 1)
+        return asyncio.gather(*(self._accept(method_bytes) for _ in range(at_once)))
 
     async def _accept(self, method_bytes: bytes | None) -> None:
         method = UNKNOWN if method_bytes is None else method_bytes.decode()

@@ -41,7 +41,7 @@ from shared.errors import (
     Unimplemented,
 )
 from shared.places import Places
-from shared.status import abort, failure
+from shared.status import abort, as_trailers, failure, grpc_code
 
 HEALTH = "/grpc.health.v1.Health/"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -79,6 +79,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._hints = too_large_hints
         self._most_items = most_items or {}
         self._handlers: dict[str, Handler] = {}
+        self._refusals: dict[tuple[str, str], Handler] = {}
         self._floods = _Floods()
         self._parsing = ThreadPoolExecutor(2, thread_name_prefix="parsing")
 
@@ -112,14 +113,26 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return None
 
     def _refusing(self, method: str, error: PluginError) -> Handler:
-        async def call(_: Any, context: Context) -> None:
-            async def answer(_: Any) -> tuple[None, str]:
-                raise error
+        """Strangers can have as many of these as they like, so all is ready before one comes."""
+        handler = self._refusals.get((method, error.reason))
+        if handler is not None:
+            return handler
+        message, trailers = as_trailers(error)
+        code = grpc_code(error.code)
 
-            await self._around(method, context, answer)
+        async def call(_: Any, context: Context) -> None:
+            if not self._floods.is_one():
+                logs.request_id.set(_request_id(context.invocation_metadata() or ()))
+                logs.event("call", method=_short(method), code=error.code.name, ms=0.0)
+                if isinstance(error, Unauthenticated):
+                    _security(context, method, error)
+            self._sending(0, _ABORT_SECONDS, waits=True)
+            context.set_code(code)
+            context.set_details(message)
+            context.set_trailing_metadata(trailers)
 
         # Every kind of call can be answered as a stream, and only of a stream nothing is read first.
-        handler: Handler = grpc.stream_stream_rpc_method_handler(call)
+        handler = self._refusals[method, error.reason] = grpc.stream_stream_rpc_method_handler(call)
         return handler
 
     def _exempt(self, method: str, handler: Handler) -> Handler:

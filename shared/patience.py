@@ -100,8 +100,9 @@ class Patience:
                 self._trim_from = at
 
     def _refuse(self, calls: Iterable[Call], why: str) -> None:
+        error = Overloaded(f"{why}; try again", reason="MESSAGES_NOT_ARRIVING", retry_after=1)
         for call in calls:
-            call.refuse(Overloaded(f"{why}; try again", reason="MESSAGES_NOT_ARRIVING", retry_after=1))
+            call.refuse(error)
 
 
 def _trim() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import os
 import signal
@@ -56,6 +57,8 @@ def serve(
     server = PluginServer(
         config, service=service, register=register, too_large_hints=too_large_hints or {}, most_items=most_items
     )
+    # Beside a thread that works in Python the event loop waits so long for each of its turns; by default 5 ms.
+    sys.setswitchinterval(0.0005)
     asyncio.run(_run(server, load, close))
     raise AssertionError("_run ends the process")
 
@@ -184,6 +187,9 @@ def _options(config: BaseConfig) -> list[tuple[str, Any]]:
         ("grpc.server.max_pending_requests_hard_limit", 40_000),
         ("grpc.server_handshake_timeout_ms", 10_000),
         ("grpc.max_connection_idle_ms", 300_000),
+        # gRPC closes a connection that pings too much, but where it cannot write each ping makes the reason longer, and
+        # thousands take seconds. Without that it answers each, and closes where 10,000 answers wait.
+        ("grpc.http2.max_ping_strikes", 0),
         ("grpc.keepalive_time_ms", 60_000),  # a client that has gone without a word is noticed
     ]
 
@@ -214,6 +220,10 @@ async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[
         await server.stop(0)
         raise
     if not stop.done():
+        # What there is now stays, so that collections of garbage need not look at it.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
         server.set_ready()
         logs.event("serving", address=server.address)
     ends: list[asyncio.Future[Any]] = [stop, server.ended]
