@@ -105,9 +105,10 @@ def _is_news(record: logging.LogRecord) -> bool:
 logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
 
 
-# Calls of a method are taken one after another, so that a flood of one waits in gRPC and not in the event loop, where it
-# would be in everybody's way. Health checks are short, and to be answered whatever else is going on.
-_AT_ONCE = {b"/grpc.health.v1.Health/Check": 8}
+# Few calls of a method are taken at once, so that a flood of it waits in gRPC and not in the event loop, where it would
+# be in everybody's way. Health checks are short, and to be answered whatever else is going on.
+_AT_ONCE = 4
+_HEALTH_CHECKS_AT_ONCE = 8
 
 
 class _Server(_server.Server):
@@ -142,7 +143,7 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
     def _make_request_call_future(self, method_bytes: bytes | None) -> asyncio.Future[Any]:
         """The base class waits for one call, and makes the next such future. This one takes all calls of the method,
         so the base class never sees one, and ends when the server does."""
-        at_once = _AT_ONCE.get(method_bytes or b"", 1)
+        at_once = _HEALTH_CHECKS_AT_ONCE if method_bytes == b"/grpc.health.v1.Health/Check" else _AT_ONCE
         return asyncio.gather(*(self._accept(method_bytes) for _ in range(at_once)))
 
     async def _accept(self, method_bytes: bytes | None) -> None:

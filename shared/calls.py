@@ -221,7 +221,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return call
 
     async def _write(self, method: str, context: Context, reply: bytes) -> None:
-        self._sending(len(self._sized(method, reply)), self.config.timeout)
+        # The stream's own time limit comes first; this is for one that has none left to say so.
+        timeout = self.config.timeout
+        self._sending(len(self._sized(method, reply)), timeout and timeout + _ABORT_SECONDS)
         await context.write(reply)
         self._sending(0, 0)
 

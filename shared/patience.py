@@ -24,6 +24,7 @@ from shared.errors import DeadlineExceeded, Overloaded
 
 MOST_AWAITED = 1024  # calls whose message has not arrived, idle streams among them
 _TICK = 0.1  # seconds
+_AT_ONCE = 500  # calls that are ended in one, so that it takes no longer than others can wait
 _MOMENT = 0.25  # seconds that a message or reply takes without anybody wondering
 _FORGIVEN = 60.0  # seconds in which the process may grow by max_held_bytes beside messages that do not arrive
 _NOT_WON = 3.0  # seconds of refusing after which growth that goes on must come from elsewhere
@@ -51,7 +52,7 @@ class Patience:
         awaited = [call for call in self._calls if call.awaits_since]
         self._end_the_slow(at, awaited)
         self._refuse(
-            awaited[: max(0, len(awaited) - MOST_AWAITED)],
+            awaited[: min(max(0, len(awaited) - MOST_AWAITED), _AT_ONCE)],
             f"more than {MOST_AWAITED} calls had not sent their message yet, and this one had waited longest",
         )
         self._bound_memory(at, [call for call in awaited if at - call.awaits_since > _MOMENT])

@@ -58,7 +58,7 @@ def serve(
         config, service=service, register=register, too_large_hints=too_large_hints or {}, most_items=most_items
     )
     # Beside a thread that works in Python the event loop waits so long for each of its turns; by default 5 ms.
-    sys.setswitchinterval(0.0005)
+    sys.setswitchinterval(0.001)
     asyncio.run(_run(server, load, close))
     raise AssertionError("_run ends the process")
 
@@ -207,7 +207,16 @@ async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[
             remedy="install grpcio " + " or ".join(HOLDS),
         )
     print(f"listening on {server.address}", flush=True)
-    loading = _in_daemon_thread(load)
+
+    def loaded() -> None:
+        load()
+        # What there is now stays. To look at all of it again and again, for garbage, took half of the time that a flood
+        # of calls takes.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(25_000, 100, 100)
+
+    loading = _in_daemon_thread(loaded)
     await asyncio.wait([loading, stop], return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
         # What `load` does must survive a kill anyway, so there is nothing to wait for.
@@ -220,10 +229,6 @@ async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[
         await server.stop(0)
         raise
     if not stop.done():
-        # What there is now stays, so that collections of garbage need not look at it.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 20)
         server.set_ready()
         logs.event("serving", address=server.address)
     ends: list[asyncio.Future[Any]] = [stop, server.ended]

@@ -202,6 +202,7 @@ def test_no_more_than_it_says_are_ahead(stub: Stub, engine: Engine, letters: Let
     assert most == _AHEAD
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read(server: Served, stub: Stub, engine: Engine, letters: Letters) -> None:
     """A client that sends ten thousand texts and reads none is held back when the connection is full: the model stops,
     and so does what is read of the client; others are served; and when it reads, it gets every answer in order."""

@@ -144,6 +144,7 @@ def test_a_killed_plugin_comes_back_at_its_port(start: Callable[..., Host]) -> N
     until(lambda: len(re.findall(rf"event=plugin_serving plugin=words address={address} ", host.stderr)) == 2)
 
 
+@pytest.mark.slow
 def test_a_plugin_that_cannot_restart_is_tried_again(start: Callable[..., Host], tmp_path: Path) -> None:
     """A plugin that refuses to start again is named with its reason and tried until it works."""
     host = start()
@@ -387,6 +388,7 @@ def test_nothing_a_plugin_started_outlives_it(start: Callable[..., Host], tmp_pa
         until(lambda: all(map(gone, [plugin, *pids])))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
 def test_a_host_that_is_killed_while_it_starts(start: Callable[..., Host], tmp_path: Path) -> None:
     """A host killed at any moment of its start leaves no process of a plugin behind."""
@@ -433,6 +435,7 @@ def test_a_flood_without_line_ends(start: Callable[..., Host], tmp_path: Path) -
     assert len(host.stderr) < 10 * LONGEST_LINE
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_host_whose_log_nobody_reads(tmp_path: Path) -> None:
     """While nobody reads the host's stderr, a plugin of 50,000 lines is started again, and SIGTERM ends all."""
@@ -503,6 +506,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "ANSWER_SECONDS", 2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_plugin_whose_port_is_dead_is_started_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A plugin whose process lives while its port is shut is stopped and started again."""
@@ -513,6 +517,7 @@ def test_a_plugin_whose_port_is_dead_is_started_again(tmp_path: Path, caplog: py
     assert "its process lives, but 3 health checks in a row got no answer" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("settings", [{"check_seconds": 0.7}, {"unready_after": 0.5}], ids=["slow", "not ready"])
 def test_a_plugin_that_answers_is_left_alone(tmp_path: Path, settings: dict[str, Any]) -> None:

@@ -109,6 +109,7 @@ def test_a_thousand_calls(stub: rpc.LLMProviderStub) -> None:
     assert all(call.arguments_valid for call in last.tool_calls)
 
 
+@pytest.mark.slow
 def test_blanks_without_end(stub: rpc.LLMProviderStub) -> None:
     """200,000 blanks before the text are text: they are not held back in the hope of a tag."""
     assert text_of(stream(stub, "blanks")).lstrip() == "Hello"
@@ -179,6 +180,7 @@ def test_what_cannot_be_checked_is_not_called_wrong(stub: rpc.LLMProviderStub, e
     assert text_of(messages).count("a") == 40
 
 
+@pytest.mark.slow
 def test_schemas_are_not_kept_without_end(endpoint: Endpoint) -> None:
     """A hundred schemas of a megabyte each leave a few megabytes behind."""
     with started(endpoint) as plugin:

@@ -364,6 +364,7 @@ def test_a_call_costs_little() -> None:
     assert 0 < float(done.stdout) < 150
 
 
+@pytest.mark.slow
 def test_a_plugin_whose_log_nobody_reads() -> None:
     """While nobody reads its stderr, a plugin answers 5,000 calls, health too, and ends on SIGTERM."""
     process = subprocess.Popen(

@@ -137,12 +137,12 @@ def test_another_grpcio(tmp_path: Path) -> None:
         "from tests import toy_plugin\ntoy_plugin.run(toy_plugin.main)\n"
     )
     with start_plugin([sys.executable, str(script), "--port", "0"]) as plugin:
-        assert "reason=GRPCIO_NOT_TESTED" in plugin.stderr()
+        plugin.wait_for_log("reason=GRPCIO_NOT_TESTED")
         assert works(plugin)
         with pytest.raises(grpc.RpcError):
             raw(plugin.channel().unary_unary, b"/\xff")(b"", timeout=SECONDS)
         assert plugin.wait() == 1
-        assert "event=server_ended" in plugin.stderr()
+        plugin.wait_for_log("event=server_ended")
 
 
 # ---------------------------------------------------------------- messages that do not arrive
@@ -166,7 +166,7 @@ def test_half_messages_hold_little(path: str) -> None:
         assert most[0] - before < 1_000
         wait_until(lambda: resident(plugin) - before < 100, "memory back")
         if path == GENERATE:
-            assert "reason=MESSAGES_NOT_ARRIVING" in plugin.stderr()
+            plugin.wait_for_log("reason=MESSAGES_NOT_ARRIVING")
 
 
 def test_a_message_has_its_time() -> None:
@@ -236,7 +236,7 @@ def test_without_the_token_nothing_is_read() -> None:
     with start_plugin(TOY, env={"TOY_PLUGIN__TOKEN": "open sesame"}) as plugin:
         with http2.connections(plugin.address, 1) as (stranger,):
             assert not stranger.upload(1, GENERATE, announced=64 * MIB, sent=MIB)
-        assert "reason=TOKEN_MISSING" in plugin.stderr()
+        plugin.wait_for_log("reason=TOKEN_MISSING")
         assert works(plugin, "open sesame")
 
 
@@ -328,6 +328,7 @@ def test_compressed_requests(algorithm: grpc.Compression) -> None:
 # ---------------------------------------------------------------- replies that are not read
 
 
+@pytest.mark.loop_may_stall("the toy makes replies of 4 MB, several in a turn")
 def test_replies_that_nobody_reads() -> None:
     """1,000 replies of 4 MB to clients that never read hold a bounded part of memory, and others get theirs."""
     with start_plugin(TOY, "--max-held-bytes", "64MiB", "--transfer-timeout", "2s") as plugin:
@@ -342,10 +343,11 @@ def test_replies_that_nobody_reads() -> None:
             # At last every one of them is dropped.
             wait_until(lambda: resident(plugin) - before < 100, "memory back")
         assert most[0] - before < 1_000
-        assert "reason=REPLY_NOT_READ" in plugin.stderr()
+        plugin.wait_for_log("reason=REPLY_NOT_READ")
         assert "raceback" not in plugin.stderr()
 
 
+@pytest.mark.slow
 def test_a_stream_that_nobody_reads() -> None:
     """A stream whose client does not read is dropped a while after its time is over."""
     with start_plugin(TOY, "--timeout", "500ms") as plugin:
@@ -363,6 +365,7 @@ def test_a_stream_that_nobody_reads() -> None:
 # ---------------------------------------------------------------- streams that send nothing
 
 
+@pytest.mark.slow
 def test_idle_streams_take_no_place(tmp_path: Path) -> None:
     """300 upload streams that send nothing leave each of 2 places to others; a silent one ends after `timeout`."""
     data_dir = str(tmp_path / "data")

@@ -155,6 +155,7 @@ def test_too_many_searches_in_a_batch(database: Database, conversions: list[str]
         assert conversions == []
 
 
+@pytest.mark.slow
 def test_too_many_vectors_and_ids(database: Database, conversions: list[str]) -> None:
     """A million empty vectors, or ids, are refused before one of them is converted, in unary calls and streams."""
     many = pb.UpsertVectorsRequest(collection="c", vectors=[pb.Vector()] * 1_000_000, allow_partial=True)
@@ -287,6 +288,7 @@ _json = st.recursive(
 
 @settings(unhurried, max_examples=50)
 @given(st.lists(st.dictionaries(st.text(max_size=8) | st.text(st.characters(max_codepoint=31)), _json), max_size=4))
+@pytest.mark.slow
 def test_what_fits_is_never_refused(objects: list[dict[str, Any]]) -> None:
     """A reply of exactly `max_reply_bytes` is packed, whatever its metadata is made of, and so is each part of it."""
     items = [Item(f"é{n}", np.ones(n, np.float32), dump(value)) for n, value in enumerate(objects)]

@@ -129,6 +129,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
         yield database
 
 
+@pytest.mark.slow
 def test_odd_messages(database: Database) -> None:
     """No call answers INTERNAL or UNKNOWN, or with a failure that names no code, whatever stands in the message."""
     seed = random.SystemRandom().randrange(10**6)

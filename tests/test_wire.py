@@ -94,11 +94,11 @@ def test_bytes_of_a_text() -> None:
 @pytest.mark.parametrize(
     ("kind", "data"),
     [
-        (pb.UpsertVectorsRequest, packed(2, b"") * 3_000_000),
-        (pb.UpsertVectorsRequest, nested(3_000_000)),
-        (pb.UpsertVectorsRequest, nested(400) * 10_000),  # many small ones with many inside
-        (pb.EmbedBatchRequest, packed(1, b"") * 3_000_000),
-        (pb.GenerateTextRequest, packed(MESSAGES, packed(4, b"") * 3_000_000)),  # tool calls
+        (pb.UpsertVectorsRequest, packed(2, b"") * 1_100_000),
+        (pb.UpsertVectorsRequest, nested(1_100_000)),
+        (pb.UpsertVectorsRequest, nested(400) * 3_000),  # many small ones with many inside
+        (pb.EmbedBatchRequest, packed(1, b"") * 1_100_000),
+        (pb.GenerateTextRequest, packed(MESSAGES, packed(4, b"") * 1_100_000)),  # tool calls
     ],
 )
 def test_messages_are_counted_at_any_depth(kind: Any, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
