@@ -314,17 +314,24 @@ class _Floods:
     """Whoever is refused again and again does not fill the disk with log lines."""
 
     def __init__(self) -> None:
-        self._second = self._count = 0
+        self._second = self._count = self._not_logged = 0
 
     def is_one(self) -> bool:
         """Whether there were so many of late that one more is not worth a line of its own."""
         second = int(accept.now())
         if second != self._second:
-            if (more := self._count - _LOGGED_A_SECOND) > 0:
-                logs.event("security", level=logging.WARNING, reason="FLOOD", calls_not_logged=more)
             self._second, self._count = second, 0
         self._count += 1
-        return self._count > _LOGGED_A_SECOND
+        if self._count <= _LOGGED_A_SECOND:
+            return False
+        if not self._not_logged:
+            asyncio.get_running_loop().call_later(1, self._tell)
+        self._not_logged += 1
+        return True
+
+    def _tell(self) -> None:
+        logs.event("security", level=logging.WARNING, reason="FLOOD", calls_not_logged=self._not_logged)
+        self._not_logged = 0
 
 
 class _Receiving:

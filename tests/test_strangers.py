@@ -340,10 +340,10 @@ def test_replies_that_nobody_reads() -> None:
                 for stream in range(1, 51, 2):
                     stranger.call(stream, GENERATE, request)
             assert works(plugin)  # calls of one method are taken in turn, so all others have been
+            plugin.wait_for_log("reason=REPLY_NOT_READ")
             # At last every one of them is dropped.
             wait_until(lambda: resident(plugin) - before < 100, "memory back")
         assert most[0] - before < 1_000
-        plugin.wait_for_log("reason=REPLY_NOT_READ")
         assert "raceback" not in plugin.stderr()
 
 

@@ -21,6 +21,8 @@ _CAPABILITIES = ("tools", "vision", "json_schema", "reasoning")
 class Config(BaseConfig):
     port: int = setting(8081, "Port to listen on; 0 picks a free one.", at_least=0, at_most=65535)
     timeout: Duration = setting("10m", "Longest a call may take; 0 sets no bound.", at_least=0)
+    # Calls wait for the endpoint and cost little meanwhile: hundreds that hang keep nobody from the rest.
+    max_concurrent: int = setting(1000, "Calls under way at once; one more is refused. Health is exempt.", at_least=1)
     endpoint: SecretUrl = setting("", "Base URL, its /v1 included; empty takes OPENAI_BASE_URL, else OpenAI's.")
     api_key: Secret = setting("", "Sent as `Authorization: Bearer KEY`; empty takes OPENAI_API_KEY, else none.")
     api_key_file: str = setting("", "File that holds the key; it wins over api_key.")
@@ -38,7 +40,7 @@ class Config(BaseConfig):
     connect_timeout: Duration = setting("10s", "Longest a connection may take.", at_least=0.001)
     read_timeout: Duration = setting("5m", "Longest the endpoint may be silent.", at_least=0.001)
     max_response_bytes: Size = setting("64MiB", "Longest reply that is kept for a caller.", at_least=1)
-    concurrency: int = setting(256, "Requests under way at one endpoint; more wait their turn.", at_least=1)
+    concurrency: int = setting(1000, "Requests under way at one endpoint; more wait their turn.", at_least=1)
     proxy: SecretUrl = setting("", "URL of a proxy; empty takes HTTPS_PROXY and the like, `none` takes none.")
     ca_bundle: str = setting("", "PEM file of the authorities to trust, in place of the usual ones.")
 
