@@ -214,7 +214,7 @@ async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[
         # of calls takes.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(25_000, 100, 100)
+        gc.set_threshold(25_000, 20, 100)
 
     loading = _in_daemon_thread(loaded)
     await asyncio.wait([loading, stop], return_when=asyncio.FIRST_COMPLETED)
