@@ -57,8 +57,6 @@ def serve(
     server = PluginServer(
         config, service=service, register=register, too_large_hints=too_large_hints or {}, most_items=most_items
     )
-    # Beside a thread that works in Python the event loop waits so long for each of its turns; by default 5 ms.
-    sys.setswitchinterval(0.001)
     asyncio.run(_run(server, load, close))
     raise AssertionError("_run ends the process")
 
