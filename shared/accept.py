@@ -2,7 +2,7 @@
 
 grpc.aio reads the path of each call as UTF-8 inside its one accept loop: a single request for `/\\xff` ends that loop,
 and with it the server (`docs/grpcio-utf8-path.md`). It also has no way to end a call whose client does not read its
-reply. Here every method has a loop of its own, a call of any other method is answered without a look at its path, and
+reply. Here every method has loops of its own, a call of any other method is answered without a look at its path, and
 each call is known (`Call`), so that it can be ended.
 
 This leans on what is inside of grpcio, which can change with any minor version. `HOLDS` names those it was tested

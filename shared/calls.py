@@ -77,11 +77,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self.places = Places(config.max_concurrent)
         self.held_bytes = 0  # of requests that are worked on
         self._hints = too_large_hints
-        self._most_items = most_items or {}
+        self.most_items = most_items or {}
         self._handlers: dict[str, Handler] = {}
         self._refusals: dict[tuple[str, str], Handler] = {}
         self._floods = _Floods()
-        self._parsing = ThreadPoolExecutor(2, thread_name_prefix="parsing")
+        self.parsing = ThreadPoolExecutor(2, thread_name_prefix="parsing")
 
     async def intercept_service(
         self,
@@ -346,7 +346,7 @@ class _Receiving:
         self._deserialize: Any = handler.request_deserializer
         kind = getattr(handler.request_deserializer, "__self__", None)
         self._kind = kind if isinstance(kind, type) and issubclass(kind, Message) else None
-        self._most_items = calls._most_items.get(_short(method), {})
+        self._most_items = calls.most_items.get(_short(method), {})
 
     @contextlib.contextmanager
     def held(self) -> Iterator[_Held]:
@@ -378,7 +378,7 @@ class _Receiving:
         if wire.is_small(data):
             return wire.parse(self._kind, data, self._most_items)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._calls._parsing, wire.parse, self._kind, data, self._most_items)
+        return await loop.run_in_executor(self._calls.parsing, wire.parse, self._kind, data, self._most_items)
 
     def _hold(self, held: _Held, size: int) -> None:
         calls, most = self._calls, self._calls.config.max_held_bytes

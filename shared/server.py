@@ -208,8 +208,8 @@ async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[
 
     def loaded() -> None:
         load()
-        # What there is now stays. To look at all of it again and again, for garbage, took half of the time that a flood
-        # of calls takes.
+        # What there is now stays, so collections of garbage need not look at it. They come more seldom, too: with one
+        # for each 10,000 new objects they took a fifth of the event loop's time in a flood of calls.
         gc.collect()
         gc.freeze()
         gc.set_threshold(25_000, 20, 100)
