@@ -16,17 +16,19 @@ import logging
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from grpc._cython import cygrpc
 from grpc.aio import _server
 
 from shared.errors import PluginError
+from shared.status import as_trailers, grpc_code
 
 HOLDS = ("1.84", "1.85")
 # What a call of a method that nobody registered is called: its real path may be anything.
 UNKNOWN = "/"
+REFUSAL_SECONDS = 5.0  # that a client which does not read is given to take an error
 
 
 class Call:
@@ -85,16 +87,31 @@ def holds() -> bool:
     return grpc.__version__.rpartition(".")[0] in HOLDS
 
 
-def aio_server(
-    interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, Any]], calls: Calls
-) -> Any:
-    """A grpc.aio.Server that keeps `calls`; of a grpcio that was not tested the plain one, whose calls are not known.
+class Gate(Protocol):
+    """Who may come in, and what handles them. For a grpcio that was not tested it is an interceptor too."""
+
+    def refusal(self, method: str, metadata: Any) -> PluginError | None:
+        """Why a call may not come in; None where it may."""
+        ...
+
+    def tell(self, method: str, error: PluginError, context: Any) -> None:
+        """Logs that a call was refused."""
+        ...
+
+    def wrapped(self, method: str, handler: Any) -> Any:
+        """What a method's handler becomes: one of a stream of requests, so that gRPC reads none by itself."""
+        ...
+
+
+def aio_server(gate: Gate, options: Sequence[tuple[str, Any]], calls: Calls) -> Any:
+    """A grpc.aio.Server behind `gate` that keeps `calls`; of a grpcio that was not tested the plain one, whose calls
+    are not known.
 
     Services must be added with `add_…Servicer_to_server` of the generated code, which registers each method.
     """
     if not holds():
-        return grpc.aio.server(interceptors=list(interceptors), options=list(options))
-    return _Server(interceptors, options, calls)
+        return grpc.aio.server(interceptors=[gate], options=list(options))
+    return _Server(gate, options, calls)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -112,33 +129,23 @@ _HEALTH_CHECKS_AT_ONCE = 8
 
 
 class _Server(_server.Server):
-    def __init__(
-        self, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, Any]], calls: Calls
-    ) -> None:
+    def __init__(self, gate: Gate, options: Sequence[tuple[str, Any]], calls: Calls) -> None:
         # As the base class does, but for the class of the inner server.
         self._loop = cygrpc.get_working_loop()
-        self._server = _Accepting(self._loop, tuple(interceptors), tuple(options), calls)
+        self._server = _Accepting(self._loop, gate, tuple(options), calls)
 
 
 class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        interceptors: tuple[grpc.aio.ServerInterceptor, ...],
-        options: tuple[tuple[str, Any], ...],
-        calls: Calls,
+        self, loop: asyncio.AbstractEventLoop, gate: Gate, options: tuple[tuple[str, Any], ...], calls: Calls
     ) -> None:
-        super().__init__(loop, None, (), interceptors, options, None)
-        self.loop, self.interceptors, self.calls = loop, interceptors, calls
+        super().__init__(loop, None, (), (), options, None)
+        self.loop, self.gate, self.calls = loop, gate, calls
         self.handlers: dict[str, Any] = {}
 
     def add_registered_method_handlers(self, method_handlers: dict[str, Any]) -> None:
         super().add_registered_method_handlers(method_handlers)
-        self.handlers.update(method_handlers)
-
-    def resolve_handler(self, details: grpc.HandlerCallDetails) -> Any:
-        """gRPC asks for it after the interceptors."""
-        return self.handlers.get(details.method)
+        self.handlers.update({method: self.gate.wrapped(method, each) for method, each in method_handlers.items()})
 
     def _make_request_call_future(self, method_bytes: bytes | None) -> asyncio.Future[Any]:
         """The base class waits for one call, and makes the next such future. This one takes all calls of the method,
@@ -148,19 +155,37 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
 
     async def _accept(self, method_bytes: bytes | None) -> None:
         method = UNKNOWN if method_bytes is None else method_bytes.decode()
+        handler = self.handlers.get(method)
         while True:
             if method_bytes is None:
                 state = await self._request_call()
             else:
                 state = await self._request_registered_call(method_bytes)
+            context = cygrpc._ServicerContext(state, None, None, self.loop)
             call = Call()
             self.calls[call] = None
-            current.set(call)  # for the tasks that are made from here on
-            answer = cygrpc._handle_rpc(method, self, self.interceptors, state, self.loop, False)
-            call.task = self.loop.create_task(cygrpc._schedule_rpc_coro(answer, state, self.loop, method))
+            if error := self.gate.refusal(method, context.invocation_metadata()):
+                self.gate.tell(method, error, context)
+                # Strangers can have as many of these as they like, so nothing else is done for one: what gRPC does for
+                # each call by itself, such as to ask when its client goes, costs as much again.
+                call.replies_since, call.reply_patience = now(), REFUSAL_SECONDS
+                call.task = self.loop.create_task(self._refuse(state, error))
+            else:
+                current.set(call)  # for the tasks that are made from here on
+                answer = _ANSWER[handler.response_streaming](handler, state, self.loop)
+                call.task = self.loop.create_task(cygrpc._schedule_rpc_coro(answer, state, self.loop, method))
+                del answer
             call.task.add_done_callback(_Ended(self.calls, call))
             # What names the call's state keeps its memory, so nothing here may until the next call comes.
-            del state, answer, call
+            del state, context, call, error
+
+    async def _refuse(self, state: Any, error: PluginError) -> None:
+        message, trailers = as_trailers(error)
+        status = cygrpc.SendStatusFromServerOperation(trailers, grpc_code(error.code).value[0], message, 0)
+        await cygrpc.execute_batch(state, (cygrpc.SendInitialMetadataOperation((), 0), status), self.loop)
+
+
+_ANSWER = {False: cygrpc._handle_stream_unary_rpc, True: cygrpc._handle_stream_stream_rpc}
 
 
 class _Ended:

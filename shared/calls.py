@@ -41,7 +41,7 @@ from shared.errors import (
     Unimplemented,
 )
 from shared.places import Places
-from shared.status import abort, as_trailers, failure, grpc_code
+from shared.status import abort, failure
 
 HEALTH = "/grpc.health.v1.Health/"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -50,7 +50,8 @@ _LARGEST_HEALTH, _HEALTH_SECONDS = 1024, 5.0
 # Calls that anybody can make as fast as they like; of those that end so, this many a second are logged.
 _CHEAP = (Unauthenticated, Unimplemented, Unavailable, Overloaded, Malformed)
 _LOGGED_A_SECOND = 100
-_ABORT_SECONDS = 5.0  # that a client which does not read is given to take an error
+_LOADING = Unavailable("the plugin is still loading; wait until its health is SERVING", reason="LOADING", retry_after=1)
+_UNKNOWN = Unimplemented("this plugin does not have the method that was called")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Any]
@@ -79,7 +80,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._hints = too_large_hints
         self.most_items = most_items or {}
         self._handlers: dict[str, Handler] = {}
-        self._refusals: dict[tuple[str, str], Handler] = {}
         self._floods = _Floods()
         self.parsing = ThreadPoolExecutor(2, thread_name_prefix="parsing")
 
@@ -88,52 +88,45 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
+        """The way in where `shared/accept.py` does not take the calls itself."""
         method = handler_call_details.method
-        is_health = method.startswith(HEALTH)
-        # Before anything of the request is read: who may not call cannot make the server hold and parse a message.
-        if not is_health and (refusal := self._refusal(handler_call_details.invocation_metadata or ())):
-            return self._refusing(method, refusal)
+        served = await continuation(handler_call_details)
+        error = self.refusal(method if served else accept.UNKNOWN, handler_call_details.invocation_metadata or ())
+
+        async def refuse(_: Any, context: Context) -> None:
+            assert error is not None
+            self.tell(method, error, context)
+            await abort(context, error)
+
+        if error:
+            # Every kind of call can be answered as a stream, and only of a stream nothing is read first.
+            return grpc.stream_stream_rpc_method_handler(refuse)
         handler = self._handlers.get(method)
         if handler is None:
-            served = await continuation(handler_call_details)
-            if served is None:
-                name = "the method that was called" if method == accept.UNKNOWN else _short(method)
-                return self._refusing(method, Unimplemented(f"this plugin does not have {name}"))
             # Handlers never change once the server runs, so each is wrapped once.
-            handler = self._handlers[method] = (self._exempt if is_health else self._wrapped)(method, served)
+            handler = self._handlers[method] = self.wrapped(method, served)
         return handler
 
-    def _refusal(self, metadata: Any) -> PluginError | None:
-        if self.config.token and (refusal := check_token(self.config.token, metadata)):
-            return refusal
+    def refusal(self, method: str, metadata: Any) -> PluginError | None:
+        """Before anything of a request is read: who may not call cannot make the server hold and parse a message."""
+        if method.startswith(HEALTH):
+            return None
+        if self.config.token and (error := check_token(self.config.token, metadata)):
+            return error
         if not self.ready:
-            return Unavailable(
-                "the plugin is still loading; wait until its health is SERVING", reason="LOADING", retry_after=1
-            )
-        return None
+            return _LOADING
+        return _UNKNOWN if method == accept.UNKNOWN else None
 
-    def _refusing(self, method: str, error: PluginError) -> Handler:
-        """Strangers can have as many of these as they like, so all is ready before one comes."""
-        handler = self._refusals.get((method, error.reason))
-        if handler is not None:
-            return handler
-        message, trailers = as_trailers(error)
-        code = grpc_code(error.code)
+    def tell(self, method: str, error: PluginError, context: Context) -> None:
+        """Logs a call that was refused, unless there have been many of late."""
+        if not self._floods.is_one():
+            logs.request_id.set(_request_id(context.invocation_metadata() or ()))
+            logs.event("call", method=_short(method), code=error.code.name, ms=0.0)
+            if isinstance(error, Unauthenticated):
+                _security(context, method, error)
 
-        async def call(_: Any, context: Context) -> None:
-            if not self._floods.is_one():
-                logs.request_id.set(_request_id(context.invocation_metadata() or ()))
-                logs.event("call", method=_short(method), code=error.code.name, ms=0.0)
-                if isinstance(error, Unauthenticated):
-                    _security(context, method, error)
-            self._sending(0, _ABORT_SECONDS, waits=True)
-            context.set_code(code)
-            context.set_details(message)
-            context.set_trailing_metadata(trailers)
-
-        # Every kind of call can be answered as a stream, and only of a stream nothing is read first.
-        handler = self._refusals[method, error.reason] = grpc.stream_stream_rpc_method_handler(call)
-        return handler
+    def wrapped(self, method: str, handler: Handler) -> Handler:
+        return (self._exempt if method.startswith(HEALTH) else self._wrapped)(method, handler)
 
     def _exempt(self, method: str, handler: Handler) -> Handler:
         receive = _Receiving(self, method, handler, _HEALTH_SECONDS, _LARGEST_HEALTH).receive
@@ -223,7 +216,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     async def _write(self, method: str, context: Context, reply: bytes) -> None:
         # The stream's own time limit comes first; this is for one that has none left to say so.
         timeout = self.config.timeout
-        self._sending(len(self._sized(method, reply)), timeout and timeout + _ABORT_SECONDS)
+        self._sending(len(self._sized(method, reply)), timeout and timeout + accept.REFUSAL_SECONDS)
         await context.write(reply)
         self._sending(0, 0)
 
@@ -279,7 +272,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if isinstance(error, CallerError) and (reply_class := _failing_reply(method)):
             return bytes(failure(reply_class(), error).SerializeToString())
         # What was written before may still wait for the client to read, and then the error does so too.
-        self._sending(0, _ABORT_SECONDS, waits=True)
+        self._sending(0, accept.REFUSAL_SECONDS, waits=True)
         return await abort(context, error)
 
     def _sized(self, method: str, reply: bytes) -> bytes:

@@ -84,21 +84,25 @@ def _date_warnings(where: str, pem: bytes) -> list[SecurityWarning]:
     return list(found.values())
 
 
+_MISSING = Unauthenticated(
+    "this plugin wants a token: send the metadata `authorization: Bearer TOKEN`", reason="TOKEN_MISSING"
+)
+_WRONG = Unauthenticated(
+    "the token is not this plugin's; check the `token` setting on both sides", reason="TOKEN_WRONG"
+)
+
+
 def check_token(expected: Secret, metadata: Iterable[tuple[str, str | bytes]]) -> Unauthenticated | None:
     """What is wrong with the call's credential, or None."""
     sent = [value for key, value in metadata if key == AUTHORIZATION]
     if not sent:
-        return Unauthenticated(
-            "this plugin wants a token: send the metadata `authorization: Bearer TOKEN`", reason="TOKEN_MISSING"
-        )
+        return _MISSING
     # Compared as bytes and in constant time, so that neither content nor length of the token shows.
     wanted = b"Bearer " + expected.reveal().encode()
     got = sent[-1] if isinstance(sent[-1], bytes) else sent[-1].encode()
     if len(sent) == 1 and hmac.compare_digest(got, wanted):
         return None
-    return Unauthenticated(
-        "the token is not this plugin's; check the `token` setting on both sides", reason="TOKEN_WRONG"
-    )
+    return _WRONG
 
 
 def server_credentials(config: BaseConfig) -> grpc.ServerCredentials | None:

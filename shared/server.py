@@ -101,7 +101,7 @@ class PluginServer:
         Afterwards `address` is `HOST:PORT` or `unix:PATH`, and `ended` is done when the server takes no more calls.
         """
         _allow_files(self._config.max_connections)
-        self._server = aio_server([self._interceptor], _options(self._config), self._calls)
+        self._server = aio_server(self._interceptor, _options(self._config), self._calls)
         self._health = Health(self._names)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((self._service, HEALTH_NAME, reflection.SERVICE_NAME), self._server)

@@ -62,18 +62,18 @@ def failure(reply: Reply, error: CallerError) -> Reply:
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: PluginError) -> NoReturn:
     """Ends the call with the error's code and message, the details in `grpc-status-details-bin`."""
-    # Kept with the error, since one can be the answer to thousands of calls.
-    if (packed := vars(error).get("packed")) is None:
-        packed = vars(error)["packed"] = as_trailers(error)
-    message, metadata = packed
+    message, metadata = as_trailers(error)
     await context.abort(grpc_code(error.code), message, trailing_metadata=metadata)
     raise AssertionError("abort returned")
 
 
 def as_trailers(error: PluginError) -> tuple[str, tuple[tuple[str, bytes], ...]]:
-    """The message, and the metadata that goes with it."""
-    status = next(s for most in (100, 16, 4, 1, 0) if (s := to_status(error, most)).ByteSize() <= _LONGEST_DETAILS)
-    return status.message, ((DETAILS_KEY, status.SerializeToString()),)
+    """The message, and the metadata that goes with it. Kept with the error, which may end thousands of calls."""
+    kept: tuple[str, tuple[tuple[str, bytes], ...]] | None = vars(error).get("trailers")
+    if kept is None:
+        status = next(s for most in (100, 16, 4, 1, 0) if (s := to_status(error, most)).ByteSize() <= _LONGEST_DETAILS)
+        kept = vars(error)["trailers"] = status.message, ((DETAILS_KEY, status.SerializeToString()),)
+    return kept
 
 
 def grpc_code(code: Code) -> grpc.StatusCode:
