@@ -24,7 +24,8 @@ from shared.errors import DeadlineExceeded, Overloaded
 
 MOST_AWAITED = 1024  # calls whose message has not arrived, idle streams among them
 _TICK = 0.1  # seconds
-_AT_ONCE = 500  # calls that are ended in one, so that it takes no longer than others can wait
+_AT_ONCE = 100  # calls that are ended in one turn of the loop, which takes some 20 ms
+_NEXT = 0.02  # seconds until the next ones are
 _MOMENT = 0.25  # seconds that a message or reply takes without anybody wondering
 _FORGIVEN = 60.0  # seconds in which the process may grow by max_held_bytes beside messages that do not arrive
 _NOT_WON = 3.0  # seconds of refusing after which growth that goes on must come from elsewhere
@@ -39,16 +40,18 @@ class Patience:
         self._calls = calls
         self._most_bytes = config.max_held_bytes
         self._floor = _resident()
+        self._looked_at = now()
         self._over_since = 0.0  # since when it has been too much
         self._trim_from = 0.0  # since when there has been something to give back to the system
 
     async def watch(self) -> None:
+        many = False
         while True:
-            await asyncio.sleep(_TICK)
-            self.look(now())
+            await asyncio.sleep(_NEXT if many else _TICK)
+            many = self.look(now())
 
-    def look(self, at: float) -> None:
-        """Ends what is past its bounds at this moment."""
+    def look(self, at: float) -> bool:
+        """Ends what is past its bounds at this moment, or some of it, and then returns True."""
         awaited = [call for call in self._calls if call.awaits_since]
         self._end_the_slow(at, awaited)
         self._refuse(
@@ -57,9 +60,11 @@ class Patience:
         )
         self._bound_memory(at, [call for call in awaited if at - call.awaits_since > _MOMENT])
         self._bound_replies(at)
+        self._looked_at = at
         if self._trim_from and at - self._trim_from > _SETTLED:
             self._trim_from = 0.0
             threading.Thread(target=_trim, name="trim", daemon=True).start()
+        return len(awaited) - MOST_AWAITED > _AT_ONCE
 
     def _end_the_slow(self, at: float, awaited: Iterable[Call]) -> None:
         for call in awaited:
@@ -78,7 +83,8 @@ class Patience:
         if not late or resident < self._floor:
             self._floor, self._over_since = resident, 0.0
         elif resident - self._floor <= self._most_bytes:
-            self._floor += min(resident - self._floor, int(self._most_bytes * _TICK / _FORGIVEN))
+            forgiven = self._most_bytes * (at - self._looked_at) / _FORGIVEN
+            self._floor += min(resident - self._floor, int(forgiven))
             self._over_since = 0.0
         else:
             self._refuse(

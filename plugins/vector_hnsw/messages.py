@@ -29,6 +29,7 @@ from plugins.vector_hnsw.engine.filters import (
 )
 from plugins.vector_hnsw.engine.metric import Floats
 from shared.errors import CallerError, InvalidArgument, TooLarge
+from shared.give_way import give_way
 from shared.status import failure, to_status
 from shared.structs import dump, fill, from_value, read_object
 
@@ -84,6 +85,7 @@ def read_items(request: pb.UpsertVectorsRequest) -> tuple[list[Item], dict[int, 
         except CallerError as error:
             wrong[index] = error
         items.append(Item(vector.id, numbers, metadata))
+        give_way()
     return items, wrong
 
 
@@ -325,6 +327,7 @@ def pack_items(into: Any, items: Sequence[Item], room: Room) -> None:
         if item.vector is not None:
             vector.vector.extend(item.vector.tolist())
         room.take(vector.ByteSize())
+        give_way()
 
 
 def fill_metadata(message: pb.VectorResult | pb.Vector, metadata: str) -> None:

@@ -44,7 +44,7 @@ TOO_LARGE_HINTS = {
     "ListVectors": "ask for a smaller page_size",
 }
 _MODEL_KEY = "x-embedding-model"
-# An upsert of more items is converted while the one before it is written.
+# An upsert of more items is converted while the one before it is written; so many are read between others' pages.
 _FEW_ITEMS = 64
 # Searches of a batch that go through the graph at once; others have their turn in between.
 _TOGETHER = 64
@@ -56,7 +56,10 @@ class Servicer(DatabaseProviderServicer):
         self._max_reply_bytes = max_reply_bytes
         self._writer = _threads("writer", 1)
         self._items = _threads("items", 1)  # convert large upserts
-        self._readers = _threads("reader", 4)  # what a caller names or pages through, and packing
+        # One thread for each length of work: what they do is mostly Python's own, which runs in one thread at a time, so
+        # that a second one would win nothing, and each would make the event loop wait longer for its turn.
+        self._reader = _threads("reader", 1)  # what a caller names, and packing
+        self._pager = _threads("pager", 1)  # what a caller pages through
         self._searchers = _threads("search", 16)  # may wait for a write
         self._scanners = _threads("scan", 2)  # look at each item of a collection
         self._describers = _threads("describe", 2)  # read each vector of a collection
@@ -153,13 +156,13 @@ class Servicer(DatabaseProviderServicer):
 
     async def GetVectors(self, request: pb.GetVectorsRequest, context: Context) -> pb.GetVectorsResponse:
         try:
-            return await _in(self._readers, self._get, request)
+            return await _in(self._pager if len(request.ids) > _FEW_ITEMS else self._reader, self._get, request)
         except CallerError as error:
             return failure(pb.GetVectorsResponse(), error)
 
     async def ListVectors(self, request: pb.ListVectorsRequest, context: Context) -> pb.ListVectorsResponse:
         try:
-            return await _in(self._scanners if request.HasField("filter") else self._readers, self._list, request)
+            return await _in(self._scanners if request.HasField("filter") else self._pager, self._list, request)
         except CallerError as error:
             return failure(pb.ListVectorsResponse(), error)
 
@@ -183,7 +186,7 @@ class Servicer(DatabaseProviderServicer):
 
     async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Context) -> pb.ListSnapshotsResponse:
         try:
-            found: list[Snapshot] = await _in(self._readers, self._engine.list_snapshots, request.collection)
+            found: list[Snapshot] = await _in(self._reader, self._engine.list_snapshots, request.collection)
             return pb.ListSnapshotsResponse(success=True, snapshots=map(messages.snapshot_info, found))
         except CallerError as error:
             return failure(pb.ListSnapshotsResponse(), error)
@@ -265,7 +268,7 @@ class Servicer(DatabaseProviderServicer):
         return Room(self._max_reply_bytes, TOO_LARGE_HINTS[method])
 
     async def pack(self, work: Callable[..., Result], *values: Any) -> Result:
-        return await _in(self._readers, work, *values)
+        return await _in(self._reader, work, *values)
 
     async def search(self, request: pb.SearchVectorsRequest, context: Context) -> SearchResult:
         """Raises CallerError."""
