@@ -110,7 +110,8 @@ def aio_server(gate: Gate, options: Sequence[tuple[str, Any]], calls: Calls) -> 
     Services must be added with `add_…Servicer_to_server` of the generated code, which registers each method.
     """
     if not holds():
-        return grpc.aio.server(interceptors=[gate], options=list(options))
+        interceptors: Any = [gate]
+        return grpc.aio.server(interceptors=interceptors, options=list(options))
     return _Server(gate, options, calls)
 
 
@@ -155,7 +156,7 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
 
     async def _accept(self, method_bytes: bytes | None) -> None:
         method = UNKNOWN if method_bytes is None else method_bytes.decode()
-        handler = self.handlers.get(method)
+        handler: Any = self.handlers.get(method)
         while True:
             if method_bytes is None:
                 state = await self._request_call()

@@ -94,17 +94,18 @@ def test_bytes_of_a_text() -> None:
 @pytest.mark.parametrize(
     ("kind", "data"),
     [
-        (pb.UpsertVectorsRequest, packed(2, b"") * 1_100_000),
-        (pb.UpsertVectorsRequest, nested(1_100_000)),
-        (pb.UpsertVectorsRequest, nested(400) * 3_000),  # many small ones with many inside
-        (pb.EmbedBatchRequest, packed(1, b"") * 1_100_000),
-        (pb.GenerateTextRequest, packed(MESSAGES, packed(4, b"") * 1_100_000)),  # tool calls
+        (pb.UpsertVectorsRequest, packed(2, b"") * 110_000),
+        (pb.UpsertVectorsRequest, nested(110_000)),
+        (pb.UpsertVectorsRequest, nested(400) * 300),  # many small ones with many inside
+        (pb.EmbedBatchRequest, packed(1, b"") * 110_000),
+        (pb.GenerateTextRequest, packed(MESSAGES, packed(4, b"") * 110_000)),  # tool calls
     ],
 )
 def test_messages_are_counted_at_any_depth(kind: Any, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than MOST_MESSAGES messages, or texts in lists, are refused wherever they lie, and none of them is made."""
+    monkeypatch.setattr(wire, "MOST_MESSAGES", 100_000)
     monkeypatch.setattr(wire, "_pieces", _fail)
-    with pytest.raises(InvalidArgument, match="the request holds more than 1,000,000 messages") as caught:
+    with pytest.raises(InvalidArgument, match="the request holds more than 100,000 messages") as caught:
         wire.parse(kind, data, {})
     assert caught.value.reason == "TOO_MANY_MESSAGES"
 

@@ -56,7 +56,7 @@ class Servicer(DatabaseProviderServicer):
         self._max_reply_bytes = max_reply_bytes
         self._writer = _threads("writer", 1)
         self._items = _threads("items", 1)  # convert large upserts
-        # One thread for each length of work: what they do is mostly Python's own, which runs in one thread at a time, so
+        # One thread for each length of work: most of it is Python's own, which runs in one thread at a time, so
         # that a second one would win nothing, and each would make the event loop wait longer for its turn.
         self._reader = _threads("reader", 1)  # what a caller names, and packing
         self._pager = _threads("pager", 1)  # what a caller pages through

@@ -1,0 +1,65 @@
+"""`shared/give_way.py`: long work in a thread and everybody else's turns."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from shared.give_way import give_way
+
+
+def turns_beside(step: Callable[[], None]) -> int:
+    """How often two other threads hand something to each other while a third repeats `step` for half a second."""
+    there: queue.SimpleQueue[int] = queue.SimpleQueue()
+    back: queue.SimpleQueue[int] = queue.SimpleQueue()
+    over = threading.Event()
+
+    def work() -> None:
+        end = time.perf_counter() + 0.5
+        while time.perf_counter() < end:
+            sum(range(1_000))  # some ten microseconds in which nobody else runs
+            step()
+        over.set()
+
+    def answer() -> None:
+        for item in iter(there.get, 0):
+            back.put(item)
+
+    working, answering = threading.Thread(target=work), threading.Thread(target=answer)
+    answering.start()
+    working.start()
+    turns = 0
+    while not over.is_set():
+        there.put(1)
+        back.get()
+        turns += 1
+    there.put(0)
+    working.join()
+    answering.join()
+    return turns
+
+
+def test_work_that_gives_way_lets_others_run() -> None:
+    """Beside work that gives way two threads have at least twice as many turns as beside work that does not."""
+    without = min(turns_beside(lambda: None) for _ in range(2))
+    assert max(turns_beside(give_way) for _ in range(2)) >= 2 * without
+
+
+def test_an_event_loop_is_never_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an event loop, where a pause would be everybody's, it does not sleep."""
+    pauses: list[float] = []
+
+    async def work() -> None:
+        give_way()
+        for _ in range(1_000):
+            give_way()
+            sum(range(1_000))
+
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    asyncio.run(work())
+    assert not pauses
