@@ -12,10 +12,13 @@ import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 import pytest
 
+from plugins.llm_openai.__main__ import build, configured
+from plugins.llm_openai.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 from tests.llm_endpoint import Endpoint
-from tests.servers import SECONDS, Plugin, start_plugin
+from tests.servers import SECONDS, Plugin, Served, served, start_plugin
 
 MODULE = "plugins.llm_openai"
+SERVICE = "hector.plugins.v1.LLMProvider"
 KEY = "sk-test-0123456789"
 # Neither the key nor the proxy of whoever runs the tests.
 QUIET = {"OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "OPENAI_ORG_ID": "", "HTTP_PROXY": "", "http_proxy": "",
@@ -36,12 +39,32 @@ CITY = json.dumps({"type": "object", "properties": {"city": {"type": "string"}},
 
 
 @contextlib.contextmanager
-def started(endpoint: Endpoint, *args: str, env: dict[str, str] | None = None) -> Iterator[Plugin]:
+def started(endpoint: Endpoint, *args: str, env: dict[str, str] | None = None) -> Iterator[Served]:
+    """The plugin with these options and variables, in a thread of this process: a start takes no time."""
+    environ = QUIET | (env or {})
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        config = configured(["--port", "0", "--endpoint", endpoint.url, *args])
+        servicer = Servicer(build(config), timeout=config.timeout)
+        with served(
+            config,
+            SERVICE,
+            lambda server: rpc.add_LLMProviderServicer_to_server(servicer, server),
+            too_large_hints=TOO_LARGE_HINTS,
+            most_items=MOST_ITEMS,
+        ) as plugin:
+            yield plugin
+
+
+@contextlib.contextmanager
+def started_alone(endpoint: Endpoint, *args: str, env: dict[str, str] | None = None) -> Iterator[Plugin]:
+    """The same as a process of its own, for tests of memory, logs and ends."""
     with start_plugin(MODULE, "--endpoint", endpoint.url, *args, env=QUIET | (env or {})) as plugin:
         yield plugin
 
 
-def stub_of(plugin: Plugin) -> rpc.LLMProviderStub:
+def stub_of(plugin: Plugin | Served) -> rpc.LLMProviderStub:
     return rpc.LLMProviderStub(plugin.channel())
 
 

@@ -19,6 +19,8 @@ import yaml
 from google.protobuf.struct_pb2 import Struct
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from plugins.llm_openai.__main__ import build, configured
+from shared.errors import StartError
 from tests.llm_endpoint import Endpoint, Play, refusal
 from tests.llm_tools import (
     CITY,
@@ -30,6 +32,7 @@ from tests.llm_tools import (
     refused,
     said,
     started,
+    started_alone,
     stream,
     stub_of,
     text_of,
@@ -497,7 +500,7 @@ def test_a_key_is_never_shown(endpoint: Endpoint, tmp_path: Path, source: str) -
     checked = run_plugin(MODULE, "--check", "--endpoint", endpoint.url, *args, env=QUIET | env)
     assert checked.returncode == 0
     assert KEY not in checked.stdout + checked.stderr
-    with started(endpoint, *args, "--log-level", "debug", "--max-retries", "0", env=env) as plugin:
+    with started_alone(endpoint, *args, "--log-level", "debug", "--max-retries", "0", env=env) as plugin:
         stub = stub_of(plugin)
         assert KEY[:8] not in said(refused(generate, stub, "tells-the-key-late"))
         error = refused(generate, stub, "tells-the-key")
@@ -627,13 +630,24 @@ def test_the_ca_bundle(tmp_path: Path) -> None:
         ({"max_tokens": "0"}, "at least 1"),
     ],
 )
-def test_wrong_settings(given: dict[str, str], words: str) -> None:
-    """One line that names the setting, and exit status 2; with --check too."""
-    env = QUIET | {f"LLM_OPENAI__{name.upper()}": value for name, value in given.items()}
+def test_wrong_settings(given: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They keep it from starting, with one sentence that names the setting; with --check too."""
+    for name, value in (QUIET | {f"LLM_OPENAI__{name.upper()}": value for name, value in given.items()}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StartError) as started:
+        build(configured(["--port", "0"]))
+    with pytest.raises(StartError) as checked:
+        configured(["--port", "0", "--check"])
+    for error in (started, checked):
+        assert words in str(error.value)
+
+
+def test_a_wrong_setting_ends_the_process() -> None:
+    """With one line and exit status 2; with --check too."""
     for check in ([], ["--check"]):
-        ended = run_plugin(MODULE, "--port", "0", *check, env=env)
+        ended = run_plugin(MODULE, "--port", "0", *check, env=QUIET | {"LLM_OPENAI__ENDPOINT": "localhost:8000"})
         assert ended.returncode == 2
-        assert words in ended.stderr
+        assert "setting endpoint" in ended.stderr
         assert ended.stderr.count("\n") == 1
 
 

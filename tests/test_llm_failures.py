@@ -17,7 +17,7 @@ import pytest
 
 from plugins.llm_openai.engine import Engine, Message, Request, Settings
 from tests.llm_endpoint import Endpoint
-from tests.llm_tools import generate, refused, said, started, stream, stub_of, text_of
+from tests.llm_tools import generate, refused, said, started, started_alone, stream, stub_of, text_of
 from tests.servers import details, wait_until
 
 
@@ -118,7 +118,7 @@ def test_a_strange_retry_after_is_none(endpoint: Endpoint) -> None:
 
 def test_a_bomb_is_not_unpacked(endpoint: Endpoint) -> None:
     """A refusal that is compressed takes no more memory than it has bytes."""
-    with started(endpoint) as plugin:
+    with started_alone(endpoint) as plugin:
         stub = stub_of(plugin)
         generate(stub, "hello")
         before = resident(plugin.process.pid)
@@ -304,7 +304,7 @@ def sockets(pid: int) -> int:
 @pytest.mark.slow
 def test_cancelled_streams_leave_nothing_behind() -> None:
     """After 1,000 cancelled streams there are no more connections and hardly more memory than after 100."""
-    with Endpoint() as endpoint, started(endpoint) as plugin:
+    with Endpoint() as endpoint, started_alone(endpoint) as plugin:
         stub = stub_of(plugin)
 
         def cancel(count: int) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.llm_endpoint import Endpoint, Play
-from tests.llm_tools import CITY, WEATHER, generate, refused, said, started, stream, stub_of, text_of
+from tests.llm_tools import CITY, WEATHER, generate, refused, said, started, started_alone, stream, stub_of, text_of
 from tests.servers import Plugin, details, health, unhurried
 from tests.test_llm_failures import peak, resident
 
@@ -34,7 +34,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture(scope="module")
 def plugin(endpoint: Endpoint) -> Iterator[Plugin]:
-    with started(endpoint, "--max-response-bytes", "1MB", "--max-retries", "0") as running:
+    with started_alone(endpoint, "--max-response-bytes", "1MB", "--max-retries", "0") as running:
         yield running
 
 
@@ -132,7 +132,7 @@ def test_a_list_of_many_models(body: str, listed: int) -> None:
     """The first 5,000 are listed, the log says that there were more."""
     with Endpoint() as own:
         own.models = Play([body], kind="application/json", chunked=False)
-        with started(own) as plugin:
+        with started_alone(own) as plugin:
             assert len(stub_of(plugin).ListModels(pb.ListModelsRequest()).models) == listed
             assert ("event=models_cut" in plugin.stderr()) is (listed == 5_000)
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_checked_is_not_called_wrong(stub: rpc.LLMProviderStub, e
 @pytest.mark.slow
 def test_schemas_are_not_kept_without_end(endpoint: Endpoint) -> None:
     """A hundred schemas of a megabyte each leave a few megabytes behind."""
-    with started(endpoint) as plugin:
+    with started_alone(endpoint) as plugin:
         stub = stub_of(plugin)
 
         def ask(number: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,17 +28,7 @@ OPENAI = "https://api.openai.com/v1"
 
 
 def main() -> int:
-    config = configure(
-        Config,
-        plugin="llm_openai",
-        section="llm_providers",
-        about=__doc__,
-        needs=("openai", "jsonschema_rs"),
-        variables={"endpoint": "OPENAI_BASE_URL", "api_key": "OPENAI_API_KEY", "organization": "OPENAI_ORG_ID"},
-        check=build,
-    )
-    # From here on the key is one of the secrets that no log line may show.
-    config = dataclasses.replace(config, api_key=_key(config), api_key_file="")
+    config = configured()
     from plugins.llm_openai.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 
     servicer = Servicer(build(config), timeout=config.timeout)
@@ -48,6 +39,21 @@ def main() -> int:
         too_large_hints=TOO_LARGE_HINTS,
         most_items=MOST_ITEMS,
     )
+
+
+def configured(argv: Sequence[str] | None = None) -> Config:
+    config = configure(
+        Config,
+        plugin="llm_openai",
+        section="llm_providers",
+        argv=argv,
+        about=__doc__,
+        needs=("openai", "jsonschema_rs"),
+        variables={"endpoint": "OPENAI_BASE_URL", "api_key": "OPENAI_API_KEY", "organization": "OPENAI_ORG_ID"},
+        check=build,
+    )
+    # From here on the key is one of the secrets that no log line may show.
+    return dataclasses.replace(config, api_key=_key(config), api_key_file="")
 
 
 def build(config: Config) -> Engine:
