@@ -14,23 +14,19 @@ import logging
 import random
 import re
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor
-from google.protobuf.message import Message
 
-from shared import accept, logs, wire
+from shared import accept, logs
 from shared.config import BaseConfig
 from shared.credentials import check_token
 from shared.errors import (
     CallerError,
     Code,
-    DeadlineExceeded,
     Internal,
     Malformed,
     Overloaded,
@@ -41,7 +37,9 @@ from shared.errors import (
     Unimplemented,
 )
 from shared.places import Places
+from shared.receiving import Receiving, Requests
 from shared.status import abort, failure
+from shared.turns import Late, Limits, Turns
 
 HEALTH = "/grpc.health.v1.Health/"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -73,15 +71,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         `most_items`: for an RPC's name, how often fields of its request may repeat.
         """
         self.ready = False
-        self.config = config
-        self.calls = calls
-        self.places = Places(config.max_concurrent)
-        self.held_bytes = 0  # of requests that are worked on
+        self._config = config
+        self._calls = calls
         self._hints = too_large_hints
-        self.most_items = most_items or {}
+        self._most_items = most_items or {}
+        self._places = Places(config.max_concurrent)
+        self._requests = Requests(config.max_held_bytes)
         self._handlers: dict[str, Handler] = {}
         self._floods = _Floods()
-        self.parsing = ThreadPoolExecutor(2, thread_name_prefix="parsing")
 
     async def intercept_service(
         self,
@@ -111,7 +108,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Before anything of a request is read: who may not call cannot make the server hold and parse a message."""
         if method.startswith(HEALTH):
             return None
-        if self.config.token and (error := check_token(self.config.token, metadata)):
+        if self._config.token and (error := check_token(self._config.token, metadata)):
             return error
         if not self.ready:
             return _LOADING
@@ -129,7 +126,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return (self._exempt if method.startswith(HEALTH) else self._wrapped)(method, handler)
 
     def _exempt(self, method: str, handler: Handler) -> Handler:
-        receive = _Receiving(self, method, handler, _HEALTH_SECONDS, _LARGEST_HEALTH).receive
+        receive = Receiving(self._requests, handler, patience=_HEALTH_SECONDS, largest=_LARGEST_HEALTH).receive
         serialize: Any = handler.response_serializer
         behaviour: Any = handler.unary_stream or handler.unary_unary
 
@@ -157,19 +154,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # Replies are serialised here and handed on as bytes, so that their size is known while the call can still
         # be answered with a proper error, and without serialising twice.
         serialize: Any = handler.response_serializer
-        receiving = _Receiving(self, method, handler, self.config.transfer_timeout)
+        most_items = self._most_items.get(_short(method), {})
+        patience = self._config.transfer_timeout
+        receiving = Receiving(self._requests, handler, patience=patience, most_items=most_items)
         behaviour: Any = handler.stream_stream or handler.unary_stream or handler.stream_unary or handler.unary_unary
         if handler.response_streaming:
             work = self._upload if handler.request_streaming else self._stream
             return grpc.stream_stream_rpc_method_handler(work(method, behaviour, receiving, serialize))
         return grpc.stream_unary_rpc_method_handler(self._unary(method, behaviour, receiving, serialize))
 
-    def _unary(self, method: str, behaviour: Any, receiving: _Receiving, serialize: Any) -> Behaviour:
-        patience = self.config.transfer_timeout
+    def _unary(self, method: str, behaviour: Any, receiving: Receiving, serialize: Any) -> Behaviour:
+        patience = self._config.transfer_timeout
 
         async def call(_: Any, context: Context) -> Any:
             async def answer(request: Any) -> tuple[bytes, str]:
-                async with _Limits(self, context, method):
+                async with Limits(self._places, self._config.timeout):
                     reply = await behaviour(request, context)
                     return self._sized(method, serialize(reply)), _code_in(reply)
 
@@ -180,14 +179,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _stream(self, method: str, behaviour: Any, receiving: _Receiving, serialize: Any) -> Behaviour:
+    def _stream(self, method: str, behaviour: Any, receiving: Receiving, serialize: Any) -> Behaviour:
         # Written as a coroutine that writes, not as a generator: the time limit then also bounds a client that
         # does not read.
         async def call(_: Any, context: Context) -> None:
             async def answer(request: Any) -> tuple[None, str]:
                 # Closed here, whatever ends the call: left to the garbage collector, the behaviour's `finally` would
                 # run at some later time, outside of the call.
-                async with _Limits(self, context, method), contextlib.aclosing(behaviour(request, context)) as replies:
+                async with (
+                    Limits(self._places, self._config.timeout),
+                    contextlib.aclosing(behaviour(request, context)) as replies,
+                ):
                     async for reply in replies:
                         await self._write(method, context, serialize(reply))
                 return None, "OK"
@@ -197,11 +199,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _upload(self, method: str, behaviour: Any, receiving: _Receiving, serialize: Any) -> Behaviour:
+    def _upload(self, method: str, behaviour: Any, receiving: Receiving, serialize: Any) -> Behaviour:
         async def call(_: Any, context: Context) -> None:
             async def answer(_: Any) -> tuple[None, str]:
                 async with (
-                    _Turns(self, context, method, receiving) as turns,
+                    Turns(self._places, self._config.timeout, context, receiving) as turns,
                     contextlib.aclosing(behaviour(turns.requests(), context)) as replies,
                 ):
                     async for reply in replies:
@@ -215,7 +217,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def _write(self, method: str, context: Context, reply: bytes) -> None:
         # The stream's own time limit comes first; this is for one that has none left to say so.
-        timeout = self.config.timeout
+        timeout = self._config.timeout
         self._sending(len(self._sized(method, reply)), timeout and timeout + accept.REFUSAL_SECONDS)
         await context.write(reply)
         self._sending(0, 0)
@@ -267,7 +269,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             if not (is_flood := isinstance(error, _CHEAP) and self._floods.is_one()):
                 ms = round((time.perf_counter() - started) * 1000, 2)
                 logs.event("call", method=_short(method), code=code, ms=ms)
-        if isinstance(error, Unauthenticated | Overloaded | TooLarge) and not is_flood:
+        if isinstance(error, Unauthenticated | Overloaded | TooLarge | Late) and not is_flood:
             _security(context, method, error)
         if isinstance(error, CallerError) and (reply_class := _failing_reply(method)):
             return bytes(failure(reply_class(), error).SerializeToString())
@@ -276,14 +278,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return await abort(context, error)
 
     def _sized(self, method: str, reply: bytes) -> bytes:
-        limit = self.config.max_reply_bytes
+        limit = self._config.max_reply_bytes
         if len(reply) > limit:
             hint = self._hints.get(_short(method), "ask for less at once")
             raise TooLarge(
                 f"the reply has {len(reply)} bytes, more than max_reply_bytes of {limit}: {hint}",
                 reason="REPLY_TOO_LARGE",
             )
-        unread, most = self.calls.unread_bytes, self.config.max_held_bytes
+        unread, most = self._calls.unread_bytes, self._config.max_held_bytes
         if unread and unread + len(reply) > most:
             raise Overloaded(
                 f"replies of {unread} bytes wait for their clients to read, and max_held_bytes is {most}; try again",
@@ -297,7 +299,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         call = accept.current.get(None)
         if call is not None:
             size *= 2  # gRPC has a copy of its own
-            self.calls.unread_bytes += size - call.reply_bytes
+            self._calls.unread_bytes += size - call.reply_bytes
             call.answer = asyncio.current_task()
             call.reply_bytes, call.reply_patience = size, patience or float("inf")
             call.replies_since = accept.now() if size or waits else 0.0
@@ -325,190 +327,6 @@ class _Floods:
     def _tell(self) -> None:
         logs.event("security", level=logging.WARNING, reason="FLOOD", calls_not_logged=self._not_logged)
         self._not_logged = 0
-
-
-class _Receiving:
-    """How the requests of one RPC arrive: in time, within bounds, readable."""
-
-    def __init__(
-        self, calls: CallInterceptor, method: str, handler: Handler, patience: float, largest: int | None = None
-    ) -> None:
-        """`patience`: seconds that the first message may take; `largest`: bytes of one."""
-        self._calls, self._patience, self._largest = calls, patience, largest
-        # A generated class's FromString, which says of what class it is; or somebody's own deserializer.
-        self._deserialize: Any = handler.request_deserializer
-        kind = getattr(handler.request_deserializer, "__self__", None)
-        self._kind = kind if isinstance(kind, type) and issubclass(kind, Message) else None
-        self._most_items = calls.most_items.get(_short(method), {})
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[_Held]:
-        """Counts what `receive` brings as held by the plugin until the end of the block."""
-        held = _Held()
-        try:
-            yield held
-        finally:
-            self._calls.held_bytes -= held.bytes
-
-    async def receive(self, context: Context, held: _Held | None = None) -> Any:
-        """A message. Raises Malformed where none comes, or none that can be read."""
-        message = await self.next(context, held, self._patience, is_first=True)
-        if message is grpc.aio.EOF:
-            raise Malformed("the call came without a message; send one", reason="NO_MESSAGE")
-        return message
-
-    async def next(self, context: Context, held: _Held | None, patience: float, *, is_first: bool) -> Any:
-        """A message, or grpc.aio.EOF. `patience`: seconds that it may take, 0 for any number."""
-        data = await _read(context, patience, is_first)
-        if data is grpc.aio.EOF:
-            return data
-        if self._largest is not None and len(data) > self._largest:
-            raise TooLarge(f"the request has {len(data)} bytes, more than the {self._largest} of such a request")
-        if held is not None:
-            self._hold(held, len(data))
-        if self._kind is None:
-            return self._deserialize(data) if self._deserialize else data
-        if wire.is_small(data):
-            return wire.parse(self._kind, data, self._most_items)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._calls.parsing, wire.parse, self._kind, data, self._most_items)
-
-    def _hold(self, held: _Held, size: int) -> None:
-        calls, most = self._calls, self._calls.config.max_held_bytes
-        if calls.held_bytes + size > most and calls.held_bytes:
-            raise Overloaded(
-                f"requests of {calls.held_bytes} bytes are worked on, and max_held_bytes is {most}; try again",
-                retry_after=1,
-            )
-        calls.held_bytes += size
-        held.bytes += size
-
-
-class _Held:
-    __slots__ = ("bytes",)
-
-    def __init__(self) -> None:
-        self.bytes = 0
-
-
-async def _read(context: Context, patience: float, is_first: bool) -> Any:
-    """The bytes of a message, or grpc.aio.EOF. `shared/patience.py` ends the wait where it has to end."""
-    call = accept.current.get(None)
-    if call is None:  # of a grpcio that was not tested
-        try:
-            async with asyncio.timeout(patience or None):
-                return await context.read()
-        except TimeoutError:
-            raise DeadlineExceeded(f"no whole message came within {patience:g} s", reason="MESSAGE_TIMEOUT") from None
-    call.reader = asyncio.current_task()
-    call.patience, call.is_first, call.awaits_since = patience, is_first, accept.now()
-    try:
-        return await context.read()
-    except asyncio.CancelledError:
-        if call.error is None:
-            raise
-        if call.reader is not None:
-            call.reader.uncancel()
-        raise call.error from None
-    finally:
-        call.awaits_since = 0.0
-
-
-class _Limits:
-    """One of `max_concurrent` places, for `timeout` at most. A class, since every call pays for it: a generator would
-    take longer than the rest of this module."""
-
-    __slots__ = ("_bound", "_calls", "_context", "_method")
-
-    def __init__(self, calls: CallInterceptor, context: Context, method: str) -> None:
-        self._calls, self._context, self._method = calls, context, method
-
-    async def __aenter__(self) -> None:
-        calls, config = self._calls, self._calls.config
-        if not calls.places.take():
-            raise Overloaded(
-                f"{config.max_concurrent} calls are under way, which is this plugin's max_concurrent; try again",
-                retry_after=1,
-            )
-        self._bound = asyncio.timeout(config.timeout or None)
-        await self._bound.__aenter__()
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        self._calls.places.give_back()
-        try:
-            await self._bound.__aexit__(kind, error, trace)
-        except TimeoutError:
-            raise _late(self._calls.config.timeout, self._context, self._method) from None
-
-
-class _Turns:
-    """What `_Limits` is to a call, to a stream of requests: a place only while a reply is owed, and `timeout` for each
-    message and each silence."""
-
-    def __init__(self, calls: CallInterceptor, context: Context, method: str, receiving: _Receiving) -> None:
-        self._calls, self._context, self._method, self._receiving = calls, context, method, receiving
-        self._owed: deque[int] = deque()  # the sizes of messages that were not replied to
-
-    async def __aenter__(self) -> _Turns:
-        self._held = _Held()
-        self._has_place = self._closed = False
-        self._bound = asyncio.timeout(self._calls.config.timeout or None)
-        await self._bound.__aenter__()
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        self._closed = True
-        self._calls.held_bytes -= self._held.bytes
-        self._give_back()
-        try:
-            await self._bound.__aexit__(kind, error, trace)
-        except TimeoutError:
-            raise _late(self._calls.config.timeout, self._context, self._method) from None
-
-    async def requests(self) -> AsyncIterator[Any]:
-        while True:
-            before = self._held.bytes
-            # The silence is bounded by the stream's own time limit.
-            message = await self._receiving.next(self._context, self._held, 0, is_first=False)
-            if message is grpc.aio.EOF:
-                return
-            self._owed.append(self._held.bytes - before)
-            self._again()
-            if not self._has_place:
-                await self._calls.places.wait()
-                self._has_place = True
-                if self._closed:  # meanwhile; a servicer may read in a task of its own
-                    self._give_back()
-            yield message
-
-    def replied(self) -> None:
-        """The oldest of the messages that wait for a reply has got it."""
-        self._again()
-        if self._owed:
-            size = self._owed.popleft()
-            self._calls.held_bytes -= size
-            self._held.bytes -= size
-        if not self._owed:
-            self._give_back()
-
-    def _again(self) -> None:
-        """Time begins anew."""
-        timeout = self._calls.config.timeout
-        if timeout:
-            self._bound.reschedule(asyncio.get_running_loop().time() + timeout)
-
-    def _give_back(self) -> None:
-        if self._has_place:
-            self._has_place = False
-            self._calls.places.give_back()
-
-
-def _late(seconds: float, context: Context, method: str) -> DeadlineExceeded:
-    late = DeadlineExceeded(
-        f"the call took longer than this plugin's timeout of {seconds:g} s; send less at once or raise it"
-    )
-    _security(context, method, late)
-    return late
 
 
 @functools.cache

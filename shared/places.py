@@ -10,7 +10,7 @@ class Places:
     """Used in one event loop. A place that is given back goes to whoever has waited longest."""
 
     def __init__(self, most: int) -> None:
-        self._free = most
+        self.most = self._free = most
         self._line: deque[asyncio.Future[None]] = deque()
 
     def take(self) -> bool:
