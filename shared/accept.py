@@ -80,6 +80,7 @@ class Calls(dict[Call, None]):
     """Those under way, the oldest first, and the bytes of their replies that wait for clients to read."""
 
     unread_bytes = 0
+    taken = 0  # how many there have been
 
 
 def holds() -> bool:
@@ -165,6 +166,7 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
             context = cygrpc._ServicerContext(state, None, None, self.loop)
             call = Call()
             self.calls[call] = None
+            self.calls.taken += 1
             if error := self.gate.refusal(method, context.invocation_metadata()):
                 self.gate.tell(method, error, context)
                 # Strangers can have as many of these as they like, so nothing else is done for one: what gRPC does for

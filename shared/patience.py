@@ -29,7 +29,8 @@ _NEXT = 0.02  # seconds until the next ones are
 _MOMENT = 0.25  # seconds that a message or reply takes without anybody wondering
 _FORGIVEN = 60.0  # seconds in which the process may grow by max_held_bytes beside messages that do not arrive
 _NOT_WON = 3.0  # seconds of refusing after which growth that goes on must come from elsewhere
-_SETTLED = 0.3  # seconds until gRPC has freed what was ended
+_MANY_CALLS = 200  # a second: more can leave much memory free
+_QUIET = (0.5, 3.0, 10.0)  # seconds after many calls, or large ones, after which free memory goes back to the system
 _STATM = Path("/proc/self/statm")
 
 
@@ -42,7 +43,8 @@ class Patience:
         self._floor = _resident()
         self._looked_at = now()
         self._over_since = 0.0  # since when it has been too much
-        self._trim_from = 0.0  # since when there has been something to give back to the system
+        self._taken = 0  # calls, so far
+        self._trims: list[float] = []  # when there is memory to give back
 
     async def watch(self) -> None:
         many = False
@@ -58,12 +60,11 @@ class Patience:
             awaited[: min(max(0, len(awaited) - MOST_AWAITED), _AT_ONCE)],
             f"more than {MOST_AWAITED} calls had not sent their message yet, and this one had waited longest",
         )
-        self._bound_memory(at, [call for call in awaited if at - call.awaits_since > _MOMENT])
-        self._bound_replies(at)
+        late = [call for call in awaited if at - call.awaits_since > _MOMENT]
+        self._bound_memory(at, late)
+        dropped = self._bound_replies(at)
+        self._give_back(at, noisy=dropped or any(call.is_first for call in late))
         self._looked_at = at
-        if self._trim_from and at - self._trim_from > _SETTLED:
-            self._trim_from = 0.0
-            threading.Thread(target=_trim, name="trim", daemon=True).start()
         return len(awaited) - MOST_AWAITED > _AT_ONCE
 
     def _end_the_slow(self, at: float, awaited: Iterable[Call]) -> None:
@@ -78,8 +79,6 @@ class Patience:
 
     def _bound_memory(self, at: float, late: list[Call]) -> None:
         resident = _resident()
-        if late:
-            self._trim_from = at
         if not late or resident < self._floor:
             self._floor, self._over_since = resident, 0.0
         elif resident - self._floor <= self._most_bytes:
@@ -95,7 +94,9 @@ class Patience:
             if at - self._over_since > _NOT_WON:
                 self._floor, self._over_since = resident, 0.0
 
-    def _bound_replies(self, at: float) -> None:
+    def _bound_replies(self, at: float) -> bool:
+        """Whether any was dropped."""
+        dropped = False
         # Half of what there may be is kept free for those who do read.
         held, most = self._calls.unread_bytes, self._most_bytes // 2
         for call in [call for call in self._calls if call.replies_since]:
@@ -104,7 +105,18 @@ class Patience:
                 held -= call.reply_bytes
                 logs.event("security", level=logging.WARNING, reason="REPLY_NOT_READ", seconds=round(seconds, 1))
                 call.drop()
-                self._trim_from = at
+                dropped = True
+        return dropped
+
+    def _give_back(self, at: float, noisy: bool) -> None:
+        """What calls have left free goes back to the system in quiet moments, since it can take 100 ms. More than once,
+        since gRPC itself frees some of it late."""
+        taken, self._taken = self._calls.taken - self._taken, self._calls.taken
+        if noisy or taken > _MANY_CALLS * (at - self._looked_at):
+            self._trims = [at + seconds for seconds in _QUIET]
+        elif self._trims and at > self._trims[0]:
+            del self._trims[0]
+            threading.Thread(target=_trim, name="trim", daemon=True).start()
 
     def _refuse(self, calls: Iterable[Call], why: str) -> None:
         error = Overloaded(f"{why}; try again", reason="MESSAGES_NOT_ARRIVING", retry_after=1)
@@ -113,8 +125,7 @@ class Patience:
 
 
 def _trim() -> None:
-    """Gives freed memory back to the system, where the C library knows how (glibc)."""
-    with contextlib.suppress(AttributeError):
+    with contextlib.suppress(AttributeError):  # the C library is not glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 

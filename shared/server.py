@@ -180,9 +180,10 @@ def _options(config: BaseConfig) -> list[tuple[str, Any]]:
         # What a call may send before somebody reads it. gRPC would begin with 4 MiB and let it grow.
         ("grpc.http2.lookahead_bytes", 128 * 1024),
         ("grpc.http2.bdp_probe", 0),
-        # Calls that came while others were being accepted. Past the first number gRPC ends some of them by chance.
-        ("grpc.server.max_pending_requests", 20_000),
-        ("grpc.server.max_pending_requests_hard_limit", 40_000),
+        # Calls of a method that came while others were being accepted, 10 kB each. Past the first number gRPC ends some
+        # of them by chance, past the second all.
+        ("grpc.server.max_pending_requests", 5_000),
+        ("grpc.server.max_pending_requests_hard_limit", 10_000),
         ("grpc.server_handshake_timeout_ms", 10_000),
         ("grpc.max_connection_idle_ms", 300_000),
         # gRPC closes a connection that pings too much, but where it cannot write each ping makes the reason longer, and
