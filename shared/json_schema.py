@@ -25,8 +25,8 @@ _MOST_COMPLAINTS = 3  # in one sentence
 _LONGEST = 200  # characters of each
 _MOST_KEPT = 2**19  # bytes of the schemas whose validators are kept; these take some thirty times as much
 
-__all__ = ["MOST_STEPS", "QUICK_STEPS", "CannotCheck", "as_object_schema", "complaint", "is_known", "schema_problem",
-           "subschemas"]  # fmt: skip
+__all__ = ["MOST_STEPS", "QUICK_STEPS", "CannotCheck", "Fault", "as_object_schema", "complaint", "faults", "is_known",
+           "schema_problem", "subschemas"]  # fmt: skip
 
 
 class CannotCheck(Exception):
@@ -54,6 +54,16 @@ def is_known(schema: Mapping[str, Any]) -> bool:
         return False
 
 
+class Fault(NamedTuple):
+    """One place of a value that does not hold to its schema."""
+
+    path: tuple[str | int, ...]  # to the place in the value
+    keyword: str  # of the schema that it fails, such as `maximum`; empty where that is not known
+    parameter: Any  # of that keyword: 100; of `required` the missing name, of `additionalProperties` the names
+    schema_path: tuple[str | int, ...]  # to the keyword in the schema
+    message: str  # the validator's words, without the path
+
+
 def complaint(value: Any, schema: Mapping[str, Any], most: int = MOST_STEPS) -> str:
     """What is wrong with `value`, every field at fault by its path; empty when it holds. Draft 2020-12 unless `$schema`
     names another. Raises CannotCheck where that may take more than `most` steps.
@@ -61,32 +71,41 @@ def complaint(value: Any, schema: Mapping[str, Any], most: int = MOST_STEPS) -> 
     >>> complaint({"city": 5}, {"type": "object", "properties": {"city": {"type": "string"}}})
     'city: 5 is not of type "string"'
     """
+    found, is_all = faults(value, schema, most)
+    complaints = [_cut(f"{_path(fault.path)}{fault.message}") for fault in found[:_MOST_COMPLAINTS]]
+    if len(found) > _MOST_COMPLAINTS:
+        complaints.append(f"and {len(found) - _MOST_COMPLAINTS} more")
+    return "; ".join(complaints) + ("" if is_all else "; and perhaps more")
+
+
+def faults(value: Any, schema: Mapping[str, Any], most: int = MOST_STEPS) -> tuple[list[Fault], bool]:
+    """Each place of `value` that does not hold, in the order of their paths, and whether these are all. As `complaint`.
+
+    A schema that cannot be used is a fault of the whole value.
+    """
     try:
         validator = _validators.of(_text(schema))
         if isinstance(validator, str):
-            return validator
+            return [_whole(validator)], True
         needed = work(validator.schema, value, most, _matches)
         if validator.check.is_valid(value):
-            return ""
+            return [], True
         if most <= QUICK_STEPS and needed.errors > 2 * most:
             raise TooMuch
         if needed.errors <= _MOST_ERROR_STEPS:
-            errors = list(validator.check.iter_errors(value))
+            found = [_fault(error) for error in validator.check.iter_errors(value)]
         elif needed.error <= _MOST_ERROR_STEPS:
-            return f"{_first_error(validator.check, value)}; and perhaps more"
+            return _first_error(validator.check, value), False
         else:
-            return "it does not hold to its schema, and is too large to say where"
+            return [_whole("it does not hold to its schema, and is too large to say where")], True
     except RecursionError:
         raise CannotCheck("it cannot be checked: it is too deep, or its schema is") from None
     except ValueError as error:
         raise CannotCheck(f"it cannot be checked: {_cut(str(error))}") from None
     except TooMuch:
         raise CannotCheck(f"it cannot be checked: with this schema it may take more than {most} steps") from None
-    errors.sort(key=lambda error: [str(part) for part in error.instance_path])
-    complaints = [_cut(f"{_path(error.instance_path)}{error.message}") for error in errors[:_MOST_COMPLAINTS]]
-    if len(errors) > _MOST_COMPLAINTS:
-        complaints.append(f"and {len(errors) - _MOST_COMPLAINTS} more")
-    return "; ".join(complaints)
+    found.sort(key=lambda fault: [str(part) for part in fault.path])
+    return found, True
 
 
 def as_object_schema(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,14 +222,23 @@ def _matches(pattern: str, text: str) -> bool:
     return bool(_pattern(pattern).is_valid(text))
 
 
-def _first_error(check: Any, value: Any) -> str:
+def _first_error(check: Any, value: Any) -> list[Fault]:
     import jsonschema_rs
 
     try:
         check.validate(value)
     except jsonschema_rs.ValidationError as error:
-        return _cut(f"{_path(error.instance_path)}{error.message}")
-    return ""
+        return [_fault(error)]
+    return []
+
+
+def _fault(error: Any) -> Fault:
+    path, schema_path = tuple(error.instance_path), tuple(error.schema_path)
+    return Fault(path, str(error.kind.name), error.kind.value, schema_path, error.message)
+
+
+def _whole(message: str) -> Fault:
+    return Fault((), "", None, (), message)
 
 
 def _refuse(uri: str) -> NoReturn:
