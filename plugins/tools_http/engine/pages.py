@@ -22,11 +22,9 @@ def cut(text: str, start: int, room: int) -> int:
     line = text.rfind("\n", start, end) + 1  # where the line begins that would be cut
     if line > start and (line > start + room // 2 or text[line : line + 4].lstrip(" ").startswith("|")):
         return line
-    if text[end] in " \n":
-        return end + 1 if text[end] == "\n" and end + 1 - start <= room else end
     blank = text.rfind(" ", end - room // 8, end) + 1
-    if blank > start + room // 2:
-        return blank
+    if text[end] not in " \n" and blank > start + room // 2:
+        end = blank
     return _between_characters(text, start, end)
 
 
