@@ -38,6 +38,7 @@ class Response:
     body: bytes  # unpacked
     wire_bytes: int
     redirects: Sequence[str] = ()  # the URLs that led here, the first one first
+    attempts: int = 1  # 2: it was tried again, for Retry-After
 
     def header(self, name: str) -> str:
         """The first of that name (in lower case), or nothing."""

@@ -1,0 +1,100 @@
+"""Where a redirect leads, and what of the request goes along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.errors import PermissionDenied
+
+from . import headers, urls
+from .exchange import Credential, Response
+from .urls import Url
+
+_STATUSES = frozenset({301, 302, 303, 307, 308})
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A request on its way; without what the credential adds."""
+
+    method: str
+    url: Url
+    headers: Sequence[tuple[str, str]]
+    body: bytes | None
+
+
+def leads_on(status: int, location: str | None) -> bool:
+    return status in _STATUSES and location is not None
+
+
+def following(hop: Hop, response: Response, credential: Credential | None) -> Hop | None:
+    """The next hop; None where the response is no redirect. Raises CallerError where it leads to no URL, and
+    PermissionDenied where following it would undo what the first URL promised."""
+    location = response.header("location")
+    if not leads_on(response.status, location):
+        return None
+    url = urls.join(hop.url, location)
+    method, content, kept = hop.method, hop.body, list(hop.headers)
+    if _becomes_get(response.status, method):
+        method, content = "GET", None
+        kept = headers.without_body(kept)
+    if hop.url.scheme == "https" and url.scheme == "http":
+        raise _refused("from https to http, where anybody on the way can read and change it", "downgrade", url)
+    if url.origin != hop.url.origin:
+        if content and not _is_upgrade(hop.url, url):
+            raise _refused("a request with a body to another origin, which was not meant to have it", "body", url)
+        kept = headers.without_personal(kept)
+        url = _without_secrets(url, credential)
+    return Hop(method, url, kept, content)
+
+
+def signed(hop: Hop, credential: Credential | None) -> Hop:
+    """With the credential's headers in place of the caller's, and its query parameters; at its origin only."""
+    if credential is None or urls.parse(credential.origin).origin != hop.url.origin:
+        return hop
+    own = headers.check(credential.headers.items())
+    names = {name.lower() for name, _ in own}
+    lines = [(name, value) for name, value in hop.headers if name.lower() not in names] + own
+    url = urls.add_query(_without_names(hop.url, credential), list(credential.query.items()))
+    return Hop(hop.method, url, lines, hop.body)
+
+
+def shown(url: Url, credential: Credential | None) -> str:
+    """The URL as the model may see it: a server can have put our key into its redirect."""
+    return str(_without_secrets(url, credential))
+
+
+def _becomes_get(status: int, method: str) -> bool:
+    """As browsers do: RFC 9110 leaves 301 and 302 to them, and 303 is for that."""
+    return (status == 303 and method not in ("GET", "HEAD")) or (status in (301, 302) and method == "POST")
+
+
+def _is_upgrade(old: Url, new: Url) -> bool:
+    return old.host == new.host and (old.scheme, old.port, new.scheme, new.port) == ("http", 80, "https", 443)
+
+
+def _without_secrets(url: Url, credential: Credential | None) -> Url:
+    """Without the parameters of the query that have a value of the credential's."""
+    secrets = {*credential.query.values(), *credential.headers.values()} - {""} if credential else set()
+    parts = urls.query_pairs(url) if secrets else []
+    if not any(value in secrets for _, value, _ in parts):
+        return url
+    return url.with_query("&".join(part for _, value, part in parts if value not in secrets))
+
+
+def _without_names(url: Url, credential: Credential) -> Url:
+    """Without the parameters that the credential sets."""
+    parts = urls.query_pairs(url) if credential.query else []
+    if not any(name in credential.query for name, _, _ in parts):
+        return url
+    return url.with_query("&".join(part for name, _, part in parts if name not in credential.query))
+
+
+def _refused(what: str, kind: str, url: Url) -> PermissionDenied:
+    return PermissionDenied(
+        f"the server redirects {what}: blocked by the rule `redirect_{kind}`, and no setting allows it; if "
+        f"{url.host} is meant, call {url.origin + url.path!r} itself",
+        reason="BLOCKED_SCHEME" if kind == "downgrade" else "BLOCKED_REDIRECT",
+        metadata={"rule": f"redirect_{kind}", "setting": ""},
+    )
