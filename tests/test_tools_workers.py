@@ -16,7 +16,16 @@ from pathlib import Path
 import pytest
 
 from plugins.tools_http.engine.workers import Crashed, Workers
-from shared.errors import Internal, LimitReached, Overloaded, StartError, Unavailable
+from shared.errors import (
+    CallerError,
+    Code,
+    Internal,
+    InvalidArgument,
+    LimitReached,
+    Overloaded,
+    StartError,
+    Unavailable,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 JOBS = "tests.work_jobs"
@@ -165,6 +174,20 @@ async def test_a_bug_shows_nothing_of_the_input(job: str, caplog: pytest.LogCapt
         assert "secret-of-the-caller" not in caplog.text + caught.value.message
         assert f"{job} in work_jobs.py" in caplog.text
         assert await pid_of(workers) == pid
+
+
+@in_loop
+async def test_a_jobs_refusal_is_the_callers_error() -> None:
+    """A CallerError that a job raises is raised again with its kind, code, reason, fields and metadata."""
+    async with started() as workers:
+        with pytest.raises(InvalidArgument, match="say what you want") as caught:
+            await run(workers, "refuse", b"this")
+        error = caught.value
+        assert (error.code, error.reason, error.metadata) == (Code.INVALID_ARGUMENT, "NOT_SAID", {"nearest": "this"})
+        assert error.violations == (("wanted", "say what you want"),)
+        with pytest.raises(CallerError) as other:
+            await run(workers, "refuse_as_other")
+        assert (other.value.code, other.value.reason, len(other.value.message)) == (Code.OUT_OF_RANGE, "LONG", 2_000)
 
 
 @in_loop

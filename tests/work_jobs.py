@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from shared.errors import CallerError, Code, InvalidArgument
+
 
 def echo(payload: bytes) -> bytes:
     return payload
@@ -52,6 +54,18 @@ def leave(payload: bytes) -> bytes:
 
 def fail(payload: bytes) -> bytes:
     raise ValueError(payload.decode())
+
+
+def refuse(payload: bytes) -> bytes:
+    raise InvalidArgument(
+        "say what you want", reason="NOT_SAID", field="wanted", metadata={"nearest": payload.decode()}
+    )
+
+
+def refuse_as_other(payload: bytes) -> bytes:
+    error = CallerError("x" * 100_000, reason="LONG")
+    error.code = Code.OUT_OF_RANGE
+    raise error
 
 
 def deep(payload: bytes) -> bytes:

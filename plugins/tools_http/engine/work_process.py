@@ -2,7 +2,7 @@
 
 Its descriptor 0 is a socket to the server, used both ways. A request is the lengths of a job's name, `module:function`,
 and of its payload, then these two; a reply is an Outcome, whether this process should be replaced, the answer's length,
-and the answer. Nothing but the standard library is imported here; what jobs need is imported before the first comes.
+and the answer. Nothing large is imported here; what jobs need is imported before the first comes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
+import json
 import os
 import resource
 import signal
@@ -20,10 +21,13 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from io import BufferedReader
 
+from shared.errors import CallerError
+
 REQUEST = struct.Struct("!HQ")
 REPLY = struct.Struct("!B?Q")
 
 _PR_SET_PDEATHSIG = 1
+LONGEST_REFUSAL = 20_000  # bytes
 _MOST_KEPT = 256 * 2**20  # bytes that a process may stay with after a job; it is replaced where it has more
 
 
@@ -32,6 +36,7 @@ class Outcome(IntEnum):
     OUT_OF_MEMORY = 1
     FAILED = 2  # with an exception that the job did not foresee: the answer says where, without its message
     TOO_LONG = 3  # the answer
+    REFUSED = 4  # with a CallerError: the answer is what `refusal` makes of it
 
 
 def main(server: int, memory: int, most_reply: int, preload: Sequence[str]) -> None:
@@ -59,6 +64,8 @@ def _answer(header: bytes, requests: BufferedReader, most_reply: int) -> None:
         answer = _job(name)(requests.read(length))
         if len(answer) > most_reply:
             outcome, answer = Outcome.TOO_LONG, b""
+    except CallerError as error:
+        outcome, answer = Outcome.REFUSED, refusal(error)
     except MemoryError:
         outcome = Outcome.OUT_OF_MEMORY
     except BaseException as error:
@@ -69,6 +76,19 @@ def _answer(header: bytes, requests: BufferedReader, most_reply: int) -> None:
         gc.collect()
         replace = _resident() > _MOST_KEPT
     _send(REPLY.pack(outcome, replace, len(answer)), answer)
+
+
+def refusal(error: CallerError) -> bytes:
+    """The error as JSON, for the server to raise it again; one that is too long loses its details."""
+    said = {
+        "code": int(error.code),
+        "message": error.message[:2_000],
+        "reason": error.reason,
+        "violations": error.violations[:10],
+        "metadata": error.metadata,
+    }
+    text = json.dumps(said).encode()
+    return text if len(text) <= LONGEST_REFUSAL else json.dumps(said | {"violations": (), "metadata": {}}).encode()
 
 
 def _job(name: str) -> Callable[[bytes], bytes]:

@@ -17,6 +17,7 @@ bound neither its memory nor (anyio) its life after a kill -9 of the server duri
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -25,17 +26,34 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from shared.errors import CallerError, Code, Internal, LimitReached, Overloaded, StartError, Unavailable
+from shared.errors import (
+    CallerError,
+    Code,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    LimitReached,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    StartError,
+    Unavailable,
+    Unsupported,
+)
 
 from . import work_process
-from .work_process import REPLY, REQUEST, Outcome
+from .work_process import LONGEST_REFUSAL, REPLY, REQUEST, Outcome
 
 _log = logging.getLogger("hector")
 
 _START_SECONDS = 60.0  # for a worker to be ready; it takes a tenth of a second on a machine that is not busy
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # before a worker that would not start is started again
 _CLOSED = "the processes that do such work have been stopped: the server is shutting down"
-_LONGEST_REASON = 2_000  # bytes that a worker may say about a failure
+
+_ERRORS = {
+    kind.code: kind
+    for kind in (InvalidArgument, NotFound, FailedPrecondition, PermissionDenied, LimitReached, Unsupported)
+}  # fmt: skip
 
 
 class Crashed(CallerError):
@@ -88,7 +106,8 @@ class Workers:
         """What `job` makes of `payload`, within `seconds`, the time spent waiting for a process included.
 
         Raises LimitReached (WORK_TIMEOUT, WORK_MEMORY, RESULT_TOO_LARGE), Crashed, Overloaded where no process became
-        free, Internal where the job has a bug. However it ends, a cancel included, the process is then free or killed.
+        free, Internal where the job has a bug, and what CallerError the job raised. However it ends, a cancel included,
+        the process is then free or killed.
         """
         until = asyncio.get_running_loop().time() + seconds
         worker = await self._free(until)
@@ -193,6 +212,8 @@ class Workers:
                 f"the result has more than {self._most_reply} bytes: ask for less, for example with a filter",
                 reason="RESULT_TOO_LARGE",
             )
+        if outcome is Outcome.REFUSED:
+            raise _refusal(answer)
         if outcome is Outcome.FAILED:
             where = answer.decode("utf-8", "replace")
             _log.error("event=work_failed job=%s cause=%r", job, where)
@@ -210,6 +231,18 @@ def _command(memory: int, most_reply: int, preload: Sequence[str]) -> list[str]:
     folders = [os.path.abspath(folder) for folder in sys.path]
     numbers = [str(number) for number in (os.getpid(), memory, most_reply)]
     return [sys.executable, "-I", "-B", "-c", program, *numbers, ",".join(preload), *folders]
+
+
+def _refusal(answer: bytes) -> CallerError:
+    said = json.loads(answer)
+    error = _ERRORS.get(said["code"], CallerError)(
+        said["message"],
+        reason=said["reason"],
+        violations=[(field, description) for field, description in said["violations"]],
+        metadata=said["metadata"],
+    )
+    error.code = Code(said["code"])
+    return error
 
 
 class _Worker:
@@ -249,7 +282,7 @@ class _Worker:
         await self._loop.sock_sendall(self._socket, payload)
         status, replace, length = REPLY.unpack(await self._received(REPLY.size))
         # What parsed a stranger's bytes is not trusted to keep to its own bounds.
-        if status not in set(Outcome) or length > (most_reply if status == Outcome.DONE else _LONGEST_REASON):
+        if status not in set(Outcome) or length > (most_reply if status == Outcome.DONE else LONGEST_REFUSAL):
             raise OSError("the reply makes no sense")
         return Outcome(status), replace, bytes(await self._received(length))
 
