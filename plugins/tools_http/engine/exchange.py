@@ -1,4 +1,4 @@
-"""One HTTP request and its response, as tools see them. Who carries them out is `Client`: the one door to the network."""
+"""One HTTP request and its response, as tools see them. `Client` carries them out: the one door to the network."""
 
 from __future__ import annotations
 
