@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import hector_plugins_pb2_grpc as rpc
 
 from plugins.tools_http.config import Config
 from plugins.tools_http.engine import Call, Engine, Output, Settings, Tool
+from plugins.tools_http.engine.redaction import Redactor
 from plugins.tools_http.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 from tests.servers import SECONDS, Served, served
 
@@ -59,10 +60,10 @@ def tool(
 
 
 @contextlib.contextmanager
-def serving(*tools: Tool, clean: Callable[[str], str] | None = None, **settings: Any) -> Iterator[Tools]:
+def serving(*tools: Tool, secrets: Sequence[str] = (), **settings: Any) -> Iterator[Tools]:
     """The servicer of an engine with these tools; `settings` are the engine's."""
     config = Config(max_reply_bytes=settings.get("max_reply_bytes", 4 * 2**20))
-    engine = Engine(tools, Settings(**settings), clean)
+    engine = Engine(tools, Settings(**settings), Redactor(secrets))
     servicer = Servicer(engine, timeout=settings.get("timeout", 120.0), max_reply_bytes=config.max_reply_bytes)
 
     def register(server: grpc.aio.Server) -> None:

@@ -5,33 +5,117 @@ python -m plugins.tools_http --port 8084
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING
+
 from hector_plugins_pb2_grpc import add_ToolProviderServicer_to_server
 
 from plugins.tools_http.config import Config
-from plugins.tools_http.engine import Engine, Settings
-from plugins.tools_http.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 from shared.cli import configure
+from shared.config import secret_texts
 from shared.server import run, serve
+
+if TYPE_CHECKING:
+    import grpc
+
+    from plugins.tools_http.engine import Output, Provider, Settings
+    from plugins.tools_http.engine.exchange import Response
 
 
 def main() -> int:
-    config = configure(Config, plugin="tools_http", section="tool_providers", about=__doc__, check=build)
-    servicer = Servicer(build(config), timeout=config.timeout, max_reply_bytes=config.max_reply_bytes)
+    config = configure(
+        Config,
+        plugin="tools_http",
+        section="tool_providers",
+        about=__doc__,
+        needs=("httpcore2", "idna", "jmespath", "jsonschema_rs", "regex"),
+        check=check,
+    )
+    from plugins.tools_http.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
+
+    provider = build(config)
+    servicer = Servicer(provider.engine, timeout=config.timeout, max_reply_bytes=config.max_reply_bytes)
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def register(server: grpc.aio.Server) -> None:
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        add_ToolProviderServicer_to_server(servicer, server)
+
+    def load() -> None:
+        assert loop is not None
+        provider.load(loop)
+        servicer.prepare()
+
+    def close() -> None:
+        assert loop is not None
+        asyncio.run_coroutine_threadsafe(provider.close(), loop).result()
+
     return serve(
         config,
         service="hector.plugins.v1.ToolProvider",
-        register=lambda server: add_ToolProviderServicer_to_server(servicer, server),
+        register=register,
+        load=load,
+        close=close,
         too_large_hints=TOO_LARGE_HINTS,
         most_items=MOST_ITEMS,
     )
 
 
-def build(config: Config) -> Engine:
-    """The engine as the settings want it. Raises StartError."""
-    return Engine([], settings(config))
+def check(config: Config) -> None:
+    """For --check: what `main` would refuse, without a process or a connection."""
+    build(config)
+
+
+def build(config: Config) -> Provider:
+    """The engine as the settings want it, and what it runs on. Raises StartError."""
+    from plugins.tools_http.engine import Engine, Provider
+    from plugins.tools_http.engine.api_call import api_call
+    from plugins.tools_http.engine.client import Client
+    from plugins.tools_http.engine.credentials import read_credentials
+    from plugins.tools_http.engine.declared import read_tools
+    from plugins.tools_http.engine.operation import Sender
+    from plugins.tools_http.engine.outcome import output_of
+    from plugins.tools_http.engine.policy import Policy
+    from plugins.tools_http.engine.redaction import Redactor
+    from plugins.tools_http.engine.workers import Workers
+
+    policy = Policy(
+        allowed_hosts=config.allowed_hosts,
+        denied_hosts=config.denied_hosts,
+        allowed_networks=config.allowed_networks,
+        allowed_ports=config.allowed_ports,
+        allowed_methods=config.allowed_methods,
+    )
+    client = Client(
+        policy,
+        request_timeout=config.request_timeout,
+        connect_timeout=config.connect_timeout,
+        max_redirects=config.max_redirects,
+        max_response_bytes=config.max_response_bytes,
+        max_body_bytes=config.max_body_bytes,
+        max_connections=config.max_concurrent,
+        proxy=config.proxy.reveal(),
+        proxy_resolves=config.proxy_resolves,
+        ca_bundle=config.ca_bundle,
+        user_agent=config.user_agent,
+    )
+    workers = Workers(config.workers, memory=config.work_memory)
+    credentials = read_credentials(config.credentials, client)
+    redactor = Redactor(secret_texts(config))
+
+    def render(response: Response) -> Output:
+        return output_of(response, clean=redactor.clean_bytes)
+
+    sender = Sender(client, render, config.max_body_bytes)
+    declared = read_tools(config.tools, sender, credentials, workers, config.work_timeout)
+    tools = [api_call(client, redactor=redactor), *declared.tools]
+    return Provider(Engine(tools, settings(config), redactor), client, workers)
 
 
 def settings(config: Config) -> Settings:
+    from plugins.tools_http.engine import Settings
+
     return Settings(
         timeout=config.timeout,
         max_result_chars=config.max_result_chars,

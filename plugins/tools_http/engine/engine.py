@@ -5,6 +5,7 @@ call → arguments read and checked → call_id known? → Tool.run → secrets 
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import re
@@ -22,7 +23,7 @@ from . import arguments, pages, search
 from .fence import LEAST_ROOM, Fence, harmless
 from .nearest import nearest
 from .off_loop import in_thread
-from .redacting import Clean, cleaned, cleaned_error
+from .redaction import Redactor
 from .repeats import Repeats, Run
 from .results import SEARCH, Kept, Results, as_json_size
 from .tool import ABSENT, JSON, Audit, Call, Output, Tool
@@ -101,10 +102,10 @@ class _Line:
 
 
 class Engine:
-    def __init__(self, tools: Iterable[Tool], settings: Settings, clean: Clean | None = None) -> None:
-        """`clean` takes secrets out of a text. Raises StartError where a tool cannot be offered."""
+    def __init__(self, tools: Iterable[Tool], settings: Settings, redactor: Redactor | None = None) -> None:
+        """`redactor` knows what must not come out. Raises StartError where a tool cannot be offered."""
         self._settings = settings
-        self._clean = clean
+        self._redactor = redactor or Redactor()
         self._results = Results(settings.kept_bytes, settings.kept_for)
         self._repeats: Repeats[_Finished] = Repeats(settings.kept_calls, settings.kept_bytes // 4, settings.kept_for)
         self._tools: dict[str, Tool] = {}
@@ -245,7 +246,7 @@ class Engine:
                     assert tool.run is not None
                     output = await tool.run(given, call)
             except CallerError as error:
-                output = Output(text="", error=error)
+                output = Output(text="", error=_located(error, tool))
             finished = await self._finish(tool, output, room)
             outcome = finished.output.error.reason if finished.output.error else "OK"
             return finished
@@ -277,10 +278,9 @@ class Engine:
         if structured is not ABSENT and as_json_size(structured, _MOST_STRUCTURED) > self._most_structured:
             structured = ABSENT
             metadata["structured_left_out"] = "it is too large; the result's text has it"
-        if self._clean is not None:
-            text = self._clean(text)
-            structured = structured if structured is ABSENT else cleaned(structured, self._clean)
-            metadata = cleaned(metadata, self._clean)
+        text = self._redactor.clean(text)
+        structured = structured if structured is ABSENT else self._redactor.clean_value(structured)
+        metadata = self._redactor.clean_value(metadata)
         if self._settings.fence:
             text = harmless(text)
         return Output(
@@ -292,7 +292,12 @@ class Engine:
         return min(_MOST_STRUCTURED, self._settings.max_reply_bytes // 8)
 
     def _cleaned_error(self, error: CallerError) -> CallerError:
-        return error if self._clean is None else cleaned_error(error, self._clean)
+        clean = self._redactor.clean
+        other = copy.copy(error)
+        other.message = clean(error.message)
+        other.violations = tuple((clean(field), clean(words)) for field, words in error.violations)
+        other.metadata = {name: clean(value) for name, value in error.metadata.items()}
+        return other
 
     def _page(self, tool: Tool, finished: _Finished, room: int) -> Result:
         """The first page of what a run gave."""
@@ -402,6 +407,16 @@ class Engine:
             next_cursor=cursor,
             metadata={"characters": len(kept.text), "hits": hits.total},
         )
+
+
+def _located(error: CallerError, tool: Tool) -> CallerError:
+    """Where a tool names one of its arguments, the field of the request is named that way too."""
+    names = tool.parameters.get("properties", {})
+    error.violations = tuple(
+        (f"parameters.{field}" if re.split(r"[.\[]", field, maxsplit=1)[0] in names else field, words)
+        for field, words in error.violations
+    )
+    return error
 
 
 def _bytes_of(finished: _Finished) -> int:
