@@ -161,7 +161,7 @@ async def _send(writer: asyncio.StreamWriter, play: Play, method: str) -> None:
 
 def _answer(answer: Play | bytes | Answer) -> Answer:
     if isinstance(answer, bytes):
-        return lambda _, play=Play([answer], headers=[("Content-Type", "text/plain")]): play  # type: ignore[misc]
+        answer = Play([answer], headers=[("Content-Type", "text/plain")])
     if isinstance(answer, Play):
         return lambda _, play=answer: play  # type: ignore[misc]
     return answer
@@ -184,8 +184,8 @@ class FakeResolver:
 
 
 class Dialler:
-    """Stands in for the dialling, below the vetting: `dialled` has the addresses that got so far. Leads every one to the
-    port that a test says, or nowhere."""
+    """Stands in for the dialling, below the vetting: `dialled` has the addresses that got so far. Leads every one to
+    the port that a test says, or nowhere."""
 
     def __init__(self, port: int = 0, dead: Iterable[str] = ()) -> None:
         self.port, self.dead = port, set(dead)

@@ -113,7 +113,6 @@ def request_of(arguments: Mapping[str, JSON], credentials: Mapping[str, Credenti
         headers=lines,
         body=body,
         credential=credentials.get(url.origin),
-        repeatable=True if any(name.lower() == "idempotency-key" for name, _ in lines) else None,
     )
 
 

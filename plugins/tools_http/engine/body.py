@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 from collections.abc import AsyncIterator, Iterator
+
+import httpcore2
 
 from .failures import BadResponse, too_large
 
@@ -12,12 +15,18 @@ _STEP = 2**18  # bytes unpacked at once: a millisecond or so
 _MOST_MEMBERS = 1_000  # of one gzip stream
 _GZIP = 16 + zlib.MAX_WBITS
 _MAGIC = b"\x1f\x8b"
+_MOST_PIECES = 100_000  # of a body: each costs some 15 µs, be it of a single byte
 _TURN = 64  # pieces that are taken before others get their turn: a piece can be a single byte
 
 
-async def read(pieces: AsyncIterator[bytes], encoding: str, most: int) -> bytes:
-    """All of it, unpacked. Raises LimitReached (TOO_LARGE) past `most` bytes, packed or unpacked, and BadResponse for
-    an encoding other than gzip, or gzip that is broken."""
+async def read(response: httpcore2.Response, encoding: str, most: int) -> bytes:
+    """All of it, unpacked. Raises LimitReached (TOO_LARGE) past `most` bytes, packed or unpacked, or past a number of
+    pieces, and BadResponse for an encoding other than gzip, or gzip that is broken."""
+    async with contextlib.aclosing(response.aiter_stream()) as pieces:
+        return await _joined(pieces, encoding, most)
+
+
+async def _joined(pieces: AsyncIterator[bytes], encoding: str, most: int) -> bytes:
     unpack = _unpacker(encoding, most)
     kept: list[bytes] = []
     joined = bytearray()  # of a body in many pieces: a list of a million little ones takes many times as much
@@ -25,6 +34,8 @@ async def read(pieces: AsyncIterator[bytes], encoding: str, most: int) -> bytes:
     async for piece in pieces:
         count += 1
         if count % _TURN == 0:
+            if count > _MOST_PIECES:
+                raise too_large(most, f"comes in more than {_MOST_PIECES} pieces")
             await asyncio.sleep(0)
         came += len(piece)
         if came > most:

@@ -17,7 +17,7 @@ import httpcore2
 
 from shared.errors import CallerError, InvalidArgument, LimitReached, StartError
 
-from . import body, headers, redirects, urls
+from . import body, headers, redirects, trust, urls
 from .exchange import Request, Response
 from .failures import BadResponse, Unreachable, UpstreamTimeout, too_large
 from .network import Backend, Budget, Dial, Resolve, Resolver, budget
@@ -27,7 +27,9 @@ from .retry import is_repeatable, wait_of
 from .tool import Audit
 from .urls import Url
 
-_FRAMING = 2**18  # bytes on the wire beside the body's: headers, and the sizes of chunks
+_HEAD = 2**18  # bytes on the wire until the status and the headers are there; a server may send many heads (1xx)
+_FRAMING = 2**18  # bytes on the wire beside the body's: the head, and the sizes of chunks
+_SHORT = 2**14  # bytes of a redirect's body that are read, so that its connection can be used again
 _KEEP_ALIVE = 5.0  # seconds that a connection is kept with nothing to do
 _MOST_IDLE = 20
 _METHOD = re.compile(r"[A-Z]{1,20}")
@@ -63,7 +65,7 @@ class Client:
         self._max_response_bytes, self._max_body_bytes = max_response_bytes, max_body_bytes
         self._user_agent = headers.check([("User-Agent", user_agent or "hector-plugins")])[0]
         self._own_resolver = Resolver() if resolve is None else None
-        trusted = _trusted(ca_bundle)
+        trusted = trust.context(ca_bundle)
         if proxy and proxy != "none":
             dial = tunnel(proxy, trusted)
         elif proxy_resolves:
@@ -128,14 +130,13 @@ class Client:
             audit.host = hop.url.host
             try:
                 audit.rule = self._policy.check(hop.url, hop.method)
+                response = await self._exchange(redirects.signed(hop, request.credential), most, is_repeatable(request))
             except CallerError as error:
-                audit.rule = error.metadata.get("rule", "")
-                raise
-            response = await self._exchange(redirects.signed(hop, request.credential), most, is_repeatable(request))
+                audit.rule = error.metadata.get("rule", audit.rule)
+                raise redirects.told(error, led[-1]) if led else error from None
             audit.status, audit.bytes = response.status, audit.bytes + response.wire_bytes
             shown = redirects.shown(hop.url, request.credential)
-            following = redirects.following(hop, response, request.credential) if self._max_redirects else None
-            if following is None:
+            if not self._max_redirects or not redirects.leads_on(response):
                 return replace(response, url=shown, redirects=tuple(led))
             led.append(shown)
             if len(led) > self._max_redirects:
@@ -144,11 +145,14 @@ class Client:
                     f"operator raise the setting max_redirects",
                     reason="TOO_MANY_REDIRECTS",
                 )
-            hop = following
+            try:
+                hop = redirects.following(hop, response, request.credential)
+            except CallerError as error:
+                raise redirects.told(error, hop.url) from None
 
     async def _exchange(self, hop: redirects.Hop, most: int, repeatable: bool) -> Response:
         """One request and its response, on a connection that stands or a new one."""
-        spent = Budget(most + _FRAMING, most)
+        spent = Budget(_HEAD, most)
         token = budget.set(spent)
         try:
             return await self._once(hop, most, spent)
@@ -168,21 +172,22 @@ class Client:
     async def _once(self, hop: redirects.Hop, most: int, spent: Budget) -> Response:
         raw = await self._pool.handle_async_request(self._raw_request(hop))
         try:
+            spent.most = most + _FRAMING
             named = _named(raw.headers)
-            first = dict(reversed(named))
-            length = first.get("content-length", "")
-            empty = hop.method == "HEAD" or raw.status in (204, 304)
-            if not empty and length.isascii() and length.isdigit() and int(length[:20]) > most:
+            response = Response(status=raw.status, url="", headers=named, body=b"", wire_bytes=0)
+            length = response.header("content-length")
+            if self._max_redirects and redirects.leads_on(response):
+                content = await _short(raw, length)
+            elif hop.method == "HEAD" or raw.status in (204, 304):
+                content = await body.read(raw, "", most)
+            elif length.isascii() and length.isdigit() and int(length[:20]) > most:
                 raise too_large(most)
-            if not empty and not redirects.leads_on(raw.status, first.get("location")):
-                content = await body.read(raw.aiter_stream(), first.get("content-encoding", ""), most)
-            elif empty:
-                content = await body.read(raw.aiter_stream(), "", most)
             else:
-                content = b""  # nobody reads that of a redirect; the connection is closed if there is one
+                encoding = ",".join(value for name, value in named if name == "content-encoding")
+                content = await body.read(raw, encoding, most)
         finally:
             await raw.aclose()
-        return Response(status=raw.status, url="", headers=named, body=content, wire_bytes=spent.used)
+        return replace(response, body=content, wire_bytes=spent.used)
 
     def _raw_request(self, hop: redirects.Hop) -> httpcore2.Request:
         url = hop.url
@@ -205,6 +210,13 @@ class Client:
 
 _BROKEN = (httpcore2.NetworkError, httpcore2.RemoteProtocolError)
 _FAILED = (*_BROKEN, httpcore2.TimeoutException, httpcore2.ProxyError, httpcore2.LocalProtocolError, ssl.SSLError)
+
+
+async def _short(raw: httpcore2.Response, length: str) -> bytes:
+    """The body of a redirect, which nobody reads: nothing, and where it is long the connection is given up."""
+    if length.isascii() and length.isdigit() and int(length[:20]) <= _SHORT:
+        await body.read(raw, "", _SHORT)
+    return b""
 
 
 def _named(raw: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
@@ -250,16 +262,3 @@ def _failure(error: Exception, url: Url) -> CallerError:
 def too_large_headers() -> LimitReached:
     return LimitReached("the headers of the response are longer than any should be; ask another host",
                         reason="TOO_LARGE")  # fmt: skip
-
-
-def _trusted(ca_bundle: str) -> ssl.SSLContext:
-    """The system's authorities, or those of the file; never those that the environment names."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        if ca_bundle:
-            context.load_verify_locations(ca_bundle)
-            return context
-        return httpcore2.default_ssl_context(_trust_env=False)
-    except (OSError, ssl.SSLError):
-        raise StartError("setting ca_bundle: cannot be read as PEM certificates") from None

@@ -27,9 +27,9 @@ class BadResponse(CallerError):
     reason = "BAD_RESPONSE"
 
 
-def too_large(limit: int) -> LimitReached:
+def too_large(limit: int, why: str = "") -> LimitReached:
     return LimitReached(
-        f"the response has more than {limit} bytes; ask for less of it (a page, a range, fewer fields), or have the "
-        f"operator raise the setting max_response_bytes",
+        f"the response {why or f'has more than {limit} bytes'}; ask for less of it (a page, a range, fewer fields), "
+        f"or have the operator raise the setting max_response_bytes",
         reason="TOO_LARGE",
     )

@@ -65,8 +65,8 @@ class HostSet:
     def _read_wildcard(self, entry: str) -> None:
         label, dot, rest = entry.partition(".")
         before, _, after = label.partition("*")
-        if not dot or label.count("*") != 1 or "*" in rest:
-            raise self._wrong(entry, "a * stands once, in the first label, as in *.example.com")
+        if not dot or label.count("*") != 1 or "*" in rest or not label.isascii():
+            raise self._wrong(entry, "a * stands once, in the first label, which is ASCII, as in *.example.com")
         # With an x for the star it is a name like any other.
         host = self._host(f"{before}x{after}.{rest}", entry)
         star = host.index(".") - len(after) - 1

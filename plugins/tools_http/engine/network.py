@@ -115,14 +115,9 @@ class Backend(httpcore2.AnyIOBackend):
 
     def _named(self, host: str, port: int) -> str:
         """`host`, where the operator has named it. Raises PermissionDenied."""
-        if self._policy.allows_by_name(Url("http", host, port, "/", None)):
-            return host
-        raise PermissionDenied(
-            f"nobody here can check where {host!r} leads, since the proxy resolves names: blocked by the rule "
-            f"`address`; the operator can allow it in the setting allowed_hosts (add {host})",
-            reason="BLOCKED_HOST",
-            metadata={"rule": "address", "setting": "allowed_hosts"},
-        )
+        if not self._policy.allows_by_name(Url("http", host, port, "/", None)):
+            raise self._policy.unnamed(host)
+        return host
 
     async def _first(self, addresses: Sequence[Address], port: int, host: str) -> httpcore2.AsyncNetworkStream:
         """The connection that stands first, of attempts that begin one after the other. The rest is closed."""

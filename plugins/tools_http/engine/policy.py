@@ -109,6 +109,15 @@ class Policy:
         """Whether `allowed_hosts` has the host by its name, so that the operator answers for where it leads."""
         return url.address is None and self._allowed.entry_of(url.host, None) not in ("", "*")
 
+    def unnamed(self, host: str) -> PermissionDenied:
+        """What is to be said where a proxy resolves names, and `host` is not allowed by name."""
+        return PermissionDenied(
+            f"nobody here can check where {quoted(host)} leads, since the proxy resolves names: blocked by the rule "
+            f"`address`; the operator can allow it in the setting allowed_hosts (add {host})",
+            reason="BLOCKED_HOST",
+            metadata={"rule": "address", "setting": "allowed_hosts"},
+        )
+
     def methods(self, url: Url) -> tuple[str, ...]:
         """Those that may be used on the host of `url`."""
         entry = self._method_hosts.entry_of(url.host, url.address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.errors import PermissionDenied
+from shared.errors import CallerError, PermissionDenied
 
 from . import headers, urls
 from .exchange import Credential, Response
@@ -22,36 +22,45 @@ class Hop:
     url: Url
     headers: Sequence[tuple[str, str]]
     body: bytes | None
+    at_home: bool = True  # it has not left the first URL's origin: who did comes back as a stranger
 
 
-def leads_on(status: int, location: str | None) -> bool:
-    return status in _STATUSES and location is not None
+def leads_on(response: Response) -> bool:
+    """Whether it is a redirect that says where to."""
+    return response.status in _STATUSES and any(name == "location" for name, _ in response.headers)
 
 
-def following(hop: Hop, response: Response, credential: Credential | None) -> Hop | None:
-    """The next hop; None where the response is no redirect. Raises CallerError where it leads to no URL, and
-    PermissionDenied where following it would undo what the first URL promised."""
-    location = response.header("location")
-    if not leads_on(response.status, location):
-        return None
-    url = urls.join(hop.url, location)
+def following(hop: Hop, response: Response, credential: Credential | None) -> Hop:
+    """The next hop, of a response that leads on. Raises CallerError where that is no URL, and PermissionDenied where
+    following it would undo what the first URL promised."""
+    url = urls.join(hop.url, response.header("location"))
     method, content, kept = hop.method, hop.body, list(hop.headers)
     if _becomes_get(response.status, method):
         method, content = "GET", None
         kept = headers.without_body(kept)
     if hop.url.scheme == "https" and url.scheme == "http":
         raise _refused("from https to http, where anybody on the way can read and change it", "downgrade", url)
+    at_home = hop.at_home and url.origin == hop.url.origin
     if url.origin != hop.url.origin:
         if content and not _is_upgrade(hop.url, url):
             raise _refused("a request with a body to another origin, which was not meant to have it", "body", url)
         kept = headers.without_personal(kept)
         url = _without_secrets(url, credential)
-    return Hop(method, url, kept, content)
+    return Hop(method, url, kept, content, at_home)
+
+
+def told(error: CallerError, source: Url | str) -> CallerError:
+    """`error`, which now says that a redirect led there."""
+    host = (urls.parse(source) if isinstance(source, str) else source).host
+    error.message = f"{host} redirects, and {error.message}"
+    error.args = (error.message,)
+    return error
 
 
 def signed(hop: Hop, credential: Credential | None) -> Hop:
-    """With the credential's headers in place of the caller's, and its query parameters; at its origin only."""
-    if credential is None or urls.parse(credential.origin).origin != hop.url.origin:
+    """With the credential's headers in place of the caller's, and its query parameters; at its origin only, and only
+    until a redirect has led away from there."""
+    if credential is None or not hop.at_home or urls.parse(credential.origin).origin != hop.url.origin:
         return hop
     own = headers.check(credential.headers.items())
     names = {name.lower() for name, _ in own}
@@ -76,7 +85,8 @@ def _is_upgrade(old: Url, new: Url) -> bool:
 
 def _without_secrets(url: Url, credential: Credential | None) -> Url:
     """Without the parameters of the query that have a value of the credential's."""
-    secrets = {*credential.query.values(), *credential.headers.values()} - {""} if credential else set()
+    given = [*credential.query.values(), *credential.headers.values()] if credential else []
+    secrets = {*given, *(value.rpartition(" ")[2] for value in given)} - {""}  # of `Bearer KEY` the key too
     parts = urls.query_pairs(url) if secrets else []
     if not any(value in secrets for _, value, _ in parts):
         return url
