@@ -8,14 +8,13 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 
 from plugins.tools_http.config import Config
 from plugins.tools_http.engine import Call, Engine, Output, Settings, Tool
 from plugins.tools_http.engine.redaction import Redactor
-from plugins.tools_http.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
+from plugins.tools_http.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer, register
 from tests.servers import SECONDS, Served, served
 
 SERVICE = "hector.plugins.v1.ToolProvider"
@@ -39,9 +38,7 @@ class Tools:
     def log_lines(self, event: str) -> list[dict[str, str]]:
         """The fields of each line of this event, of values without quotes."""
         lines = [line.split("event=", 1)[1].split(" ") for line in self.served.log().splitlines() if "event=" in line]
-        return [
-            dict(pair.split("=", 1) for pair in words[1:] if "=" in pair) for words in lines if words[0] == event
-        ]
+        return [dict(pair.split("=", 1) for pair in words[1:] if "=" in pair) for words in lines if words[0] == event]
 
 
 def request(tool: str, arguments: Any = None, **more: Any) -> pb.ExecuteToolRequest:
@@ -66,8 +63,11 @@ def serving(*tools: Tool, secrets: Sequence[str] = (), **settings: Any) -> Itera
     engine = Engine(tools, Settings(**settings), Redactor(secrets))
     servicer = Servicer(engine, timeout=settings.get("timeout", 120.0), max_reply_bytes=config.max_reply_bytes)
 
-    def register(server: grpc.aio.Server) -> None:
-        rpc.add_ToolProviderServicer_to_server(servicer, server)
-
-    with served(config, SERVICE, register, too_large_hints=TOO_LARGE_HINTS, most_items=MOST_ITEMS) as running:
+    with served(
+        config,
+        SERVICE,
+        lambda server: register(server, servicer),
+        too_large_hints=TOO_LARGE_HINTS,
+        most_items=MOST_ITEMS,
+    ) as running:
         yield Tools(running, engine)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from hector_plugins_pb2_grpc import add_ToolProviderServicer_to_server
-
 from plugins.tools_http.config import Config
 from shared.cli import configure
 from shared.config import secret_texts
@@ -31,16 +29,16 @@ def main() -> int:
         needs=("httpcore2", "idna", "jmespath", "jsonschema_rs", "regex"),
         check=check,
     )
-    from plugins.tools_http.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
+    from plugins.tools_http.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer, register
 
     provider = build(config)
     servicer = Servicer(provider.engine, timeout=config.timeout, max_reply_bytes=config.max_reply_bytes)
     loop: asyncio.AbstractEventLoop | None = None
 
-    def register(server: grpc.aio.Server) -> None:
+    def begin(server: grpc.aio.Server) -> None:
         nonlocal loop
         loop = asyncio.get_running_loop()
-        add_ToolProviderServicer_to_server(servicer, server)
+        register(server, servicer)
 
     def load() -> None:
         assert loop is not None
@@ -54,7 +52,7 @@ def main() -> int:
     return serve(
         config,
         service="hector.plugins.v1.ToolProvider",
-        register=register,
+        register=begin,
         load=load,
         close=close,
         too_large_hints=TOO_LARGE_HINTS,
@@ -76,19 +74,12 @@ def build(config: Config) -> Provider:
     from plugins.tools_http.engine.declared import read_tools
     from plugins.tools_http.engine.operation import Sender
     from plugins.tools_http.engine.outcome import output_of
-    from plugins.tools_http.engine.policy import Policy
     from plugins.tools_http.engine.redaction import Redactor
     from plugins.tools_http.engine.workers import Workers
+    from plugins.tools_http.policy import policy_of
 
-    policy = Policy(
-        allowed_hosts=config.allowed_hosts,
-        denied_hosts=config.denied_hosts,
-        allowed_networks=config.allowed_networks,
-        allowed_ports=config.allowed_ports,
-        allowed_methods=config.allowed_methods,
-    )
     client = Client(
-        policy,
+        policy_of(config),
         request_timeout=config.request_timeout,
         connect_timeout=config.connect_timeout,
         max_redirects=config.max_redirects,
