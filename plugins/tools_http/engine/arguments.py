@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from shared.errors import InvalidArgument, LimitReached, quoted
-from shared.json_schema import MOST_STEPS, CannotCheck, Fault, faults
+from shared.json_schema import MOST_STEPS, CannotCheck, Checker, Fault
 
 from .nearest import did_you_mean
 from .tool import JSON, Tool
@@ -67,10 +67,12 @@ def written(arguments: dict[str, JSON]) -> str:
     return json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
 
 
-def check(tool: Tool, schema: Mapping[str, Any], arguments: dict[str, JSON], steps: int = MOST_STEPS) -> None:
+def check(
+    tool: Tool, schema: Mapping[str, Any], checker: Checker, arguments: dict[str, JSON], steps: int = MOST_STEPS
+) -> None:
     """Raises InvalidArgument with every argument at fault, and CannotCheck where that may take more than `steps`."""
     try:
-        found, is_all = faults(arguments, schema, steps)
+        found, is_all = checker.faults(arguments, steps)
     except CannotCheck as error:
         if steps < MOST_STEPS:
             raise

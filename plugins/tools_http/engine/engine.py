@@ -17,7 +17,7 @@ from typing import Any
 
 from shared import logs
 from shared.errors import CallerError, Code, InvalidArgument, NotFound, StartError
-from shared.json_schema import QUICK_STEPS, CannotCheck, is_known
+from shared.json_schema import MOST_STEPS, QUICK_STEPS, CannotCheck, Checker
 
 from . import arguments, pages, search
 from .fence import LEAST_ROOM, Fence, harmless
@@ -109,7 +109,7 @@ class Engine:
         self._results = Results(settings.kept_bytes, settings.kept_for)
         self._repeats: Repeats[_Finished] = Repeats(settings.kept_calls, settings.kept_bytes // 4, settings.kept_for)
         self._tools: dict[str, Tool] = {}
-        self._schemas: dict[str, dict[str, Any]] = {}  # to check by
+        self._schemas: dict[str, tuple[dict[str, Any], Checker]] = {}  # to check by
         self.add([*tools, self._read_result()])
 
     @property
@@ -123,7 +123,8 @@ class Engine:
             if tool.name in self._tools:
                 raise StartError(f"two tools are named {tool.name}; rename or exclude one of them")
             self._tools[tool.name] = tool
-            self._schemas[tool.name] = arguments.closed(tool.parameters)
+            schema = arguments.closed(tool.parameters)
+            self._schemas[tool.name] = schema, Checker(schema)
 
     def tool(self, name: str) -> Tool:
         """Raises NotFound."""
@@ -204,19 +205,18 @@ class Engine:
         if tool.run is None:
             return given if isinstance(given, str) else await in_thread(arguments.written, given)
         size = len(given) if isinstance(given, str) else as_json_size(given, _LARGE_ARGUMENTS)
-        schema = self._schemas[tool.name]
-        if size <= _LARGE_ARGUMENTS and is_known(schema):
+        if size <= _LARGE_ARGUMENTS and self._schemas[tool.name][1].is_known:
             try:
                 return self._checked(tool, given, QUICK_STEPS)
             except CannotCheck:
                 pass
         return await in_thread(self._checked, tool, given)
 
-    def _checked(self, tool: Tool, given: str | dict[str, JSON], steps: int | None = None) -> dict[str, JSON]:
-        schema = self._schemas[tool.name]
+    def _checked(self, tool: Tool, given: str | dict[str, JSON], steps: int = MOST_STEPS) -> dict[str, JSON]:
+        schema, checker = self._schemas[tool.name]
         read = arguments.read(given, self._settings.max_argument_chars) if isinstance(given, str) else given
         value = arguments.with_whole_numbers(read, schema)
-        arguments.check(tool, schema, value, *(() if steps is None else (steps,)))
+        arguments.check(tool, schema, checker, value, steps)
         assert isinstance(value, dict)
         return value
 
