@@ -8,10 +8,10 @@ that is dialled and stands in `Host`.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from urllib.parse import quote, unquote_plus
 
 import idna
@@ -45,13 +45,13 @@ class Url:
     target: str
     address: Address | None  # where the host is one
 
-    @cached_property
+    @functools.cached_property
     def authority(self) -> str:
         """As in a Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
-    @cached_property
+    @functools.cached_property
     def origin(self) -> str:
         return f"{self.scheme}://{self.authority}"
 
@@ -72,6 +72,7 @@ class Url:
         return self.origin + self.target
 
 
+@functools.lru_cache(maxsize=64)
 def parse(text: str) -> Url:
     """Raises InvalidArgument (BAD_URL) for what is no URL in the one form, PermissionDenied (BLOCKED_SCHEME) for
     schemes other than http and https.
