@@ -1,0 +1,122 @@
+"""The tool fetch_page: fetches a URL through the one door and has a worker process make text of what comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from shared.errors import CallerError, Code, LimitReached, NotFound, PermissionDenied, Unsupported
+
+from ..exchange import Client, Request, Response
+from ..tool import JSON, Call, Output, Tool
+from . import convert
+
+Work = Callable[..., Awaitable[bytes]]  # Workers.run: (job, payload, *, seconds) → bytes
+
+_ACCEPT = (
+    "text/markdown, text/html;q=0.9, application/xhtml+xml;q=0.9, text/plain;q=0.8, application/pdf;q=0.7, "
+    "application/json;q=0.7, application/xml;q=0.6, */*;q=0.1"
+)
+_DESCRIPTION = (
+    "Fetch a web page and read it as Markdown: title, headings, text, lists, tables, code, absolute links. Reads HTML, "
+    "plain text, Markdown, JSON, feeds (RSS, Atom) and PDF. Use it to read what a URL says; use custom_api_call for an "
+    'API, other methods or headers. Example: {"url": "https://example.com/guide", "main_only": true}'
+)
+_PARAMETERS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "url": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 8192,
+            "description": "Absolute http or https URL of the page.",
+            "examples": ["https://example.com/guide"],
+        },
+        "format": {
+            "type": "string",
+            "enum": ["markdown", "text"],
+            "default": "markdown",
+            "description": "markdown keeps headings, lists, tables, code and links; text is without marks and links.",
+        },
+        "main_only": {
+            "type": "boolean",
+            "default": True,
+            "description": "Leave out navigation, sidebars and footers where the main text can be told; false: all.",
+        },
+    },
+    "required": ["url"],
+    "additionalProperties": False,
+    "examples": [{"url": "https://example.com/guide", "main_only": True}],
+}
+
+
+def fetch_page(client: Client, work: Work, *, work_timeout: float = 30.0) -> Tool:
+    """`work` is Workers.run; `work_timeout` in seconds."""
+
+    async def run(arguments: dict[str, JSON], call: Call) -> Output:
+        response = await client.send(
+            Request(method="GET", url=arguments["url"], headers=(("Accept", _ACCEPT),)),
+            deadline=call.deadline,
+            audit=call.audit,
+        )
+        markdown = arguments.get("format", "markdown") == "markdown"
+        payload = convert.request(
+            response.body,
+            url=response.url,
+            content_type=response.header("content-type"),
+            main_only=arguments.get("main_only", True),
+            markdown=markdown,
+        )
+        seconds = max(0.01, min(work_timeout, call.deadline - time.monotonic()))
+        return _output(response, convert.reply(await work(convert.JOB, payload, seconds=seconds)))
+
+    return Tool(
+        name="fetch_page", description=_DESCRIPTION, parameters=_PARAMETERS, run=run, read_only=True, idempotent=True
+    )
+
+
+def _output(response: Response, page: convert.Converted) -> Output:
+    metadata: dict[str, JSON] = {
+        "status": response.status,
+        "url": response.url,
+        "content_type": response.header("content-type"),
+        "charset": page.charset,
+        "title": page.title,
+        "language": page.language,
+        "whole_page": page.whole_page,
+        "hidden_text": page.hidden_text,
+        "pages": page.pages,
+    }
+    error = _status_error(response)
+    if error is None and page.problem:
+        error = Unsupported(
+            f"{response.url} cannot be read as a page: {page.problem}; use custom_api_call to get its bytes",
+            reason="NOT_A_PAGE",
+            metadata={"content_type": response.header("content-type")[:200]},
+        )
+    notes = "".join(f"[{note}]\n\n" for note in page.notes)
+    return Output(
+        text=notes + page.text,
+        content_type=page.media_type or "text/plain",
+        metadata={name: value for name, value in metadata.items() if value not in ("", 0)},
+        error=error,
+    )
+
+
+def _status_error(response: Response) -> CallerError | None:
+    status = response.status
+    if status < 400:
+        return None
+    message = f"{response.url} answered with HTTP status {status}"
+    if status in (404, 410):
+        return NotFound(
+            f"{message}: there is no such page; check the URL, or search for the page", reason="HTTP_STATUS"
+        )
+    if status in (401, 403, 407, 451):
+        return PermissionDenied(f"{message}: it may not be read without permission", reason="HTTP_STATUS")
+    if status == 429:
+        return LimitReached(f"{message}: too many requests; try again later", reason="RATE_LIMITED")
+    error = CallerError(f"{message}; try again later or use another source", reason="HTTP_STATUS")
+    error.code = Code.UNAVAILABLE if status >= 500 else Code.FAILED_PRECONDITION
+    return error
