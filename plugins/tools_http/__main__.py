@@ -26,7 +26,7 @@ def main() -> int:
         plugin="tools_http",
         section="tool_providers",
         about=__doc__,
-        needs=("httpcore2", "idna", "jmespath", "jsonschema_rs", "regex"),
+        needs=("httpcore2", "idna", "jmespath", "jsonschema_rs", "regex", "turbohtml"),
         check=check,
     )
     from plugins.tools_http.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer, register
@@ -74,6 +74,8 @@ def build(config: Config) -> Provider:
     from plugins.tools_http.engine.declared import read_tools
     from plugins.tools_http.engine.operation import Sender
     from plugins.tools_http.engine.outcome import output_of
+    from plugins.tools_http.engine.page import convert
+    from plugins.tools_http.engine.page.tool import fetch_page
     from plugins.tools_http.engine.redaction import Redactor
     from plugins.tools_http.engine.workers import Workers
     from plugins.tools_http.policy import policy_of
@@ -91,7 +93,7 @@ def build(config: Config) -> Provider:
         ca_bundle=config.ca_bundle,
         user_agent=config.user_agent,
     )
-    workers = Workers(config.workers, memory=config.work_memory)
+    workers = Workers(config.workers, memory=config.work_memory, preload=[convert.__name__])
     credentials = read_credentials(config.credentials, client)
     redactor = Redactor(secret_texts(config))
 
@@ -100,7 +102,11 @@ def build(config: Config) -> Provider:
 
     sender = Sender(client, render, config.max_body_bytes)
     declared = read_tools(config.tools, sender, credentials, workers, config.work_timeout)
-    tools = [api_call(client, redactor=redactor), *declared.tools]
+    tools = [
+        api_call(client, redactor=redactor),
+        fetch_page(client, workers.run, work_timeout=config.work_timeout),
+        *declared.tools,
+    ]
     return Provider(Engine(tools, settings(config), redactor), client, workers)
 
 
