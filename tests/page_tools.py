@@ -18,7 +18,7 @@ URL = "http://127.0.0.1:8000/d/p"
 
 def converted(body: bytes | str, content_type: str = "text/html", *, url: str = URL, **options: Any) -> Converted:
     """What the worker makes of a body, over the bytes that go to it and come back."""
-    options = {"main_only": True, "markdown": True} | options
+    options = {"main_only": True, "markdown": True, "pages": (1, 0), "seconds": 10} | options
     body = body.encode() if isinstance(body, str) else body
     return convert.reply(convert.convert(convert.request(body, url=url, content_type=content_type, **options)))
 

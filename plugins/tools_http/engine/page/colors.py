@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from turbohtml import Document, Element, Node
+from turbohtml import Element, Node
 from turbohtml.cssom import StyleDeclaration
 
 from .sheets import Rule, matches
@@ -93,7 +93,7 @@ def background(style: StyleDeclaration) -> tuple[bool, Color | None]:
 class Backgrounds:
     """What is behind each element, by the style attributes and the sheets that stand in the page."""
 
-    def __init__(self, document: Document, rules: Sequence[Rule]) -> None:
+    def __init__(self, document: Node, rules: Sequence[Rule]) -> None:
         self._by_sheet: dict[Node, Color | None] = {}
         self._behind: dict[Node, Color | None] = {}
         painted = [(rule, color) for rule in rules for sets, color in [background(rule.style)] if sets]

@@ -9,12 +9,19 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import html
+from . import feeds, html, pdf
 from .charset import decode
 from .invisible import without
 from .media import media_type, sniffed
 
 JOB = f"{__name__}:convert"
+_TEXTS = (
+    "application/javascript",
+    "application/x-ndjson",
+    "application/yaml",
+    "application/x-yaml",
+    "application/toml",
+)
 _HTML = ("text/html", "application/xhtml+xml", "application/vnd.wap.xhtml+xml")
 
 
@@ -35,7 +42,7 @@ class Converted:
 
 
 def request(body: bytes, **options: Any) -> bytes:
-    """`options`: url, content_type, main_only, markdown."""
+    """`options`: url, content_type, main_only, markdown, pages, seconds."""
     return json.dumps(options).encode() + b"\n" + body
 
 
@@ -52,23 +59,47 @@ def convert(payload: bytes) -> bytes:
     return json.dumps(facts).encode() + b"\n" + text
 
 
-def _convert(body: bytes, *, url: str, content_type: str, main_only: bool, markdown: bool) -> Converted:
+def _convert(
+    body: bytes, *, url: str, content_type: str, main_only: bool, markdown: bool, pages: tuple[int, int], seconds: float
+) -> Converted:
     kind, charset = media_type(content_type)
     kind = sniffed(kind, body)
+    written = "text/markdown" if markdown else "text/plain"
     if kind in _HTML:
         text, encoding = decode(body, charset, markup=True)
         page = html.convert(text, url=url, main_only=main_only, markdown=markdown)
+        return _of_page(page, written, encoding)
+    if kind == "application/pdf":
+        document = pdf.read(body, first=pages[0], last=pages[1], seconds=seconds)
         return Converted(
-            text=page.text,
-            media_type="text/markdown" if markdown else "text/plain",
-            charset=encoding,
-            title=page.title,
-            language=page.language,
-            whole_page=page.whole,
-            hidden_text=page.hidden,
-            notes=page.notes,
+            text=without(document.text),
+            media_type="text/plain",
+            title=without(document.title),
+            notes=document.notes,
+            problem=document.problem,
+            pages=document.pages,
         )
-    if kind.startswith("text/") or kind.endswith(("+json", "/json", "+xml", "/xml")):
-        text, encoding = decode(body, charset)
-        return Converted(text=without(text).strip(), media_type=kind, charset=encoding)
+    if kind.endswith(("+xml", "/xml")):
+        text, encoding = decode(body, charset, markup=True)
+        feed = feeds.convert(text, url=url, markdown=markdown)
+        return _of_page(feed, written, encoding) if feed else _as_it_is(text, encoding, kind)
+    if kind.startswith("text/") or kind.endswith(("+json", "/json")) or kind in _TEXTS:
+        return _as_it_is(*decode(body, charset), kind)
     return Converted(problem=f"it is {kind or 'binary data of an unknown kind'}, which has no text to be read")
+
+
+def _of_page(page: html.Page, kind: str, encoding: str) -> Converted:
+    return Converted(
+        text=page.text,
+        media_type=kind,
+        charset=encoding,
+        title=page.title,
+        language=page.language,
+        whole_page=page.whole,
+        hidden_text=page.hidden,
+        notes=page.notes,
+    )
+
+
+def _as_it_is(text: str, encoding: str, kind: str) -> Converted:
+    return Converted(text=without(text).strip(), media_type=kind, charset=encoding)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from turbohtml import Document, Element, Node
+from turbohtml import Element, Node
 from turbohtml.cssom import StyleDeclaration, computed_style
 
 from . import sheets, styles
@@ -24,7 +24,7 @@ _MOST_HIDING_RULES = 500
 Shows = Callable[[StyleDeclaration], bool]
 
 
-def remove(document: Document) -> None:
+def remove(document: Node) -> None:
     """All that is hidden, by elements, attributes, style attributes and the page's own sheets."""
     rules = sheets.rules(document)
     colored = any("color" in rule.style for rule in rules)
@@ -47,7 +47,7 @@ def remove(document: Document) -> None:
         _remove_by_color(document, rules, backgrounds or Backgrounds(document, rules))
 
 
-def _remove_by_rules(document: Document, rules: Sequence[sheets.Rule]) -> None:
+def _remove_by_rules(document: Node, rules: Sequence[sheets.Rule]) -> None:
     left = _COSTLY
     for rule in [rule for rule in rules if styles.hides(rule.style)][:_MOST_HIDING_RULES]:
         for element in sheets.matches(document, rule.selector):
@@ -65,7 +65,7 @@ def _remove_by_rules(document: Document, rules: Sequence[sheets.Rule]) -> None:
                 left -= _remove_text(element, styles.shows_text, left)
 
 
-def _remove_by_color(document: Document, rules: Sequence[sheets.Rule], backgrounds: Backgrounds) -> None:
+def _remove_by_color(document: Node, rules: Sequence[sheets.Rule], backgrounds: Backgrounds) -> None:
     left = _COSTLY
     for rule in [rule for rule in rules if "color" in rule.style][:_MOST_HIDING_RULES]:
         for element in sheets.matches(document, rule.selector):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from turbohtml import Document, Element, SelectorSyntaxError
+from turbohtml import Element, Node, SelectorSyntaxError
 from turbohtml.cssom import StyleDeclaration, StyleSheet
 
 _LONGEST = 2**19  # characters of all sheets together
@@ -22,7 +22,7 @@ class Rule(NamedTuple):
     style: StyleDeclaration
 
 
-def rules(document: Document) -> list[Rule]:
+def rules(document: Node) -> list[Rule]:
     """Those that hold whatever the screen: what stands in an at-rule (`@media print`) is not read."""
     left, read = _LONGEST, []
     for sheet in document.select("style"):
@@ -36,7 +36,7 @@ def rules(document: Document) -> list[Rule]:
     return read[:_MOST_RULES]
 
 
-def matches(document: Document, selector: str) -> Sequence[Element]:
+def matches(document: Node, selector: str) -> Sequence[Element]:
     """The elements that a selector of a sheet means; none where it cannot be said."""
     if len(selector) > _LONGEST_SELECTOR or _CHANGING.search(selector):
         return ()

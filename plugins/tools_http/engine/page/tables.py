@@ -19,7 +19,7 @@ _BLOCKS = "table, h1, h2, h3, h4, h5, h6, pre, article, section, form, hr, block
 def tidy(root: Node) -> None:
     for table in root.select("table"):
         rows = list(_rows(table))
-        if _is_layout(table, rows) or not _square(rows):
+        if _is_layout(table, rows) or not (_is_square(table, rows) or _square(rows)):
             _dissolve(table)
 
 
@@ -42,6 +42,10 @@ def _is_layout(table: Element, rows: list[list[Element]]) -> bool:
     if len(rows) == 1 and len(rows[0]) == 1:
         return True
     return table.select_one(_BLOCKS) is not None
+
+
+def _is_square(table: Element, rows: list[list[Element]]) -> bool:
+    return len({len(cells) for cells in rows}) == 1 and table.select_one("[colspan], [rowspan]") is None
 
 
 def _square(rows: list[list[Element]]) -> bool:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-from shared.errors import CallerError, Code, LimitReached, NotFound, PermissionDenied, Unsupported
+from shared.errors import CallerError, Code, InvalidArgument, LimitReached, NotFound, PermissionDenied, Unsupported
 
 from ..exchange import Client, Request, Response
 from ..tool import JSON, Call, Output, Tool
 from . import convert
-
-Work = Callable[..., Awaitable[bytes]]  # Workers.run: (job, payload, *, seconds) → bytes
+from .robots import product_token
+from .robots_gate import RobotsGate
+from .work import Work
 
 _ACCEPT = (
     "text/markdown, text/html;q=0.9, application/xhtml+xml;q=0.9, text/plain;q=0.8, application/pdf;q=0.7, "
@@ -44,6 +44,11 @@ _PARAMETERS: dict[str, Any] = {
             "default": True,
             "description": "Leave out navigation, sidebars and footers where the main text can be told; false: all.",
         },
+        "pages": {
+            "type": "string",
+            "pattern": "^[0-9]{1,5}(-[0-9]{0,5})?$",
+            "description": "Of a PDF: the pages to read, such as 3, 1-10 or 11- (to the end); by default all.",
+        },
     },
     "required": ["url"],
     "additionalProperties": False,
@@ -51,29 +56,50 @@ _PARAMETERS: dict[str, Any] = {
 }
 
 
-def fetch_page(client: Client, work: Work, *, work_timeout: float = 30.0) -> Tool:
-    """`work` is Workers.run; `work_timeout` in seconds."""
+def fetch_page(
+    client: Client, work: Work, *, work_timeout: float = 30.0, robots: bool = False, user_agent: str = "hector-plugins"
+) -> Tool:
+    """`work` is Workers.run, `work_timeout` in seconds; `robots` has robots.txt asked first, for the name that
+    `user_agent` begins with."""
+    gate = RobotsGate(client, work, agent=product_token(user_agent) or "hector-plugins") if robots else None
 
     async def run(arguments: dict[str, JSON], call: Call) -> Output:
+        pages = _pages(arguments.get("pages", ""))
+        if gate:
+            await gate.check(arguments["url"], call)
         response = await client.send(
             Request(method="GET", url=arguments["url"], headers=(("Accept", _ACCEPT),)),
             deadline=call.deadline,
             audit=call.audit,
         )
-        markdown = arguments.get("format", "markdown") == "markdown"
+        if gate and response.redirects:
+            await gate.check(response.url, call)
+        seconds = max(0.01, min(work_timeout, call.deadline - time.monotonic()))
         payload = convert.request(
             response.body,
             url=response.url,
             content_type=response.header("content-type"),
             main_only=arguments.get("main_only", True),
-            markdown=markdown,
+            markdown=arguments.get("format", "markdown") == "markdown",
+            pages=pages,
+            seconds=seconds / 2,
         )
-        seconds = max(0.01, min(work_timeout, call.deadline - time.monotonic()))
         return _output(response, convert.reply(await work(convert.JOB, payload, seconds=seconds)))
 
     return Tool(
         name="fetch_page", description=_DESCRIPTION, parameters=_PARAMETERS, run=run, read_only=True, idempotent=True
     )
+
+
+def _pages(text: str) -> tuple[int, int]:
+    """First and last page, from 1; 0 for the last one there is."""
+    first, dash, last = text.partition("-")
+    pages = int(first or 1), int(last or 0) if dash or not text else int(first)
+    if pages[0] < 1 or 0 < pages[1] < pages[0]:
+        raise InvalidArgument(
+            f"pages {text!r} begins at no page or ends before it begins; write it as 3-7", field="pages"
+        )
+    return pages
 
 
 def _output(response: Response, page: convert.Converted) -> Output:
