@@ -323,7 +323,7 @@ def test_text_bodies() -> None:
         ("{description: d}", "url must be text"),
         ("{description: d, url: 'ftp://a.test/'}", "http or https"),
         ("{description: d, url: 'https://{x}.test/'}", "in its path only"),
-        ("{description: d, url: 'https://me:pw@a.test/'}", "no user"),
+        ("{description: d, url: 'https://me:pw@a.test/'}", "user or password"),
         ("{description: d, url: 'https://a.test/{x}'}", "{x} of the url is no parameter"),
         ("{description: d, url: 'https://a.test/?q={x}'}", "in: query"),
         ("{description: d, url: 'https://a.test/{x'}", "without its name"),

@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
-from shared.errors import StartError
+from shared.errors import CallerError, StartError
 from shared.units import name_for_message
 
+from . import urls
 from .exchange import Client, Credential
 from .tool import Audit
 
 _KEYS = ("headers", "query", "cookies", "basic", "bearer", "oauth2")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # the name of a header or a cookie
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class CredentialSource(Protocol):
@@ -88,15 +88,10 @@ def origin_of(url: str) -> str:
     >>> origin_of("HTTPS://API.example.com:443/v1?x=1")
     'https://api.example.com'
     """
-    parts = urlsplit(url)
-    scheme, host, port = parts.scheme.lower(), parts.hostname or "", parts.port
-    if scheme not in _DEFAULT_PORTS or not host or "@" in parts.netloc:
-        raise ValueError("expected an http or https URL with a host, and no user in it")
-    if ":" in host:
-        host = f"[{host}]"
-    elif not host.isascii():
-        host = host.encode("idna").decode()  # UnicodeError is a ValueError
-    return f"{scheme}://{host}" + (f":{port}" if port not in (None, _DEFAULT_PORTS[scheme]) else "")
+    try:
+        return urls.parse(url).origin
+    except CallerError as error:
+        raise ValueError(error.message) from None
 
 
 def read_credentials(settings: Mapping[str, Any], client: Client) -> dict[str, CredentialSource]:

@@ -148,15 +148,12 @@ class _Reader:
     def _url(self) -> tuple[str, str, list[str]]:
         url = text(f"{self.place}: url", self.about.get("url"))
         try:
-            origin = origin_of(url)
-            address = url.partition("://")[2]
-            host = address[: min((address.find(mark) for mark in "/?#" if mark in address), default=len(address))]
-            if "{" in host or "#" in url:
-                raise ValueError("it takes {names} in its path only, and no #")
             before, _, query = url.partition("?")
+            if "{" in before.partition("://")[2].partition("/")[0] or "#" in url:
+                raise ValueError("it takes {names} in its path only, and no #")
             if "{" in query:
                 raise ValueError("it takes {names} in its path only; make it a parameter with `in: query`")
-            return url, origin, placeholders(before)
+            return url, origin_of(url), placeholders(before)
         except ValueError as error:
             raise StartError(f"{self.place}: url: {error}") from None
 
