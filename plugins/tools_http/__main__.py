@@ -6,6 +6,7 @@ python -m plugins.tools_http --port 8084
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 from plugins.tools_http.config import Config
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from plugins.tools_http.engine import Output, Provider, Settings
     from plugins.tools_http.engine.exchange import Response
+    from plugins.tools_http.engine.openapi import Imported, ImportReport
 
 
 def main() -> int:
@@ -26,7 +28,7 @@ def main() -> int:
         plugin="tools_http",
         section="tool_providers",
         about=__doc__,
-        needs=("httpcore2", "idna", "jmespath", "jsonschema_rs", "regex", "turbohtml"),
+        needs=("httpcore2", "idna", "jiter", "jmespath", "jsonschema_rs", "pypdf", "regex", "turbohtml"),
         check=check,
     )
     from plugins.tools_http.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer, register
@@ -42,7 +44,7 @@ def main() -> int:
 
     def load() -> None:
         assert loop is not None
-        provider.load(loop)
+        asyncio.run_coroutine_threadsafe(provider.start(), loop).result()
         servicer.prepare()
 
     def close() -> None:
@@ -61,8 +63,17 @@ def main() -> int:
 
 
 def check(config: Config) -> None:
-    """For --check: what `main` would refuse, without a process or a connection."""
-    build(config)
+    """For --check: what a start would refuse. OpenAPI documents are read, and what became of them is printed."""
+
+    async def reports() -> Sequence[ImportReport]:
+        try:
+            return await provider.read_documents()
+        finally:
+            await provider.client.close()
+
+    provider = build(config)
+    for report in asyncio.run(reports()) if config.openapi else ():
+        print(report.table(), flush=True)
 
 
 def build(config: Config) -> Provider:
@@ -72,16 +83,19 @@ def build(config: Config) -> Provider:
     from plugins.tools_http.engine.client import Client
     from plugins.tools_http.engine.credentials import read_credentials
     from plugins.tools_http.engine.declared import read_tools
+    from plugins.tools_http.engine.openapi import import_documents
     from plugins.tools_http.engine.operation import Sender
     from plugins.tools_http.engine.outcome import output_of
     from plugins.tools_http.engine.page import convert
     from plugins.tools_http.engine.page.tool import fetch_page
     from plugins.tools_http.engine.redaction import Redactor
+    from plugins.tools_http.engine.rows.tool import JOB, data_tool
     from plugins.tools_http.engine.workers import Workers
     from plugins.tools_http.policy import policy_of
 
+    policy = policy_of(config)
     client = Client(
-        policy_of(config),
+        policy,
         request_timeout=config.request_timeout,
         connect_timeout=config.connect_timeout,
         max_redirects=config.max_redirects,
@@ -93,7 +107,7 @@ def build(config: Config) -> Provider:
         ca_bundle=config.ca_bundle,
         user_agent=config.user_agent,
     )
-    workers = Workers(config.workers, memory=config.work_memory, preload=[convert.__name__])
+    workers = Workers(config.workers, memory=config.work_memory, preload=[convert.__name__, JOB])
     credentials = read_credentials(config.credentials, client)
     redactor = Redactor(secret_texts(config))
 
@@ -102,12 +116,27 @@ def build(config: Config) -> Provider:
 
     sender = Sender(client, render, config.max_body_bytes)
     declared = read_tools(config.tools, sender, credentials, workers, config.work_timeout)
+    for secret in declared.secrets:
+        redactor.add(secret)
     tools = [
         api_call(client, redactor=redactor),
-        fetch_page(client, workers.run, work_timeout=config.work_timeout),
+        data_tool(workers, max_rows=config.max_rows, seconds=config.work_timeout),
+        fetch_page(
+            client, workers.run, work_timeout=config.work_timeout, robots=config.robots, user_agent=config.user_agent
+        ),
         *declared.tools,
     ]
-    return Provider(Engine(tools, settings(config), redactor), client, workers)
+
+    def refusal(url: str, method: str) -> str:
+        error = policy.decide(url, method).error
+        return error.message if error else ""
+
+    def documents() -> Awaitable[list[Imported]]:
+        return import_documents(
+            config.openapi, sender, credentials, max_operations=config.max_operations, allowed=refusal
+        )
+
+    return Provider(Engine(tools, settings(config), redactor), client, workers, redactor, documents)
 
 
 def settings(config: Config) -> Settings:

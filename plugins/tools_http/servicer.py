@@ -147,7 +147,9 @@ def _reply(result: Result) -> pb.ExecuteToolResponse:
         truncated=result.truncated,
         next_cursor=result.next_cursor,
     )
-    if result.structured is not ABSENT:
+    if result.structured_json is not None:
+        reply.structured_json = result.structured_json
+    elif result.structured is not ABSENT:
         _fill_structured(reply, result.structured)
     if result.metadata and not fill(reply.metadata, dict(result.metadata)):
         reply.metadata_json = dump(result.metadata)

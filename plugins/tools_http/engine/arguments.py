@@ -68,11 +68,19 @@ def written(arguments: dict[str, JSON]) -> str:
 
 
 def check(
-    tool: Tool, schema: Mapping[str, Any], checker: Checker, arguments: dict[str, JSON], steps: int = MOST_STEPS
+    tool: Tool,
+    schema: Mapping[str, Any],
+    arguments: dict[str, JSON],
+    steps: int = MOST_STEPS,
+    checker: Checker | None = None,
+    field: str = "parameters",
 ) -> None:
-    """Raises InvalidArgument with every argument at fault, and CannotCheck where that may take more than `steps`."""
+    """Raises InvalidArgument with every argument at fault, and CannotCheck where that may take more than `steps`.
+
+    `checker` is the schema's, if there is one; `field` is where in the request the arguments stand.
+    """
     try:
-        found, is_all = checker.faults(arguments, steps)
+        found, is_all = (checker or Checker(schema)).faults(arguments, steps)
     except CannotCheck as error:
         if steps < MOST_STEPS:
             raise
@@ -86,7 +94,7 @@ def check(
     raise InvalidArgument(
         f"{tool.name} was not run: {sentence}{'' if is_all else '; and perhaps more'}",
         reason="BAD_ARGUMENTS",
-        violations=[(".".join(["parameters", *path]), words) for path, words in told],
+        violations=[(".".join([field, *path]), words) for path, words in told],
     )
 
 

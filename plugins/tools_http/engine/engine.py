@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import logging
 import re
 import sys
@@ -66,6 +67,7 @@ class Result:
     text: str = ""
     error: CallerError | None = None
     structured: JSON = ABSENT
+    structured_json: str | None = None  # in its place, where it is large
     content_type: str = "text/plain"
     truncated: bool = False
     next_cursor: str = ""
@@ -80,6 +82,9 @@ class _Finished:
     head: str
     total: int  # characters of the whole
     key: str = ""  # of the kept whole
+
+
+_Given = str | dict[str, JSON]  # arguments as text or as an object
 
 
 class _Line:
@@ -169,7 +174,7 @@ class Engine:
             raise InvalidArgument(f"call_id has more than {_LONGEST_ID} characters", field="call_id")
         if invocation.cursor:
             return self._read_on(tool, invocation.cursor, room), False
-        given = await self._arguments(tool, invocation.arguments)
+        given, compared = await self._arguments(tool, invocation.arguments)
         if tool.name == READ_RESULT:
             assert isinstance(given, dict)
             return await self._read(given, room), False
@@ -183,11 +188,10 @@ class Engine:
             keep=functools.partial(_is_final, repeatable),
             repeatable=repeatable,
         )
-        large = not isinstance(given, str) or len(given) > _LARGE_ARGUMENTS
-        if large and as_json_size(given, _LARGE_ARGUMENTS) > _LARGE_ARGUMENTS:
-            digest = await in_thread(arguments.digest, tool.name, given)
+        if as_json_size(compared, _LARGE_ARGUMENTS) > _LARGE_ARGUMENTS:
+            digest = await in_thread(arguments.digest, tool.name, compared)
         else:
-            digest = arguments.digest(tool.name, given)
+            digest = arguments.digest(tool.name, compared)
         finished, repeated = await self._repeats.answer(invocation.call_id, digest, run)
         return self._page(tool, finished, room), repeated
 
@@ -200,11 +204,16 @@ class Engine:
             )
         return max_chars or self._settings.max_result_chars
 
-    async def _arguments(self, tool: Tool, given: str | dict[str, JSON]) -> str | dict[str, JSON]:
-        """As the tool wants them: checked, or as text."""
-        if tool.run is None:
-            return given if isinstance(given, str) else await in_thread(arguments.written, given)
+    async def _arguments(self, tool: Tool, given: _Given) -> tuple[_Given, _Given]:
+        """As the tool wants them, an object or text, and as calls are compared by. Text that is long nobody has read."""
         size = len(given) if isinstance(given, str) else as_json_size(given, _LARGE_ARGUMENTS)
+        if tool.run is None:
+            text = given if isinstance(given, str) else await in_thread(arguments.written, given)
+            return text or "{}", await self._check(tool, given, size) if size <= _LARGE_ARGUMENTS else text
+        checked = await self._check(tool, given, size)
+        return checked, checked
+
+    async def _check(self, tool: Tool, given: _Given, size: int) -> dict[str, JSON]:
         if size <= _LARGE_ARGUMENTS and self._schemas[tool.name][1].is_known:
             try:
                 return self._checked(tool, given, QUICK_STEPS)
@@ -212,18 +221,18 @@ class Engine:
                 pass
         return await in_thread(self._checked, tool, given)
 
-    def _checked(self, tool: Tool, given: str | dict[str, JSON], steps: int = MOST_STEPS) -> dict[str, JSON]:
+    def _checked(self, tool: Tool, given: _Given, steps: int = MOST_STEPS) -> dict[str, JSON]:
         schema, checker = self._schemas[tool.name]
         read = arguments.read(given, self._settings.max_argument_chars) if isinstance(given, str) else given
         value = arguments.with_whole_numbers(read, schema)
-        arguments.check(tool, schema, checker, value, steps)
+        arguments.check(tool, schema, value, steps, checker)
         assert isinstance(value, dict)
         return value
 
     async def _run(
         self,
         tool: Tool,
-        given: str | dict[str, JSON],
+        given: _Given,
         invocation: Invocation,
         line: _Line,
         room: int,
@@ -274,17 +283,27 @@ class Engine:
 
     def _cleaned(self, output: Output) -> Output:
         text, structured, metadata = output.text, output.structured, dict(output.metadata)
+        as_json = output.structured_json
         error = self._cleaned_error(output.error) if output.error else None
-        if structured is not ABSENT and as_json_size(structured, _MOST_STRUCTURED) > self._most_structured:
-            structured = ABSENT
+        size = as_json_size(structured, _MOST_STRUCTURED) if as_json is None else len(as_json)
+        if size > self._most_structured:
+            structured, as_json = ABSENT, None
             metadata["structured_left_out"] = "it is too large; the result's text has it"
+        elif as_json is not None and size <= _LARGE_ARGUMENTS:
+            structured, as_json = json.loads(as_json), None
         text = self._redactor.clean(text)
         structured = structured if structured is ABSENT else self._redactor.clean_value(structured)
+        as_json = None if as_json is None else self._redactor.clean(as_json)
         metadata = self._redactor.clean_value(metadata)
         if self._settings.fence:
             text = harmless(text)
         return Output(
-            text=text, structured=structured, content_type=output.content_type, metadata=metadata, error=error
+            text=text,
+            structured=structured,
+            structured_json=as_json,
+            content_type=output.content_type,
+            metadata=metadata,
+            error=error,
         )
 
     @property
@@ -320,6 +339,7 @@ class Engine:
             text=shown,
             error=output.error,
             structured=output.structured,
+            structured_json=output.structured_json,
             content_type=output.content_type,
             truncated=more,
             next_cursor=kept.cursor(end) if kept and more else "",
@@ -420,7 +440,9 @@ def _located(error: CallerError, tool: Tool) -> CallerError:
 
 
 def _bytes_of(finished: _Finished) -> int:
-    return sys.getsizeof(finished.head) + 2 * as_json_size(finished.output.structured, 2**22) + 1_000
+    structured = finished.output.structured_json
+    size = 4 * as_json_size(finished.output.structured, 2**22) if structured is None else sys.getsizeof(structured)
+    return sys.getsizeof(finished.head) + size + 1_000
 
 
 def _is_final(repeatable: bool, finished: _Finished) -> bool:

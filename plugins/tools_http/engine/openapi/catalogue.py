@@ -166,7 +166,7 @@ class Catalogue:
             )
         given: dict[str, JSON] = arguments.get("arguments", {})
         # It can be large, and its schema new to the checker: neither is work for the event loop.
-        await in_thread(call_arguments.check, entry.tool, entry.tool.parameters, given)
+        await in_thread(call_arguments.check, entry.tool, entry.tool.parameters, given, field="parameters.arguments")
         assert entry.tool.run is not None
         return await entry.tool.run(given, call)
 
