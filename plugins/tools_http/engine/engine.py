@@ -5,36 +5,29 @@ call → arguments read and checked → call_id known? → Tool.run → secrets 
 
 from __future__ import annotations
 
-import copy
 import functools
-import json
-import logging
 import re
-import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from shared import logs
 from shared.errors import CallerError, Code, InvalidArgument, NotFound, StartError
 from shared.json_schema import MOST_STEPS, QUICK_STEPS, CannotCheck, Checker
 
-from . import arguments, pages, search
-from .fence import LEAST_ROOM, Fence, harmless
+from . import arguments
+from .audit import Line
 from .nearest import nearest
 from .off_loop import in_thread
 from .redaction import Redactor
 from .repeats import Repeats, Run
-from .results import SEARCH, Kept, Results, as_json_size
-from .tool import ABSENT, JSON, Audit, Call, Output, Tool
+from .replies import READ_RESULT, Finished, Replies, Result
+from .results import as_json_size
+from .tool import JSON, Call, Output, Tool
 
-READ_RESULT = "read_result"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONGEST_ID = 512  # characters of a call_id
 _LARGE_ARGUMENTS = 2**13  # characters: more take milliseconds to be read and checked
-_LARGE_TEXT = 2**18  # characters: more take milliseconds to be cleaned
-_MOST_STRUCTURED = 2**20  # characters of `structured` as JSON
 _LONGEST_RUN = 600.0  # seconds that a call has which nothing else bounds
 
 
@@ -62,60 +55,25 @@ class Invocation:
     seconds: float | None = None  # that the caller waits; None: for ever
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    text: str = ""
-    error: CallerError | None = None
-    structured: JSON = ABSENT
-    structured_json: str | None = None  # in its place, where it is large
-    content_type: str = "text/plain"
-    truncated: bool = False
-    next_cursor: str = ""
-    metadata: Mapping[str, JSON] = field(default_factory=dict)
-
-
-@dataclass
-class _Finished:
-    """What a run gave, cleaned. Of a long text only the head is here; the whole is kept for a time."""
-
-    output: Output
-    head: str
-    total: int  # characters of the whole
-    key: str = ""  # of the kept whole
-
-
 _Given = str | dict[str, JSON]  # arguments as text or as an object
-
-
-class _Line:
-    """The log line of a call, written once."""
-
-    def __init__(self, tool: str) -> None:
-        self.audit = Audit()
-        self.in_run = False  # the run writes it
-        self._tool, self._began = tool, time.monotonic()
-
-    def write(self, outcome: str, *, repeated: bool = False) -> None:
-        audit = self.audit
-        fields: dict[str, Any] = {"tool": self._tool, "host": audit.host, "status": audit.status}
-        fields |= {"bytes": audit.bytes, "rule": audit.rule, "code": outcome}
-        if repeated:
-            fields["repeated"] = True
-        fields["ms"] = round((time.monotonic() - self._began) * 1000, 2)
-        refused = outcome.startswith("BLOCKED_")
-        logs.event("security" if refused else "tool_call", level=logging.WARNING if refused else logging.INFO, **fields)
 
 
 class Engine:
     def __init__(self, tools: Iterable[Tool], settings: Settings, redactor: Redactor | None = None) -> None:
         """`redactor` knows what must not come out. Raises StartError where a tool cannot be offered."""
         self._settings = settings
-        self._redactor = redactor or Redactor()
-        self._results = Results(settings.kept_bytes, settings.kept_for)
-        self._repeats: Repeats[_Finished] = Repeats(settings.kept_calls, settings.kept_bytes // 4, settings.kept_for)
+        self._replies = Replies(
+            redactor or Redactor(),
+            max_result_chars=settings.max_result_chars,
+            max_reply_bytes=settings.max_reply_bytes,
+            kept_bytes=settings.kept_bytes,
+            kept_for=settings.kept_for,
+            fence=settings.fence,
+        )
+        self._repeats: Repeats[Finished] = Repeats(settings.kept_calls, settings.kept_bytes // 4, settings.kept_for)
         self._tools: dict[str, Tool] = {}
         self._schemas: dict[str, tuple[dict[str, Any], Checker]] = {}  # to check by
-        self.add([*tools, self._read_result()])
+        self.add([*tools, self._replies.read_result()])
 
     @property
     def tools(self) -> Sequence[Tool]:
@@ -145,7 +103,7 @@ class Engine:
 
     async def execute(self, invocation: Invocation) -> Result:
         """What the tool gave, or in `error` why it did not. Raises ServiceError."""
-        line = _Line(invocation.tool)
+        line = Line(invocation.tool)
         outcome, repeated = "CANCELLED", False
         try:
             result, repeated = await self._execute(invocation, line)
@@ -153,7 +111,7 @@ class Engine:
             return result
         except CallerError as error:
             outcome = error.reason
-            return Result(error=self._cleaned_error(error))
+            return Result(error=self._replies.cleaned_error(error))
         except Exception as error:
             outcome = getattr(error, "reason", "INTERNAL")
             raise
@@ -166,25 +124,25 @@ class Engine:
 
     # ------------------------------------------------------------ one call
 
-    async def _execute(self, invocation: Invocation, line: _Line) -> tuple[Result, bool]:
+    async def _execute(self, invocation: Invocation, line: Line) -> tuple[Result, bool]:
         """The result, and whether it is of an earlier call's run."""
         tool = self.tool(invocation.tool)
-        room = self._room(invocation.max_chars)
+        room = self._replies.room(invocation.max_chars)
         if len(invocation.call_id) > _LONGEST_ID:
             raise InvalidArgument(f"call_id has more than {_LONGEST_ID} characters", field="call_id")
         if invocation.cursor:
-            return self._read_on(tool, invocation.cursor, room), False
+            return self._replies.read_on(tool, invocation.cursor, room), False
         given, compared = await self._arguments(tool, invocation.arguments)
         if tool.name == READ_RESULT:
             assert isinstance(given, dict)
-            return await self._read(given, room), False
+            return await self._replies.read(given, room), False
         if not invocation.call_id or not self._settings.kept_calls:
             finished = await self._run(tool, given, invocation, line, room)
-            return self._page(tool, finished, room), False
+            return self._replies.page(tool, finished, room), False
         repeatable = tool.read_only or tool.idempotent
         run = Run(
             functools.partial(self._run, tool, given, invocation, line, room, alone=not repeatable),
-            size=_bytes_of,
+            size=lambda finished: finished.size,
             keep=functools.partial(_is_final, repeatable),
             repeatable=repeatable,
         )
@@ -193,19 +151,10 @@ class Engine:
         else:
             digest = arguments.digest(tool.name, compared)
         finished, repeated = await self._repeats.answer(invocation.call_id, digest, run)
-        return self._page(tool, finished, room), repeated
-
-    def _room(self, max_chars: int) -> int:
-        least = LEAST_ROOM if self._settings.fence else 1
-        if max_chars < 0 or 0 < max_chars < least:
-            raise InvalidArgument(
-                f"max_result_chars must be at least {least}, or 0 for the server's default, and is {max_chars}",
-                field="max_result_chars",
-            )
-        return max_chars or self._settings.max_result_chars
+        return self._replies.page(tool, finished, room), repeated
 
     async def _arguments(self, tool: Tool, given: _Given) -> tuple[_Given, _Given]:
-        """As the tool wants them, an object or text, and as calls are compared by. Text that is long nobody has read."""
+        """As the tool wants them, an object or text, and as calls are compared by; long text nobody has read."""
         size = len(given) if isinstance(given, str) else as_json_size(given, _LARGE_ARGUMENTS)
         if tool.run is None:
             text = given if isinstance(given, str) else await in_thread(arguments.written, given)
@@ -234,11 +183,11 @@ class Engine:
         tool: Tool,
         given: _Given,
         invocation: Invocation,
-        line: _Line,
+        line: Line,
         room: int,
         *,
         alone: bool = False,
-    ) -> _Finished:
+    ) -> Finished:
         """Runs the tool. `alone`: whatever its caller does, so that the time it has is the server's own bound."""
         line.in_run = True
         outcome = "CANCELLED"
@@ -256,7 +205,7 @@ class Engine:
                     output = await tool.run(given, call)
             except CallerError as error:
                 output = Output(text="", error=_located(error, tool))
-            finished = await self._finish(tool, output, room)
+            finished = await self._replies.finish(tool, output, room)
             outcome = finished.output.error.reason if finished.output.error else "OK"
             return finished
         except Exception as error:
@@ -264,169 +213,6 @@ class Engine:
             raise
         finally:
             line.write(outcome)
-
-    # ------------------------------------------------------------ what came back
-
-    async def _finish(self, tool: Tool, output: Output, room: int) -> _Finished:
-        if len(output.text) > _LARGE_TEXT or as_json_size(output.structured, _LARGE_TEXT) > _LARGE_TEXT:
-            output = await in_thread(self._cleaned, output)
-        else:
-            output = self._cleaned(output)
-        finished = _Finished(output, output.text, len(output.text))
-        page = max(room, self._settings.max_result_chars)
-        if finished.total > page:
-            kept = Kept(tool.name, output.text, output.content_type)
-            finished.key = kept.key if self._results.keep(kept) else ""
-            finished.head = output.text[:page]
-            finished.output = replace(output, text="")
-        return finished
-
-    def _cleaned(self, output: Output) -> Output:
-        text, structured, metadata = output.text, output.structured, dict(output.metadata)
-        as_json = output.structured_json
-        error = self._cleaned_error(output.error) if output.error else None
-        size = as_json_size(structured, _MOST_STRUCTURED) if as_json is None else len(as_json)
-        if size > self._most_structured:
-            structured, as_json = ABSENT, None
-            metadata["structured_left_out"] = "it is too large; the result's text has it"
-        elif as_json is not None and size <= _LARGE_ARGUMENTS:
-            structured, as_json = json.loads(as_json), None
-        text = self._redactor.clean(text)
-        structured = structured if structured is ABSENT else self._redactor.clean_value(structured)
-        as_json = None if as_json is None else self._redactor.clean(as_json)
-        metadata = self._redactor.clean_value(metadata)
-        if self._settings.fence:
-            text = harmless(text)
-        return Output(
-            text=text,
-            structured=structured,
-            structured_json=as_json,
-            content_type=output.content_type,
-            metadata=metadata,
-            error=error,
-        )
-
-    @property
-    def _most_structured(self) -> int:
-        return min(_MOST_STRUCTURED, self._settings.max_reply_bytes // 8)
-
-    def _cleaned_error(self, error: CallerError) -> CallerError:
-        clean = self._redactor.clean
-        other = copy.copy(error)
-        other.message = clean(error.message)
-        other.violations = tuple((clean(field), clean(words)) for field, words in error.violations)
-        other.metadata = {name: clean(value) for name, value in error.metadata.items()}
-        return other
-
-    def _page(self, tool: Tool, finished: _Finished, room: int) -> Result:
-        """The first page of what a run gave."""
-        output = finished.output
-        kept = self._results.find(finished.key) if finished.key else None
-        text = kept.text if kept else finished.head
-        if not kept and len(text) > room:
-            # It fitted the page of whoever had it run, and does not fit this one.
-            kept = Kept(tool.name, text, output.content_type)
-            if len(text) == finished.total and self._results.keep(kept):
-                finished.key = kept.key
-            else:
-                kept = None
-        shown, end = self._shown(tool.name, text, 0, finished.total, kept, room)
-        more = end < finished.total
-        metadata = dict(output.metadata)
-        if more:
-            metadata |= {"characters": finished.total, "characters_shown": end}
-        return Result(
-            text=shown,
-            error=output.error,
-            structured=output.structured,
-            structured_json=output.structured_json,
-            content_type=output.content_type,
-            truncated=more,
-            next_cursor=kept.cursor(end) if kept and more else "",
-            metadata=metadata,
-        )
-
-    def _read_on(self, tool: Tool, cursor: str, room: int) -> Result:
-        """The page that a call's `cursor` asks for."""
-        kept, _, place = self._results.at(cursor, "cursor")
-        if tool.name not in (kept.tool, READ_RESULT):
-            raise InvalidArgument(
-                f"the cursor is of a result of {kept.tool}, not of {tool.name}; call {READ_RESULT} with it",
-                reason="BAD_CURSOR",
-                field="cursor",
-            )
-        return self._kept_page(kept, place, room)
-
-    def _kept_page(self, kept: Kept, place: int, room: int) -> Result:
-        total = len(kept.text)
-        shown, end = self._shown(kept.tool, kept.text, place, total, kept, room)
-        return Result(
-            text=shown,
-            content_type=kept.content_type,
-            truncated=place > 0 or end < total,
-            next_cursor=kept.cursor(end) if end < total else "",
-            metadata={"characters": total, "characters_before": place, "characters_shown": end - place},
-        )
-
-    def _shown(self, tool: str, text: str, start: int, total: int, kept: Kept | None, room: int) -> tuple[str, int]:
-        """A page of `text` as it goes out, and where it ends."""
-        fence = Fence(tool, room) if self._settings.fence and text else None
-        left = room - (fence.length if fence else 0)
-        notice = ""
-        if start > 0 or len(text) - start > left or len(text) < total:
-            # Numbers only get shorter than these, so the notice fits.
-            notice = pages.notice(start, total - 1, total, kept.cursor(total) if kept else "", room)
-            left -= len(notice)
-        end = pages.cut(text, start, left)
-        piece = pages.part(text, start, end, self._settings.max_reply_bytes // 2)
-        end = start + len(piece)
-        if notice:
-            notice = pages.notice(start, end, total, kept.cursor(end) if kept and end < total else "", room)
-        return (fence.around(piece) if fence else piece) + notice, end
-
-    # ------------------------------------------------------------ read_result
-
-    def _read_result(self) -> Tool:
-        """The tool; `execute` answers it itself, since its pages are as long as the caller wants them."""
-
-        async def run(given: dict[str, JSON], _: Call) -> Output:
-            result = await self._read(given, self._settings.max_result_chars)
-            return Output(text=result.text, structured=result.structured, content_type=result.content_type)
-
-        return Tool(
-            name=READ_RESULT,
-            description=search.DESCRIPTION,
-            parameters=search.PARAMETERS,
-            run=run,
-            read_only=True,
-            idempotent=True,
-        )
-
-    async def _read(self, given: dict[str, JSON], room: int) -> Result:
-        kept, kind, place = self._results.at(given["cursor"], "parameters.cursor")
-        if "find" not in given:
-            return self._kept_page(kept, place, room)
-        start = place if kind == SEARCH else 0
-        if len(kept.text) > _LARGE_TEXT:
-            return await in_thread(self._found, kept, given["find"], start, room)
-        return self._found(kept, given["find"], start, room)
-
-    def _found(self, kept: Kept, words: str, start: int, room: int) -> Result:
-        fence = Fence(kept.tool, room) if self._settings.fence else None
-        left = max(1, room - (fence.length if fence else 0) - search.NOTICE)
-        hits = search.search(kept, words, start, left)
-        cursor = search.next_cursor(kept, hits)
-        shown = hits.text[:left]
-        if fence and shown:
-            shown = fence.around(shown)
-        return Result(
-            text=(shown + search.notice(hits, words, len(kept.text), cursor))[:room],
-            structured={"hits": hits.total, "at": list(hits.places)},
-            content_type=kept.content_type,
-            truncated=bool(cursor),
-            next_cursor=cursor,
-            metadata={"characters": len(kept.text), "hits": hits.total},
-        )
 
 
 def _located(error: CallerError, tool: Tool) -> CallerError:
@@ -439,13 +225,7 @@ def _located(error: CallerError, tool: Tool) -> CallerError:
     return error
 
 
-def _bytes_of(finished: _Finished) -> int:
-    structured = finished.output.structured_json
-    size = 4 * as_json_size(finished.output.structured, 2**22) if structured is None else sys.getsizeof(structured)
-    return sys.getsizeof(finished.head) + size + 1_000
-
-
-def _is_final(repeatable: bool, finished: _Finished) -> bool:
+def _is_final(repeatable: bool, finished: Finished) -> bool:
     """Whether the answer stays the answer: not where trying again can help, nor where the time of a call that may be
     made again was too short for it."""
     error = finished.output.error
