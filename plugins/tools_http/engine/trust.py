@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 
@@ -20,6 +21,7 @@ _FILES = (
 )
 
 
+@functools.lru_cache(maxsize=8)  # to read the system's hundred and more takes 30 ms
 def context(ca_bundle: str = "") -> ssl.SSLContext:
     """For TLS 1.2 and up, host name and chain verified. Raises StartError where `ca_bundle` cannot be read."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
