@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from shared.errors import InvalidArgument, quoted
@@ -10,8 +11,6 @@ from shared.errors import InvalidArgument, quoted
 from . import arithmetic
 from .table import COLUMN, Column, Table
 from .values import NUMBERS, is_value, keys, kind_of, numbers
-
-Groups = dict[Hashable, dict[str, Any]]  # by a group's key: its aggregates by name
 
 
 def _extreme(pick: Callable[[list[Any]], Any]) -> Callable[[list[Any], Column, str], Any]:
@@ -67,13 +66,13 @@ AGGREGATES: dict[str, Any] = {
 
 
 def aggregated(
-    table: Table, group_of: list[Hashable], groups: list[Hashable], wanted: list[dict[str, Any]], taken: list[str]
-) -> Groups:
-    """For each of `groups` what is `wanted`, of the form AGGREGATES. `group_of` is the group of each row; `taken` are
-    the names that the result has already.
+    table: Table, group_of: list[int], count: int, wanted: list[dict[str, Any]], taken: list[str]
+) -> list[dict[str, Any]]:
+    """For each of `count` groups what is `wanted`, of the form AGGREGATES, by name. `group_of` is the number of the group
+    of each row; `taken` are the names that the result has already.
     """
-    results: Groups = {group: {} for group in groups}
-    values_of: dict[Column | None, dict[Hashable, list[Any]]] = {}
+    results: list[dict[str, Any]] = [{} for _ in range(count)]
+    values_of: dict[Column, list[list[Any]]] = {}
     names = set(taken)
     for number, aggregate in enumerate(wanted):
         option, op = f"options.aggregates[{number}]", aggregate["op"]
@@ -90,18 +89,20 @@ def aggregated(
             raise InvalidArgument(
                 f"{option}.column is required: {op} is of a column", reason="INVALID_OPTION", field=f"{option}.column"
             )
+        if column is None:
+            counts = Counter(group_of)
+            for group, result in enumerate(results):
+                result[name] = counts[group]
+            continue
         if column not in values_of:
-            values_of[column] = _by_group(table, group_of, groups, column, f"{option}.column")
-        for group, values in values_of[column].items():
-            results[group][name] = len(values) if column is None else _OPS[op](values, column, option)
+            values_of[column] = _by_group(table.values(column, f"{option}.column"), group_of, count)
+        for result, values in zip(results, values_of[column], strict=True):
+            result[name] = _OPS[op](values, column, option)
     return results
 
 
-def _by_group(
-    table: Table, group_of: list[Hashable], groups: list[Hashable], column: Column | None, option: str
-) -> dict[Hashable, list[Any]]:
-    values = table.rows if column is None else table.values(column, option)
-    by_group: dict[Hashable, list[Any]] = {group: [] for group in groups}
+def _by_group(values: list[Any], group_of: list[int], count: int) -> list[list[Any]]:
+    by_group: list[list[Any]] = [[] for _ in range(count)]
     for group, value in zip(group_of, values, strict=True):
         by_group[group].append(value)
     return by_group

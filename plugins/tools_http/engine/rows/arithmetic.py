@@ -25,11 +25,15 @@ def total(numbers: list[Number], option: str) -> Number:
     >>> total([9223372036854775807, 1], "op"), total([0.1] * 10, "op"), total([2**53, 1, 0.5], "op")
     (9223372036854775808, 1.0, 9007199254740994.0)
     """
-    if set(map(type, numbers)) <= {int}:
+    kinds = set(map(type, numbers))
+    if kinds <= {int}:
         return sum(numbers)
-    whole: int = sum(number for number in numbers if isinstance(number, int))
     try:
-        result = math.fsum([*(number for number in numbers if type(number) is float), *_parts(whole)])
+        if kinds == {float}:
+            result = math.fsum(numbers)
+        else:
+            whole: int = sum(number for number in numbers if isinstance(number, int))
+            result = math.fsum([*(number for number in numbers if isinstance(number, float)), *_parts(whole)])
     except (OverflowError, ValueError):  # on the way; the result may be small
         return _double(_exact(numbers, option), option)
     return _finite(result, option)

@@ -54,8 +54,8 @@ ALGORITHM = Algorithm(
     name="describe",
     summary=(
         "Every column that any row has, and about each: how many values (count), nulls and rows without it, types, "
-        "distinct values, the most common ones, least and most; of numbers also sum, mean, median and stdev (of n - 1). Begin "
-        "with this where the data is not known."
+        "distinct values, the most common ones, least and most; of numbers also sum, mean, median and stdev (of n - 1)."
+        " Begin with this where the data is not known."
     ),
     example={},
     takes="rows",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any, cast
 
 from .aggregates import AGGREGATES, aggregated
 from .algorithm import Algorithm, Options, Result
@@ -14,27 +15,33 @@ from .values import MISSING, keys
 
 def run(table: Table, options: Options, most_rows: int) -> Result:
     by = options.get("by", [])
+    names = [str(column) for column in by]
     columns = [table.values(column, f"options.by[{number}]") for number, column in enumerate(by)]
-    group_of: list[Hashable]
-    if len(columns) == 1:
-        group_of = keys(columns[0])
-    elif columns:
-        group_of = list(zip(*map(keys, columns), strict=True))
-    else:
-        group_of = [()] * len(table.rows)
-    groups: list[Hashable] = list(dict.fromkeys(group_of)) if by else [()]
-    # As its first row has it, so that 1 stays 1 where 1.0 follows.
-    first = dict(zip(reversed(group_of), reversed(range(len(group_of))), strict=True))
-    names = list(dict.fromkeys(map(str, by)))
-    results = aggregated(table, group_of, groups, options.get("aggregates", [{"op": "count"}]), names)
+    # Without columns there is one group, of no rows too.
+    group_of, groups = _groups(columns) if by else ([0] * len(table.rows), [()])
     rows = []
-    for group, aggregates in results.items():
-        found = {name: column[first[group]] for name, column in zip(map(str, by), columns, strict=True)}
-        rows.append({name: value for name, value in found.items() if value is not MISSING} | aggregates)
+    aggregates = aggregated(table, group_of, len(groups), options.get("aggregates", [{"op": "count"}]), names)
+    for values, reckoned in zip(groups, aggregates, strict=True):
+        own = zip(names, values, strict=True)
+        rows.append({name: value for name, value in own if value is not MISSING} | reckoned)
     result = Table(rows)
     if "sort" in options:
         rows = ordered(result, options["sort"], "options.sort")
     return Result(value=chosen(rows, result, options), facts={"groups": len(rows)})
+
+
+def _groups(columns: list[list[Any]]) -> tuple[list[int], list[tuple[Any, ...]]]:
+    """The number of each row's group, and the values of each group's first row: 1 stays 1 where 1.0 follows."""
+    hashable = [keys(column) for column in columns]
+    keys_of_rows: list[Hashable] = list(zip(*hashable, strict=True))
+    number_of = {key: number for number, key in enumerate(dict.fromkeys(keys_of_rows))}
+    group_of = list(map(number_of.__getitem__, keys_of_rows))
+    if all(one is other for one, other in zip(hashable, columns, strict=True)):
+        return group_of, cast(list[tuple[Any, ...]], list(number_of))  # a dictionary keeps the key that came first
+    first: dict[int, tuple[Any, ...]] = {}
+    for group, values in zip(group_of, zip(*columns, strict=True), strict=True):
+        first.setdefault(group, values)
+    return group_of, list(first.values())
 
 
 ALGORITHM = Algorithm(

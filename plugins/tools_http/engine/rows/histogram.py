@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from fractions import Fraction
 from itertools import pairwise
@@ -12,7 +13,7 @@ from shared.errors import InvalidArgument
 from .algorithm import Algorithm, Options, Result
 from .arithmetic import Number
 from .table import COLUMN, Table
-from .values import numbers
+from .values import numbers, too_large
 
 _EXACT = 2**53  # from here on doubles are whole and have gaps
 
@@ -20,6 +21,8 @@ _EXACT = 2**53  # from here on doubles are whole and have gaps
 def run(table: Table, options: Options, most_rows: int) -> Result:
     column = options["column"]
     values = numbers(table.values(column, "options.column"), column, "options.column")
+    if math.inf in values or -math.inf in values:
+        raise too_large("options.column")
     if "edges" in options and "bins" in options:
         raise InvalidArgument(
             "options: edges and bins exclude each other: edges say all", reason="INVALID_OPTION", field="options.bins"

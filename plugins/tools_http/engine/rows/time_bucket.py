@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from datetime import datetime
 from typing import Any
 
@@ -26,28 +25,27 @@ def run(table: Table, options: Options, most_rows: int) -> Result:
     clock = zone(options.get("timezone", "UTC"), "options.timezone")
     buckets = Buckets(clock, unit, size, options.get("epoch_unit", "s"))
     times = table.values(options["column"], "options.column")
-    group_of: list[Hashable] = [
-        buckets.start(time, f"data[{number}]") if is_value(time) else None for number, time in enumerate(times)
-    ]
-    groups: list[Hashable] = sorted({group for group in group_of if group is not None}, key=_when)
-    if None in group_of:
+    starts = [buckets.start(time, f"data[{number}]") if is_value(time) else None for number, time in enumerate(times)]
+    groups: list[str | None] = sorted({start for start in starts if start is not None}, key=datetime.fromisoformat)
+    if None in starts:
         groups.append(None)
+    number_of = {start: number for number, start in enumerate(groups)}
     names = ["bucket", "iso_week"] if unit == "week" else ["bucket"]
-    results = aggregated(table, group_of, groups, options.get("aggregates", [{"op": "count"}]), names)
-    rows = [{"bucket": group, **_week(group, unit), **aggregates} for group, aggregates in results.items()]
+    group_of = [number_of[start] for start in starts]
+    wanted = options.get("aggregates", [{"op": "count"}])
+    aggregates = aggregated(table, group_of, len(groups), wanted, names)
+    rows = [
+        {"bucket": start, **_week(start, unit), **reckoned} for start, reckoned in zip(groups, aggregates, strict=True)
+    ]
     return Result(value=rows, facts={"buckets": len(rows)})
 
 
-def _when(bucket: Hashable) -> datetime:
-    return datetime.fromisoformat(str(bucket))
-
-
-def _week(bucket: Hashable, unit: str) -> dict[str, Any]:
+def _week(start: str | None, unit: str) -> dict[str, Any]:
     if unit != "week":
         return {}
-    if bucket is None:
+    if start is None:
         return {"iso_week": None}
-    year, week, _ = _when(bucket).isocalendar()
+    year, week, _ = datetime.fromisoformat(start).isocalendar()
     return {"iso_week": f"{year:04}-W{week:02}"}
 
 
