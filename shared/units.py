@@ -7,6 +7,7 @@
 | `bool` | true/false, yes/no, on/off, 1/0 | bool |
 | list | `a, b` or `["a", "b"]` | tuple of strings |
 | mapping | `{"a": "b"}` | dict |
+| list or mapping | either | tuple of strings or dict |
 | `float | None`, `int | None` | a number, or nothing | None for nothing |
 | `Secret` | text | itself; prints as `***` |
 | `SecretUrl` | a URL, or `none` | itself; prints without user, password and the values of its query |
@@ -343,6 +344,15 @@ def read_mapping(value: object) -> dict[str, Any]:
     return {str(key): item for key, item in value.items()}
 
 
+def read_list_or_mapping(value: object) -> tuple[str, ...] | dict[str, Any]:
+    """
+    >>> read_list_or_mapping("GET, POST"), read_list_or_mapping('{"a.test": ["GET"]}')
+    (('GET', 'POST'), {'a.test': ['GET']})
+    """
+    is_mapping = isinstance(value, Mapping) or (isinstance(value, str) and value.lstrip().startswith("{"))
+    return read_mapping(value) if is_mapping else read_list(value)
+
+
 def read_secret_mapping(value: object) -> SecretMapping:
     return value if isinstance(value, SecretMapping) else SecretMapping(read_mapping(value))
 
@@ -364,6 +374,7 @@ READERS: Mapping[Any, Callable[[object], Any]] = {
     Size: read_size,
     tuple[str, ...]: read_list,
     dict[str, Any]: read_mapping,
+    tuple[str, ...] | dict[str, Any]: read_list_or_mapping,
     float | None: _or_none(read_float),
     int | None: _or_none(read_int),
 }

@@ -82,6 +82,7 @@ def test_engines_read_no_environment(file: Path) -> None:
 EXTRAS = {
     "admin.py": "a command line for people",
     "chat.py": "another",
+    "policy.py": "a third",
     "messages.py": "what a servicer reads and packs, where that is long",
     "fast.py": "a codec",
     "allocator.py": "memory",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from shared.config import BaseConfig, setting
 from shared.units import Duration, SecretMapping, SecretUrl, Size
@@ -17,7 +18,9 @@ class Config(BaseConfig):
     denied_hosts: tuple[str, ...] = setting("", "Never these; wins over allowed_hosts.")
     allowed_networks: tuple[str, ...] = setting("", "Private ranges that may be dialled; public ones stay allowed.")
     allowed_ports: tuple[str, ...] = setting("80,443", "Ports that may be dialled; a range as 8000-8099.")
-    allowed_methods: tuple[str, ...] = setting("GET,HEAD", "Methods that may be used, or a mapping host → list.")
+    allowed_methods: tuple[str, ...] | dict[str, Any] = setting(
+        "GET,HEAD", "Methods that may be used, or a mapping host → list."
+    )
     robots: bool = setting(False, "Have fetch_page ask robots.txt first and do as it says.")
     # The client.
     request_timeout: Duration = setting("30s", "Longest a request may take, redirects included.", at_least=0.01)
@@ -26,6 +29,9 @@ class Config(BaseConfig):
     max_response_bytes: Size = setting("5MiB", "Longest response, on the wire and unpacked.", at_least=1)
     max_body_bytes: Size = setting("1MiB", "Longest body that is sent.", at_least=0)
     proxy: SecretUrl = setting("", "URL of a proxy; empty takes none, whatever the environment says.")
+    proxy_resolves: bool = setting(
+        False, "The proxy is given names, not vetted addresses: only those in allowed_hosts, by name."
+    )
     ca_bundle: str = setting("", "PEM file of the authorities to trust, in place of the usual ones.")
     user_agent: str = setting("", "Sent as User-Agent; empty sends hector-plugins and its version.")
     credentials: SecretMapping = setting("{}", "What to send to whom: {ORIGIN: {headers: …, query: …, basic: …}}.")
