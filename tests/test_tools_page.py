@@ -47,7 +47,7 @@ def test_a_page_that_is_none_keeps_its_text() -> None:
     client = FakeClient({URL: (404, {"content-type": "text/html"}, b"<h1>Gone</h1><p>Try the archive.")})
     output = fetched(client)
     assert output.error is not None
-    assert output.error.reason == "HTTP_STATUS"
+    assert output.error.reason == "UPSTREAM_NOT_FOUND"
     assert "404" in output.error.message
     assert output.metadata["status"] == 404
     assert "Try the archive." in output.text

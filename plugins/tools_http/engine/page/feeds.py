@@ -15,6 +15,7 @@ from .tidy import absolute
 _MOST_ENTRIES = 200
 _WEB = ("http", "https")
 _AMPERSAND = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#x[0-9A-Fa-f]{1,6});)([A-Za-z0-9]{1,31};)?")
+_RSS = re.compile(r"<rss(?=[\s>])(?![^>]{0,2000}\sversion\s?=)")
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
@@ -43,14 +44,18 @@ def _parsed(xml: str) -> Feed | None:
     xml = xml.lstrip()
     for text in (xml, _repaired(xml)):
         try:
-            return turbohtml.parse_xml(text).feed()
+            feed = turbohtml.parse_xml(text).feed()
         except (HTMLParseError, ValueError):
             continue
+        if feed is not None:
+            return feed
     return None
 
 
 def _repaired(xml: str) -> str:
-    """Without what feeds often have and XML has not: HTML's entities, a bare `&`, control characters."""
+    """Without what feeds often have and XML has not: HTML's entities, a bare `&`, control characters; and with the version
+    of RSS that some leave out."""
+    xml = _RSS.sub('<rss version="2.0"', xml, count=1)
     return _AMPERSAND.sub(lambda match: html5.get(match[1] or "", f"&amp;{match[1] or ''}"), _CONTROLS.sub("", xml))
 
 

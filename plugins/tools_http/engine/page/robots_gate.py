@@ -7,10 +7,10 @@ import json
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from shared.errors import CallerError, Code, InvalidArgument, PermissionDenied
 
+from .. import urls
 from ..exchange import Client, Request
 from ..tool import Call
 from . import robots
@@ -54,17 +54,17 @@ class RobotsGate:
 
     async def check(self, url: str, call: Call) -> None:
         """Raises PermissionDenied (ROBOTS_DISALLOWED) or RobotsUnreachable where `url` may not be read."""
-        parts = urlsplit(url)
-        origin = f"{parts.scheme}://{parts.netloc}"
+        parsed = urls.parse(url)
+        origin = parsed.origin
         kept = await self._file(origin, call)
         if kept.body is None:
             raise RobotsUnreachable(
-                f"{origin}/robots.txt cannot be read now ({kept.why}), and until it can no page of {parts.netloc} may "
+                f"{origin}/robots.txt cannot be read now ({kept.why}), and until it can no page of {parsed.host} may "
                 "be: try again later, or have the operator change the setting robots",
                 retry_after=max(1.0, kept.until - time.monotonic()),
                 metadata={"rule": "robots", "setting": "robots"},
             )
-        if rule := await self._forbidding(kept.body, url, call):
+        if rule := await self._forbidding(kept.body, str(parsed), call):
             raise PermissionDenied(
                 f"{origin}/robots.txt does not allow {self._agent} to read this page (by `{rule}`): use another "
                 "source, or have the operator change the setting robots",

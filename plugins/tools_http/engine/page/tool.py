@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from shared.errors import CallerError, Code, InvalidArgument, LimitReached, NotFound, PermissionDenied, Unsupported
+from shared.errors import InvalidArgument, Unsupported
 
+from .. import outcome
 from ..exchange import Client, Request, Response
 from ..tool import JSON, Call, Output, Tool
 from . import convert
@@ -103,46 +104,25 @@ def _pages(text: str) -> tuple[int, int]:
 
 
 def _output(response: Response, page: convert.Converted) -> Output:
-    metadata: dict[str, JSON] = {
-        "status": response.status,
-        "url": response.url,
-        "content_type": response.header("content-type"),
+    facts: dict[str, JSON] = {
+        "content_type": response.header("content-type")[:200],
         "charset": page.charset,
         "title": page.title,
         "language": page.language,
+        "pages": page.pages,
         "whole_page": page.whole_page,
         "hidden_text": page.hidden_text,
-        "pages": page.pages,
     }
-    error = _status_error(response)
+    error = outcome.error_of(response)
     if error is None and page.problem:
         error = Unsupported(
             f"{response.url} cannot be read as a page: {page.problem}; use custom_api_call to get its bytes",
             reason="NOT_A_PAGE",
-            metadata={"content_type": response.header("content-type")[:200]},
         )
     notes = "".join(f"[{note}]\n\n" for note in page.notes)
     return Output(
         text=notes + page.text,
         content_type=page.media_type or "text/plain",
-        metadata={name: value for name, value in metadata.items() if value not in ("", 0)},
+        metadata=outcome.metadata(response) | {name: value for name, value in facts.items() if value not in ("", 0)},
         error=error,
     )
-
-
-def _status_error(response: Response) -> CallerError | None:
-    status = response.status
-    if status < 400:
-        return None
-    message = f"{response.url} answered with HTTP status {status}"
-    if status in (404, 410):
-        return NotFound(
-            f"{message}: there is no such page; check the URL, or search for the page", reason="HTTP_STATUS"
-        )
-    if status in (401, 403, 407, 451):
-        return PermissionDenied(f"{message}: it may not be read without permission", reason="HTTP_STATUS")
-    if status == 429:
-        return LimitReached(f"{message}: too many requests; try again later", reason="RATE_LIMITED")
-    error = CallerError(f"{message}; try again later or use another source", reason="HTTP_STATUS")
-    error.code = Code.UNAVAILABLE if status >= 500 else Code.FAILED_PRECONDITION
-    return error
