@@ -37,6 +37,7 @@ class Output:
 
     text: str
     structured: JSON = ABSENT
+    structured_json: str | None = None  # the same as JSON text, in its place where it is large: nobody here reads it
     content_type: str = "text/plain"
     metadata: Mapping[str, JSON] = field(default_factory=dict)
     error: CallerError | None = None

@@ -1,0 +1,30 @@
+"""Which part of a page is what it is about."""
+
+from __future__ import annotations
+
+from turbohtml import Document, Element
+
+_AROUND = (
+    "nav, footer, aside, body > header, [role=navigation], [role=banner], [role=contentinfo], [role=complementary]"
+)
+_MAIN = "main, [role=main]"
+_LEAST = 0.5  # of the text that is in none of _AROUND: what holds less is not the whole of it
+
+
+def main_part(document: Document) -> Element | None:
+    """The element with the main text; None where none holds most of the page's text."""
+    body = document.select_one("body")
+    if body is None:
+        return None
+    around = document.select(_AROUND)
+    text = len(body.text) - sum(len(part.text) for part in around if part.closest(_MAIN) is None)
+    candidates = document.select(_MAIN) or document.select("article")
+    best = max(candidates, key=lambda part: len(part.text), default=None)
+    if best is not None and _holds(best, text):
+        return best
+    best = document.main_content()
+    return best if best is not None and best.tag != "body" and _holds(best, text) else None
+
+
+def _holds(part: Element, text: int) -> bool:
+    return bool(part.text.strip()) and len(part.text) >= _LEAST * text
