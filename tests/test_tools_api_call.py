@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.tools_http.engine.api_call import api_call, request_of
+from plugins.tools_http.engine.credentials import Fixed
 from plugins.tools_http.engine.exchange import Credential, Response
 from plugins.tools_http.engine.outcome import MOST_STRUCTURED, json_of, media_type, output_of, text_of
 from plugins.tools_http.engine.redaction import Redactor
@@ -141,14 +142,34 @@ def test_the_operators_credential() -> None:
     """What the operator configured for an origin is sent there, whatever the model sets; other origins get nothing."""
     with World() as world:
         world.on("*", b"")
-        credentials = {
-            world.server.url: Credential(origin=world.server.url, headers={"Authorization": f"Bearer {KEY}"})
-        }
+        credentials = {world.server.url: Fixed(Credential(world.server.url, {"Authorization": f"Bearer {KEY}"}))}
         call(world, {"url": world.url("/"), "headers": {"authorization": "mine"}}, credentials=credentials)
         other = f"http://localhost:{world.server.port}/"
         with World(names={"localhost": [["127.0.0.1"]]}) as second:
             call(second, {"url": other}, credentials=credentials)
         assert [seen.headers.get("authorization") for seen in world.server.seen] == [f"Bearer {KEY}", None]
+
+
+def test_a_token_that_is_renewed() -> None:
+    """Where a token is refused and can be renewed, the call is made once more with the new one, and no third time."""
+
+    class Tokens:
+        number = 1
+
+        async def get(self, *, deadline: float, audit: Audit | None = None) -> Credential:
+            return Credential(world.server.url, {"Authorization": f"Bearer {self.number}"})
+
+        def renew(self, refused: Credential) -> bool:
+            self.number += 1
+            return True
+
+    with World() as world:
+        world.on("/", Play(status=401), b"ok")
+        world.on("/never", Play(status=401))
+        tokens = {world.server.url: Tokens()}
+        assert call(world, {"url": world.url("/")}, credentials=tokens).text == "ok"
+        assert call(world, {"url": world.url("/never")}, credentials=tokens).metadata["status"] == 401
+        assert [seen.headers["authorization"][-1] for seen in world.server.seen] == ["1", "2", "2", "3"]
 
 
 def test_timeout() -> None:
@@ -408,7 +429,7 @@ fields = st.tuples(st.sampled_from(["content-type", "retry-after", "link", "x"])
 def test_any_arguments(arguments: dict[str, Any]) -> None:
     """Any arguments that hold to the schema become a request, or an error with a field; never a traceback."""
     try:
-        request = request_of(arguments, {})
+        request = request_of(arguments)
     except CallerError as error:
         fields = [field for field, _ in error.violations]
     else:

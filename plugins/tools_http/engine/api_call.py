@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from shared.errors import CallerError, InvalidArgument
 
 from . import headers, urls
-from .exchange import Client, Credential, Request
+from .credentials import CredentialSource
+from .exchange import Client, Request, Response
 from .outcome import output_of
 from .policy import ALL_METHODS
 from .redaction import Redactor
-from .tool import JSON, Call, Output, Tool
+from .tool import JSON, Audit, Call, Output, Tool
 
 NAME = "custom_api_call"
 
@@ -69,7 +71,7 @@ def _parameters(longest: float) -> dict[str, Any]:
 def api_call(
     client: Client,
     *,
-    credentials: Mapping[str, Credential] | None = None,
+    credentials: Mapping[str, CredentialSource] | None = None,
     redactor: Redactor | None = None,
     longest: float = 30.0,
 ) -> Tool:
@@ -79,10 +81,11 @@ def api_call(
     clean = (redactor or Redactor()).clean_bytes
 
     async def run(arguments: dict[str, JSON], call: Call) -> Output:
-        request = request_of(arguments, by_origin)
+        request = request_of(arguments)
         deadline = min(call.deadline, time.monotonic() + float(arguments.get("timeout", longest)))
+        source = by_origin.get(urls.parse(request.url).origin)
         try:
-            response = await client.send(request, deadline=deadline, audit=call.audit)
+            response = await _sent(client, request, source, deadline, call.audit)
         except CallerError as error:
             if error.reason.startswith("BLOCKED_") and not error.violations:
                 field = "method" if error.reason == "BLOCKED_METHOD" else "url"
@@ -93,7 +96,21 @@ def api_call(
     return Tool(name=NAME, description=_DESCRIPTION, parameters=_parameters(longest), run=run)
 
 
-def request_of(arguments: Mapping[str, JSON], credentials: Mapping[str, Credential]) -> Request:
+async def _sent(
+    client: Client, request: Request, source: CredentialSource | None, deadline: float, audit: Audit
+) -> Response:
+    if source is None:
+        return await client.send(request, deadline=deadline, audit=audit)
+    credential = await source.get(deadline=deadline, audit=audit)
+    response = await client.send(replace(request, credential=credential), deadline=deadline, audit=audit)
+    if response.status == 401 and source.renew(credential):
+        # What was refused for its token was not carried out, so it can be sent again with a new one.
+        credential = await source.get(deadline=deadline, audit=audit)
+        response = await client.send(replace(request, credential=credential), deadline=deadline, audit=audit)
+    return response
+
+
+def request_of(arguments: Mapping[str, JSON]) -> Request:
     """The request that the arguments word. Raises InvalidArgument, naming the argument."""
     pairs = _pairs(arguments.get("query", {}))
     field = "url"
@@ -121,7 +138,6 @@ def request_of(arguments: Mapping[str, JSON], credentials: Mapping[str, Credenti
         url=str(url),
         headers=lines,
         body=body,
-        credential=credentials.get(url.origin),
     )
 
 
