@@ -119,7 +119,7 @@ def build(config: Config) -> Provider:
     for secret in declared.secrets:
         redactor.add(secret)
     tools = [
-        api_call(client, redactor=redactor),
+        api_call(client, credentials=credentials, redactor=redactor, longest=config.request_timeout),
         data_tool(workers, max_rows=config.max_rows, seconds=config.work_timeout),
         fetch_page(
             client, workers.run, work_timeout=config.work_timeout, robots=config.robots, user_agent=config.user_agent
