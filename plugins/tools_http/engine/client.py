@@ -27,8 +27,6 @@ from .retry import is_repeatable, wait_of
 from .tool import Audit
 from .urls import Url
 
-_HEAD = 2**18  # bytes on the wire until the status and the headers are there; a server may send many heads (1xx)
-_FRAMING = 2**18  # bytes on the wire beside the body's: the head, and the sizes of chunks
 _SHORT = 2**14  # bytes of a redirect's body that are read, so that its connection can be used again
 _KEEP_ALIVE = 5.0  # seconds that a connection is kept with nothing to do
 _MOST_IDLE = 20
@@ -152,7 +150,7 @@ class Client:
 
     async def _exchange(self, hop: redirects.Hop, most: int, repeatable: bool) -> Response:
         """One request and its response, on a connection that stands or a new one."""
-        spent = Budget(_HEAD, most)
+        spent = Budget(most)
         token = budget.set(spent)
         try:
             return await self._once(hop, most, spent)
@@ -172,7 +170,7 @@ class Client:
     async def _once(self, hop: redirects.Hop, most: int, spent: Budget) -> Response:
         raw = await self._pool.handle_async_request(self._raw_request(hop))
         try:
-            spent.most = most + _FRAMING
+            spent.in_head = False
             named = _named(raw.headers)
             response = Response(status=raw.status, url="", headers=named, body=b"", wire_bytes=0)
             length = response.header("content-length")
