@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -37,7 +37,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 _MOST_ADDRESSES = 16  # of a name that are dialled; all of them are vetted
 _STAGGER = 0.25  # seconds until the next address is tried beside the one before (RFC 8305)
-_RESOLVERS = 16  # threads: a name server that is silent blocks one of them for many seconds
+_RESOLVERS = 64  # names that are resolved at once
 
 
 @dataclass
@@ -67,19 +67,40 @@ budget: ContextVar[Budget] = ContextVar("budget")
 
 
 class Resolver:
-    """The system's, in threads of its own. Asked once for each connection."""
+    """The system's, asked once for each connection, each time in a thread of its own: it cannot be interrupted, and a
+    name server that is silent takes many seconds. None of them keeps the process from ending."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolve")
+        self._slots = asyncio.Semaphore(_RESOLVERS)
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """Raises OSError."""
         loop = asyncio.get_running_loop()
-        kind = socket.SOCK_STREAM
-        found = await loop.run_in_executor(self._threads, lambda: socket.getaddrinfo(host, port, type=kind))
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+        found: asyncio.Future[Sequence[str]] = loop.create_future()
+        await self._slots.acquire()
 
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        def done(addresses: Sequence[str], error: Exception | None) -> None:
+            self._slots.release()
+            if found.cancelled():
+                return
+            if error is None:
+                found.set_result(addresses)
+            else:
+                found.set_exception(error)
+
+        def work() -> None:
+            addresses: Sequence[str] = ()
+            error: Exception | None = None
+            try:
+                infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                addresses = list(dict.fromkeys(str(address[0]) for *_, address in infos))
+            except (OSError, UnicodeError) as failure:
+                error = failure
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(done, addresses, error)
+
+        threading.Thread(target=work, name="resolve", daemon=True).start()
+        return await found
 
 
 class Backend(httpcore2.AnyIOBackend):
