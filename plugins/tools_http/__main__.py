@@ -108,23 +108,21 @@ def build(config: Config) -> Provider:
         user_agent=config.user_agent,
     )
     workers = Workers(config.workers, memory=config.work_memory, preload=[convert.__name__, JOB])
-    credentials = read_credentials(config.credentials, client)
     redactor = Redactor(secret_texts(config))
+    credentials = read_credentials(config.credentials, client, redactor)
 
     def render(response: Response) -> Output:
         return output_of(response, clean=redactor.clean_bytes)
 
-    sender = Sender(client, render, config.max_body_bytes)
+    sender = Sender(client, render, redactor, config.max_body_bytes)
     declared = read_tools(config.tools, sender, credentials, workers, config.work_timeout)
-    for secret in declared.secrets:
-        redactor.add(secret)
     tools = [
-        api_call(client, redactor=redactor),
+        api_call(client, credentials=credentials, redactor=redactor),
         data_tool(workers, max_rows=config.max_rows, seconds=config.work_timeout),
         fetch_page(
             client, workers.run, work_timeout=config.work_timeout, robots=config.robots, user_agent=config.user_agent
         ),
-        *declared.tools,
+        *declared,
     ]
 
     def refusal(url: str, method: str) -> str:

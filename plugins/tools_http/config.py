@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from shared.config import BaseConfig, setting
-from shared.units import Duration, SecretMapping, SecretUrl, Size
+from shared.units import Duration, Secret, SecretMapping, SecretUrl, Size
+
+# Of what holds secrets, what --check shows all the same.
+_PUBLIC_HEADERS = ("accept", "accept-language", "content-type", "user-agent", "prefer", "cache-control")
+_PUBLIC_OF_A_CREDENTIAL = ("origin", "username", "client_id", "token_url", "scopes", "auth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +55,72 @@ class Config(BaseConfig):
     work_timeout: Duration = setting("30s", "Longest a piece of work on data or a page may take.", at_least=0.01)
     work_memory: Size = setting("1GiB", "Most memory of a process that works on data or pages.", at_least=2**26)
     workers: int = setting(2, "Processes that work on data and pages.", at_least=1, at_most=64)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, shown in (("credentials", _credential), ("tools", _tool), ("openapi", _document)):
+            values = {key: shown(about) for key, about in getattr(self, name).items()}
+            object.__setattr__(self, name, SecretMapping(values, public=tuple(_names(values))))
+
+
+def _tool(about: Any) -> Any:
+    """A declared tool, its secrets as such."""
+    if not isinstance(about, Mapping):
+        return _secret(about)
+    parts = {"headers": _headers, "credential": _credential}
+    return {name: parts[name](value) if name in parts else value for name, value in about.items()}
+
+
+def _document(about: Any) -> Any:
+    """An OpenAPI document, its secrets as such."""
+    if not isinstance(about, Mapping):
+        return _secret(about)
+    shown = {name: _headers(value) if name == "headers" else value for name, value in about.items()}
+    if "://" in str(about.get("document")):
+        shown["document"] = SecretUrl(str(about["document"]))
+    credentials = about.get("credentials")
+    if isinstance(credentials, Mapping):
+        shown["credentials"] = {name: _scheme(value) for name, value in credentials.items()}
+    elif credentials is not None:
+        shown["credentials"] = _secret(credentials)
+    return shown
+
+
+def _scheme(about: Any) -> Any:
+    if not isinstance(about, Mapping):
+        return _secret(about)
+    return SecretMapping(about, public=_PUBLIC_OF_A_CREDENTIAL)
+
+
+def _credential(about: Any) -> Any:
+    if not isinstance(about, Mapping):
+        return _secret(about)
+    # Names of headers are anybody's: one may be `username`.
+    return {
+        name: SecretMapping(value, public=_PUBLIC_OF_A_CREDENTIAL if name in ("basic", "oauth2") else ())
+        if isinstance(value, Mapping)
+        else _secret(value)
+        for name, value in about.items()
+    }
+
+
+def _headers(about: Any) -> Any:
+    if not isinstance(about, Mapping):
+        return _secret(about)
+    return SecretMapping(about, public=tuple(name for name in about if str(name).lower() in _PUBLIC_HEADERS))
+
+
+def _secret(value: Any) -> Any:
+    """A text as a secret; what is none its reader refuses."""
+    return Secret(value) if isinstance(value, str) else value
+
+
+def _names(value: Any) -> Iterator[str]:
+    """Every name below `value` that no secret mapping hides."""
+    if isinstance(value, Mapping) and not isinstance(value, SecretMapping):
+        for name, inner in value.items():
+            yield str(name)
+            yield from _names(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _names(inner)

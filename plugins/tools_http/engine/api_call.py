@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from shared.errors import CallerError, InvalidArgument
 
 from . import headers, urls
-from .exchange import Client, Credential, Request
+from .credentials import CredentialSource
+from .exchange import Client, Request
 from .outcome import output_of
 from .policy import ALL_METHODS
 from .redaction import Redactor
@@ -66,15 +68,17 @@ _PARAMETERS: dict[str, Any] = {
 
 
 def api_call(
-    client: Client, *, credentials: Mapping[str, Credential] | None = None, redactor: Redactor | None = None
+    client: Client, *, credentials: Mapping[str, CredentialSource] | None = None, redactor: Redactor | None = None
 ) -> Tool:
     """The tool. `credentials` are the operator's, by origin; `redactor` cleans what comes as base64."""
     by_origin = credentials or {}
     clean = (redactor or Redactor()).clean_bytes
 
     async def run(arguments: dict[str, JSON], call: Call) -> Output:
-        request = request_of(arguments, by_origin)
+        request = request_of(arguments)
         deadline = min(call.deadline, time.monotonic() + float(arguments.get("timeout", _LONGEST_TIMEOUT)))
+        if source := by_origin.get(urls.parse(request.url).origin):
+            request = replace(request, credential=await source.get(deadline=deadline, audit=call.audit))
         try:
             response = await client.send(request, deadline=deadline, audit=call.audit)
         except CallerError as error:
@@ -87,8 +91,8 @@ def api_call(
     return Tool(name=NAME, description=_DESCRIPTION, parameters=_PARAMETERS, run=run)
 
 
-def request_of(arguments: Mapping[str, JSON], credentials: Mapping[str, Credential]) -> Request:
-    """The request that the arguments word. Raises InvalidArgument, naming the argument."""
+def request_of(arguments: Mapping[str, JSON]) -> Request:
+    """The request that the arguments word, without its credential. Raises InvalidArgument, naming the argument."""
     try:
         url = urls.parse(arguments["url"])
     except CallerError as error:
@@ -112,7 +116,6 @@ def request_of(arguments: Mapping[str, JSON], credentials: Mapping[str, Credenti
         url=str(url),
         headers=lines,
         body=body,
-        credential=credentials.get(url.origin),
     )
 
 

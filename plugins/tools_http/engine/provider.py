@@ -32,8 +32,6 @@ class Provider:
         """The engine has their tools afterwards. Raises StartError."""
         documents = await self.documents()
         for document in documents:
-            for secret in document.secrets:
-                self.redactor.add(secret)
             self.engine.add(document.tools)
         return [document.report for document in documents]
 
