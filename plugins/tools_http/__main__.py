@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from plugins.tools_http.config import Config, plain
 from shared.cli import configure
+from shared.config import secret_texts
 from shared.server import run, serve
-from shared.units import secret_texts_in
 
 if TYPE_CHECKING:
     import grpc
@@ -81,7 +81,7 @@ def build(config: Config) -> Provider:
     from plugins.tools_http.engine import Engine, Provider
     from plugins.tools_http.engine.api_call import api_call
     from plugins.tools_http.engine.client import Client
-    from plugins.tools_http.engine.credentials import read_credentials, secret_texts
+    from plugins.tools_http.engine.credentials import read_credentials
     from plugins.tools_http.engine.declared import read_tools
     from plugins.tools_http.engine.openapi import import_documents
     from plugins.tools_http.engine.operation import Sender
@@ -108,23 +108,21 @@ def build(config: Config) -> Provider:
         user_agent=config.user_agent,
     )
     workers = Workers(config.workers, memory=config.work_memory, preload=[convert.__name__, JOB])
-    credentials = read_credentials(plain(config.credentials), client)
-    redactor = Redactor([*secret_texts_in([config.token, config.proxy]), *secret_texts(plain(config.credentials))])
+    redactor = Redactor(secret_texts(config))
+    credentials = read_credentials(plain(config.credentials), client, redactor)
 
     def render(response: Response) -> Output:
         return output_of(response, clean=redactor.clean_bytes)
 
-    sender = Sender(client, render, config.max_body_bytes)
+    sender = Sender(client, render, redactor, config.max_body_bytes)
     declared = read_tools(plain(config.tools), sender, credentials, workers, config.work_timeout)
-    for secret in declared.secrets:
-        redactor.add(secret)
     tools = [
         api_call(client, credentials=credentials, redactor=redactor, longest=config.request_timeout),
         data_tool(workers, max_rows=config.max_rows, seconds=config.work_timeout),
         fetch_page(
             client, workers.run, work_timeout=config.work_timeout, robots=config.robots, user_agent=config.user_agent
         ),
-        *declared.tools,
+        *declared,
     ]
 
     def refusal(url: str, method: str) -> str:
@@ -136,7 +134,7 @@ def build(config: Config) -> Provider:
             plain(config.openapi), sender, credentials, max_operations=config.max_operations, allowed=refusal
         )
 
-    return Provider(Engine(tools, settings(config), redactor), client, workers, redactor, documents)
+    return Provider(Engine(tools, settings(config), redactor), client, workers, documents)
 
 
 def settings(config: Config) -> Settings:
