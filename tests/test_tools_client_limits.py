@@ -218,7 +218,8 @@ def test_what_is_no_response(head: bytes) -> None:
 
 
 fragments = st.sampled_from(
-    [b"HTTP/1.1 ", b"200", b" OK", b"302", b"101", b"103", b"\r\n", b"\n", b"\r", b": ", b":", b" ", b"\t", b"\0", b"\xff",
+    [b"HTTP/1.1 ", b"200", b" OK", b"302", b"101", b"103", b"\r\n", b"\n", b"\r", b": ", b":", b" ", b"\t", b"\0",
+     b"\xff",
      b"Location",
      b"/", b"//", b"http://169.254.169.254/", b"Content-Length", b"Transfer-Encoding", b"chunked", b"Content-Encoding",
      b"gzip",
