@@ -34,6 +34,7 @@ Duration = NewType("Duration", float)
 Size = NewType("Size", int)
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?/?")  # what a secret is for, in mappings of them
 _HOST = re.compile(r"[\w.:%-]+")
 _DEEPEST = 64  # levels of lists and mappings in a value
 
@@ -211,7 +212,8 @@ def name_for_message(name: object, value: object = "") -> str:
 
 def _masked_name(name: object, value: object) -> str:
     """A name without a value may be a secret that stands alone, as in `{SECRET}`."""
-    return str(name) if _NAME.fullmatch(str(name)) and value is not None else "***"
+    plain = _NAME.fullmatch(str(name)) or _ORIGIN.fullmatch(str(name))
+    return str(name) if plain and value is not None else "***"
 
 
 def _secrets_of_url(url: str) -> Iterator[str]:

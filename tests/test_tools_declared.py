@@ -1,4 +1,4 @@
-"""Tools that an operator writes in YAML: what they send, what they take from an answer, what is refused at the start."""
+"""Tools that an operator writes in YAML: what they send, take from an answer, and what is refused at the start."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from plugins.tools_http.engine.credentials import read_credentials
-from plugins.tools_http.engine.declared import Declared, read_tools
+from plugins.tools_http.engine.declared import read_tools
 from plugins.tools_http.engine.exchange import Request, Response
-from plugins.tools_http.engine.tool import Call
+from plugins.tools_http.engine.redaction import Redactor
+from plugins.tools_http.engine.tool import Call, Tool
 from shared.errors import CallerError, InvalidArgument, LimitReached, StartError
 from shared.json_schema import complaint
 from tests.tools_apis import FakeClient, call, named, response, sender
@@ -47,17 +48,22 @@ place_order:
 """
 
 
-def tools(text: str, client: FakeClient | None = None, credentials: dict[str, Any] | None = None) -> Declared:
-    client = client or FakeClient()
-    sources = read_credentials(credentials or {}, client)
-    return read_tools(yaml.safe_load(text), sender(client), sources, None, 5)
+def tools(
+    text: str,
+    client: FakeClient | None = None,
+    credentials: dict[str, Any] | None = None,
+    redactor: Redactor | None = None,
+) -> list[Tool]:
+    client, redactor = client or FakeClient(), redactor or Redactor()
+    sources = read_credentials(credentials or {}, client, redactor)
+    return read_tools(yaml.safe_load(text), sender(client, redactor=redactor), sources, None, 5)
 
 
 def test_a_get_with_everything() -> None:
     """Path, query, header, cookie and fixed parameters go where they are declared, a default goes along, and a secret
     header goes as a credential bound to the origin."""
     client = FakeClient(lambda request: response({"cities": [{"id": 1, "name": "Ulm", "x": 2}]}))
-    tool = tools(CITIES, client).tools[0]
+    tool = tools(CITIES, client)[0]
     output = call(tool, {"country": "de", "name": "U&l m", "trace": "t1", "lang": "en"})
     assert output.structured == [{"id": 1, "name": "Ulm"}]
     assert json.loads(output.text) == output.structured
@@ -81,7 +87,7 @@ def test_a_post_with_a_body() -> None:
     """Parameters of a POST are fields of a JSON body under the API's names, fixed ones included; the idempotency key
     is the same for the same call and makes it repeatable."""
     client = FakeClient()
-    tool = tools(ORDER, client).tools[0]
+    tool = tools(ORDER, client)[0]
     call(tool, {"item": "tea", "count": 2.0, "dry": True}, "call-1")
     call(tool, {"item": "tea", "count": 2.0, "dry": True}, "call-1")
     call(tool, {"item": "tea", "count": 3}, "call-1")
@@ -107,15 +113,20 @@ def test_a_post_with_a_body() -> None:
 )  # fmt: skip
 def test_schemas_refuse(arguments: dict[str, Any]) -> None:
     """What is missing, past a bound, or has an unknown name does not hold to the tool's schema."""
-    assert complaint(arguments, tools(CITIES).tools[0].parameters)
+    assert complaint(arguments, tools(CITIES)[0].parameters)
 
 
 def test_secrets() -> None:
-    """Every header but the public ones and every credential is a secret; names of users are none."""
-    assert set(tools(CITIES).secrets) == {"sesame-open"}
-    about = {"basic": {"username": "mara", "password": "pw-12345"}, "headers": {"X": "k-1"}}
+    """Every header but the public ones and every credential is kept from the model, as Base64 too; names of users and
+    public headers are not."""
+    about = {"basic": {"username": "marianne", "password": "pw-12345"}, "headers": {"X": "Key k-123456"}}
     text = f"t: {{description: d, url: 'https://a.test/', credential: {json.dumps(about)}}}"
-    assert set(tools(text).secrets) == {"pw-12345", "k-1"}
+    redactor = Redactor()
+    tools(CITIES, redactor=redactor)
+    tools(text, redactor=redactor, credentials={"https://b.test": {"bearer": "tok-12345", "query": {"k": "q-123456"}}})
+    for secret in ("sesame-open", "pw-12345", "k-123456", "bWFyaWFubmU6cHctMTIzNDU=", "tok-12345", "q-123456"):
+        assert redactor.clean(f"<{secret}>") == "<***>"
+    assert redactor.clean("marianne application/json") == "marianne application/json"
 
 
 def test_credentials_by_origin() -> None:
@@ -130,7 +141,7 @@ def test_credentials_by_origin() -> None:
     )
     client = FakeClient()
     declared = tools(text, client, {"https://a.test": {"bearer": "key"}})
-    for tool in declared.tools:
+    for tool in declared:
         call(tool, {})
     assert [request.credential and request.credential.headers for request in client.requests] == [
         {"Authorization": "Bearer key"}, None, None,
@@ -149,21 +160,21 @@ def test_paths_that_lead_elsewhere(value: str, reason: str) -> None:
     client = FakeClient()
     declared = tools("t: {description: d, url: 'https://a.test/v1/{x}/y', parameters: {x: {type: string}}}", client)
     with pytest.raises(InvalidArgument) as raised:
-        call(declared.tools[0], {"x": value})
+        call(declared[0], {"x": value})
     assert raised.value.reason == reason
     assert not client.requests
 
 
 @pytest.mark.parametrize(
     ("value", "sent"),
-    [("a/b", "a%2Fb"), ("a?b#c", "a%3Fb%23c"), ("ü ;x", "%C3%BC%20%3Bx"), ("...", "..."), ("a..b", "a..b"), ("{y}", "%7By%7D"),
-     ("a.", "a.")],
+    [("a/b", "a%2Fb"), ("a?b#c", "a%3Fb%23c"), ("ü ;x", "%C3%BC%20%3Bx"), ("...", "..."), ("a..b", "a..b"),
+     ("{y}", "%7By%7D"), ("a.", "a.")],
 )  # fmt: skip
 def test_paths_that_stay(value: str, sent: str) -> None:
     """Everything else stands in its own segment, percent-encoded."""
     client = FakeClient()
     declared = tools("t: {description: d, url: 'https://a.test/v1/{x}/y', parameters: {x: {type: string}}}", client)
-    call(declared.tools[0], {"x": value})
+    call(declared[0], {"x": value})
     assert client.requests[0].url == f"https://a.test/v1/{sent}/y"
 
 
@@ -173,7 +184,7 @@ def test_two_parameters_in_one_segment() -> None:
         "t: {description: d, url: 'https://a.test/{x}{y}', parameters: {x: {type: string}, y: {type: string}}}"
     )
     with pytest.raises(InvalidArgument):
-        call(declared.tools[0], {"x": ".", "y": "."})
+        call(declared[0], {"x": ".", "y": "."})
 
 
 def test_headers_hold_one_line_of_ascii() -> None:
@@ -181,7 +192,7 @@ def test_headers_hold_one_line_of_ascii() -> None:
     declared = tools(CITIES)
     for value in ("a\r\nX-Evil: 1", "日本"):
         with pytest.raises(InvalidArgument, match="trace") as raised:
-            call(declared.tools[0], {"country": "de", "name": "x", "trace": value})
+            call(declared[0], {"country": "de", "name": "x", "trace": value})
         assert raised.value.violations[0][0] == "trace"
 
 
@@ -190,7 +201,7 @@ def test_an_answer_of_another_shape() -> None:
     for body, content_type in (("<html>", "text/html"), ('{"cities": 5}', "application/json")):
         client = FakeClient(lambda request, body=body, kind=content_type: response(body, 200, kind))  # type: ignore[misc]
         text = CITIES.replace('"cities[].{id: id, name: name}"', "length(cities)")
-        output = call(tools(text, client).tools[0], {"country": "de", "name": "x"})
+        output = call(tools(text, client)[0], {"country": "de", "name": "x"})
         assert output.error is not None
         assert output.error.reason == "ANSWER_MISMATCH"
         assert output.text == body
@@ -199,7 +210,7 @@ def test_an_answer_of_another_shape() -> None:
 def test_an_error_is_not_taken_apart() -> None:
     """The body of a 404 comes whole, the expression is not used on it."""
     client = FakeClient(lambda request: response({"why": "gone"}, 404))
-    output = call(tools(CITIES, client).tools[0], {"country": "de", "name": "x"})
+    output = call(tools(CITIES, client)[0], {"country": "de", "name": "x"})
     assert output.error is not None
     assert output.structured == {"why": "gone"}
 
@@ -217,7 +228,7 @@ def test_large_answers_go_to_a_worker() -> None:
 
     client = FakeClient(lambda request: response({"cities": [{"id": i, "name": "x" * 50} for i in range(5_000)]}))
     declared = read_tools(yaml.safe_load(CITIES), sender(client), {}, Workers(), 5)
-    output = call(declared.tools[0], {"country": "de", "name": "x"})
+    output = call(declared[0], {"country": "de", "name": "x"})
     assert len(output.structured) == 5_000
     [(job, seconds)] = jobs
     assert job == "plugins.tools_http.engine.answers:job"
@@ -229,7 +240,7 @@ def test_a_body_that_is_too_large() -> None:
     client = FakeClient()
     declared = read_tools(yaml.safe_load(ORDER), sender(client, 100), {}, None, 5)
     with pytest.raises(LimitReached, match="max_body_bytes"):
-        call(declared.tools[0], {"item": "x" * 100})
+        call(declared[0], {"item": "x" * 100})
     assert not client.requests
 
 
@@ -239,9 +250,9 @@ def test_nested_past_all_depth() -> None:
     deep: Any = {}
     for _ in range(5_000):
         deep = {"x": deep}
-    assert declared.tools[0].run is not None
+    assert declared[0].run is not None
     with pytest.raises(CallerError):
-        asyncio.run(declared.tools[0].run({"x": deep}, Call(time.monotonic() + 5)))  # type: ignore[arg-type]
+        asyncio.run(declared[0].run({"x": deep}, Call(time.monotonic() + 5)))  # type: ignore[arg-type]
 
 
 FORM = """
@@ -276,7 +287,7 @@ def test_forms() -> None:
     """A form has repeated names for arrays, JSON for objects, brackets where deepObject is declared."""
     client = FakeClient()
     arguments = {"name": "a b&c", "tags": ["x", "y"], "where": {"z": 1}, "filter": {"a": {"b": 2}}}
-    call(named(tools(FORM, client).tools, "send_form"), arguments)
+    call(named(tools(FORM, client), "send_form"), arguments)
     assert client.requests[0].body == b"name=a+b%26c&tags=x&tags=y&where=%7B%22z%22%3A1%7D&filter%5Ba%5D%5Bb%5D=2"
     assert dict(client.requests[0].headers)["Content-Type"] == "application/x-www-form-urlencoded"
 
@@ -284,7 +295,7 @@ def test_forms() -> None:
 def test_files() -> None:
     """A file comes as base64 and leaves as a part with its name and type."""
     client = FakeClient()
-    tool = named(tools(FORM, client).tools, "upload")
+    tool = named(tools(FORM, client), "upload")
     call(
         tool,
         {"title": "Tür", "photo": {"base64": "iVBORw0KGgoAAf/+", "filename": 'a"b.png', "content_type": "image/png"}},
@@ -310,7 +321,7 @@ def test_files() -> None:
 def test_text_bodies() -> None:
     """A whole body of text goes as it is, as UTF-8, with the media type that is declared."""
     client = FakeClient()
-    call(named(tools(FORM, client).tools, "note"), {"text": "# Tür"})
+    call(named(tools(FORM, client), "note"), {"text": "# Tür"})
     assert client.requests[0].body == "# Tür".encode()
     assert dict(client.requests[0].headers)["Content-Type"] == "text/markdown; charset=utf-8"
     assert client.requests[0].method == "PUT"
@@ -327,6 +338,7 @@ def test_text_bodies() -> None:
         ("{description: d, url: 'https://a.test/{x}'}", "{x} of the url is no parameter"),
         ("{description: d, url: 'https://a.test/?q={x}'}", "in: query"),
         ("{description: d, url: 'https://a.test/{x'}", "without its name"),
+        ("{description: d, url: 'https://a.test/?appid=s3cr3t'}", "'appid' looks like a secret"),
         ("{description: d, url: 'https://a.test/', metod: GET}", "did you mean 'method'"),
         ("{description: d, url: 'https://a.test/', method: TRACE}", "method must be one of"),
         ("{description: d, url: 'https://a.test/', answer: 'a[['}", "no JMESPath"),
@@ -350,6 +362,7 @@ def test_what_cannot_start(about: str, message: str) -> None:
         tools(f"broken_tool: {about}")
     assert message in str(raised.value)
     assert "broken_tool" in str(raised.value)
+    assert "s3cr3t" not in str(raised.value)
 
 
 def test_names_of_tools() -> None:
@@ -376,7 +389,7 @@ t:
   url: https://a.test/x
   credential: {oauth2: {token_url: "https://id.test/token", client_id: me, client_secret: "s:/", scopes: [read, write]}}
 """
-    tool = tools(text, client).tools[0]
+    tool = tools(text, client)[0]
     assert call(tool, {}).error is None
     assert call(tool, {}).error is None
     assert [request.url for request in client.requests] == [

@@ -1,4 +1,4 @@
-"""For tests of declared tools and OpenAPI tools: a client that keeps what it was given, and tools run as the engine does."""
+"""For tests of declared tools and of OpenAPI: a client that keeps what it was given, and tools run as by the engine."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from plugins.tools_http.engine.credentials import CredentialSource
 from plugins.tools_http.engine.exchange import Request, Response
+from plugins.tools_http.engine.openapi import Imported, import_document
+from plugins.tools_http.engine.openapi.settings import read_settings
 from plugins.tools_http.engine.operation import Sender
+from plugins.tools_http.engine.redaction import Redactor
 from plugins.tools_http.engine.tool import ABSENT, Audit, Call, Output, Tool
 from shared.errors import FailedPrecondition
 from shared.json_schema import complaint
@@ -53,8 +57,8 @@ def plain(response: Response) -> Output:
     return Output(text=response.body.decode("utf-8", "replace"), structured=structured, error=error)
 
 
-def sender(client: FakeClient, most: int = 1_000_000) -> Sender:
-    return Sender(client, plain, most)
+def sender(client: FakeClient, most: int = 1_000_000, redactor: Redactor | None = None) -> Sender:
+    return Sender(client, plain, redactor or Redactor(), most)
 
 
 def call(tool: Tool, arguments: Mapping[str, Any], call_id: str = "") -> Output:
@@ -71,3 +75,51 @@ def call(tool: Tool, arguments: Mapping[str, Any], call_id: str = "") -> Output:
 
 def named(tools: Sequence[Tool], name: str) -> Tool:
     return next(tool for tool in tools if tool.name == name)
+
+
+def document(paths: Mapping[str, Any], version: str = "3.0.3", **more: Any) -> dict[str, Any]:
+    """An OpenAPI document with one server, https://api.test/v1."""
+    about = {"openapi": version, "info": {"title": "Test", "version": "1"}, "servers": [{"url": "https://api.test/v1"}]}
+    return {**about, "paths": dict(paths), **more}
+
+
+def operation(*parameters: Mapping[str, Any], body: Any = None, **more: Any) -> dict[str, Any]:
+    """An operation `op`, its body of JSON where it is a schema."""
+    about: dict[str, Any] = {"operationId": "op", "parameters": list(parameters), "responses": {}}
+    if body is not None:
+        about["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+    return {**about, **more}
+
+
+def imported(
+    document: Mapping[str, Any] | bytes | str,
+    client: FakeClient | None = None,
+    *,
+    most: int = 60,
+    base: str = "",
+    by_origin: Mapping[str, CredentialSource] | None = None,
+    redactor: Redactor | None = None,
+    allowed: Callable[[str, str], str] = lambda url, method: "",
+    **settings: Any,
+) -> Imported:
+    """`base` is the URL where the document is from."""
+    data = document if isinstance(document, bytes) else document.encode() if isinstance(document, str) else b""
+    about = read_settings({"api": {"document": base or "api.json", **settings}})[0]
+    return import_document(
+        data or json.dumps(document).encode(),
+        base,
+        about,
+        sender(client or FakeClient(), redactor=redactor),
+        by_origin or {},
+        most,
+        allowed,
+    )
+
+
+def sent(operation: Mapping[str, Any], arguments: Mapping[str, Any], path: str = "/x", method: str = "get") -> Request:
+    """The one request of a call of a document's only operation."""
+    client = FakeClient()
+    [tool] = imported(document({path: {method: operation}}), client).tools
+    call(tool, arguments)
+    [request] = client.requests
+    return request

@@ -16,6 +16,7 @@ from .exchange import Client, Request, Response
 from .outcome import output_of
 from .policy import ALL_METHODS
 from .redaction import Redactor
+from .retry import IDEMPOTENT
 from .tool import JSON, Audit, Call, Output, Tool
 
 NAME = "custom_api_call"
@@ -93,7 +94,15 @@ def api_call(
             raise
         return output_of(response, clean=clean)
 
-    return Tool(name=NAME, description=_DESCRIPTION, parameters=_parameters(longest), run=run)
+    return Tool(
+        name=NAME, description=_DESCRIPTION, parameters=_parameters(longest), run=run, is_idempotent=_is_idempotent
+    )
+
+
+def _is_idempotent(arguments: dict[str, JSON]) -> bool:
+    names = arguments.get("headers", {})
+    by_key = any(name.lower() == "idempotency-key" for name in names)
+    return arguments.get("method", "GET") in IDEMPOTENT or by_key
 
 
 async def _sent(

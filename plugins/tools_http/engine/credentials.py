@@ -19,10 +19,11 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from shared.errors import CallerError, StartError
-from shared.units import name_for_message
+from shared.units import Secret, name_for_message
 
 from . import urls
 from .exchange import Client, Credential
+from .redaction import Redactor
 from .tool import Audit
 
 _KEYS = ("headers", "query", "cookies", "basic", "bearer", "oauth2")
@@ -94,8 +95,8 @@ def origin_of(url: str) -> str:
         raise ValueError(error.message) from None
 
 
-def read_credentials(settings: Mapping[str, Any], client: Client) -> dict[str, CredentialSource]:
-    """The setting `credentials`: what to send to each origin. Raises StartError."""
+def read_credentials(settings: Mapping[str, Any], client: Client, redactor: Redactor) -> dict[str, CredentialSource]:
+    """The setting `credentials`: what to send to each origin. `redactor` is told every secret. Raises StartError."""
     sources: dict[str, CredentialSource] = {}
     for url, about in settings.items():
         place = "setting credentials"
@@ -107,15 +108,17 @@ def read_credentials(settings: Mapping[str, Any], client: Client) -> dict[str, C
             raise StartError(f"{place}: a name must be an origin such as https://api.example.com") from None
         if origin in sources:
             raise StartError(f"{place}: {origin} stands there twice; keep one of them")
-        sources[origin] = read_credential(f"{place}: {origin}", about, origin, client)
+        sources[origin] = read_credential(f"{place}: {origin}", about, origin, client, redactor)
     return sources
 
 
-def read_credential(place: str, about: object, origin: str, client: Client) -> CredentialSource:
+def read_credential(place: str, about: object, origin: str, client: Client, redactor: Redactor) -> CredentialSource:
     """`about` as the module's docstring shows it. Raises StartError, which begins with `place`."""
     from .oauth import read_oauth2
 
     about = checked_keys(place, about, _KEYS)
+    for secret in secret_texts(about):
+        redactor.add(secret)
     headers = texts(f"{place}: headers", about.get("headers", {}))
     cookies = texts(f"{place}: cookies", about.get("cookies", {}))
     for name in [*headers, *cookies]:
@@ -135,7 +138,7 @@ def read_credential(place: str, about: object, origin: str, client: Client) -> C
     if headers or query:
         sources.append(Fixed(Credential(origin, headers, query)))
     if "oauth2" in about:
-        sources.append(read_oauth2(f"{place}: oauth2", about["oauth2"], origin, client))
+        sources.append(read_oauth2(f"{place}: oauth2", about["oauth2"], origin, client, redactor))
     if not sources:
         raise StartError(f"{place} is empty; it takes {', '.join(_KEYS)}")
     if sum(key in about for key in ("basic", "bearer", "oauth2")) > 1:
@@ -146,12 +149,12 @@ def read_credential(place: str, about: object, origin: str, client: Client) -> C
 def basic_header(place: str, about: object) -> str:
     """`Basic …` of `{username, password}` or of `username:password`. Raises StartError."""
     if isinstance(about, str):
-        user, colon, password = about.partition(":")
+        user, colon, password = text(place, about).partition(":")
         if not colon:
             raise StartError(f"{place} must be USERNAME:PASSWORD, or a mapping of username and password")
     else:
         about = checked_keys(place, about, ("username", "password"))
-        user, password = text(f"{place}: username", about.get("username", "")), str(about.get("password", ""))
+        user, password = (text(f"{place}: {name}", about.get(name)) for name in ("username", "password"))
         if ":" in user:
             raise StartError(f"{place}: the username has a colon in it, which Basic cannot send")
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
@@ -164,16 +167,30 @@ def cookie_text(cookies: Mapping[str, str]) -> str:
 _COOKIE_SAFE = "!#$%&'()*+-./:<=>?@[]^_`{|}~"
 
 
-def secret_texts(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Every text below `settings`: all of them are secrets, but for names of users and addresses of token servers."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from secret_texts(value)
-        elif isinstance(value, str) and name not in PUBLIC:
-            yield value
+def secret_texts(about: Mapping[str, Any]) -> Iterator[str]:
+    """Every text of a credential that must not be shown, and how it is sent where that is another text."""
+    for name, value in about.items():
+        if name == "basic" and value:
+            try:
+                header = basic_header("", value)
+            except StartError:
+                continue
+            pair = base64.b64decode(header.removeprefix("Basic ")).decode()
+            yield from (header.removeprefix("Basic "), pair.partition(":")[2])
+        elif name == "oauth2" and isinstance(value, Mapping):
+            yield from _texts_below({name: value.get(name) for name in ("client_secret", "parameters")})
+        else:
+            # `Bearer KEY` in a header: the key is a secret by itself.
+            for secret in _texts_below(value):
+                yield from (secret, secret.rpartition(" ")[2])
 
 
-PUBLIC = ("origin", "username", "client_id", "token_url", "scopes", "auth")  # names whose values are no secrets
+def _texts_below(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts_below(inner)
+    elif isinstance(value, str):
+        yield value.reveal() if isinstance(value, Secret) else value
 
 
 def checked_keys(place: str, value: object, known: Iterable[str]) -> dict[str, Any]:
@@ -198,4 +215,4 @@ def texts(place: str, value: object) -> dict[str, str]:
 def text(place: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str) or not value:
         raise StartError(f"{place} must be text; put it in quotes")
-    return value
+    return value.reveal() if isinstance(value, Secret) else value

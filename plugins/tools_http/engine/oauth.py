@@ -14,6 +14,7 @@ from shared.errors import CallerError, Code, StartError
 
 from .credentials import CredentialSource, checked_keys, origin_of, text, texts
 from .exchange import Client, Credential, Request, Response
+from .redaction import Redactor
 from .tool import Audit
 
 _KEYS = ("token_url", "client_id", "client_secret", "scopes", "auth", "parameters")
@@ -43,10 +44,12 @@ class ClientCredentials:
     client_id: str
     client_secret: str = field(repr=False)
     client: Client
+    redactor: Redactor  # is told each token
     scopes: tuple[str, ...] = ()
     in_body: bool = False  # the secret goes into the form, not into a header
     extra: Mapping[str, str] = field(default_factory=dict)
     _token: _Token | None = field(default=None, repr=False)
+    _last: _Token | None = field(default=None, repr=False)
     _fetching: asyncio.Task[_Token] | None = field(default=None, repr=False)
 
     async def get(self, *, deadline: float, audit: Audit | None = None) -> Credential:
@@ -74,7 +77,10 @@ class ClientCredentials:
     def _fetched(self, task: asyncio.Task[_Token]) -> None:
         self._fetching = None
         if not task.cancelled() and task.exception() is None:
-            self._token = task.result()
+            # The one before may still come back from a server that was sent it.
+            known = [token.text for token in (self._last, task.result()) if token]
+            self._token = self._last = task.result()
+            self.redactor.renew(f"{self.token_url} {self.client_id}", known)
 
     async def _fetch(self) -> _Token:
         form = {"grant_type": "client_credentials", **self.extra}
@@ -126,7 +132,7 @@ class ClientCredentials:
         return _Token(text=token, renew_at=began + life - min(_EARLY, life / 10))
 
 
-def read_oauth2(place: str, about: object, origin: str, client: Client) -> CredentialSource:
+def read_oauth2(place: str, about: object, origin: str, client: Client, redactor: Redactor) -> CredentialSource:
     """`{token_url, client_id, client_secret, scopes, auth: basic|body, parameters}`. Raises StartError."""
     settings = checked_keys(place, about, _KEYS)
     token_url = text(f"{place}: token_url", settings.get("token_url"))
@@ -148,6 +154,7 @@ def read_oauth2(place: str, about: object, origin: str, client: Client) -> Crede
         client_id=text(f"{place}: client_id", settings.get("client_id")),
         client_secret=text(f"{place}: client_secret", settings.get("client_secret")),
         client=client,
+        redactor=redactor,
         scopes=tuple(scopes),
         in_body=auth == "body",
         extra=texts(f"{place}: parameters", settings.get("parameters", {})),

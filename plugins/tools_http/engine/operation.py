@@ -16,6 +16,7 @@ from .bodies import Body, encoded
 from .credentials import CredentialSource, merged
 from .exchange import Client, Credential, Request, Response
 from .parameters import Parameter, check_path, cookie_parts, header_text, path_text, query_parts
+from .redaction import Redactor
 from .tool import ABSENT, JSON, Call, Output, Tool
 
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -45,6 +46,7 @@ class Sender:
 
     client: Client
     render: Callable[[Response], Output]  # a response as a result, whatever its status
+    redactor: Redactor  # is told every secret that is read
     max_body_bytes: int
 
     async def run(self, operation: Operation, name: str, arguments: Mapping[str, JSON], call: Call) -> Output:

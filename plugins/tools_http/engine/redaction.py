@@ -15,12 +15,21 @@ class Redactor:
     """Of the secrets it has been given; one that is renewed meanwhile is added."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._fixed: set[str] = set()  # forms
+        self._renewed: dict[str, set[str]] = {}  # by what they belong to
         self._forms: tuple[str, ...] = ()
         self._bytes: tuple[bytes, ...] = ()
-        self._add(secrets)
+        self._fixed |= _spelled(secrets)
+        self._arrange()
 
     def add(self, secret: str) -> None:
-        self._add([secret])
+        self._fixed |= _spelled([secret])
+        self._arrange()
+
+    def renew(self, owner: str, secrets: Iterable[str]) -> None:
+        """`secrets` in place of those that `owner` had."""
+        self._renewed[owner] = _spelled(secrets)
+        self._arrange()
 
     def clean(self, text: str) -> str:
         """`text` with a mark in place of every secret."""
@@ -58,9 +67,13 @@ class Redactor:
                 pending += [(renamed, name) for name in renamed]
         return root[0]
 
-    def _add(self, secrets: Iterable[str]) -> None:
-        forms = {form for secret in secrets if len(secret) >= SHORTEST for form in spellings(secret)}
+    def _arrange(self) -> None:
         # The longest first: one secret can be a part of another.
-        longest_first = sorted(forms.union(self._forms), key=lambda form: (-len(form), form))
-        self._forms = tuple(form for form in longest_first if len(form) >= SHORTEST)
+        forms = self._fixed.union(*self._renewed.values())
+        self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
         self._bytes = tuple(form.encode("utf-8", "surrogatepass") for form in self._forms)
+
+
+def _spelled(secrets: Iterable[str]) -> set[str]:
+    forms = {form for secret in secrets if len(secret) >= SHORTEST for form in spellings(secret)}
+    return {form for form in forms if len(form) >= SHORTEST}

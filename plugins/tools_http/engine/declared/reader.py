@@ -23,6 +23,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 from shared.errors import StartError
 from shared.json_schema import schema_problem
@@ -60,15 +61,10 @@ _BODIES: Mapping[str, tuple[Kind, str]] = {
     "text": ("text", "text/plain"),
 }
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SECRET_NAME = re.compile("key|token|secret|passw|auth|appid|app_id|signature", re.IGNORECASE)
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 # Headers whose values are shown, kept in results, and sent along with a redirect; all others are secrets.
 PUBLIC_HEADERS = ("accept", "accept-language", "content-type", "user-agent", "prefer", "cache-control")
-
-
-@dataclass(frozen=True)
-class Declared:
-    tools: Sequence[Tool]
-    secrets: Sequence[str]  # texts that must not be shown to anybody
 
 
 def read_tools(
@@ -77,12 +73,11 @@ def read_tools(
     credentials: Mapping[str, CredentialSource],
     workers: Worker | None,
     work_timeout: float,
-) -> Declared:
+) -> list[Tool]:
     """The setting `tools`. `credentials` are those of the setting of that name, by origin. Raises StartError."""
     tools: list[Tool] = []
-    secrets: list[str] = []
     for name, about in settings.items():
-        if not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(name) or about is None:
             raise StartError(
                 f"setting tools: {name_for_message(name, about)} is no name for a tool, "
                 "which is 1 to 64 letters, digits, _ and -"
@@ -90,10 +85,7 @@ def read_tools(
         place = f"setting tools: {name}"
         about = checked_keys(place, about, _KEYS)
         tools.append(_Reader(place, name, about, credentials, workers, work_timeout).tool(sender))
-        headers = texts(f"{place}: headers", about.get("headers", {}))
-        secrets += [value for key, value in headers.items() if key.lower() not in PUBLIC_HEADERS]
-        secrets += secret_texts(about.get("credential", {}))
-    return Declared(tools, secrets)
+    return tools
 
 
 @dataclass
@@ -153,6 +145,9 @@ class _Reader:
                 raise ValueError("it takes {names} in its path only, and no #")
             if "{" in query:
                 raise ValueError("it takes {names} in its path only; make it a parameter with `in: query`")
+            for name, _ in parse_qsl(query, keep_blank_values=True):
+                if _SECRET_NAME.search(name):
+                    raise ValueError(f"{name_for_message(name)} looks like a secret; write `credential: {{query: …}}`")
             return url, origin_of(url), placeholders(before)
         except ValueError as error:
             raise StartError(f"{self.place}: url: {error}") from None
@@ -197,11 +192,13 @@ class _Reader:
             if not (value.isascii() and value.isprintable() and value == value.strip()):
                 raise StartError(f"{self.place}: headers: {name} must be printable ASCII, with no blank at either end")
         sources: list[CredentialSource] = []
+        for value in secret_texts({"headers": secret}):
+            sender.redactor.add(value)
         if secret:
             sources.append(Fixed(Credential(origin, secret)))
         if "credential" in self.about:
             place = f"{self.place}: credential"
-            sources.append(read_credential(place, self.about["credential"], origin, sender.client))
+            sources.append(read_credential(place, self.about["credential"], origin, sender.client, sender.redactor))
         if origin in self.credentials:
             sources.append(self.credentials[origin])
         return Together(tuple(sources)) if len(sources) > 1 else sources[0] if sources else None

@@ -18,7 +18,7 @@ from .importer import Allowed, Imported, Importer, start_error
 from .report import ImportReport, OperationReport
 from .settings import DocumentSettings, read_settings
 
-__all__ = ["ImportReport", "Imported", "OperationReport", "import_documents"]
+__all__ = ["ImportReport", "Imported", "OperationReport", "import_document", "import_documents"]
 
 _LONGEST_FETCH = 60.0  # seconds for one document; the client has a bound of its own
 
@@ -39,12 +39,12 @@ async def import_documents(
 
     async def one(about: DocumentSettings) -> Imported:
         data, base = await _data(about, sender, credentials)
-        return await asyncio.to_thread(_imported, data, base, about, sender, credentials, max_operations, allowed)
+        return await asyncio.to_thread(import_document, data, base, about, sender, credentials, max_operations, allowed)
 
     return list(await asyncio.gather(*(one(about) for about in read_settings(settings))))
 
 
-def _imported(
+def import_document(
     data: bytes,
     base: str,
     about: DocumentSettings,
@@ -53,6 +53,7 @@ def _imported(
     max_operations: int,
     allowed: Allowed,
 ) -> Imported:
+    """The tools of the document that is `data`, from the URL `base`, empty for a file. Raises StartError."""
     try:
         document = parse(data)
     except BadDocument as error:

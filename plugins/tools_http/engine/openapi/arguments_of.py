@@ -10,7 +10,7 @@ from ..bodies import FILE_SCHEMA, Body, Kind, Part, media_type_problem
 from ..parameters import STYLES, Parameter, Place, as_place
 from ..tool import ABSENT
 from ..wire_names import WireNames
-from .document import BadReference, References
+from .document import References
 from .flat import UNION
 from .schemas import FILE, FILES, Remarks, Schemas, TooLarge, hashed_name, is_small, safe_name, words_of
 from .security import Covered
@@ -61,7 +61,8 @@ class Reader:
             if ("path", name) not in described:
                 self._remark(f"the path's {{{name[:60]}}} is not described; it is taken for a text")
                 described["path", name] = {"name": name, "in": "path", "schema": {"type": "string"}}
-        for (place, _), parameter in described.items():
+        # Those of the path first: they are the ones that a name is kept for.
+        for (place, _), parameter in sorted(described.items(), key=lambda entry: entry[0][0] != "path"):
             self._parameter(place, parameter, in_path)
         if body is not None:
             self._body(body, method)
@@ -341,9 +342,9 @@ class Reader:
                 self._remark(f"the type {content_type[:40]!r} of the field {name[:60]} is none, and left out")
                 content_type = ""
             style = about.get("style")
-            is_file = kind == "multipart" and self._is_file(schema, content_type)
-            if not is_file and "*" in content_type:
-                content_type = ""
+            file_type = self._file_type(schema, content_type) if kind == "multipart" else None
+            is_file = file_type is not None
+            content_type = file_type if file_type is not None else "" if "*" in content_type else content_type
             if about.get("headers"):
                 self._remark(f"headers of the part {name[:60]} are not sent")
             if kind == "form" and (style in STYLES["query"] or "explode" in about or "allowReserved" in about):
@@ -358,20 +359,23 @@ class Reader:
                 parts[name] = Part(content_type=content_type, file=is_file)
         return parts
 
-    def _is_file(self, schema: Any, content_type: str) -> bool:
+    def _file_type(self, schema: Any, content_type: str) -> str | None:
+        """The media type of a field that is a file or a list of files, empty where none is said; None of others."""
         try:
             flat = self._schemas.flat(schema)
             if flat.get("type") == ["array"]:
                 flat = self._schemas.flat(flat.get("items", {}))
-        except (TooLarge, BadReference):
-            return False
+        except TooLarge:
+            return None
         if flat.get("contentEncoding") or flat.get("type", ["string"])[:1] != ["string"]:
-            return False
-        if flat.get("format") == "binary" or flat.get("contentMediaType"):
-            return True
+            return None
+        written = flat.get("contentMediaType")
+        if flat.get("format") == "binary" or written:
+            is_type = isinstance(written, str) and not media_type_problem(written)
+            return content_type or (str(written) if is_type else "")
         plain = content_type.lower()
         textual = _is_json(plain) or plain.startswith("text/") or plain.endswith("xml")
-        return (bool(plain) and not textual) or not flat
+        return content_type if (plain and not textual) or not flat else None
 
 
 def _with_files(flat: dict[str, Any], files: set[str], schemas: Schemas) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.errors import StartError
 
-from ..credentials import CredentialSource, origin_of
+from ..credentials import CredentialSource, origin_of, secret_texts
 from ..operation import Operation, Sender, placeholders, tool
 from ..tool import Tool
 from .arguments_of import Reader, Refused
@@ -36,11 +36,10 @@ Allowed = Callable[[str, str], str]
 
 @dataclass(frozen=True)
 class Imported:
-    """`tools` of one document; `secrets` must not be shown to anybody."""
+    """What became of one document."""
 
     tools: Sequence[Tool]
     report: ImportReport
-    secrets: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,10 @@ class Importer:
             origin=self._credential_origin(),
             from_url=settings.is_url,
             client=sender.client,
+            redactor=sender.redactor,
         )
+        for secret in secret_texts({"headers": settings.secret_headers}):
+            sender.redactor.add(secret)
 
     def imported(self, max_operations: int) -> Imported:
         found = list(self._found())
@@ -121,8 +123,7 @@ class Importer:
         else:
             tools = [entry.tool for entry in entries]
         self._report.tools = [tool.name for tool in tools]
-        secrets = [*self._security.secrets(), *self._settings.secret_headers.values()]
-        return Imported(tools, self._report, secrets)
+        return Imported(tools, self._report)
 
     def _title(self) -> str:
         return f"the API {self._report.title or self._settings.name}"
@@ -312,7 +313,7 @@ def _names(found: Sequence[_Found], prefix: str) -> dict[tuple[str, str], str]:
 
 
 def _plain_name(operation: _Found, prefix: str) -> str:
-    name = operation.id or f"{operation.method.lower()}_{operation.path[:_LONGEST_PATH]}"
+    name = operation.id or f"{operation.method.lower()}{operation.path[:_LONGEST_PATH]}"
     return f"{prefix}{_UNSAFE.sub('_', name).strip('_') or operation.method.lower()}"
 
 

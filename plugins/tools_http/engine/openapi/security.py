@@ -27,6 +27,7 @@ from ..credentials import (
 )
 from ..exchange import Client, Credential
 from ..oauth import ClientCredentials, read_oauth2
+from ..redaction import Redactor
 from .document import BadReference, References
 
 
@@ -56,6 +57,7 @@ class Security:
     origin: str
     from_url: bool
     client: Client
+    redactor: Redactor
     _sources: dict[str, tuple[str, CredentialSource, Covered | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -66,14 +68,6 @@ class Security:
                     f"{self.place}: {name_for_message(name, about)} is no security scheme of it; it has {known}"
                 )
             self._sources[name] = self._source(f"{self.place}: {name}", name, about)
-
-    def secrets(self) -> list[str]:
-        found: list[str] = []
-        for about in self.settings.values():
-            found += secret_texts(about) if isinstance(about, Mapping) else [str(about)]
-            if isinstance(about, str) and ":" in about:  # USER:PASSWORD
-                found.append(about.partition(":")[2])
-        return [secret for secret in found if secret]
 
     def choose(self, requirements: Any, origin: str, others: Mapping[str, CredentialSource]) -> Chosen:
         """What to send to `origin`: the first alternative of the requirements that is configured for it in full, else
@@ -123,11 +117,14 @@ class Security:
         if kind == "apiKey":
             return self._api_key(place, scheme, about, origin)
         if kind == "http" and how == "basic":
+            for secret in secret_texts({"basic": _without_origin(about)}):
+                self.redactor.add(secret)
             return origin, _header(origin, "Authorization", basic_header(place, _without_origin(about))), None
         if kind == "oauth2" and isinstance(about, Mapping) and "client_id" in about:
             return origin, self._oauth2(place, scheme, about, origin), None
         if kind in ("oauth2", "openIdConnect") or (kind == "http" and how == "bearer"):
             token = text(place, about) if not isinstance(about, Mapping) else _only(place, about, "token")
+            self.redactor.add(token)
             return origin, _header(origin, "Authorization", f"Bearer {_plain(place, token)}"), None
         raise StartError(f"{place}: a scheme of type {str(kind)[:40]} {how[:40]} is not known here; remove it")
 
@@ -149,6 +146,7 @@ class Security:
         self, place: str, scheme: Mapping[str, Any], about: Any, origin: str
     ) -> tuple[str, CredentialSource, Covered]:
         key = _plain(place, text(place, about) if not isinstance(about, Mapping) else _only(place, about, "key"))
+        self.redactor.add(key)
         where, name = scheme.get("in"), scheme.get("name")
         if not isinstance(name, str) or where not in ("header", "query", "cookie"):
             raise StartError(f"{place}: its scheme says not where the key goes; correct the document")
@@ -176,7 +174,9 @@ class Security:
                     "document to say"
                 )
             settings["token_url"] = token_url
-        return read_oauth2(place, settings, origin, self.client)
+        for secret in secret_texts({"oauth2": settings}):
+            self.redactor.add(secret)
+        return read_oauth2(place, settings, origin, self.client, self.redactor)
 
 
 def _header(origin: str, name: str, value: str) -> CredentialSource:
