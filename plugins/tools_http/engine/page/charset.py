@@ -77,6 +77,8 @@ def is_label(label: str) -> bool:
 
 
 def _decoded(body: bytes, label: str) -> str:
+    if label in ("utf-8", "utf8"):
+        return body.decode("utf-8", "replace")
     return body.decode(f"whatwg-{label}")
 
 

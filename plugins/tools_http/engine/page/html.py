@@ -75,6 +75,9 @@ def write(root: Node, base: str, *, title: str = "", markdown: bool = True) -> s
     if not markdown:
         return without(root.to_text(_TEXT)).strip()
     text = root.to_markdown(_MARKDOWN)
+    if "<table>" in text:
+        tables.make_square(root)  # what it does with rows of unequal length
+        text = root.to_markdown(_MARKDOWN)
     for strict in (False, True):
         if _RAW.search(text):
             # Its way out where Markdown's marks would be read otherwise; a mark less is easier to read than HTML.
