@@ -25,7 +25,7 @@ _NAMES = {
     "purple": 0x800080, "teal": 0x008080, "navy": 0x000080, "orange": 0xFFA500,
 }  # fmt: skip
 _HEX = re.compile(r"#(?:[0-9a-f]{3,4}|[0-9a-f]{6}|[0-9a-f]{8})")
-_OWN = "[style*=background i]"
+_OWN = "[style*=background i], [bgcolor]"
 _SHEETS_ELSEWHERE = "link[rel~=stylesheet i]"
 _FUNCTION = re.compile(r"(rgb|hsl)a?\(([^()]{1,80})\)")
 
@@ -100,6 +100,17 @@ def background(style: StyleDeclaration) -> tuple[bool, Color | None]:
     return not (color and color.opacity < _FAINT), color
 
 
+def own_background(element: Element) -> tuple[bool, Color | None]:
+    """As `background`, of its attributes."""
+    if style := element.attr("style"):
+        sets, color = background(declarations(str(style)))
+        if sets:
+            return sets, color
+    if name := element.attr("bgcolor"):
+        return True, parse(str(name).strip().lower())
+    return False, None
+
+
 class Backgrounds:
     """What is behind each element, by the style attributes and the sheets that stand in the page."""
 
@@ -110,7 +121,7 @@ class Backgrounds:
         painted = [(rule, color) for rule in rules for sets, color in [background(rule.style)] if sets]
         # With other sheets, which are not read, an element that these can address may have any background.
         self._may_differ = len(painted) > _MOST_RULES or document.select_one(_SHEETS_ELSEWHERE) is not None
-        styled = (background(declarations(str(element.attr("style")))) for element in document.select(_OWN))
+        styled = map(own_background, document.select(_OWN))
         self._painted.update(color for sets, color in [*styled, *(background(rule.style) for rule in rules)] if color)
         for rule, color in painted[:_MOST_RULES]:
             for element in matches(document, rule.selector):
@@ -129,8 +140,7 @@ class Backgrounds:
                 color = self._behind[node]
                 break
             path.append(node)
-            style = node.attr("style")
-            sets, own = background(declarations(style)) if style else (False, None)
+            sets, own = own_background(node)
             if sets or node in self._by_sheet:
                 color = own if sets else self._by_sheet[node]
                 break

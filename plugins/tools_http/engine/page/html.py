@@ -87,7 +87,7 @@ def write(root: Node, base: str, *, title: str = "", markdown: bool = True) -> s
 
 
 def title_of(document: Document) -> str:
-    for selector, attribute in (("head title, title", ""), ('meta[property="og:title"]', "content"), ("h1", "")):
+    for selector, attribute in (("title:not(svg title)", ""), ('meta[property="og:title"]', "content"), ("h1", "")):
         element = document.select_one(selector)
         if element is not None:
             text = " ".join((str(element.attr(attribute) or "") if attribute else element.text)[:2_000].split())

@@ -17,15 +17,15 @@ _UNSAFE = re.compile(r"""[\x00-\x20\x7f"'()<>\\`{|}^]""")
 _AROUND_URL = "".join(map(chr, range(33)))
 _ENCODED = {ord(char): f"%{ord(char):02X}" for char in " \"'()<>\\`{|}^"} | dict.fromkeys(range(32)) | {127: None}
 _INLINE = frozenset(
-    "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark q s samp small span strike strong "
-    "sub sup time tt u var".split()
+    "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark q s samp small span strike "
+    "strong sub sup time tt u var".split()
 )
 _EMPHASIS = "b, strong, i, em, cite, dfn, var, s, strike, del, code, kbd, samp, tt"
 _POWER = re.compile(r"[-+−]?(?:[0-9]{1,4}|[a-z])")
 _LANGUAGE_NAME = re.compile(r"[A-Za-z0-9+#._-]{1,30}")
 _CODED = (
-    "pre[class], pre[lang], pre[data-lang], pre:has(> code[class]:not([class^=language-])), pre:has(> code[data-lang]), "
-    ":is([class*=language-], [class*=highlight-], [class*=sourceCode]) > pre"
+    "pre[class], pre[lang], pre[data-lang], pre:has(> code[class]:not([class^=language-])), "
+    "pre:has(> code[data-lang]), :is([class*=language-], [class*=highlight-], [class*=sourceCode]) > pre"
 )
 _MANY_BREAKS = 200  # from where on all of a page is looked through for runs of them
 _MOST_LEVELS = 50  # of elements that a break is moved out of
