@@ -149,7 +149,7 @@ def test_everything_is_no_name() -> None:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ca.pem, server.pem and server.key, for a.test and 127.0.0.1."""
     if shutil.which("openssl") is None:
         missing("the openssl command, which makes the certificates")

@@ -560,6 +560,8 @@ def test_addresses_that_names_have() -> None:
     assert vet("a.test", "::ffff:10.0.0.1") == (False, "address")
     assert vet("a.test", "::ffff:10.0.0.1", allowed_networks=["10.0.0.0/8"]) == (True, "allowed_networks")
     assert vet("a.test", "8.8.8.8", denied_hosts=["8.0.0.0/8"]) == (False, "denied_hosts")
+    for form in ("64:ff9b::8.8.8.8", "::ffff:8.8.8.8", "2002:808:808::1", "2001:470::5efe:8.8.8.8"):
+        assert vet("a.test", form, denied_hosts=["8.8.8.0/24"]) == (False, "denied_hosts")
     assert decide("http://a.test/", allowed_hosts=["8.0.0.0/8"]) == (True, "allowed_hosts")
     assert vet("a.test", "8.8.8.8", allowed_hosts=["8.0.0.0/8"]) == (True, "address")
     assert vet("a.test", "9.9.9.9", allowed_hosts=["8.0.0.0/8"]) == (False, "allowed_hosts")

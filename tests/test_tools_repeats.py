@@ -59,7 +59,10 @@ def counter() -> Counter:
 def tools(counter: Counter) -> Iterator[Tools]:
     """`post` may not be made twice, `get` may."""
     with serving(
-        tool(counter.run, name="post"), tool(counter.run, name="get", read_only=True), max_result_chars=1_000
+        tool(counter.run, name="post"),
+        tool(counter.run, name="get", read_only=True),
+        tool(counter.run, name="both", is_idempotent=lambda arguments: arguments.get("method") == "GET"),
+        max_result_chars=1_000,
     ) as running:
         try:
             yield running
@@ -135,6 +138,16 @@ def test_a_cancelled_call_that_may_not_be_made_twice(tools: Tools, counter: Coun
     counter.go.set()
     assert again.result(SECONDS).result == "run 1"
     assert (counter.runs, counter.cancelled) == (1, 0)
+
+
+@pytest.mark.parametrize(("method", "runs"), [("GET", 2), ("POST", 1)])
+def test_the_arguments_may_say_it(tools: Tools, counter: Counter, method: str, runs: int) -> None:
+    """Where it depends on the arguments whether a call may be made twice, they are asked."""
+    arguments = {"method": method, "kind": "bug"}
+    with pytest.raises(grpc.RpcError):
+        tools.call("both", arguments, call_id="one")
+    assert tools.call("both", arguments, call_id="one").success == (method == "GET")
+    assert counter.runs == runs
 
 
 def test_without_an_id_a_cancelled_call_ends(tools: Tools, counter: Counter) -> None:

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
-from plugins.tools_http.config import Config
+from plugins.tools_http.config import Config, plain
 from shared.cli import configure
-from shared.config import secret_texts
 from shared.server import run, serve
+from shared.units import secret_texts_in
 
 if TYPE_CHECKING:
     import grpc
@@ -108,16 +108,16 @@ def build(config: Config) -> Provider:
         user_agent=config.user_agent,
     )
     workers = Workers(config.workers, memory=config.work_memory, preload=[convert.__name__, JOB])
-    redactor = Redactor(secret_texts(config))
-    credentials = read_credentials(config.credentials, client, redactor)
+    redactor = Redactor(secret_texts_in([config.token, config.proxy]))
+    credentials = read_credentials(plain(config.credentials), client, redactor)
 
     def render(response: Response) -> Output:
         return output_of(response, clean=redactor.clean_bytes)
 
     sender = Sender(client, render, redactor, config.max_body_bytes)
-    declared = read_tools(config.tools, sender, credentials, workers, config.work_timeout)
+    declared = read_tools(plain(config.tools), sender, credentials, workers, config.work_timeout)
     tools = [
-        api_call(client, credentials=credentials, redactor=redactor),
+        api_call(client, credentials=credentials, redactor=redactor, longest=config.request_timeout),
         data_tool(workers, max_rows=config.max_rows, seconds=config.work_timeout),
         fetch_page(
             client, workers.run, work_timeout=config.work_timeout, robots=config.robots, user_agent=config.user_agent
@@ -131,7 +131,7 @@ def build(config: Config) -> Provider:
 
     def documents() -> Awaitable[list[Imported]]:
         return import_documents(
-            config.openapi, sender, credentials, max_operations=config.max_operations, allowed=refusal
+            plain(config.openapi), sender, credentials, max_operations=config.max_operations, allowed=refusal
         )
 
     return Provider(Engine(tools, settings(config), redactor), client, workers, redactor, documents)

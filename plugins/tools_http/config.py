@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from shared.config import BaseConfig, setting
+from shared.errors import StartError
 from shared.units import Duration, Secret, SecretMapping, SecretUrl, Size
 
-# Of what holds secrets, what --check shows all the same.
-_PUBLIC_HEADERS = ("accept", "accept-language", "content-type", "user-agent", "prefer", "cache-control")
-_PUBLIC_OF_A_CREDENTIAL = ("origin", "username", "client_id", "token_url", "scopes", "auth")
+# What is shown of these settings, in --check, is what stands under these names.
+_OF_A_TOOL = ("description", "method", "url", "parameters", "body", "idempotency_key", "answer", "read_only",
+              "idempotent", "destructive", "max_response_bytes")  # fmt: skip
+_OF_A_PARAMETER = ("in", "name", "required", "style", "explode", "allow_reserved", "file", "schema", "type", "title",
+                   "description", "enum", "const", "default", "examples", "format", "pattern", "minimum", "maximum",
+                   "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "items", "minItems",
+                   "maxItems", "uniqueItems", "properties", "additionalProperties")  # fmt: skip
+_OF_A_DOCUMENT = ("document", "include", "exclude", "server", "prefix", "deprecated")
+_OF_A_CREDENTIAL = ("oauth2", "token_url", "client_id", "scopes", "auth", "username")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +45,7 @@ class Config(BaseConfig):
         False, "The proxy is given names, not vetted addresses: only those in allowed_hosts, by name."
     )
     ca_bundle: str = setting("", "PEM file of the authorities to trust, in place of the usual ones.")
-    user_agent: str = setting("", "Sent as User-Agent; empty sends hector-plugins and its version.")
+    user_agent: str = setting("", "Sent as User-Agent; empty sends hector-plugins.")
     credentials: SecretMapping = setting("{}", "What to send to whom: {ORIGIN: {headers: …, query: …, basic: …}}.")
     # Declared tools.
     tools: SecretMapping = setting("{}", "Endpoints as tools: {NAME: {description, url, parameters, …}}.")
@@ -58,69 +65,42 @@ class Config(BaseConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, shown in (("credentials", _credential), ("tools", _tool), ("openapi", _document)):
-            values = {key: shown(about) for key, about in getattr(self, name).items()}
-            object.__setattr__(self, name, SecretMapping(values, public=tuple(_names(values))))
+        for name, public in (("tools", _OF_A_TOOL), ("openapi", _OF_A_DOCUMENT), ("credentials", _OF_A_CREDENTIAL)):
+            shown = {key: _masked(about, public) for key, about in getattr(self, name).items()}
+            object.__setattr__(self, name, SecretMapping(shown, public=(*public, *_OF_A_PARAMETER)))
+        if self.proxy_resolves and self.proxy.reveal() in ("", "none"):
+            raise StartError("setting proxy_resolves needs proxy beside it")
 
 
-def _tool(about: Any) -> Any:
-    """A declared tool, its secrets as such."""
+def plain(value: Any) -> Any:
+    """A setting as plain values, secrets in the clear, for those that use them."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _masked(about: Any, public: tuple[str, ...]) -> Any:
+    """`about` with all of it a secret but for what has one of the names, and of a URL its address."""
     if not isinstance(about, Mapping):
         return _secret(about)
-    parts = {"headers": _headers, "credential": _credential}
-    return {name: parts[name](value) if name in parts else value for name, value in about.items()}
-
-
-def _document(about: Any) -> Any:
-    """An OpenAPI document, its secrets as such."""
-    if not isinstance(about, Mapping):
-        return _secret(about)
-    shown = {name: _headers(value) if name == "headers" else value for name, value in about.items()}
-    if "://" in str(about.get("document")):
-        shown["document"] = SecretUrl(str(about["document"]))
-    credentials = about.get("credentials")
-    if isinstance(credentials, Mapping):
-        shown["credentials"] = {name: _scheme(value) for name, value in credentials.items()}
-    elif credentials is not None:
-        shown["credentials"] = _secret(credentials)
+    shown: dict[str, Any] = {}
+    for key, value in about.items():
+        if key not in public:
+            shown[key] = _secret(value)
+        elif key == "parameters" and isinstance(value, Mapping):
+            shown[key] = {name: _masked(item, _OF_A_PARAMETER) for name, item in value.items()}
+        elif key == "oauth2":
+            shown[key] = _masked(value, public)
+        else:
+            shown[key] = SecretUrl(value) if isinstance(value, str) and "://" in value else value
     return shown
 
 
-def _scheme(about: Any) -> Any:
-    if not isinstance(about, Mapping):
-        return _secret(about)
-    return SecretMapping(about, public=_PUBLIC_OF_A_CREDENTIAL)
-
-
-def _credential(about: Any) -> Any:
-    if not isinstance(about, Mapping):
-        return _secret(about)
-    # Names of headers are anybody's: one may be `username`.
-    return {
-        name: SecretMapping(value, public=_PUBLIC_OF_A_CREDENTIAL if name in ("basic", "oauth2") else ())
-        if isinstance(value, Mapping)
-        else _secret(value)
-        for name, value in about.items()
-    }
-
-
-def _headers(about: Any) -> Any:
-    if not isinstance(about, Mapping):
-        return _secret(about)
-    return SecretMapping(about, public=tuple(name for name in about if str(name).lower() in _PUBLIC_HEADERS))
-
-
 def _secret(value: Any) -> Any:
-    """A text as a secret; what is none its reader refuses."""
-    return Secret(value) if isinstance(value, str) else value
-
-
-def _names(value: Any) -> Iterator[str]:
-    """Every name below `value` that no secret mapping hides."""
-    if isinstance(value, Mapping) and not isinstance(value, SecretMapping):
-        for name, inner in value.items():
-            yield str(name)
-            yield from _names(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _names(inner)
+    if isinstance(value, Mapping):
+        return SecretMapping(value)
+    if isinstance(value, list | tuple):
+        return [_secret(item) for item in value]
+    return value if value is None or isinstance(value, bool) else Secret(str(value))

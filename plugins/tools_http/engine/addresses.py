@@ -99,25 +99,35 @@ def kind_of(address: Address) -> str:
         return next((kind for network, kind in _IPV4 if address in network), PUBLIC)
     if address.scope_id is not None:
         return "link-local"
+    inner, form = _inside(address)
+    if inner is not None:
+        kind = kind_of(inner)
+        return f"{form} of {kind}" if kind else PUBLIC
+    return next((kind for network, kind in _IPV6 if address in network), PUBLIC if address in _GLOBAL else "reserved")
+
+
+def embedded(address: Address) -> IPv4Address | None:
+    """The IPv4 address that is dialled in the end where `address` is; None where it embeds none, or one of the past.
+
+    >>> embedded(ip_address("64:ff9b::8.8.8.8"))
+    IPv4Address('8.8.8.8')
+    """
+    return _inside(address)[0] if isinstance(address, IPv6Address) else None
+
+
+def _inside(address: IPv6Address) -> tuple[IPv4Address | None, str]:
+    """The embedded address and the form."""
+    bits = int(address)
     if address in _MAPPED:
-        return _of_embedded("IPv4-mapped", int(address))
+        return IPv4Address(bits & 0xFFFFFFFF), "IPv4-mapped"
     if address in _NAT64:
-        return _of_embedded("NAT64", int(address))
+        return IPv4Address(bits & 0xFFFFFFFF), "NAT64"
     if address in _6TO4:
-        return _of_embedded("6to4", int(address) >> 80)
-    kind = next((kind for network, kind in _IPV6 if address in network), PUBLIC)
-    if kind:
-        return kind
-    if address not in _GLOBAL:
-        return "reserved"
-    if (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
-        return _of_embedded("ISATAP", int(address))
-    return PUBLIC
-
-
-def _of_embedded(form: str, bits: int) -> str:
-    kind = kind_of(IPv4Address(bits & 0xFFFFFFFF))
-    return f"{form} of {kind}" if kind else PUBLIC
+        return IPv4Address(bits >> 80 & 0xFFFFFFFF), "6to4"
+    is_special = address not in _GLOBAL or any(address in network for network, _ in _IPV6)
+    if (bits >> 32) & 0xFFFFFFFF in _ISATAP and not is_special:
+        return IPv4Address(bits & 0xFFFFFFFF), "ISATAP"
+    return None, ""
 
 
 def plain(address: Address) -> Address:

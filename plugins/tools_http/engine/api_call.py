@@ -12,14 +12,14 @@ from shared.errors import CallerError, InvalidArgument
 
 from . import headers, urls
 from .credentials import CredentialSource
-from .exchange import Client, Request
+from .exchange import Client, Request, Response
 from .outcome import output_of
 from .policy import ALL_METHODS
 from .redaction import Redactor
-from .tool import JSON, Call, Output, Tool
+from .retry import IDEMPOTENT
+from .tool import JSON, Audit, Call, Output, Tool
 
 NAME = "custom_api_call"
-_LONGEST_TIMEOUT = 600
 
 _DESCRIPTION = """\
 Call an HTTP API and get its answer. Use it for JSON APIs and files whose URL you know; to read a web page use \
@@ -29,58 +29,64 @@ fails, with the answer's body still in the result. Methods other than GET and HE
 ports work only where the operator has allowed them; the error says so.
 Example: {"url": "https://api.example.com/v1/items", "method": "GET", "query": {"limit": 10}}"""
 
-_PARAMETERS: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "url": {
-            "type": "string",
-            "description": "Absolute URL with http or https, without user and password.",
-            "minLength": 1,
-            "maxLength": urls.LONGEST,
+
+def _parameters(longest: float) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "url": {
+                "type": "string",
+                "description": "Absolute URL with http or https, without user and password.",
+                "minLength": 1,
+                "maxLength": urls.LONGEST,
+            },
+            "method": {"type": "string", "description": "HTTP method.", "enum": list(ALL_METHODS), "default": "GET"},
+            "headers": {
+                "type": "object",
+                "description": 'Headers to send, such as {"Accept": "text/csv"}. Host, Content-Length and others of '
+                "the transport are set for you.",
+                "additionalProperties": {"type": "string"},
+            },
+            "query": {
+                "type": "object",
+                "description": "Parameters to add to the URL's query, not encoded yet; a list repeats its name.",
+            },
+            "body": {"type": "string", "description": "Body as text. Say what it is in the header Content-Type."},
+            "json": {
+                "type": "object",
+                "description": "Body as a JSON object, in place of `body`; the header Content-Type is set for you.",
+            },
+            "timeout": {
+                "type": "number",
+                "description": "Longest wait for the answer, in seconds.",
+                "exclusiveMinimum": 0,
+                "maximum": longest,
+                "default": longest,
+            },
         },
-        "method": {"type": "string", "description": "HTTP method.", "enum": list(ALL_METHODS), "default": "GET"},
-        "headers": {
-            "type": "object",
-            "description": 'Headers to send, such as {"Accept": "text/csv"}. Host, Content-Length and others of the '
-            "transport are set for you.",
-            "additionalProperties": {"type": "string"},
-        },
-        "query": {
-            "type": "object",
-            "description": "Parameters to add to the URL's query, not encoded yet; a list repeats its name.",
-        },
-        "body": {"type": "string", "description": "Body as text. Say what it is in the header Content-Type."},
-        "json": {
-            "type": "object",
-            "description": "Body as a JSON object, in place of `body`; the header Content-Type is set for you.",
-        },
-        "timeout": {
-            "type": "number",
-            "description": "Longest wait for the answer, in seconds.",
-            "exclusiveMinimum": 0,
-            "maximum": _LONGEST_TIMEOUT,
-            "default": 30,
-        },
-    },
-    "required": ["url"],
-    "additionalProperties": False,
-}
+        "required": ["url"],
+        "additionalProperties": False,
+    }
 
 
 def api_call(
-    client: Client, *, credentials: Mapping[str, CredentialSource] | None = None, redactor: Redactor | None = None
+    client: Client,
+    *,
+    credentials: Mapping[str, CredentialSource] | None = None,
+    redactor: Redactor | None = None,
+    longest: float = 30.0,
 ) -> Tool:
-    """The tool. `credentials` are the operator's, by origin; `redactor` cleans what comes as base64."""
+    """The tool. `credentials` are the operator's, by origin; `redactor` cleans what comes as base64; `longest` is the
+    client's request_timeout, in seconds."""
     by_origin = credentials or {}
     clean = (redactor or Redactor()).clean_bytes
 
     async def run(arguments: dict[str, JSON], call: Call) -> Output:
         request = request_of(arguments)
-        deadline = min(call.deadline, time.monotonic() + float(arguments.get("timeout", _LONGEST_TIMEOUT)))
-        if source := by_origin.get(urls.parse(request.url).origin):
-            request = replace(request, credential=await source.get(deadline=deadline, audit=call.audit))
+        deadline = min(call.deadline, time.monotonic() + float(arguments.get("timeout", longest)))
+        source = by_origin.get(urls.parse(request.url).origin)
         try:
-            response = await client.send(request, deadline=deadline, audit=call.audit)
+            response = await _sent(client, request, source, deadline, call.audit)
         except CallerError as error:
             if error.reason.startswith("BLOCKED_") and not error.violations:
                 field = "method" if error.reason == "BLOCKED_METHOD" else "url"
@@ -88,17 +94,42 @@ def api_call(
             raise
         return output_of(response, clean=clean)
 
-    return Tool(name=NAME, description=_DESCRIPTION, parameters=_PARAMETERS, run=run)
+    return Tool(
+        name=NAME, description=_DESCRIPTION, parameters=_parameters(longest), run=run, is_idempotent=_is_idempotent
+    )
+
+
+def _is_idempotent(arguments: dict[str, JSON]) -> bool:
+    names = arguments.get("headers", {})
+    by_key = any(name.lower() == "idempotency-key" for name in names)
+    return arguments.get("method", "GET") in IDEMPOTENT or by_key
+
+
+async def _sent(
+    client: Client, request: Request, source: CredentialSource | None, deadline: float, audit: Audit
+) -> Response:
+    if source is None:
+        return await client.send(request, deadline=deadline, audit=audit)
+    credential = await source.get(deadline=deadline, audit=audit)
+    response = await client.send(replace(request, credential=credential), deadline=deadline, audit=audit)
+    if response.status == 401 and source.renew(credential):
+        # What was refused for its token was not carried out, so it can be sent again with a new one.
+        credential = await source.get(deadline=deadline, audit=audit)
+        response = await client.send(replace(request, credential=credential), deadline=deadline, audit=audit)
+    return response
 
 
 def request_of(arguments: Mapping[str, JSON]) -> Request:
-    """The request that the arguments word, without its credential. Raises InvalidArgument, naming the argument."""
+    """The request that the arguments word. Raises InvalidArgument, naming the argument."""
+    pairs = _pairs(arguments.get("query", {}))
+    field = "url"
     try:
         url = urls.parse(arguments["url"])
+        field = "query"
+        url = urls.add_query(url, pairs)
     except CallerError as error:
-        error.violations = (("url", error.message),)
+        error.violations = ((field, error.message),)
         raise
-    url = urls.add_query(url, _pairs(arguments.get("query", {})))
     lines = headers.check(arguments.get("headers", {}).items(), "headers")
     body: bytes | None = None
     if "json" in arguments:

@@ -7,11 +7,13 @@ dialled `network.py`'s, and what is allowed at all `policy.py`'s.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 
 import httpcore2
 
@@ -27,11 +29,10 @@ from .retry import is_repeatable, wait_of
 from .tool import Audit
 from .urls import Url
 
-_HEAD = 2**18  # bytes on the wire until the status and the headers are there; a server may send many heads (1xx)
-_FRAMING = 2**18  # bytes on the wire beside the body's: the head, and the sizes of chunks
 _SHORT = 2**14  # bytes of a redirect's body that are read, so that its connection can be used again
 _KEEP_ALIVE = 5.0  # seconds that a connection is kept with nothing to do
 _MOST_IDLE = 20
+_LEAST = 0.5  # seconds that a second attempt has to have left
 _METHOD = re.compile(r"[A-Z]{1,20}")
 
 
@@ -55,7 +56,7 @@ class Client:
         proxy: str = "",
         proxy_resolves: bool = False,
         ca_bundle: str = "",
-        user_agent: str = "hector-plugins",
+        user_agent: str = "",
         resolve: Resolve | None = None,
         dial: Dial | None = None,
     ) -> None:
@@ -63,8 +64,7 @@ class Client:
         self._request_timeout, self._connect_timeout = request_timeout, connect_timeout
         self._max_redirects = max_redirects
         self._max_response_bytes, self._max_body_bytes = max_response_bytes, max_body_bytes
-        self._user_agent = headers.check([("User-Agent", user_agent or "hector-plugins")])[0]
-        self._own_resolver = Resolver() if resolve is None else None
+        self._user_agent = headers.check([("User-Agent", user_agent or _own_name())])[0]
         trusted = trust.context(ca_bundle)
         if proxy and proxy != "none":
             dial = tunnel(proxy, trusted)
@@ -72,7 +72,7 @@ class Client:
             raise StartError("setting proxy_resolves: needs the setting proxy")
         if proxy_resolves and not policy.names_hosts:
             raise StartError("setting proxy_resolves: needs allowed_hosts, since nobody here can vet where names lead")
-        self._backend = Backend(policy, resolve or self._own_resolver or Resolver(), dial, by_name=proxy_resolves)
+        self._backend = Backend(policy, resolve or Resolver(), dial, by_name=proxy_resolves)
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=trusted,
             max_connections=max_connections,
@@ -83,8 +83,6 @@ class Client:
 
     async def close(self) -> None:
         await self._pool.aclose()
-        if self._own_resolver is not None:
-            self._own_resolver.close()
 
     async def send(self, request: Request, *, deadline: float, audit: Audit | None = None) -> Response:
         """The response, whatever its status; see `exchange.Client`. A status of 429 or 503 with Retry-After is tried
@@ -96,9 +94,11 @@ class Client:
             async with asyncio.timeout(end - time.monotonic()):
                 response = await self._follow(request, url, audit)
                 wait = wait_of(response) if is_repeatable(request) else None
-                if wait is not None and time.monotonic() + wait < end:
+                if wait is not None and time.monotonic() + wait + _LEAST < end:
                     await asyncio.sleep(wait)
-                    response = replace(await self._follow(request, url, audit), attempts=2)
+                    # Where the second one fails, there is still the first one's response.
+                    with contextlib.suppress(CallerError):
+                        response = replace(await self._follow(request, url, audit), attempts=2)
                 return response
         except TimeoutError:
             raise UpstreamTimeout(
@@ -130,11 +130,12 @@ class Client:
             audit.host = hop.url.host
             try:
                 audit.rule = self._policy.check(hop.url, hop.method)
-                response = await self._exchange(redirects.signed(hop, request.credential), most, is_repeatable(request))
+                signed = redirects.signed(hop, request.credential)
+                response = await self._exchange(signed, most, is_repeatable(request), audit)
             except CallerError as error:
                 audit.rule = error.metadata.get("rule", audit.rule)
                 raise redirects.told(error, led[-1]) if led else error from None
-            audit.status, audit.bytes = response.status, audit.bytes + response.wire_bytes
+            audit.status = response.status
             shown = redirects.shown(hop.url, request.credential)
             if not self._max_redirects or not redirects.leads_on(response):
                 return replace(response, url=shown, redirects=tuple(led))
@@ -150,9 +151,9 @@ class Client:
             except CallerError as error:
                 raise redirects.told(error, hop.url) from None
 
-    async def _exchange(self, hop: redirects.Hop, most: int, repeatable: bool) -> Response:
+    async def _exchange(self, hop: redirects.Hop, most: int, repeatable: bool, audit: Audit) -> Response:
         """One request and its response, on a connection that stands or a new one."""
-        spent = Budget(_HEAD, most)
+        spent = Budget(most)
         token = budget.set(spent)
         try:
             return await self._once(hop, most, spent)
@@ -168,11 +169,12 @@ class Client:
             raise _failure(error, hop.url) from None
         finally:
             budget.reset(token)
+            audit.bytes += spent.used
 
     async def _once(self, hop: redirects.Hop, most: int, spent: Budget) -> Response:
         raw = await self._pool.handle_async_request(self._raw_request(hop))
         try:
-            spent.most = most + _FRAMING
+            spent.in_head = False
             named = _named(raw.headers)
             response = Response(status=raw.status, url="", headers=named, body=b"", wire_bytes=0)
             length = response.header("content-length")
@@ -217,6 +219,13 @@ async def _short(raw: httpcore2.Response, length: str) -> bytes:
     if length.isascii() and length.isdigit() and int(length[:20]) <= _SHORT:
         await body.read(raw, "", _SHORT)
     return b""
+
+
+def _own_name() -> str:
+    try:
+        return f"hector-plugins/{version('hector-plugins')}"
+    except PackageNotFoundError:  # a copy that was not installed
+        return "hector-plugins"
 
 
 def _named(raw: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

@@ -140,6 +140,8 @@ class Engine:
             finished = await self._run(tool, given, invocation, line, room)
             return self._replies.page(tool, finished, room), False
         repeatable = tool.read_only or tool.idempotent
+        if not repeatable and tool.is_idempotent is not None and isinstance(given, dict):
+            repeatable = tool.is_idempotent(given)
         run = Run(
             functools.partial(self._run, tool, given, invocation, line, room, alone=not repeatable),
             size=lambda finished: finished.size,

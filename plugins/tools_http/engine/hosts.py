@@ -18,7 +18,8 @@ class HostSet:
     setting: str
     entries: Sequence[str]
     names: dict[str, str] = field(default_factory=dict)  # exact ones, each with its entry as it was written
-    wildcards: list[tuple[str, str, bool, str]] = field(default_factory=list)  # before and after *, any depth, entry
+    domains: dict[str, str] = field(default_factory=dict)  # of `*.example.com` what stands behind the dot
+    wildcards: list[tuple[str, str, str]] = field(default_factory=list)  # of others, what is before and behind the *
     networks: list[tuple[Network, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -28,7 +29,7 @@ class HostSet:
         self.networks.sort(key=lambda item: -item[0].prefixlen)
 
     def __bool__(self) -> bool:
-        return bool(self.names or self.wildcards or self.networks)
+        return bool(self.names or self.domains or self.wildcards or self.networks)
 
     def entry_of(self, host: str, address: Address | None) -> str:
         """The most exact entry that `host` matches, empty where none does. A name matches no network: see
@@ -37,10 +38,14 @@ class HostSet:
             return self.network_of(address) or self._everything()
         if host in self.names:
             return self.names[host]
-        for before, after, deep, entry in self.wildcards:
+        for before, after, entry in self.wildcards:
             inner = host[len(before) : len(host) - len(after)]
-            if host.startswith(before) and host.endswith(after) and inner and (deep or "." not in inner):
+            if host.startswith(before) and host.endswith(after) and inner and "." not in inner:
                 return entry
+        domain = host
+        while domain := domain.partition(".")[2]:
+            if domain in self.domains:
+                return self.domains[domain]
         return self._everything()
 
     def network_of(self, address: Address) -> str:
@@ -69,8 +74,11 @@ class HostSet:
             raise self._wrong(entry, "a * stands once, in the first label, which is ASCII, as in *.example.com")
         # With an x for the star it is a name like any other.
         host = self._host(f"{before}x{after}.{rest}", entry)
-        star = host.index(".") - len(after) - 1
-        self.wildcards.append((host[:star].lower(), host[star + 1 :], label == "*", entry))
+        if label == "*":
+            self.domains[host.partition(".")[2]] = entry
+        else:
+            star = host.index(".") - len(after) - 1
+            self.wildcards.append((host[:star], host[star + 1 :], entry))
 
     def _host(self, text: str, entry: str) -> str:
         if "/" in text or (":" in text and not text.startswith("[")):

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -28,25 +28,38 @@ from .failures import Unreachable, too_large
 from .policy import Policy
 from .urls import Url
 
+MOST_HEAD = 65_536  # bytes of status line and headers
+MOST_LINES = 1_000  # of them
+_STEP_OF_HEAD = 8_192  # bytes that are read at once
+_FRAMING = 2**18  # bytes beside the body's: the head, and the sizes of chunks
+
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 _MOST_ADDRESSES = 16  # of a name that are dialled; all of them are vetted
 _STAGGER = 0.25  # seconds until the next address is tried beside the one before (RFC 8305)
-_RESOLVERS = 16  # threads: a name server that is silent blocks one of them for many seconds
+_RESOLVERS = 64  # names that are resolved at once
 
 
 @dataclass
 class Budget:
-    """Bytes that one response may take on the wire, headers and framing included."""
+    """Bytes that one response may take on the wire, headers and framing included; at first those of its head, which a
+    server can send often (1xx)."""
 
-    most: int
-    limit: int  # that the message names
+    limit: int  # of the body, which messages name
     used: int = 0
+    in_head: bool = True
+    _lines: int = 0
 
-    def take(self, count: int) -> None:
-        self.used += count
-        if self.used > self.most:
-            raise too_large(self.limit)
+    def take(self, data: bytes) -> None:
+        """Raises LimitReached (TOO_LARGE)."""
+        self.used += len(data)
+        if self.used > (MOST_HEAD if self.in_head else self.limit + _FRAMING):
+            raise too_large(self.limit, f"has headers of more than {MOST_HEAD} bytes" if self.in_head else "")
+        if self.in_head:
+            end = data.find(b"\r\n\r\n")
+            self._lines += data.count(b"\n", 0, end if end >= 0 else len(data))
+            if self._lines > MOST_LINES:
+                raise too_large(self.limit, f"has more than {MOST_LINES} headers")
 
 
 # Of the request that the running task is about: the HTTP library passes nothing of the kind down.
@@ -54,19 +67,40 @@ budget: ContextVar[Budget] = ContextVar("budget")
 
 
 class Resolver:
-    """The system's, in threads of its own. Asked once for each connection."""
+    """The system's, asked once for each connection, each time in a thread of its own: it cannot be interrupted, and a
+    name server that is silent takes many seconds. None of them keeps the process from ending."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolve")
+        self._slots = asyncio.Semaphore(_RESOLVERS)
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """Raises OSError."""
         loop = asyncio.get_running_loop()
-        kind = socket.SOCK_STREAM
-        found = await loop.run_in_executor(self._threads, lambda: socket.getaddrinfo(host, port, type=kind))
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+        found: asyncio.Future[Sequence[str]] = loop.create_future()
+        await self._slots.acquire()
 
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        def done(addresses: Sequence[str], error: Exception | None) -> None:
+            self._slots.release()
+            if found.cancelled():
+                return
+            if error is None:
+                found.set_result(addresses)
+            else:
+                found.set_exception(error)
+
+        def work() -> None:
+            addresses: Sequence[str] = ()
+            error: Exception | None = None
+            try:
+                infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                addresses = list(dict.fromkeys(str(address[0]) for *_, address in infos))
+            except (OSError, UnicodeError) as failure:
+                error = failure
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(done, addresses, error)
+
+        threading.Thread(target=work, name="resolve", daemon=True).start()
+        return await found
 
 
 class Backend(httpcore2.AnyIOBackend):
@@ -173,10 +207,12 @@ class CountedStream(httpcore2.AsyncNetworkStream):
         self._stream = stream
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data = await self._stream.read(max_bytes, timeout)
         current = budget.get(None)
-        if current is not None:
-            current.take(len(data))
+        if current is None:
+            return await self._stream.read(max_bytes, timeout)
+        # Of a head little at a time, since what is read is parsed in one go.
+        data = await self._stream.read(_STEP_OF_HEAD if current.in_head else max_bytes, timeout)
+        current.take(data)
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import codecs
 import json
+import re
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import NoReturn
+
+import jiter
 
 from shared.errors import CallerError, Code
 
@@ -15,7 +17,9 @@ from .exchange import Response
 from .retry import retry_after
 from .tool import ABSENT, JSON, Output
 
-MOST_STRUCTURED = 2**18  # bytes of JSON that are read here: a few milliseconds. More of it comes as text only
+MOST_STRUCTURED = 2**18  # bytes of JSON that are read here: two milliseconds. More of it comes as text only
+MOST_CHECKED = 2**15  # bytes of JSON with numbers that may be too large for a float
+_HUGE = re.compile(rb"[0-9][eE]\+?[0-9]{3}|(?<![0-9])[0-9]{309}")
 _LONGEST_HEADER = 500  # characters of one that is shown
 
 _WORTH_HAVING = frozenset(
@@ -161,13 +165,16 @@ def text_of(response: Response) -> str | None:
 
 def json_of(response: Response) -> JSON:
     """The body as a JSON value; ABSENT where it is none that JSON can write again, or a long one."""
-    if len(response.body) > MOST_STRUCTURED:
+    body = response.body
+    may_overflow = _HUGE.search(body) if len(body) <= MOST_STRUCTURED else None
+    if len(body) > (MOST_CHECKED if may_overflow else MOST_STRUCTURED):
         return ABSENT
     try:
-        value = json.loads(response.body, parse_constant=_refuse)
-        # 1e999 is read as infinity, which no JSON can hold.
-        json.dumps(value, allow_nan=False)
-    except (ValueError, RecursionError):
+        value = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
+        if may_overflow:
+            # 1e999 is read as infinity, which no JSON can hold.
+            json.dumps(value, allow_nan=False)
+    except ValueError:
         return ABSENT
     return value
 
@@ -192,7 +199,3 @@ def _is_plain(body: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return not any(char < " " and char not in "\t\n\r\f" for char in text[:4096])
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")

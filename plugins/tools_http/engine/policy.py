@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from shared.errors import CallerError, PermissionDenied, StartError, quoted
 
 from . import urls
-from .addresses import METADATA, PUBLIC, Address, Network, kind_of, plain, read_network
+from .addresses import METADATA, PUBLIC, Address, Network, embedded, kind_of, plain, read_network
 from .hosts import HostSet
 from .urls import Url
 
@@ -82,7 +82,8 @@ class Policy:
         address = plain(address)
         # To tell the model where inner names lead would be a map of the network: the command line tells the operator.
         what = f"the address {url.host}" if url.address is not None else f"{quoted(url.host)} leads to an address that"
-        if self._denied.network_of(address):
+        inner = embedded(address)
+        if self._denied.network_of(address) or (inner is not None and self._denied.network_of(inner)):
             return _refusal("denied_hosts", "denied_hosts", "BLOCKED_HOST", f"{what} is denied", "take it off the list")
         if self._is_by_network(url) and not self._allowed.network_of(address):
             return _refusal("allowed_hosts", "allowed_hosts", "BLOCKED_HOST", f"{what} is not among the allowed hosts",

@@ -7,13 +7,13 @@ from email.utils import parsedate_to_datetime
 
 from .exchange import Request, Response
 
-_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _LATER = frozenset({429, 503})
 
 
 def is_repeatable(request: Request) -> bool:
     """Whether twice is as good as once (RFC 9110, 9.2.2), unless the request itself says."""
-    return request.method in _IDEMPOTENT if request.repeatable is None else request.repeatable
+    return request.method in IDEMPOTENT if request.repeatable is None else request.repeatable
 
 
 def wait_of(response: Response) -> float | None:

@@ -20,7 +20,7 @@ from shared.errors import InvalidArgument, PermissionDenied, quoted
 
 from .addresses import Address, plain
 
-LONGEST = 8_192  # characters of a URL
+LONGEST = 16_384  # characters of a URL, as written and as sent
 _LONGEST_HOST = 253
 _PORTS = {"http": 80, "https": 443}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,40}):")
@@ -101,7 +101,9 @@ def parse(text: str) -> Url:
         raise _bad(f"{quoted(text)} has no host; write it as {scheme}://host/path, with two slashes")
     end = next((place for place, char in enumerate(rest[2:], 2) if char in "/?#"), len(rest))
     host, address, port = _authority(rest[2:end], scheme)
-    return Url(scheme, host, port, _target(rest[end:]), address)
+    url = Url(scheme, host, port, _target(rest[end:]), address)
+    _check_length(url)
+    return url
 
 
 def join(base: Url, location: str) -> Url:
@@ -125,11 +127,18 @@ def join(base: Url, location: str) -> Url:
 
 
 def add_query(url: Url, pairs: list[tuple[str, str]]) -> Url:
-    """With `pairs`, not encoded yet, behind its own."""
+    """With `pairs`, not encoded yet, behind its own. Raises InvalidArgument (BAD_URL) where it becomes too long."""
     if not pairs:
         return url
     added = [f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs]
-    return url.with_query("&".join(filter(None, [url.query, *added])))
+    url = url.with_query("&".join(filter(None, [url.query, *added])))
+    _check_length(url)
+    return url
+
+
+def _check_length(url: Url) -> None:
+    if len(url.origin) + len(url.target) > LONGEST:
+        raise _bad(f"the URL has more than {LONGEST} characters once it is encoded; send less in it")
 
 
 def query_pairs(url: Url) -> list[tuple[str, str, str]]:
@@ -227,8 +236,6 @@ def _target(text: str) -> str:
     target = _without_dots(quote(_PERCENT.sub("%25", path), safe=_IN_PATH)) or "/"
     if mark:
         target += "?" + quote(_PERCENT.sub("%25", query), safe=_IN_QUERY)
-    if len(target) > 3 * LONGEST:
-        raise _bad(f"the URL has more than {3 * LONGEST} bytes")
     return target
 
 

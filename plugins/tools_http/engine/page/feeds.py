@@ -53,8 +53,8 @@ def _parsed(xml: str) -> Feed | None:
 
 
 def _repaired(xml: str) -> str:
-    """Without what feeds often have and XML has not: HTML's entities, a bare `&`, control characters; and with the version
-    of RSS that some leave out."""
+    """Without what feeds often have and XML has not (HTML's entities, a bare `&`, control characters), and with the
+    version of RSS that some leave out."""
     xml = _RSS.sub('<rss version="2.0"', xml, count=1)
     return _AMPERSAND.sub(lambda match: html5.get(match[1] or "", f"&amp;{match[1] or ''}"), _CONTROLS.sub("", xml))
 

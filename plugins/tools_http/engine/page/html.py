@@ -7,6 +7,7 @@ these.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import turbohtml
@@ -15,13 +16,14 @@ from turbohtml import Document, Element, Markdown, Node, PlainText, Text
 from . import hidden, shell, tables
 from .invisible import without
 from .main_text import main_part
-from .tidy import base_of, tidy
+from .tidy import base_of, plain_emphasis, tidy
 
 _MARKDOWN = Markdown(
     tables=Markdown.Tables(cell_blocks="text"),
     links=Markdown.Links(autolink=False),
     document=Markdown.Document(line_break="spaces"),
 )
+_RAW = re.compile(r"<(?:strong|em|s|del|code|br)>")
 _TEXT = PlainText(images=True)
 _LONGEST_TITLE = 300  # characters
 _LONGEST_LANGUAGE = 35
@@ -42,6 +44,8 @@ def convert(html: str, *, url: str, main_only: bool = True, markdown: bool = Tru
     document = _parsed(html)
     title, language = title_of(document), _language(document)
     base = base_of(document, url)
+    for template in document.select("template[shadowrootmode]"):
+        template.unwrap()  # a browser shows what is in it
     hidden.remove(document)
     page = Page(text="", title=title, language=language)
     root: Node = document.select_one("body") or document
@@ -68,7 +72,15 @@ def write(root: Node, base: str, *, title: str = "", markdown: bool = True) -> s
         heading = Element("h1")
         heading.append(Text(title))
         root.insert(0, heading)
-    return without(root.to_markdown(_MARKDOWN) if markdown else root.to_text(_TEXT)).strip()
+    if not markdown:
+        return without(root.to_text(_TEXT)).strip()
+    text = root.to_markdown(_MARKDOWN)
+    for strict in (False, True):
+        if _RAW.search(text):
+            # Its way out where Markdown's marks would be read otherwise; a mark less is easier to read than HTML.
+            plain_emphasis(root, strict=strict)
+            text = root.to_markdown(_MARKDOWN)
+    return without(text).strip()
 
 
 def title_of(document: Document) -> str:

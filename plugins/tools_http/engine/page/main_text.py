@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from turbohtml import Document, Element
 
+from .tree import outermost
+
 _AROUND = (
     "nav, footer, aside, body > header, [role=navigation], [role=banner], [role=contentinfo], [role=complementary]"
 )
@@ -16,9 +18,9 @@ def main_part(document: Document) -> Element | None:
     body = document.select_one("body")
     if body is None:
         return None
-    around = document.select(_AROUND)
-    text = len(body.text) - sum(len(part.text) for part in around if part.closest(_MAIN) is None)
-    candidates = document.select(_MAIN) or document.select("article")
+    around = sum(len(part.text) for part in outermost(document, f"{_AROUND}, {_MAIN}") if not part.matches(_MAIN))
+    text = len(body.text) - around
+    candidates = outermost(document, _MAIN) or outermost(document, "article")
     best = max(candidates, key=lambda part: len(part.text), default=None)
     if best is not None and _holds(best, text):
         return best

@@ -49,7 +49,10 @@ def fill(document: Document) -> Element:
     document.remove(hidden.CODE)
     body = document.select_one("body") or Element("body")
     for element in body.select("template, noscript, dialog, video, audio, canvas, object"):
-        element.tag = "div"
+        if element.tag == "template":
+            element.unwrap()
+        else:
+            element.tag = "div"
     seen = " ".join(body.text.split())
     for fact in facts:
         if fact not in seen:

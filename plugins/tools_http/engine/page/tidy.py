@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import re
 
-from turbohtml import Element, Node, Text
+from turbohtml import Comment, Element, Node, Text
+
+from .tree import is_blank, outermost
 
 _LINKED = ("http", "https", "mailto", "tel", "ftp")
 _PICTURED = ("http", "https")
@@ -14,6 +16,15 @@ _LATER = ("data-src", "data-original", "data-lazy-src")  # where a script takes 
 _UNSAFE = re.compile(r"""[\x00-\x20\x7f"'()<>\\`{|}^]""")
 _AROUND_URL = "".join(map(chr, range(33)))
 _ENCODED = {ord(char): f"%{ord(char):02X}" for char in " \"'()<>\\`{|}^"} | dict.fromkeys(range(32)) | {127: None}
+_INLINE = frozenset(
+    "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark q s samp small span strike strong "
+    "sub sup time tt u var".split()
+)
+_EMPHASIS = "b, strong, i, em, cite, dfn, var, s, strike, del, code, kbd, samp, tt"
+_POWER = re.compile(r"[-+−]?(?:[0-9]{1,4}|[a-z])")
+_MANY_BREAKS = 200  # from where on all of a page is looked through for runs of them
+_MOST_LEVELS = 50  # of elements that a break is moved out of
+_MOST_WORK = 20_000_000  # characters that are looked at to tell marks apart
 _SPACES = re.compile(r"\s+")
 _LANGUAGE = re.compile(
     r"(?:^|\s)(?:language-|lang-|highlight-source-|highlight-text-|brush:\s?|hljs\s+(?:language-)?|sourceCode\s+)"
@@ -26,11 +37,13 @@ def tidy(root: Node, base: str) -> None:
     _links(root)
     _images(root, base)
     _breaks(root)
+    _scripts(root)
     _code(root)
     _forms(root)
-    for heading in root.select("h1, h2, h3, h4, h5, h6"):
-        if not heading.text.strip() and heading.select_one("img") is None:
+    for heading in outermost(root, "h1, h2, h3, h4, h5, h6"):
+        if is_blank(heading) and heading.select_one("img") is None:
             heading.decompose()
+    root.remove("li hr, blockquote hr")  # below a line without a blank one between it reads as another thing
 
 
 def base_of(document: Node, url: str) -> str:
@@ -65,7 +78,7 @@ def _safe(url: str, schemes: tuple[str, ...]) -> str:
 def _links(root: Node) -> None:
     for link in root.select("a[href], area[href]"):
         url = _safe(str(link.attr("href")), _LINKED)
-        if not url or not (link.text.strip() or link.select_one("img[alt]")):
+        if not url or (is_blank(link) and link.select_one("img[alt]") is None):
             link.unwrap()
             continue
         link.attrs["href"] = url
@@ -91,24 +104,67 @@ def _images(root: Node, base: str) -> None:
 
 
 def _breaks(root: Node) -> None:
-    """Two line breaks or more, with nothing between them, are the end of a paragraph."""
-    breaks = root.select("br")
-    for mark in breaks:
-        following = _next(mark)
-        if not _is_break(following):
+    """Line breaks stand between texts: none at the edge of a block, and two or more are the end of a paragraph."""
+    marks = root.select("br")
+    if len(marks) > _MANY_BREAKS:
+        _thin_out(root)
+    for mark in marks:
+        if mark.parent is None:
             continue
-        while _is_break(following):
+        while _is_break(following := _beside(mark, after=True)):
             assert following is not None
             following.extract()
-            following = _next(mark)
-        mark.replace_with(Element("div"))
+            mark = _paragraph_end(mark)
+        _move_to_edge(mark)
 
 
-def _next(node: Node) -> Node | None:
-    """The next sibling that is not white space alone."""
-    sibling = node.next_sibling
-    while isinstance(sibling, Text) and not sibling.data.strip():
-        sibling = sibling.next_sibling
+def _thin_out(root: Node) -> None:
+    """Leaves at most two with no text between them, wherever these stand in the tree."""
+    run = 0
+    superfluous: list[Element] = []
+    for node in root.descendants:
+        if isinstance(node, Text):
+            if not node.data.isspace():
+                run = 0
+        elif isinstance(node, Element) and node.tag == "br":
+            run += 1
+            if run > 2:
+                superfluous.append(node)
+    for mark in superfluous:
+        mark.extract()
+
+
+def _paragraph_end(mark: Element) -> Element:
+    if mark.tag == "br":
+        end = Element("div")
+        mark.replace_with(end)
+        return end
+    return mark
+
+
+def _move_to_edge(mark: Element) -> None:
+    """Out of elements that it begins or ends; away, where one of these is a block."""
+    for _ in range(_MOST_LEVELS):
+        parent = mark.parent
+        if not isinstance(parent, Element):
+            return
+        first, last = _beside(mark, after=False) is None, _beside(mark, after=True) is None
+        if not (first or last):
+            return
+        if parent.tag not in _INLINE:
+            mark.extract()
+            return
+        if last:
+            parent.insert_after(mark)
+        else:
+            parent.insert_before(mark)
+
+
+def _beside(node: Node, *, after: bool) -> Node | None:
+    """The sibling before or after it that is not white space alone."""
+    sibling = node.next_sibling if after else node.previous_sibling
+    while isinstance(sibling, Comment) or (isinstance(sibling, Text) and not sibling.data.strip()):
+        sibling = sibling.next_sibling if after else sibling.previous_sibling
     return sibling
 
 
@@ -116,8 +172,47 @@ def _is_break(node: Node | None) -> bool:
     return isinstance(node, Element) and node.tag == "br"
 
 
+def _scripts(root: Node) -> None:
+    """Raised text has no mark of its own: a power gets one, since 10⁶ is not 106."""
+    for element in root.select("sup, sub"):
+        if element.tag == "sup" and _POWER.fullmatch(element.text.strip()):
+            before = element.previous_sibling
+            if isinstance(before, Text) and before.data[-1:].isalnum() and element.select_one("a") is None:
+                element.insert(0, Text("^"))
+        element.unwrap()
+
+
+def plain_emphasis(root: Node, *, strict: bool) -> None:
+    """Takes marks away where Markdown may not tell them apart: in each other, side by side, or at the edge of a word at
+    other signs than letters; `strict`: wherever they are about more than plain letters between spaces."""
+    inner: set[Node] = set()  # of those that keep their marks
+    work = _MOST_WORK
+    for element in root.select(_EMPHASIS):
+        text = element.text if work > 0 else ""
+        work -= len(text)
+        before, after = element.previous_sibling, element.next_sibling
+        opens, closes = _is_open(before, -1), _is_open(after, 0)
+        if (
+            element in inner
+            or not (text[:1].isalnum() or opens)
+            or not (text[-1:].isalnum() or closes)
+            or (strict and not (opens and closes and text.isascii() and text[:1].isalnum() and text[-1:].isalnum()))
+            or (isinstance(before, Element) and before.matches(_EMPHASIS))
+        ):
+            element.unwrap()
+        else:
+            inner.update(element.select(_EMPHASIS))
+
+
+def _is_open(node: Node | None, place: int) -> bool:
+    """Whether what stands beside a mark is white space, or the edge of a block."""
+    if node is None:
+        return True
+    return isinstance(node, Text) and bool(node.data) and node.data[place].isspace()
+
+
 def _code(root: Node) -> None:
-    for block in root.select("pre"):
+    for block in outermost(root, "pre"):
         code = block.select_one("code")
         holders = [holder for holder in (code, block, block.parent) if isinstance(holder, Element)]
         names = [str(holder.attr("class") or "")[:300] for holder in holders]

@@ -109,7 +109,7 @@ def _output(response: Response, page: convert.Converted) -> Output:
         "charset": page.charset,
         "title": page.title,
         "language": page.language,
-        "pages": page.pages,
+        "pages": page.pages or "",
         "whole_page": page.whole_page,
         "hidden_text": page.hidden_text,
     }
@@ -123,6 +123,6 @@ def _output(response: Response, page: convert.Converted) -> Output:
     return Output(
         text=notes + page.text,
         content_type=page.media_type or "text/plain",
-        metadata=outcome.metadata(response) | {name: value for name, value in facts.items() if value not in ("", 0)},
+        metadata=outcome.metadata(response) | {name: value for name, value in facts.items() if value != ""},
         error=error,
     )

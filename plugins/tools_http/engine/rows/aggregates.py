@@ -68,8 +68,8 @@ AGGREGATES: dict[str, Any] = {
 def aggregated(
     table: Table, group_of: list[int], count: int, wanted: list[dict[str, Any]], taken: list[str]
 ) -> list[dict[str, Any]]:
-    """For each of `count` groups what is `wanted`, of the form AGGREGATES, by name. `group_of` is the number of the group
-    of each row; `taken` are the names that the result has already.
+    """For each of `count` groups what is `wanted`, of the form AGGREGATES, by name. `group_of` is the number of each
+    row's group; `taken` are the names that the result has already.
     """
     results: list[dict[str, Any]] = [{} for _ in range(count)]
     values_of: dict[Column, list[list[Any]]] = {}

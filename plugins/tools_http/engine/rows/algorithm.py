@@ -39,8 +39,8 @@ class Algorithm:
     unread: tuple[str, ...] = ()  # options that hold rows, which `run` looks at itself
 
 
-def too_many_rows(rows: int, most_rows: int) -> LimitReached:
+def too_many_rows(rows: int, most_rows: int, what: str = "the result would have") -> LimitReached:
     return LimitReached(
-        f"the result would have {rows} rows, and {most_rows} are allowed (setting max_rows): ask for less",
+        f"{what} {rows} rows, and {most_rows} are allowed (setting max_rows): ask for less, or work in parts",
         reason="TOO_MANY_ROWS",
     )

@@ -57,9 +57,11 @@ def deviation(numbers: list[Number], option: str) -> float | None:
     """The sample standard deviation, that of n - 1, exact but for its root; None of fewer than two numbers."""
     if len(numbers) < 2:
         return None
+    if math.inf in numbers or -math.inf in numbers:
+        raise too_large(option)
     try:
-        return _finite(float(statistics.stdev(map(Fraction, numbers))), option)
-    except (OverflowError, ValueError):
+        return _finite(float(statistics.stdev(numbers)), option)
+    except OverflowError:
         raise too_large(option) from None
 
 

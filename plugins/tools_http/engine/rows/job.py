@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from shared.errors import InvalidArgument, LimitReached, quoted
+from shared.errors import InvalidArgument, quoted
 
 from ..tool import ABSENT
-from .algorithm import Algorithm, Result
+from .algorithm import Algorithm, Result, too_many_rows
 from .algorithms import ALGORITHMS
 from .json_text import BadJson, read
 from .options import check, nearest
 from .table import Table
-from .values import compact, kind_of, too_large
+from .values import compact, kind_of
 
 _ARGUMENTS = ("data", "algorithm", "options")
 
@@ -57,6 +57,9 @@ def _arguments(text: bytes) -> tuple[Algorithm, Any, dict[str, Any]]:
         key: [] if key in algorithm.unread and isinstance(value, list) else value for key, value in options.items()
     }
     check(visible, algorithm.options, "options", f"The options of {algorithm.name}")
+    # To JSON Schema 10.0 is an integer.
+    whole = {key for key, inner in algorithm.options["properties"].items() if inner.get("type") == "integer"}
+    options = {key: int(value) if key in whole else value for key, value in options.items()}
     return algorithm, arguments["data"], options
 
 
@@ -66,10 +69,7 @@ def _data(algorithm: Algorithm, data: Any, most_rows: int) -> Any:
             raise _wrong("data", f"data is {kind_of(data)}, and {algorithm.name} takes a text")
         return data
     if isinstance(data, list) and len(data) > most_rows:
-        raise LimitReached(
-            f"data has {len(data)} rows, and {most_rows} are allowed (setting max_rows): send it in parts",
-            reason="TOO_MANY_ROWS",
-        )
+        raise too_many_rows(len(data), most_rows, "data has")
     if algorithm.takes == "anything":
         return data
     if not isinstance(data, list):
@@ -85,13 +85,9 @@ def _packed(result: Result, most_rows: int) -> bytes:
         value = result.value
         if isinstance(value, list):
             facts["rows"] = len(value)
-        try:
-            # A row a line, so that a long result can be cut between two.
-            text = (
-                "[\n" + ",\n".join(map(compact, value)) + "\n]" if isinstance(value, list) and value else compact(value)
-            )
-        except ValueError:
-            raise too_large("data") from None
+        # A row a line, so that a long result can be cut between two.
+        rows = isinstance(value, list) and value
+        text = "[\n" + ",\n".join(map(compact, value)) + "\n]" if rows else compact(value)
     head = compact({"content_type": result.content_type, "facts": facts})
     return f"{head}\n{text}".encode()
 

@@ -17,7 +17,7 @@ Merge = Callable[[Any, Any], Any]  # of a left row and a right one; None for one
 
 def run(left: Table, options: Options, most_rows: int) -> Result:
     how = options.get("how", "inner")
-    right = _right(left, options)
+    right = _right(left, options, most_rows)
     left_on, right_on, left_option, right_option = _on(options)
     left_keys, right_keys = _keys(left, left_on, left_option), _keys(right, right_on, right_option)
     partners_of: dict[Hashable, list[int]] = defaultdict(list)
@@ -48,9 +48,11 @@ def run(left: Table, options: Options, most_rows: int) -> Result:
     return Result(value=rows)
 
 
-def _right(left: Table, options: Options) -> Table:
+def _right(left: Table, options: Options, most_rows: int) -> Table:
     if not isinstance(options["right"], list):
         raise _wrong("options.right is the rows to join with, an array", "options.right")
+    if len(options["right"]) > most_rows:
+        raise too_many_rows(len(options["right"]), most_rows, "options.right has")
     right = Table(options["right"], "options.right")
     if left.rows and right.rows and left.arrays != right.arrays:
         raise _wrong("options.right: its rows and those of data must both be objects or both arrays", "options.right")

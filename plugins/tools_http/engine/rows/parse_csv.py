@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.errors import InvalidArgument, LimitReached, quoted
 
-from .algorithm import Algorithm, Options, Result
+from .algorithm import Algorithm, Options, Result, too_many_rows
 from .options import nearest
 
 Convert = Callable[[str], Any]  # raises ValueError
@@ -36,9 +36,7 @@ def run(text: str, options: Options, most_rows: int) -> Result:
     nulls, converts = set(options.get("nulls", ())), _Converts(options.get("types", {}), names if header else None)
     for line, record in records:
         if len(rows) == most_rows:
-            raise LimitReached(
-                f"the text has more than {most_rows} rows (setting max_rows): send it in parts", reason="TOO_MANY_ROWS"
-            )
+            raise too_many_rows(most_rows + 1, most_rows, "the text has at least")
         if header and len(record) != len(names):
             if options.get("ragged", "error") == "error":
                 raise _ragged(line, len(record), len(names))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.errors import InvalidArgument, LimitReached
+from shared.errors import InvalidArgument
 
-from .algorithm import Algorithm, Options, Result
+from .algorithm import Algorithm, Options, Result, too_many_rows
 from .json_text import BadJson, read
 from .values import kind_of
 
@@ -36,9 +36,7 @@ def run(text: str, options: Options, most_rows: int) -> Result:
             skipped.append(number)
             continue
         if len(rows) == most_rows:
-            raise LimitReached(
-                f"the text has more than {most_rows} rows (setting max_rows): send it in parts", reason="TOO_MANY_ROWS"
-            )
+            raise too_many_rows(most_rows + 1, most_rows, "the text has at least")
         rows.append(row)
     return Result(value=rows, facts={"skipped_lines": len(skipped), "first_skipped": skipped[:10]} if skip else {})
 

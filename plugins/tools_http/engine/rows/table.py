@@ -64,6 +64,8 @@ class Table:
 
     def _column(self, column: Column, option: str) -> Column:
         """A name where rows are objects, a position where they are arrays; a position may be written as a text."""
+        if isinstance(column, float):  # 1.0 is a whole number too
+            column = int(column)
         if self.arrays:
             if isinstance(column, str) and column.isascii() and column.isdigit() and len(column) < 10:
                 column = int(column)

@@ -26,9 +26,9 @@ def run(table: Table, options: Options, most_rows: int) -> Result:
     buckets = Buckets(clock, unit, size, options.get("epoch_unit", "s"))
     times = table.values(options["column"], "options.column")
     starts = [buckets.start(time, f"data[{number}]") if is_value(time) else None for number, time in enumerate(times)]
-    groups: list[str | None] = sorted({start for start in starts if start is not None}, key=datetime.fromisoformat)
-    if None in starts:
-        groups.append(None)
+    # By what they say, not as texts: the offset may change in between.
+    in_order = sorted({start for start in starts if start is not None}, key=datetime.fromisoformat)
+    groups: list[str | None] = [*in_order, None] if None in starts else [*in_order]
     number_of = {start: number for number, start in enumerate(groups)}
     names = ["bucket", "iso_week"] if unit == "week" else ["bucket"]
     group_of = [number_of[start] for start in starts]

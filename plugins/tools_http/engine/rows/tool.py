@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 from ..tool import Call, Output, Tool
 from ..workers import Workers
@@ -61,7 +62,7 @@ def _options_description() -> str:
     return "The algorithm's own options. " + " ".join(f"[{part}]" for part in parts)
 
 
-PARAMETERS = {
+PARAMETERS: dict[str, Any] = {
     "type": "object",
     "properties": {
         "data": {

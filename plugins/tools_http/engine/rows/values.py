@@ -35,8 +35,16 @@ _KINDS = {
     Missing: "missing",
 }
 
-compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+
+
+def compact(value: Any) -> str:
+    """As JSON without blanks. Raises InvalidArgument for a number that JSON cannot hold."""
+    try:
+        return _compact(value)
+    except ValueError:
+        raise too_large("data") from None
 
 
 def kind_of(value: Any) -> str:
@@ -111,8 +119,8 @@ def numbers(values: list[Any], column: str | int, option: str) -> list[int | flo
 
 def too_large(option: str) -> InvalidArgument:
     return InvalidArgument(
-        f"{option}: a number, or what is reckoned from it, is larger than the 1.8e308 that a number with a point or an "
-        "exponent can be: filter such rows out, or write it as a whole number",
+        f"{option}: a number, or what is reckoned from it, is too large: with a point or an exponent it can be up to "
+        "1.8e308, and as a whole number have up to 4300 digits; filter such rows out",
         reason="NUMBER_TOO_LARGE",
         field=option,
     )

@@ -35,7 +35,7 @@ def run(table: Table, options: Options, most_rows: int) -> Result:
 class _Writer:
     def __init__(self, delimiter: str, null: str, escape: bool) -> None:
         self._delimiter = delimiter
-        self._needs_quotes = re.compile(f'[\\s"{re.escape(delimiter)}]')
+        self._needs_quotes = re.compile(f'[\\s\ufeff"{re.escape(delimiter)}]')
         self._null = null
         self._escape = escape
         self.formulas = 0  # texts that a spreadsheet takes for one
