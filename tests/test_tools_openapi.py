@@ -514,7 +514,7 @@ def test_swagger_2() -> None:
     """Swagger 2 is refused, with how to convert it."""
     with pytest.raises(StartError, match=r"Swagger 2.*swagger2openapi") as raised:
         imported({"swagger": "2.0", "paths": {}})
-    assert "setting openapi: api" in str(raised.value)
+    assert "setting openapi: 'api'" in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -595,7 +595,7 @@ def test_documents_from_files_and_urls(tmp_path: Path) -> None:
         ({"document": "x", "headers": {"X": "a\nb"}}, "printable"),
     ):
         settings = {"broken": broken}
-        with pytest.raises(StartError, match="setting openapi: broken") as raised:
+        with pytest.raises(StartError, match="setting openapi: 'broken'") as raised:
             asyncio.run(run())
         assert words in str(raised.value)
     client.answer = lambda request: response({}, 404)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from plugins.tools_http.config import Config, plain
 from shared.cli import configure
-from shared.config import secret_texts
 from shared.server import run, serve
+from shared.units import secret_texts_in
 
 if TYPE_CHECKING:
     import grpc
@@ -111,7 +111,7 @@ def build(config: Config) -> Provider:
         user_agent=config.user_agent,
     )
     workers = Workers(config.workers, memory=config.work_memory, preload=[convert.__name__, JOB])
-    redactor = Redactor(secret_texts(config))
+    redactor = Redactor(secret_texts_in([config.token, config.proxy]))
     credentials = read_credentials(plain(config.credentials), client, redactor)
 
     def render(response: Response) -> Output:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from shared.errors import CallerError, StartError
-from shared.units import Secret, name_for_message
+from shared.units import name_for_message
 
 from . import urls
 from .exchange import Client, Credential
@@ -190,7 +190,7 @@ def _texts_below(value: Any) -> Iterator[str]:
         for inner in value.values():
             yield from _texts_below(inner)
     elif isinstance(value, str):
-        yield value.reveal() if isinstance(value, Secret) else value
+        yield value
 
 
 def checked_keys(place: str, value: object, known: Iterable[str]) -> dict[str, Any]:
@@ -215,4 +215,4 @@ def texts(place: str, value: object) -> dict[str, str]:
 def text(place: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str) or not value:
         raise StartError(f"{place} must be text; put it in quotes")
-    return value.reveal() if isinstance(value, Secret) else value
+    return value

@@ -82,7 +82,7 @@ def read_tools(
                 f"setting tools: {name_for_message(name, about)} is no name for a tool, "
                 "which is 1 to 64 letters, digits, _ and -"
             )
-        place = f"setting tools: {name}"
+        place = f"setting tools: {name_for_message(name, about)}"
         about = checked_keys(place, about, _KEYS)
         tools.append(_Reader(place, name, about, credentials, workers, work_timeout).tool(sender))
     return tools
@@ -254,7 +254,7 @@ class _ParameterReader:
                 f"{place}: parameters: {name_for_message(argument, about)} is no name that every model takes, which "
                 "is 1 to 64 letters, digits, _ and -; give it such a one, and the API's own as `name`"
             )
-        self.place = f"{place}: parameters: {argument}"
+        self.place = f"{place}: parameters: {name_for_message(argument, about)}"
         self.argument = argument
         self.about = checked_keys(self.place, about, (*_OF_A_PARAMETER, *_OF_A_SCHEMA))
         self.wire = text(f"{self.place}: name", self.about.get("name", argument))

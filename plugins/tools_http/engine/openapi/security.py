@@ -67,7 +67,7 @@ class Security:
                 raise StartError(
                     f"{self.place}: {name_for_message(name, about)} is no security scheme of it; it has {known}"
                 )
-            self._sources[name] = self._source(f"{self.place}: {name}", name, about)
+            self._sources[name] = self._source(f"{self.place}: {name_for_message(name, about)}", name, about)
 
     def choose(self, requirements: Any, origin: str, others: Mapping[str, CredentialSource]) -> Chosen:
         """What to send to `origin`: the first alternative of the requirements that is configured for it in full, else

@@ -51,7 +51,7 @@ class DocumentSettings:
 
     @property
     def place(self) -> str:
-        return f"setting openapi: {self.name}"
+        return f"setting openapi: {self.name!r}"
 
     @property
     def is_url(self) -> bool:
@@ -91,7 +91,7 @@ def _read(name: str, about: object) -> DocumentSettings:
         raise StartError(
             f"setting openapi: {name_for_message(name, about)} is no name: 1 to 40 letters, digits, _ and -"
         )
-    place = f"setting openapi: {name}"
+    place = f"setting openapi: {name_for_message(name, about)}"
     about = checked_keys(place, about, _KEYS)
     headers = texts(f"{place}: headers", about.get("headers", {}))
     for header, value in headers.items():
