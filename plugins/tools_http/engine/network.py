@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import select
 import socket
 import ssl
@@ -28,6 +29,10 @@ from .addresses import Address, plain
 from .failures import Unreachable, too_large
 from .policy import Policy
 from .urls import Url
+
+# The library would import it at the first connection, in the event loop, which takes 50 ms.
+with contextlib.suppress(ImportError):
+    importlib.import_module("anyio._backends._asyncio")
 
 MOST_HEAD = 65_536  # bytes of status line and headers
 MOST_LINES = 1_000  # of them
