@@ -141,7 +141,7 @@ async def test_memory_is_bounded() -> None:
         assert await run(workers, "eat", b"50") == b"50"
 
 
-@pytest.mark.parametrize(("job", "how"), [("die", "SIGSEGV"), ("leave", "exit status 3")])
+@pytest.mark.parametrize(("job", "how"), [("die", "SIGSEGV"), ("leave", "exit status 3"), ("panic", "exit status 1")])
 @in_loop
 async def test_a_crash_is_one_calls_error(job: str, how: str) -> None:
     """A process that dies of its job fails that call alone, by how it ended, and is replaced."""
@@ -208,8 +208,8 @@ async def test_the_queue_is_bounded() -> None:
         await asyncio.sleep(0.05)
         waiting = [asyncio.create_task(run(workers, "echo", seconds=0.5)) for _ in range(2)]
         await asyncio.sleep(0.05)
-        with pytest.raises(Overloaded) as caught:
-            await run(workers, "echo")
+        with pytest.raises(Overloaded, match="2 calls wait") as caught:
+            await run(workers, "echo", seconds=0.2)
         assert caught.value.retry_after
         for call in waiting:
             with pytest.raises(Overloaded, match="in time"):

@@ -68,7 +68,8 @@ def _answer(header: bytes, requests: BufferedReader, most_reply: int) -> None:
         outcome, answer = Outcome.REFUSED, refusal(error)
     except MemoryError:
         outcome = Outcome.OUT_OF_MEMORY
-    except BaseException as error:
+    except Exception as error:
+        # What is no Exception, such as a panic of a library in Rust that found no memory, ends the process.
         outcome, answer = Outcome.FAILED, _where(error).encode()
     # After a MemoryError a library may be in any state.
     replace = outcome is Outcome.OUT_OF_MEMORY
