@@ -265,6 +265,24 @@ async def test_one_that_cannot_start_is_told_at_the_start() -> None:
 
 
 @in_loop
+async def test_a_module_that_is_not_there_is_told_at_the_start() -> None:
+    """A job whose module cannot be imported is a StartError that says why."""
+    with pytest.raises(StartError, match="no_such_module"):
+        await Workers(1, memory=2**28, preload=["tests.no_such_module"]).start()
+
+
+@in_loop
+async def test_no_time_kills_no_process() -> None:
+    """A call that has no time left is refused, and the process stays as it is."""
+    async with started() as workers:
+        pid = await pid_of(workers)
+        with pytest.raises(LimitReached) as caught:
+            await run(workers, "echo", seconds=-1.0)
+        assert caught.value.reason == "WORK_TIMEOUT"
+        assert await pid_of(workers) == pid
+
+
+@in_loop
 async def test_waiting_for_a_process_stops_no_loop() -> None:
     """While megabytes go to a worker and back the event loop comes round."""
     async with started() as workers:
