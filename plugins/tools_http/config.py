@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from shared.config import BaseConfig, setting
-from shared.units import Duration, SecretMapping, SecretUrl, Size
+from shared.errors import StartError
+from shared.units import Duration, Secret, SecretMapping, SecretUrl, Size
+
+# What is shown of these settings, in --check, is what stands under these names.
+_OF_A_TOOL = ("description", "method", "url", "parameters", "body", "idempotency_key", "answer", "read_only",
+              "idempotent", "destructive", "max_response_bytes")  # fmt: skip
+_OF_A_PARAMETER = ("in", "name", "required", "style", "explode", "allow_reserved", "file", "schema", "type", "title",
+                   "description", "enum", "const", "default", "examples", "format", "pattern", "minimum", "maximum",
+                   "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "items", "minItems",
+                   "maxItems", "uniqueItems", "properties", "additionalProperties")  # fmt: skip
+_OF_A_DOCUMENT = ("document", "include", "exclude", "server", "prefix", "deprecated")
+_OF_A_CREDENTIAL = ("oauth2", "token_url", "client_id", "scopes", "auth", "username")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +30,9 @@ class Config(BaseConfig):
     denied_hosts: tuple[str, ...] = setting("", "Never these; wins over allowed_hosts.")
     allowed_networks: tuple[str, ...] = setting("", "Private ranges that may be dialled; public ones stay allowed.")
     allowed_ports: tuple[str, ...] = setting("80,443", "Ports that may be dialled; a range as 8000-8099.")
-    allowed_methods: tuple[str, ...] = setting("GET,HEAD", "Methods that may be used, or a mapping host → list.")
+    allowed_methods: tuple[str, ...] | dict[str, Any] = setting(
+        "GET,HEAD", "Methods that may be used, or a mapping host → list."
+    )
     robots: bool = setting(False, "Have fetch_page ask robots.txt first and do as it says.")
     # The client.
     request_timeout: Duration = setting("30s", "Longest a request may take, redirects included.", at_least=0.01)
@@ -26,8 +41,11 @@ class Config(BaseConfig):
     max_response_bytes: Size = setting("5MiB", "Longest response, on the wire and unpacked.", at_least=1)
     max_body_bytes: Size = setting("1MiB", "Longest body that is sent.", at_least=0)
     proxy: SecretUrl = setting("", "URL of a proxy; empty takes none, whatever the environment says.")
+    proxy_resolves: bool = setting(
+        False, "The proxy is given names, not vetted addresses: only those in allowed_hosts, by name."
+    )
     ca_bundle: str = setting("", "PEM file of the authorities to trust, in place of the usual ones.")
-    user_agent: str = setting("", "Sent as User-Agent; empty sends hector-plugins and its version.")
+    user_agent: str = setting("", "Sent as User-Agent; empty sends hector-plugins.")
     credentials: SecretMapping = setting("{}", "What to send to whom: {ORIGIN: {headers: …, query: …, basic: …}}.")
     # Declared tools.
     tools: SecretMapping = setting("{}", "Endpoints as tools: {NAME: {description, url, parameters, …}}.")
@@ -44,3 +62,45 @@ class Config(BaseConfig):
     work_timeout: Duration = setting("30s", "Longest a piece of work on data or a page may take.", at_least=0.01)
     work_memory: Size = setting("1GiB", "Most memory of a process that works on data or pages.", at_least=2**26)
     workers: int = setting(2, "Processes that work on data and pages.", at_least=1, at_most=64)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, public in (("tools", _OF_A_TOOL), ("openapi", _OF_A_DOCUMENT), ("credentials", _OF_A_CREDENTIAL)):
+            shown = {key: _masked(about, public) for key, about in getattr(self, name).items()}
+            object.__setattr__(self, name, SecretMapping(shown, public=(*public, *_OF_A_PARAMETER)))
+        if self.proxy_resolves and self.proxy.reveal() in ("", "none"):
+            raise StartError("setting proxy_resolves needs proxy beside it")
+
+
+def plain(value: Any) -> Any:
+    """A setting as plain values, secrets in the clear, for those that use them."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _masked(about: Any, public: tuple[str, ...]) -> Any:
+    """`about` with all of it a secret but for what has one of the names, and of a URL its address."""
+    if not isinstance(about, Mapping):
+        return _secret(about)
+    shown: dict[str, Any] = {}
+    for key, value in about.items():
+        if key not in public:
+            shown[key] = _secret(value)
+        elif key == "parameters" and isinstance(value, Mapping):
+            shown[key] = {name: _masked(item, _OF_A_PARAMETER) for name, item in value.items()}
+        elif key == "oauth2":
+            shown[key] = _masked(value, public)
+        else:
+            shown[key] = SecretUrl(value) if isinstance(value, str) and "://" in value else value
+    return shown
+
+
+def _secret(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return SecretMapping(value)
+    if isinstance(value, list | tuple):
+        return [_secret(item) for item in value]
+    return value if value is None or isinstance(value, bool) else Secret(str(value))

@@ -1,4 +1,4 @@
-"""One HTTP request and its response, as tools see them. Who carries them out is `Client`: the one door to the network."""
+"""One HTTP request and its response, as tools see them. `Client` carries them out: the one door to the network."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ class Response:
     body: bytes  # unpacked
     wire_bytes: int
     redirects: Sequence[str] = ()  # the URLs that led here, the first one first
+    attempts: int = 1  # 2: it was tried again, for Retry-After
 
     def header(self, name: str) -> str:
         """The first of that name (in lower case), or nothing."""

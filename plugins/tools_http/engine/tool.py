@@ -60,3 +60,5 @@ class Tool:
     read_only: bool = False  # changes nothing outside
     destructive: bool = False  # may delete or overwrite
     idempotent: bool = False  # the same call again changes nothing more
+    # Whether a call with these arguments is idempotent, where that is not all or none of the tool's; for `run` only.
+    is_idempotent: Callable[[dict[str, JSON]], bool] | None = None

@@ -1,0 +1,34 @@
+"""Which part of a page is what it is about."""
+
+from __future__ import annotations
+
+from turbohtml import Document, Element
+
+from .tree import is_deep, outermost
+
+_AROUND = (
+    "nav, footer, aside, body > header, [role=navigation], [role=banner], [role=contentinfo], [role=complementary]"
+)
+_MAIN = "main, [role=main]"
+_LEAST = 0.5  # of the text that is in none of _AROUND: what holds less is not the whole of it
+
+
+def main_part(document: Document) -> Element | None:
+    """The element with the main text; None where none holds most of the page's text."""
+    body = document.select_one("body")
+    if body is None:
+        return None
+    around = sum(len(part.text) for part in outermost(document, f"{_AROUND}, {_MAIN}") if not part.matches(_MAIN))
+    text = len(body.text) - around
+    candidates = outermost(document, _MAIN) or outermost(document, "article")
+    best = max(candidates, key=lambda part: len(part.text), default=None)
+    if best is not None and _holds(best, text):
+        return best
+    if is_deep(document):
+        return None  # the library's search takes long then
+    best = document.main_content()
+    return best if best is not None and best.tag != "body" and _holds(best, text) else None
+
+
+def _holds(part: Element, text: int) -> bool:
+    return bool(part.text.strip()) and len(part.text) >= _LEAST * text
