@@ -11,6 +11,8 @@ import zlib
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from plugins.tools_http.engine import body
 from shared.errors import CallerError, Code
@@ -213,6 +215,48 @@ def test_what_is_no_response(head: bytes) -> None:
         assert (error.reason, error.code) == ("BAD_RESPONSE", Code.UNAVAILABLE)
         assert "127.0.0.1" in error.message
         assert "SSH" not in error.message
+
+
+fragments = st.sampled_from(
+    [b"HTTP/1.1 ", b"200", b" OK", b"302", b"101", b"103", b"\r\n", b"\n", b"\r", b": ", b":", b" ", b"\t", b"\0",
+     b"\xff",
+     b"Location",
+     b"/", b"//", b"http://169.254.169.254/", b"Content-Length", b"Transfer-Encoding", b"chunked", b"Content-Encoding",
+     b"gzip",
+     b"Connection", b"close", b"0", b"5", b"-1", b"99999999999999999999999", b"x" * 300, b"Retry-After", b"503",
+     gzip.compress(b"x")]
+)  # fmt: skip
+answers = st.lists(fragments | st.binary(max_size=8), max_size=24).map(b"".join)
+
+
+def check_any_answers(examples: int) -> None:
+    with World(settings={"request_timeout": 5.0}) as world:
+
+        @settings(max_examples=examples)
+        @given(answers | answers.map(lambda answer: b"HTTP/1.1 200 OK\r\n" + answer))
+        def check(answer: bytes) -> None:
+            world.on("*", Play(head=answer, close=True))
+            try:
+                response = world.send("/")
+            except CallerError as error:
+                outcome = error.reason
+            else:
+                outcome = "" if 100 < response.status < 1000 else "what a status"
+            assert outcome in ("", "BAD_RESPONSE", "BAD_URL", "TOO_LARGE", "UNSUPPORTED_ENCODING", "TOO_MANY_REDIRECTS",
+                               "BLOCKED_ADDRESS", "BLOCKED_SCHEME", "UPSTREAM_UNREACHABLE"), outcome  # fmt: skip
+
+        check()
+
+
+def test_any_answer() -> None:
+    """Whatever bytes a server sends, they are a response or an error with a reason, never a traceback or a hang."""
+    check_any_answers(30)
+
+
+@pytest.mark.slow
+def test_many_answers() -> None:
+    """The same of many more."""
+    check_any_answers(1_000)
 
 
 @pytest.mark.parametrize("status", [100, 103, 226, 299, 418, 599, 600, 999])

@@ -93,9 +93,9 @@ def test_it_connects_to_nobody() -> None:
         options = ["--allowed-ports", str(server.port), "--allowed-networks", "127.0.0.1"]
         statuses = [
             subprocess.run([*command, *more], cwd=ROOT, capture_output=True, timeout=SECONDS).returncode
-            for more in ([], options, ["--allowed-ports", "x"])
+            for more in ([], options)
         ]
-        assert statuses == [1, 0, 2]
+        assert statuses == [1, 0]
         assert server.connections == 0
     finally:
         server.close()

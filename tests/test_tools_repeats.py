@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from plugins.tools_http.engine import Call, Output
+from plugins.tools_http.engine.tool import Call, Output
 from shared.errors import Code, LimitReached, NotFound, Unavailable
 from tests.servers import SECONDS, details, wait_until
 from tests.tools_socket import Tools, request, serving, tool

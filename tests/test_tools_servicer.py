@@ -10,7 +10,7 @@ import hector_plugins_pb2 as pb
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from plugins.tools_http.engine import Call, Output
+from plugins.tools_http.engine.tool import Call, Output
 from shared.errors import Code, LimitReached, NotFound
 from tests.servers import SECONDS, details
 from tests.tools_socket import OPEN, Tools, serving, tool

@@ -11,8 +11,10 @@ import hector_plugins_pb2 as pb
 from google.protobuf.struct_pb2 import Struct
 from hector_plugins_pb2_grpc import ToolProviderServicer, add_ToolProviderServicer_to_server
 
-from plugins.tools_http.engine import ABSENT, Engine, Invocation, Result, Tool
+from plugins.tools_http.engine.engine import Engine, Invocation
 from plugins.tools_http.engine.off_loop import in_thread
+from plugins.tools_http.engine.replies import Result
+from plugins.tools_http.engine.tool import ABSENT, Tool
 from shared import logs
 from shared.errors import CallerError
 from shared.status import failure

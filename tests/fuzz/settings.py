@@ -128,8 +128,9 @@ SECRET_VALUES: tuple[tuple[str, Any], ...] = (
     ("credentials", {f"https://me:{SECRET}@api.test": {"bearer": "x"}}),
     ("credentials", {"https://api.test": SECRET}),
     ("tools", {"a": {"url": "https://api.test", "description": "A.", "headers": {"X-Key": SECRET}}}),
-    ("tools", {"a": {"url": f"https://api.test/?key={SECRET}", "description": "A.", "haeders": {"name": SECRET}}}),
-    ("tools", {"a": {"url": "https://api.test", "parameters": {"key": {"value": SECRET}}, "credential": SECRET}}),
+    ("tools", {"a": {"url": "https://api.test", "description": "A.", "haeders": {"name": SECRET}}}),
+    ("tools", {"a": {"url": "https://api.test", "description": "A.", "credential": SECRET}}),
+    ("tools", {"a": SECRET}),
     ("openapi", {"a": {"document": "./a.yaml", "credentials": {"key": SECRET}}}),
     ("openapi", {"a": {"document": f"http://127.0.0.1:1/?key={SECRET}", "headers": {"X-Key": SECRET}}}),
 )

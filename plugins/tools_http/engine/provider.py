@@ -9,8 +9,8 @@ from shared import logs
 
 from .client import Client
 from .engine import Engine
+from .off_loop import in_thread
 from .openapi import Imported, ImportReport
-from .redaction import Redactor
 from .workers import Workers
 
 
@@ -19,7 +19,6 @@ class Provider:
     engine: Engine
     client: Client
     workers: Workers
-    redactor: Redactor
     documents: Callable[[], Awaitable[list[Imported]]]  # reads the OpenAPI documents of the settings
 
     async def start(self) -> None:
@@ -32,7 +31,7 @@ class Provider:
         """The engine has their tools afterwards. Raises StartError."""
         documents = await self.documents()
         for document in documents:
-            self.engine.add(document.tools)
+            await in_thread(self.engine.add, document.tools)
         return [document.report for document in documents]
 
     async def close(self) -> None:

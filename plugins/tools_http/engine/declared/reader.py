@@ -77,7 +77,7 @@ def read_tools(
     """The setting `tools`. `credentials` are those of the setting of that name, by origin. Raises StartError."""
     tools: list[Tool] = []
     for name, about in settings.items():
-        if not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(name) or about is None:
             raise StartError(
                 f"setting tools: {name_for_message(name, about)} is no name for a tool, "
                 "which is 1 to 64 letters, digits, _ and -"

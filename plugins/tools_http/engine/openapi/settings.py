@@ -89,9 +89,9 @@ def read_settings(settings: Mapping[str, Any]) -> list[DocumentSettings]:
 
 
 def _read(name: str, about: object) -> DocumentSettings:
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or about is None:
         raise StartError(
-            f"setting openapi: {name_for_message(name, about)} is no name, which is 1 to 40 letters, digits, _ and -"
+            f"setting openapi: {name_for_message(name, about)} is no name: 1 to 40 letters, digits, _ and -"
         )
     place = f"setting openapi: {name_for_message(name, about)}"
     about = checked_keys(place, about, _KEYS)

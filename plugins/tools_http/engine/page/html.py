@@ -75,6 +75,9 @@ def write(root: Node, base: str, *, title: str = "", markdown: bool = True) -> s
     if not markdown:
         return without(root.to_text(_TEXT)).strip()
     text = root.to_markdown(_MARKDOWN)
+    if "<table>" in text:
+        tables.make_square(root)  # what it does with rows of unequal length
+        text = root.to_markdown(_MARKDOWN)
     for strict in (False, True):
         if _RAW.search(text):
             # Its way out where Markdown's marks would be read otherwise; a mark less is easier to read than HTML.
@@ -84,7 +87,7 @@ def write(root: Node, base: str, *, title: str = "", markdown: bool = True) -> s
 
 
 def title_of(document: Document) -> str:
-    for selector, attribute in (("head title, title", ""), ('meta[property="og:title"]', "content"), ("h1", "")):
+    for selector, attribute in (("title:not(svg title)", ""), ('meta[property="og:title"]', "content"), ("h1", "")):
         element = document.select_one(selector)
         if element is not None:
             text = " ".join((str(element.attr(attribute) or "") if attribute else element.text)[:2_000].split())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from turbohtml import Document, Element
 
-from .tree import outermost
+from .tree import is_deep, outermost
 
 _AROUND = (
     "nav, footer, aside, body > header, [role=navigation], [role=banner], [role=contentinfo], [role=complementary]"
@@ -24,6 +24,8 @@ def main_part(document: Document) -> Element | None:
     best = max(candidates, key=lambda part: len(part.text), default=None)
     if best is not None and _holds(best, text):
         return best
+    if is_deep(document):
+        return None  # the library's search takes long then
     best = document.main_content()
     return best if best is not None and best.tag != "body" and _holds(best, text) else None
 
