@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from plugins.tools_http.engine import Engine, Invocation, Settings
 from plugins.tools_http.engine.credentials import read_credentials
 from plugins.tools_http.engine.exchange import Request, Response
 from plugins.tools_http.engine.openapi import Imported, OperationReport, import_documents
@@ -93,6 +94,7 @@ def test_server_variables() -> None:
     assert "not described" in only(imported(about)).reason
     about["servers"] = [{"url": "ftp://api.test"}]
     assert "cannot be used" in only(imported(about)).reason
+    assert "has a brace" in only(imported(about, server="https://a.test/{x}")).reason
 
 
 def test_policy_decides_what_is_offered() -> None:
@@ -192,12 +194,21 @@ def test_mistakes_in_parameters() -> None:
 
 
 def test_arguments_are_checked() -> None:
-    """A missing, too large or misspelled argument does not hold to the tool's schema."""
+    """A missing, too large or misspelled argument is refused in words that a model can act on, and nothing is sent."""
     about = operation({"name": "limit", "in": "query", "required": True, "schema": {"type": "integer", "maximum": 100}})
-    [tool] = imported(document({"/x": {"get": about}})).tools
-    for arguments in ({}, {"limit": 500}, {"limt": 5, "limit": 5}):
-        assert complaint(arguments, tool.parameters)
-    assert not complaint({"limit": 5}, tool.parameters)
+    client = FakeClient()
+    engine = Engine(imported(document({"/x": {"get": about}}), client).tools, Settings())
+
+    def error(**arguments: Any) -> str:
+        result = asyncio.run(engine.execute(Invocation(tool="op", arguments=json.dumps(arguments))))
+        return result.error.message if result.error else ""
+
+    assert "limit is missing" in error()
+    assert "limit must be at most 100, it is 500" in error(limit=500)
+    assert "limt is not an argument of op; did you mean limit?" in error(limt=5, limit=5)
+    assert not client.requests
+    assert not error(limit=5)
+    assert len(client.requests) == 1
 
 
 # ---------------------------------------------------------------- references
@@ -392,6 +403,9 @@ def test_what_a_model_reads() -> None:
     assert tool.description.startswith("Find it. Long.")
     assert tool.description.endswith("Sends GET /x to the API Test.")
     assert len(tool.description) <= 1_000
+    about = operation({"name": "q", "in": "query", "required": True, "example": "x", "schema": TEXT})
+    [tool] = imported(document({"/x": {"get": about}})).tools
+    assert tool.description.endswith('Example: {"q": "x"}')
 
 
 def test_patterns() -> None:

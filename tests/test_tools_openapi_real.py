@@ -152,7 +152,8 @@ def test_stripe(world: World) -> None:
     run(world, named(tools, "PostCustomers"), email="a+b@c.test", address=address, metadata=metadata, expand=["x"])
     assert last(world).headers["content-type"] == "application/x-www-form-urlencoded"
     assert sorted(parse_qsl(last(world).body.decode(), keep_blank_values=True)) == [
-        ("address[city]", "Ulm"), ("address[line1]", ""), ("email", "a+b@c.test"), ("expand[0]", "x"), ("metadata[k y]", "v"),
+        ("address[city]", "Ulm"), ("address[line1]", ""), ("email", "a+b@c.test"), ("expand[0]", "x"),
+        ("metadata[k y]", "v"),
     ]  # fmt: skip
     run(world, named(tools, "PostCustomers"), metadata="", tax_exempt="")
     assert parse_qsl(last(world).body.decode(), keep_blank_values=True) == [("metadata", ""), ("tax_exempt", "")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from .schemas import FILE, FILES, Remarks, Schemas, TooLarge, hashed_name, is_sm
 from .security import Covered
 
 _MOST_ARGUMENTS = 100
-_LONGEST_NAME = 64
+_LONGEST_EXAMPLE = 300  # characters
 _OWN_HEADERS = ("accept", "content-type", "authorization")  # by OpenAPI, no parameter describes these
 _TRANSPORT = ("host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade",
               "expect", "accept-encoding", "cookie")  # fmt: skip
@@ -41,6 +42,20 @@ class Arguments:
     def schema(self) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": "object", "properties": self.properties, "additionalProperties": False}
         return schema | {"required": self.required} if self.required else schema
+
+    def example(self) -> str:
+        """A call's arguments as JSON, where the document has a value for each that is required; else empty."""
+        values: dict[str, Any] = {}
+        for name in self.required:
+            about = self.properties[name]
+            known = [*about.get("examples", ()), *about.get("enum", ())[:1]]
+            if "default" in about:
+                known.append(about["default"])
+            if not known:
+                return ""
+            values[name] = known[0]
+        text = json.dumps(values, ensure_ascii=False) if values else ""
+        return text if len(text) <= _LONGEST_EXAMPLE else ""
 
 
 class Reader:

@@ -131,8 +131,13 @@ class Catalogue:
                 read_only=all(entry.tool.read_only for entry in self.entries),
                 idempotent=all(entry.tool.idempotent for entry in self.entries),
                 destructive=any(entry.tool.destructive for entry in self.entries),
+                is_idempotent=self._is_idempotent,
             ),
         ]
+
+    def _is_idempotent(self, arguments: dict[str, JSON]) -> bool:
+        entry = self._by_name.get(str(arguments.get("operation")))
+        return entry is None or entry.tool.idempotent
 
     async def _search(self, arguments: dict[str, JSON], call: Call) -> Output:
         hits = self.hits(str(arguments["query"]), int(arguments.get("limit", 5)))

@@ -24,7 +24,7 @@ from .settings import DocumentSettings
 
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _MOST_OPERATIONS = 10_000  # of a document that are looked at
-_MOST_STEPS = 600_000  # schemas of a document that are looked at: some seconds
+_MOST_STEPS = 200_000  # schemas of a document that are looked at: GitHub's whole API has 7,500 in its requests
 _LONGEST_DESCRIPTION = 1_000  # characters; APIs of models take 1,024
 _LONGEST_PATH = 1_000
 _LONGEST_NAME = 64
@@ -236,7 +236,7 @@ class Importer:
             origin=origin,
             parameters=arguments.parameters,
             body=arguments.body,
-            headers=[*self._settings.public_headers.items(), ("Accept", "application/json, */*;q=0.5")],
+            headers=list(self._settings.public_headers.items()),
             credentials=self._settings.with_headers(chosen.source, origin, self._security.origin),
             idempotency_header=arguments.idempotency_header,
         )
@@ -247,7 +247,7 @@ class Importer:
                 operation,
                 self._sender,
                 name=name,
-                description=_description(found, summary, self._title()),
+                description=_description(found, summary, self._title(), arguments.example()),
                 parameters=arguments.schema(),
             ),
             method=found.method,
@@ -273,14 +273,16 @@ class Importer:
         return path
 
 
-def _description(found: _Found, summary: str, title: str) -> str:
-    """What it does, and which operation of which API it is."""
+def _description(found: _Found, summary: str, title: str, example: str) -> str:
+    """What it does, which operation of which API it is, and a call of it where one can be told."""
     text = words_of(found.about.get("description"), _LONGEST_DESCRIPTION)
     if summary and not text.startswith(summary):
         text = f"{summary.rstrip('.')}. {text}".strip()
     if found.about.get("deprecated") is True:
         text = f"Deprecated. {text}".strip()
     tail = f"Sends {found.method} {found.path[:150]} to {title}."
+    if example:
+        tail += f" Example: {example}"
     text = text if len(text) + len(tail) < _LONGEST_DESCRIPTION else text[: _LONGEST_DESCRIPTION - len(tail) - 2] + "…"
     return f"{text} {tail}".strip()
 

@@ -20,7 +20,7 @@ from .document import References
 from .flat import CYCLE, NEVER, UNION, Flattener
 
 MOST_STEPS = 2_000  # schemas and parts of schemas that are looked at for one tool
-_DEPTHS = (8, 5, 3, 2, 1)  # levels; the next one where the one before gives too large a schema
+_DEPTHS = (8, 4, 2, 1)  # levels; the next one where the one before gives too large a schema
 _MOST_ENUM, _MOST_ENUM_CHARACTERS = 200, 10_000
 _LONGEST_TEXT = 500  # characters of a description
 _LONGEST_PATTERN = 500
@@ -78,7 +78,7 @@ class Schemas:
             self._left, self._remarks = before, Remarks()
             try:
                 result = self._converted(schema, depth, frozenset())
-            except TooLarge:
+            except (TooLarge, RecursionError):
                 continue
             finally:
                 tried, self._remarks = self._remarks, self._told
@@ -145,6 +145,7 @@ class Schemas:
         self, flat: dict[str, Any], shown: dict[str, Any], depth: int, above: frozenset[str], references: frozenset[str]
     ) -> Shown | None:
         """A choice of schemas, beside which there may be keywords that hold for all of them."""
+        self._step(len(flat[UNION]))
         own = {name: value for name, value in flat.items() if name != UNION}
         branches = [branch for branch in flat[UNION] if not _is_null(branch)]
         own["nullable"] = flat.get("nullable") is True or len(branches) < len(flat[UNION])

@@ -32,6 +32,7 @@ from ..exchange import Credential
 
 _KEYS = ("document", "include", "exclude", "server", "server_variables", "credentials", "headers", "prefix",
          "deprecated")  # fmt: skip
+_ACCEPT = "application/json, */*;q=0.5"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 
@@ -67,7 +68,8 @@ class DocumentSettings:
 
     @property
     def public_headers(self) -> Mapping[str, str]:
-        return {name: value for name, value in self.headers.items() if name.lower() in PUBLIC_HEADERS}
+        own = {name: value for name, value in self.headers.items() if name.lower() in PUBLIC_HEADERS}
+        return own if any(name.lower() == "accept" for name in own) else {**own, "Accept": _ACCEPT}
 
     @property
     def secret_headers(self) -> Mapping[str, str]:
