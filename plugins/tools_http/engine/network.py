@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import select
 import socket
 import ssl
 import threading
@@ -30,10 +28,6 @@ from .failures import Unreachable, too_large
 from .policy import Policy
 from .stream import connect
 from .urls import Url
-
-# The library would import it at the first connection, in the event loop, which takes 50 ms.
-with contextlib.suppress(ImportError):
-    importlib.import_module("anyio._backends._asyncio")
 
 MOST_HEAD = 65_536  # bytes of status line and headers
 MOST_LINES = 1_000  # of them
@@ -196,7 +190,6 @@ class CountedStream(httpcore2.AsyncNetworkStream):
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
         self._stream = stream
-        self._socket = stream.get_extra_info("socket")
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         current = budget.get(None)
@@ -219,19 +212,7 @@ class CountedStream(httpcore2.AsyncNetworkStream):
         return CountedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable" and self._socket is not None:
-            # Asked of each idle connection before a request, and the stream below would gather its addresses first.
-            return _is_readable(self._socket)
         return self._stream.get_extra_info(info)
-
-
-def _is_readable(sock: socket.socket) -> bool:
-    """Whether there is something to read: of an idle connection, that it has been closed."""
-    if sock.fileno() < 0:
-        return True
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _is_address(host: str) -> bool:
