@@ -261,7 +261,8 @@ class Reader:
     def _is_open(self, flat: Mapping[str, Any], shown: Mapping[str, Any], required: bool) -> bool:
         """Whether the body is an argument of its own: its fields are not all known, or only together."""
         fields = shown.get("properties")
-        if not fields or shown.get("type", "object") != "object" or "anyOf" in shown or UNION in flat:
+        is_object = shown.get("type", "object") in ("object", ["object", "null"])
+        if not fields or not is_object or "anyOf" in shown or UNION in flat:
             return True
         if shown.get("additionalProperties") not in (None, False) or shown.keys() & {"minProperties", "maxProperties"}:
             return True

@@ -316,7 +316,9 @@ def _names(found: Sequence[_Found], prefix: str) -> dict[tuple[str, str], str]:
 
 def _plain_name(operation: _Found, prefix: str) -> str:
     name = operation.id or f"{operation.method.lower()}{operation.path[:_LONGEST_PATH]}"
-    return f"{prefix}{_UNSAFE.sub('_', name).strip('_') or operation.method.lower()}"
+    plain = prefix + (_UNSAFE.sub("_", name).strip("_") or operation.method.lower())
+    # Some APIs of models want a letter first.
+    return plain if plain[0].isalpha() or plain[0] == "_" else f"op_{plain}"
 
 
 def start_error(settings: DocumentSettings, what: str) -> StartError:
