@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared.errors import InvalidArgument
+
+from .. import headers
 from ..bodies import FILE_SCHEMA, Body, Kind, Part, media_type_problem
 from ..parameters import STYLES, Parameter, Place, as_place
 from ..tool import ABSENT
@@ -18,9 +21,7 @@ from .security import Covered
 
 _MOST_ARGUMENTS = 100
 _LONGEST_EXAMPLE = 300  # characters
-_OWN_HEADERS = ("accept", "content-type", "authorization")  # by OpenAPI, no parameter describes these
-_TRANSPORT = ("host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade",
-              "expect", "accept-encoding", "cookie")  # fmt: skip
+_OWN_HEADERS = ("accept", "content-type", "authorization", "cookie")  # by OpenAPI, no parameter describes the first 3
 _IDEMPOTENCY = "idempotency-key"
 _ANY_TYPE = "*/*"
 
@@ -141,15 +142,17 @@ class Reader:
 
     def _is_own_header(self, name: str) -> bool:
         lower = name.lower()
-        if lower in _OWN_HEADERS or lower in _TRANSPORT or lower.startswith("proxy-"):
+        if lower in _OWN_HEADERS:
             self._remark(f"the header {name[:60]} is left out: it is set here")
             return True
         if lower == _IDEMPOTENCY:
             self._arguments.idempotency_header = name
             self._remark(f"the header {name[:60]} is filled in for each call")
             return True
-        if not name.isascii() or any(character in name for character in ' \t\r\n:"(),/;<=>?@[\\]{}'):
-            self._remark(f"{name[:60]!r} is no name of a header, and left out")
+        try:
+            headers.check([(name, "x")])
+        except InvalidArgument:
+            self._remark(f"{name[:60]!r} is no name of a header, or of one that the transport sets: it is left out")
             return True
         return False
 
