@@ -41,7 +41,7 @@ class Catalogue:
     title: str
     _by_name: dict[str, Entry] = field(default_factory=dict)
     _index: dict[str, dict[int, int]] = field(default_factory=dict)  # word → entry → weight
-    _words: list[str] = field(default_factory=list)  # of the index, sorted
+    _vocabulary: list[str] = field(default_factory=list)  # of the index, sorted
 
     def __post_init__(self) -> None:
         for place, entry in enumerate(self.entries):
@@ -53,7 +53,7 @@ class Catalogue:
                     weights = self._index.setdefault(word, {})
                     weights[place] = max(weights.get(place, 0), weight)
             self._index.setdefault(entry.method.lower(), {}).setdefault(place, 2)
-        self._words = sorted(self._index)
+        self._vocabulary = sorted(self._index)
 
     def hits(self, query: str, most: int) -> list[Entry]:
         """The operations that have most of the words, the best first."""
@@ -73,8 +73,8 @@ class Catalogue:
         stem = word[:-1] if word.endswith("s") and len(word) > 3 else word
         if len(stem) < 3:
             return []
-        first = bisect.bisect_left(self._words, stem)
-        near = self._words[first : first + _MOST_FORMS]
+        first = bisect.bisect_left(self._vocabulary, stem)
+        near = self._vocabulary[first : first + _MOST_FORMS]
         return [(known, 0.5) for known in near if known.startswith(stem)]
 
     def tools(self, prefix: str) -> list[Tool]:
