@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import anyio
 import pytest
 
 from plugins.tools_http.engine import network
@@ -37,13 +36,13 @@ def test_rebinding_to_loopback() -> None:
     reached, be it that what dials was led astray."""
     names = {"rebind.test": [["8.8.8.8"], ["127.0.0.1"]]}
     with World(names=names, policy={"allowed_networks": []}) as world, pytest.MonkeyPatch.context() as patch:
-        real, dialled = anyio.connect_tcp, []
+        real, dialled = world._loop.create_connection, []
 
-        async def led_astray(remote_host: str, remote_port: int, **_: Any) -> Any:
-            dialled.append(str(remote_host))
-            return await real("127.0.0.1", world.server.port)
+        async def led_astray(protocol: Any, host: str, port: int) -> Any:
+            dialled.append(host)
+            return await real(protocol, "127.0.0.1", world.server.port)
 
-        patch.setattr(anyio, "connect_tcp", led_astray)
+        patch.setattr(world._loop, "create_connection", led_astray)
         error = refused(world, f"http://rebind.test:{world.server.port}/")
         assert error.reason == "BLOCKED_ADDRESS"
         assert (world.resolver.asked, dialled, world.server.seen) == (["rebind.test"], ["8.8.8.8"], [])
@@ -141,6 +140,38 @@ def test_connections_are_kept() -> None:
         assert world.resolver.asked == ["a.test"]
 
 
+def test_idle_connections_are_few_and_young() -> None:
+    """Of idle connections the oldest are closed where they are too many, and none is used that is too old."""
+    with World(names={f"{name}.test": [["127.0.0.1"]] for name in "abcd"}) as world:
+        world.on("*", b"")
+        connections = world.client._connections
+        connections._most_idle = 2
+        for name in "abc":
+            world.send(f"http://{name}.test:{world.server.port}/")
+        assert [origin[1] for origin in connections._idle.values()] == [b"b.test", b"c.test"]
+        connections._keep_alive = 0.0
+        world.send(f"http://d.test:{world.server.port}/")
+        world.send(f"http://d.test:{world.server.port}/")
+        assert world.server.connections == 5
+
+
+@pytest.mark.parametrize(
+    ("at_once", "later", "close"),
+    [(b"", [], True), (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", [], False), (b"", [0.02, b"evil"], False)],
+)
+def test_a_connection_that_is_not_clean(at_once: bytes, later: Sequence[bytes | float], close: bool) -> None:
+    """A connection that the server has closed, or has written more to than its response, is not used again: that would
+    be the response to somebody else's request."""
+    with World() as world:
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        world.on("/", Play(later, head=head + at_once, close=close))
+        world.on("/after", b"good")
+        assert world.send("/").body == b""
+        world.run(asyncio.sleep(0.1))
+        assert world.send("/after").body == b"good"
+        assert world.server.connections == 2
+
+
 def test_a_kept_connection_that_is_gone() -> None:
     """A server that closes a kept connection as it is used again costs a new connection, not the call; what may not be
     repeated fails."""
@@ -205,7 +236,7 @@ def test_a_silent_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "no connection in time" in refused(world, "http://slow.test/").message
         assert "no connection in time" in refused(world, "http://waits.test/").message
         answer.set()
-        world.client._connect_timeout = 30.0
+        world.client._connections._connect_timeout = 30.0
         assert "cannot be resolved" in refused(world, "http://other.test/").message
         assert names == ["slow.test", "other.test"]
 

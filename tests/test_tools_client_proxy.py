@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpcore2
 import pytest
 
+from plugins.tools_http.engine.stream import connect
 from shared.errors import CallerError
 from tests.servers import SECONDS, missing
 from tests.tools_world import Dialler, Server, World
@@ -210,6 +212,27 @@ def test_other_speech_on_the_port(authority: Path, secure: Server) -> None:
     with World(settings={"ca_bundle": str(authority / "ca.pem"), "connect_timeout": 0.5}) as world:
         assert refused(world, f"https://127.0.0.1:{world.server.port}/").reason == "UPSTREAM_UNREACHABLE"
         assert refused(world, f"http://127.0.0.1:{secure.port}/").reason == "BAD_RESPONSE"
+
+
+def test_words_before_tls(authority: Path) -> None:
+    """What comes in the clear before TLS begins is not taken for a response from inside of it."""
+    context = ssl.create_default_context(cafile=str(authority / "ca.pem"))
+
+    async def talk() -> None:
+        server = await asyncio.start_server(_too_early, "127.0.0.1", 0)
+        async with server:
+            stream = await connect("127.0.0.1", server.sockets[0].getsockname()[1])
+            async with asyncio.timeout(SECONDS):
+                while not stream.get_extra_info("is_readable"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            with pytest.raises(httpcore2.ConnectError):
+                await stream.start_tls(context, "a.test")
+
+    asyncio.run(talk())
+
+
+async def _too_early(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
 
 
 def test_from_https_to_http(authority: Path, secure: Server) -> None:

@@ -40,6 +40,7 @@ def every_half_hour(start: str, hours: int) -> list[str]:
         (0, {"unit": "day"}, "1970-01-01T00:00:00+00:00"),
         (-1, {"unit": "day"}, "1969-12-31T00:00:00+00:00"),
         (-0.5, {"unit": "day"}, "1969-12-31T00:00:00+00:00"),
+        (-1e-7, {"unit": "day"}, "1969-12-31T00:00:00+00:00"),
         (1715953679, {"unit": "minute"}, "2024-05-17T13:47:00+00:00"),
         (59.99999999999999, {"unit": "minute"}, "1970-01-01T00:00:00+00:00"),
         (1715953679000, {"unit": "minute", "epoch_unit": "ms"}, "2024-05-17T13:47:00+00:00"),
@@ -52,6 +53,7 @@ def every_half_hour(start: str, hours: int) -> list[str]:
         # Midnight that a clock skips, and one that it shows twice.
         ("2018-11-04T12:00:00-02:00", {"unit": "day", "timezone": "America/Sao_Paulo"}, "2018-11-04T01:00:00-02:00"),
         ("2024-11-03T12:00:00-05:00", {"unit": "day", "timezone": "America/Havana"}, "2024-11-03T00:00:00-04:00"),
+        ("2024-11-03T00:30:00-05:00", {"unit": "day", "timezone": "America/Havana"}, "2024-11-03T00:00:00-04:00"),
     ],
 )
 def test_buckets(time: Any, options: dict[str, Any], expected: str) -> None:

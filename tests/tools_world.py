@@ -20,9 +20,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
+import httpcore2
+
 from plugins.tools_http.engine.client import Client
 from plugins.tools_http.engine.exchange import Credential, Request, Response
 from plugins.tools_http.engine.policy import Policy
+from plugins.tools_http.engine.stream import connect
 from plugins.tools_http.engine.tool import Audit
 
 T = TypeVar("T")
@@ -192,12 +195,10 @@ class Dialler:
         self.dialled: list[str] = []
 
     async def __call__(self, address: str, port: int) -> Any:
-        import httpcore2
-
         self.dialled.append(address)
         if address in self.dead or not self.port:
             raise httpcore2.ConnectError("dead")
-        return await httpcore2.AnyIOBackend().connect_tcp("127.0.0.1", self.port)
+        return await connect("127.0.0.1", self.port)
 
 
 @dataclass

@@ -20,6 +20,7 @@ import httpcore2
 from shared.errors import CallerError, InvalidArgument, LimitReached, StartError
 
 from . import body, headers, redirects, trust, urls
+from .connections import Connections
 from .exchange import Request, Response
 from .failures import BadResponse, Unreachable, UpstreamTimeout, too_large
 from .network import Backend, Budget, Dial, Resolve, Resolver, budget
@@ -30,8 +31,6 @@ from .tool import Audit
 from .urls import Url
 
 _SHORT = 2**14  # bytes of a redirect's body that are read, so that its connection can be used again
-_KEEP_ALIVE = 5.0  # seconds that a connection is kept with nothing to do
-_MOST_IDLE = 20
 _LEAST = 0.5  # seconds that a second attempt has to have left
 _METHOD = re.compile(r"[A-Z]{1,20}")
 
@@ -61,7 +60,7 @@ class Client:
         dial: Dial | None = None,
     ) -> None:
         self._policy = policy
-        self._request_timeout, self._connect_timeout = request_timeout, connect_timeout
+        self._request_timeout = request_timeout
         self._max_redirects = max_redirects
         self._max_response_bytes, self._max_body_bytes = max_response_bytes, max_body_bytes
         self._user_agent = headers.check([("User-Agent", user_agent or _own_name())])[0]
@@ -73,16 +72,10 @@ class Client:
         if proxy_resolves and not policy.names_hosts:
             raise StartError("setting proxy_resolves: needs allowed_hosts, since nobody here can vet where names lead")
         self._backend = Backend(policy, resolve or Resolver(), dial, by_name=proxy_resolves)
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=trusted,
-            max_connections=max_connections,
-            max_keepalive_connections=_MOST_IDLE,
-            keepalive_expiry=_KEEP_ALIVE,
-            network_backend=self._backend,
-        )
+        self._connections = Connections(self._backend, trusted, connect_timeout=connect_timeout, most=max_connections)
 
     async def close(self) -> None:
-        await self._pool.aclose()
+        await self._connections.aclose()
 
     async def send(self, request: Request, *, deadline: float, audit: Audit | None = None) -> Response:
         """The response, whatever its status; see `exchange.Client`. A status of 429 or 503 with Retry-After is tried
@@ -172,24 +165,27 @@ class Client:
             audit.bytes += spent.used
 
     async def _once(self, hop: redirects.Hop, most: int, spent: Budget) -> Response:
-        raw = await self._pool.handle_async_request(self._raw_request(hop))
-        try:
-            spent.in_head = False
-            named = _named(raw.headers)
-            response = Response(status=raw.status, url="", headers=named, body=b"", wire_bytes=0)
-            length = response.header("content-length")
-            if self._max_redirects and redirects.leads_on(response):
-                content = await _short(raw, length)
-            elif hop.method == "HEAD" or raw.status in (204, 304):
-                content = await body.read(raw, "", most)
-            elif length.isascii() and length.isdigit() and int(length[:20]) > most:
-                raise too_large(most)
-            else:
-                encoding = ",".join(value for name, value in named if name == "content-encoding")
-                content = await body.read(raw, encoding, most)
-        finally:
-            await raw.aclose()
+        request = self._raw_request(hop)
+        async with self._connections.to(request.url) as connection:
+            raw = await connection.handle_async_request(request)
+            try:
+                spent.in_head = False
+                response = Response(status=raw.status, url="", headers=_named(raw.headers), body=b"", wire_bytes=0)
+                content = await self._body(hop, raw, response, most)
+            finally:
+                await raw.aclose()
         return replace(response, body=content, wire_bytes=spent.used)
+
+    async def _body(self, hop: redirects.Hop, raw: httpcore2.Response, head: Response, most: int) -> bytes:
+        length = head.header("content-length")
+        if self._max_redirects and redirects.leads_on(head):
+            return await _short(raw, length)
+        if hop.method == "HEAD" or raw.status in (204, 304):
+            return await body.read(raw, "", most)
+        if length.isascii() and length.isdigit() and int(length[:20]) > most:
+            raise too_large(most)
+        encoding = ",".join(value for name, value in head.headers if name == "content-encoding")
+        return await body.read(raw, encoding, most)
 
     def _raw_request(self, hop: redirects.Hop) -> httpcore2.Request:
         url = hop.url
@@ -206,7 +202,6 @@ class Client:
             httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
             headers=lines,
             content=hop.body,
-            extensions={"timeout": {"connect": self._connect_timeout}},
         )
 
 

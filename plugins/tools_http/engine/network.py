@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import select
 import socket
 import ssl
 import threading
@@ -27,6 +26,7 @@ from . import urls
 from .addresses import Address, plain
 from .failures import Unreachable, too_large
 from .policy import Policy
+from .stream import connect
 from .urls import Url
 
 MOST_HEAD = 65_536  # bytes of status line and headers
@@ -104,30 +104,19 @@ class Resolver:
         return await found
 
 
-class Backend(httpcore2.AnyIOBackend):
-    """Dials for the connection pool."""
+class Backend:
+    """Dials."""
 
     def __init__(self, policy: Policy, resolve: Resolve, dial: Dial | None = None, *, by_name: bool = False) -> None:
         """`dial` connects to an address; with `by_name` also to a name, and answers for where that leads."""
         self._policy, self._resolve, self._by_name = policy, resolve, by_name
-        self._dial = dial or direct
+        self._dial, self._is_direct = dial or connect, dial is None
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        try:
-            async with asyncio.timeout(timeout):
-                if self._by_name and not _is_address(host):
-                    return CountedStream(await self._dial(self._named(host, port), port))
-                addresses = await self.vetted(host, port)
-                return CountedStream(await self._first(addresses, port, host))
-        except TimeoutError:
-            raise httpcore2.ConnectTimeout(host) from None
+    async def connect(self, host: str, port: int) -> httpcore2.AsyncNetworkStream:
+        """Raises PermissionDenied, Unreachable, or the HTTP library's ConnectError."""
+        if self._by_name and not _is_address(host):
+            return CountedStream(await self._dial(self._named(host, port), port))
+        return CountedStream(await self._first(await self.vetted(host, port), port, host))
 
     async def vetted(self, host: str, port: int) -> list[Address]:
         """The addresses of `host`, all of which the policy allows, families by turns. Raises PermissionDenied where it
@@ -181,7 +170,7 @@ class Backend(httpcore2.AnyIOBackend):
     async def _attempt(self, address: Address, port: int, host: str) -> httpcore2.AsyncNetworkStream:
         stream = await self._dial(str(address), port)
         # Where the connection really went: whatever dialled in our stead may have had its own mind.
-        peer = stream.get_extra_info("server_addr") if self._dial is direct else None
+        peer = stream.get_extra_info("server_addr") if self._is_direct else None
         if isinstance(peer, tuple) and plain(ip_address(str(peer[0]).partition("%")[0])) != address:
             await stream.aclose()
             raise PermissionDenied(
@@ -196,17 +185,11 @@ class Backend(httpcore2.AnyIOBackend):
 Dial = Callable[[str, int], Awaitable[httpcore2.AsyncNetworkStream]]
 
 
-async def direct(address: str, port: int) -> httpcore2.AsyncNetworkStream:
-    """A TCP connection to `address`, which is no name."""
-    return await httpcore2.AnyIOBackend().connect_tcp(address, port)
-
-
 class CountedStream(httpcore2.AsyncNetworkStream):
     """Counts what it reads against the budget of the request under way."""
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
         self._stream = stream
-        self._socket = stream.get_extra_info("socket")
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         current = budget.get(None)
@@ -229,19 +212,7 @@ class CountedStream(httpcore2.AsyncNetworkStream):
         return CountedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable" and self._socket is not None:
-            # Asked of each idle connection before a request, and the stream below would gather its addresses first.
-            return _is_readable(self._socket)
         return self._stream.get_extra_info(info)
-
-
-def _is_readable(sock: socket.socket) -> bool:
-    """Whether there is something to read: of an idle connection, that it has been closed."""
-    if sock.fileno() < 0:
-        return True
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _is_address(host: str) -> bool:

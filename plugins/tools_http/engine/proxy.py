@@ -16,6 +16,7 @@ from shared.errors import StartError
 
 from .failures import Unreachable
 from .network import Dial
+from .stream import connect
 
 _LONGEST_HEAD = 16_384  # bytes of the proxy's answer
 
@@ -33,7 +34,7 @@ def tunnel(proxy: str, trusted: ssl.SSLContext) -> Dial:
         lines = f"Proxy-Authorization: Basic {base64.b64encode(login).decode()}\r\n"
 
     async def dial(host: str, host_port: int) -> httpcore2.AsyncNetworkStream:
-        stream = await httpcore2.AnyIOBackend().connect_tcp(address, port)
+        stream: httpcore2.AsyncNetworkStream = await connect(address, port)
         try:
             if parts.scheme == "https":
                 stream = await stream.start_tls(trusted, address)
