@@ -386,6 +386,10 @@ def test_text_bodies() -> None:
         ("{description: d, url: 'https://a.test/', credential: {bearer: k, basic: 'a:b'}}", "keep one"),
         ("{description: d, url: 'https://a.test/', headers: {X-Key: \"a\\nb\"}}", "printable ASCII"),
         ("{description: d, url: 'https://a.test/', body: json}", "no parameter goes there"),
+        ("{description: d, url: 'https://a.test/', headers: {Host: b.test}}", "the transport sets"),
+        ("{description: d, url: 'https://a.test/', idempotency_key: 'a b'}", "no name of a header"),
+        ("{description: d, url: 'http://a.test', parameters: {a: {type: string, in: header, name: TE}}}", "transport"),
+        ("{description: d, method: POST, url: 'https://a.test/', parameters: {a: {file: true}}}", "multipart"),
         ("{description: d, url: 'https://a.test/', read_only: maybe}", "true or false"),
     ],
 )  # fmt: skip

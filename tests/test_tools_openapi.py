@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from plugins.tools_http.engine import Engine, Invocation, Settings
 from plugins.tools_http.engine.credentials import read_credentials
+from plugins.tools_http.engine.engine import Engine, Invocation, Settings
 from plugins.tools_http.engine.exchange import Request, Response
 from plugins.tools_http.engine.openapi import Imported, OperationReport, import_documents
 from plugins.tools_http.engine.redaction import Redactor
@@ -451,10 +451,11 @@ def test_operation_ids() -> None:
     paths = {
         "/a": {"get": {}, "post": {"operationId": "same"}},
         "/b": {"get": {"operationId": "same"}, "put": {"operationId": "my op/1"}, "delete": {"operationId": "x" * 80}},
-        "/c/{id}": {"get": {"operationId": ""}},
+        "/c/{id}": {"get": {"operationId": ""}, "put": {"operationId": "2fa.enable"}},
     }
     names = [tool.name for tool in imported(document(paths)).tools]
-    assert len(set(names)) == 6
+    assert len(set(names)) == 7
+    assert "op_2fa_enable" in names
     assert all(len(name) <= 64 and name.replace("_", "").isalnum() for name in names)
     assert "my_op_1" in names
     assert [name[:5] for name in names if name.startswith("same_")] == ["same_", "same_"]
@@ -535,8 +536,9 @@ def test_swagger_2() -> None:
     ("text", "words"),
     [
         ("", "no mapping"), ("[]", "no mapping"), ("5", "no mapping"), ("{", "neither JSON nor YAML"),
-        ("a: b: c", "in line 1"), ('{"openapi": "4.0"}', "of version 3.0 or 3.1"), ("openapi: 3.0", "of version 3.0"),
+        ("a: b: c", "in line 1"), ('{"openapi": "4.0"}', "of version 3.0 or 3.1"), ("openapi: [3.0]", "of version 3.0"),
         ('{"openapi": "3.0.0", "paths": []}', "no mapping"), ("openapi: '3.0.0'\nopenapi: '3.1.0'", "twice"),
+        ("openapi: 2.5", "of version 3.0"),
     ],
 )  # fmt: skip
 def test_no_documents(text: str, words: str) -> None:
@@ -550,7 +552,7 @@ def test_no_documents(text: str, words: str) -> None:
 def test_yaml() -> None:
     """YAML is read by the rules of YAML 1.2: `no` is a text, keys are texts, anchors and merges work."""
     text = """
-openapi: 3.1.0
+openapi: 3.1
 info: {title: Norway, version: 1.0}
 servers: [{url: 'https://api.test/v1'}]
 x-shared: &id {name: id, in: path, required: true, schema: {type: string}}

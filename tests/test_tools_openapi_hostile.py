@@ -338,3 +338,12 @@ def test_bounds_are_those_of_the_module() -> None:
     assert reading.parse(about % (b"a" * (MOST_BYTES - len(about) + 2)))
     with pytest.raises(reading.BadDocument, match="more than"):
         reading.parse(about % (b"a" * (MOST_BYTES - len(about) + 3)))
+
+
+def test_numbers_that_json_cannot_hold() -> None:
+    """1e999 is read as infinity, and is in no schema that comes out."""
+    text = '{"type": "number", "maximum": 1e999, "default": 1e999, "example": [1e999], "enum": [1e999, 1]}'
+    about = json.dumps(document({"/x": {"get": operation({"name": "q", "in": "query", "schema": "HERE"})}}))
+    about = about.replace('"HERE"', text)
+    [tool] = imported(about).tools
+    assert json.dumps(tool.parameters, allow_nan=False)

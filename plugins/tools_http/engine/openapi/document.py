@@ -53,7 +53,7 @@ def parse(data: bytes) -> dict[str, Any]:
             "`npx swagger2openapi FILE` or at https://converter.swagger.io, and use the result"
         )
     version = document.get("openapi")
-    if not isinstance(version, str) or not version.startswith(("3.0", "3.1", "3.2")):
+    if not str(version).startswith(("3.0", "3.1", "3.2")):  # in YAML a 3.1 without quotes is a number
         raise BadDocument("is no OpenAPI document of version 3.0 or 3.1: it has no such `openapi` at its top")
     if not isinstance(document.get("paths", {}), dict):
         raise BadDocument("has `paths` that are no mapping")

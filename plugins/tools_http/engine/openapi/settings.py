@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from shared.errors import StartError
 from shared.units import SecretUrl, name_for_message, read_bool, read_list
 
-from ..credentials import CredentialSource, Fixed, Together, checked_keys, origin_of, text, texts
+from ..credentials import CredentialSource, Fixed, Together, check_headers, checked_keys, origin_of, text, texts
 from ..declared.reader import PUBLIC_HEADERS
 from ..exchange import Credential
 
@@ -34,7 +34,6 @@ _KEYS = ("document", "include", "exclude", "server", "server_variables", "creden
          "deprecated")  # fmt: skip
 _ACCEPT = "application/json, */*;q=0.5"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +95,7 @@ def _read(name: str, about: object) -> DocumentSettings:
     place = f"setting openapi: {name_for_message(name, about)}"
     about = checked_keys(place, about, _KEYS)
     headers = texts(f"{place}: headers", about.get("headers", {}))
-    for header, value in headers.items():
-        if not _HEADER.fullmatch(header):
-            raise StartError(f"{place}: headers: {name_for_message(header)} is no name of a header")
-        if not (value.isascii() and value.isprintable() and value == value.strip()):
-            raise StartError(f"{place}: headers: {header} must be printable ASCII, with no blank at either end")
+    check_headers(f"{place}: headers", headers)
     credentials = about.get("credentials", {})
     if not isinstance(credentials, Mapping):
         raise StartError(f"{place}: credentials must be a mapping of the document's security schemes")
