@@ -13,8 +13,8 @@ import hector_plugins_pb2_grpc as rpc
 
 from plugins.tools_http.config import Config
 from plugins.tools_http.engine.engine import Engine, Settings
-from plugins.tools_http.engine.tool import Call, Output, Tool
 from plugins.tools_http.engine.redaction import Redactor
+from plugins.tools_http.engine.tool import Call, Output, Tool
 from plugins.tools_http.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer, register
 from tests.servers import SECONDS, Served, served
 

@@ -45,7 +45,7 @@ class Config(BaseConfig):
         False, "The proxy is given names, not vetted addresses: only those in allowed_hosts, by name."
     )
     ca_bundle: str = setting("", "PEM file of the authorities to trust, in place of the usual ones.")
-    user_agent: str = setting("", "Sent as User-Agent; empty sends hector-plugins.")
+    user_agent: str = setting("", "Sent as User-Agent; empty sends hector-plugins and its version.")
     credentials: SecretMapping = setting("{}", "What to send to whom: {ORIGIN: {headers: …, query: …, basic: …}}.")
     # Declared tools.
     tools: SecretMapping = setting("{}", "Endpoints as tools: {NAME: {description, url, parameters, …}}.")
