@@ -93,8 +93,8 @@ def test_algorithms_agree_with_plain_python(check: Callable[..., None]) -> None:
 @pytest.mark.slow
 @every_check
 def test_algorithms_agree_with_plain_python_on_many(check: Callable[..., None]) -> None:
-    """On two thousand tables each, every algorithm gives what its oracle gives."""
-    examples(check, 2_000)
+    """On five hundred tables each, every algorithm gives what its oracle gives."""
+    examples(check, 500)
 
 
 def test_every_algorithm_has_an_oracle() -> None:
