@@ -20,7 +20,10 @@ def main_part(document: Document) -> Element | None:
         return None
     around = sum(len(part.text) for part in outermost(document, f"{_AROUND}, {_MAIN}") if not part.matches(_MAIN))
     text = len(body.text) - around
-    candidates = outermost(document, _MAIN) or outermost(document, "article")
+    candidates = outermost(document, _MAIN)
+    if not candidates:
+        articles = outermost(document, "article")
+        candidates = articles if len(articles) == 1 else []  # of several none is the page's
     best = max(candidates, key=lambda part: len(part.text), default=None)
     if best is not None and _holds(best, text):
         return best

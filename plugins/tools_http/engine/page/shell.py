@@ -19,7 +19,7 @@ NOTE = (
     "elements): readers in a browser may see something else."
 )
 _WAITING = re.compile(
-    r"loading|please wait|javascript|just a moment|redirecting|laden|chargement|cargando|загрузка|加载|読み込み",
+    r"loading|please wait|javascript|just a moment|laden|chargement|cargando|загрузка|加载|読み込み",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W_]")

@@ -4,6 +4,7 @@ the language of code, parts of forms as the text that they show."""
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from turbohtml import Comment, Element, Node, Text
 
@@ -55,7 +56,10 @@ def base_of(document: Node, url: str) -> str:
     """What relative links start from: the first `<base href>`, where it leads to the web, else the page."""
     element = document.select_one("base[href]")
     joined = absolute(str(element.attr("href")), url, _PICTURED) if element else ""
-    return joined or url
+    try:
+        return joined if joined and urlsplit(joined).hostname else url
+    except ValueError:
+        return url
 
 
 def absolute(link: str, base: str, schemes: tuple[str, ...] = _LINKED) -> str:
