@@ -140,6 +140,21 @@ def test_a_cancelled_call_that_may_not_be_made_twice(tools: Tools, counter: Coun
     assert (counter.runs, counter.cancelled) == (1, 0)
 
 
+def test_a_run_of_nobody_has_an_end() -> None:
+    """A run with effects whose caller has gone ends with the server's own bound, and then nobody knows its outcome."""
+
+    async def run(arguments: dict[str, Any], call: Call) -> Output:
+        await asyncio.sleep(60)
+        return Output(text="late")
+
+    with serving(tool(run), timeout=0.3) as running:
+        for timeout in (0.1, SECONDS):
+            with pytest.raises(grpc.RpcError) as raised:
+                running.stub.ExecuteTool(request("toy", {"a": 1}, call_id="one"), timeout=timeout)
+            assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert details(running.call("toy", {"a": 1}, call_id="one").status).reason == "OUTCOME_UNKNOWN"
+
+
 @pytest.mark.parametrize(("method", "runs"), [("GET", 2), ("POST", 1)])
 def test_the_arguments_may_say_it(tools: Tools, counter: Counter, method: str, runs: int) -> None:
     """Where it depends on the arguments whether a call may be made twice, they are asked."""

@@ -60,7 +60,7 @@ def tool(
 @contextlib.contextmanager
 def serving(*tools: Tool, secrets: Sequence[str] = (), **settings: Any) -> Iterator[Tools]:
     """The servicer of an engine with these tools; `settings` are the engine's."""
-    config = Config(max_reply_bytes=settings.get("max_reply_bytes", 4 * 2**20))
+    config = Config(port=0, max_reply_bytes=settings.get("max_reply_bytes", 4 * 2**20))
     engine = Engine(tools, Settings(**settings), Redactor(secrets))
     servicer = Servicer(engine, timeout=settings.get("timeout", 120.0), max_reply_bytes=config.max_reply_bytes)
 

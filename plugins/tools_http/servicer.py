@@ -153,8 +153,8 @@ def _reply(result: Result) -> pb.ExecuteToolResponse:
         reply.structured_json = result.structured_json
     elif result.structured is not ABSENT:
         _fill_structured(reply, result.structured)
-    if result.metadata and not fill(reply.metadata, dict(result.metadata)):
-        reply.metadata_json = dump(result.metadata)
+    if result.metadata:
+        _fill_metadata(reply, dict(result.metadata))
     return reply if result.error is None else failure(reply, result.error)
 
 
@@ -162,8 +162,21 @@ def _fill_structured(reply: pb.ExecuteToolResponse, structured: Any) -> None:
     """As a Value and, where that cannot say the same or would be too large, as JSON."""
     text = dump(structured)
     holder = Struct()
-    exact = len(text) <= _LARGEST_VALUE and fill(holder, {"value": structured})
-    if "value" in holder.fields:
-        reply.structured.CopyFrom(holder.fields["value"])
-    if not exact:
-        reply.structured_json = text
+    try:
+        exact = len(text) <= _LARGEST_VALUE and fill(holder, {"value": structured})
+        if not exact:
+            reply.structured_json = text
+        if "value" in holder.fields:
+            reply.structured.CopyFrom(holder.fields["value"])
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, which JSON can spell and a protobuf string cannot hold.
+        reply.structured_json = json.dumps(structured)
+
+
+def _fill_metadata(reply: pb.ExecuteToolResponse, metadata: dict[str, Any]) -> None:
+    try:
+        if not fill(reply.metadata, metadata):
+            reply.metadata_json = dump(metadata)
+    except UnicodeEncodeError:
+        reply.ClearField("metadata")
+        reply.metadata_json = json.dumps(metadata)
