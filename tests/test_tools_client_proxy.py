@@ -222,11 +222,11 @@ def test_words_before_tls(authority: Path) -> None:
         server = await asyncio.start_server(_too_early, "127.0.0.1", 0)
         async with server:
             stream = await connect("127.0.0.1", server.sockets[0].getsockname()[1])
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(20):
                 while not stream.get_extra_info("is_readable"):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-            with pytest.raises(httpcore2.ConnectError):
-                await stream.start_tls(context, "a.test")
+                with pytest.raises(httpcore2.ConnectError):
+                    await stream.start_tls(context, "a.test")
 
     asyncio.run(talk())
 
