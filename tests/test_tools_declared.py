@@ -208,6 +208,15 @@ def test_an_answer_of_another_shape() -> None:
         assert output.text == body
 
 
+def test_a_number_that_json_cannot_hold() -> None:
+    """1e999 in an answer is read as infinity, which is no JSON: the call fails, and the answer is kept."""
+    body = '{"cities": [{"id": 1e999, "name": "x"}]}'
+    output = call(tools(CITIES, FakeClient(lambda request: response(body)))[0], {"country": "de", "name": "x"})
+    assert output.error is not None
+    assert output.error.reason == "ANSWER_MISMATCH"
+    assert output.text == body
+
+
 def test_an_error_is_not_taken_apart() -> None:
     """The body of a 404 comes whole, the expression is not used on it."""
     client = FakeClient(lambda request: response({"why": "gone"}, 404))
