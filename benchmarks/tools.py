@@ -24,6 +24,7 @@ import turbohtml
 from benchmarks.harness import REPEATS, Section, Server, compare, rate, report, running
 from benchmarks.llm import _printing, _spread
 from benchmarks.tools_endpoint import page
+from plugins.tools_http.engine.page import convert
 from plugins.tools_http.engine.rows import group_aggregate
 from plugins.tools_http.engine.rows.table import Table
 
@@ -161,6 +162,13 @@ def _work(url: str, server: Server) -> Section:
     def group_directly() -> float:
         return rate(ROWS * CALLS_OF_WORK, lambda: _times(lambda: _grouped(arguments)))
 
+    job = convert.request(
+        html.encode(), url=url, content_type="text/html", main_only=True, markdown=True, pages=(1, 0), seconds=30
+    )
+
+    def converted() -> float:
+        return rate(CALLS_OF_WORK, lambda: _times(lambda: convert.convert(job)))
+
     def read() -> float:
         return rate(CALLS_OF_WORK, lambda: _times(client.page))
 
@@ -178,7 +186,14 @@ def _work(url: str, server: Server) -> Section:
                 reference_name="json.loads and the same function, called directly",
             ),
             compare(
-                "a page of 1 MB, fetched, as Markdown",
+                "a page of 1 MB as Markdown, in its worker",
+                "pages/s",
+                converted,
+                read_directly,
+                reference_name="turbohtml's main content as Markdown, called directly",
+            ),
+            compare(
+                "the same, fetched and through gRPC",
                 "pages/s",
                 read,
                 read_directly,
