@@ -100,9 +100,8 @@ def api_call(
 
 
 def _is_idempotent(arguments: dict[str, JSON]) -> bool:
-    names = arguments.get("headers", {})
-    by_key = any(name.lower() == "idempotency-key" for name in names)
-    return arguments.get("method", "GET") in IDEMPOTENT or by_key
+    # An Idempotency-Key is a model's word, and no proof that the server knows such keys.
+    return arguments.get("method", "GET") in IDEMPOTENT
 
 
 async def _sent(
