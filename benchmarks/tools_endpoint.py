@@ -35,10 +35,11 @@ def _response(content_type: str, body: str) -> bytes:
     return head.encode() + raw
 
 
+_ANSWERS = {b"/json": _response("application/json", JSON), b"/page": _response("text/html; charset=utf-8", page())}
+
+
 class _Protocol(asyncio.Protocol):
     """Requests without a body, one after another on a connection."""
-
-    answers = {b"/json": _response("application/json", JSON), b"/page": _response("text/html; charset=utf-8", page())}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -48,7 +49,7 @@ class _Protocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *requests, self._begun = (self._begun + data).split(b"\r\n\r\n")
         for request in requests:
-            self._transport.write(self.answers[request.split(b" ", 2)[1]])
+            self._transport.write(_ANSWERS[request.split(b" ", 2)[1]])
 
 
 async def _serve() -> None:

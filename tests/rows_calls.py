@@ -33,6 +33,10 @@ def process(data: Any, algorithm: str, **options: Any) -> Any:
     return json.loads(text_of(data, algorithm, options), parse_constant=_not_json)
 
 
+def column(result: list[dict[str, Any]], name: str) -> list[Any]:
+    return [row[name] for row in result]
+
+
 def refusal(data: Any, algorithm: str, most_rows: int = MOST_ROWS, **options: Any) -> CallerError:
     """The error of a call that must fail."""
     with pytest.raises(CallerError) as caught:

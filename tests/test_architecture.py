@@ -83,7 +83,6 @@ EXTRAS = {
     "admin.py": "a command line for people",
     "chat.py": "another",
     "policy.py": "another, which says what the policy allows",
-    "policy.py": "a third",
     "messages.py": "what a servicer reads and packs, where that is long",
     "fast.py": "a codec",
     "allocator.py": "memory",

@@ -425,6 +425,7 @@ def test_other_statuses_are_not_tried_again() -> None:
         ({"ca_bundle": "/nowhere.pem"}, "ca_bundle"), ({"ca_bundle": __file__}, "ca_bundle"),
         ({"proxy": "socks5://127.0.0.1:1080"}, "proxy"), ({"proxy_resolves": True}, "proxy"),
         ({"proxy": "http://127.0.0.1:1", "proxy_resolves": True}, "allowed_hosts"),
+        ({"user_agent": "naïve"}, "user_agent"),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_used(settings: dict[str, Any], words: str) -> None:

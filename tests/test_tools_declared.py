@@ -14,7 +14,8 @@ from plugins.tools_http.engine.credentials import read_credentials
 from plugins.tools_http.engine.declared import read_tools
 from plugins.tools_http.engine.exchange import Request, Response
 from plugins.tools_http.engine.redaction import Redactor
-from plugins.tools_http.engine.tool import Call, Tool
+from plugins.tools_http.engine.tool import Call, Output, Tool
+from plugins.tools_http.engine.workers import Workers
 from shared.errors import CallerError, InvalidArgument, LimitReached, StartError
 from shared.json_schema import complaint
 from tests.tools_apis import FakeClient, call, named, response, sender
@@ -103,7 +104,7 @@ def test_a_post_with_a_body() -> None:
     keys = [dict(request.headers)["Idempotency-Key"] for request in client.requests]
     assert keys[0] == keys[1]
     assert len(set(keys)) == 4
-    assert not tool.read_only
+    assert (tool.read_only, tool.idempotent) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -207,6 +208,15 @@ def test_an_answer_of_another_shape() -> None:
         assert output.text == body
 
 
+def test_a_number_that_json_cannot_hold() -> None:
+    """1e999 in an answer is read as infinity, which is no JSON: the call fails, and the answer is kept."""
+    body = '{"cities": [{"id": 1e999, "name": "x"}]}'
+    output = call(tools(CITIES, FakeClient(lambda request: response(body)))[0], {"country": "de", "name": "x"})
+    assert output.error is not None
+    assert output.error.reason == "ANSWER_MISMATCH"
+    assert output.text == body
+
+
 def test_an_error_is_not_taken_apart() -> None:
     """The body of a 404 comes whole, the expression is not used on it."""
     client = FakeClient(lambda request: response({"why": "gone"}, 404))
@@ -229,10 +239,42 @@ def test_large_answers_go_to_a_worker() -> None:
     client = FakeClient(lambda request: response({"cities": [{"id": i, "name": "x" * 50} for i in range(5_000)]}))
     declared = read_tools(yaml.safe_load(CITIES), sender(client), {}, Workers(), 5)
     output = call(declared[0], {"country": "de", "name": "x"})
-    assert len(output.structured) == 5_000
+    assert output.structured_json == output.text
+    assert len(json.loads(output.text)) == 5_000
     [(job, seconds)] = jobs
     assert job == "plugins.tools_http.engine.answers:job"
     assert 0 < seconds <= 5
+
+
+def test_a_large_answer_for_real() -> None:
+    """A real process takes a large answer apart, and one that is no JSON is an error that keeps it."""
+    body = json.dumps({"cities": [{"id": f"{i:05}", "name": "x" * 50} for i in range(5_000)]}).encode()
+    client = FakeClient(lambda request: response(body))
+
+    async def run() -> list[Output]:
+        workers = Workers(1, memory=2**29)
+        await workers.start()
+        try:
+            [tool] = read_tools(yaml.safe_load(CITIES), sender(client), {}, workers, 30)
+            assert tool.run is not None
+            first = await tool.run({"country": "de", "name": "x"}, Call(time.monotonic() + 60))
+            client.answer = lambda request: response(body[:-1])
+            return [first, await tool.run({"country": "de", "name": "x"}, Call(time.monotonic() + 60))]
+        finally:
+            await workers.close()
+
+    good, broken = asyncio.run(run())
+    assert json.loads(good.structured_json or "")[4_999] == {"id": "04999", "name": "x" * 50}
+    assert broken.error is not None
+    assert broken.error.reason == "ANSWER_MISMATCH"
+    assert broken.text == body[:-1].decode()
+
+
+def test_a_large_body_leaves_the_loop_free() -> None:
+    """Arguments of a megabyte are written by a thread."""
+    client = FakeClient()
+    call(tools(ORDER, client)[0], {"item": "x" * 900_000})
+    assert len(client.requests[0].body or b"") > 900_000
 
 
 def test_a_body_that_is_too_large() -> None:
@@ -353,6 +395,10 @@ def test_text_bodies() -> None:
         ("{description: d, url: 'https://a.test/', credential: {bearer: k, basic: 'a:b'}}", "keep one"),
         ("{description: d, url: 'https://a.test/', headers: {X-Key: \"a\\nb\"}}", "printable ASCII"),
         ("{description: d, url: 'https://a.test/', body: json}", "no parameter goes there"),
+        ("{description: d, url: 'https://a.test/', headers: {Host: b.test}}", "the transport sets"),
+        ("{description: d, url: 'https://a.test/', idempotency_key: 'a b'}", "no name of a header"),
+        ("{description: d, url: 'http://a.test', parameters: {a: {type: string, in: header, name: TE}}}", "transport"),
+        ("{description: d, method: POST, url: 'https://a.test/', parameters: {a: {file: true}}}", "multipart"),
         ("{description: d, url: 'https://a.test/', read_only: maybe}", "true or false"),
     ],
 )  # fmt: skip

@@ -11,8 +11,8 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.tools_http.engine import Call, Output
 from plugins.tools_http.engine.fence import harmless
+from plugins.tools_http.engine.tool import Call, Output
 from shared.errors import NotFound
 from tests.servers import details
 from tests.tools_socket import serving, tool

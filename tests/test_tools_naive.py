@@ -13,9 +13,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from plugins.tools_http.engine import Engine, Invocation, Result, Settings
 from plugins.tools_http.engine.api_call import api_call
+from plugins.tools_http.engine.engine import Engine, Invocation, Settings
 from plugins.tools_http.engine.page.tool import fetch_page
+from plugins.tools_http.engine.replies import Result
 from plugins.tools_http.engine.workers import Workers
 from tests.servers import ROOT
 from tests.tools_world import Dialler, Play, Server, World
@@ -256,7 +257,7 @@ def line(row: Row, own: str, other: str) -> str:
     return f"| {row.__doc__} | {own} | {other if own == other else f'**{other}**'} |"
 
 
-@pytest.mark.parametrize(("row", "good"), zip(ROWS, GOOD, strict=True), ids=[row.__name__ for row in ROWS])
+@pytest.mark.parametrize(("row", "good"), list(zip(ROWS, GOOD, strict=True)), ids=[row.__name__ for row in ROWS])
 def test_the_table_of_the_readme(field: Field, row: Row, good: str) -> None:
     """Ours does what a good tool does, and the README's row says of both what they did just now."""
     own, other = row(field)

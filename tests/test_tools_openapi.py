@@ -11,6 +11,7 @@ import jsonschema_rs
 import pytest
 
 from plugins.tools_http.engine.credentials import read_credentials
+from plugins.tools_http.engine.engine import Engine, Invocation, Settings
 from plugins.tools_http.engine.exchange import Request, Response
 from plugins.tools_http.engine.openapi import Imported, OperationReport, import_documents
 from plugins.tools_http.engine.redaction import Redactor
@@ -93,6 +94,7 @@ def test_server_variables() -> None:
     assert "not described" in only(imported(about)).reason
     about["servers"] = [{"url": "ftp://api.test"}]
     assert "cannot be used" in only(imported(about)).reason
+    assert "has a brace" in only(imported(about, server="https://a.test/{x}")).reason
 
 
 def test_policy_decides_what_is_offered() -> None:
@@ -192,12 +194,21 @@ def test_mistakes_in_parameters() -> None:
 
 
 def test_arguments_are_checked() -> None:
-    """A missing, too large or misspelled argument does not hold to the tool's schema."""
+    """A missing, too large or misspelled argument is refused in words that a model can act on, and nothing is sent."""
     about = operation({"name": "limit", "in": "query", "required": True, "schema": {"type": "integer", "maximum": 100}})
-    [tool] = imported(document({"/x": {"get": about}})).tools
-    for arguments in ({}, {"limit": 500}, {"limt": 5, "limit": 5}):
-        assert complaint(arguments, tool.parameters)
-    assert not complaint({"limit": 5}, tool.parameters)
+    client = FakeClient()
+    engine = Engine(imported(document({"/x": {"get": about}}), client).tools, Settings())
+
+    def error(**arguments: Any) -> str:
+        result = asyncio.run(engine.execute(Invocation(tool="op", arguments=json.dumps(arguments))))
+        return result.error.message if result.error else ""
+
+    assert "limit is missing" in error()
+    assert "limit must be at most 100, it is 500" in error(limit=500)
+    assert "limt is not an argument of op; did you mean limit?" in error(limt=5, limit=5)
+    assert not client.requests
+    assert not error(limit=5)
+    assert len(client.requests) == 1
 
 
 # ---------------------------------------------------------------- references
@@ -392,6 +403,9 @@ def test_what_a_model_reads() -> None:
     assert tool.description.startswith("Find it. Long.")
     assert tool.description.endswith("Sends GET /x to the API Test.")
     assert len(tool.description) <= 1_000
+    about = operation({"name": "q", "in": "query", "required": True, "example": "x", "schema": TEXT})
+    [tool] = imported(document({"/x": {"get": about}})).tools
+    assert tool.description.endswith('Example: {"q": "x"}')
 
 
 def test_patterns() -> None:
@@ -437,10 +451,11 @@ def test_operation_ids() -> None:
     paths = {
         "/a": {"get": {}, "post": {"operationId": "same"}},
         "/b": {"get": {"operationId": "same"}, "put": {"operationId": "my op/1"}, "delete": {"operationId": "x" * 80}},
-        "/c/{id}": {"get": {"operationId": ""}},
+        "/c/{id}": {"get": {"operationId": ""}, "put": {"operationId": "2fa.enable"}},
     }
     names = [tool.name for tool in imported(document(paths)).tools]
-    assert len(set(names)) == 6
+    assert len(set(names)) == 7
+    assert "op_2fa_enable" in names
     assert all(len(name) <= 64 and name.replace("_", "").isalnum() for name in names)
     assert "my_op_1" in names
     assert [name[:5] for name in names if name.startswith("same_")] == ["same_", "same_"]
@@ -514,15 +529,16 @@ def test_swagger_2() -> None:
     """Swagger 2 is refused, with how to convert it."""
     with pytest.raises(StartError, match=r"Swagger 2.*swagger2openapi") as raised:
         imported({"swagger": "2.0", "paths": {}})
-    assert "setting openapi: api" in str(raised.value)
+    assert "setting openapi: 'api'" in str(raised.value)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "no mapping"), ("[]", "no mapping"), ("5", "no mapping"), ("{", "neither JSON nor YAML"),
-        ("a: b: c", "in line 1"), ('{"openapi": "4.0"}', "of version 3.0 or 3.1"), ("openapi: 3.0", "of version 3.0"),
+        ("a: b: c", "in line 1"), ('{"openapi": "4.0"}', "of version 3.0 or 3.1"), ("openapi: [3.0]", "of version 3.0"),
         ('{"openapi": "3.0.0", "paths": []}', "no mapping"), ("openapi: '3.0.0'\nopenapi: '3.1.0'", "twice"),
+        ("openapi: 2.5", "of version 3.0"),
     ],
 )  # fmt: skip
 def test_no_documents(text: str, words: str) -> None:
@@ -536,7 +552,7 @@ def test_no_documents(text: str, words: str) -> None:
 def test_yaml() -> None:
     """YAML is read by the rules of YAML 1.2: `no` is a text, keys are texts, anchors and merges work."""
     text = """
-openapi: 3.1.0
+openapi: 3.1
 info: {title: Norway, version: 1.0}
 servers: [{url: 'https://api.test/v1'}]
 x-shared: &id {name: id, in: path, required: true, schema: {type: string}}
@@ -595,7 +611,7 @@ def test_documents_from_files_and_urls(tmp_path: Path) -> None:
         ({"document": "x", "headers": {"X": "a\nb"}}, "printable"),
     ):
         settings = {"broken": broken}
-        with pytest.raises(StartError, match="setting openapi: broken") as raised:
+        with pytest.raises(StartError, match="setting openapi: 'broken'") as raised:
             asyncio.run(run())
         assert words in str(raised.value)
     client.answer = lambda request: response({}, 404)

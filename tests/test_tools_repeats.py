@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from plugins.tools_http.engine import Call, Output
+from plugins.tools_http.engine.tool import Call, Output
 from shared.errors import Code, LimitReached, NotFound, Unavailable
 from tests.servers import SECONDS, details, wait_until
 from tests.tools_socket import Tools, request, serving, tool
@@ -138,6 +138,21 @@ def test_a_cancelled_call_that_may_not_be_made_twice(tools: Tools, counter: Coun
     counter.go.set()
     assert again.result(SECONDS).result == "run 1"
     assert (counter.runs, counter.cancelled) == (1, 0)
+
+
+def test_a_run_of_nobody_has_an_end() -> None:
+    """A run with effects whose caller has gone ends with the server's own bound, and then nobody knows its outcome."""
+
+    async def run(arguments: dict[str, Any], call: Call) -> Output:
+        await asyncio.sleep(60)
+        return Output(text="late")
+
+    with serving(tool(run), timeout=0.3) as running:
+        for timeout in (0.1, SECONDS):
+            with pytest.raises(grpc.RpcError) as raised:
+                running.stub.ExecuteTool(request("toy", {"a": 1}, call_id="one"), timeout=timeout)
+            assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert details(running.call("toy", {"a": 1}, call_id="one").status).reason == "OUTCOME_UNKNOWN"
 
 
 @pytest.mark.parametrize(("method", "runs"), [("GET", 2), ("POST", 1)])

@@ -14,8 +14,9 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.tools_http.engine import Call, Output, pages, search
+from plugins.tools_http.engine import pages, search
 from plugins.tools_http.engine.results import Kept
+from plugins.tools_http.engine.tool import Call, Output
 from shared.errors import Code
 from tests.servers import details, wait_until
 from tests.tools_socket import Tools, serving, tool

@@ -52,6 +52,7 @@ def test_cells_stay_texts() -> None:
         ("1,x", {"header": False, "types": {"0": "integer"}}, [[1, "x"]]),
         ("a\n9223372036854775808\n", {"types": {"a": "number"}}, [{"a": 9223372036854775808}]),
         ("a\nx\x00y\n", {}, [{"a": "x\x00y"}]),
+        ("a\n" + "x" * 200_000, {}, [{"a": "x" * 200_000}]),
         ("", {}, []),
         ("a,b\n", {}, []),
     ],
@@ -136,6 +137,12 @@ def test_written_csv_is_what_others_read() -> None:
     cells = ["x", "", " ", '"', "a,b", "a\nb", "a\r\nb", "\ufeff", "'", "\t", "\u2028", "=1"]
     text = text_of([{"n": str(n), "a": cell} for n, cell in enumerate(cells)], "write_csv")
     assert [row[1] for row in csv.reader(io.StringIO(text, newline=""))] == ["a", *cells]
+
+
+def test_a_mark_in_the_first_name_stays() -> None:
+    """A name that begins with a byte order mark is written so that it is not taken for one."""
+    rows = [{"\ufeffa": "1"}]
+    assert process(text_of(rows, "write_csv"), "parse_csv") == rows
 
 
 @pytest.mark.parametrize("delimiter", ['"', "\n", "\r"])

@@ -10,7 +10,7 @@ import hector_plugins_pb2 as pb
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from plugins.tools_http.engine import Call, Output
+from plugins.tools_http.engine.tool import Call, Output
 from shared.errors import Code, LimitReached, NotFound
 from tests.servers import SECONDS, details
 from tests.tools_socket import OPEN, Tools, serving, tool
@@ -159,6 +159,31 @@ def test_structured(tools: Tools) -> None:
     plain = tools.call("echo", {"a": 1, "b": [None]})
     assert (plain.structured_json, MessageToDict(plain.structured)) == ("", {"a": 1, "b": [None]})
     assert plain.content_type == "application/json"
+
+
+async def odd(arguments: dict[str, Any], call: Call) -> Output:
+    half = "\ud800"
+    return Output(text=f"a{half}b", structured={"a": half, half: [1] * 20}, metadata={"title": half, "status": 200})
+
+
+async def deep(text: str, call: Call) -> Output:
+    return Output(text="x", structured_json="[" * 3_000 + "]" * 3_000)
+
+
+def test_halves_of_characters() -> None:
+    """What JSON can spell and no text can hold comes as JSON, spelled so; a text has a mark in its place."""
+    with serving(tool(odd)) as running:
+        reply = running.call("toy")
+        assert reply.success
+        assert reply.result == "a?b"
+        assert json.loads(reply.structured_json) == {"a": "\ud800", "\ud800": [1] * 20}
+        assert json.loads(reply.metadata_json) == {"title": "\ud800", "status": 200}
+
+
+def test_deep_data() -> None:
+    """Data that is nested deeper than anybody reads goes out as it came."""
+    with serving(tool(name="deep", run_text=deep)) as running:
+        assert running.call("deep").structured_json == "[" * 3_000 + "]" * 3_000
 
 
 def test_a_failure_keeps_the_body(tools: Tools) -> None:

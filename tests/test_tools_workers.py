@@ -141,7 +141,7 @@ async def test_memory_is_bounded() -> None:
         assert await run(workers, "eat", b"50") == b"50"
 
 
-@pytest.mark.parametrize(("job", "how"), [("die", "SIGSEGV"), ("leave", "exit status 3")])
+@pytest.mark.parametrize(("job", "how"), [("die", "SIGSEGV"), ("leave", "exit status 3"), ("panic", "exit status 1")])
 @in_loop
 async def test_a_crash_is_one_calls_error(job: str, how: str) -> None:
     """A process that dies of its job fails that call alone, by how it ended, and is replaced."""
@@ -208,8 +208,8 @@ async def test_the_queue_is_bounded() -> None:
         await asyncio.sleep(0.05)
         waiting = [asyncio.create_task(run(workers, "echo", seconds=0.5)) for _ in range(2)]
         await asyncio.sleep(0.05)
-        with pytest.raises(Overloaded) as caught:
-            await run(workers, "echo")
+        with pytest.raises(Overloaded, match="2 calls wait") as caught:
+            await run(workers, "echo", seconds=0.2)
         assert caught.value.retry_after
         for call in waiting:
             with pytest.raises(Overloaded, match="in time"):
@@ -262,6 +262,24 @@ async def test_one_that_cannot_start_is_told_at_the_start() -> None:
     """A memory limit that not even Python starts with is a StartError that names the setting."""
     with pytest.raises(StartError, match="work_memory"):
         await Workers(1, memory=2**20, preload=[JOBS]).start()
+
+
+@in_loop
+async def test_a_module_that_is_not_there_is_told_at_the_start() -> None:
+    """A job whose module cannot be imported is a StartError that says why."""
+    with pytest.raises(StartError, match="no_such_module"):
+        await Workers(1, memory=2**28, preload=["tests.no_such_module"]).start()
+
+
+@in_loop
+async def test_no_time_kills_no_process() -> None:
+    """A call that has no time left is refused, and the process stays as it is."""
+    async with started() as workers:
+        pid = await pid_of(workers)
+        with pytest.raises(LimitReached) as caught:
+            await run(workers, "echo", seconds=-1.0)
+        assert caught.value.reason == "WORK_TIMEOUT"
+        assert await pid_of(workers) == pid
 
 
 @in_loop

@@ -12,8 +12,9 @@ import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 
 from plugins.tools_http.config import Config
-from plugins.tools_http.engine import Call, Engine, Output, Settings, Tool
+from plugins.tools_http.engine.engine import Engine, Settings
 from plugins.tools_http.engine.redaction import Redactor
+from plugins.tools_http.engine.tool import Call, Output, Tool
 from plugins.tools_http.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer, register
 from tests.servers import SECONDS, Served, served
 
@@ -59,7 +60,7 @@ def tool(
 @contextlib.contextmanager
 def serving(*tools: Tool, secrets: Sequence[str] = (), **settings: Any) -> Iterator[Tools]:
     """The servicer of an engine with these tools; `settings` are the engine's."""
-    config = Config(max_reply_bytes=settings.get("max_reply_bytes", 4 * 2**20))
+    config = Config(port=0, max_reply_bytes=settings.get("max_reply_bytes", 4 * 2**20))
     engine = Engine(tools, Settings(**settings), Redactor(secrets))
     servicer = Servicer(engine, timeout=settings.get("timeout", 120.0), max_reply_bytes=config.max_reply_bytes)
 

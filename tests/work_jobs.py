@@ -52,6 +52,14 @@ def leave(payload: bytes) -> bytes:
     os._exit(3)
 
 
+def panic(payload: bytes) -> bytes:
+    raise Panic
+
+
+class Panic(BaseException):
+    """What libraries in Rust raise where they find no memory."""
+
+
 def fail(payload: bytes) -> bytes:
     raise ValueError(payload.decode())
 

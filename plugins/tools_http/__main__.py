@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 
 from plugins.tools_http.config import Config, plain
 from shared.cli import configure
-from shared.config import secret_texts
 from shared.server import run, serve
+from shared.units import secret_texts_in
 
 if TYPE_CHECKING:
     import grpc
 
-    from plugins.tools_http.engine import Output, Provider, Settings
+    from plugins.tools_http.engine.engine import Settings
     from plugins.tools_http.engine.exchange import Response
     from plugins.tools_http.engine.openapi import Imported, ImportReport
+    from plugins.tools_http.engine.provider import Provider
+    from plugins.tools_http.engine.tool import Output
 
 
 def main() -> int:
@@ -78,16 +80,17 @@ def check(config: Config) -> None:
 
 def build(config: Config) -> Provider:
     """The engine as the settings want it, and what it runs on. Raises StartError."""
-    from plugins.tools_http.engine import Engine, Provider
     from plugins.tools_http.engine.api_call import api_call
     from plugins.tools_http.engine.client import Client
     from plugins.tools_http.engine.credentials import read_credentials
     from plugins.tools_http.engine.declared import read_tools
+    from plugins.tools_http.engine.engine import Engine
     from plugins.tools_http.engine.openapi import import_documents
     from plugins.tools_http.engine.operation import Sender
     from plugins.tools_http.engine.outcome import output_of
     from plugins.tools_http.engine.page import convert
     from plugins.tools_http.engine.page.tool import fetch_page
+    from plugins.tools_http.engine.provider import Provider
     from plugins.tools_http.engine.redaction import Redactor
     from plugins.tools_http.engine.rows.tool import JOB, data_tool
     from plugins.tools_http.engine.workers import Workers
@@ -108,7 +111,7 @@ def build(config: Config) -> Provider:
         user_agent=config.user_agent,
     )
     workers = Workers(config.workers, memory=config.work_memory, preload=[convert.__name__, JOB])
-    redactor = Redactor(secret_texts(config))
+    redactor = Redactor(secret_texts_in([config.token, config.proxy]))
     credentials = read_credentials(plain(config.credentials), client, redactor)
 
     def render(response: Response) -> Output:
@@ -138,7 +141,7 @@ def build(config: Config) -> Provider:
 
 
 def settings(config: Config) -> Settings:
-    from plugins.tools_http.engine import Settings
+    from plugins.tools_http.engine.engine import Settings
 
     return Settings(
         timeout=config.timeout,

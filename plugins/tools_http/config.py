@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,15 @@ from shared.config import BaseConfig, setting
 from shared.errors import StartError
 from shared.units import Duration, Secret, SecretMapping, SecretUrl, Size
 
-# Of what holds secrets, what --check shows all the same.
+# What is shown of these settings, in --check, is what stands under these names.
 _OF_A_TOOL = ("description", "method", "url", "parameters", "body", "idempotency_key", "answer", "read_only",
               "idempotent", "destructive", "max_response_bytes")  # fmt: skip
-_OF_A_DOCUMENT = ("document", "include", "exclude", "server", "server_variables", "credentials", "prefix", "deprecated")
-_PUBLIC_HEADERS = ("accept", "accept-language", "content-type", "user-agent", "prefer", "cache-control")
-_PUBLIC_OF_A_CREDENTIAL = ("origin", "username", "client_id", "token_url", "scopes", "auth")
+_OF_A_PARAMETER = ("in", "name", "required", "style", "explode", "allow_reserved", "file", "schema", "type", "title",
+                   "description", "enum", "const", "default", "examples", "format", "pattern", "minimum", "maximum",
+                   "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "items", "minItems",
+                   "maxItems", "uniqueItems", "properties", "additionalProperties")  # fmt: skip
+_OF_A_DOCUMENT = ("document", "include", "exclude", "server", "prefix", "deprecated")
+_OF_A_CREDENTIAL = ("oauth2", "token_url", "client_id", "scopes", "auth", "username")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,7 @@ class Config(BaseConfig):
         False, "The proxy is given names, not vetted addresses: only those in allowed_hosts, by name."
     )
     ca_bundle: str = setting("", "PEM file of the authorities to trust, in place of the usual ones.")
-    user_agent: str = setting("", "Sent as User-Agent; empty sends hector-plugins.")
+    user_agent: str = setting("", "Sent as User-Agent; empty sends hector-plugins and its version.")
     credentials: SecretMapping = setting("{}", "What to send to whom: {ORIGIN: {headers: …, query: …, basic: …}}.")
     # Declared tools.
     tools: SecretMapping = setting("{}", "Endpoints as tools: {NAME: {description, url, parameters, …}}.")
@@ -62,9 +65,9 @@ class Config(BaseConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, shown in (("credentials", _credential), ("tools", _tool), ("openapi", _document)):
-            values = {key: shown(about) for key, about in getattr(self, name).items()}
-            object.__setattr__(self, name, SecretMapping(values, public=tuple(_names(values))))
+        for name, public in (("tools", _OF_A_TOOL), ("openapi", _OF_A_DOCUMENT), ("credentials", _OF_A_CREDENTIAL)):
+            shown = {key: _masked(about, public) for key, about in getattr(self, name).items()}
+            object.__setattr__(self, name, SecretMapping(shown, public=(*public, *_OF_A_PARAMETER)))
         if self.proxy_resolves and self.proxy.reveal() in ("", "none"):
             raise StartError("setting proxy_resolves needs proxy beside it")
 
@@ -78,77 +81,26 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _tool(about: Any) -> Any:
-    """A declared tool, its secrets as such."""
+def _masked(about: Any, public: tuple[str, ...]) -> Any:
+    """`about` with all of it a secret but for what has one of the names, and of a URL its address."""
     if not isinstance(about, Mapping):
         return _secret(about)
-    parts = {"headers": _headers, "credential": _credential}
-    return {name: _part(name, value, parts, _OF_A_TOOL) for name, value in about.items()}
-
-
-def _document(about: Any) -> Any:
-    """An OpenAPI document, its secrets as such."""
-    if not isinstance(about, Mapping):
-        return _secret(about)
-    shown = {name: _part(name, value, {"headers": _headers}, _OF_A_DOCUMENT) for name, value in about.items()}
-    if "://" in str(about.get("document")):
-        shown["document"] = SecretUrl(str(about["document"]))
-    credentials = about.get("credentials")
-    if isinstance(credentials, Mapping):
-        shown["credentials"] = {name: _scheme(value) for name, value in credentials.items()}
-    elif credentials is not None:
-        shown["credentials"] = _secret(credentials)
+    shown: dict[str, Any] = {}
+    for key, value in about.items():
+        if key not in public:
+            shown[key] = _secret(value)
+        elif key == "parameters" and isinstance(value, Mapping):
+            shown[key] = {name: _masked(item, _OF_A_PARAMETER) for name, item in value.items()}
+        elif key == "oauth2":
+            shown[key] = _masked(value, public)
+        else:
+            shown[key] = SecretUrl(value) if isinstance(value, str) and "://" in value else value
     return shown
 
 
-def _part(name: str, value: Any, parts: Mapping[str, Callable[[Any], Any]], known: tuple[str, ...]) -> Any:
-    """What is under a name that nobody knows may be a secret under a mistyped one."""
-    if name in parts:
-        return parts[name](value)
-    if name not in known:
-        return _secret(value)
-    return value
-
-
-def _scheme(about: Any) -> Any:
-    if not isinstance(about, Mapping):
-        return _secret(about)
-    return SecretMapping(about, public=_PUBLIC_OF_A_CREDENTIAL)
-
-
-def _credential(about: Any) -> Any:
-    if not isinstance(about, Mapping):
-        return _secret(about)
-    # Names of headers are anybody's: one may be `username`.
-    return {
-        name: SecretMapping(value, public=_PUBLIC_OF_A_CREDENTIAL if name in ("basic", "oauth2") else ())
-        if isinstance(value, Mapping)
-        else _secret(value)
-        for name, value in about.items()
-    }
-
-
-def _headers(about: Any) -> Any:
-    if not isinstance(about, Mapping):
-        return _secret(about)
-    return SecretMapping(about, public=tuple(name for name in about if str(name).lower() in _PUBLIC_HEADERS))
-
-
 def _secret(value: Any) -> Any:
-    """A text as a secret; what is none its reader refuses."""
     if isinstance(value, Mapping):
         return SecretMapping(value)
     if isinstance(value, list | tuple):
         return [_secret(item) for item in value]
-    return Secret(value) if isinstance(value, str) else value
-
-
-def _names(value: Any) -> Iterator[str]:
-    """Every name below `value` that no secret mapping hides."""
-    if isinstance(value, Mapping) and not isinstance(value, SecretMapping):
-        for name, inner in value.items():
-            yield str(name)
-            yield from _names(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _names(inner)
+    return value if value is None or isinstance(value, bool) else Secret(str(value))

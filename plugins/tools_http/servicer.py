@@ -11,8 +11,10 @@ import hector_plugins_pb2 as pb
 from google.protobuf.struct_pb2 import Struct
 from hector_plugins_pb2_grpc import ToolProviderServicer, add_ToolProviderServicer_to_server
 
-from plugins.tools_http.engine import ABSENT, Engine, Invocation, Result, Tool
+from plugins.tools_http.engine.engine import Engine, Invocation
 from plugins.tools_http.engine.off_loop import in_thread
+from plugins.tools_http.engine.replies import Result
+from plugins.tools_http.engine.tool import ABSENT, Tool
 from shared import logs
 from shared.errors import CallerError
 from shared.status import failure
@@ -151,8 +153,8 @@ def _reply(result: Result) -> pb.ExecuteToolResponse:
         reply.structured_json = result.structured_json
     elif result.structured is not ABSENT:
         _fill_structured(reply, result.structured)
-    if result.metadata and not fill(reply.metadata, dict(result.metadata)):
-        reply.metadata_json = dump(result.metadata)
+    if result.metadata:
+        _fill_metadata(reply, dict(result.metadata))
     return reply if result.error is None else failure(reply, result.error)
 
 
@@ -160,8 +162,21 @@ def _fill_structured(reply: pb.ExecuteToolResponse, structured: Any) -> None:
     """As a Value and, where that cannot say the same or would be too large, as JSON."""
     text = dump(structured)
     holder = Struct()
-    exact = len(text) <= _LARGEST_VALUE and fill(holder, {"value": structured})
-    if "value" in holder.fields:
-        reply.structured.CopyFrom(holder.fields["value"])
-    if not exact:
-        reply.structured_json = text
+    try:
+        exact = len(text) <= _LARGEST_VALUE and fill(holder, {"value": structured})
+        if not exact:
+            reply.structured_json = text
+        if "value" in holder.fields:
+            reply.structured.CopyFrom(holder.fields["value"])
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, which JSON can spell and a protobuf string cannot hold.
+        reply.structured_json = json.dumps(structured)
+
+
+def _fill_metadata(reply: pb.ExecuteToolResponse, metadata: dict[str, Any]) -> None:
+    try:
+        if not fill(reply.metadata, metadata):
+            reply.metadata_json = dump(metadata)
+    except UnicodeEncodeError:
+        reply.ClearField("metadata")
+        reply.metadata_json = json.dumps(metadata)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -15,7 +14,8 @@ from jmespath.exceptions import JMESPathError
 from shared.errors import CallerError, Code
 
 from .exchange import Response
-from .tool import JSON, Call, Output
+from .off_loop import in_thread
+from .tool import ABSENT, JSON, Call, Output
 
 _QUICK_BYTES = 16_384  # of a body that is read in the event loop, within a millisecond or two
 _JOB = f"{__name__}:job"
@@ -57,8 +57,13 @@ class Answer:
             mismatch = AnswerMismatch(f"the answer is not what this tool takes apart: {text.decode()}; see the answer")
             return replace(render(response), error=mismatch)
         shell = render(replace(response, body=b"null", headers=[("content-type", "application/json")]))
-        structured = json.loads(text) if len(text) <= _QUICK_BYTES else await asyncio.to_thread(json.loads, text)
-        return replace(shell, text=_as_text(structured, text), structured=structured, content_type="application/json")
+        if len(text) <= _QUICK_BYTES:
+            value = json.loads(text)
+            shown = value if isinstance(value, str) else text.decode()
+            return replace(shell, text=shown, structured=value, content_type="application/json")
+        written = text.decode()
+        shown = await in_thread(json.loads, written) if written.startswith('"') else written
+        return replace(shell, text=shown, structured=ABSENT, structured_json=written, content_type="application/json")
 
 
 def check(expression: str) -> str:
@@ -92,7 +97,3 @@ def job(payload: bytes) -> bytes:
 
 def _no_constant(name: str) -> JSON:
     raise ValueError(name)
-
-
-def _as_text(structured: JSON, text: bytes) -> str:
-    return structured if isinstance(structured, str) else text.decode()

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 
 from shared.errors import InvalidArgument, LimitReached, quoted
@@ -73,10 +73,12 @@ def check(
     steps: int = MOST_STEPS,
     checker: Checker | None = None,
     field: str = "parameters",
+    left_out: Collection[str] = (),
 ) -> None:
     """Raises InvalidArgument with every argument at fault, and CannotCheck where that may take more than `steps`.
 
-    `checker` is the schema's, if there is one; `field` is where in the request the arguments stand.
+    `checker` is the schema's, if there is one; `field` is where in the request the arguments stand; of the keywords
+    `left_out` somebody else can tell more.
     """
     try:
         found, is_all = (checker or Checker(schema)).faults(arguments, steps)
@@ -84,6 +86,7 @@ def check(
         if steps < MOST_STEPS:
             raise
         raise InvalidArgument(f"{tool.name} was not run: the arguments are too large: {error}", field=_FIELD) from None
+    found = [fault for fault in found if fault.keyword not in left_out]
     if not found:
         return
     told = [pair for fault in found[:_MOST_VIOLATIONS] for pair in in_words(fault, tool.name, schema, arguments)]

@@ -63,7 +63,10 @@ class Client:
         self._request_timeout = request_timeout
         self._max_redirects = max_redirects
         self._max_response_bytes, self._max_body_bytes = max_response_bytes, max_body_bytes
-        self._user_agent = headers.check([("User-Agent", user_agent or _own_name())])[0]
+        try:
+            self._user_agent = headers.check([("User-Agent", user_agent or _own_name())])[0]
+        except CallerError as error:
+            raise StartError(f"setting user_agent: {error.message}") from None
         trusted = trust.context(ca_bundle)
         if proxy and proxy != "none":
             dial = tunnel(proxy, trusted)

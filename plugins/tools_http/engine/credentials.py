@@ -19,15 +19,15 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from shared.errors import CallerError, StartError
-from shared.units import Secret, name_for_message
+from shared.units import name_for_message
 
-from . import urls
+from . import headers, urls
 from .exchange import Client, Credential
 from .redaction import Redactor
 from .tool import Audit
 
 _KEYS = ("headers", "query", "cookies", "basic", "bearer", "oauth2")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # the name of a header or a cookie
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # the name of a cookie
 
 
 class CredentialSource(Protocol):
@@ -69,18 +69,18 @@ class Together:
 def merged(credentials: Iterable[Credential]) -> Credential:
     """One that has all of theirs; of two for one name the first counts, but cookies are put together."""
     credentials = list(credentials)
-    headers: dict[str, str] = {}
+    lines: dict[str, str] = {}
     query: dict[str, str] = {}
     for credential in credentials:
         for name, value in credential.headers.items():
-            known = next((key for key in headers if key.lower() == name.lower()), None)
+            known = next((key for key in lines if key.lower() == name.lower()), None)
             if known is None:
-                headers[name] = value
+                lines[name] = value
             elif name.lower() == "cookie":
-                headers[known] += f"; {value}"
+                lines[known] += f"; {value}"
         for name, value in credential.query.items():
             query.setdefault(name, value)
-    return Credential(credentials[0].origin, headers, query)
+    return Credential(credentials[0].origin, lines, query)
 
 
 def origin_of(url: str) -> str:
@@ -119,24 +119,22 @@ def read_credential(place: str, about: object, origin: str, client: Client, reda
     about = checked_keys(place, about, _KEYS)
     for secret in secret_texts(about):
         redactor.add(secret)
-    headers = texts(f"{place}: headers", about.get("headers", {}))
+    lines = texts(f"{place}: headers", about.get("headers", {}))
     cookies = texts(f"{place}: cookies", about.get("cookies", {}))
-    for name in [*headers, *cookies]:
+    for name in cookies:
         if not _TOKEN.fullmatch(name):
-            raise StartError(f"{place}: {name_for_message(name)} is no name of a header or cookie")
+            raise StartError(f"{place}: {name_for_message(name)} is no name of a cookie")
     sources: list[CredentialSource] = []
     if cookies:
-        headers["Cookie"] = cookie_text(cookies)
+        lines["Cookie"] = cookie_text(cookies)
     if "basic" in about:
-        headers["Authorization"] = basic_header(f"{place}: basic", about["basic"])
+        lines["Authorization"] = basic_header(f"{place}: basic", about["basic"])
     if "bearer" in about:
-        headers["Authorization"] = f"Bearer {text(f'{place}: bearer', about['bearer'])}"
-    for name, value in headers.items():
-        if not (value.isascii() and value.isprintable() and value == value.strip()):
-            raise StartError(f"{place}: {name_for_message(name)} must be printable ASCII, with no blank at either end")
+        lines["Authorization"] = f"Bearer {text(f'{place}: bearer', about['bearer'])}"
+    check_headers(place, lines)
     query = texts(f"{place}: query", about.get("query", {}))
-    if headers or query:
-        sources.append(Fixed(Credential(origin, headers, query)))
+    if lines or query:
+        sources.append(Fixed(Credential(origin, lines, query)))
     if "oauth2" in about:
         sources.append(read_oauth2(f"{place}: oauth2", about["oauth2"], origin, client, redactor))
     if not sources:
@@ -190,7 +188,21 @@ def _texts_below(value: Any) -> Iterator[str]:
         for inner in value.values():
             yield from _texts_below(inner)
     elif isinstance(value, str):
-        yield value.reveal() if isinstance(value, Secret) else value
+        yield value
+
+
+def check_headers(place: str, lines: Mapping[str, str]) -> None:
+    """Raises StartError where a header could not be sent."""
+    for name, value in lines.items():
+        try:
+            headers.check([(name, "x")])
+        except CallerError:
+            raise StartError(
+                f"{place}: {name_for_message(name)} is no name of a header, or of one that the transport sets"
+            ) from None
+        # Such as one read from a file together with the end of its line.
+        if not (value.isascii() and value.isprintable() and value == value.strip()):
+            raise StartError(f"{place}: {name_for_message(name)} must be printable ASCII, with no blank at either end")
 
 
 def checked_keys(place: str, value: object, known: Iterable[str]) -> dict[str, Any]:
@@ -215,4 +227,4 @@ def texts(place: str, value: object) -> dict[str, str]:
 def text(place: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str) or not value:
         raise StartError(f"{place} must be text; put it in quotes")
-    return value.reveal() if isinstance(value, Secret) else value
+    return value

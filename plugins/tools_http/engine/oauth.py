@@ -80,7 +80,7 @@ class ClientCredentials:
             # The one before may still come back from a server that was sent it.
             known = [token.text for token in (self._last, task.result()) if token]
             self._token = self._last = task.result()
-            self.redactor.renew(f"{self.token_url} {self.client_id}", known)
+            self.redactor.renew(f"oauth2 {id(self)}", known)
 
     async def _fetch(self) -> _Token:
         form = {"grant_type": "client_credentials", **self.extra}

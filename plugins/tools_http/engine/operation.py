@@ -15,10 +15,13 @@ from .answers import Answer
 from .bodies import Body, encoded
 from .credentials import CredentialSource, merged
 from .exchange import Client, Credential, Request, Response
+from .off_loop import in_thread
 from .parameters import Parameter, check_path, cookie_parts, header_text, path_text, query_parts
 from .redaction import Redactor
+from .results import as_json_size
 from .tool import ABSENT, JSON, Call, Output, Tool
 
+_LARGE = 2**16  # characters of arguments as JSON: more take milliseconds to be written
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _IDEMPOTENT = _SAFE | {"PUT", "DELETE"}
 _DESTRUCTIVE = frozenset(("DELETE", "PUT", "PATCH"))
@@ -51,7 +54,7 @@ class Sender:
 
     async def run(self, operation: Operation, name: str, arguments: Mapping[str, JSON], call: Call) -> Output:
         """Raises a CallerError where an argument cannot be sent, the policy refuses, or nothing comes."""
-        request = build(operation, name, arguments, call.id, self.max_body_bytes)
+        request = await self._request(operation, name, arguments, call.id)
         response, credential = await self._sent(operation, request, call)
         if response.status == 401 and credential and operation.credentials and operation.credentials.renew(credential):
             # What was refused for its token was not carried out, so it can be sent again with a new one.
@@ -59,6 +62,11 @@ class Sender:
         if operation.answer is not None and response.status < 400:
             return await operation.answer.of(response, self.render, call)
         return self.render(response)
+
+    async def _request(self, operation: Operation, name: str, arguments: Mapping[str, JSON], call_id: str) -> Request:
+        if as_json_size(arguments, _LARGE) <= _LARGE:
+            return build(operation, name, arguments, call_id, self.max_body_bytes)
+        return await in_thread(build, operation, name, arguments, call_id, self.max_body_bytes)
 
     async def _sent(self, operation: Operation, request: Request, call: Call) -> tuple[Response, Credential | None]:
         credential = None
@@ -169,6 +177,7 @@ def tool(
     async def run(arguments: dict[str, JSON], call: Call) -> Output:
         return await sender.run(operation, name, arguments, call)
 
+    by_nature = operation.method in _IDEMPOTENT or bool(operation.idempotency_header)
     safe = operation.method in _SAFE if read_only is None else read_only
     return Tool(
         name=name,
@@ -176,6 +185,6 @@ def tool(
         parameters=parameters,
         run=run,
         read_only=safe,
-        idempotent=operation.method in _IDEMPOTENT if idempotent is None else idempotent,
+        idempotent=by_nature if idempotent is None else idempotent,
         destructive=not safe and operation.method in _DESTRUCTIVE if destructive is None else destructive,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import sys
@@ -103,7 +104,8 @@ class Replies:
             structured, as_json = ABSENT, None
             metadata["structured_left_out"] = "it is too large; the result's text has it"
         elif as_json is not None and size <= _SHORT_JSON:
-            structured, as_json = json.loads(as_json), None
+            with contextlib.suppress(ValueError, RecursionError):  # then it goes out as it is
+                structured, as_json = json.loads(as_json), None
         text = self._redactor.clean(text)
         structured = structured if structured is ABSENT else self._redactor.clean_value(structured)
         as_json = None if as_json is None else self._redactor.clean(as_json)

@@ -90,8 +90,14 @@ def _wanted(schema: Any) -> str:
         return ""
     rules = [_rule(keyword, schema[keyword]) for keyword in ("type", "enum", "const") if keyword in schema]
     if "type" in schema:
-        rules += [_RULES[keyword].format(schema[keyword]) for keyword in _RULES if keyword in schema]
+        rules += [_RULES[key].format(schema[key]) for key in _RULES if key in schema and not _goes_without(key, schema)]
     return f"; it must {' and '.join(rules)}" if rules else ""
+
+
+def _goes_without(keyword: str, schema: Mapping[str, Any]) -> bool:
+    """Whether a rule is one that nobody breaks without meaning to."""
+    limit = schema[keyword]
+    return (keyword == "minLength" and limit == 1) or (keyword == "maxLength" and limit >= 100)
 
 
 def _name(path: Sequence[str | int], last: str | None = None) -> str:

@@ -43,8 +43,14 @@ def main(server: int, memory: int, most_reply: int, preload: Sequence[str]) -> N
     """Works until the server closes the socket. `server` is its process id, the bounds are in bytes."""
     _end_with(server)
     _limit(memory)
-    for name in preload:
-        importlib.import_module(name)
+    try:
+        for name in preload:
+            importlib.import_module(name)
+    except Exception as error:
+        # Nothing of a caller's is here yet, so the message may be shown.
+        reason = f"{type(error).__name__}: {error}".encode()[:LONGEST_REFUSAL]
+        _send(REPLY.pack(Outcome.FAILED, True, len(reason)), reason)
+        return
     # What stands now is looked at by no later collection, and within a job there is none: work on rows makes many
     # objects and no cycles, and memory is bounded anyway.
     gc.collect()
@@ -68,7 +74,8 @@ def _answer(header: bytes, requests: BufferedReader, most_reply: int) -> None:
         outcome, answer = Outcome.REFUSED, refusal(error)
     except MemoryError:
         outcome = Outcome.OUT_OF_MEMORY
-    except BaseException as error:
+    except Exception as error:
+        # What is no Exception, such as a panic of a library in Rust that found no memory, ends the process.
         outcome, answer = Outcome.FAILED, _where(error).encode()
     # After a MemoryError a library may be in any state.
     replace = outcome is Outcome.OUT_OF_MEMORY

@@ -68,7 +68,7 @@ class Workers:
 
     Jobs are functions of bytes that return bytes, named `module:function`, and the processes import `preload` before
     their first one. `waiting` calls may wait for a process; more are refused (Overloaded). `memory` and `most_reply`
-    are in bytes. Belongs to the event loop that called `start`.
+    are in bytes. Belongs to the event loop that called `start`, and ends with its thread.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Workers:
         memory: int,
         preload: Sequence[str] = (),
         waiting: int = 64,
-        most_reply: int = 64 * 2**20,
+        most_reply: int = 32 * 2**20,
     ) -> None:
         self._count = count
         self._command = _command(memory, most_reply, preload)
@@ -109,6 +109,8 @@ class Workers:
         free, Internal where the job has a bug, and what CallerError the job raised. However it ends, a cancel included,
         the process is then free or killed.
         """
+        if seconds <= 0:
+            raise LimitReached("no time is left for the work (setting timeout)", reason="WORK_TIMEOUT")
         until = asyncio.get_running_loop().time() + seconds
         worker = await self._free(until)
         healthy = False
@@ -118,8 +120,8 @@ class Workers:
             healthy = not replace
         except TimeoutError:
             raise LimitReached(
-                f"the work took longer than the {seconds:g} s that it may (setting work_timeout): send less data "
-                "or ask for less",
+                f"the work took longer than the {seconds:.3g} s that it may (settings work_timeout and timeout): send "
+                "less data or ask for less",
                 reason="WORK_TIMEOUT",
             ) from None
         except OSError:
@@ -273,7 +275,10 @@ class _Worker:
         self._exit.set_result(self._process.wait())
 
     async def ready(self) -> None:
-        await self._received(REPLY.size)
+        """Raises OSError where it cannot work."""
+        status, _, length = REPLY.unpack(await self._received(REPLY.size))
+        if status != Outcome.DONE:
+            raise OSError(bytes(await self._received(length)).decode("utf-8", "replace"))
 
     async def ask(self, job: str, payload: bytes, most_reply: int) -> tuple[Outcome, bool, bytes]:
         """Raises OSError where the process is gone. After any error and any cancel it must be killed."""

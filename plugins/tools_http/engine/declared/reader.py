@@ -30,11 +30,12 @@ from shared.json_schema import schema_problem
 from shared.units import name_for_message, read_bool, read_size
 
 from ..answers import Answer, Worker, check
-from ..bodies import FILE_SCHEMA, Body, Kind, Part, media_type_problem
+from ..bodies import Body, Kind, media_type_problem
 from ..credentials import (
     CredentialSource,
     Fixed,
     Together,
+    check_headers,
     checked_keys,
     origin_of,
     read_credential,
@@ -44,15 +45,11 @@ from ..credentials import (
 )
 from ..exchange import Credential
 from ..operation import Operation, Sender, placeholders, tool
-from ..parameters import STYLES, Parameter, as_place
 from ..tool import ABSENT, Tool
+from .parameter import ParameterReader
 
 _KEYS = ("description", "method", "url", "parameters", "headers", "credential", "body", "idempotency_key", "answer",
          "read_only", "idempotent", "destructive", "max_response_bytes")  # fmt: skip
-_OF_A_PARAMETER = ("in", "name", "required", "value", "style", "explode", "allow_reserved", "schema", "file")
-_OF_A_SCHEMA = ("type", "description", "enum", "const", "default", "examples", "format", "pattern", "minimum",
-                "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "items",
-                "minItems", "maxItems", "uniqueItems", "properties", "additionalProperties", "title")  # fmt: skip
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 _BODIES: Mapping[str, tuple[Kind, str]] = {
     "json": ("json", "application/json"),
@@ -62,7 +59,6 @@ _BODIES: Mapping[str, tuple[Kind, str]] = {
 }
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SECRET_NAME = re.compile("key|token|secret|passw|auth|appid|app_id|signature", re.IGNORECASE)
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 # Headers whose values are shown, kept in results, and sent along with a redirect; all others are secrets.
 PUBLIC_HEADERS = ("accept", "accept-language", "content-type", "user-agent", "prefer", "cache-control")
 
@@ -82,7 +78,7 @@ def read_tools(
                 f"setting tools: {name_for_message(name, about)} is no name for a tool, "
                 "which is 1 to 64 letters, digits, _ and -"
             )
-        place = f"setting tools: {name}"
+        place = f"setting tools: {name_for_message(name, about)}"
         about = checked_keys(place, about, _KEYS)
         tools.append(_Reader(place, name, about, credentials, workers, work_timeout).tool(sender))
     return tools
@@ -103,7 +99,7 @@ class _Reader:
             raise StartError(f"{self.place}: method must be one of {', '.join(_METHODS)}")
         url, origin, in_path = self._url()
         readers = [
-            _ParameterReader(self.place, argument, about, in_path, method)
+            ParameterReader(self.place, argument, about, in_path, method)
             for argument, about in self._parameters().items()
         ]
         parameters = [reader.parameter() for reader in readers if reader.into not in ("body", "whole_body")]
@@ -111,9 +107,7 @@ class _Reader:
         if missing:
             raise StartError(f"{self.place}: {{{min(missing)}}} of the url is no parameter; add it to `parameters`")
         headers = texts(f"{self.place}: headers", self.about.get("headers", {}))
-        for header in headers:
-            if not _HEADER.fullmatch(header):
-                raise StartError(f"{self.place}: headers: {name_for_message(header)} is no name of a header")
+        check_headers(f"{self.place}: headers", headers)
         operation = Operation(
             method=method,
             url=url,
@@ -158,7 +152,7 @@ class _Reader:
             raise StartError(f"{self.place}: parameters must be a mapping of names to what they are")
         return parameters
 
-    def _body(self, readers: Sequence[_ParameterReader], method: str) -> Body | None:
+    def _body(self, readers: Sequence[ParameterReader], method: str) -> Body | None:
         inside = [reader for reader in readers if reader.into == "body"]
         whole = [reader for reader in readers if reader.into == "whole_body"]
         if not inside and not whole:
@@ -175,6 +169,8 @@ class _Reader:
         kind, content_type = _BODIES.get(form, (_kind_of(form), form))
         if kind in ("text", "binary") and not whole:
             raise StartError(f"{self.place}: such a body is one thing; write `in: whole_body` at its only parameter")
+        if kind != "multipart" and (files := [reader.argument for reader in inside if reader.file]):
+            raise StartError(f"{self.place}: {files[0]} is a file, and only `body: multipart` takes files")
         shown = [reader for reader in inside if reader.value is ABSENT]
         return Body(
             kind=kind,
@@ -188,9 +184,6 @@ class _Reader:
 
     def _credentials(self, origin: str, headers: Mapping[str, str], sender: Sender) -> CredentialSource | None:
         secret = {name: value for name, value in headers.items() if name.lower() not in PUBLIC_HEADERS}
-        for name, value in headers.items():
-            if not (value.isascii() and value.isprintable() and value == value.strip()):
-                raise StartError(f"{self.place}: headers: {name} must be printable ASCII, with no blank at either end")
         sources: list[CredentialSource] = []
         for value in secret_texts({"headers": secret}):
             sender.redactor.add(value)
@@ -205,9 +198,11 @@ class _Reader:
 
     def _idempotency_header(self) -> str:
         header = self.about.get("idempotency_key", "")
-        if header and (not isinstance(header, str) or not _HEADER.fullmatch(header)):
+        if not isinstance(header, str):
             raise StartError(f"{self.place}: idempotency_key must be the name of a header, such as Idempotency-Key")
-        return str(header)
+        if header:
+            check_headers(f"{self.place}: idempotency_key", {header: "x"})
+        return header
 
     def _answer(self) -> Answer | None:
         if "answer" not in self.about:
@@ -233,7 +228,7 @@ class _Reader:
         except ValueError as error:
             raise StartError(f"{self.place}: {key}: {error}") from None
 
-    def _schema(self, readers: Sequence[_ParameterReader]) -> Mapping[str, Any]:
+    def _schema(self, readers: Sequence[ParameterReader]) -> Mapping[str, Any]:
         shown = [reader for reader in readers if reader.value is ABSENT]
         schema: dict[str, Any] = {
             "type": "object",
@@ -247,96 +242,7 @@ class _Reader:
         return schema
 
 
-class _ParameterReader:
-    def __init__(self, place: str, argument: str, about: object, in_path: Sequence[str], method: str) -> None:
-        if not _NAME.fullmatch(argument):
-            raise StartError(
-                f"{place}: parameters: {name_for_message(argument, about)} is no name that every model takes, which "
-                "is 1 to 64 letters, digits, _ and -; give it such a one, and the API's own as `name`"
-            )
-        self.place = f"{place}: parameters: {argument}"
-        self.argument = argument
-        self.about = checked_keys(self.place, about, (*_OF_A_PARAMETER, *_OF_A_SCHEMA))
-        self.wire = text(f"{self.place}: name", self.about.get("name", argument))
-        self.value = self.about.get("value", ABSENT)
-        default = "path" if self.wire in in_path else "query" if method in ("GET", "HEAD", "DELETE") else "body"
-        self.into = self.about.get("in", default)
-        if self.into not in (*STYLES, "body", "whole_body"):
-            raise StartError(f"{self.place}: in must be one of {', '.join(STYLES)}, body, whole_body")
-        if self.into == "path" and self.wire not in in_path:
-            raise StartError(f"{self.place}: the url has no {{{self.wire}}}; write it there, or another `in`")
-        if self.into == "header" and not _HEADER.fullmatch(self.wire):
-            raise StartError(f"{self.place}: {self.wire!r} is no name of a header")
-        if self.into == "whole_body" and self.value is not ABSENT:
-            raise StartError(f"{self.place}: a whole body is no fixed value; write the fields as `in: body`")
-        self.file = self._flag("file", False)
-        # A path has no gaps; elsewhere a default says that it may be left out.
-        self.required = self.into == "path" or self._flag("required", False)
-
-    def parameter(self) -> Parameter:
-        place = as_place(self.into)
-        assert place is not None
-        fixed = self.value if self.value is not ABSENT else ABSENT
-        return Parameter(
-            argument=self.argument,
-            name=self.wire,
-            place=place,
-            style=self._style(),
-            explode=self._flag("explode", self._style() in ("form", "deepObject")),
-            allow_reserved=self._flag("allow_reserved", False),
-            fixed=fixed,
-            default=self.about.get("default", ABSENT),
-        )
-
-    def part(self) -> Part:
-        style = str(self.about.get("style", ""))
-        if style and style not in STYLES["query"]:
-            raise StartError(f"{self.place}: style must be one of {', '.join(STYLES['query'])}")
-        return Part(style=style, explode=self._flag("explode", True), file=self.file)
-
-    def schema(self) -> dict[str, Any]:
-        if self.file:
-            return dict(FILE_SCHEMA) | {key: self.about[key] for key in ("description",) if key in self.about}
-        schema = self.about.get("schema", {})
-        if not isinstance(schema, Mapping):
-            raise StartError(f"{self.place}: schema must be a JSON Schema, a mapping")
-        schema = dict(schema) | {key: self.about[key] for key in _OF_A_SCHEMA if key in self.about}
-        if not schema.keys() & {"type", "enum", "const", "anyOf", "oneOf"}:
-            raise StartError(f"{self.place}: say its `type`, such as string, integer, boolean, array")
-        if problem := _not_for_models(schema):
-            raise StartError(f"{self.place}: {problem}")
-        return schema
-
-    def _style(self) -> str:
-        styles = STYLES[self.into]
-        style = self.about.get("style", styles[0])
-        if style not in styles:
-            raise StartError(f"{self.place}: style must be one of {', '.join(styles)}")
-        return str(style)
-
-    def _flag(self, key: str, default: bool) -> bool:
-        try:
-            return read_bool(self.about.get(key, default))
-        except ValueError as error:
-            raise StartError(f"{self.place}: {key}: {error}") from None
-
-
 def _kind_of(media_type: str) -> Kind:
     if media_type.endswith("json"):
         return "json"
     return "text" if media_type.startswith("text/") or media_type.endswith("xml") else "binary"
-
-
-def _not_for_models(schema: Any) -> str:
-    """Why a schema is not one that every model's API takes; empty where it is."""
-    if isinstance(schema, Mapping):
-        if "$ref" in schema:
-            return "not every model's API takes a $ref; write what it leads to"
-        properties = schema.get("properties", {})
-        for name in properties if isinstance(properties, Mapping) else ():
-            if not _NAME.fullmatch(str(name)):
-                return f"{name_for_message(name)} is no name that every model takes, which is 1 to 64 of A-Za-z0-9_-"
-        inside: Any = schema.values()
-    else:
-        inside = schema if isinstance(schema, list) else ()
-    return next(filter(None, map(_not_for_models, inside)), "")

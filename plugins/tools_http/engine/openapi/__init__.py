@@ -37,11 +37,12 @@ async def import_documents(
     where it does not. Raises StartError, which names the document.
     """
 
-    async def one(about: DocumentSettings) -> Imported:
-        data, base = await _data(about, sender, credentials)
-        return await asyncio.to_thread(import_document, data, base, about, sender, credentials, max_operations, allowed)
-
-    return list(await asyncio.gather(*(one(about) for about in read_settings(settings))))
+    documents = read_settings(settings)
+    texts = await asyncio.gather(*(_data(about, sender, credentials) for about in documents))
+    return [
+        await asyncio.to_thread(import_document, data, base, about, sender, credentials, max_operations, allowed)
+        for about, (data, base) in zip(documents, texts, strict=True)
+    ]
 
 
 def import_document(

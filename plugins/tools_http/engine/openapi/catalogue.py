@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import re
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ _WORD = re.compile(r"[a-z0-9]+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MOST_WORDS = 200  # of an operation
 _MOST_ASKED = 20
+_MOST_FORMS = 20  # words that begin like one that is asked for
 _MOST_HITS = 10
 _MOST_SHOWN = 12_000  # characters of one answer's parameters
 
@@ -39,6 +41,7 @@ class Catalogue:
     title: str
     _by_name: dict[str, Entry] = field(default_factory=dict)
     _index: dict[str, dict[int, int]] = field(default_factory=dict)  # word → entry → weight
+    _vocabulary: list[str] = field(default_factory=list)  # of the index, sorted
 
     def __post_init__(self) -> None:
         for place, entry in enumerate(self.entries):
@@ -50,6 +53,7 @@ class Catalogue:
                     weights = self._index.setdefault(word, {})
                     weights[place] = max(weights.get(place, 0), weight)
             self._index.setdefault(entry.method.lower(), {}).setdefault(place, 2)
+        self._vocabulary = sorted(self._index)
 
     def hits(self, query: str, most: int) -> list[Entry]:
         """The operations that have most of the words, the best first."""
@@ -69,7 +73,9 @@ class Catalogue:
         stem = word[:-1] if word.endswith("s") and len(word) > 3 else word
         if len(stem) < 3:
             return []
-        return [(known, 0.5) for known in self._index if known.startswith(stem) or stem.startswith(known + "s")][:20]
+        first = bisect.bisect_left(self._vocabulary, stem)
+        near = self._vocabulary[first : first + _MOST_FORMS]
+        return [(known, 0.5) for known in near if known.startswith(stem)]
 
     def tools(self, prefix: str) -> list[Tool]:
         """The two of them: PREFIX_search_operations and PREFIX_call_operation."""
@@ -131,11 +137,16 @@ class Catalogue:
                 read_only=all(entry.tool.read_only for entry in self.entries),
                 idempotent=all(entry.tool.idempotent for entry in self.entries),
                 destructive=any(entry.tool.destructive for entry in self.entries),
+                is_idempotent=self._is_idempotent,
             ),
         ]
 
+    def _is_idempotent(self, arguments: dict[str, JSON]) -> bool:
+        entry = self._by_name.get(str(arguments.get("operation")))
+        return entry is None or entry.tool.idempotent
+
     async def _search(self, arguments: dict[str, JSON], call: Call) -> Output:
-        hits = self.hits(str(arguments["query"]), int(arguments.get("limit", 5)))
+        hits = await in_thread(self.hits, str(arguments["query"]), int(arguments.get("limit", 5)))
         room = _MOST_SHOWN
         operations: list[dict[str, JSON]] = []
         for entry in hits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from urllib.parse import unquote
 
@@ -10,6 +11,7 @@ from .yaml_reader import NoYaml
 from .yaml_reader import parse as parse_yaml
 
 MOST_BYTES = 16 * 2**20  # of a document; it takes some ten times as much memory as values
+_HALF = re.compile(r"\\u[dD][89abcdefABCDEF]")
 _MOST_HOPS = 32  # from a `$ref` to one that leads on
 
 
@@ -43,17 +45,27 @@ def parse(data: bytes) -> dict[str, Any]:
         raise BadDocument(f"is neither JSON nor YAML that can be read: {error}") from None
     if not isinstance(document, dict):
         raise BadDocument("is no OpenAPI document: it is no mapping")
+    if _HALF.search(text) and not _is_sound(document):
+        raise BadDocument("has half a character in it (a lone surrogate such as \\ud800), which no message can hold")
     if "swagger" in document:
         raise BadDocument(
             "is of Swagger 2, which is not read; convert it to OpenAPI 3 once, for example with "
             "`npx swagger2openapi FILE` or at https://converter.swagger.io, and use the result"
         )
     version = document.get("openapi")
-    if not isinstance(version, str) or not version.startswith(("3.0", "3.1", "3.2")):
+    if not str(version).startswith(("3.0", "3.1", "3.2")):  # in YAML a 3.1 without quotes is a number
         raise BadDocument("is no OpenAPI document of version 3.0 or 3.1: it has no such `openapi` at its top")
     if not isinstance(document.get("paths", {}), dict):
         raise BadDocument("has `paths` that are no mapping")
     return document
+
+
+def _is_sound(document: dict[str, Any]) -> bool:
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return False
+    return True
 
 
 def _no_constant(name: str) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,22 +11,22 @@ from shared.errors import StartError
 from ..credentials import CredentialSource, origin_of, secret_texts
 from ..operation import Operation, Sender, placeholders, tool
 from ..tool import Tool
-from .arguments_of import Reader, Refused
+from .arguments_of import Arguments, Refused
+from .body_of import BodyReader
 from .catalogue import Catalogue, Entry
 from .document import BadReference, References
+from .found import LONGEST_PATH, Found, description_of, fitting, names_of
+from .parameters_of import ParameterReader
 from .report import ImportReport, OperationReport
-from .schemas import Remarks, Schemas, TooLarge, digest, words_of
+from .schemas import Remarks, Schemas, TooLarge
 from .security import Security
 from .servers import NoServer, Servers
 from .settings import DocumentSettings
+from .values import words_of
 
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _MOST_OPERATIONS = 10_000  # of a document that are looked at
-_MOST_STEPS = 600_000  # schemas of a document that are looked at: some seconds
-_LONGEST_DESCRIPTION = 1_000  # characters; APIs of models take 1,024
-_LONGEST_PATH = 1_000
-_LONGEST_NAME = 64
-_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+_MOST_STEPS = 200_000  # schemas of a document that are looked at: GitHub's whole API has 7,500 in its requests
 
 # Why a method may not be used on a URL, empty where it may: the policy's word.
 Allowed = Callable[[str, str], str]
@@ -40,21 +38,6 @@ class Imported:
 
     tools: Sequence[Tool]
     report: ImportReport
-
-
-@dataclass(frozen=True)
-class _Found:
-    """An operation as the document has it."""
-
-    method: str
-    path: str
-    item: Mapping[str, Any]  # its path item
-    about: Mapping[str, Any]
-
-    @property
-    def id(self) -> str:
-        name = self.about.get("operationId")
-        return name if isinstance(name, str) else ""
 
 
 class Importer:
@@ -104,7 +87,7 @@ class Importer:
 
     def imported(self, max_operations: int) -> Imported:
         found = list(self._found())
-        names = _names(found, self._settings.prefix)
+        names = names_of(found, self._settings.prefix)
         used: set[str] = set()  # patterns of include and exclude
         entries = [
             entry
@@ -139,7 +122,7 @@ class Importer:
         except (NoServer, ValueError):
             return ""
 
-    def _found(self) -> Iterator[_Found]:
+    def _found(self) -> Iterator[Found]:
         count = 0
         for path, item in self._document.get("paths", {}).items():
             if path.startswith("x-"):
@@ -148,7 +131,7 @@ class Importer:
                 item, _ = self._references.resolve(item)
             except BadReference as error:
                 self._report.operations.append(
-                    OperationReport(method="*", path=path[:_LONGEST_PATH], status="refused", reason=str(error))
+                    OperationReport(method="*", path=path[:LONGEST_PATH], status="refused", reason=str(error))
                 )
                 continue
             for method in _METHODS if isinstance(item, dict) else ():
@@ -158,9 +141,9 @@ class Importer:
                     if count > _MOST_OPERATIONS:
                         self._report.notes.append(f"operations after the {_MOST_OPERATIONS}th are left out")
                         return
-                    yield _Found(method.upper(), path, item, about)
+                    yield Found(method.upper(), path, item, about)
 
-    def _entry(self, found: _Found, name: str, used: set[str]) -> Entry | None:
+    def _entry(self, found: Found, name: str, used: set[str]) -> Entry | None:
         """The tool of an operation; None, and a line in the report, where it becomes none."""
         remarks = Remarks()
         left_out = self._left_out(found, name, used)
@@ -178,7 +161,7 @@ class Importer:
         self._report.operations.append(
             OperationReport(
                 method=found.method,
-                path=found.path[:_LONGEST_PATH],
+                path=found.path[:LONGEST_PATH],
                 status="tool",
                 tool=name,
                 changes=list(remarks.all),
@@ -186,18 +169,18 @@ class Importer:
         )
         return entry
 
-    def _add(self, found: _Found, status: Any, reason: str) -> None:
+    def _add(self, found: Found, status: Any, reason: str) -> None:
         self._report.operations.append(
-            OperationReport(method=found.method, path=found.path[:_LONGEST_PATH], status=status, reason=reason)
+            OperationReport(method=found.method, path=found.path[:LONGEST_PATH], status=status, reason=reason)
         )
 
-    def _left_out(self, found: _Found, name: str, used: set[str]) -> str:
+    def _left_out(self, found: Found, name: str, used: set[str]) -> str:
         """Why an operation is not wanted; empty where it is."""
-        listed = _fitting(self._settings.include, found, name)
+        listed = fitting(self._settings.include, found, name)
         used.update(listed)
         if self._settings.include and not listed:
             return "it is not in `include`"
-        if excluded := _fitting(self._settings.exclude, found, name):
+        if excluded := fitting(self._settings.exclude, found, name):
             used.update(excluded)
             return f"`exclude` has {excluded[0]!r}"
         if found.method == "TRACE":
@@ -207,7 +190,7 @@ class Importer:
             return "it is deprecated; name it in `include`, or set `deprecated: true`"
         return ""
 
-    def _tool(self, found: _Found, name: str, remarks: Remarks) -> Entry:
+    def _tool(self, found: Found, name: str, remarks: Remarks) -> Entry:
         if self._steps > _MOST_STEPS:
             raise Refused("the schemas of the document are too large altogether; name fewer operations in `include`")
         path = self._path(found.path, remarks)
@@ -221,13 +204,13 @@ class Importer:
             remarks(chosen.remark)
         schemas = Schemas(self._references, self._siblings, remarks, self._patterns)
         try:
-            arguments = Reader(self._references, schemas, remarks, chosen.covered).read(
-                found.item.get("parameters"),
-                found.about.get("parameters"),
-                placeholders(path),
-                found.about.get("requestBody"),
-                found.method,
+            arguments = Arguments(remarks)
+            ParameterReader(self._references, schemas, remarks, chosen.covered, arguments).read(
+                found.item.get("parameters"), found.about.get("parameters"), placeholders(path)
             )
+            if "requestBody" in found.about:
+                BodyReader(self._references, schemas, remarks, arguments).read(found.about["requestBody"], found.method)
+            arguments.check()
         finally:
             self._steps += schemas.steps
         operation = Operation(
@@ -236,7 +219,7 @@ class Importer:
             origin=origin,
             parameters=arguments.parameters,
             body=arguments.body,
-            headers=[*self._settings.public_headers.items(), ("Accept", "application/json, */*;q=0.5")],
+            headers=list(self._settings.public_headers.items()),
             credentials=self._settings.with_headers(chosen.source, origin, self._security.origin),
             idempotency_header=arguments.idempotency_header,
         )
@@ -247,7 +230,7 @@ class Importer:
                 operation,
                 self._sender,
                 name=name,
-                description=_description(found, summary, self._title()),
+                description=description_of(found, summary, self._title(), arguments.example()),
                 parameters=arguments.schema(),
             ),
             method=found.method,
@@ -257,8 +240,8 @@ class Importer:
         )
 
     def _path(self, path: str, remarks: Remarks) -> str:
-        if not path.startswith("/") or len(path) > _LONGEST_PATH:
-            raise Refused(f"its path must begin with a slash and have at most {_LONGEST_PATH} characters")
+        if not path.startswith("/") or len(path) > LONGEST_PATH:
+            raise Refused(f"its path must begin with a slash and have at most {LONGEST_PATH} characters")
         if "#" in path:
             remarks("what stands behind the # of the path is not sent")
             path = path.partition("#")[0]
@@ -271,50 +254,6 @@ class Importer:
         if len(set(names)) < len(names):
             remarks("the path has one parameter twice; both get the same value")
         return path
-
-
-def _description(found: _Found, summary: str, title: str) -> str:
-    """What it does, and which operation of which API it is."""
-    text = words_of(found.about.get("description"), _LONGEST_DESCRIPTION)
-    if summary and not text.startswith(summary):
-        text = f"{summary.rstrip('.')}. {text}".strip()
-    if found.about.get("deprecated") is True:
-        text = f"Deprecated. {text}".strip()
-    tail = f"Sends {found.method} {found.path[:150]} to {title}."
-    text = text if len(text) + len(tail) < _LONGEST_DESCRIPTION else text[: _LONGEST_DESCRIPTION - len(tail) - 2] + "…"
-    return f"{text} {tail}".strip()
-
-
-def _fitting(patterns: Sequence[str], found: _Found, name: str) -> list[str]:
-    """Those of `patterns` that an operation fits: by name, operationId, `GET /path`, path, or `tag:NAME`."""
-    if not patterns:
-        return []
-    tags = found.about.get("tags")
-    tags = [f"tag:{tag}" for tag in tags[:50] if isinstance(tag, str)] if isinstance(tags, list) else []
-    texts = [name, found.id, f"{found.method} {found.path}", found.path, *tags]
-    return [pattern for pattern in patterns if any(fnmatch.fnmatchcase(text, pattern) for text in texts if text)]
-
-
-def _names(found: Sequence[_Found], prefix: str) -> dict[tuple[str, str], str]:
-    """A name for each operation, by method and path: the operationId where it is there once and is a name, else with
-    a hash of method and path, so that it stays when others come and go."""
-    plain = {(operation.method, operation.path): _plain_name(operation, prefix) for operation in found}
-    count: dict[str, int] = {}
-    for name in plain.values():
-        count[name] = count.get(name, 0) + 1
-    names: dict[tuple[str, str], str] = {}
-    for operation in found:
-        key = operation.method, operation.path
-        name = plain[key]
-        if count[name] > 1 or not operation.id or len(name) > _LONGEST_NAME:
-            name = f"{name[: _LONGEST_NAME - 9]}_{digest(' '.join(key))}"
-        names[key] = name
-    return names
-
-
-def _plain_name(operation: _Found, prefix: str) -> str:
-    name = operation.id or f"{operation.method.lower()}{operation.path[:_LONGEST_PATH]}"
-    return f"{prefix}{_UNSAFE.sub('_', name).strip('_') or operation.method.lower()}"
 
 
 def start_error(settings: DocumentSettings, what: str) -> StartError:

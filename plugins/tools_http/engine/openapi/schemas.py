@@ -6,9 +6,6 @@ tells the operator. Properties that are read only are left out.
 
 from __future__ import annotations
 
-import hashlib
-import math
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,15 +15,13 @@ from ..bodies import FILE_SCHEMA
 from ..wire_names import Ambiguous, WireNames, merged
 from .document import References
 from .flat import CYCLE, NEVER, UNION, Flattener
+from .names import hashed_name, safe_name
+from .values import cut, is_number, is_scalar, is_small, sent_as, words_of
 
 MOST_STEPS = 2_000  # schemas and parts of schemas that are looked at for one tool
-_DEPTHS = (8, 5, 3, 2, 1)  # levels; the next one where the one before gives too large a schema
+_DEPTHS = (8, 4, 2, 1)  # levels; the next one where the one before gives too large a schema
 _MOST_ENUM, _MOST_ENUM_CHARACTERS = 200, 10_000
-_LONGEST_TEXT = 500  # characters of a description
 _LONGEST_PATTERN = 500
-_LONGEST_NAME = 64
-_SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 _SIZES = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
@@ -78,7 +73,7 @@ class Schemas:
             self._left, self._remarks = before, Remarks()
             try:
                 result = self._converted(schema, depth, frozenset())
-            except TooLarge:
+            except (TooLarge, RecursionError):
                 continue
             finally:
                 tried, self._remarks = self._remarks, self._told
@@ -109,7 +104,7 @@ class Schemas:
             return None
         shown = _words(flat)
         if CYCLE in flat:
-            self._remark(f"{_cut(flat[CYCLE], 100)} holds itself; where it comes again it is a plain object")
+            self._remark(f"{cut(flat[CYCLE], 100)} holds itself; where it comes again it is a plain object")
             return Shown(self._plain(self._references.at(flat[CYCLE])) | shown, None)
         if UNION in flat:
             return self._union(flat, shown, depth, above, references)
@@ -118,7 +113,7 @@ class Schemas:
     def _emitted(self, flat: dict[str, Any], shown: dict[str, Any], depth: int, above: frozenset[str]) -> Shown:
         types = [kind for kind in flat.get("type", ()) if kind in _TYPES]
         if "type" in flat and not types:
-            self._remark(f"an unknown type ({_cut(str(flat['type']), 40)}) is not checked")
+            self._remark(f"an unknown type ({cut(str(flat['type']), 40)}) is not checked")
         nullable = flat.get("nullable") is True or "null" in types
         types = [kind for kind in types if kind != "null"]
         if not types:
@@ -145,6 +140,7 @@ class Schemas:
         self, flat: dict[str, Any], shown: dict[str, Any], depth: int, above: frozenset[str], references: frozenset[str]
     ) -> Shown | None:
         """A choice of schemas, beside which there may be keywords that hold for all of them."""
+        self._step(len(flat[UNION]))
         own = {name: value for name, value in flat.items() if name != UNION}
         branches = [branch for branch in flat[UNION] if not _is_null(branch)]
         own["nullable"] = flat.get("nullable") is True or len(branches) < len(flat[UNION])
@@ -193,13 +189,13 @@ class Schemas:
             if safe in shown:
                 safe = hashed_name(name)
             if safe in shown:
-                self._remark(f"the field {_cut(name, 80)!r} is left out: its name is like another's")
+                self._remark(f"the field {cut(name, 80)!r} is left out: its name is like another's")
                 continue
             safe_of[name] = safe
             shown[safe] = inside.schema
             if safe != name:
-                self._remark(f"the field {_cut(name, 80)!r} is called {safe}")
-                inside.schema["description"] = _named(inside.schema.get("description", ""), name)
+                self._remark(f"the field {cut(name, 80)!r} is called {safe}")
+                inside.schema["description"] = sent_as(inside.schema.get("description", ""), name)
             if safe != name or inside.names:
                 names[safe] = name, inside.names
         schema: dict[str, Any] = {"properties": shown} if shown else {}
@@ -226,9 +222,9 @@ class Schemas:
     def _values(self, flat: dict[str, Any], types: list[str], nullable: bool, shown: dict[str, Any]) -> None:
         """What says of single values which may be."""
         if isinstance(flat.get("enum"), list):
-            values = list({(type(value), str(value)): value for value in flat["enum"] if _is_scalar(value)}.values())
+            values = list({(type(value), str(value)): value for value in flat["enum"] if is_scalar(value)}.values())
             characters = sum(len(value) for value in values if isinstance(value, str))
-            if not all(_is_scalar(value) for value in flat["enum"]):
+            if not all(is_scalar(value) for value in flat["enum"]):
                 self._remark("an enum of lists or objects is not checked")
             elif len(values) > _MOST_ENUM or characters > _MOST_ENUM_CHARACTERS:
                 self._remark(f"an enum of {len(values)} values is too long to be shown, and not checked")
@@ -285,72 +281,11 @@ def _takes_all(choice: dict[str, Any], whole: dict[str, Any]) -> bool:
     return not says or (says == {"type"} and choice["type"] == whole.get("type"))
 
 
-def safe_name(name: str) -> str:
-    """`name` where every model's API takes it, else one made of it: always the same for the same name.
-
-    >>> safe_name("filter[name]"), safe_name("$top")
-    ('filter_name', 'top')
-    """
-    if _SAFE.fullmatch(name):
-        return name
-    plain = _UNSAFE.sub("_", name).strip("_")
-    return plain if plain and len(plain) <= _LONGEST_NAME else hashed_name(name)
-
-
-def hashed_name(name: str) -> str:
-    """Another one, that no other name has."""
-    plain = _UNSAFE.sub("_", name).strip("_")[: _LONGEST_NAME - 9]
-    return f"{plain or 'x'}_{digest(name)}"
-
-
-def digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def is_small(value: Any, most: int = 200) -> bool:
-    """Whether a JSON value has not more than so many characters and values, however its aliases repeat."""
-    pending = [value]
-    while pending:
-        most -= 1
-        if most < 0:
-            return False
-        inner = pending.pop()
-        if isinstance(inner, str):
-            most -= len(inner)
-        elif isinstance(inner, dict):
-            most -= sum(len(name) for name in inner) if len(inner) <= most else most
-            pending.extend(inner.values())
-        elif isinstance(inner, list):
-            if len(inner) > most:
-                return False
-            pending.extend(inner)
-        elif isinstance(inner, int) and not isinstance(inner, bool) and inner.bit_length() > 256:
-            return False
-    return most >= 0
-
-
-def words_of(text: Any, longest: int = _LONGEST_TEXT) -> str:
-    """A description as it is shown: its blanks made one, cut."""
-    return _cut(" ".join(text[: 4 * longest].split()), longest) if isinstance(text, str) else ""
-
-
 def _words(flat: Mapping[str, Any]) -> dict[str, Any]:
     text = words_of(flat.get("description")) or words_of(flat.get("title"))
     if flat.get("deprecated"):
         text = f"Deprecated. {text}".strip()
     return {"description": text} if text else {}
-
-
-def _named(description: str, name: str) -> str:
-    return f"{description} Sent as `{_cut(name, 100)}`.".strip()
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _is_null(branch: Any) -> bool:
@@ -361,10 +296,6 @@ def _is_null(branch: Any) -> bool:
         or branch.get("enum") == [None]
         or ("const" in branch and branch["const"] is None)
     )
-
-
-def _is_scalar(value: Any) -> bool:
-    return value is None or isinstance(value, str | bool) or is_number(value)
 
 
 def _has_inside(flat: Mapping[str, Any]) -> bool:

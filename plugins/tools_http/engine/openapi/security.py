@@ -30,6 +30,8 @@ from ..oauth import ClientCredentials, read_oauth2
 from ..redaction import Redactor
 from .document import BadReference, References
 
+_MOST_ALTERNATIVES, _MOST_TOGETHER = 20, 10  # schemes; what a document has more of is not looked at
+
 
 @dataclass(frozen=True)
 class Covered:
@@ -67,12 +69,13 @@ class Security:
                 raise StartError(
                     f"{self.place}: {name_for_message(name, about)} is no security scheme of it; it has {known}"
                 )
-            self._sources[name] = self._source(f"{self.place}: {name}", name, about)
+            self._sources[name] = self._source(f"{self.place}: {name_for_message(name, about)}", name, about)
 
     def choose(self, requirements: Any, origin: str, others: Mapping[str, CredentialSource]) -> Chosen:
         """What to send to `origin`: the first alternative of the requirements that is configured for it in full, else
         what the setting `credentials` has for the origin (`others`)."""
-        alternatives = [one for one in requirements if isinstance(one, dict)] if isinstance(requirements, list) else []
+        written = requirements[:_MOST_ALTERNATIVES] if isinstance(requirements, list) else ()
+        alternatives = [one for one in written if isinstance(one, dict) and len(one) <= _MOST_TOGETHER]
         foreign = False
         for alternative in alternatives:
             if not alternative:

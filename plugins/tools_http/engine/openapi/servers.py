@@ -60,6 +60,8 @@ class Servers:
             raise NoServer("its server is relative to the document, which is a file; give the setting `server`")
         absolute = urljoin(self.base, url) if self.base else url
         absolute = absolute.partition("#")[0].partition("?")[0]
+        if "{" in absolute or "}" in absolute:
+            raise NoServer("its server has a brace in it; give the setting `server` without one")
         try:
             origin_of(absolute)
         except ValueError as error:

@@ -26,14 +26,14 @@ from urllib.parse import urlsplit
 from shared.errors import StartError
 from shared.units import SecretUrl, name_for_message, read_bool, read_list
 
-from ..credentials import CredentialSource, Fixed, Together, checked_keys, origin_of, text, texts
+from ..credentials import CredentialSource, Fixed, Together, check_headers, checked_keys, origin_of, text, texts
 from ..declared.reader import PUBLIC_HEADERS
 from ..exchange import Credential
 
 _KEYS = ("document", "include", "exclude", "server", "server_variables", "credentials", "headers", "prefix",
          "deprecated")  # fmt: skip
+_ACCEPT = "application/json, */*;q=0.5"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class DocumentSettings:
 
     @property
     def place(self) -> str:
-        return f"setting openapi: {self.name}"
+        return f"setting openapi: {self.name!r}"
 
     @property
     def is_url(self) -> bool:
@@ -67,7 +67,8 @@ class DocumentSettings:
 
     @property
     def public_headers(self) -> Mapping[str, str]:
-        return {name: value for name, value in self.headers.items() if name.lower() in PUBLIC_HEADERS}
+        own = {name: value for name, value in self.headers.items() if name.lower() in PUBLIC_HEADERS}
+        return own if any(name.lower() == "accept" for name in own) else {**own, "Accept": _ACCEPT}
 
     @property
     def secret_headers(self) -> Mapping[str, str]:
@@ -89,16 +90,12 @@ def read_settings(settings: Mapping[str, Any]) -> list[DocumentSettings]:
 def _read(name: str, about: object) -> DocumentSettings:
     if not _NAME.fullmatch(name) or about is None:
         raise StartError(
-            f"setting openapi: {name_for_message(name, about)} is no name of 1 to 40 letters, digits, _ and -, with a value"
+            f"setting openapi: {name_for_message(name, about)} is no name: 1 to 40 letters, digits, _ and -"
         )
-    place = f"setting openapi: {name}"
+    place = f"setting openapi: {name_for_message(name, about)}"
     about = checked_keys(place, about, _KEYS)
     headers = texts(f"{place}: headers", about.get("headers", {}))
-    for header, value in headers.items():
-        if not _HEADER.fullmatch(header):
-            raise StartError(f"{place}: headers: {name_for_message(header)} is no name of a header")
-        if not (value.isascii() and value.isprintable() and value == value.strip()):
-            raise StartError(f"{place}: headers: {header} must be printable ASCII, with no blank at either end")
+    check_headers(f"{place}: headers", headers)
     credentials = about.get("credentials", {})
     if not isinstance(credentials, Mapping):
         raise StartError(f"{place}: credentials must be a mapping of the document's security schemes")

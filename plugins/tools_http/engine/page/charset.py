@@ -40,11 +40,13 @@ def decode(body: bytes, declared: str = "", *, markup: bool = False) -> tuple[st
         if not _is_garbage(text):
             return text, label
         standard = standard or (text, label)
-    try:
-        return body.decode("utf-8"), "utf-8"
-    except UnicodeDecodeError:
-        pass
-    guess = (detect(body[:_DETECTED]).encoding or "windows-1252").lower()
+    if b"\x1b$" not in body:  # as in ISO-2022-JP, which is ASCII to the eye
+        try:
+            return body.decode("utf-8"), "utf-8"
+        except UnicodeDecodeError:
+            pass
+    # Without its tags, or the detector would take the word of a <meta> that has been heard.
+    guess = (detect(body[:_DETECTED].replace(b"<", b" ")).encoding or "windows-1252").lower()
     text = _decoded(body, guess)
     # A declared charset that is wrong gives way only to one that leaves nothing undecoded.
     return standard if standard and _BAD in text else (text, guess)
@@ -77,6 +79,8 @@ def is_label(label: str) -> bool:
 
 
 def _decoded(body: bytes, label: str) -> str:
+    if label in ("utf-8", "utf8"):
+        return body.decode("utf-8", "replace")
     return body.decode(f"whatwg-{label}")
 
 

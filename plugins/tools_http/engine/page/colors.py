@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,6 +25,7 @@ _NAMES = {
     "purple": 0x800080, "teal": 0x008080, "navy": 0x000080, "orange": 0xFFA500,
 }  # fmt: skip
 _HEX = re.compile(r"#(?:[0-9a-f]{3,4}|[0-9a-f]{6}|[0-9a-f]{8})")
+_OWN = "[style*=background i], [bgcolor]"
 _SHEETS_ELSEWHERE = "link[rel~=stylesheet i]"
 _FUNCTION = re.compile(r"(rgb|hsl)a?\(([^()]{1,80})\)")
 
@@ -34,17 +36,25 @@ class Color(NamedTuple):
     blue: int
     opacity: float
 
+    def is_like(self, other: Color) -> bool:
+        """Whether a reader cannot tell them apart."""
+        return (
+            abs(self.red - other.red) <= _SAME
+            and abs(self.green - other.green) <= _SAME
+            and abs(self.blue - other.blue) <= _SAME
+        )
+
 
 WHITE = Color(255, 255, 255, 1.0)
 
 
+@functools.lru_cache(maxsize=1_000)
 def parse(text: str) -> Color | None:
-    """A colour in one of the usual forms; None for others, which may be any.
+    """A colour in one of the usual forms, in lower case; None for others, which may be any.
 
-    >>> parse("#FFF")
+    >>> parse("#fff")
     Color(red=255, green=255, blue=255, opacity=1.0)
     """
-    text = text.strip().lower()
     if text == "transparent":
         return Color(0, 0, 0, 0.0)
     if text in _NAMES:
@@ -90,18 +100,35 @@ def background(style: StyleDeclaration) -> tuple[bool, Color | None]:
     return not (color and color.opacity < _FAINT), color
 
 
+def own_background(element: Element) -> tuple[bool, Color | None]:
+    """As `background`, of its attributes."""
+    if style := element.attr("style"):
+        sets, color = background(declarations(str(style)))
+        if sets:
+            return sets, color
+    if name := element.attr("bgcolor"):
+        return True, parse(str(name).strip().lower())
+    return False, None
+
+
 class Backgrounds:
     """What is behind each element, by the style attributes and the sheets that stand in the page."""
 
     def __init__(self, document: Node, rules: Sequence[Rule]) -> None:
         self._by_sheet: dict[Node, Color | None] = {}
         self._behind: dict[Node, Color | None] = {}
+        self._painted: set[Color] = {WHITE}  # all that can be behind a text
         painted = [(rule, color) for rule in rules for sets, color in [background(rule.style)] if sets]
         # With other sheets, which are not read, an element that these can address may have any background.
         self._may_differ = len(painted) > _MOST_RULES or document.select_one(_SHEETS_ELSEWHERE) is not None
+        styled = map(own_background, document.select(_OWN))
+        self._painted.update(color for sets, color in [*styled, *(background(rule.style) for rule in rules)] if color)
         for rule, color in painted[:_MOST_RULES]:
             for element in matches(document, rule.selector):
                 self._by_sheet[element] = color
+
+    def may_hide(self, color: Color) -> bool:
+        return any(map(color.is_like, self._painted))
 
     def behind(self, element: Element) -> Color | None:
         """The colour behind its text; None where that is not known. White where nobody says anything."""
@@ -113,8 +140,7 @@ class Backgrounds:
                 color = self._behind[node]
                 break
             path.append(node)
-            style = node.attr("style")
-            sets, own = background(declarations(style)) if style else (False, None)
+            sets, own = own_background(node)
             if sets or node in self._by_sheet:
                 color = own if sets else self._by_sheet[node]
                 break
@@ -134,5 +160,7 @@ def is_unseen(style: StyleDeclaration, backgrounds: Backgrounds, element: Elemen
     if color.opacity < _FAINT:
         clip = value(style, "background-clip") or value(style, "-webkit-background-clip")
         return "text" not in clip and not value(style, "-webkit-text-fill-color") and not value(style, "text-shadow")
+    if not backgrounds.may_hide(color):
+        return False
     behind = backgrounds.behind(element)
-    return behind is not None and all(abs(a - b) <= _SAME for a, b in zip(color[:3], behind[:3], strict=True))
+    return behind is not None and color.is_like(behind)

@@ -26,10 +26,14 @@ Shows = Callable[[StyleDeclaration], bool]
 
 def remove(document: Node) -> None:
     """All that is hidden, by elements, attributes, style attributes and the page's own sheets."""
+    document.remove(_UNSEEN)
     rules = sheets.rules(document)
-    colored = any("color" in rule.style for rule in rules)
-    document.remove(f"{CODE}, {_UNSEEN}")
     _remove_by_rules(document, rules)
+    _remove_by_attributes(document, rules)
+    document.remove(CODE)
+
+
+def _remove_by_attributes(document: Node, rules: Sequence[sheets.Rule]) -> None:
     budget = _COSTLY
     backgrounds: Backgrounds | None = None
     for element in document.select("[style]"):
@@ -43,8 +47,23 @@ def remove(document: Node) -> None:
             backgrounds = backgrounds or Backgrounds(document, rules)
             if is_unseen(style, backgrounds, element):
                 budget -= _remove_text(element, _has_color, budget)
-    if colored:
-        _remove_by_color(document, rules, backgrounds or Backgrounds(document, rules))
+    fonts = document.select("font[color]")
+    colored = [rule for rule in rules if "color" in rule.style][:_MOST_HIDING_RULES]
+    if not fonts and not colored:
+        return
+    backgrounds = backgrounds or Backgrounds(document, rules)
+    for font in fonts:
+        if not font.attr("style"):
+            style = styles.declarations(f"color:{font.attr('color')}")
+            if is_unseen(style, backgrounds, font):
+                budget -= _remove_text(font, _has_color, budget)
+    for rule in colored:
+        for element in sheets.matches(document, rule.selector):
+            if budget <= 0:
+                return
+            budget -= 1
+            if not element.attr("style") and is_unseen(rule.style, backgrounds, element):
+                budget -= _remove_text(element, _has_color, budget)
 
 
 def _remove_by_rules(document: Node, rules: Sequence[sheets.Rule]) -> None:
@@ -63,17 +82,6 @@ def _remove_by_rules(document: Node, rules: Sequence[sheets.Rule]) -> None:
             left -= 1
             if "visibility" not in rule.style or computed_style(element)["visibility"].lower() != "visible":
                 left -= _remove_text(element, styles.shows_text, left)
-
-
-def _remove_by_color(document: Node, rules: Sequence[sheets.Rule], backgrounds: Backgrounds) -> None:
-    left = _COSTLY
-    for rule in [rule for rule in rules if "color" in rule.style][:_MOST_HIDING_RULES]:
-        for element in sheets.matches(document, rule.selector):
-            if left <= 0:
-                return
-            left -= 1
-            if not element.attr("style") and is_unseen(rule.style, backgrounds, element):
-                left -= _remove_text(element, _has_color, left)
 
 
 def _has_color(style: StyleDeclaration) -> bool:

@@ -16,7 +16,7 @@ from turbohtml import Document, Element, Markdown, Node, PlainText, Text
 from . import hidden, shell, tables
 from .invisible import without
 from .main_text import main_part
-from .tidy import base_of, plain_emphasis, tidy
+from .tidy import absolute, base_of, plain_emphasis, tidy
 
 _MARKDOWN = Markdown(
     tables=Markdown.Tables(cell_blocks="text"),
@@ -25,6 +25,7 @@ _MARKDOWN = Markdown(
 )
 _RAW = re.compile(r"<(?:strong|em|s|del|code|br)>")
 _TEXT = PlainText(images=True)
+_SOON = 30.0  # seconds
 _LONGEST_TITLE = 300  # characters
 _LONGEST_LANGUAGE = 35
 
@@ -44,10 +45,11 @@ def convert(html: str, *, url: str, main_only: bool = True, markdown: bool = Tru
     document = _parsed(html)
     title, language = title_of(document), _language(document)
     base = base_of(document, url)
+    notes = _sent_on(document, base, url)
     for template in document.select("template[shadowrootmode]"):
         template.unwrap()  # a browser shows what is in it
     hidden.remove(document)
-    page = Page(text="", title=title, language=language)
+    page = Page(text="", title=title, language=language, notes=notes)
     root: Node = document.select_one("body") or document
     if shell.is_empty(document, html):
         document = _parsed(html)
@@ -75,6 +77,9 @@ def write(root: Node, base: str, *, title: str = "", markdown: bool = True) -> s
     if not markdown:
         return without(root.to_text(_TEXT)).strip()
     text = root.to_markdown(_MARKDOWN)
+    if "<table>" in text:
+        tables.make_square(root)  # what it does with rows of unequal length
+        text = root.to_markdown(_MARKDOWN)
     for strict in (False, True):
         if _RAW.search(text):
             # Its way out where Markdown's marks would be read otherwise; a mark less is easier to read than HTML.
@@ -84,13 +89,22 @@ def write(root: Node, base: str, *, title: str = "", markdown: bool = True) -> s
 
 
 def title_of(document: Document) -> str:
-    for selector, attribute in (("head title, title", ""), ('meta[property="og:title"]', "content"), ("h1", "")):
+    for selector, attribute in (("title:not(svg title)", ""), ('meta[property="og:title"]', "content"), ("h1", "")):
         element = document.select_one(selector)
         if element is not None:
             text = " ".join((str(element.attr(attribute) or "") if attribute else element.text)[:2_000].split())
             if text := without(text):
                 return text[:_LONGEST_TITLE]
     return ""
+
+
+def _sent_on(document: Document, base: str, url: str) -> list[str]:
+    try:
+        refresh = document.meta_refresh(base)
+    except ValueError:
+        return []
+    target = absolute(refresh[1], base) if refresh and refresh[0] <= _SOON else ""
+    return [f"The page sends its readers on to {target}"] if target and target != url else []
 
 
 def _language(document: Document) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from turbohtml import Document, Element
 
-from .tree import outermost
+from .tree import is_deep, outermost
 
 _AROUND = (
     "nav, footer, aside, body > header, [role=navigation], [role=banner], [role=contentinfo], [role=complementary]"
@@ -20,10 +20,15 @@ def main_part(document: Document) -> Element | None:
         return None
     around = sum(len(part.text) for part in outermost(document, f"{_AROUND}, {_MAIN}") if not part.matches(_MAIN))
     text = len(body.text) - around
-    candidates = outermost(document, _MAIN) or outermost(document, "article")
+    candidates = outermost(document, _MAIN)
+    if not candidates:
+        articles = outermost(document, "article")
+        candidates = articles if len(articles) == 1 else []  # of several none is the page's
     best = max(candidates, key=lambda part: len(part.text), default=None)
     if best is not None and _holds(best, text):
         return best
+    if is_deep(document):
+        return None  # the library's search takes long then
     best = document.main_content()
     return best if best is not None and best.tag != "body" and _holds(best, text) else None
 

@@ -19,11 +19,10 @@ NOTE = (
     "elements): readers in a browser may see something else."
 )
 _WAITING = re.compile(
-    r"loading|please wait|javascript|just a moment|redirecting|laden|chargement|cargando|загрузка|加载|読み込み",
+    r"loading|please wait|javascript|just a moment|laden|chargement|cargando|загрузка|加载|読み込み",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W_]")
-_MOST_BLANK = 10_000  # characters of a text, white space included, that is looked at for that
 _MOST_WAITING = 100  # characters of a text that says no more than that
 _METAS = ("meta[name=description i]", 'meta[property="og:description"]', 'meta[name="twitter:description"]')
 _LD_FIELDS = ("headline", "name", "description", "articleBody", "text")
@@ -33,14 +32,15 @@ _MOST_LD = 200  # values that are taken of all blocks
 
 def is_empty(document: Document, html: str) -> bool:
     """Whether what is left of a page, with all that is hidden out of it, is no text: nothing, or a word to wait."""
-    body = document.select_one("body")
-    text = body.text if body is not None else document.text
+    body = document.select_one("body") or document
+    text = ""
+    for part in body.stripped_strings:
+        text += f" {' '.join(part[: 2 * _MOST_WAITING].split())}"
+        if len(text) > _MOST_WAITING and _WORD.search(text):
+            return False
     if _WORD.search(text) is None:
-        return (body or document).select_one("img[alt]") is None
-    if len(text) > _MOST_BLANK:
-        return False
-    text = " ".join(text.split())
-    return len(text) <= _MOST_WAITING and "<script" in html[:200_000].lower() and bool(_WAITING.search(text))
+        return body.select_one("img[alt]") is None
+    return "<script" in html[:200_000].lower() and bool(_WAITING.search(text))
 
 
 def fill(document: Document) -> Element:

@@ -13,6 +13,11 @@ _FAINT = 0.05  # of opacity
 _LENGTH = re.compile(r"([+-]?(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9}))([a-z]{0,4}|%)")
 _PIXELS = {"": 1.0, "px": 1.0, "em": 16.0, "rem": 16.0, "pt": 1.33, "pc": 16.0, "in": 96.0, "cm": 37.8, "mm": 3.78,
            "ex": 8.0, "ch": 8.0, "vw": 12.8, "vh": 7.2, "vmin": 7.2, "vmax": 12.8, "%": 10.0}  # fmt: skip
+_DISPLAY = re.compile(
+    r"(?:-webkit-|-moz-|-ms-)?(?:inline-)?(?:block|flex|flexbox|grid|table|box|inline|list-item|run-in|flow|flow-root|ruby|"
+    r"math|contents|none|initial|inherit|unset|revert|table-[a-z-]{1,20}|ruby-[a-z-]{1,20})(?: [a-z -]{1,40})?"
+)
+_NONE = re.compile(r"(?:^|;)\s{0,9}display:\s{0,9}none", re.IGNORECASE)
 _ESCAPE = re.compile(r"\\([0-9a-fA-F]{1,6})\s?|\\(.)")
 _NO_SCALE = re.compile(r"scale(?:3d|x|y)?\(\s{0,9}0?(?:\.0{1,9})?\s{0,9}[,)]")
 _SHIFT = re.compile(r"translate(?:3d|x|y)?\(([^)]{1,60})\)")
@@ -37,12 +42,18 @@ def hides(style: StyleDeclaration) -> bool:
     """Whether nobody sees the element or anything in it. Colours are another module's."""
     if not len(style):
         return False
-    if value(style, "display") == "none" or value(style, "content-visibility") == "hidden":
+    if is_none(style) or value(style, "content-visibility") == "hidden":
         return True
     opacity = value(style, "opacity")
     if opacity and (pixels := _pixels(opacity)) is not None and pixels < (10 * _FAINT if "%" in opacity else _FAINT):
         return True
     return _is_clipped(style) or _is_off_screen(style) or _is_moved_away(style)
+
+
+def is_none(style: StyleDeclaration) -> bool:
+    """Whether `display` is `none`: the last value counts that is one, as `display:none;display:oops` is not shown."""
+    display = value(style, "display")
+    return display == "none" or (bool(display) and not _DISPLAY.fullmatch(display) and bool(_NONE.search(style.text)))
 
 
 def hides_text(style: StyleDeclaration) -> bool:

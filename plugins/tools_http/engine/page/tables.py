@@ -14,13 +14,30 @@ _ROOM = 10_000  # cells that may be added to a table, and four times as many as 
 _MOST_SPAN = 1_000  # as in HTML for columns
 _LONGEST_REPEATED = 200  # characters of a cell that is repeated
 _BLOCKS = "table, h1, h2, h3, h4, h5, h6, pre, article, section, form, hr, blockquote"
+_ODD = (
+    "table[role], table [colspan], table [rowspan], table:has(table), "
+    ":is(tbody, thead):only-child > tr:only-child > :is(td, th):only-child, "
+    f"table :is({_BLOCKS})"
+)
 
 
 def tidy(root: Node) -> None:
+    """Those that can be told to need it by a look at all of the page; `make_square` finds the rest."""
+    odd = dict.fromkeys(table for cell in root.select(_ODD) if (table := cell.closest("table")) is not None)
+    for table in odd:
+        _tidy(table)
+
+
+def make_square(root: Node) -> None:
+    """Every table, whatever it looks like."""
     for table in root.select("table"):
-        rows = list(_rows(table))
-        if _is_layout(table, rows) or not (_is_square(table, rows) or _square(rows)):
-            _dissolve(table)
+        _tidy(table)
+
+
+def _tidy(table: Element) -> None:
+    rows = list(_rows(table))
+    if _is_layout(table, rows) or not _square(rows):
+        _dissolve(table)
 
 
 def _rows(table: Element) -> Iterator[list[Element]]:
@@ -42,10 +59,6 @@ def _is_layout(table: Element, rows: list[list[Element]]) -> bool:
     if len(rows) == 1 and len(rows[0]) == 1:
         return True
     return table.select_one(_BLOCKS) is not None
-
-
-def _is_square(table: Element, rows: list[list[Element]]) -> bool:
-    return len({len(cells) for cells in rows}) == 1 and table.select_one("[colspan], [rowspan]") is None
 
 
 def _square(rows: list[list[Element]]) -> bool:

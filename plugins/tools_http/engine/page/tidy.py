@@ -4,6 +4,7 @@ the language of code, parts of forms as the text that they show."""
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from turbohtml import Comment, Element, Node, Text
 
@@ -17,11 +18,16 @@ _UNSAFE = re.compile(r"""[\x00-\x20\x7f"'()<>\\`{|}^]""")
 _AROUND_URL = "".join(map(chr, range(33)))
 _ENCODED = {ord(char): f"%{ord(char):02X}" for char in " \"'()<>\\`{|}^"} | dict.fromkeys(range(32)) | {127: None}
 _INLINE = frozenset(
-    "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark q s samp small span strike strong "
-    "sub sup time tt u var".split()
+    "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark q s samp small span strike "
+    "strong sub sup time tt u var".split()
 )
 _EMPHASIS = "b, strong, i, em, cite, dfn, var, s, strike, del, code, kbd, samp, tt"
 _POWER = re.compile(r"[-+−]?(?:[0-9]{1,4}|[a-z])")
+_LANGUAGE_NAME = re.compile(r"[A-Za-z0-9+#._-]{1,30}")
+_CODED = (
+    "pre[class], pre[lang], pre[data-lang], pre:has(> code[class]:not([class^=language-])), "
+    "pre:has(> code[data-lang]), :is([class*=language-], [class*=highlight-], [class*=sourceCode]) > pre"
+)
 _MANY_BREAKS = 200  # from where on all of a page is looked through for runs of them
 _MOST_LEVELS = 50  # of elements that a break is moved out of
 _MOST_WORK = 20_000_000  # characters that are looked at to tell marks apart
@@ -50,7 +56,10 @@ def base_of(document: Node, url: str) -> str:
     """What relative links start from: the first `<base href>`, where it leads to the web, else the page."""
     element = document.select_one("base[href]")
     joined = absolute(str(element.attr("href")), url, _PICTURED) if element else ""
-    return joined or url
+    try:
+        return joined if joined and urlsplit(joined).hostname else url
+    except ValueError:
+        return url
 
 
 def absolute(link: str, base: str, schemes: tuple[str, ...] = _LINKED) -> str:
@@ -212,16 +221,17 @@ def _is_open(node: Node | None, place: int) -> bool:
 
 
 def _code(root: Node) -> None:
-    for block in outermost(root, "pre"):
-        code = block.select_one("code")
+    """Says the language of a block where it is read: in the class of `<code>`, else of `<pre>`."""
+    for block in root.select(_CODED):
+        code = next((child for child in block if isinstance(child, Element) and child.tag == "code"), None)
         holders = [holder for holder in (code, block, block.parent) if isinstance(holder, Element)]
-        names = [str(holder.attr("class") or "")[:300] for holder in holders]
-        found = next((match[1] for name in names if (match := _LANGUAGE.search(name))), "")
+        classes = [str(holder.attr("class") or "")[:300] for holder in holders]
+        found = next((match[1] for text in classes if (match := _LANGUAGE.search(text))), "")
         language = found or str((code or block).attr("data-lang") or block.attr("lang") or "")
-        for holder in holders[:-1]:
+        for holder in filter(None, (code, block)):
             if "class" in holder.attrs:
                 del holder.attrs["class"]
-        if re.fullmatch(r"[A-Za-z0-9+#._-]{1,30}", language):
+        if _LANGUAGE_NAME.fullmatch(language):
             (code or block).attrs["class"] = f"language-{language.lower()}"
 
 

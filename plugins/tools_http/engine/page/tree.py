@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from turbohtml import Element, Node
+
+_SAMPLE, _DEEP = 100, 500
 
 
 def outermost(root: Node, selector: str) -> list[Element]:
     """The elements that a selector means, without those in another of them."""
+    if root.select_one(f":is({selector}) :is({selector})") is None:
+        return root.select(selector)
     inner: set[Node] = set()
     chosen = []
     for element in root.select(selector):
@@ -14,6 +20,13 @@ def outermost(root: Node, selector: str) -> list[Element]:
             chosen.append(element)
             inner.update(element.select(selector))
     return chosen
+
+
+def is_deep(root: Node) -> bool:
+    """Whether elements stand deeper than in any page for readers, by a sample of them."""
+    elements = root.select("*")
+    sample = elements[:: max(1, len(elements) // _SAMPLE)]
+    return any(sum(1 for _ in islice(element.ancestors, _DEEP)) == _DEEP for element in sample)
 
 
 def is_blank(node: Node) -> bool:

@@ -62,6 +62,9 @@ def _options_description() -> str:
     return "The algorithm's own options. " + " ".join(f"[{part}]" for part in parts)
 
 
+# Some model APIs want a type wherever a schema may stand.
+_CELLS = [{"type": kind} for kind in ("string", "number", "boolean", "null", "object")]
+
 PARAMETERS: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -69,7 +72,7 @@ PARAMETERS: dict[str, Any] = {
             "description": "The rows: objects, or arrays; for parse_csv and parse_jsonl a text; for jmespath any JSON.",
             "anyOf": [
                 {"type": "array", "items": {"type": "object"}},
-                {"type": "array", "items": {"type": "array", "items": {}}},
+                {"type": "array", "items": {"type": "array", "items": {"anyOf": _CELLS}}},
                 {"type": "string"},
                 {"type": "object"},
             ],
