@@ -103,7 +103,9 @@ def test_endless_headers() -> None:
         world.on("/long", Play([b"x" * 8_192], head=b"HTTP/1.1 200 OK\r\nX: ", endless=True))
         world.on("/status", Play([b"x" * 8_192], head=b"HTTP/1.1 200 ", endless=True))
         world.on("/early", Play([b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100], head=b"", endless=True))
-        assert [refused(world, path).reason for path in ("/many", "/long", "/status", "/early")] == ["TOO_LARGE"] * 4
+        world.on("/lines", Play(head=b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 2_000 + b"\r\n", close=True))
+        paths = ("/many", "/long", "/status", "/early", "/lines")
+        assert [refused(world, path).reason for path in paths] == ["TOO_LARGE"] * 5
 
 
 def test_many_small_pieces() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import httpcore2
 import pytest
 
+from plugins.tools_http.engine import trust
 from plugins.tools_http.engine.stream import connect
 from shared.errors import CallerError
 from tests.servers import SECONDS, missing
@@ -200,6 +201,7 @@ def test_an_authority_that_is_not_trusted(secure: Server, monkeypatch: pytest.Mo
     """A certificate of an authority that is not the system's is refused, also where the environment names it."""
     monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_DIR", str(authority))
+    trust.context.cache_clear()
     with World() as world:
         error = refused(world, secure.url + "/")
         assert error.reason == "UPSTREAM_UNREACHABLE"
