@@ -19,7 +19,7 @@ _UNSEEN = (
     "svg title, svg desc, svg metadata, svg defs"
 )
 _COSTLY = 2_000  # elements at most whose cascade is looked at, or that are taken apart
-_MOST_HIDING_RULES = 500
+_MOST_RULES = 500
 
 Shows = Callable[[StyleDeclaration], bool]
 
@@ -48,7 +48,7 @@ def _remove_by_attributes(document: Node, rules: Sequence[sheets.Rule]) -> None:
             if is_unseen(style, backgrounds, element):
                 budget -= _remove_text(element, _has_color, budget)
     fonts = document.select("font[color]")
-    colored = [rule for rule in rules if "color" in rule.style][:_MOST_HIDING_RULES]
+    colored = [rule for rule in rules if "color" in rule.style][:_MOST_RULES]
     if not fonts and not colored:
         return
     backgrounds = backgrounds or Backgrounds(document, rules)
@@ -67,21 +67,27 @@ def _remove_by_attributes(document: Node, rules: Sequence[sheets.Rule]) -> None:
 
 
 def _remove_by_rules(document: Node, rules: Sequence[sheets.Rule]) -> None:
-    left = _COSTLY
-    for rule in [rule for rule in rules if styles.hides(rule.style)][:_MOST_HIDING_RULES]:
+    """First all is looked at and then taken out: a change of the tree has the library read the sheets anew."""
+    hidden: dict[Element, bool] = {}  # of each element whether all in it is; else its text is
+    for rule in [rule for rule in rules if styles.hides(rule.style) or styles.hides_text(rule.style)][:_MOST_RULES]:
         for element in sheets.matches(document, rule.selector):
-            if left <= 0:
-                return
-            left -= 1
-            if "display" not in rule.style or computed_style(element)["display"].lower() == "none":
-                element.decompose()
-    for rule in [rule for rule in rules if styles.hides_text(rule.style)][:_MOST_HIDING_RULES]:
-        for element in sheets.matches(document, rule.selector):
-            if left <= 0:
-                return
-            left -= 1
-            if "visibility" not in rule.style or computed_style(element)["visibility"].lower() != "visible":
-                left -= _remove_text(element, styles.shows_text, left)
+            if len(hidden) >= _COSTLY:
+                break
+            if element not in hidden and _is_hidden_by(rule.style, element):
+                hidden[element] = styles.hides(rule.style)
+    budget = _COSTLY
+    for element, wholly in hidden.items():
+        if wholly:
+            element.decompose()
+        else:
+            budget -= _remove_text(element, styles.shows_text, budget)
+
+
+def _is_hidden_by(style: StyleDeclaration, element: Element) -> bool:
+    """Whether no other rule and no attribute says otherwise, of the properties that often do."""
+    if "display" in style:
+        return computed_style(element)["display"].lower() == "none"
+    return "visibility" not in style or computed_style(element)["visibility"].lower() != "visible"
 
 
 def _has_color(style: StyleDeclaration) -> bool:

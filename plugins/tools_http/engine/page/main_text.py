@@ -20,17 +20,17 @@ def main_part(document: Document) -> Element | None:
         return None
     around = sum(len(part.text) for part in outermost(document, f"{_AROUND}, {_MAIN}") if not part.matches(_MAIN))
     text = len(body.text) - around
-    candidates = outermost(document, _MAIN)
-    if not candidates:
-        articles = outermost(document, "article")
-        candidates = articles if len(articles) == 1 else []  # of several none is the page's
+    articles = outermost(document, "article")
+    candidates = outermost(document, _MAIN) or (articles if len(articles) == 1 else [])
     best = max(candidates, key=lambda part: len(part.text), default=None)
     if best is not None and _holds(best, text):
         return best
     if is_deep(document):
         return None  # the library's search takes long then
     best = document.main_content()
-    return best if best is not None and best.tag != "body" and _holds(best, text) else None
+    if best is None or best.tag == "body" or not _holds(best, text):
+        return None
+    return best if len(articles) < 2 or best.closest("article") is None else None  # one of several is not all
 
 
 def _holds(part: Element, text: int) -> bool:

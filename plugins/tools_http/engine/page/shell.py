@@ -33,14 +33,16 @@ _MOST_LD = 200  # values that are taken of all blocks
 def is_empty(document: Document, html: str) -> bool:
     """Whether what is left of a page, with all that is hidden out of it, is no text: nothing, or a word to wait."""
     body = document.select_one("body") or document
-    text = ""
+    text, has_word = "", False
     for part in body.stripped_strings:
-        text += f" {' '.join(part[: 2 * _MOST_WAITING].split())}"
-        if len(text) > _MOST_WAITING and _WORD.search(text):
+        has_word = has_word or _WORD.search(part) is not None
+        if len(text) <= _MOST_WAITING:
+            text += f" {' '.join(part[: 2 * _MOST_WAITING].split())}"
+        elif has_word:
             return False
-    if _WORD.search(text) is None:
+    if not has_word:
         return body.select_one("img[alt]") is None
-    return "<script" in html[:200_000].lower() and bool(_WAITING.search(text))
+    return len(text) <= _MOST_WAITING and "<script" in html[:200_000].lower() and bool(_WAITING.search(text))
 
 
 def fill(document: Document) -> Element:
