@@ -106,7 +106,7 @@ LONG = {
     "styles": ("<p style='visibility:hidden'><b style='visibility:visible'>x", 5_000),
     "style-in-depth": ("<div style='visibility:hidden'><div style='visibility:visible'>", 4_000),
     "long-style": (f"<p style='{'a:b;' * 70_000}'>x", 1),
-    "rules": (f"<style>{''.join(f'.a{i}{{display:none}}' for i in range(15_000))}</style>{'<p class=a1>' * 999}", 1),
+    "rules": (f"<style>{''.join(f'.a{i}{{display:none}}' for i in range(15_000))}</style>{'<p class=a1>' * 300}", 1),
     "rule-braces": ("<style>" + "{" * 300_000 + "</style>", 1),
     "selectors": ("<style>" + "p " * 140 + "{display:none}</style>" + "<p>" * 30_000, 1),
     "has": ("<style>:has(:has(p)){display:none} div div div div div{color:#fff}</style>" + "<div>" * 30_000, 1),

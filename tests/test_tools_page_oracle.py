@@ -42,7 +42,7 @@ def squeezed(text: str) -> str:
 
 def unmarked(text: str) -> str:
     """Without marks that cost no text where they are read as themselves, and without the numbers that lists get."""
-    return re.sub(r"[\^~*]|[0-9]+\.", "", squeezed(text))
+    return re.sub(r"[\^~*0-9.]", "", squeezed(text))
 
 
 # Words that are something else in Markdown, if nobody takes care.

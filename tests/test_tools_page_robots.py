@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from plugins.tools_http.engine.page import robots_gate
 from plugins.tools_http.engine.page.robots import forbidding, product_token
 from plugins.tools_http.engine.page.robots_gate import RobotsGate
 from plugins.tools_http.engine.tool import Call
@@ -179,22 +180,21 @@ def test_answers_are_kept() -> None:
     assert sorted(request.url for request in client.requests) == sorted(f"{origin}/robots.txt" for origin in origins)
 
 
-def test_what_is_kept_is_bounded() -> None:
-    """However many origins are asked, files of no more than 16 MiB and 1,000 origins are kept."""
-    large = b"User-agent: *\n" + b"#" * 2**20
-    client = FakeClient({f"http://a{number}.test/robots.txt": (200, TEXT, large if number < 100 else b"")
-                         for number in range(1_300)})  # fmt: skip
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many origins are asked, no more of them and of their files' bytes are kept than the bounds say."""
+    monkeypatch.setattr(robots_gate, "_MOST_KEPT", 50)
+    monkeypatch.setattr(robots_gate, "_MOST_BYTES", 10_000)
+    pages = {
+        f"http://a{number}.test/robots.txt": (200, TEXT, b"#" * (1_000 if number < 30 else 0)) for number in range(99)
+    }
+    client = FakeClient(dict(pages))
 
     async def run() -> None:
         gate = RobotsGate(client, work, agent=AGENT)
         call = Call(deadline=time.monotonic() + 60)
-        for number in range(1_300):
+        for number in range(99):
             await gate.check(f"http://a{number}.test/x", call)
-            assert (
-                gate._bytes == sum(len(kept.body or b"") for kept in gate._kept.values()) <= 16 * 2**20
-                if number % 50 == 0
-                else True
-            )
-        assert len(gate._kept) == 1_000
+            assert gate._bytes == sum(len(kept.body or b"") for kept in gate._kept.values()) <= 10_000
+        assert len(gate._kept) == 50
 
     asyncio.run(run())
