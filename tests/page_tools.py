@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from plugins.tools_http.engine.exchange import Request, Response
-from plugins.tools_http.engine.page import convert
+from plugins.tools_http.engine.page import convert, robots
 from plugins.tools_http.engine.page.convert import Converted
 from plugins.tools_http.engine.page.tool import fetch_page
 from plugins.tools_http.engine.tool import Audit, Call, Output
@@ -45,9 +45,8 @@ class FakeClient:
 
 
 async def work(job: str, payload: bytes, *, seconds: float) -> bytes:
-    assert job == convert.JOB
     assert seconds > 0
-    return convert.convert(payload)
+    return {convert.JOB: convert.convert, robots.JOB: robots.decide}[job](payload)
 
 
 def fetched(client: FakeClient, arguments: dict[str, Any] | None = None, **options: Any) -> Output:

@@ -73,6 +73,7 @@ def test_a_page_that_is_none_keeps_its_text() -> None:
         ("<ol start=3><li>a<li>b<ol><li>c</ol></ol>", "3. a\n4. b\n   1. c"),
         ("<ul><li><p>a</p><p>b</p><li>c</ul>", "- a\n\n  b\n\n- c"),
         ("<ul><li>a<pre>x\n y</pre></ul>", "- a\n  ```\n  x\n   y\n  ```"),
+        ("<ol><li>x<table><tr><td>a<td>b</table>y<li>z</ol>", "1\\. x\n\n| a | b |\n| --- | --- |\n\ny\n\n2\\. z"),
         ("<dl><dt>T<dd>D</dl>", "T\n\nD"),
         ("<select><option>a<option>b</select>", "- a\n- b"),
         # Quotes and code.

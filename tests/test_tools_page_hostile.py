@@ -6,6 +6,8 @@ Each page of some 300 kB takes well under half a second on an idle core; ten tim
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,19 @@ from plugins.tools_http.engine.page import robots
 from tests.page_tools import converted, markdown
 
 SECONDS = 5.0
+
+
+def named(cases: Mapping[str, Any], quick: str) -> list[Any]:
+    """The cases under their names; all but the quick ones are for the long run."""
+    return [
+        pytest.param(
+            *([case] if isinstance(case, str) else case),
+            id=name,
+            marks=() if name in quick.split() else pytest.mark.slow,
+        )
+        for name, case in cases.items()
+    ]
+
 
 DEEP = {
     "div": "<div>",
@@ -44,7 +59,7 @@ DEEP = {
 }
 
 
-@pytest.mark.parametrize("element", DEEP.values(), ids=DEEP.keys())
+@pytest.mark.parametrize("element", named(DEEP, "div b list table font"))
 def test_ten_thousand_elements_in_each_other(element: str) -> None:
     """Nesting of 10,000 elements neither recurses nor loses the text inside, closed or not."""
     begin = time.monotonic()
@@ -91,7 +106,7 @@ LONG = {
     "styles": ("<p style='visibility:hidden'><b style='visibility:visible'>x", 5_000),
     "style-in-depth": ("<div style='visibility:hidden'><div style='visibility:visible'>", 4_000),
     "long-style": (f"<p style='{'a:b;' * 70_000}'>x", 1),
-    "rules": ("<style>" + "".join(f".a{i}{{display:none}}" for i in range(15_000)) + "</style>" + "<p class=a1>x" * 1000, 1),
+    "rules": (f"<style>{''.join(f'.a{i}{{display:none}}' for i in range(15_000))}</style>{'<p class=a1>' * 300}", 1),
     "rule-braces": ("<style>" + "{" * 300_000 + "</style>", 1),
     "selectors": ("<style>" + "p " * 140 + "{display:none}</style>" + "<p>" * 30_000, 1),
     "has": ("<style>:has(:has(p)){display:none} div div div div div{color:#fff}</style>" + "<div>" * 30_000, 1),
@@ -111,7 +126,7 @@ LONG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("piece", "times"), LONG.values(), ids=LONG.keys())
+@pytest.mark.parametrize(("piece", "times"), named(LONG, "open-tags attributes breaks spans rules emphasis metas"))
 def test_long_pages_take_time_by_their_size(piece: str, times: int) -> None:
     """No repetition of anything takes more than linear time, or gives a text of another order than the page."""
     html = piece * times
@@ -123,18 +138,19 @@ def test_long_pages_take_time_by_their_size(piece: str, times: int) -> None:
 
 XML = {
     "laughs": "<!DOCTYPE r [<!ENTITY a 'aaaaaaaaaa'>" + "".join(
-        f"<!ENTITY {chr(98 + i)} '{f'&{chr(97 + i)};' * 10}'>" for i in range(20)) + "]><rss version='2.0'><channel><title>&t;",
-    "external": "<!DOCTYPE r [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><rss version='2.0'><channel><title>&x;</title></channel></rss>",
+        f"<!ENTITY {chr(98 + i)} '{f'&{chr(97 + i)};' * 10}'>" for i in range(20)) + "]><rss><channel><title>&t;",
+    "external": "<!DOCTYPE r [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><rss><channel><title>&x;</title></channel></rss>",
     "deep": "<rss version='2.0'>" + "<channel>" * 60_000,
-    "items": "<rss version='2.0'><channel><title>t</title>" + "<item><title>x</title></item>" * 10_000 + "</channel></rss>",
-    "item-deep": "<rss version='2.0'><channel><title>t</title><item><description>" + "&lt;div>" * 20_000 + "</description></item></channel></rss>",
+    "items": "<rss version='2.0'><channel>" + "<item><title>x</title></item>" * 10_000 + "</channel></rss>",
+    "item-deep": "<rss version='2.0'><channel><item><description>" + "&lt;div>" * 20_000
+    + "</description></item></channel></rss>",
     "ampersands": "<rss version='2.0'>" + "&" * 200_000,
     "tag": "<rss " + " " * 300_000,
     "rss": "<rss" * 75_000,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("xml", XML.values(), ids=XML.keys())
+@pytest.mark.parametrize("xml", named(XML, "laughs external item-deep"))
 def test_hostile_xml(xml: str) -> None:
     """No entity is expanded or fetched, and nothing takes long."""
     begin = time.monotonic()
@@ -154,7 +170,7 @@ ROBOTS = {
 }
 
 
-@pytest.mark.parametrize("text", ROBOTS.values(), ids=ROBOTS.keys())
+@pytest.mark.parametrize("text", named(ROBOTS, "stars"))
 def test_hostile_robots(text: str) -> None:
     """A robots.txt of 500 kB is read, and its patterns matched, in linear time."""
     begin = time.monotonic()

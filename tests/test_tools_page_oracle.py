@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html as escapes
+import re
 from typing import NamedTuple
 
 import pytest
@@ -39,11 +40,17 @@ def squeezed(text: str) -> str:
     return "".join(text.split())
 
 
+def unmarked(text: str) -> str:
+    """Without marks that cost no text where they are read as themselves, and without the numbers that lists get."""
+    return re.sub(r"[\^~*0-9.]", "", squeezed(text))
+
+
 # Words that are something else in Markdown, if nobody takes care.
 WORDS = st.sampled_from(
     r"alpha beta * _ **x** [a](b) ](http://evil.test/) # - + 1. 1) | a|b `c` ``` ~~~ <b> &amp; & <script> \ ! ![x](y) "
-    r"=== --- *** >q ~s~ ~~t~~ http://evil.test/ www.evil.test a_b_c 2*3*4 é 漢字 😀 \| ` `` [ ] ( ) <http://evil.test> "
-    r"## = ^ {} : |:-| a\ x<y &lt; &#42; [x] [1]:http://evil.test [^1] <!--c--> _a a_ ** __ $x$ 0.".split()
+    r"=== --- *** >q ~s~ ~~t~~ http://evil.test/ www.evil.test a_b_c 2*3*4 é 漢字 😀 \| ` `` [ ] ( ) "
+    r"<http://evil.test> ## = ^ {} : |:-| a\ x<y &lt; &#42; [x] [1]:http://evil.test [^1] <!--c--> "
+    r"_a a_ ** __ $x$ 0.".split()
 )
 TEXT = st.lists(WORDS, min_size=1, max_size=4).map(" ".join)
 
@@ -99,9 +106,7 @@ def check(parts: list[Part]) -> None:
     want = squeezed("".join(part.text for part in parts))
     plain = converted(html, "text/html; charset=utf-8", main_only=False, markdown=False)
     text, links = read(converted(html, "text/html; charset=utf-8", main_only=False).text)
-    # A power is marked with a sign that is not the page's, and marks that stay unread cost no text.
-    assert squeezed(text).replace("^", "").replace("~", "").replace("*", "") == want.replace("^", "").replace(
-        "~", "").replace("*", "")  # fmt: skip
+    assert unmarked(text) == unmarked(want)
     assert set(links) <= {"http://ok.test/1"}
     for char in set(want) - set("^•*-.|0123456789"):
         assert plain.text.count(char) >= want.count(char), char
@@ -139,12 +144,12 @@ ATTRIBUTES = st.sampled_from(
 PIECES = (
     st.builds(lambda tag, attribute: f"<{tag}{attribute}>", st.sampled_from(TAGS), ATTRIBUTES)
     | st.sampled_from(TAGS).map(lambda tag: f"</{tag}>")
-    | st.sampled_from(["x", " ", "|", "\n", "`", "*", "&amp;", "&#0;", "<!--", "-->", "<![CDATA[", "]]>", "<", "\x00", "😀",
-                       "\u200b", "<style>.x{display:none}p,b{color:white}</style>", "<style>*{visibility:hidden}",
+    | st.sampled_from(["x", " ", "|", "\n", "`", "*", "&amp;", "&#0;", "<!--", "-->", "<![CDATA[", "]]>", "<", "\x00",
+                       "😀", "\u200b", "<style>.x{display:none}p,b{color:white}</style>", "<style>*{visibility:hidden}",
                        '<rss version="2.0">'])
 )  # fmt: skip
 KINDS = st.sampled_from(
-    "text/html application/xml application/rss+xml text/plain application/pdf application/json x/y \x00".split() + [""]
+    "text/html application/xml application/rss+xml text/plain application/pdf application/json x/y \x00".split()
 )
 
 

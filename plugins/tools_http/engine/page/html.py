@@ -75,7 +75,7 @@ def write(root: Node, base: str, *, title: str = "", markdown: bool = True) -> s
         heading.append(Text(title))
         root.insert(0, heading)
     if not markdown:
-        return without(root.to_text(_TEXT)).strip()
+        return without(root.to_text(_TEXT).replace("\xa0", " ")).strip()
     text = root.to_markdown(_MARKDOWN)
     if "<table>" in text:
         tables.make_square(root)  # what it does with rows of unequal length
@@ -85,7 +85,7 @@ def write(root: Node, base: str, *, title: str = "", markdown: bool = True) -> s
             # Its way out where Markdown's marks would be read otherwise; a mark less is easier to read than HTML.
             plain_emphasis(root, strict=strict)
             text = root.to_markdown(_MARKDOWN)
-    return without(text).strip()
+    return without(text.replace("\xa0", " ")).strip()
 
 
 def title_of(document: Document) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from turbohtml import Document, Element
 
-from .tree import is_deep, outermost
+from .tree import is_blank, is_deep, outermost
 
 _AROUND = (
     "nav, footer, aside, body > header, [role=navigation], [role=banner], [role=contentinfo], [role=complementary]"
 )
 _MAIN = "main, [role=main]"
+_MOST_MAINS = 10  # that are compared; a page for readers has one
 _LEAST = 0.5  # of the text that is in none of _AROUND: what holds less is not the whole of it
 
 
@@ -20,9 +21,12 @@ def main_part(document: Document) -> Element | None:
         return None
     around = sum(len(part.text) for part in outermost(document, f"{_AROUND}, {_MAIN}") if not part.matches(_MAIN))
     text = len(body.text) - around
-    articles = outermost(document, "article")
-    candidates = outermost(document, _MAIN) or (articles if len(articles) == 1 else [])
-    best = max(candidates, key=lambda part: len(part.text), default=None)
+    articles: list[Element] = []
+    candidates = document.select(_MAIN)
+    if not candidates:
+        articles = outermost(document, "article")
+        candidates = articles if len(articles) == 1 else []
+    best = max(candidates[:_MOST_MAINS], key=lambda part: len(part.text), default=None)
     if best is not None and _holds(best, text):
         return best
     if is_deep(document):
@@ -34,4 +38,4 @@ def main_part(document: Document) -> Element | None:
 
 
 def _holds(part: Element, text: int) -> bool:
-    return bool(part.text.strip()) and len(part.text) >= _LEAST * text
+    return len(part.text) >= _LEAST * text and not is_blank(part)

@@ -26,6 +26,24 @@ def tidy(root: Node) -> None:
     odd = dict.fromkeys(table for cell in root.select(_ODD) if (table := cell.closest("table")) is not None)
     for table in odd:
         _tidy(table)
+    _out_of_lists(root)
+
+
+def _out_of_lists(root: Node) -> None:
+    """A list with a table in an item becomes plain blocks: the library sets no empty line behind one there, and what
+    follows would be read as its next row."""
+    items = (table.closest("li") for table in root.select("li table"))
+    for group in dict.fromkeys(item.parent for item in items if item is not None):
+        if not isinstance(group, Element):
+            continue
+        number = 0
+        for item in list(group):
+            if isinstance(item, Element) and item.tag == "li":
+                number += 1
+                if group.tag == "ol":
+                    item.insert(0, Text(f"{number}. "))
+                item.tag = "div"
+        group.tag = "div"
 
 
 def make_square(root: Node) -> None:
