@@ -111,5 +111,9 @@ def _remove_text(element: Element, shows: Shows, most: int) -> int:
         if candidate not in covered and shows(styles.declarations(str(candidate.attr("style")))):
             outermost.append(candidate)
             covered.update(candidate.select("[style]"))
-    element.replace_with(*outermost)
+    # The element itself stays: a hidden cell still holds its place.
+    for shown in outermost:
+        shown.extract()
+    element.clear()
+    element.extend(outermost)
     return 1 + len(inner)

@@ -1,8 +1,8 @@
 """HTML → Markdown or plain text: what a reader sees of a page, and what it is about.
 
-turbohtml parses and writes; in between its tree is put in order. Of the libraries measured on hostile pages it
-alone neither recurses nor loses text nor takes time in the square of the input; only runs of `<br>` do, and `tidy` ends
-these.
+turbohtml parses and writes; in between its tree is put in order. Measured on hostile pages beside trafilatura,
+resiliparse, selectolax and html-to-markdown, it alone neither lost text in depth nor took time in the square of the
+input, but for runs of `<br>`, which `tidy` ends; and it was the fastest.
 """
 
 from __future__ import annotations

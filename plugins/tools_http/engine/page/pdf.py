@@ -4,6 +4,7 @@ and answers what cannot be read with an exception, where PDFium short of memory 
 from __future__ import annotations
 
 import io
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ def read(body: bytes, *, first: int, last: int, seconds: float) -> Document:
     # The import takes a third of a second, and few pages are PDF.
     import pypdf
 
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL + 1)  # it quotes what it reads
     until = time.monotonic() + seconds
     document = Document()
     try:

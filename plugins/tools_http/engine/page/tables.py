@@ -32,10 +32,16 @@ def tidy(root: Node) -> None:
 def _out_of_lists(root: Node) -> None:
     """A list with a table in an item becomes plain blocks: the library sets no empty line behind one there, and what
     follows would be read as its next row."""
-    items = (table.closest("li") for table in root.select("li table"))
-    for group in dict.fromkeys(item.parent for item in items if item is not None):
-        if not isinstance(group, Element):
-            continue
+    seen: set[Node] = set()
+    lists: dict[Element, None] = {}
+    for table in root.select("li table"):
+        for above in table.ancestors:
+            if above in seen:
+                break
+            seen.add(above)
+            if isinstance(above, Element) and above.tag == "li" and isinstance(above.parent, Element):
+                lists[above.parent] = None
+    for group in lists:
         number = 0
         for item in list(group):
             if isinstance(item, Element) and item.tag == "li":
