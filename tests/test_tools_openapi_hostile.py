@@ -318,7 +318,7 @@ def test_no_document_brings_it_down(about: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 @given(documents)
-@settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3_000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_document_brings_it_down_at_length(about: dict[str, Any]) -> None:
     """The same, many times."""
     check_document(about)

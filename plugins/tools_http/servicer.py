@@ -18,7 +18,7 @@ from plugins.tools_http.engine.tool import ABSENT, Tool
 from shared import logs
 from shared.errors import CallerError
 from shared.status import failure
-from shared.structs import dump, fill, read_object, whole_numbers
+from shared.structs import dump, fill, fill_value, read_object, whole_numbers
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -97,7 +97,7 @@ class Servicer(ToolProviderServicer):
             )
         except CallerError as error:
             return failure(pb.ExecuteToolResponse(), error)
-        return await in_thread(_reply, result) if _is_large(result) else _reply(result)
+        return await in_thread(_reply, result, True) if _is_large(result) else _reply(result, False)
 
     def _left(self, context: Context) -> float | None:
         bounds = [bound for bound in (context.time_remaining(), self._timeout or None) if bound is not None]
@@ -141,7 +141,7 @@ def _is_large(result: Result) -> bool:
     return size > _LARGE
 
 
-def _reply(result: Result) -> pb.ExecuteToolResponse:
+def _reply(result: Result, is_large: bool) -> pb.ExecuteToolResponse:
     reply = pb.ExecuteToolResponse(
         success=True,
         result=result.text.encode("utf-8", "replace").decode(),  # half of a surrogate pair has no UTF-8
@@ -152,23 +152,21 @@ def _reply(result: Result) -> pb.ExecuteToolResponse:
     if result.structured_json is not None:
         reply.structured_json = result.structured_json
     elif result.structured is not ABSENT:
-        _fill_structured(reply, result.structured)
+        _fill_structured(reply, result.structured, is_large)
     if result.metadata:
         _fill_metadata(reply, dict(result.metadata))
     return reply if result.error is None else failure(reply, result.error)
 
 
-def _fill_structured(reply: pb.ExecuteToolResponse, structured: Any) -> None:
+def _fill_structured(reply: pb.ExecuteToolResponse, structured: Any, is_large: bool) -> None:
     """As a Value and, where that cannot say the same or would be too large, as JSON."""
-    text = dump(structured)
-    holder = Struct()
     try:
-        exact = len(text) <= _LARGEST_VALUE and fill(holder, {"value": structured})
-        if not exact:
+        if is_large and len(text := dump(structured)) > _LARGEST_VALUE:
             reply.structured_json = text
-        if "value" in holder.fields:
-            reply.structured.CopyFrom(holder.fields["value"])
+        elif not fill_value(reply.structured, structured):
+            reply.structured_json = dump(structured)
     except UnicodeEncodeError:
+        reply.ClearField("structured")
         # Half of a surrogate pair, which JSON can spell and a protobuf string cannot hold.
         reply.structured_json = json.dumps(structured)
 

@@ -202,8 +202,10 @@ class Engine:
         call = Call(deadline=time.monotonic() + min(bounds), id=invocation.call_id, audit=line.audit)
         try:
             try:
-                # Of others the server ends the call; of this one nobody else would.
-                async with asyncio.timeout(min(bounds) if alone else None):
+                if alone:  # the server would end any other
+                    async with asyncio.timeout(min(bounds)):
+                        output = await _output(tool, given, call)
+                else:
                     output = await _output(tool, given, call)
             except TimeoutError:
                 raise DeadlineExceeded(f"{tool.name} did not end in the {min(bounds):g} s that a call has") from None

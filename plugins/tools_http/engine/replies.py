@@ -82,10 +82,12 @@ class Replies:
         return max_chars or self._max_result_chars
 
     async def finish(self, tool: Tool, output: Output, room: int) -> Finished:
-        if len(output.text) > _LARGE_TEXT or as_json_size(output.structured, _LARGE_TEXT) > _LARGE_TEXT:
-            output = await in_thread(self._cleaned, output)
+        as_json = output.structured_json
+        size = as_json_size(output.structured, _MOST_STRUCTURED) if as_json is None else len(as_json)
+        if len(output.text) > _LARGE_TEXT or size > _LARGE_TEXT:
+            output = await in_thread(self._cleaned, output, size)
         else:
-            output = self._cleaned(output)
+            output = self._cleaned(output, size)
         finished = Finished(output, output.text, len(output.text))
         page = max(room, self._max_result_chars)
         if finished.total > page:
@@ -95,11 +97,11 @@ class Replies:
             finished.output = replace(output, text="")
         return finished
 
-    def _cleaned(self, output: Output) -> Output:
+    def _cleaned(self, output: Output, size: int) -> Output:
+        """`size`: of the structured result as JSON, about."""
         text, structured, metadata = output.text, output.structured, dict(output.metadata)
         as_json = output.structured_json
         error = self.cleaned_error(output.error) if output.error else None
-        size = as_json_size(structured, _MOST_STRUCTURED) if as_json is None else len(as_json)
         if size > self._most_structured:
             structured, as_json = ABSENT, None
             metadata["structured_left_out"] = "it is too large; the result's text has it"

@@ -119,16 +119,16 @@ def as_json_size(value: Any, most: int) -> int:
     size, waiting = 0, [value]
     while waiting and size <= most:
         item = waiting.pop()
-        if isinstance(item, str):
+        kind = type(item)
+        if kind is str:
             size += len(item) + 3
-        elif isinstance(item, dict):
-            size += 2
-            waiting += item.keys()
+        elif kind is dict:
+            size += 2 + 3 * len(item) + sum(map(len, item))
             waiting += item.values()
-        elif isinstance(item, list | tuple):
+        elif kind is list:
             size += 2
             waiting += item
-        elif isinstance(item, int) and not isinstance(item, bool):
+        elif kind is int:
             size += item.bit_length() // 3 + 3
         else:
             size += 8
