@@ -3295,6 +3295,7 @@ class ExecuteToolResponse(_message.Message):
     NEXT_CURSOR_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     METADATA_JSON_FIELD_NUMBER: _builtins.int
+    STRUCTURED_JSON_FIELD_NUMBER: _builtins.int
     success: _builtins.bool
     """false: `error` and `status` say why"""
     error: _builtins.str
@@ -3309,6 +3310,8 @@ class ExecuteToolResponse(_message.Message):
     """opaque; reads on where `result` was cut; empty: no way on, or nothing left"""
     metadata_json: _builtins.str
     """`metadata` as a JSON object where the Struct cannot hold it"""
+    structured_json: _builtins.str
+    """`structured` as JSON text where the Value cannot hold it exactly"""
     @_builtins.property
     def status(self) -> _status_pb2.Status:
         """code and details; unset on success"""
@@ -3334,10 +3337,11 @@ class ExecuteToolResponse(_message.Message):
         next_cursor: _builtins.str = ...,
         metadata: _struct_pb2.Struct | None = ...,
         metadata_json: _builtins.str = ...,
+        structured_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "status", b"status", "structured", b"structured"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "error", b"error", "metadata", b"metadata", "metadata_json", b"metadata_json", "next_cursor", b"next_cursor", "result", b"result", "status", b"status", "structured", b"structured", "success", b"success", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "error", b"error", "metadata", b"metadata", "metadata_json", b"metadata_json", "next_cursor", b"next_cursor", "result", b"result", "status", b"status", "structured", b"structured", "structured_json", b"structured_json", "success", b"success", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,8 +25,8 @@ _MOST_COMPLAINTS = 3  # in one sentence
 _LONGEST = 200  # characters of each
 _MOST_KEPT = 2**19  # bytes of the schemas whose validators are kept; these take some thirty times as much
 
-__all__ = ["MOST_STEPS", "QUICK_STEPS", "CannotCheck", "as_object_schema", "complaint", "is_known", "schema_problem",
-           "subschemas"]  # fmt: skip
+__all__ = ["MOST_STEPS", "QUICK_STEPS", "CannotCheck", "Checker", "Fault", "as_object_schema", "complaint", "is_known",
+           "schema_problem", "subschemas"]  # fmt: skip
 
 
 class CannotCheck(Exception):
@@ -40,18 +40,29 @@ def schema_problem(schema: Mapping[str, Any]) -> str:
     'the schema cannot be used: type: '
     """
     try:
-        validator = _validators.of(_text(schema))
+        text = _text(schema)
     except RecursionError:
         return "the schema is too deep"
+    validator = _validators.of(text, _digest(text))
     return validator if isinstance(validator, str) else ""
 
 
 def is_known(schema: Mapping[str, Any]) -> bool:
     """Whether `schema_problem` knows the answer already and so takes no time."""
     try:
-        return _validators.has(_text(schema))
+        return _validators.has(_digest(_text(schema)))
     except RecursionError:
         return False
+
+
+class Fault(NamedTuple):
+    """One place of a value that does not hold to its schema."""
+
+    path: tuple[str | int, ...]  # to the place in the value
+    keyword: str  # of the schema that it fails, such as `maximum`; empty where that is not known
+    parameter: Any  # of that keyword: 100; of `required` the missing name, of `additionalProperties` the names
+    schema_path: tuple[str | int, ...]  # to the keyword in the schema
+    message: str  # the validator's words, without the path
 
 
 def complaint(value: Any, schema: Mapping[str, Any], most: int = MOST_STEPS) -> str:
@@ -61,32 +72,60 @@ def complaint(value: Any, schema: Mapping[str, Any], most: int = MOST_STEPS) -> 
     >>> complaint({"city": 5}, {"type": "object", "properties": {"city": {"type": "string"}}})
     'city: 5 is not of type "string"'
     """
-    try:
-        validator = _validators.of(_text(schema))
-        if isinstance(validator, str):
-            return validator
-        needed = work(validator.schema, value, most, _matches)
-        if validator.check.is_valid(value):
-            return ""
-        if most <= QUICK_STEPS and needed.errors > 2 * most:
-            raise TooMuch
-        if needed.errors <= _MOST_ERROR_STEPS:
-            errors = list(validator.check.iter_errors(value))
-        elif needed.error <= _MOST_ERROR_STEPS:
-            return f"{_first_error(validator.check, value)}; and perhaps more"
-        else:
-            return "it does not hold to its schema, and is too large to say where"
-    except RecursionError:
-        raise CannotCheck("it cannot be checked: it is too deep, or its schema is") from None
-    except ValueError as error:
-        raise CannotCheck(f"it cannot be checked: {_cut(str(error))}") from None
-    except TooMuch:
-        raise CannotCheck(f"it cannot be checked: with this schema it may take more than {most} steps") from None
-    errors.sort(key=lambda error: [str(part) for part in error.instance_path])
-    complaints = [_cut(f"{_path(error.instance_path)}{error.message}") for error in errors[:_MOST_COMPLAINTS]]
-    if len(errors) > _MOST_COMPLAINTS:
-        complaints.append(f"and {len(errors) - _MOST_COMPLAINTS} more")
-    return "; ".join(complaints)
+    found, is_all = Checker(schema).faults(value, most)
+    complaints = [_cut(f"{_path(fault.path)}{fault.message}") for fault in found[:_MOST_COMPLAINTS]]
+    if len(found) > _MOST_COMPLAINTS:
+        complaints.append(f"and {len(found) - _MOST_COMPLAINTS} more")
+    return "; ".join(complaints) + ("" if is_all else "; and perhaps more")
+
+
+class Checker:
+    """A schema that many values are held against: what it takes to find its validator is done once."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        """Raises CannotCheck where the schema is too deep."""
+        try:
+            self._text = _text(schema)
+        except RecursionError:
+            raise CannotCheck("it cannot be checked: its schema is too deep") from None
+        self._digest = _digest(self._text)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its validator is at hand; to make one takes a millisecond or twenty."""
+        return _validators.has(self._digest)
+
+    def faults(self, value: Any, most: int = MOST_STEPS) -> tuple[list[Fault], bool]:
+        """Each place of `value` that does not hold, in the order of their paths, and whether these are all. Raises
+        CannotCheck where that may take more than `most` steps. A schema that cannot be used is a fault of all of it."""
+        try:
+            validator = _validators.of(self._text, self._digest)
+            if isinstance(validator, str):
+                return [_whole(validator)], True
+            if validator.schema.is_cheap(value, most) and validator.check.is_valid(value):
+                return [], True
+            return _found(validator, value, most)
+        except RecursionError:
+            raise CannotCheck("it cannot be checked: it is too deep, or its schema is") from None
+        except ValueError as error:
+            raise CannotCheck(f"it cannot be checked: {_cut(str(error))}") from None
+        except TooMuch:
+            raise CannotCheck(f"it cannot be checked: with this schema it may take more than {most} steps") from None
+
+
+def _found(validator: _Validator, value: Any, most: int) -> tuple[list[Fault], bool]:
+    needed = work(validator.schema, value, most, _matches)
+    if validator.check.is_valid(value):
+        return [], True
+    if most <= QUICK_STEPS and needed.errors > 2 * most:
+        raise TooMuch
+    if needed.errors <= _MOST_ERROR_STEPS:
+        found = [_fault(error) for error in validator.check.iter_errors(value)]
+        found.sort(key=lambda fault: [str(part) for part in fault.path])
+        return found, True
+    if needed.error <= _MOST_ERROR_STEPS:
+        return _first_error(validator.check, value), False
+    return [_whole("it does not hold to its schema, and is too large to say where")], True
 
 
 def as_object_schema(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,11 +169,10 @@ class _Validators:
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def has(self, text: bytes) -> bool:
-        return _digest(text) in self._kept
+    def has(self, digest: bytes) -> bool:
+        return digest in self._kept
 
-    def of(self, text: bytes) -> _Validator | str:
-        digest = _digest(text)
+    def of(self, text: bytes, digest: bytes) -> _Validator | str:
         with self._lock:
             if digest in self._kept:
                 self._kept.move_to_end(digest)
@@ -203,14 +241,23 @@ def _matches(pattern: str, text: str) -> bool:
     return bool(_pattern(pattern).is_valid(text))
 
 
-def _first_error(check: Any, value: Any) -> str:
+def _first_error(check: Any, value: Any) -> list[Fault]:
     import jsonschema_rs
 
     try:
         check.validate(value)
     except jsonschema_rs.ValidationError as error:
-        return _cut(f"{_path(error.instance_path)}{error.message}")
-    return ""
+        return [_fault(error)]
+    return []
+
+
+def _fault(error: Any) -> Fault:
+    path, schema_path = tuple(error.instance_path), tuple(error.schema_path)
+    return Fault(path, str(error.kind.name), error.kind.value, schema_path, error.message)
+
+
+def _whole(message: str) -> Fault:
+    return Fault((), "", None, (), message)
 
 
 def _refuse(uri: str) -> NoReturn:

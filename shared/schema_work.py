@@ -26,6 +26,9 @@ _WITHIN = ("items", "additionalItems", "contains", "unevaluatedItems", "addition
 _BY_NAME = ("dependentSchemas", "dependencies")  # of the same value where it has that name
 _UNEVALUATED = {"unevaluatedItems", "unevaluatedProperties"}
 _MAPS = ("properties", "patternProperties", "dependentSchemas", "dependencies", "$defs", "definitions")
+_PLAIN = {"type", "properties", "required", "additionalProperties", "items", "enum", "const", "default", "description",
+          "title", "examples", "format", "deprecated", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+          "multipleOf", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"}  # fmt: skip
 _META = "json-schema.org/"  # the schemas of schemas, which a validator knows
 _META_WORK = 200  # steps that each place of a value takes against one of those
 _FEW_STATES = 12  # of a pattern: such a one takes two nanoseconds for a character, whatever it is
@@ -60,9 +63,33 @@ class Schema:
         in_cycles, _ = _cycles(nodes, lambda node: [*subschemas(node), *self._all_targets(node)])
         # Where something is `unevaluated…`, a validator does not use what it remembers.
         remembers = not any(node.keys() & _UNEVALUATED for node in nodes)
+        # What each of its keywords costs for a value grows with the value alone, and no value is looked at twice.
+        self._plain = all(node.keys() <= _PLAIN for node in nodes) and not any(self._targets.values())
         self._recursive = (
             in_cycles & {id(target) for node in nodes for target in self._all_targets(node)} if remembers else set()
         )
+
+    def is_cheap(self, value: Any, most: int) -> bool:
+        """Whether checking `value` takes fewer than `most` steps, as far as a look tells that is quicker than to count
+        them. Most schemas of tools and most arguments are so."""
+        if not self._plain:
+            return False
+        left = most // self._places
+        waiting = [value]
+        while waiting and left > 0:
+            item = waiting.pop()
+            left -= 1
+            if isinstance(item, str):
+                left -= len(item) // 64
+            elif isinstance(item, dict):
+                left -= len(item)
+                waiting += item.values()
+            elif isinstance(item, list):
+                left -= len(item)
+                waiting += item
+            elif isinstance(item, int):
+                left -= _of_number(item)
+        return left > 0
 
     def _measure(self) -> None:
         """Everything that stands in it is counted, schema or not, and what its patterns take besides."""
@@ -76,6 +103,7 @@ class Schema:
                 self._index(node)
             if places > MOST_PLACES:
                 raise TooMuch(f"the schema has more than {MOST_PLACES} places, its patterns' states counted")
+        self._places = places
         if references > MOST_REFERENCES or references * len(self._bases) > _MOST_LOOKUPS:
             raise TooMuch(f"the schema has more than {MOST_REFERENCES} references, or too many with too many ids")
 

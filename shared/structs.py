@@ -57,6 +57,11 @@ def fill(struct: Struct, value: dict[str, Any]) -> bool:
     return _depth(value) <= _DEEPEST and _fill_fields(struct, value)
 
 
+def fill_value(target: Value, value: Any) -> bool:
+    """As `fill`, of any JSON value; too deep a one leaves `target` unset."""
+    return (not isinstance(value, dict | list) or _depth(value) <= _DEEPEST) and _fill_value(target, value)
+
+
 def from_value(value: Value) -> Any:
     """
     >>> from_value(Value(number_value=1.0))

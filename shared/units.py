@@ -7,6 +7,7 @@
 | `bool` | true/false, yes/no, on/off, 1/0 | bool |
 | list | `a, b` or `["a", "b"]` | tuple of strings |
 | mapping | `{"a": "b"}` | dict |
+| list or mapping | either | tuple of strings or dict |
 | `float | None`, `int | None` | a number, or nothing | None for nothing |
 | `Secret` | text | itself; prints as `***` |
 | `SecretUrl` | a URL, or `none` | itself; prints without user, password and the values of its query |
@@ -33,6 +34,7 @@ Duration = NewType("Duration", float)
 Size = NewType("Size", int)
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?/?")  # what a secret is for, in mappings of them
 _HOST = re.compile(r"[\w.:%-]+")
 _DEEPEST = 64  # levels of lists and mappings in a value
 
@@ -210,7 +212,8 @@ def name_for_message(name: object, value: object = "") -> str:
 
 def _masked_name(name: object, value: object) -> str:
     """A name without a value may be a secret that stands alone, as in `{SECRET}`."""
-    return str(name) if _NAME.fullmatch(str(name)) and value is not None else "***"
+    plain = _NAME.fullmatch(str(name)) or _ORIGIN.fullmatch(str(name))
+    return str(name) if plain and value is not None else "***"
 
 
 def _secrets_of_url(url: str) -> Iterator[str]:
@@ -343,6 +346,15 @@ def read_mapping(value: object) -> dict[str, Any]:
     return {str(key): item for key, item in value.items()}
 
 
+def read_list_or_mapping(value: object) -> tuple[str, ...] | dict[str, Any]:
+    """
+    >>> read_list_or_mapping("GET, POST"), read_list_or_mapping('{"a.test": ["GET"]}')
+    (('GET', 'POST'), {'a.test': ['GET']})
+    """
+    is_mapping = isinstance(value, Mapping) or (isinstance(value, str) and value.lstrip().startswith("{"))
+    return read_mapping(value) if is_mapping else read_list(value)
+
+
 def read_secret_mapping(value: object) -> SecretMapping:
     return value if isinstance(value, SecretMapping) else SecretMapping(read_mapping(value))
 
@@ -364,6 +376,7 @@ READERS: Mapping[Any, Callable[[object], Any]] = {
     Size: read_size,
     tuple[str, ...]: read_list,
     dict[str, Any]: read_mapping,
+    tuple[str, ...] | dict[str, Any]: read_list_or_mapping,
     float | None: _or_none(read_float),
     int | None: _or_none(read_int),
 }

@@ -53,7 +53,7 @@ def python_files(folder: Path) -> list[Path]:
 
 def test_there_is_something_to_look_at() -> None:
     """The plugins and their engines are found where these tests look for them."""
-    assert {"vector_hnsw", "embed_st", "llm_openai"} <= {plugin.name for plugin in PLUGINS}
+    assert {"vector_hnsw", "embed_st", "llm_openai", "tools_http"} <= {plugin.name for plugin in PLUGINS}
     assert {file.relative_to(ROOT / "plugins").parts[0] for file in ENGINES} == {plugin.name for plugin in PLUGINS}
 
 
@@ -82,6 +82,7 @@ def test_engines_read_no_environment(file: Path) -> None:
 EXTRAS = {
     "admin.py": "a command line for people",
     "chat.py": "another",
+    "policy.py": "another, which says what the policy allows",
     "messages.py": "what a servicer reads and packs, where that is long",
     "fast.py": "a codec",
     "allocator.py": "memory",

@@ -35,7 +35,10 @@ def test_committed_results(path: Path) -> None:
     assert path.with_suffix(".md").read_text() == expected
 
 
-@pytest.mark.parametrize(("bench", "plugin"), [("vector", "vector_hnsw"), ("embed", "embed_st"), ("llm", "llm_openai")])
+@pytest.mark.parametrize(
+    ("bench", "plugin"),
+    [("vector", "vector_hnsw"), ("embed", "embed_st"), ("llm", "llm_openai"), ("tools", "tools_http")],
+)
 def test_the_readme_has_the_measured_table(bench: str, plugin: str) -> None:
     """A plugin's README shows the tables that were measured last."""
     section = ""

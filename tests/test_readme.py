@@ -66,6 +66,16 @@ def test_plugin_commands(command: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("command", [line for line in commands() if ".policy " in line])
+def test_policy_commands(command: str) -> None:
+    """Every `python -m plugins.NAME.policy` command of the READMEs gives a verdict."""
+    words = shlex.split(command)
+    argv = [sys.executable, *words[1:]]
+    done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode in (0, 1), done.stderr) == (True, "")
+    assert "by the rule" in done.stdout
+
+
 def test_all_commands_are_known() -> None:
     """No README has a command of a kind that no test runs."""
     unknown = [line for line in commands() if not re.match(r"make |python -m (plugins\.|host )", line)]

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plugins.llm_openai.__main__ import build
+from plugins.tools_http.__main__ import check as check_tools
 from shared.cli import configure
 from shared.config import BaseConfig, may_hold_secrets, shown, types
 from shared.credentials import check_exposure, server_credentials
@@ -31,7 +32,9 @@ SECTIONS = {
     "llm_openai": "llm_providers",
     "vector_hnsw": "database_providers",
     "embed_st": "embedder_providers",
+    "tools_http": "tool_providers",
 }
+CHECKS: dict[str, Callable[[Any], object]] = {"llm_openai": build, "tools_http": check_tools}
 VARIABLES = {"endpoint": "OPENAI_BASE_URL", "api_key": "OPENAI_API_KEY", "organization": "OPENAI_ORG_ID"}
 KINDS: dict[str, type[BaseConfig]] = {
     name: importlib.import_module(f"plugins.{name}.config").Config for name in SECTIONS
@@ -139,7 +142,7 @@ secrets = st.lists(st.sampled_from(SIGNS), max_size=3).map(lambda signs: MARK + 
 def said(plugin: str, argv: list[str], environ: Mapping[str, str]) -> str:
     """All that --check, or else a start that fails, writes, and what a debugger would show of the settings."""
     out = io.StringIO()
-    check: Callable[[Any], object] = build if plugin == "llm_openai" else lambda _: None
+    check = CHECKS.get(plugin, lambda _: None)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         try:
             config = configure(

@@ -13,6 +13,7 @@ SERVICES = {
     "vector_hnsw": "DatabaseProvider",
     "embed_st": "EmbedderProvider",
     "llm_openai": "LLMProvider",
+    "tools_http": "ToolProvider",
     "toy": "LLMProvider",
 }
 HEALTH = "/grpc.health.v1.Health/Check"

@@ -27,6 +27,19 @@ MODELS = (
     ),
     *("mends", "rambles", "status-500", "status-429", "too-long", "usage-on-every-chunk", "think", "content-parts"),
 )
+TOOLS = ("custom_api_call", "custom_data_processing", "fetch_page", "read_result", "unknown", "")
+ARGUMENTS = (
+    {"url": "http://127.0.0.1:1/x", "method": "POST", "headers": {"X": "y"}, "query": {"a": [1, None]}, "json": {}},
+    {"url": "http://0177.0.0.1/", "body": "x", "timeout": 0.5},
+    {"url": "http://127.0.0.1/", "format": "text", "main_only": False},
+    {"cursor": "A" * 22 + ".7", "find": "x"},
+    {"data": [{"a": 1, "b": "x"}], "algorithm": "sort", "options": {"by": [{"column": "a"}]}},
+    {"data": [[1, "x"], [2.5, None]], "algorithm": "group_aggregate", "options": {"by": [1]}},
+    {"data": "a,b\n1,2\n", "algorithm": "parse_csv", "options": {"types": {"a": "integer"}}},
+    {"data": {"a": [1]}, "algorithm": "jmespath", "options": {"expression": "a[?@ > `0`]"}},
+    {"data": [{"t": "2026-01-01T00:00:00Z"}], "algorithm": "time_bucket", "options": {"column": "t", "unit": "day"}},
+    {"data": [["x"]], "algorithm": "filter", "options": {"where": {"column": 0, "op": "matches", "value": "(x+)+$"}}},
+)  # fmt: skip
 TEXTS = (
     *("", "a", "What survives a power cut?", "\x00", "\u2028", "🦊" * 40, "e\u0301" * 50, "\ud7ff\ue000", "x" * 5_000),
     *("say hi", "refuse it", "../../etc/passwd", "${HOME}", "%s%n", "'; DROP TABLE x;--"),
@@ -101,15 +114,28 @@ def _scalar(field: FieldDescriptor, random: Random) -> Any:
 
 
 def _text(name: str, random: Random) -> str:
+    if name == "parameters_json" and random.random() < 0.6:
+        return json.dumps(_changed(random.choice(ARGUMENTS), random))
     if name.endswith(("_json", "_schema")):
         return random_json(random)
     if name in ("collection", "name", "snapshot"):
         return random.choice(COLLECTIONS) if random.random() < 0.9 else random.choice(TEXTS)
+    if name == "tool":
+        return random.choice(TOOLS)
     if name == "model":
         return random.choice(MODELS)
     if name in ("id", "ids"):
         return f"id-{random.randrange(200)}"
     return random.choice(TEXTS)
+
+
+def _changed(value: Any, random: Random) -> Any:
+    """The value, with now and then a part of it something else."""
+    if random.random() < 0.05:
+        return _json_value(random, 2)
+    if isinstance(value, dict):
+        return {key: _changed(item, random) for key, item in value.items() if random.random() < 0.95}
+    return [_changed(item, random) for item in value] if isinstance(value, list) else value
 
 
 SCHEMA_WORDS = (

@@ -33,6 +33,7 @@ MODULES = {
     "vector_hnsw": "plugins.vector_hnsw",
     "embed_st": "plugins.embed_st",
     "llm_openai": "plugins.llm_openai",
+    "tools_http": "plugins.tools_http",
     "toy": "tests.toy_plugin",
 }
 
@@ -136,6 +137,16 @@ def _generate(channel: grpc.Channel, timeout: float) -> None:
     assert reply.text == "Hello", reply
 
 
+def _sum(channel: grpc.Channel, timeout: float) -> None:
+    stub: Any = rpc.ToolProviderStub(channel)
+    arguments = """{"data": [{"n": 9223372036854775807}, {"n": 1}], "algorithm": "group_aggregate",
+                    "options": {"aggregates": [{"op": "sum", "column": "n"}]}}"""
+    request = pb.ExecuteToolRequest(tool="custom_data_processing", parameters_json=arguments)
+    reply = stub.ExecuteTool(request, timeout=timeout)
+    assert reply.success, reply.error
+    assert "9223372036854775808" in reply.result, reply
+
+
 def _nothing(channel: grpc.Channel) -> None:
     pass
 
@@ -144,6 +155,7 @@ PREPARE: Mapping[str, Callable[[grpc.Channel], None]] = {
     "vector_hnsw": _prepare_vectors,
     "embed_st": _nothing,
     "llm_openai": _nothing,
+    "tools_http": _nothing,
     "toy": _nothing,
 }
 # One call each, within so many seconds. Raises grpc.RpcError or AssertionError.
@@ -151,6 +163,7 @@ WORKS: Mapping[str, Callable[[grpc.Channel, float], None]] = {
     "vector_hnsw": _search,
     "embed_st": _embed,
     "llm_openai": _generate,
+    "tools_http": _sum,
     "toy": _generate,
 }
 
@@ -172,6 +185,9 @@ def running(
         argv += ["--data-dir", str(folder / "data"), "--max-memory", "1GiB"]
     if plugin == "llm_openai":
         argv += ["--endpoint", endpoint, "--read-timeout", "2s", "--max-retries", "0"]
+    if plugin == "tools_http":
+        # Names that are not allowed are not even resolved, and loopback is no public address: nobody is asked.
+        argv += ["--allowed-hosts", "127.0.0.1", "--work-timeout", "2s", "--work-memory", "256MiB"]
     name = module.rpartition(".")[2].upper()
     process = subprocess.Popen(
         argv,

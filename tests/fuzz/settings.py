@@ -29,8 +29,13 @@ from tests.fuzz.findings import Finding
 from tests.fuzz.mutate import mutate
 from tests.servers import ROOT, environment
 
-MODULES = {name: f"plugins.{name}" for name in ("vector_hnsw", "embed_st", "llm_openai")}
-SECTIONS = {"vector_hnsw": "database_providers", "embed_st": "embedder_providers", "llm_openai": "llm_providers"}
+MODULES = {name: f"plugins.{name}" for name in ("vector_hnsw", "embed_st", "llm_openai", "tools_http")}
+SECTIONS = {
+    "vector_hnsw": "database_providers",
+    "embed_st": "embedder_providers",
+    "llm_openai": "llm_providers",
+    "tools_http": "tool_providers",
+}
 CPU_SECONDS = 5  # that one file may take
 ADDRESS_SPACE = 4 * 2**30  # bytes
 SECRET = "canary-5ecret-Zx81"  # stands where secrets stand, and must be shown nowhere
@@ -117,6 +122,17 @@ SECRET_VALUES: tuple[tuple[str, Any], ...] = (
     ("fallbacks", {"other": {"api_key": [SECRET]}}),
     ("fallbacks", f'{{"other": {{"api_key": "{SECRET}"'),
     ("body", {"password": SECRET}),
+    ("credentials", {"https://api.test": {"bearer": SECRET}}),
+    ("credentials", {"https://api.test": {"basic": f"me:{SECRET}"}}),
+    ("credentials", {"https://api.test": {"oauth2": {"token_url": "https://t.test", "client_secret": SECRET}}}),
+    ("credentials", {f"https://me:{SECRET}@api.test": {"bearer": "x"}}),
+    ("credentials", {"https://api.test": SECRET}),
+    ("tools", {"a": {"url": "https://api.test", "description": "A.", "headers": {"X-Key": SECRET}}}),
+    ("tools", {"a": {"url": "https://api.test", "description": "A.", "haeders": {"name": SECRET}}}),
+    ("tools", {"a": {"url": "https://api.test", "description": "A.", "credential": SECRET}}),
+    ("tools", {"a": SECRET}),
+    ("openapi", {"a": {"document": "./a.yaml", "credentials": {"key": SECRET}}}),
+    ("openapi", {"a": {"document": f"http://127.0.0.1:1/?key={SECRET}", "headers": {"X-Key": SECRET}}}),
 )
 HOSTILE = (
     "a: &a [x, x, x, x, x, x, x, x, x]\n"
@@ -274,6 +290,8 @@ def main() -> None:
     importlib.import_module(f"{MODULES[plugin]}.__main__")
     if plugin == "llm_openai":
         importlib.import_module("plugins.llm_openai.engine")
+    if plugin == "tools_http":
+        importlib.import_module("plugins.tools_http.engine.openapi")
     gists: dict[str, tuple[str, bytes]] = {}  # so that equal problems are told once
     count, longest, end = 0, 0.0, time.monotonic() + float(seconds)
     path = Path(folder) / f"{plugin}.yaml"

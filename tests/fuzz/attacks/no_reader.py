@@ -26,6 +26,8 @@ def _large(plugin: str) -> tuple[str, bytes]:
         return service + "EmbedBatch", pb.EmbedBatchRequest(texts=["a"] * 32).SerializeToString()
     if plugin == "llm_openai":
         return service + "ListModels", b""
+    if plugin == "tools_http":
+        return service + "ListTools", b""
     return service + "StreamText", pb.StreamTextRequest(prompt="flood").SerializeToString()
 
 

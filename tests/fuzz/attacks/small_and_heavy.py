@@ -104,7 +104,53 @@ def _llm() -> list[Call]:
     ]
 
 
-CALLS = {"DatabaseProvider": _database, "EmbedderProvider": _embedder, "LLMProvider": _llm}
+@functools.cache
+def _tools_of_provider() -> list[Call]:
+    rows = '"data":[' + ",".join(['{"a":1,"b":"x"}'] * 200_000) + "]"
+    return [
+        ("ListTools", "the list of tools", b""),
+        ("ExecuteTool", "arguments 100,000 deep", _call("custom_api_call", '{"json":' + "[" * 100_000)),
+        ("ExecuteTool", "arguments of 300,000 values", _call("custom_api_call", '{"json":[' + "0," * 300_000 + "0]}")),
+        ("ExecuteTool", "arguments of 8 MB", _call("custom_api_call", '{"body":"' + "x" * 8_000_000 + '"}')),
+        ("ExecuteTool", "quotes without end", _call("custom_api_call", '{"body":"' + '\\"' * 500_000)),
+        ("ExecuteTool", "a Struct of 300,000 empty values", b"\x0a\x0fcustom_api_call" + _field(2, _entries(300_000))),
+        ("ExecuteTool", "9,999 unknown arguments", _call("fetch_page", json.dumps({str(n): 0 for n in range(9_999)}))),
+        ("ExecuteTool", "200,000 rows", _call("custom_data_processing", "{" + rows + ',"algorithm":"describe"}')),
+        ("ExecuteTool", "data 1,000,000 deep", _call("custom_data_processing", '{"data":' + "[" * 1_000_000)),
+        ("ExecuteTool", "a join of all with all", _call("custom_data_processing", _join())),
+        ("ExecuteTool", "a text of 4 MB as CSV", _call("custom_data_processing", _csv("a," * 2_000_000))),
+        ("ExecuteTool", "CSV of quotes", _call("custom_data_processing", _csv('\\"' * 2_000_000))),
+        ("ExecuteTool", "an expression that is nested", _call("custom_data_processing", _nested())),
+    ]  # fmt: skip
+
+
+def _entries(values: int) -> bytes:
+    return _field(1, _field(1, b"json") + _field(2, _field(6, b"\x0a\x00" * values)))
+
+
+def _call(tool: str, arguments: str) -> bytes:
+    return pb.ExecuteToolRequest(tool=tool, parameters_json=arguments).SerializeToString()
+
+
+def _join() -> str:
+    rows = [{"a": 1}] * 20_000
+    return json.dumps({"data": rows, "algorithm": "join", "options": {"right": rows, "on": ["a"]}})
+
+
+def _csv(text: str) -> str:
+    return '{"data":"' + text + '","algorithm":"parse_csv"}'
+
+
+def _nested() -> str:
+    return json.dumps({"data": {}, "algorithm": "jmespath", "options": {"expression": "a" + "[" * 5_000}})
+
+
+CALLS = {
+    "DatabaseProvider": _database,
+    "EmbedderProvider": _embedder,
+    "LLMProvider": _llm,
+    "ToolProvider": _tools_of_provider,
+}
 
 
 def _field(number: int, value: bytes) -> bytes:

@@ -1,0 +1,159 @@
+"""Tools for Hector: HTTP APIs, web pages and data, under the operator's policy.
+
+python -m plugins.tools_http --port 8084
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING
+
+from plugins.tools_http.config import Config, plain
+from shared.cli import configure
+from shared.server import run, serve
+from shared.units import secret_texts_in
+
+if TYPE_CHECKING:
+    import grpc
+
+    from plugins.tools_http.engine.engine import Settings
+    from plugins.tools_http.engine.exchange import Response
+    from plugins.tools_http.engine.openapi import Imported, ImportReport
+    from plugins.tools_http.engine.provider import Provider
+    from plugins.tools_http.engine.tool import Output
+
+
+def main() -> int:
+    config = configure(
+        Config,
+        plugin="tools_http",
+        section="tool_providers",
+        about=__doc__,
+        needs=("httpcore2", "idna", "jiter", "jmespath", "jsonschema_rs", "pypdf", "regex", "turbohtml"),
+        check=check,
+    )
+    from plugins.tools_http.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer, register
+
+    provider = build(config)
+    servicer = Servicer(provider.engine, timeout=config.timeout, max_reply_bytes=config.max_reply_bytes)
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def begin(server: grpc.aio.Server) -> None:
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        register(server, servicer)
+
+    def load() -> None:
+        assert loop is not None
+        asyncio.run_coroutine_threadsafe(provider.start(), loop).result()
+        servicer.prepare()
+
+    def close() -> None:
+        assert loop is not None
+        asyncio.run_coroutine_threadsafe(provider.close(), loop).result()
+
+    return serve(
+        config,
+        service="hector.plugins.v1.ToolProvider",
+        register=begin,
+        load=load,
+        close=close,
+        too_large_hints=TOO_LARGE_HINTS,
+        most_items=MOST_ITEMS,
+    )
+
+
+def check(config: Config) -> None:
+    """For --check: what a start would refuse. OpenAPI documents are read, and what became of them is printed."""
+
+    async def reports() -> Sequence[ImportReport]:
+        try:
+            return await provider.read_documents()
+        finally:
+            await provider.client.close()
+
+    provider = build(config)
+    for report in asyncio.run(reports()) if config.openapi else ():
+        print(report.table(), flush=True)
+
+
+def build(config: Config) -> Provider:
+    """The engine as the settings want it, and what it runs on. Raises StartError."""
+    from plugins.tools_http.engine.api_call import api_call
+    from plugins.tools_http.engine.client import Client
+    from plugins.tools_http.engine.credentials import read_credentials
+    from plugins.tools_http.engine.declared import read_tools
+    from plugins.tools_http.engine.engine import Engine
+    from plugins.tools_http.engine.openapi import import_documents
+    from plugins.tools_http.engine.operation import Sender
+    from plugins.tools_http.engine.outcome import output_of
+    from plugins.tools_http.engine.page import convert
+    from plugins.tools_http.engine.page.tool import fetch_page
+    from plugins.tools_http.engine.provider import Provider
+    from plugins.tools_http.engine.redaction import Redactor
+    from plugins.tools_http.engine.rows.tool import JOB, data_tool
+    from plugins.tools_http.engine.workers import Workers
+    from plugins.tools_http.policy import policy_of
+
+    policy = policy_of(config)
+    client = Client(
+        policy,
+        request_timeout=config.request_timeout,
+        connect_timeout=config.connect_timeout,
+        max_redirects=config.max_redirects,
+        max_response_bytes=config.max_response_bytes,
+        max_body_bytes=config.max_body_bytes,
+        max_connections=config.max_concurrent,
+        proxy=config.proxy.reveal(),
+        proxy_resolves=config.proxy_resolves,
+        ca_bundle=config.ca_bundle,
+        user_agent=config.user_agent,
+    )
+    workers = Workers(config.workers, memory=config.work_memory, preload=[convert.__name__, JOB])
+    redactor = Redactor(secret_texts_in([config.token, config.proxy]))
+    credentials = read_credentials(plain(config.credentials), client, redactor)
+
+    def render(response: Response) -> Output:
+        return output_of(response, clean=redactor.clean_bytes)
+
+    sender = Sender(client, render, redactor, config.max_body_bytes)
+    declared = read_tools(plain(config.tools), sender, credentials, workers, config.work_timeout)
+    tools = [
+        api_call(client, credentials=credentials, redactor=redactor, longest=config.request_timeout),
+        data_tool(workers, max_rows=config.max_rows, seconds=config.work_timeout),
+        fetch_page(
+            client, workers.run, work_timeout=config.work_timeout, robots=config.robots, user_agent=config.user_agent
+        ),
+        *declared,
+    ]
+
+    def refusal(url: str, method: str) -> str:
+        error = policy.decide(url, method).error
+        return error.message if error else ""
+
+    def documents() -> Awaitable[list[Imported]]:
+        return import_documents(
+            plain(config.openapi), sender, credentials, max_operations=config.max_operations, allowed=refusal
+        )
+
+    return Provider(Engine(tools, settings(config), redactor), client, workers, documents)
+
+
+def settings(config: Config) -> Settings:
+    from plugins.tools_http.engine.engine import Settings
+
+    return Settings(
+        timeout=config.timeout,
+        max_result_chars=config.max_result_chars,
+        max_reply_bytes=config.max_reply_bytes,
+        max_argument_chars=max(2 * 2**20, 2 * config.max_body_bytes),
+        kept_bytes=config.kept_bytes,
+        kept_for=config.kept_for,
+        kept_calls=config.kept_calls,
+        fence=config.fence,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

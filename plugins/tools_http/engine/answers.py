@@ -1,0 +1,99 @@
+"""What a declared tool takes from an answer: a JMESPath expression, compiled once, its work bounded."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+
+from shared.errors import CallerError, Code
+
+from .exchange import Response
+from .off_loop import in_thread
+from .tool import ABSENT, JSON, Call, Output
+
+_QUICK_BYTES = 16_384  # of a body that is read in the event loop, within a millisecond or two
+_JOB = f"{__name__}:job"
+
+
+class AnswerMismatch(CallerError):
+    """The API answered something else than the tool was declared for."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "ANSWER_MISMATCH"
+
+
+class Worker(Protocol):
+    """Processes that can be killed: `workers.Workers`."""
+
+    async def run(self, job: str, payload: bytes, *, seconds: float) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    expression: str
+    workers: Worker | None
+    work_timeout: float  # seconds
+
+    async def of(self, response: Response, render: Callable[[Response], Output], call: Call) -> Output:
+        """The expression's value as text and structured. Where it does not fit the answer: an Output with an error
+        that still has the answer."""
+        payload = json.dumps(self.expression).encode() + b"\n" + response.body
+        try:
+            if len(response.body) <= _QUICK_BYTES or self.workers is None:
+                text = job(payload)
+            else:
+                seconds = max(0.0, min(self.work_timeout, call.deadline - time.monotonic()))
+                text = await self.workers.run(_JOB, payload, seconds=seconds)
+        except CallerError as failure:
+            return replace(render(response), error=failure)
+        outcome, _, text = text.partition(b"\n")
+        if outcome != b"ok":
+            mismatch = AnswerMismatch(f"the answer is not what this tool takes apart: {text.decode()}; see the answer")
+            return replace(render(response), error=mismatch)
+        shell = render(replace(response, body=b"null", headers=[("content-type", "application/json")]))
+        if len(text) <= _QUICK_BYTES:
+            value = json.loads(text)
+            shown = value if isinstance(value, str) else text.decode()
+            return replace(shell, text=shown, structured=value, content_type="application/json")
+        written = text.decode()
+        shown = await in_thread(json.loads, written) if written.startswith('"') else written
+        return replace(shell, text=shown, structured=ABSENT, structured_json=written, content_type="application/json")
+
+
+def check(expression: str) -> str:
+    """Why `expression` is no JMESPath; empty where it is one."""
+    try:
+        jmespath.compile(expression)
+    except JMESPathError as error:
+        return " ".join(str(error).split())[:200]
+    except RecursionError:
+        return "it is nested too deep"
+    return ""
+
+
+def job(payload: bytes) -> bytes:
+    """`ok` and the value as JSON, or `no` and a reason, of an expression (JSON, one line) and a body."""
+    expression, _, body = payload.partition(b"\n")
+    try:
+        value: Any = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return b"no\nit is no JSON"
+    try:
+        found = jmespath.compile(json.loads(expression)).search(value)
+        return b"ok\n" + json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except JMESPathError as error:
+        return b"no\n" + " ".join(str(error).split())[:200].encode("utf-8", "replace")
+    except (RecursionError, UnicodeEncodeError):
+        return b"no\nit is nested too deep, or no text"
+    except (TypeError, ValueError, OverflowError, ArithmeticError):
+        return b"no\nthe expression fails on it"
+
+
+def _no_constant(name: str) -> JSON:
+    raise ValueError(name)

@@ -1,0 +1,33 @@
+"""The one log line of a call: what was asked of whom, and how it ended. No secret, no query."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from shared import logs
+
+from .tool import Audit
+
+
+class Line:
+    """Written once: by the run of a tool, or where none began by the call.
+
+    `event=tool_call`, or `event=security` where the policy refused.
+    """
+
+    def __init__(self, tool: str) -> None:
+        self.audit = Audit()
+        self.in_run = False  # the run writes it
+        self._tool, self._began = tool, time.monotonic()
+
+    def write(self, outcome: str, *, repeated: bool = False) -> None:
+        audit = self.audit
+        fields: dict[str, Any] = {"tool": self._tool, "host": audit.host, "status": audit.status}
+        fields |= {"bytes": audit.bytes, "rule": audit.rule, "code": outcome}
+        if repeated:
+            fields["repeated"] = True
+        fields["ms"] = round((time.monotonic() - self._began) * 1000, 2)
+        refused = outcome.startswith("BLOCKED_")
+        logs.event("security" if refused else "tool_call", level=logging.WARNING if refused else logging.INFO, **fields)

@@ -1,0 +1,22 @@
+"""Work that takes long, in a thread, so that other calls are answered meanwhile.
+
+Two threads and no more: each that computes keeps the event loop waiting for its turn at the interpreter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+_threads = ThreadPoolExecutor(2, thread_name_prefix="tools-large")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+async def in_thread(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """What `function` returns or raises. It goes on to its end also where the caller is cancelled."""
+    context = contextvars.copy_context()  # it has the request's id
+    return await asyncio.get_running_loop().run_in_executor(_threads, lambda: context.run(function, *args, **kwargs))

@@ -1,0 +1,40 @@
+"""The engine and what its tools run on, which begins and ends with the server."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from shared import logs
+
+from .client import Client
+from .engine import Engine
+from .off_loop import in_thread
+from .openapi import Imported, ImportReport
+from .workers import Workers
+
+
+@dataclass(frozen=True)
+class Provider:
+    engine: Engine
+    client: Client
+    workers: Workers
+    documents: Callable[[], Awaitable[list[Imported]]]  # reads the OpenAPI documents of the settings
+
+    async def start(self) -> None:
+        """Makes all ready that takes time. Raises StartError."""
+        await self.workers.start()
+        for report in await self.read_documents():
+            logs.event("openapi", document=report.name, tools=len(report.tools), summary=report.summary())
+
+    async def read_documents(self) -> Sequence[ImportReport]:
+        """The engine has their tools afterwards. Raises StartError."""
+        documents = await self.documents()
+        for document in documents:
+            await in_thread(self.engine.add, document.tools)
+        return [document.report for document in documents]
+
+    async def close(self) -> None:
+        await self.engine.close()
+        await self.workers.close()
+        await self.client.close()

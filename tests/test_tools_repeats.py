@@ -1,0 +1,252 @@
+"""Calls that come again with their call_id."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from plugins.tools_http.engine.tool import Call, Output
+from shared.errors import Code, LimitReached, NotFound, Unavailable
+from tests.servers import SECONDS, details, wait_until
+from tests.tools_socket import Tools, request, serving, tool
+
+
+class Counter:
+    """A tool that counts its runs and ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.cancelled = 0
+        self.deadlines: list[float] = []
+        self.go = threading.Event()
+        self.go.set()
+
+    async def run(self, arguments: dict[str, Any], call: Call) -> Output:
+        self.runs += 1
+        number = self.runs
+        self.deadlines.append(call.deadline)
+        try:
+            while not self.go.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        match arguments.get("kind"):
+            case "missing":
+                raise NotFound("it is not there")
+            case "busy":
+                raise LimitReached("try later", retry_after=1)
+            case "down":
+                raise Unavailable("nothing was done")
+            case "bug" if number == 1:
+                raise RuntimeError("a bug")
+            case "long":
+                return Output(text=f"run {number} " * 500)
+        return Output(text=f"run {number}", structured={"run": number}, metadata={"n": number})
+
+
+@pytest.fixture
+def counter() -> Counter:
+    return Counter()
+
+
+@pytest.fixture
+def tools(counter: Counter) -> Iterator[Tools]:
+    """`post` may not be made twice, `get` may."""
+    with serving(
+        tool(counter.run, name="post"),
+        tool(counter.run, name="get", read_only=True),
+        tool(counter.run, name="both", is_idempotent=lambda arguments: arguments.get("method") == "GET"),
+        max_result_chars=1_000,
+    ) as running:
+        try:
+            yield running
+        finally:
+            counter.go.set()
+
+
+def in_flight(tools: Tools, counter: Counter, name: str, **more: Any) -> Any:
+    """A call that is under way, as a future."""
+    before = counter.runs
+    call = tools.stub.ExecuteTool.future(request(name, {"a": 1}, **more), timeout=SECONDS)
+    wait_until(lambda: counter.runs > before, "run")
+    return call
+
+
+def test_a_repeated_call_runs_once(tools: Tools, counter: Counter) -> None:
+    """The same id with equal arguments, however they are written, gives the first answer, all of it."""
+    first = tools.call("post", '{"a": 1, "b": 2.0}', call_id="one")
+    again = tools.call("post", '{ "b":2, "a":1 }', call_id="one")
+    assert (again, counter.runs) == (first, 1)
+    assert tools.call("post", '{"a": 1, "b": 2}', call_id="two").result == "run 2"
+    assert tools.call("post", '{"a": 1, "b": 2}').result == "run 3"
+    assert tools.call("post", '{"a": 1, "b": 2}').result == "run 4"
+    lines = tools.log_lines("tool_call")
+    assert [line.get("repeated") for line in lines] == [None, "True", None, None, None]
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("post", {"a": 2}), ("get", {"a": 1}), ("post", None)])
+def test_an_id_that_was_another_calls(tools: Tools, counter: Counter, name: str, arguments: Any) -> None:
+    """The same id with another tool or other arguments is refused, and nothing is run."""
+    tools.call("post", {"a": 1}, call_id="one")
+    told = details(tools.call(name, arguments, call_id="one").status)
+    assert (told.status.code, told.reason, told.violations[0][0]) == (
+        Code.INVALID_ARGUMENT,
+        "CALL_ID_REUSED",
+        "call_id",
+    )
+    assert counter.runs == 1
+
+
+@pytest.mark.parametrize("name", ["post", "get"])
+def test_also_while_the_first_is_under_way(tools: Tools, counter: Counter, name: str) -> None:
+    """Many calls with one id at once are one run, and one of them that goes takes nothing from the others."""
+    counter.go.clear()
+    calls = [in_flight(tools, counter, name, call_id="one")]
+    calls += [tools.stub.ExecuteTool.future(request(name, {"a": 1}, call_id="one")) for _ in range(20)]
+    wait_until(lambda: sum(entry.waiting for entry in tools.engine._repeats._entries.values()) == 21, "waiters")
+    calls[0].cancel()
+    calls[7].cancel()
+    wait_until(lambda: sum(entry.waiting for entry in tools.engine._repeats._entries.values()) == 19, "two fewer")
+    counter.go.set()
+    results = {call.result(SECONDS).result for number, call in enumerate(calls) if number not in (0, 7)}
+    assert (results, counter.runs, counter.cancelled) == ({"run 1"}, 1, 0)
+
+
+def test_a_cancelled_call_that_may_be_made_again(tools: Tools, counter: Counter) -> None:
+    """When nobody waits any more, a run without effects is ended; the repeated call runs anew."""
+    counter.go.clear()
+    in_flight(tools, counter, "get", call_id="one").cancel()
+    wait_until(lambda: counter.cancelled == 1, "end of the run")
+    counter.go.set()
+    assert tools.call("get", {"a": 1}, call_id="one").result == "run 2"
+
+
+def test_a_cancelled_call_that_may_not_be_made_twice(tools: Tools, counter: Counter) -> None:
+    """A run with effects goes on to its end though its caller has gone, and the repeated call gets its answer."""
+    counter.go.clear()
+    call = tools.stub.ExecuteTool.future(request("post", {"a": 1}, call_id="one"), timeout=0.3)
+    with pytest.raises(grpc.RpcError) as raised:
+        call.result()
+    assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    again = tools.stub.ExecuteTool.future(request("post", {"a": 1}, call_id="one"))
+    counter.go.set()
+    assert again.result(SECONDS).result == "run 1"
+    assert (counter.runs, counter.cancelled) == (1, 0)
+
+
+def test_a_run_of_nobody_has_an_end() -> None:
+    """A run with effects whose caller has gone ends with the server's own bound, and then nobody knows its outcome."""
+
+    async def run(arguments: dict[str, Any], call: Call) -> Output:
+        await asyncio.sleep(60)
+        return Output(text="late")
+
+    with serving(tool(run), timeout=0.3) as running:
+        for timeout in (0.1, SECONDS):
+            with pytest.raises(grpc.RpcError) as raised:
+                running.stub.ExecuteTool(request("toy", {"a": 1}, call_id="one"), timeout=timeout)
+            assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert details(running.call("toy", {"a": 1}, call_id="one").status).reason == "OUTCOME_UNKNOWN"
+
+
+@pytest.mark.parametrize(("method", "runs"), [("GET", 2), ("POST", 1)])
+def test_the_arguments_may_say_it(tools: Tools, counter: Counter, method: str, runs: int) -> None:
+    """Where it depends on the arguments whether a call may be made twice, they are asked."""
+    arguments = {"method": method, "kind": "bug"}
+    with pytest.raises(grpc.RpcError):
+        tools.call("both", arguments, call_id="one")
+    assert tools.call("both", arguments, call_id="one").success == (method == "GET")
+    assert counter.runs == runs
+
+
+def test_without_an_id_a_cancelled_call_ends(tools: Tools, counter: Counter) -> None:
+    """A call without an id is over when its caller goes."""
+    counter.go.clear()
+    in_flight(tools, counter, "post").cancel()
+    wait_until(lambda: counter.cancelled == 1, "end of the run")
+
+
+def test_what_is_kept_of_failures(tools: Tools, counter: Counter) -> None:
+    """A failure is an answer too, but not one that says that the same call can succeed later."""
+    for kind, runs in (("missing", 1), ("busy", 2)):
+        counter.runs = 0
+        replies = [tools.call("post", {"kind": kind}, call_id=kind) for _ in range(2)]
+        assert not replies[0].success
+        assert replies[0].error == replies[1].error
+        assert counter.runs == runs, kind
+
+
+def test_what_the_service_could_not_do_is_not_kept(tools: Tools, counter: Counter) -> None:
+    """An error that nobody asked for is forgotten where the call did nothing or may be made again."""
+    for name, kind in (("post", "down"), ("get", "down"), ("get", "bug")):
+        counter.runs = 0
+        with pytest.raises(grpc.RpcError):
+            tools.call(name, {"kind": kind}, call_id=name + kind)
+        if kind == "bug":
+            assert tools.call(name, {"kind": kind}, call_id=name + kind).result == "run 2"
+        else:
+            with pytest.raises(grpc.RpcError):
+                tools.call(name, {"kind": kind}, call_id=name + kind)
+        assert counter.runs == 2
+
+
+def test_an_outcome_that_nobody_knows(tools: Tools, counter: Counter) -> None:
+    """A call with effects that ended in a bug is not made a second time: the repeated one is told what is known."""
+    with pytest.raises(grpc.RpcError):
+        tools.call("post", {"kind": "bug"}, call_id="one")
+    told = details(tools.call("post", {"kind": "bug"}, call_id="one").status)
+    assert (told.status.code, told.reason) == (Code.ABORTED, "OUTCOME_UNKNOWN")
+    assert counter.runs == 1
+
+
+def test_a_repeat_may_want_another_length(tools: Tools, counter: Counter) -> None:
+    """A repeated call is cut as long as it wants, and can be read on."""
+    first = tools.call("post", {"kind": "long"}, call_id="one")
+    again = tools.call("post", {"kind": "long"}, call_id="one", max_result_chars=300)
+    whole = tools.call("post", {"kind": "long"}, call_id="one", max_result_chars=100_000)
+    assert first.truncated
+    assert len(again.result) <= 300
+    assert again.next_cursor.split(".")[0] == first.next_cursor.split(".")[0]
+    assert whole.result == "run 1 " * 500
+    assert counter.runs == 1
+
+
+def test_bounded_in_number_age_and_size() -> None:
+    """Of many answers the last are kept, of old ones none, and together no more than a quarter of kept_bytes."""
+
+    async def run(arguments: dict[str, Any], call: Call) -> Output:
+        runs.append(1)
+        return Output(text="x" * arguments.get("length", 1))
+
+    runs: list[int] = []
+    with serving(tool(run), kept_calls=3, kept_bytes=400_000) as tools:
+        for number in range(4):
+            tools.call("toy", {}, call_id=str(number))
+        tools.call("toy", {}, call_id="3")
+        assert len(runs) == 4
+        tools.call("toy", {}, call_id="0")
+        assert len(runs) == 5
+        for number in range(40):
+            tools.call("toy", {"length": 20_000}, call_id=f"long {number}")
+        assert tools.engine._repeats._bytes <= 100_000
+        assert len(tools.engine._repeats) <= 3
+    with serving(tool(run), kept_for=0.05) as tools:
+        runs.clear()
+        tools.call("toy", {}, call_id="one")
+        wait_until(lambda: bool(tools.call("toy", {}, call_id="one")) and len(runs) == 2, "second run")
+    with serving(tool(run), kept_calls=0) as tools:
+        runs.clear()
+        tools.call("toy", {}, call_id="one")
+        tools.call("toy", {}, call_id="one")
+        assert len(runs) == 2
+
+
+def test_an_id_that_is_too_long(tools: Tools) -> None:
+    """A call_id of kilobytes is refused, naming it."""
+    assert details(tools.call("post", {}, call_id="x" * 600).status).violations[0][0] == "call_id"
