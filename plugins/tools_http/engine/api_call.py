@@ -79,7 +79,6 @@ def api_call(
     """The tool. `credentials` are the operator's, by origin; `redactor` cleans what comes as base64; `longest` is the
     client's request_timeout, in seconds."""
     by_origin = credentials or {}
-    clean = (redactor or Redactor()).clean_bytes
 
     async def run(arguments: dict[str, JSON], call: Call) -> Output:
         request = request_of(arguments)
@@ -92,7 +91,7 @@ def api_call(
                 field = "method" if error.reason == "BLOCKED_METHOD" else "url"
                 error.violations = ((field, error.message),)
             raise
-        return output_of(response, clean=clean)
+        return await output_of(response, redactor)
 
     return Tool(
         name=NAME, description=_DESCRIPTION, parameters=_parameters(longest), run=run, is_idempotent=_is_idempotent

@@ -104,7 +104,7 @@ class Engine:
 
     async def execute(self, invocation: Invocation) -> Result:
         """What the tool gave, or in `error` why it did not. Raises ServiceError."""
-        line = Line(invocation.tool)
+        line = Line(invocation.tool, self._replies.clean)
         outcome, repeated = "CANCELLED", False
         try:
             result, repeated = await self._execute(invocation, line)

@@ -116,7 +116,7 @@ class ClientCredentials:
             answer = None
         if response.status >= 400 or not isinstance(answer, dict):
             reason = answer.get("error") if isinstance(answer, dict) else None
-            said = f" ({reason[:60]!r})" if isinstance(reason, str) else ""
+            said = f" ({reason!r})" if isinstance(reason, str) and len(reason) <= 60 else ""
             raise _error(f"{where} gave no token: HTTP {response.status}{said}; the operator has to look at it")
         token, kind = answer.get("access_token"), answer.get("token_type", "bearer")
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:

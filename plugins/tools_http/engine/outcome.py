@@ -6,20 +6,23 @@ import base64
 import codecs
 import json
 import re
-from collections.abc import Callable
 from http import HTTPStatus
 
 import jiter
 
 from shared.errors import CallerError, Code
 
+from .decoding import decode
 from .exchange import Response
+from .off_loop import in_thread
+from .redaction import Redactor
 from .retry import retry_after
 from .tool import ABSENT, JSON, Output
 
 MOST_STRUCTURED = 2**18  # bytes of JSON that are read here: two milliseconds. More of it comes as text only
 MOST_CHECKED = 2**15  # bytes of JSON with numbers that may be too large for a float
 _HUGE = re.compile(rb"[0-9][eE]\+?[0-9]{3}|(?<![0-9])[0-9]{309}")
+_LARGE = 2**15  # bytes of a body: more take milliseconds to be read
 _LONGEST_HEADER = 500  # characters of one that is shown
 
 _WORTH_HAVING = frozenset(
@@ -70,15 +73,22 @@ _ERRORS = {
 _RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
-def output_of(response: Response, *, clean: Callable[[bytes], bytes] = bytes) -> Output:
-    """What a tool gives for `response`: with an error from status 400 on, its body kept. `clean` takes secrets out of
-    what is shown as base64, where nobody else finds them."""
+async def output_of(response: Response, redactor: Redactor | None = None) -> Output:
+    """What a tool gives for `response`: with an error from status 400 on, its body kept. `redactor` takes secrets out
+    of what is shown as base64 or cut, where nobody else finds them."""
+    redactor = redactor or Redactor()
+    if len(response.body) > _LARGE:
+        return await in_thread(_output_of, response, redactor)
+    return _output_of(response, redactor)
+
+
+def _output_of(response: Response, redactor: Redactor) -> Output:
     kind = media_type(response)
-    facts = metadata(response)
+    facts = metadata(response, redactor)
     text = text_of(response)
     if text is None:
         facts["encoding"] = "base64"
-        text = base64.b64encode(clean(response.body)).decode("ascii")
+        text = base64.b64encode(redactor.clean_bytes(response.body)).decode("ascii")
         return Output(text=text, content_type=kind, metadata=facts, error=error_of(response))
     structured = ABSENT
     if is_json(kind):
@@ -88,15 +98,17 @@ def output_of(response: Response, *, clean: Callable[[bytes], bytes] = bytes) ->
     return Output(text=text, structured=structured, content_type=kind, metadata=facts, error=error_of(response))
 
 
-def metadata(response: Response) -> dict[str, JSON]:
+def metadata(response: Response, redactor: Redactor | None = None) -> dict[str, JSON]:
     """Facts about the exchange: status, final URL, headers worth having, whether and when to try again."""
     facts: dict[str, JSON] = {"status": response.status, "url": response.url, "bytes": response.wire_bytes}
     headers: dict[str, str] = {}
     for name, value in response.headers:
         if name in _WORTH_HAVING or name.startswith(_WORTH_PREFIXES):
-            headers[name] = (f"{headers[name]}, {value}" if name in headers else value)[:_LONGEST_HEADER]
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if headers:
-        facts["headers"] = headers
+        clean = redactor.clean if redactor else str
+        # Cleaned before it is cut: half of a secret nobody would know.
+        facts["headers"] = {name: clean(value)[:_LONGEST_HEADER] for name, value in headers.items()}
     if response.redirects:
         facts["redirects"] = list(response.redirects)
     if response.attempts > 1:
@@ -155,12 +167,12 @@ def text_of(response: Response) -> str | None:
         return None
     for mark, charset in _BOMS:
         if response.body.startswith(mark):
-            return response.body[len(mark) :].decode(charset, "replace")
+            return decode(response.body[len(mark) :], charset, "replace")
     declared = "" if is_json(kind) else _charset(response.header("content-type"))
     try:
-        return response.body.decode(declared or "utf-8")
+        return decode(response.body, declared or "utf-8")
     except UnicodeError:
-        return response.body.decode(declared or "cp1252", "replace")
+        return decode(response.body, declared or "cp1252", "replace")
 
 
 def json_of(response: Response) -> JSON:
