@@ -5,6 +5,7 @@ Measured is the processor time that one callback of the loop takes, which a busy
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Coroutine
@@ -15,13 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.tools_http.engine import decoding
-from plugins.tools_http.engine.exchange import Response
+from plugins.tools_http.engine.api_call import api_call
+from plugins.tools_http.engine.client import Client
+from plugins.tools_http.engine.exchange import Request, Response
 from plugins.tools_http.engine.off_loop import in_thread
 from plugins.tools_http.engine.outcome import _CHARSETS, output_of
+from plugins.tools_http.engine.policy import Policy
 from plugins.tools_http.engine.redaction import Redactor
 from plugins.tools_http.engine.replies import Replies
-from plugins.tools_http.engine.tool import Output
+from plugins.tools_http.engine.tool import Call, Output
+from shared.errors import CallerError, InvalidArgument
 from tests.tools_socket import tool
+from tests.tools_world import Play, Server
 
 MOST = 0.05  # seconds of processor time in one callback
 LONG = 5 * 2**20 - 2**10  # bytes, nearly as many as a response may have
@@ -94,6 +100,54 @@ def test_values_are_counted_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> Non
         assert finished.size > 4 * 240_000
 
     assert longest_callback(work(), monkeypatch) < MOST
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"query": {"a": [1] * 90_000}},
+        {"query": {f"name{i}": "v" for i in range(60_000)}},
+        {"headers": {f"name{i}": "v" for i in range(30_000)}},
+    ],
+    ids=["list", "query", "headers"],
+)
+def test_arguments(arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many values as arguments may hold do not keep the loop while a request is made of them."""
+
+    async def work() -> None:
+        client = Client(Policy())
+        call = Call(deadline=time.monotonic() + 60)
+        run = api_call(client).run
+        assert run is not None
+        with pytest.raises(InvalidArgument, match="send"):
+            await run({"url": "http://h/", **arguments}, call)
+        await client.close()
+
+    assert longest_callback(work(), monkeypatch) < MOST
+
+
+def test_trailers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trailers of a hundred kilobytes are an error; few are passed over, and the connection serves on."""
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
+    with contextlib.closing(Server()) as server:
+        server.on("/many", Play([chunked, b"a:\r\n" * 25_000 + b"\r\n"], head=b"", close=True))
+        server.on("/few", Play([chunked, b"a: b\r\n" * 1_000 + b"\r\n"], head=b""))
+        server.on("/head", Play([b"ok"], headers=[(f"name{i}", "v" * 100) for i in range(500)]))
+
+        async def work() -> None:
+            client = Client(Policy(allowed_networks=["127.0.0.1"], allowed_ports=[str(server.port)]))
+
+            async def get(path: str) -> Response:
+                return await client.send(Request(method="GET", url=server.url + path), deadline=time.monotonic() + 60)
+
+            with pytest.raises(CallerError):
+                await get("/many")
+            assert (await get("/few")).body == b"ok"
+            assert (await get("/head")).body == b"ok"
+            assert server.connections == 2
+            await client.close()
+
+        assert longest_callback(work(), monkeypatch) < MOST
 
 
 @given(data=st.binary(max_size=60), charset=st.sampled_from(sorted(_CHARSETS)), piece=st.integers(1, 7))

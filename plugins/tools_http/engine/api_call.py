@@ -13,13 +13,16 @@ from shared.errors import CallerError, InvalidArgument
 from . import headers, urls
 from .credentials import CredentialSource
 from .exchange import Client, Request, Response
+from .off_loop import in_thread
 from .outcome import output_of
 from .policy import ALL_METHODS
 from .redaction import Redactor
+from .results import as_json_size
 from .retry import IDEMPOTENT
 from .tool import JSON, Audit, Call, Output, Tool
 
 NAME = "custom_api_call"
+_LARGE = 2**14  # characters of arguments as JSON: more take milliseconds to become a request
 
 _DESCRIPTION = """\
 Call an HTTP API and get its answer. Use it for JSON APIs and files whose URL you know; to read a web page use \
@@ -81,7 +84,10 @@ def api_call(
     by_origin = credentials or {}
 
     async def run(arguments: dict[str, JSON], call: Call) -> Output:
-        request = request_of(arguments)
+        if as_json_size(arguments, _LARGE) > _LARGE:
+            request = await in_thread(request_of, arguments)
+        else:
+            request = request_of(arguments)
         deadline = min(call.deadline, time.monotonic() + float(arguments.get("timeout", longest)))
         source = by_origin.get(urls.parse(request.url).origin)
         try:

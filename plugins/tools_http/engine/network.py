@@ -49,6 +49,7 @@ class Budget:
     limit: int  # of the body, which messages name
     used: int = 0
     in_head: bool = True
+    in_chunks: bool = False  # the body; behind it can be trailers, which are parsed as a head is
     _lines: int = 0
 
     def take(self, data: bytes) -> None:
@@ -196,7 +197,7 @@ class CountedStream(httpcore2.AsyncNetworkStream):
         if current is None:
             return await self._stream.read(max_bytes, timeout)
         # Of a head little at a time, since what is read is parsed in one go.
-        data = await self._stream.read(_STEP_OF_HEAD if current.in_head else max_bytes, timeout)
+        data = await self._stream.read(_STEP_OF_HEAD if current.in_head or current.in_chunks else max_bytes, timeout)
         current.take(data)
         return data
 

@@ -21,7 +21,7 @@ from .redaction import Redactor
 from .results import as_json_size
 from .tool import ABSENT, JSON, Call, Output, Tool
 
-_LARGE = 2**16  # characters of arguments as JSON: more take milliseconds to be written
+_LARGE = 2**14  # characters of arguments as JSON: more take milliseconds to be written
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _IDEMPOTENT = _SAFE | {"PUT", "DELETE"}
 _DESTRUCTIVE = frozenset(("DELETE", "PUT", "PATCH"))

@@ -43,7 +43,7 @@ _TEXTUAL_ENDINGS = ("+json", "+xml", "+yaml", "+json-seq")
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 # Python's names of what the web's labels mean. Its other codecs are no charsets, or take long on what is hostile.
 _CHARSETS = frozenset(
-    "utf-8 ascii utf-16 utf-16-le utf-16-be iso8859-1 iso8859-2 iso8859-3 iso8859-4 iso8859-5 iso8859-6 iso8859-7 "
+    "utf-8 ascii utf-16-le utf-16-be iso8859-1 iso8859-2 iso8859-3 iso8859-4 iso8859-5 iso8859-6 iso8859-7 "
     "iso8859-8 iso8859-9 iso8859-10 iso8859-13 iso8859-14 iso8859-15 iso8859-16 cp866 cp874 cp1250 cp1251 cp1252 "
     "cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 koi8-r koi8-u mac-roman gbk gb2312 gb18030 big5 big5hkscs euc_jp "
     "shift_jis cp932 iso2022_jp euc_kr cp949 tis-620".split()
@@ -201,6 +201,8 @@ def _charset(content_type: str) -> str:
                 return ""
             if charset in ("iso8859-1", "ascii"):
                 return "cp1252"  # as the web has it
+            if charset == "utf-16":
+                return "utf-16-le"  # so too, where no byte order mark says more
             return charset if charset in _CHARSETS else ""
     return ""
 
