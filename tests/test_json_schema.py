@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import json_schema
-from shared.json_schema import MOST_STEPS, CannotCheck, as_object_schema, complaint, schema_problem
+from shared.json_schema import (
+    MOST_STEPS,
+    QUICK_STEPS,
+    CannotCheck,
+    Checker,
+    as_object_schema,
+    complaint,
+    schema_problem,
+)
 from shared.schema_work import Schema, subschemas, work
 from shared.structs import read_object, whole_numbers
 from tests.servers import unhurried
@@ -262,3 +270,38 @@ def test_whole_numbers_of_a_struct() -> None:
     value = whole_numbers(read_object(struct, "", "x"))
     assert value == {"a": 5, "b": [0.5, {"c": -3}], "d": 1e300, "e": True}
     assert [type(one) for one in (value["a"], value["b"][1]["c"], value["d"], value["e"])] == [int, int, float, bool]
+
+
+def test_faults_by_place_and_rule() -> None:
+    """A Checker tells of each fault the place, the keyword and what that says; a value that holds has none."""
+    schema = {
+        "type": "object",
+        "properties": {
+            "name": {},
+            "limit": {"type": "integer", "maximum": 100},
+            "rows": {"type": "array", "items": {"enum": [1]}},
+        },
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+    checker = Checker(schema)
+    found, is_all = checker.faults({"limit": 500, "rows": [1, 2], "limt": 5})
+    assert is_all
+    assert {(fault.path, fault.keyword, str(fault.parameter)) for fault in found} == {
+        ((), "required", "name"),
+        ((), "additionalProperties", "['limt']"),
+        (("limit",), "maximum", "100"),
+        (("rows", 1), "enum", "[1]"),
+    }
+    assert checker.is_known
+    assert checker.faults({"name": 1, "limit": 5}, QUICK_STEPS) == ([], True)
+    with pytest.raises(CannotCheck):
+        checker.faults({"name": 1, "rows": [1] * 100_000}, QUICK_STEPS)
+
+
+def test_what_is_cheap_is_not_dear() -> None:
+    """A value that is not counted takes few steps: neither many places nor a large schema gets past the counting."""
+    wide = Checker({"type": "array", "items": {"required": [f"p{number}" for number in range(1_000)]}})
+    with pytest.raises(CannotCheck):
+        wide.faults([{}] * 1_000, QUICK_STEPS)
+    assert Checker({"type": "array", "items": {"type": "integer"}}).faults([1] * 100, QUICK_STEPS) == ([], True)

@@ -161,6 +161,21 @@ def test_structured(tools: Tools) -> None:
     assert plain.content_type == "application/json"
 
 
+def test_a_thousand_tools_in_one_reply() -> None:
+    """Where the list would be too large for a reply its tools come with JSON alone, which says the same."""
+    many = [tool(echo, name=f"tool_{number}", parameters=FORECAST) for number in range(1_000)]
+    with serving(*many) as running:
+        listed = running.stub.ListTools(pb.ListToolsRequest(), timeout=SECONDS)
+        assert len(listed.tools) == 1_001
+        assert MessageToDict(listed.tools[999].parameters) == FORECAST
+        size = listed.ByteSize()
+    with serving(*many, max_reply_bytes=size) as running:
+        listed = running.stub.ListTools(pb.ListToolsRequest(), timeout=SECONDS)
+        assert len(listed.tools) == 1_001
+        assert not any(one.HasField("parameters") for one in listed.tools)
+        assert json.loads(listed.tools[999].parameters_json) == FORECAST
+
+
 async def odd(arguments: dict[str, Any], call: Call) -> Output:
     half = "\ud800"
     return Output(text=f"a{half}b", structured={"a": half, half: [1] * 20}, metadata={"title": half, "status": 200})

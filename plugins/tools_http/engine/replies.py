@@ -25,7 +25,7 @@ _SHORT_JSON = 2**13  # characters of `structured_json` that are read here
 _MOST_STRUCTURED = 2**20  # characters of `structured` as JSON
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Result:
     text: str = ""
     error: CallerError | None = None
@@ -35,6 +35,7 @@ class Result:
     truncated: bool = False
     next_cursor: str = ""
     metadata: Mapping[str, JSON] = field(default_factory=dict)
+    size: int = 0  # of structured and metadata as JSON, about
 
 
 @dataclass
@@ -44,14 +45,14 @@ class Finished:
     output: Output
     head: str
     total: int  # characters of the whole
-    structured_size: int = 0  # characters of the structured result as JSON, about
     key: str = ""  # of the kept whole
+    size_as_json: int = 0  # of structured and metadata, about
 
     @property
     def size(self) -> int:
         """Bytes that it takes, about."""
         structured = self.output.structured_json
-        size = 4 * self.structured_size if structured is None else sys.getsizeof(structured)
+        size = 4 * self.size_as_json if structured is None else sys.getsizeof(structured)
         return sys.getsizeof(self.head) + size + 1_000
 
 
@@ -91,7 +92,8 @@ class Replies:
             output, size = await in_thread(self._cleaned, output)
         else:
             output, size = self._cleaned(output)
-        finished = Finished(output, output.text, len(output.text), size)
+        size += as_json_size(output.metadata, _MOST_STRUCTURED)
+        finished = Finished(output, output.text, len(output.text), size_as_json=size)
         page = max(room, self._max_result_chars)
         if finished.total > page:
             kept = Kept(tool.name, output.text, output.content_type)
@@ -102,10 +104,12 @@ class Replies:
 
     def _cleaned(self, output: Output) -> tuple[Output, int]:
         """And about how many characters its structured result has as JSON."""
-        text, structured, metadata = output.text, output.structured, dict(output.metadata)
         as_json = output.structured_json
+        size = as_json_size(output.structured, _MOST_STRUCTURED) if as_json is None else len(as_json)
+        if self._is_clean and output.error is None and as_json is None and size <= self._most_structured:
+            return output, size
+        text, structured, metadata = output.text, output.structured, dict(output.metadata)
         error = self.cleaned_error(output.error) if output.error else None
-        size = as_json_size(structured, _MOST_STRUCTURED) if as_json is None else len(as_json)
         if size > self._most_structured:
             size = 0
             structured, as_json = ABSENT, None
@@ -128,6 +132,11 @@ class Replies:
             error=error,
         )
         return cleaned, size
+
+    @property
+    def _is_clean(self) -> bool:
+        """Whether nothing has to be looked for in what comes back."""
+        return not self._fence and self._redactor.is_empty
 
     @property
     def _most_structured(self) -> int:
@@ -167,6 +176,7 @@ class Replies:
             truncated=more,
             next_cursor=kept.cursor(end) if kept and more else "",
             metadata=metadata,
+            size=finished.size_as_json,
         )
 
     def read_on(self, tool: Tool, cursor: str, room: int) -> Result:
