@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,6 +80,10 @@ def in_flight(tools: Tools, counter: Counter, name: str, **more: Any) -> Any:
     return call
 
 
+def _is(counter: Counter, cancelled: int) -> bool:
+    return counter.cancelled == cancelled
+
+
 def test_a_repeated_call_runs_once(tools: Tools, counter: Counter) -> None:
     """The same id with equal arguments, however they are written, gives the first answer, all of it."""
     first = tools.call("post", '{"a": 1, "b": 2.0}', call_id="one")
@@ -138,6 +144,35 @@ def test_a_cancelled_call_that_may_not_be_made_twice(tools: Tools, counter: Coun
     counter.go.set()
     assert again.result(SECONDS).result == "run 1"
     assert (counter.runs, counter.cancelled) == (1, 0)
+
+
+def test_runs_of_nobody_are_bounded(counter: Counter) -> None:
+    """Of runs that go on for nobody the oldest are ended: callers that come and go do not fill the server."""
+    with serving(tool(counter.run, name="post"), most_unattended=2) as tools:
+        counter.go.clear()
+        for number in range(4):
+            in_flight(tools, counter, "post", call_id=f"n{number}").cancel()
+            wait_until(functools.partial(_is, counter, max(0, number - 1)), "end")
+        counter.go.set()
+        for number in range(4):
+            reply = tools.call("post", {"a": 1}, call_id=f"n{number}")
+            assert reply.success == (number >= 2)
+            assert number >= 2 or details(reply.status).reason == "OUTCOME_UNKNOWN"
+        assert counter.runs == 4
+
+
+def test_a_run_that_is_waited_for_again_is_not_one_of_nobody(counter: Counter) -> None:
+    """Whoever repeats the call keeps its run from being ended."""
+    with serving(tool(counter.run, name="post"), most_unattended=1) as tools:
+        counter.go.clear()
+        in_flight(tools, counter, "post", call_id="first").cancel()
+        again = tools.stub.ExecuteTool.future(request("post", {"a": 1}, call_id="first"), timeout=SECONDS)
+        time.sleep(0.2)  # for it to wait; nothing tells
+        for number in range(2):
+            in_flight(tools, counter, "post", call_id=f"n{number}").cancel()
+        wait_until(functools.partial(_is, counter, 1), "end")
+        counter.go.set()
+        assert again.result().result == "run 1"
 
 
 def test_a_run_of_nobody_has_an_end() -> None:

@@ -151,6 +151,7 @@ def settings(config: Config) -> Settings:
         kept_bytes=config.kept_bytes,
         kept_for=config.kept_for,
         kept_calls=config.kept_calls,
+        most_unattended=max(1, config.max_concurrent // 4),
         fence=config.fence,
     )
 

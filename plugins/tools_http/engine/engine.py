@@ -42,6 +42,7 @@ class Settings:
     kept_bytes: int = 64 * 2**20
     kept_for: float = 900.0  # seconds
     kept_calls: int = 1000
+    most_unattended: int = 64  # runs with effects that go on though their callers went
     fence: bool = False
 
 
@@ -72,7 +73,9 @@ class Engine:
             kept_for=settings.kept_for,
             fence=settings.fence,
         )
-        self._repeats: Repeats[Finished] = Repeats(settings.kept_calls, settings.kept_bytes // 4, settings.kept_for)
+        self._repeats: Repeats[Finished] = Repeats(
+            settings.kept_calls, settings.kept_bytes // 4, settings.kept_for, settings.most_unattended
+        )
         self._tools: dict[str, Tool] = {}
         self._schemas: dict[str, tuple[dict[str, Any], Checker]] = {}  # to check by
         self.add([*tools, self._replies.read_result()])

@@ -52,7 +52,10 @@ class Run(Generic[T]):
 class Repeats(Generic[T]):
     """The answers, and the runs that will give them. Used by the event loop's thread alone."""
 
-    def __init__(self, most: int, most_bytes: int, seconds: float) -> None:
+    def __init__(self, most: int, most_bytes: int, seconds: float, most_unattended: int = 64) -> None:
+        """`most_unattended` runs go on for nobody: of more the oldest is ended, and its outcome is not known."""
+        self._most_unattended = most_unattended
+        self._unattended: OrderedDict[str, asyncio.Task[T]] = OrderedDict()
         self._entries: OrderedDict[str, _Entry[T]] = OrderedDict()
         self._most, self._most_bytes, self._seconds = most, most_bytes, seconds
         self._bytes = 0
@@ -105,21 +108,32 @@ class Repeats(Generic[T]):
     async def _wait(self, call_id: str, entry: _Entry[T], repeatable: bool) -> T:
         assert entry.task is not None
         entry.waiting += 1
+        self._unattended.pop(call_id, None)
         task = entry.task
         try:
             return await asyncio.shield(task)
         finally:
             entry.waiting -= 1
-            if not entry.waiting and not task.done() and repeatable:
-                if self._entries.get(call_id) is entry:
-                    del self._entries[call_id]
-                task.cancel()
+            if not entry.waiting and not task.done():
+                if not repeatable:
+                    self._leave(call_id, task)
+                else:
+                    if self._entries.get(call_id) is entry:
+                        del self._entries[call_id]
+                    task.cancel()
+
+    def _leave(self, call_id: str, task: asyncio.Task[T]) -> None:
+        """It goes on for nobody. Callers that come and go would else fill all connections, and no other could call."""
+        self._unattended[call_id] = task
+        while len(self._unattended) > self._most_unattended:
+            self._unattended.popitem(last=False)[1].cancel()
 
     def _done(self, call_id: str, entry: _Entry[T], task: asyncio.Task[T], run: Run[T]) -> None:
         """Keeps the answer, or that there is none, or nothing."""
         error = None if task.cancelled() else task.exception()
         if self._entries.get(call_id) is not entry:
             return
+        self._unattended.pop(call_id, None)
         entry.task = None
         if not task.cancelled() and error is None and run.keep(task.result()):
             entry.answer = task.result()
