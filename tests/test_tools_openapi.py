@@ -604,7 +604,7 @@ def test_documents_from_files_and_urls(tmp_path: Path) -> None:
         ({"document": str(tmp_path / "none.json")}, "cannot be read"),
         ({"document": str(tmp_path)}, "cannot be read"),
         ({"document": "ftp://a.test/x"}, "document"),
-        ({}, "document must be text"),
+        ({}, "document is missing"),
         ({"document": "x", "incldue": []}, "did you mean 'include'"),
         ({"document": "x", "server": "not a url"}, "server"),
         ({"document": "x", "prefix": "a b"}, "prefix"),

@@ -31,7 +31,7 @@ class Provider:
         """The engine has their tools afterwards. Raises StartError."""
         documents = await self.documents()
         for document in documents:
-            await in_thread(self.engine.add, document.tools)
+            await in_thread(self.engine.add, document.tools, f"setting openapi: {document.report.name}")
         return [document.report for document in documents]
 
     async def close(self) -> None:

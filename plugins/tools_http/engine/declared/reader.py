@@ -45,19 +45,18 @@ from ..credentials import (
 )
 from ..exchange import Credential
 from ..operation import Operation, Sender, placeholders, tool
-from ..tool import ABSENT, Tool
+from ..policy import ALL_METHODS
+from ..tool import ABSENT, NAME, Tool
 from .parameter import ParameterReader
 
 _KEYS = ("description", "method", "url", "parameters", "headers", "credential", "body", "idempotency_key", "answer",
          "read_only", "idempotent", "destructive", "max_response_bytes")  # fmt: skip
-_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 _BODIES: Mapping[str, tuple[Kind, str]] = {
     "json": ("json", "application/json"),
     "form": ("form", "application/x-www-form-urlencoded"),
     "multipart": ("multipart", "multipart/form-data"),
     "text": ("text", "text/plain"),
 }
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SECRET_NAME = re.compile("key|token|secret|passw|auth|appid|app_id|signature", re.IGNORECASE)
 # Headers whose values are shown, kept in results, and sent along with a redirect; all others are secrets.
 PUBLIC_HEADERS = ("accept", "accept-language", "content-type", "user-agent", "prefer", "cache-control")
@@ -73,7 +72,7 @@ def read_tools(
     """The setting `tools`. `credentials` are those of the setting of that name, by origin. Raises StartError."""
     tools: list[Tool] = []
     for name, about in settings.items():
-        if not _NAME.fullmatch(name) or about is None:
+        if not NAME.fullmatch(name) or about is None:
             raise StartError(
                 f"setting tools: {name_for_message(name, about)} is no name for a tool, "
                 "which is 1 to 64 letters, digits, _ and -"
@@ -95,8 +94,8 @@ class _Reader:
 
     def tool(self, sender: Sender) -> Tool:
         method = str(self.about.get("method", "GET")).upper()
-        if method not in _METHODS:
-            raise StartError(f"{self.place}: method must be one of {', '.join(_METHODS)}")
+        if method not in ALL_METHODS:
+            raise StartError(f"{self.place}: method must be one of {', '.join(ALL_METHODS)}")
         url, origin, in_path = self._url()
         readers = [
             ParameterReader(self.place, argument, about, in_path, method)
