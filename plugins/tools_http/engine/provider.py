@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,9 +21,12 @@ class Provider:
     client: Client
     workers: Workers
     documents: Callable[[], Awaitable[list[Imported]]]  # reads the OpenAPI documents of the settings
+    notes: Sequence[str] = ()  # what the operator should know of the settings
 
     async def start(self) -> None:
         """Makes all ready that takes time. Raises StartError."""
+        for note in self.notes:
+            logs.event("settings", level=logging.WARNING, warning=note)
         await self.workers.start()
         for report in await self.read_documents():
             logs.event("openapi", document=report.name, tools=len(report.tools), summary=report.summary())

@@ -20,7 +20,7 @@ of the body; `whole_body` is all of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -62,14 +62,19 @@ _SECRET_NAME = re.compile("key|token|secret|passw|auth|appid|app_id|signature", 
 PUBLIC_HEADERS = ("accept", "accept-language", "content-type", "user-agent", "prefer", "cache-control")
 
 
+Noted = Callable[[str, str, str], None]
+
+
 def read_tools(
     settings: Mapping[str, Any],
     sender: Sender,
     credentials: Mapping[str, CredentialSource],
     workers: Worker | None,
     work_timeout: float,
+    noted: Noted = lambda place, url, method: None,
 ) -> list[Tool]:
-    """The setting `tools`. `credentials` are those of the setting of that name, by origin. Raises StartError."""
+    """The setting `tools`. `credentials` are those of the setting of that name, by origin; `noted` is told the place,
+    host and method of each tool. Raises StartError."""
     tools: list[Tool] = []
     for name, about in settings.items():
         if not NAME.fullmatch(name) or about is None:
@@ -79,7 +84,8 @@ def read_tools(
             )
         place = f"setting tools: {name_for_message(name, about)}"
         about = checked_keys(place, about, _KEYS)
-        tools.append(_Reader(place, name, about, credentials, workers, work_timeout).tool(sender))
+        reader = _Reader(place, name, about, credentials, workers, work_timeout)
+        tools.append(reader.tool(sender, noted))
     return tools
 
 
@@ -92,11 +98,12 @@ class _Reader:
     workers: Worker | None
     work_timeout: float
 
-    def tool(self, sender: Sender) -> Tool:
+    def tool(self, sender: Sender, noted: Noted) -> Tool:
         method = str(self.about.get("method", "GET")).upper()
         if method not in ALL_METHODS:
             raise StartError(f"{self.place}: method must be one of {', '.join(ALL_METHODS)}")
         url, origin, in_path = self._url()
+        noted(self.place, origin + "/", method)
         readers = [
             ParameterReader(self.place, argument, about, in_path, method)
             for argument, about in self._parameters().items()
