@@ -43,7 +43,7 @@ class Settings:
     fence: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Invocation:
     """What a caller sends to have a tool run, or to read on."""
 

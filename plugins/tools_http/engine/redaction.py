@@ -31,6 +31,11 @@ class Redactor:
         self._renewed[owner] = _spelled(secrets)
         self._arrange()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it knows no secret."""
+        return not self._forms
+
     def clean(self, text: str) -> str:
         """`text` with a mark in place of every secret."""
         for form in self._forms:

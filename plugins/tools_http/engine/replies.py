@@ -24,7 +24,7 @@ _SHORT_JSON = 2**13  # characters of `structured_json` that are read here
 _MOST_STRUCTURED = 2**20  # characters of `structured` as JSON
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Result:
     text: str = ""
     error: CallerError | None = None
@@ -34,6 +34,7 @@ class Result:
     truncated: bool = False
     next_cursor: str = ""
     metadata: Mapping[str, JSON] = field(default_factory=dict)
+    size: int = 0  # of structured and metadata as JSON, about
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Finished:
     head: str
     total: int  # characters of the whole
     key: str = ""  # of the kept whole
+    size_as_json: int = 0  # of structured and metadata, about
 
     @property
     def size(self) -> int:
@@ -88,7 +90,8 @@ class Replies:
             output = await in_thread(self._cleaned, output, size)
         else:
             output = self._cleaned(output, size)
-        finished = Finished(output, output.text, len(output.text))
+        size += as_json_size(output.metadata, _MOST_STRUCTURED)
+        finished = Finished(output, output.text, len(output.text), size_as_json=size)
         page = max(room, self._max_result_chars)
         if finished.total > page:
             kept = Kept(tool.name, output.text, output.content_type)
@@ -99,8 +102,10 @@ class Replies:
 
     def _cleaned(self, output: Output, size: int) -> Output:
         """`size`: of the structured result as JSON, about."""
-        text, structured, metadata = output.text, output.structured, dict(output.metadata)
         as_json = output.structured_json
+        if self._is_clean and output.error is None and as_json is None and size <= self._most_structured:
+            return output
+        text, structured, metadata = output.text, output.structured, dict(output.metadata)
         error = self.cleaned_error(output.error) if output.error else None
         if size > self._most_structured:
             structured, as_json = ABSENT, None
@@ -122,6 +127,11 @@ class Replies:
             metadata=metadata,
             error=error,
         )
+
+    @property
+    def _is_clean(self) -> bool:
+        """Whether nothing has to be looked for in what comes back."""
+        return not self._fence and self._redactor.is_empty
 
     @property
     def _most_structured(self) -> int:
@@ -161,6 +171,7 @@ class Replies:
             truncated=more,
             next_cursor=kept.cursor(end) if kept and more else "",
             metadata=metadata,
+            size=finished.size_as_json,
         )
 
     def read_on(self, tool: Tool, cursor: str, room: int) -> Result:
