@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from shared.json_schema import Fault
+from typing import TYPE_CHECKING, Any
 
 from .nearest import did_you_mean
 from .tool import JSON
+
+if TYPE_CHECKING:  # workers use the words without the checker
+    from shared.json_schema import Fault
 
 _LONGEST_VALUE = 60  # characters of a value that is shown
 
