@@ -26,12 +26,24 @@ _REPLACED = ("type", "const", "oneOf", "anyOf", "examples", "contentEncoding", "
              "exclusiveMaximum")  # fmt: skip
 _ANYTHING = ("string", "number", "boolean", "null", "object", "array")
 _LONGEST_EXAMPLE = 200  # characters of JSON
+_LONGEST = 200_000  # characters of a tool's schema as JSON
 
 
 def for_models(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of a tool's arguments. It takes what `parameters` takes; where that cannot be said, it takes more."""
     # An example of a whole call stands in the tool's description.
-    return _shown({key: value for key, value in parameters.items() if key != "examples"}, "object")
+    own = {key: value for key, value in parameters.items() if key != "examples"}
+    shown = _shown(own, "object")
+    if len(json.dumps(shown)) > _LONGEST:  # a short schema that says nothing of thousands of fields
+        arguments = {name: _outside(schema) for name, schema in own.get("properties", {}).items()}
+        shown = _shown(own | {"properties": arguments}, "object")
+    return shown
+
+
+def _outside(schema: Any) -> dict[str, Any]:
+    """`schema` without what it says of what a value holds."""
+    schema = schema if isinstance(schema, Mapping) else {}
+    return {key: schema[key] for key in ("type", "description") if key in schema}
 
 
 def _shown(schema: Any, kind: str = "") -> dict[str, Any]:
