@@ -97,7 +97,7 @@ def test_it_takes_the_same_values(schema: dict[str, Any]) -> None:
 
 def test_it_stays_short() -> None:
     """A schema of thousands of fields of which it says nothing is shown by its arguments alone."""
-    fields = {f"field{number}": {} for number in range(2_000)}
+    fields: dict[str, Any] = {f"field{number}": {} for number in range(2_000)}
     body = {"type": "object", "description": "B.", "properties": fields}
     parameters = {"type": "object", "properties": {"body": body}, "required": ["body"], "additionalProperties": False}
     wanted = {"body": {**OBJECT, "description": "B."}}
