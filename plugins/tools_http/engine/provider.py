@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,9 +21,12 @@ class Provider:
     client: Client
     workers: Workers
     documents: Callable[[], Awaitable[list[Imported]]]  # reads the OpenAPI documents of the settings
+    notes: Sequence[str] = ()  # what the operator should know of the settings
 
     async def start(self) -> None:
         """Makes all ready that takes time. Raises StartError."""
+        for note in self.notes:
+            logs.event("settings", level=logging.WARNING, warning=note)
         await self.workers.start()
         for report in await self.read_documents():
             logs.event("openapi", document=report.name, tools=len(report.tools), summary=report.summary())
@@ -31,7 +35,7 @@ class Provider:
         """The engine has their tools afterwards. Raises StartError."""
         documents = await self.documents()
         for document in documents:
-            await in_thread(self.engine.add, document.tools)
+            await in_thread(self.engine.add, document.tools, f"setting openapi: {document.report.name}")
         return [document.report for document in documents]
 
     async def close(self) -> None:
