@@ -104,7 +104,8 @@ def build(config: Config) -> Provider:
         max_redirects=config.max_redirects,
         max_response_bytes=config.max_response_bytes,
         max_body_bytes=config.max_body_bytes,
-        max_connections=config.max_concurrent,
+        # Those that go on without their callers take none from the others.
+        max_connections=2 * config.max_concurrent,
         proxy=config.proxy.reveal(),
         proxy_resolves=config.proxy_resolves,
         ca_bundle=config.ca_bundle,
@@ -151,6 +152,7 @@ def settings(config: Config) -> Settings:
         kept_bytes=config.kept_bytes,
         kept_for=config.kept_for,
         kept_calls=config.kept_calls,
+        most_runs=config.max_concurrent,
         fence=config.fence,
     )
 
