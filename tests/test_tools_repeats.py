@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
+import hector_plugins_pb2 as pb
 import pytest
 
 from plugins.tools_http.engine.tool import Call, Output
@@ -315,3 +317,23 @@ def test_kept_answers_are_bounded_in_bytes() -> None:
         tools.call("toy", {}, call_id="0")
         assert len(runs) == 11
         assert 80_000 < tools.engine._repeats._bytes <= 100_000
+
+
+def test_a_refused_call_leaves_nothing_behind(counter: Counter) -> None:
+    """The request of a call that ended in an error is let go at once, and not with the next collection of garbage."""
+    with serving(tool(counter.run, name="post"), most_runs=1) as tools:
+        counter.go.clear()
+        abandoned(tools, counter, 0)
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(3):
+                # As a future: an error that is raised would hold the client's own request.
+                call = tools.stub.ExecuteTool.future(request("post", {"text": "rests"}, call_id=str(number)))
+                assert call.exception(SECONDS) is not None
+                del call
+            requests = [item for item in gc.get_objects() if isinstance(item, pb.ExecuteToolRequest)]
+            assert not any("rests" in item.parameters_json for item in requests)
+        finally:
+            gc.enable()
+            counter.go.set()
