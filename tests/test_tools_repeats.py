@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 from collections.abc import Iterator
@@ -12,10 +13,14 @@ import grpc
 import hector_plugins_pb2 as pb
 import pytest
 
+from plugins.tools_http.__main__ import build
+from plugins.tools_http.config import Config
+from plugins.tools_http.engine.engine import Invocation
 from plugins.tools_http.engine.tool import Call, Output
-from shared.errors import Code, LimitReached, NotFound, Unavailable
+from shared.errors import Code, LimitReached, NotFound, Overloaded, Unavailable
 from tests.servers import SECONDS, details, wait_until
 from tests.tools_socket import Tools, request, serving, tool
+from tests.tools_world import Play, Server
 
 
 class Counter:
@@ -337,3 +342,37 @@ def test_a_refused_call_leaves_nothing_behind(counter: Counter) -> None:
         finally:
             gc.enable()
             counter.go.set()
+
+
+def test_runs_of_nobody_leave_connections_to_others() -> None:
+    """As many of them as there may be hold no connection that another call needs."""
+    with contextlib.closing(Server()) as server:
+        server.on("/slow", Play([60.0], head=b""))
+        server.on("/", b"here")
+        config = Config(
+            max_concurrent=2,
+            allowed_networks=("127.0.0.1",),
+            allowed_ports=(str(server.port),),
+            allowed_methods=("GET", "POST"),
+        )
+
+        def invocation(path: str, method: str, call_id: str = "") -> Invocation:
+            arguments = {"url": server.url + path, "method": method}
+            return Invocation(tool="custom_api_call", arguments=arguments, call_id=call_id)
+
+        async def calls() -> str:
+            provider = build(config)
+            try:
+                for number in range(2):
+                    call = asyncio.create_task(provider.engine.execute(invocation("/slow", "POST", f"gone {number}")))
+                    while len(server.seen) <= number:
+                        await asyncio.sleep(0.005)
+                    call.cancel()
+                with pytest.raises(Overloaded):
+                    await provider.engine.execute(invocation("/", "POST", "next"))
+                async with asyncio.timeout(SECONDS):
+                    return (await provider.engine.execute(invocation("/", "GET"))).text
+            finally:
+                await provider.close()
+
+        assert asyncio.run(calls()) == "here"
