@@ -105,8 +105,8 @@ class Workers:
         """What `job` makes of `payload`, within `seconds`, the time spent waiting for a process included.
 
         Raises LimitReached (WORK_TIMEOUT, WORK_MEMORY, RESULT_TOO_LARGE), Crashed, Overloaded where no process became
-        free, RuntimeError where the job has a bug, and what CallerError the job raised. However it ends, a cancel included,
-        the process is then free or killed.
+        free, RuntimeError where the job has a bug, and what CallerError the job raised. However it ends, a cancel
+        included, the process is then free or killed.
         """
         if seconds <= 0:
             raise LimitReached("no time is left for the work (setting timeout)", reason="WORK_TIMEOUT")
