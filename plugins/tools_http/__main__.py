@@ -74,7 +74,7 @@ def check(config: Config) -> None:
             await provider.client.close()
 
     provider = build(config)
-    for report in asyncio.run(reports()) if config.openapi else ():
+    for report in asyncio.run(reports()):
         print(report.table(), flush=True)
 
 
@@ -138,7 +138,7 @@ def build(config: Config) -> Provider:
             plain(config.openapi), sender, credentials, max_operations=config.max_operations, allowed=refusal
         )
 
-    return Provider(Engine(tools, settings(config), redactor), client, workers, documents)
+    return Provider(Engine(tools, settings(config), redactor), client, workers, redactor, documents)
 
 
 def settings(config: Config) -> Settings:
