@@ -201,6 +201,7 @@ def test_odd_lives(life: Any) -> None:
         ({"error": "invalid_client", "error_description": "s3cret-1"}, 401, "invalid_client"),
         ({"access_token": None}, 200, "without an access_token"),
         ({"access_token": "a\r\nX: y"}, 200, "without an access_token"),
+        ({"access_token": "t" * 16_385}, 200, "too long for a header"),
         ({"token_type": "mac"}, 200, "no bearer token"),
     ],
 )

@@ -17,6 +17,7 @@ import grpc
 import pytest
 
 from plugins.tools_http.engine.tool import Call, Output
+from plugins.tools_http.engine.turns import Turns
 from plugins.tools_http.engine.workers import Crashed, Workers
 from shared.errors import (
     CallerError,
@@ -243,6 +244,46 @@ async def test_the_queue_is_bounded() -> None:
                 await call
         busy.cancel()
         assert await run(workers, "echo", b"free") == b"free"
+
+
+@in_loop
+async def test_jobs_take_turns() -> None:
+    """Calls of one job that wait keep those of another waiting for one of them, and fill no place of theirs."""
+    async with started(waiting=4) as workers:
+        ended: list[str] = []
+
+        async def ending(job: str, payload: bytes) -> None:
+            await run(workers, job, payload)
+            ended.append(job)
+
+        calls = [asyncio.create_task(ending("sleep", b"0.1")) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(Overloaded, match="4 calls wait"):
+            await run(workers, "sleep", b"0.1")
+        calls += [asyncio.create_task(ending("echo", b"")) for _ in range(2)]
+        await asyncio.gather(*calls)
+        assert ended[0] == "sleep"
+        assert "echo" in ended[1:3]
+        assert ended[3:].count("sleep") >= 2
+
+
+@in_loop
+async def test_nothing_is_lost_where_a_wait_ends() -> None:
+    """A call that is cancelled in the moment in which it gets a process gives it to the next one."""
+    turns: Turns[str] = Turns()
+    first, second = (asyncio.create_task(turns.get(kind)) for kind in ("a", "b"))
+    await asyncio.sleep(0)
+    turns.put("process")
+    first.cancel()
+    assert await second == "process"
+    assert turns.waiting("a") == turns.waiting("b") == 0
+    third = asyncio.create_task(turns.get("a"))
+    await asyncio.sleep(0)
+    third.cancel()
+    await asyncio.gather(third, return_exceptions=True)
+    assert turns.waiting("a") == 0
+    turns.put("process")
+    assert await turns.get("c") == "process"
 
 
 @in_loop

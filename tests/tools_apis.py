@@ -47,7 +47,7 @@ class FakeClient:
         return self.answer(request)
 
 
-def plain(response: Response) -> Output:
+async def plain(response: Response) -> Output:
     """A rendering that hides nothing."""
     error = FailedPrecondition(f"HTTP {response.status}") if response.status >= 400 else None
     try:

@@ -115,8 +115,8 @@ def build(config: Config) -> Provider:
     redactor = Redactor(secret_texts_in([config.token, config.proxy]))
     credentials = read_credentials(plain(config.credentials), client, redactor)
 
-    def render(response: Response) -> Output:
-        return output_of(response, clean=redactor.clean_bytes)
+    async def render(response: Response) -> Output:
+        return await output_of(response, redactor)
 
     sender = Sender(client, render, redactor, config.max_body_bytes)
     declared = read_tools(plain(config.tools), sender, credentials, workers, config.work_timeout)

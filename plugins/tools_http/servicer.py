@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -97,7 +96,7 @@ class Servicer(ToolProviderServicer):
             )
         except CallerError as error:
             return failure(pb.ExecuteToolResponse(), error)
-        return await in_thread(_reply, result, True) if _is_large(result) else _reply(result, False)
+        return await in_thread(_reply, result) if result.size > _LARGE else _reply(result)
 
     def _left(self, context: Context) -> float | None:
         bounds = [bound for bound in (context.time_remaining(), self._timeout or None) if bound is not None]
@@ -128,20 +127,7 @@ def _from_struct(struct: Struct) -> dict[str, Any]:
     return arguments
 
 
-def _is_large(result: Result) -> bool:
-    waiting: list[Any] = [result.structured, result.metadata]
-    size = 0
-    while waiting and size <= _LARGE:
-        item = waiting.pop()
-        if isinstance(item, Mapping):
-            waiting += item.values()
-        elif isinstance(item, list | tuple):
-            waiting += item
-        size += len(item) if isinstance(item, Sequence | Mapping) else 8
-    return size > _LARGE
-
-
-def _reply(result: Result, is_large: bool) -> pb.ExecuteToolResponse:
+def _reply(result: Result) -> pb.ExecuteToolResponse:
     reply = pb.ExecuteToolResponse(
         success=True,
         result=result.text.encode("utf-8", "replace").decode(),  # half of a surrogate pair has no UTF-8
@@ -152,16 +138,17 @@ def _reply(result: Result, is_large: bool) -> pb.ExecuteToolResponse:
     if result.structured_json is not None:
         reply.structured_json = result.structured_json
     elif result.structured is not ABSENT:
-        _fill_structured(reply, result.structured, is_large)
+        _fill_structured(reply, result)
     if result.metadata:
         _fill_metadata(reply, dict(result.metadata))
     return reply if result.error is None else failure(reply, result.error)
 
 
-def _fill_structured(reply: pb.ExecuteToolResponse, structured: Any, is_large: bool) -> None:
+def _fill_structured(reply: pb.ExecuteToolResponse, result: Result) -> None:
     """As a Value and, where that cannot say the same or would be too large, as JSON."""
+    structured = result.structured
     try:
-        if is_large and len(text := dump(structured)) > _LARGEST_VALUE:
+        if result.size > _LARGE and len(text := dump(structured)) > _LARGEST_VALUE:
             reply.structured_json = text
         elif not fill_value(reply.structured, structured):
             reply.structured_json = dump(structured)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from shared import logs
@@ -17,14 +18,15 @@ class Line:
     `event=tool_call`, or `event=security` where the policy refused.
     """
 
-    def __init__(self, tool: str) -> None:
+    def __init__(self, tool: str, clean: Callable[[str], str] = str) -> None:
+        """`clean` takes secrets out: a server can redirect to a host that is named like our key."""
         self.audit = Audit()
         self.in_run = False  # the run writes it
-        self._tool, self._began = tool, time.monotonic()
+        self._tool, self._clean, self._began = tool, clean, time.monotonic()
 
     def write(self, outcome: str, *, repeated: bool = False) -> None:
         audit = self.audit
-        fields: dict[str, Any] = {"tool": self._tool, "host": audit.host, "status": audit.status}
+        fields: dict[str, Any] = {"tool": self._tool, "host": self._clean(audit.host), "status": audit.status}
         fields |= {"bytes": audit.bytes, "rule": audit.rule, "code": outcome}
         if repeated:
             fields["repeated"] = True

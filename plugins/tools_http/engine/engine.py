@@ -25,6 +25,7 @@ from .repeats import Repeats, Run
 from .replies import READ_RESULT, Finished, Replies, Result
 from .results import as_json_size
 from .tool import JSON, Call, Output, Tool
+from .tracebacks import release_frames, released
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONGEST_ID = 512  # characters of a call_id
@@ -47,7 +48,7 @@ class Settings:
     fence: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Invocation:
     """What a caller sends to have a tool run, or to read on."""
 
@@ -113,7 +114,7 @@ class Engine:
 
     async def execute(self, invocation: Invocation) -> Result:
         """What the tool gave, or in `error` why it did not. Raises ServiceError."""
-        line = Line(invocation.tool)
+        line = Line(invocation.tool, self._replies.clean)
         outcome, repeated = "CANCELLED", False
         try:
             result, repeated = await self._execute(invocation, line)
@@ -121,9 +122,10 @@ class Engine:
             return result
         except CallerError as error:
             outcome = error.reason
-            return Result(error=self._replies.cleaned_error(error))
+            return Result(error=self._replies.cleaned_error(released(error)))
         except Exception as error:
             outcome = getattr(error, "reason", "INTERNAL")
+            release_frames(error)
             raise
         finally:
             if not line.in_run or repeated:
@@ -225,7 +227,7 @@ class Engine:
             except TimeoutError:
                 raise DeadlineExceeded(f"{tool.name} did not end in the {min(bounds):g} s that a call has") from None
             except CallerError as error:
-                output = Output(text="", error=_located(error, tool))
+                output = Output(text="", error=_located(released(error), tool))
             finished = await self._replies.finish(tool, output, room)
             outcome = finished.output.error.reason if finished.output.error else "OK"
             return finished

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,6 +10,7 @@ from shared.units import spellings
 
 SHORTEST = 6  # characters of a secret that is looked for: a shorter one stands in half of all texts
 MARK = "***"
+_MARKDOWN, _IN_TABLE = re.compile(r"[\\`*_\[\]<~]"), re.compile(r"[\\`*_\[\]<~|]")
 
 
 class Redactor:
@@ -42,6 +44,11 @@ class Redactor:
         """`secrets` in place of those that `owner` had."""
         self._renewed[owner] = _spelled(secrets)
         self._arrange()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it knows no secret."""
+        return not self._forms
 
     def clean(self, text: str) -> str:
         """`text` with a mark in place of every secret."""
@@ -88,4 +95,6 @@ class Redactor:
 
 def _spelled(secrets: Iterable[str]) -> set[str]:
     forms = {form for secret in secrets if len(secret) >= SHORTEST for form in spellings(secret)}
+    # As fetch_page writes them in Markdown, in a table too.
+    forms |= {_MARKDOWN.sub(r"\\\g<0>", form) for form in forms} | {_IN_TABLE.sub(r"\\\g<0>", form) for form in forms}
     return {form for form in forms if len(form) >= SHORTEST}

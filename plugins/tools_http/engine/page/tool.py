@@ -9,6 +9,7 @@ from shared.errors import InvalidArgument, Unsupported
 
 from .. import outcome
 from ..exchange import Client, Request, Response
+from ..off_loop import in_thread
 from ..tool import JSON, Call, Output, Tool
 from . import convert
 from .robots import product_token
@@ -19,6 +20,7 @@ _ACCEPT = (
     "text/markdown, text/html;q=0.9, application/xhtml+xml;q=0.9, text/plain;q=0.8, application/pdf;q=0.7, "
     "application/json;q=0.7, application/xml;q=0.6, */*;q=0.1"
 )
+_LARGE = 2**18  # bytes of text: more take milliseconds to be read
 _DESCRIPTION = (
     "Fetch a web page and read it as Markdown: title, headings, text, lists, tables, code, absolute links. Reads HTML, "
     "plain text, Markdown, JSON, feeds (RSS, Atom) and PDF. Use it to read what a URL says; use custom_api_call for an "
@@ -85,7 +87,8 @@ def fetch_page(
             pages=pages,
             seconds=seconds / 2,
         )
-        return _output(response, convert.reply(await work(convert.JOB, payload, seconds=seconds)))
+        answer = await work(convert.JOB, payload, seconds=seconds)
+        return await in_thread(_output, response, answer) if len(answer) > _LARGE else _output(response, answer)
 
     return Tool(
         name="fetch_page", description=_DESCRIPTION, parameters=_PARAMETERS, run=run, read_only=True, idempotent=True
@@ -103,7 +106,8 @@ def _pages(text: str) -> tuple[int, int]:
     return pages
 
 
-def _output(response: Response, page: convert.Converted) -> Output:
+def _output(response: Response, answer: bytes) -> Output:
+    page = convert.reply(answer)
     facts: dict[str, JSON] = {
         "content_type": response.header("content-type")[:200],
         "charset": page.charset,
