@@ -13,13 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.tools_http.engine.api_call import api_call, request_of
+from plugins.tools_http.engine.arguments import check
 from plugins.tools_http.engine.credentials import Fixed
 from plugins.tools_http.engine.exchange import Credential, Response
+from plugins.tools_http.engine.model_schema import for_models
 from plugins.tools_http.engine.outcome import MOST_STRUCTURED, json_of, media_type, output_of, text_of
 from plugins.tools_http.engine.redaction import Redactor
 from plugins.tools_http.engine.tool import ABSENT, Audit, Call, Output
-from shared.errors import CallerError, Code
+from shared.errors import CallerError, Code, InvalidArgument
 from shared.json_schema import complaint, schema_problem
+from tests.tools_apis import not_for_every_model
 from tests.tools_world import Play, World
 
 TEXT = [("Content-Type", "text/plain; charset=utf-8")]
@@ -52,11 +55,10 @@ def test_the_schema() -> None:
         tool = api_call(world.client, longest=12)
     assert tool.name == "custom_api_call"
     assert schema_problem(tool.parameters) == ""
-    text = json.dumps(tool.parameters)
-    assert not any(word in text for word in ("$ref", "anyOf", "oneOf", "allOf"))
+    assert not_for_every_model(for_models(tool.parameters)) == []
     properties = tool.parameters["properties"]
     assert set(properties) == {"url", "method", "headers", "query", "body", "json", "timeout"}
-    assert all(isinstance(about["type"], str) and about["description"] for about in properties.values())
+    assert all(about["type"] and about["description"] for about in properties.values())
     assert (properties["method"]["default"], properties["timeout"]["maximum"]) == ("GET", 12)
     example = json.loads(tool.description.partition("Example: ")[2])
     assert complaint(example, tool.parameters) == ""
@@ -105,6 +107,25 @@ def test_json() -> None:
         assert json.loads(first.body) == value
         assert first.headers["content-type"] == "application/json"
         assert second.headers["content-type"] == "application/x+json"
+
+
+def test_json_that_is_a_list() -> None:
+    """`json` may be a list as well, such as a batch."""
+    with World(policy={"allowed_methods": ["*"]}) as world:
+        world.on("*", b"")
+        call(world, {"url": world.url("/"), "method": "POST", "json": [1, {"a": None}]})
+        (seen,) = world.server.seen
+        assert (json.loads(seen.body), seen.headers["content-type"]) == ([1, {"a": None}], "application/json")
+
+
+def test_json_that_is_neither() -> None:
+    """Text in `json` is refused in words that say what it takes, and the schema says where other JSON goes."""
+    with World() as world:
+        tool = api_call(world.client)
+    with pytest.raises(InvalidArgument) as error:
+        check(tool, tool.parameters, {"url": "http://a.test/", "json": "[1]"})
+    assert 'json must be a list or an object, it is the string "[1]"' in error.value.message
+    assert "`body`" in tool.parameters["properties"]["json"]["description"]
 
 
 @pytest.mark.parametrize(

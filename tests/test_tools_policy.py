@@ -516,7 +516,7 @@ def test_methods_are_refused_by_name() -> None:
     error = refusal("http://a.test/", "DELETE")
     assert error.reason == "BLOCKED_METHOD"
     assert all(word in error.message for word in ("'DELETE'", "a.test", "`allowed_methods`", "add DELETE"))
-    assert decide("http://a.test/", "POST", allowed_methods=["post"]) == (True, "default")
+    assert decide("http://a.test/", "POST", allowed_methods=["post"]) == (True, "allowed_methods")
     assert decide("http://a.test/", "GET", allowed_methods=["post"]) == (False, "allowed_methods")
 
 

@@ -6,6 +6,7 @@ python -m plugins.tools_http --port 8084
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,8 @@ def check(config: Config) -> None:
             await provider.client.close()
 
     provider = build(config)
+    for note in provider.notes:
+        print(f"warning: {note}", file=sys.stderr)
     for report in asyncio.run(reports()):
         print(report.table(), flush=True)
 
@@ -119,7 +122,17 @@ def build(config: Config) -> Provider:
         return await output_of(response, redactor)
 
     sender = Sender(client, render, redactor, config.max_body_bytes)
-    declared = read_tools(plain(config.tools), sender, credentials, workers, config.work_timeout)
+    notes: list[str] = []
+
+    def refusal(url: str, method: str) -> str:
+        error = policy.decide(url, method).error
+        return error.message if error else ""
+
+    def noted(place: str, url: str, method: str) -> None:
+        if words := refusal(url, method):
+            notes.append(f"{place}: every call of it will be refused: {words}")
+
+    declared = read_tools(plain(config.tools), sender, credentials, workers, config.work_timeout, noted)
     tools = [
         api_call(client, credentials=credentials, redactor=redactor, longest=config.request_timeout),
         data_tool(workers, max_rows=config.max_rows, seconds=config.work_timeout),
@@ -129,16 +142,12 @@ def build(config: Config) -> Provider:
         *declared,
     ]
 
-    def refusal(url: str, method: str) -> str:
-        error = policy.decide(url, method).error
-        return error.message if error else ""
-
     def documents() -> Awaitable[list[Imported]]:
         return import_documents(
             plain(config.openapi), sender, credentials, max_operations=config.max_operations, allowed=refusal
         )
 
-    return Provider(Engine(tools, settings(config), redactor), client, workers, redactor, documents)
+    return Provider(Engine(tools, settings(config), redactor), client, workers, redactor, documents, notes)
 
 
 def settings(config: Config) -> Settings:

@@ -56,8 +56,9 @@ def _parameters(longest: float) -> dict[str, Any]:
             },
             "body": {"type": "string", "description": "Body as text. Say what it is in the header Content-Type."},
             "json": {
-                "type": "object",
-                "description": "Body as a JSON object, in place of `body`; the header Content-Type is set for you.",
+                "type": ["object", "array"],
+                "description": "Body as JSON, an object or a list, in place of `body`; the header Content-Type is set "
+                "for you. Other JSON goes into `body`, with the header Content-Type application/json.",
             },
             "timeout": {
                 "type": "number",

@@ -15,7 +15,7 @@ from .tool import Audit
 class Line:
     """Written once: by the run of a tool, or where none began by the call.
 
-    `event=tool_call`, or `event=security` where the policy refused.
+    `event=tool_call`, or `event=security` where the policy or robots.txt refused.
     """
 
     def __init__(self, tool: str, clean: Callable[[str], str] = str) -> None:
@@ -31,5 +31,5 @@ class Line:
         if repeated:
             fields["repeated"] = True
         fields["ms"] = round((time.monotonic() - self._began) * 1000, 2)
-        refused = outcome.startswith("BLOCKED_")
+        refused = outcome.startswith(("BLOCKED_", "ROBOTS_"))
         logs.event("security" if refused else "tool_call", level=logging.WARNING if refused else logging.INFO, **fields)

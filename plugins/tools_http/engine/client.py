@@ -126,6 +126,8 @@ class Client:
             audit.host = hop.url.host
             try:
                 audit.rule = self._policy.check(hop.url, hop.method)
+                if led and request.before_redirect is not None:
+                    await request.before_redirect(str(hop.url))
                 signed = redirects.signed(hop, request.credential)
                 response = await self._exchange(signed, most, is_repeatable(request), audit)
             except CallerError as error:

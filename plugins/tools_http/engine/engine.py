@@ -24,10 +24,9 @@ from .redaction import Redactor
 from .repeats import Repeats, Run
 from .replies import READ_RESULT, Finished, Replies, Result
 from .results import as_json_size
-from .tool import JSON, Call, Output, Tool
+from .tool import JSON, NAME, Call, Output, Tool
 from .tracebacks import release_frames, released
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONGEST_ID = 512  # characters of a call_id
 _LARGE_ARGUMENTS = 2**13  # characters: more take milliseconds to be read and checked
 _MOST_HELD = 64 * 2**20  # bytes of runs that nobody waits for
@@ -90,12 +89,13 @@ class Engine:
     def tools(self) -> Sequence[Tool]:
         return list(self._tools.values())
 
-    def add(self, tools: Iterable[Tool]) -> None:
+    def add(self, tools: Iterable[Tool], place: str = "setting tools") -> None:
+        """`place` is the setting that they are of, for errors. Raises StartError where one cannot be offered."""
         for tool in tools:
-            if not _NAME.fullmatch(tool.name):
+            if not NAME.fullmatch(tool.name):
                 raise StartError(f"tool {tool.name[:80]!r}: a name has 1 to 64 letters, digits, _ and -")
             if tool.name in self._tools:
-                raise StartError(f"two tools are named {tool.name}; rename or exclude one of them")
+                raise StartError(f"{place}: there is a tool named {tool.name} already; {_remedy(place)}")
             self._tools[tool.name] = tool
             schema = arguments.closed(tool.parameters)
             self._schemas[tool.name] = schema, Checker(schema)
@@ -240,6 +240,10 @@ class Engine:
 
 def _digest_and_size(tool: Tool, compared: _Given, given: _Given) -> tuple[bytes, int]:
     return arguments.digest(tool.name, compared), arguments.held(given)
+
+
+def _remedy(place: str) -> str:
+    return "give this one another name" if place == "setting tools" else "set `prefix`, or `exclude` it"
 
 
 async def _output(tool: Tool, given: _Given, call: Call) -> Output:

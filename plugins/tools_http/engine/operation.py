@@ -19,11 +19,11 @@ from .off_loop import in_thread
 from .parameters import Parameter, check_path, cookie_parts, header_text, path_text, query_parts
 from .redaction import Redactor
 from .results import as_json_size
+from .retry import IDEMPOTENT
 from .tool import ABSENT, JSON, Call, Output, Tool
 
 _LARGE = 2**14  # characters of arguments as JSON: more take milliseconds to be written
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
-_IDEMPOTENT = _SAFE | {"PUT", "DELETE"}
 _DESTRUCTIVE = frozenset(("DELETE", "PUT", "PATCH"))
 
 
@@ -177,7 +177,7 @@ def tool(
     async def run(arguments: dict[str, JSON], call: Call) -> Output:
         return await sender.run(operation, name, arguments, call)
 
-    by_nature = operation.method in _IDEMPOTENT or bool(operation.idempotency_header)
+    by_nature = operation.method in IDEMPOTENT or bool(operation.idempotency_header)
     safe = operation.method in _SAFE if read_only is None else read_only
     return Tool(
         name=name,

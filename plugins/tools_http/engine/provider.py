@@ -23,9 +23,12 @@ class Provider:
     workers: Workers
     redactor: Redactor
     documents: Callable[[], Awaitable[list[Imported]]]  # reads the OpenAPI documents of the settings
+    notes: Sequence[str] = ()  # what the operator should know of the settings
 
     async def start(self) -> None:
         """Makes all ready that takes time. Raises StartError."""
+        for note in self.notes:
+            logs.event("settings", level=logging.WARNING, warning=note)
         await self.workers.start()
         for report in await self.read_documents():
             logs.event("openapi", document=report.name, tools=len(report.tools), summary=report.summary())
@@ -35,7 +38,7 @@ class Provider:
         StartError."""
         documents = await self.documents()
         for document in documents:
-            await in_thread(self.engine.add, document.tools)
+            await in_thread(self.engine.add, document.tools, f"setting openapi: {document.report.name}")
         if self.redactor.too_short:
             logs.event(
                 "security",

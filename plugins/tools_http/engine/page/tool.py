@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from shared.errors import InvalidArgument, Unsupported
@@ -68,15 +70,15 @@ def fetch_page(
 
     async def run(arguments: dict[str, JSON], call: Call) -> Output:
         pages = _pages(arguments.get("pages", ""))
+        asked: Callable[[str], Awaitable[None]] | None = None
         if gate:
-            await gate.check(arguments["url"], call)
+            asked = functools.partial(gate.check, call=call)
+            await asked(arguments["url"])
         response = await client.send(
-            Request(method="GET", url=arguments["url"], headers=(("Accept", _ACCEPT),)),
+            Request(method="GET", url=arguments["url"], headers=(("Accept", _ACCEPT),), before_redirect=asked),
             deadline=call.deadline,
             audit=call.audit,
         )
-        if gate and response.redirects:
-            await gate.check(response.url, call)
         seconds = max(0.01, min(work_timeout, call.deadline - time.monotonic()))
         payload = convert.request(
             response.body,
