@@ -77,7 +77,7 @@ def check(config: Config) -> None:
     provider = build(config)
     for note in provider.notes:
         print(f"warning: {note}", file=sys.stderr)
-    for report in asyncio.run(reports()) if config.openapi else ():
+    for report in asyncio.run(reports()):
         print(report.table(), flush=True)
 
 
@@ -107,7 +107,8 @@ def build(config: Config) -> Provider:
         max_redirects=config.max_redirects,
         max_response_bytes=config.max_response_bytes,
         max_body_bytes=config.max_body_bytes,
-        max_connections=config.max_concurrent,
+        # Those that go on without their callers take none from the others.
+        max_connections=2 * config.max_concurrent,
         proxy=config.proxy.reveal(),
         proxy_resolves=config.proxy_resolves,
         ca_bundle=config.ca_bundle,
@@ -146,7 +147,7 @@ def build(config: Config) -> Provider:
             plain(config.openapi), sender, credentials, max_operations=config.max_operations, allowed=refusal
         )
 
-    return Provider(Engine(tools, settings(config), redactor), client, workers, documents, notes)
+    return Provider(Engine(tools, settings(config), redactor), client, workers, redactor, documents, notes)
 
 
 def settings(config: Config) -> Settings:
@@ -160,7 +161,7 @@ def settings(config: Config) -> Settings:
         kept_bytes=config.kept_bytes,
         kept_for=config.kept_for,
         kept_calls=config.kept_calls,
-        most_unattended=max(1, config.max_concurrent // 4),
+        most_runs=config.max_concurrent,
         fence=config.fence,
     )
 

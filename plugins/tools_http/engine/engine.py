@@ -29,6 +29,8 @@ from .tracebacks import release_frames, released
 
 _LONGEST_ID = 512  # characters of a call_id
 _LARGE_ARGUMENTS = 2**13  # characters: more take milliseconds to be read and checked
+_MOST_HELD = 64 * 2**20  # bytes of runs that nobody waits for
+_SIZE_OF_RUN = 2**14  # bytes, beside its arguments
 _LONGEST_RUN = 600.0  # seconds that a call has which nothing else bounds
 
 
@@ -41,7 +43,7 @@ class Settings:
     kept_bytes: int = 64 * 2**20
     kept_for: float = 900.0  # seconds
     kept_calls: int = 1000
-    most_unattended: int = 64  # runs with effects that go on though their callers went
+    most_runs: int = 256  # under way at once, of calls with a call_id that may not be made twice
     fence: bool = False
 
 
@@ -73,7 +75,11 @@ class Engine:
             fence=settings.fence,
         )
         self._repeats: Repeats[Finished] = Repeats(
-            settings.kept_calls, settings.kept_bytes // 4, settings.kept_for, settings.most_unattended
+            settings.kept_calls,
+            settings.kept_bytes // 4,
+            settings.kept_for,
+            most_runs=settings.most_runs,
+            most_held=_MOST_HELD,
         )
         self._tools: dict[str, Tool] = {}
         self._schemas: dict[str, tuple[dict[str, Any], Checker]] = {}  # to check by
@@ -143,21 +149,26 @@ class Engine:
             assert isinstance(given, dict)
             return await self._replies.read(given, room), False
         if not invocation.call_id or not self._settings.kept_calls:
-            finished = await self._run(tool, given, invocation, line, room)
+            finished = await self._run(tool, given, invocation.call_id, line, room, seconds=invocation.seconds)
             return self._replies.page(tool, finished, room), False
         repeatable = tool.read_only or tool.idempotent
         if not repeatable and tool.is_idempotent is not None and isinstance(given, dict):
             repeatable = tool.is_idempotent(given)
+        if as_json_size(compared, _LARGE_ARGUMENTS) > _LARGE_ARGUMENTS:
+            digest, held = await in_thread(_digest_and_size, tool, compared, invocation.arguments)
+        else:
+            digest, held = _digest_and_size(tool, compared, invocation.arguments)
+        # Without the invocation, whose arguments may be the same once more.
+        seconds = invocation.seconds if repeatable else None
         run = Run(
-            functools.partial(self._run, tool, given, invocation, line, room, alone=not repeatable),
+            functools.partial(
+                self._run, tool, given, invocation.call_id, line, room, seconds=seconds, alone=not repeatable
+            ),
             size=lambda finished: finished.size,
             keep=functools.partial(_is_final, repeatable),
             repeatable=repeatable,
+            held=_SIZE_OF_RUN + held,
         )
-        if as_json_size(compared, _LARGE_ARGUMENTS) > _LARGE_ARGUMENTS:
-            digest = await in_thread(arguments.digest, tool.name, compared)
-        else:
-            digest = arguments.digest(tool.name, compared)
         finished, repeated = await self._repeats.answer(invocation.call_id, digest, run)
         return self._replies.page(tool, finished, room), repeated
 
@@ -192,19 +203,20 @@ class Engine:
         self,
         tool: Tool,
         given: _Given,
-        invocation: Invocation,
+        call_id: str,
         line: Line,
         room: int,
         *,
+        seconds: float | None,
         alone: bool = False,
     ) -> Finished:
         """Runs the tool. `alone`: whatever its caller does, so that the time it has is the server's own bound."""
         line.in_run = True
         outcome = "CANCELLED"
         bounds = [self._settings.timeout or _LONGEST_RUN]
-        if invocation.seconds is not None and not alone:
-            bounds.append(invocation.seconds)
-        call = Call(deadline=time.monotonic() + min(bounds), id=invocation.call_id, audit=line.audit)
+        if seconds is not None:
+            bounds.append(seconds)
+        call = Call(deadline=time.monotonic() + min(bounds), id=call_id, audit=line.audit)
         try:
             try:
                 if alone:  # the server would end any other
@@ -224,6 +236,10 @@ class Engine:
             raise
         finally:
             line.write(outcome)
+
+
+def _digest_and_size(tool: Tool, compared: _Given, given: _Given) -> tuple[bytes, int]:
+    return arguments.digest(tool.name, compared), arguments.held(given)
 
 
 def _remedy(place: str) -> str:

@@ -12,6 +12,7 @@ from .client import Client
 from .engine import Engine
 from .off_loop import in_thread
 from .openapi import Imported, ImportReport
+from .redaction import SHORTEST, Redactor
 from .workers import Workers
 
 
@@ -20,6 +21,7 @@ class Provider:
     engine: Engine
     client: Client
     workers: Workers
+    redactor: Redactor
     documents: Callable[[], Awaitable[list[Imported]]]  # reads the OpenAPI documents of the settings
     notes: Sequence[str] = ()  # what the operator should know of the settings
 
@@ -32,10 +34,19 @@ class Provider:
             logs.event("openapi", document=report.name, tools=len(report.tools), summary=report.summary())
 
     async def read_documents(self) -> Sequence[ImportReport]:
-        """The engine has their tools afterwards. Raises StartError."""
+        """The engine has their tools afterwards, and the redactor their secrets: what it cannot do is logged. Raises
+        StartError."""
         documents = await self.documents()
         for document in documents:
             await in_thread(self.engine.add, document.tools, f"setting openapi: {document.report.name}")
+        if self.redactor.too_short:
+            logs.event(
+                "security",
+                level=logging.WARNING,
+                reason="SHORT_SECRET",
+                secrets=self.redactor.too_short,
+                remedy=f"have secrets of {SHORTEST} characters: shorter ones are not taken out of results",
+            )
         return [document.report for document in documents]
 
     async def close(self) -> None:

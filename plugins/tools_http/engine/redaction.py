@@ -18,15 +18,27 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._fixed: set[str] = set()  # forms
+        self._short: set[str] = set()  # secrets that are not looked for
         self._renewed: dict[str, set[str]] = {}  # by what they belong to
         self._forms: tuple[str, ...] = ()
         self._bytes: tuple[bytes, ...] = ()
-        self._fixed |= _spelled(secrets)
+        for secret in secrets:
+            self._know(secret)
         self._arrange()
 
+    @property
+    def too_short(self) -> int:
+        """How many secrets are not taken out, since they have fewer than SHORTEST characters."""
+        return len(self._short)
+
     def add(self, secret: str) -> None:
-        self._fixed |= _spelled([secret])
+        self._know(secret)
         self._arrange()
+
+    def _know(self, secret: str) -> None:
+        self._fixed |= _spelled([secret])
+        if 0 < len(secret) < SHORTEST:
+            self._short.add(secret)
 
     def renew(self, owner: str, secrets: Iterable[str]) -> None:
         """`secrets` in place of those that `owner` had."""

@@ -30,7 +30,6 @@ from shared.errors import (
     CallerError,
     Code,
     FailedPrecondition,
-    Internal,
     InvalidArgument,
     LimitReached,
     NotFound,
@@ -107,8 +106,8 @@ class Workers:
         """What `job` makes of `payload`, within `seconds`, the time spent waiting for a process included.
 
         Raises LimitReached (WORK_TIMEOUT, WORK_MEMORY, RESULT_TOO_LARGE), Crashed, Overloaded where no process became
-        free, Internal where the job has a bug, and what CallerError the job raised. However it ends, a cancel included,
-        the process is then free or killed.
+        free, RuntimeError where the job has a bug, and what CallerError the job raised. However it ends, a cancel
+        included, the process is then free or killed.
         """
         if seconds <= 0:
             raise LimitReached("no time is left for the work (setting timeout)", reason="WORK_TIMEOUT")
@@ -217,7 +216,7 @@ class Workers:
         if outcome is Outcome.FAILED:
             where = answer.decode("utf-8", "replace")
             _log.error("event=work_failed job=%s cause=%r", job, where)
-            raise Internal(f"{job} failed: {where}")
+            raise RuntimeError(f"the job {job} has a bug")  # as one in this process: the caller is told no more
         return answer
 
 
