@@ -234,8 +234,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         logs.request_id.set(_request_id(context.invocation_metadata() or ()))
         code = "OK"
         error: PluginError | None = None
+        request: Any = None
         try:
-            request = None
             if receive is not None:
                 request = await receive()
                 started = time.perf_counter()  # how fast the client sends is not the plugin's doing
@@ -265,6 +265,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 error = _internal(method)
             code = error.code.name
         finally:
+            # gRPC's way to abort a call leaves this frame to the next collection of garbage.
+            request = None
             # Before the answer goes out: that can take as long as the client does not read.
             if not (is_flood := isinstance(error, _CHEAP) and self._floods.is_one()):
                 ms = round((time.perf_counter() - started) * 1000, 2)

@@ -22,6 +22,7 @@ Each reader takes what YAML or the environment gives and raises ValueError with 
 from __future__ import annotations
 
 import base64
+import html
 import json
 import math
 import re
@@ -185,8 +186,14 @@ def secret_texts_in(value: Any) -> Iterator[str]:
             yield from secret_texts_in(item)
 
 
+_GO = {ord(char): f"\\u{ord(char):04x}" for char in "&<>\u2028\u2029"}
+_NET = {ord(char): f"\\u{ord(char):04X}" for char in "&<>+'`"}
+
+
 def spellings(text: str) -> set[str]:
-    """The forms in which a secret may turn up in what others write: as it is, in a URL, in JSON, as Python shows it."""
+    """The forms in which a secret may turn up in what others write: as it is, in a URL, in JSON (PHP, Go and .NET
+    escape more of it than they must), in HTML, as Python shows it."""
+    as_json = json.dumps(text, ensure_ascii=False)[1:-1]
     return {
         text,
         unquote(text),
@@ -195,7 +202,15 @@ def spellings(text: str) -> set[str]:
         quote(text, errors="replace"),
         quote_plus(text, errors="replace"),
         json.dumps(text)[1:-1],
-        json.dumps(text, ensure_ascii=False)[1:-1],
+        as_json,
+        as_json.replace("/", "\\/"),
+        json.dumps(text)[1:-1].replace("/", "\\/"),
+        as_json.translate(_GO),
+        json.dumps(text)[1:-1].replace('\\"', "\\u0022").translate(_NET),
+        html.escape(text, quote=False),
+        html.escape(text),
+        html.escape(text).replace("&#x27;", "&#39;"),
+        html.escape(text).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
         repr(text)[1:-1],
     }
 

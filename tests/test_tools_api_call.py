@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -12,13 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.tools_http.engine.api_call import api_call, request_of
+from plugins.tools_http.engine.arguments import check
 from plugins.tools_http.engine.credentials import Fixed
 from plugins.tools_http.engine.exchange import Credential, Response
+from plugins.tools_http.engine.model_schema import for_models
 from plugins.tools_http.engine.outcome import MOST_STRUCTURED, json_of, media_type, output_of, text_of
 from plugins.tools_http.engine.redaction import Redactor
 from plugins.tools_http.engine.tool import ABSENT, Audit, Call, Output
-from shared.errors import CallerError, Code
+from shared.errors import CallerError, Code, InvalidArgument
 from shared.json_schema import complaint, schema_problem
+from tests.tools_apis import not_for_every_model
 from tests.tools_world import Play, World
 
 TEXT = [("Content-Type", "text/plain; charset=utf-8")]
@@ -51,11 +55,10 @@ def test_the_schema() -> None:
         tool = api_call(world.client, longest=12)
     assert tool.name == "custom_api_call"
     assert schema_problem(tool.parameters) == ""
-    text = json.dumps(tool.parameters)
-    assert not any(word in text for word in ("$ref", "anyOf", "oneOf", "allOf"))
+    assert not_for_every_model(for_models(tool.parameters)) == []
     properties = tool.parameters["properties"]
     assert set(properties) == {"url", "method", "headers", "query", "body", "json", "timeout"}
-    assert all(isinstance(about["type"], str) and about["description"] for about in properties.values())
+    assert all(about["type"] and about["description"] for about in properties.values())
     assert (properties["method"]["default"], properties["timeout"]["maximum"]) == ("GET", 12)
     example = json.loads(tool.description.partition("Example: ")[2])
     assert complaint(example, tool.parameters) == ""
@@ -104,6 +107,25 @@ def test_json() -> None:
         assert json.loads(first.body) == value
         assert first.headers["content-type"] == "application/json"
         assert second.headers["content-type"] == "application/x+json"
+
+
+def test_json_that_is_a_list() -> None:
+    """`json` may be a list as well, such as a batch."""
+    with World(policy={"allowed_methods": ["*"]}) as world:
+        world.on("*", b"")
+        call(world, {"url": world.url("/"), "method": "POST", "json": [1, {"a": None}]})
+        (seen,) = world.server.seen
+        assert (json.loads(seen.body), seen.headers["content-type"]) == ([1, {"a": None}], "application/json")
+
+
+def test_json_that_is_neither() -> None:
+    """Text in `json` is refused in words that say what it takes, and the schema says where other JSON goes."""
+    with World() as world:
+        tool = api_call(world.client)
+    with pytest.raises(InvalidArgument) as error:
+        check(tool, tool.parameters, {"url": "http://a.test/", "json": "[1]"})
+    assert 'json must be a list or an object, it is the string "[1]"' in error.value.message
+    assert "`body`" in tool.parameters["properties"]["json"]["description"]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +242,7 @@ def test_much_json_is_text_only() -> None:
         body=b"[%b]" % (b" " * MOST_STRUCTURED),
         wire_bytes=0,
     )
-    output = output_of(response)
+    output = asyncio.run(output_of(response))
     assert output.structured is ABSENT
     assert "structured_left_out" in output.metadata
 
@@ -388,6 +410,35 @@ def test_secrets_are_taken_out() -> None:
     assert cleaned == "***"
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        r"""{"k": "a_b*c\/d&e<f>'g\"h+ij"}""",  # PHP
+        r"""{"k": "a_b*c/d\u0026e\u003cf\u003e'g\"h+ij"}""",  # Go
+        r"""{"k": "a_b*c/d\u0026e\u003Cf\u003E\u0027g\u0022h\u002Bij"}""",  # .NET
+        "<p>a_b*c/d&amp;e&lt;f&gt;'g\"h+ij</p>",
+        "<p>a_b*c/d&amp;e&lt;f&gt;&#39;g&quot;h+ij</p>",  # JavaScript, PHP
+        "<p>a_b*c/d&amp;e&lt;f&gt;&#39;g&#34;h+ij</p>",  # Go
+        "<p>a_b*c/d&amp;e&lt;f&gt;&#x27;g&quot;h+ij</p>",  # Python
+        r"""key a\_b\*c/d&e\<f>'g"h+ij""",  # Markdown, as fetch_page writes it
+    ],
+)
+def test_spellings_of_a_secret(written: str) -> None:
+    """A secret is found as JSON, HTML and Markdown have it, also where a language escapes more than it must."""
+    secret = "a_b*c/d&e<f>'g\"h+ij"
+    cleaned = Redactor([secret]).clean(written)
+    assert "***" in cleaned
+    assert not any(part in cleaned for part in ("a_b", "a\\_b", "ij", "e<f"))
+
+
+def test_a_secret_is_not_cut_in_two() -> None:
+    """What is shown of a long header has no half of a secret, which nobody would know any more."""
+    with World() as world:
+        world.on("/", Play([b"x"], headers=[("Content-Type", "text/plain"), ("ETag", "z" * 490 + KEY)]))
+        output = call(world, {"url": world.url("/")}, redactor=Redactor([KEY]))
+        assert output.metadata["headers"]["etag"] == "z" * 490 + "***"
+
+
 def test_secrets_in_what_is_no_text() -> None:
     """A secret that a server sends back inside of an image is not in its base64 either."""
     with World() as world:
@@ -448,7 +499,7 @@ def test_any_arguments(arguments: dict[str, Any]) -> None:
 def test_any_response(status: int, headers: list[tuple[str, str]], body: bytes) -> None:
     """Any response becomes an output: text that can be written as UTF-8, a value that can be written as JSON."""
     response = Response(status=status, url="http://a.test/", headers=headers, body=body, wire_bytes=len(body))
-    output = output_of(response)
+    output = asyncio.run(output_of(response))
     output.text.encode()
     assert (output.error is not None) == (status >= 400)
     json.dumps(dict(output.metadata), allow_nan=False)

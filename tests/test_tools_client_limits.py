@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.tools_http.engine import body
+from plugins.tools_http.engine import body, stream
 from shared.errors import CallerError, Code
 from tests.servers import ROOT, SECONDS
 from tests.tools_world import Play, World
@@ -130,6 +131,38 @@ def test_long_extensions_of_chunks() -> None:
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         world.on("/", Play([b"1;" + b"x" * 8_000 + b"\r\ny\r\n"], head=head, endless=True))
         assert refused(world).reason == "TOO_LARGE"
+
+
+def test_what_nobody_reads_stays_with_the_server() -> None:
+    """A server that sends faster than its response is read is held up, and all of it comes when it is read."""
+    most = 2**26
+    came: list[int] = []
+
+    async def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while sum(came) < most:
+            writer.write(b"x" * 2**16)
+            came.append(2**16)
+            await writer.drain()
+        writer.close()
+
+    async def read() -> tuple[int, int]:
+        server = await asyncio.start_server(send, "127.0.0.1", 0)
+        async with server:
+            connection = await stream.connect("127.0.0.1", server.sockets[0].getsockname()[1])
+            count = -1
+            while count < len(came):  # until the server stands still
+                count = len(came)
+                await asyncio.sleep(0.1)
+            held = len(connection._protocol._came)
+            total = 0
+            while data := await connection.read(2**20):
+                total += len(data)
+            await connection.aclose()
+        return held, total
+
+    held, total = asyncio.run(read())
+    assert total == most
+    assert held <= 2 * stream._HIGH
 
 
 # ---------------------------------------------------------------- too slow
@@ -301,6 +334,7 @@ def test_gzip(coding: str) -> None:
     [b"x", b"hello world", gzip.compress(b"x" * 1_000)[:-1], gzip.compress(b"x" * 1_000)[:20],
      gzip.compress(b"x")[:-8] + b"\0" * 8,
      zlib.compress(b"x")],
+    ids=["a byte", "text", "without its end", "cut", "of a wrong sum", "deflate"],
 )  # fmt: skip
 def test_gzip_that_is_broken(content: bytes) -> None:
     """What is no gzip, or not all of it, or has another checksum, is an error."""

@@ -92,7 +92,7 @@ def test_what_is_read() -> None:
         ({"https://a.test": {"headers": {"a b": "s3cret-1"}}}, "no name of a header"),
         ({"https://a.test": {"basic": "nobody"}}, "USERNAME:PASSWORD"),
         ({"https://a.test": {"basic": {"username": "a:b", "password": "s3cret-1"}}}, "colon"),
-        ({"https://a.test": {"basic": {"username": "a"}}}, "password must be text"),
+        ({"https://a.test": {"basic": {"username": "a"}}}, "password is missing"),
         ({"https://a.test": {"oauth2": {"client_id": "a", "client_secret": "s3cret-1"}}}, "token_url"),
         ({"https://a.test": {"oauth2": {"token_url": "x", "client_id": "a", "client_secret": "b"}}}, "token_url"),
         ({"https://a.test": {"oauth2": {"token_url": "https://t.test", "client_secret": "b"}}}, "client_id"),
@@ -201,6 +201,7 @@ def test_odd_lives(life: Any) -> None:
         ({"error": "invalid_client", "error_description": "s3cret-1"}, 401, "invalid_client"),
         ({"access_token": None}, 200, "without an access_token"),
         ({"access_token": "a\r\nX: y"}, 200, "without an access_token"),
+        ({"access_token": "t" * 16_385}, 200, "too long for a header"),
         ({"token_type": "mac"}, 200, "no bearer token"),
     ],
 )
@@ -405,7 +406,7 @@ def test_a_parameter_that_is_the_credential() -> None:
         ({"head": "s3cret-1\n"}, "printable ASCII"),
         ({"head": {"key": "s3cret-1", "origin": "nowhere"}}, "origin"),
         ({"basic": "nobody"}, "USERNAME:PASSWORD"),
-        ({"oauth": {"client_id": "me"}}, "client_secret must be text"),
+        ({"oauth": {"client_id": "me"}}, "client_secret is missing"),
     ],
 )
 def test_what_a_document_cannot_start_with(credentials: dict[str, Any], words: str) -> None:

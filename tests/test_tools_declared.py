@@ -372,8 +372,10 @@ def test_text_bodies() -> None:
 @pytest.mark.parametrize(
     ("about", "message"),
     [
-        ("{url: 'https://a.test/'}", "description"),
-        ("{description: d}", "url must be text"),
+        ("{url: 'https://a.test/'}", "description is missing; write it as text"),
+        ("{description: d}", "url is missing"),
+        ("{description: '', url: 'https://a.test/'}", "description is empty"),
+        ("{description: 5, url: 'https://a.test/'}", "description must be text; put it in quotes"),
         ("{description: d, url: 'ftp://a.test/'}", "http or https"),
         ("{description: d, url: 'https://{x}.test/'}", "in its path only"),
         ("{description: d, url: 'https://me:pw@a.test/'}", "user or password"),

@@ -604,7 +604,7 @@ def test_documents_from_files_and_urls(tmp_path: Path) -> None:
         ({"document": str(tmp_path / "none.json")}, "cannot be read"),
         ({"document": str(tmp_path)}, "cannot be read"),
         ({"document": "ftp://a.test/x"}, "document"),
-        ({}, "document must be text"),
+        ({}, "document is missing"),
         ({"document": "x", "incldue": []}, "did you mean 'include'"),
         ({"document": "x", "server": "not a url"}, "server"),
         ({"document": "x", "prefix": "a b"}, "prefix"),
@@ -661,6 +661,9 @@ def test_many_operations() -> None:
     assert "two tools" in result.report.notes[0]
     assert search.read_only
     assert run.read_only
+    for tool in (search, run):
+        call(tool, json.loads(tool.description.partition("Example: ")[2]))
+    assert client.requests.pop().url == "https://api.test/v1/things0/1"
     hits = call(search, {"query": "open invoice"}).structured["operations"]
     assert hits[0]["operation"] == "listInvoices"
     hits = call(search, {"query": "thing 7", "limit": 3}).structured["operations"]
@@ -677,3 +680,24 @@ def test_many_operations() -> None:
     with pytest.raises(NotFound, match="listInvoices"):
         call(run, {"operation": "listInvoice"})
     assert len(client.requests) == 2
+
+
+def test_the_example_of_many_operations() -> None:
+    """The example of PREFIX_call_operation is a call that would be taken, of an operation that only reads, with the
+    document's own example where it has one; where none can be made up it names the operation alone."""
+    paths = many(0)["paths"]
+    name = {"type": "string", "pattern": "^[a-z]{3}$"}
+    for place in range(61):
+        parameter = {"in": "path", "name": "id", "required": True, "schema": name}
+        paths[f"/a{place}/{{id}}"] = {"delete": {"operationId": f"drop{place}", "parameters": [parameter]}}
+    assert example_of(paths) == {"operation": "listInvoices", "arguments": {}}
+    del paths["/invoices"]
+    assert example_of(paths) == {"operation": "drop0"}
+    read = {"operationId": "getOne", "parameters": [{**parameter, "example": "abc"}]}
+    paths["/a3/{id}"]["get"] = read
+    assert example_of(paths) == {"operation": "getOne", "arguments": {"id": "abc"}}
+
+
+def example_of(paths: dict[str, Any]) -> Any:
+    _, run = imported(document(paths)).tools
+    return json.loads(run.description.partition("Example: ")[2])

@@ -17,6 +17,7 @@ import jsonschema_rs
 import pytest
 
 from plugins.tools_http.engine.declared import read_tools
+from plugins.tools_http.engine.model_schema import for_models
 from plugins.tools_http.engine.openapi import Imported, import_document
 from plugins.tools_http.engine.openapi.settings import read_settings
 from plugins.tools_http.engine.operation import Sender
@@ -24,7 +25,7 @@ from plugins.tools_http.engine.outcome import output_of
 from plugins.tools_http.engine.redaction import Redactor
 from plugins.tools_http.engine.tool import Call, Output, Tool
 from shared.json_schema import complaint
-from tests.tools_apis import named
+from tests.tools_apis import named, not_for_every_model
 from tests.tools_world import Play, Seen, World
 
 DOCUMENTS = Path(__file__).parent / "openapi"
@@ -89,6 +90,7 @@ def test_schemas_that_models_take(name: str, world: World) -> None:
         jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **tool.parameters})
         assert tool.parameters["type"] == "object"
         assert not tool.parameters.keys() & {"anyOf", "oneOf", "allOf", "not", "enum", "$ref", "$defs"}
+        assert not_for_every_model(for_models(tool.parameters)) == [], tool.name
         for node in everything(tool.parameters):
             assert not isinstance(node.get("$ref"), str)
             if isinstance(properties := node.get("properties"), dict):

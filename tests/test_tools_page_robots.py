@@ -10,9 +10,13 @@ import pytest
 from plugins.tools_http.engine.page import robots_gate
 from plugins.tools_http.engine.page.robots import forbidding, product_token
 from plugins.tools_http.engine.page.robots_gate import RobotsGate
+from plugins.tools_http.engine.page.tool import fetch_page
 from plugins.tools_http.engine.tool import Call
 from shared.errors import CallerError, Code, LimitReached, PermissionDenied
 from tests.page_tools import FakeClient, fetched, work
+from tests.servers import details
+from tests.tools_socket import serving
+from tests.tools_world import Play, Server, World
 
 AGENT = "hector-plugins"
 
@@ -198,3 +202,59 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(gate._kept) == 50
 
     asyncio.run(run())
+
+
+def read(world: World, path: str) -> str:
+    """What fetch_page reads at a path of a real server, through the real client."""
+    tool = fetch_page(world.client, work, robots=True)
+    assert tool.run is not None
+    return world.run(tool.run({"url": world.url(path)}, Call(deadline=time.monotonic() + 30))).text
+
+
+def test_it_is_asked_before_each_redirect_is_followed() -> None:
+    """A page that robots.txt forbids is not fetched where a redirect leads there, nor what it would lead on to."""
+    with World() as world:
+        world.on("/robots.txt", b"User-agent: *\nDisallow: /private")
+        world.server.redirect("/", "/private")
+        world.server.redirect("/private", "/open")
+        world.on("/open", b"The page.")
+        with pytest.raises(PermissionDenied) as caught:
+            read(world, "/")
+        assert caught.value.reason == "ROBOTS_DISALLOWED"
+        assert caught.value.message.startswith("127.0.0.1 redirects, and ")
+        assert world.server.targets == ["/robots.txt", "/"]
+        world.server.redirect("/", "/open")
+        assert read(world, "/") == "The page."
+
+
+def test_each_origin_on_the_way_is_asked() -> None:
+    """A redirect through another origin and back asks that origin too, before anything else is fetched from there."""
+    other = Server()
+    try:
+        with World() as world:
+            world.server.redirect("/", f"{other.url}/hop")
+            world.on("/end", b"The page.")
+            other.redirect("/hop", world.url("/end"))
+            assert read(world, "/") == "The page."
+            assert other.targets == ["/robots.txt", "/hop"]
+            assert world.server.targets == ["/robots.txt", "/", "/end"]
+            other.on("/robots.txt", Play(status=503))
+            with pytest.raises(CallerError) as caught:
+                read(world, "/")
+            assert caught.value.reason == "ROBOTS_UNREACHABLE"
+            assert other.targets == ["/robots.txt", "/hop", "/robots.txt"]
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize(("status", "reason"), [(200, "ROBOTS_DISALLOWED"), (503, "ROBOTS_UNREACHABLE")])
+def test_a_refusal_names_the_argument_and_is_logged(status: int, reason: str) -> None:
+    """Through the socket a refusal by robots.txt has parameters.url at fault, and is an event=security."""
+    client = site((status, TEXT, b"User-agent: *\nDisallow: /x"))
+    with serving(fetch_page(client, work, robots=True)) as tools:
+        reply = tools.call("fetch_page", {"url": "http://a.test/x"})
+        told = details(reply.status)
+        assert told.reason == reason
+        assert [field for field, _ in told.violations] == ["parameters.url"]
+        [line] = tools.log_lines("security")
+        assert (line["rule"], line["host"], line["code"]) == ("robots", "a.test", reason)

@@ -279,6 +279,11 @@ NOT_PUBLIC = {
     "fd00:ec2::254": "cloud metadata", "fd12:3456::1": "private", "fe80::1": "link-local", "fe80::1%2": "link-local",
     "fe80::a9fe:a9fe": "cloud metadata", "febf::1": "link-local", "fec0::1": "site-local", "ff02::1": "multicast",
     "1::1": "reserved", "e000::1": "reserved",
+    # Metadata services, each by what its provider documents.
+    "169.254.170.23": "cloud metadata", "169.254.169.250": "cloud metadata", "169.254.169.251": "cloud metadata",
+    "169.254.169.253": "cloud metadata", "169.254.0.23": "cloud metadata", "169.254.10.10": "cloud metadata",
+    "169.254.42.42": "cloud metadata", "fd00:ec2::23": "cloud metadata", "fd00:ec2::253": "cloud metadata",
+    "fd20:ce::254": "cloud metadata", "fd00:42::42": "cloud metadata", "fd00:c1::a9fe:a9fe": "cloud metadata",
 }  # fmt: skip
 ARE_PUBLIC = [
     "1.1.1.1", "8.8.8.8", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0", "168.63.129.15",
@@ -511,7 +516,7 @@ def test_methods_are_refused_by_name() -> None:
     error = refusal("http://a.test/", "DELETE")
     assert error.reason == "BLOCKED_METHOD"
     assert all(word in error.message for word in ("'DELETE'", "a.test", "`allowed_methods`", "add DELETE"))
-    assert decide("http://a.test/", "POST", allowed_methods=["post"]) == (True, "default")
+    assert decide("http://a.test/", "POST", allowed_methods=["post"]) == (True, "allowed_methods")
     assert decide("http://a.test/", "GET", allowed_methods=["post"]) == (False, "allowed_methods")
 
 

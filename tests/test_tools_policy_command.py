@@ -37,7 +37,8 @@ def test_what_is_allowed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["http://127.1/"], "no IPv4 address"), (["gopher://a.test/"], "`scheme`"),
+        (["http://127.1/"], "no IPv4 address"), (["gopher://a.test/"], "refused by the rule `scheme`"),
+        (["http://127.1/"], "refused by the rule `url`: "), (["http:///a#b"], "refused by the rule `url`: "),
         (["http://b.test/"], "cannot be resolved"),
         (["http://in.test/"], "address 10.0.0.7 (private): refused by the rule `address`"),
         (["http://[::1]/"], "loopback"),
@@ -72,6 +73,29 @@ def test_it_takes_the_plugins_file(tmp_path: Path, capsys: pytest.CaptureFixture
     with pytest.raises(StartError) as error:
         ask(capsys, "http://a.test/", "--allowed-networks", "10.0.0.1/8")
     assert "allowed_networks" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "rule"),
+    [
+        (["--method", "POST", "--allowed-methods", "GET,POST"], "allowed_methods"),
+        (["--allowed-methods", "GET,POST"], "default"),
+        (["--method", "POST", "--allowed-methods", "*", "--allowed-hosts", "a.test"], "allowed_hosts"),
+    ],
+)
+def test_the_rule_that_allows(argv: list[str], rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The rule that is named is the setting without which the call would be refused."""
+    assert ask(capsys, "http://a.test/", *argv)[1][-1] == f"allowed by the rule `{rule}`"
+    assert ask(capsys, "http://a.test:99/", "--allowed-ports", "99")[1][-1] == "allowed by the rule `allowed_ports`"
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"), [("--methd", "--method"), ("--methods", "--method"), ("--timout", "--timeout")]
+)
+def test_an_option_that_is_none(option: str, meant: str) -> None:
+    """The nearest option is named, be it the command's own or the plugin's."""
+    with pytest.raises(StartError, match=f"did you mean '?{meant}"):
+        policy.main(["http://a.test/", option, "5"], FakeResolver({}))
 
 
 @pytest.mark.parametrize(

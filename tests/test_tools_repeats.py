@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
+import hector_plugins_pb2 as pb
 import pytest
 
+from plugins.tools_http.__main__ import build
+from plugins.tools_http.config import Config
+from plugins.tools_http.engine.engine import Invocation
 from plugins.tools_http.engine.tool import Call, Output
-from shared.errors import Code, LimitReached, NotFound, Unavailable
+from shared.errors import Code, LimitReached, NotFound, Overloaded, Unavailable
 from tests.servers import SECONDS, details, wait_until
 from tests.tools_socket import Tools, request, serving, tool
+from tests.tools_world import Play, Server
 
 
 class Counter:
@@ -250,3 +257,122 @@ def test_bounded_in_number_age_and_size() -> None:
 def test_an_id_that_is_too_long(tools: Tools) -> None:
     """A call_id of kilobytes is refused, naming it."""
     assert details(tools.call("post", {}, call_id="x" * 600).status).violations[0][0] == "call_id"
+
+
+def abandoned(tools: Tools, counter: Counter, number: int, text: str = "") -> None:
+    """A call with effects that goes on though its caller has gone."""
+    before = counter.runs
+    call = tools.stub.ExecuteTool.future(request("post", {"text": text}, call_id=f"gone {number}"), timeout=SECONDS)
+    wait_until(lambda: counter.runs > before, "run")
+    call.cancel()
+    wait_until(lambda: all(not entry.waiting for entry in tools.engine._repeats._entries.values()), "end of the wait")
+
+
+def refused(tools: Tools, name: str = "post", **more: Any) -> str:
+    with pytest.raises(grpc.RpcError) as raised:
+        tools.call(name, **more)
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    return str(raised.value.details())
+
+
+def test_runs_of_nobody_are_bounded_in_number(counter: Counter) -> None:
+    """Past `most_runs` none begins that may not be made again; others go on, and the refused one succeeds later."""
+    with serving(tool(counter.run, name="post"), tool(counter.run, name="get", read_only=True), most_runs=3) as tools:
+        counter.go.clear()
+        for number in range(3):
+            abandoned(tools, counter, number)
+        assert "nothing was done" in refused(tools, call_id="next")
+        assert counter.runs == 3
+        waiting = [in_flight(tools, counter, "get", call_id="read"), in_flight(tools, counter, "post")]
+        counter.go.set()
+        assert [call.result(SECONDS).success for call in waiting] == [True, True]
+        wait_until(lambda: tools.engine._repeats._runs == 0, "end of the runs")
+        assert tools.call("post", call_id="next").success
+        assert tools.engine._repeats._held == 0
+
+
+def test_runs_of_nobody_are_bounded_in_bytes(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that nobody waits for hold so many bytes of arguments; one that is waited for again does not count."""
+    monkeypatch.setattr("plugins.tools_http.engine.engine._MOST_HELD", 500_000)
+    with serving(tool(counter.run, name="post")) as tools:
+        counter.go.clear()
+        abandoned(tools, counter, 0, "x" * 100_000)
+        assert "nothing was done" in refused(tools, arguments={"text": "x" * 100_000}, call_id="next")
+        again = tools.stub.ExecuteTool.future(request("post", {"text": "x" * 100_000}, call_id="gone 0"))
+        wait_until(lambda: tools.engine._repeats._held == 0, "waiter")
+        other = in_flight(tools, counter, "post", call_id="other")
+        counter.go.set()
+        assert [call.result(SECONDS).result for call in (again, other)] == ["run 1", "run 2"]
+        assert tools.engine._repeats._held == 0
+
+
+def test_kept_answers_are_bounded_in_bytes() -> None:
+    """Answers past a quarter of kept_bytes are forgotten, the oldest first, and then their calls run again."""
+
+    async def run(arguments: dict[str, Any], call: Call) -> Output:
+        runs.append(1)
+        return Output(text="x" * 19_000)
+
+    runs: list[int] = []
+    with serving(tool(run), kept_bytes=400_000) as tools:
+        for number in range(10):
+            tools.call("toy", {}, call_id=str(number))
+        tools.call("toy", {}, call_id="9")
+        assert len(runs) == 10
+        tools.call("toy", {}, call_id="0")
+        assert len(runs) == 11
+        assert 80_000 < tools.engine._repeats._bytes <= 100_000
+
+
+def test_a_refused_call_leaves_nothing_behind(counter: Counter) -> None:
+    """The request of a call that ended in an error is let go at once, and not with the next collection of garbage."""
+    with serving(tool(counter.run, name="post"), most_runs=1) as tools:
+        counter.go.clear()
+        abandoned(tools, counter, 0)
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(3):
+                # As a future: an error that is raised would hold the client's own request.
+                call = tools.stub.ExecuteTool.future(request("post", {"text": "rests"}, call_id=str(number)))
+                assert call.exception(SECONDS) is not None
+                del call
+            requests = [item for item in gc.get_objects() if isinstance(item, pb.ExecuteToolRequest)]
+            assert not any("rests" in item.parameters_json for item in requests)
+        finally:
+            gc.enable()
+            counter.go.set()
+
+
+def test_runs_of_nobody_leave_connections_to_others() -> None:
+    """As many of them as there may be hold no connection that another call needs."""
+    with contextlib.closing(Server()) as server:
+        server.on("/slow", Play([60.0], head=b""))
+        server.on("/", b"here")
+        config = Config(
+            max_concurrent=2,
+            allowed_networks=("127.0.0.1",),
+            allowed_ports=(str(server.port),),
+            allowed_methods=("GET", "POST"),
+        )
+
+        def invocation(path: str, method: str, call_id: str = "") -> Invocation:
+            arguments = {"url": server.url + path, "method": method}
+            return Invocation(tool="custom_api_call", arguments=arguments, call_id=call_id)
+
+        async def calls() -> str:
+            provider = build(config)
+            try:
+                for number in range(2):
+                    call = asyncio.create_task(provider.engine.execute(invocation("/slow", "POST", f"gone {number}")))
+                    while len(server.seen) <= number:  # noqa: ASYNC110 (of another thread)
+                        await asyncio.sleep(0.005)
+                    call.cancel()
+                with pytest.raises(Overloaded):
+                    await provider.engine.execute(invocation("/", "POST", "next"))
+                async with asyncio.timeout(SECONDS):
+                    return (await provider.engine.execute(invocation("/", "GET"))).text
+            finally:
+                await provider.close()
+
+        assert asyncio.run(calls()) == "here"

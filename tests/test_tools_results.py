@@ -101,6 +101,8 @@ def test_find() -> None:
         assert found_at(reply) == [60_000, text.index("nEEDLE")]
         there = re.findall(r"cursor (\S+)\]", reply.result)[1]
         assert "nEEDLE two" in tools.call("read_result", {"cursor": there}).result
+        once = tools.call("read_result", {"cursor": cursor, "find": "needle o"})
+        assert once.result.endswith('\n\n["needle o" is there once]')
         nothing = tools.call("read_result", {"cursor": cursor, "find": "haystack"})
         assert nothing.success
         assert '"haystack" does not occur' in nothing.result

@@ -382,3 +382,13 @@ def test_jmespath() -> None:
     assert process(None, "jmespath", expression="a") is None
     for expression in ("a[", "foo(@)", "sum(a)", "a" * 5_001, "[" * 2_000, "to_number(a[0].s) > abs(@)"):
         assert isinstance(refusal(data, "jmespath", expression=expression), InvalidArgument)
+
+
+@pytest.mark.parametrize(("top", "shown"), [({}, 3), ({"top": 0}, 0), ({"top": 1}, 1), ({"top": 5}, 4)])
+def test_describe_shows_the_most_common(top: dict[str, int], shown: int) -> None:
+    """Of the most common values as many as `top` says, by default three, the most common one first."""
+    rows = [{"a": letter} for letter in "bcaabbcbd"]
+    about = process(rows, "describe", **top)["about"]["a"]
+    expected = [{"value": "b", "count": 4}, {"value": "c", "count": 2}, {"value": "a", "count": 2}]
+    expected.append({"value": "d", "count": 1})
+    assert about.get("most_common", []) == expected[:shown]

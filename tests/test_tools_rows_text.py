@@ -92,6 +92,15 @@ def test_wrong_csv(text: str, options: dict[str, Any], reason: str, says: str) -
     assert (error.reason, says in error.message) == (reason, True), error.message
 
 
+def test_another_delimiter_is_told() -> None:
+    """Text without a comma in its first line, but with what else divides cells, comes with a hint; other text does
+    not, nor where the delimiter was said."""
+    assert "has ';'" in facts_of("a;b\n1;2", "parse_csv")["hint"]
+    assert "has '\\t'" in facts_of("\r\na\tb\r\n1\t2", "parse_csv")["hint"]
+    for text, options in (("a,b;c\n1,2", {}), ("a\n1;2", {}), ("a;b\n1;2", {"delimiter": ","}), ("", {})):
+        assert "hint" not in facts_of(text, "parse_csv", **options)
+
+
 def test_facts_of_csv() -> None:
     """The metadata tells which delimiter it was and which columns were renamed."""
     assert facts_of("a;a\n1;2", "parse_csv", delimiter="auto") == {

@@ -13,8 +13,10 @@ import pytest
 
 from plugins.tools_http.engine.rows.tool import JOB, data_tool
 from plugins.tools_http.engine.tool import Call, Output, Tool
+from plugins.tools_http.engine.wording import in_words
 from plugins.tools_http.engine.workers import Workers
 from shared.errors import CallerError, InvalidArgument
+from shared.json_schema import Checker
 
 LONG = 60.0  # seconds; nothing here takes as long
 
@@ -54,6 +56,14 @@ def test_a_result() -> None:
             assert (output.text, output.structured_json, output.content_type) == ("a\né\n", None, "text/csv")
 
     asyncio.run(calls())
+
+
+def test_data_is_missing() -> None:
+    """Where there are no data the error says what they must be, though they may be of several types."""
+    parameters = data_tool(Workers(1, memory=2**29), max_rows=1, seconds=1).parameters
+    (fault,) = Checker(parameters).faults({"algorithm": "sort"})[0]
+    ((_, words),) = in_words(fault, "custom_data_processing", parameters, {})
+    assert words == "data is missing; it must be a list or a string or an object"
 
 
 def test_an_error() -> None:

@@ -244,3 +244,10 @@ def test_errors_are_for_models(tools: Tools) -> None:
     assert reply.error == (
         'forecast was not run: city must be a string, it is 5; days must be an integer, it is the string "3"'
     )
+
+
+def test_a_name_that_others_begin_with() -> None:
+    """Of the names that may be meant those that begin with what was written come first."""
+    names = ("delete_item", "getItem_1a2b3c4d", "get_time")
+    with serving(*(tool(name=name) for name in names)) as tools:
+        assert details(tools.call("getItem").status).metadata["nearest"].split(", ")[0] == "getItem_1a2b3c4d"

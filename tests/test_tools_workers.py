@@ -13,19 +13,22 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 
+import grpc
 import pytest
 
+from plugins.tools_http.engine.tool import Call, Output
+from plugins.tools_http.engine.turns import Turns
 from plugins.tools_http.engine.workers import Crashed, Workers
 from shared.errors import (
     CallerError,
     Code,
-    Internal,
     InvalidArgument,
     LimitReached,
     Overloaded,
     StartError,
     Unavailable,
 )
+from tests.tools_socket import serving, tool
 
 ROOT = Path(__file__).resolve().parent.parent
 JOBS = "tests.work_jobs"
@@ -166,14 +169,39 @@ async def test_a_process_that_died_idle_fails_no_call() -> None:
 @pytest.mark.parametrize("job", ["fail", "deep"])
 @in_loop
 async def test_a_bug_shows_nothing_of_the_input(job: str, caplog: pytest.LogCaptureFixture) -> None:
-    """An exception that a job did not foresee is INTERNAL, the log says where it came from, and quotes nothing."""
+    """Of an exception that a job did not foresee the log says where it came from, and quotes nothing."""
     async with started() as workers:
         pid = await pid_of(workers)
-        with pytest.raises(Internal) as caught:
+        with pytest.raises(RuntimeError) as caught:
             await run(workers, job, b"secret-of-the-caller")
-        assert "secret-of-the-caller" not in caplog.text + caught.value.message
+        assert "secret-of-the-caller" not in caplog.text + str(caught.value)
         assert f"{job} in work_jobs.py" in caplog.text
         assert await pid_of(workers) == pid
+
+
+@pytest.mark.parametrize("job", ["fail", "deep"])
+def test_a_bug_through_the_socket(job: str) -> None:
+    """The caller of a job with a bug is told INTERNAL and a request id, no file, function or line; the log has these
+    with the same id."""
+    workers = Workers(1, preload=[JOBS], memory=2**28)
+
+    async def work(arguments: dict[str, object], call: Call) -> Output:
+        await workers.start()
+        try:
+            return Output(text=str(await run(workers, job)))
+        finally:
+            await workers.close()
+
+    with serving(tool(work)) as tools:
+        with pytest.raises(grpc.RpcError) as raised:
+            tools.call("toy", {})
+        assert raised.value.code() is grpc.StatusCode.INTERNAL
+        told = raised.value.details() or ""
+        request_id = told.rpartition("request_id ")[2]
+        assert request_id
+        assert not any(word in told for word in (JOBS, "work_jobs", "Error", "line", ".py", ":"))
+        line = next(line for line in tools.served.log().splitlines() if "event=work_failed" in line)
+        assert f"{job} in work_jobs.py" in line
 
 
 @in_loop
@@ -216,6 +244,46 @@ async def test_the_queue_is_bounded() -> None:
                 await call
         busy.cancel()
         assert await run(workers, "echo", b"free") == b"free"
+
+
+@in_loop
+async def test_jobs_take_turns() -> None:
+    """Calls of one job that wait keep those of another waiting for one of them, and fill no place of theirs."""
+    async with started(waiting=4) as workers:
+        ended: list[str] = []
+
+        async def ending(job: str, payload: bytes) -> None:
+            await run(workers, job, payload)
+            ended.append(job)
+
+        calls = [asyncio.create_task(ending("sleep", b"0.1")) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(Overloaded, match="4 calls wait"):
+            await run(workers, "sleep", b"0.1")
+        calls += [asyncio.create_task(ending("echo", b"")) for _ in range(2)]
+        await asyncio.gather(*calls)
+        assert ended[0] == "sleep"
+        assert "echo" in ended[1:3]
+        assert ended[3:].count("sleep") >= 2
+
+
+@in_loop
+async def test_nothing_is_lost_where_a_wait_ends() -> None:
+    """A call that is cancelled in the moment in which it gets a process gives it to the next one."""
+    turns: Turns[str] = Turns()
+    first, second = (asyncio.create_task(turns.get(kind)) for kind in ("a", "b"))
+    await asyncio.sleep(0)
+    turns.put("process")
+    first.cancel()
+    assert await second == "process"
+    assert turns.waiting("a") == turns.waiting("b") == 0
+    third = asyncio.create_task(turns.get("a"))
+    await asyncio.sleep(0)
+    third.cancel()
+    await asyncio.gather(third, return_exceptions=True)
+    assert turns.waiting("a") == 0
+    turns.put("process")
+    assert await turns.get("c") == "process"
 
 
 @in_loop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +47,7 @@ class FakeClient:
         return self.answer(request)
 
 
-def plain(response: Response) -> Output:
+async def plain(response: Response) -> Output:
     """A rendering that hides nothing."""
     error = FailedPrecondition(f"HTTP {response.status}") if response.status >= 400 else None
     try:
@@ -123,3 +123,32 @@ def sent(operation: Mapping[str, Any], arguments: Mapping[str, Any], path: str =
     call(tool, arguments)
     [request] = client.requests
     return request
+
+
+_REFUSED = ("$ref", "$defs", "const", "oneOf", "examples", "contentEncoding", "contentMediaType", "exclusiveMinimum",
+            "exclusiveMaximum")  # fmt: skip
+
+
+def not_for_every_model(schema: Any, path: str = "$") -> list[str]:
+    """What some model's API refuses in a schema, at every depth of it."""
+    return list(_refused(schema, path))
+
+
+def _refused(schema: Any, path: str) -> Iterator[str]:
+    if not isinstance(schema, dict):
+        yield f"{path}: no schema"
+        return
+    kind = schema.get("type")
+    if not isinstance(kind, str if "anyOf" not in schema else str | None):
+        yield f"{path}: type {kind}"
+    if kind == "array":
+        yield from _refused(schema.get("items"), f"{path}[]")
+    if kind == "object" and not isinstance(schema.get("properties"), dict):
+        yield f"{path}: no properties"
+    yield from (f"{path}: {keyword}" for keyword in _REFUSED if keyword in schema)
+    for name, inner in schema.get("properties", {}).items():
+        yield from _refused(inner, f"{path}.{name}")
+    if isinstance(more := schema.get("additionalProperties", True), dict):
+        yield from _refused(more, f"{path}.*")
+    for place, choice in enumerate(schema.get("anyOf", [])):
+        yield from _refused(choice, f"{path}|{place}")

@@ -6,6 +6,7 @@ python -m plugins.tools_http --port 8084
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,9 @@ def check(config: Config) -> None:
             await provider.client.close()
 
     provider = build(config)
-    for report in asyncio.run(reports()) if config.openapi else ():
+    for note in provider.notes:
+        print(f"warning: {note}", file=sys.stderr)
+    for report in asyncio.run(reports()):
         print(report.table(), flush=True)
 
 
@@ -104,7 +107,8 @@ def build(config: Config) -> Provider:
         max_redirects=config.max_redirects,
         max_response_bytes=config.max_response_bytes,
         max_body_bytes=config.max_body_bytes,
-        max_connections=config.max_concurrent,
+        # Those that go on without their callers take none from the others.
+        max_connections=2 * config.max_concurrent,
         proxy=config.proxy.reveal(),
         proxy_resolves=config.proxy_resolves,
         ca_bundle=config.ca_bundle,
@@ -114,11 +118,21 @@ def build(config: Config) -> Provider:
     redactor = Redactor(secret_texts_in([config.token, config.proxy]))
     credentials = read_credentials(plain(config.credentials), client, redactor)
 
-    def render(response: Response) -> Output:
-        return output_of(response, clean=redactor.clean_bytes)
+    async def render(response: Response) -> Output:
+        return await output_of(response, redactor)
 
     sender = Sender(client, render, redactor, config.max_body_bytes)
-    declared = read_tools(plain(config.tools), sender, credentials, workers, config.work_timeout)
+    notes: list[str] = []
+
+    def refusal(url: str, method: str) -> str:
+        error = policy.decide(url, method).error
+        return error.message if error else ""
+
+    def noted(place: str, url: str, method: str) -> None:
+        if words := refusal(url, method):
+            notes.append(f"{place}: every call of it will be refused: {words}")
+
+    declared = read_tools(plain(config.tools), sender, credentials, workers, config.work_timeout, noted)
     tools = [
         api_call(client, credentials=credentials, redactor=redactor, longest=config.request_timeout),
         data_tool(workers, max_rows=config.max_rows, seconds=config.work_timeout),
@@ -128,16 +142,12 @@ def build(config: Config) -> Provider:
         *declared,
     ]
 
-    def refusal(url: str, method: str) -> str:
-        error = policy.decide(url, method).error
-        return error.message if error else ""
-
     def documents() -> Awaitable[list[Imported]]:
         return import_documents(
             plain(config.openapi), sender, credentials, max_operations=config.max_operations, allowed=refusal
         )
 
-    return Provider(Engine(tools, settings(config), redactor), client, workers, documents)
+    return Provider(Engine(tools, settings(config), redactor), client, workers, redactor, documents, notes)
 
 
 def settings(config: Config) -> Settings:
@@ -151,6 +161,7 @@ def settings(config: Config) -> Settings:
         kept_bytes=config.kept_bytes,
         kept_for=config.kept_for,
         kept_calls=config.kept_calls,
+        most_runs=config.max_concurrent,
         fence=config.fence,
     )
 

@@ -17,10 +17,12 @@ from shared.cli import configure
 from shared.config import types
 from shared.errors import CallerError, StartError
 from shared.server import run
+from shared.units import name_for_message
 
 from .config import Config
 from .engine import urls
 from .engine.addresses import Address, kind_of
+from .engine.nearest import nearest
 from .engine.network import Resolve, Resolver
 from .engine.policy import Decision, Policy
 from .engine.urls import Url
@@ -55,7 +57,7 @@ async def explain(text: str, method: str, config: Config, resolve: Resolve) -> t
     try:
         url = urls.parse(text)
     except CallerError as error:
-        return False, [f"refused: {error.message}"]
+        return False, [f"refused by the rule `{policy.decide(text, method).rule}`: {error.message}"]
     lines = [f"{method} {url}", f"methods: {', '.join(policy.methods(url)) or 'none'}"]
     decision = policy.decide(url, method)
     allowed = decision.allowed
@@ -108,10 +110,18 @@ def _split(argv: Sequence[str]) -> tuple[str, str, list[str]]:
                 raise StartError("command line: there is more than one URL")
             url = argument
         else:
+            _check_name(name)
             options.append(argument)
             if not equals and pending and _takes_value(name, pending[0]):
                 options.append(pending.pop(0))
     return url, method, options
+
+
+def _check_name(option: str) -> None:
+    """Raises StartError where `--method` was meant, which the plugin's own options do not have."""
+    known = ["--" + name.replace("_", "-") for name in (*types(Config), "config", "name", "check", "help", "method")]
+    if option.startswith("--") and option not in known and nearest(option, known, 1) == ["--method"]:
+        raise StartError(f"command line: unknown option {name_for_message(option)}; did you mean '--method'?")
 
 
 def _takes_value(option: str, following: str) -> bool:

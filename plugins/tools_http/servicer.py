@@ -11,6 +11,7 @@ from google.protobuf.struct_pb2 import Struct
 from hector_plugins_pb2_grpc import ToolProviderServicer, add_ToolProviderServicer_to_server
 
 from plugins.tools_http.engine.engine import Engine, Invocation
+from plugins.tools_http.engine.model_schema import for_models
 from plugins.tools_http.engine.off_loop import in_thread
 from plugins.tools_http.engine.replies import Result
 from plugins.tools_http.engine.tool import ABSENT, Tool
@@ -107,7 +108,7 @@ def _tool(tool: Tool) -> pb.Tool:
     message = pb.Tool(
         name=tool.name,
         description=tool.description,
-        parameters_json=dump(tool.parameters),
+        parameters_json=dump(for_models(tool.parameters)),
         output_schema_json="" if tool.output_schema is None else dump(tool.output_schema),
         read_only=tool.read_only,
         destructive=tool.destructive,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from jmespath.exceptions import JMESPathError
 
 from shared.errors import CallerError, Code
 
+from .decoding import decode
 from .exchange import Response
 from .off_loop import in_thread
 from .tool import ABSENT, JSON, Call, Output
@@ -40,7 +41,7 @@ class Answer:
     workers: Worker | None
     work_timeout: float  # seconds
 
-    async def of(self, response: Response, render: Callable[[Response], Output], call: Call) -> Output:
+    async def of(self, response: Response, render: Callable[[Response], Awaitable[Output]], call: Call) -> Output:
         """The expression's value as text and structured. Where it does not fit the answer: an Output with an error
         that still has the answer."""
         payload = json.dumps(self.expression).encode() + b"\n" + response.body
@@ -51,17 +52,17 @@ class Answer:
                 seconds = max(0.0, min(self.work_timeout, call.deadline - time.monotonic()))
                 text = await self.workers.run(_JOB, payload, seconds=seconds)
         except CallerError as failure:
-            return replace(render(response), error=failure)
+            return replace(await render(response), error=failure)
         outcome, _, text = text.partition(b"\n")
         if outcome != b"ok":
             mismatch = AnswerMismatch(f"the answer is not what this tool takes apart: {text.decode()}; see the answer")
-            return replace(render(response), error=mismatch)
-        shell = render(replace(response, body=b"null", headers=[("content-type", "application/json")]))
+            return replace(await render(response), error=mismatch)
+        shell = await render(replace(response, body=b"null", headers=[("content-type", "application/json")]))
         if len(text) <= _QUICK_BYTES:
             value = json.loads(text)
             shown = value if isinstance(value, str) else text.decode()
             return replace(shell, text=shown, structured=value, content_type="application/json")
-        written = text.decode()
+        written = await in_thread(decode, text)
         shown = await in_thread(json.loads, written) if written.startswith('"') else written
         return replace(shell, text=shown, structured=ABSENT, structured_json=written, content_type="application/json")
 
@@ -71,7 +72,7 @@ def check(expression: str) -> str:
     try:
         jmespath.compile(expression)
     except JMESPathError as error:
-        return " ".join(str(error).split())[:200]
+        return _words(error)[:200]
     except RecursionError:
         return "it is nested too deep"
     return ""
@@ -88,11 +89,17 @@ def job(payload: bytes) -> bytes:
         found = jmespath.compile(json.loads(expression)).search(value)
         return b"ok\n" + json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except JMESPathError as error:
-        return b"no\n" + " ".join(str(error).split())[:200].encode("utf-8", "replace")
+        # It can quote the answer: cut, half of a secret would stand there, which nobody would know.
+        words = _words(error)
+        return b"no\n" + (words if len(words) <= 200 else "the expression does not fit it").encode("utf-8", "replace")
     except (RecursionError, UnicodeEncodeError):
         return b"no\nit is nested too deep, or no text"
     except (TypeError, ValueError, OverflowError, ArithmeticError):
         return b"no\nthe expression fails on it"
+
+
+def _words(error: JMESPathError) -> str:
+    return " ".join(str(error).split())
 
 
 def _no_constant(name: str) -> JSON:

@@ -13,13 +13,16 @@ from shared.errors import CallerError, InvalidArgument
 from . import headers, urls
 from .credentials import CredentialSource
 from .exchange import Client, Request, Response
+from .off_loop import in_thread
 from .outcome import output_of
 from .policy import ALL_METHODS
 from .redaction import Redactor
+from .results import as_json_size
 from .retry import IDEMPOTENT
 from .tool import JSON, Audit, Call, Output, Tool
 
 NAME = "custom_api_call"
+_LARGE = 2**14  # characters of arguments as JSON: more take milliseconds to become a request
 
 _DESCRIPTION = """\
 Call an HTTP API and get its answer. Use it for JSON APIs and files whose URL you know; to read a web page use \
@@ -53,8 +56,9 @@ def _parameters(longest: float) -> dict[str, Any]:
             },
             "body": {"type": "string", "description": "Body as text. Say what it is in the header Content-Type."},
             "json": {
-                "type": "object",
-                "description": "Body as a JSON object, in place of `body`; the header Content-Type is set for you.",
+                "type": ["object", "array"],
+                "description": "Body as JSON, an object or a list, in place of `body`; the header Content-Type is set "
+                "for you. Other JSON goes into `body`, with the header Content-Type application/json.",
             },
             "timeout": {
                 "type": "number",
@@ -79,10 +83,12 @@ def api_call(
     """The tool. `credentials` are the operator's, by origin; `redactor` cleans what comes as base64; `longest` is the
     client's request_timeout, in seconds."""
     by_origin = credentials or {}
-    clean = (redactor or Redactor()).clean_bytes
 
     async def run(arguments: dict[str, JSON], call: Call) -> Output:
-        request = request_of(arguments)
+        if as_json_size(arguments, _LARGE) > _LARGE:
+            request = await in_thread(request_of, arguments)
+        else:
+            request = request_of(arguments)
         deadline = min(call.deadline, time.monotonic() + float(arguments.get("timeout", longest)))
         source = by_origin.get(urls.parse(request.url).origin)
         try:
@@ -92,7 +98,7 @@ def api_call(
                 field = "method" if error.reason == "BLOCKED_METHOD" else "url"
                 error.violations = ((field, error.message),)
             raise
-        return output_of(response, clean=clean)
+        return await output_of(response, redactor)
 
     return Tool(
         name=NAME, description=_DESCRIPTION, parameters=_parameters(longest), run=run, is_idempotent=_is_idempotent

@@ -25,6 +25,7 @@ _MOST_VIOLATIONS = 100
 # Also one that never ends, so that no text makes it look twice at the same characters.
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _FIELD = "parameters_json"
+_COPIES, _SIZE_OF_VALUE = 3, 64  # bytes of a value beside its characters
 
 
 def read(text: str, longest: int) -> dict[str, JSON]:
@@ -121,6 +122,14 @@ def with_whole_numbers(value: JSON, schema: Any) -> JSON:
     if isinstance(value, list) and isinstance(items := schema.get("items"), Mapping):
         return [with_whole_numbers(item, items) for item in value]
     return value
+
+
+def held(given: str | dict[str, JSON]) -> int:
+    """Bytes that arguments take while a tool is run with them, about: as values, as the body that is sent, and as what
+    the socket has not taken yet."""
+    if isinstance(given, dict):
+        given = written(given)
+    return _COPIES * len(given) + _SIZE_OF_VALUE * min(_values(given), MOST_VALUES)
 
 
 def digest(tool: str, arguments: str | dict[str, JSON]) -> bytes:

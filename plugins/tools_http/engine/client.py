@@ -20,7 +20,7 @@ import httpcore2
 from shared.errors import CallerError, InvalidArgument, LimitReached, StartError
 
 from . import body, headers, redirects, trust, urls
-from .connections import Connections
+from .connections import Connections, bound_trailers
 from .exchange import Request, Response
 from .failures import BadResponse, Unreachable, UpstreamTimeout, too_large
 from .network import Backend, Budget, Dial, Resolve, Resolver, budget
@@ -126,6 +126,8 @@ class Client:
             audit.host = hop.url.host
             try:
                 audit.rule = self._policy.check(hop.url, hop.method)
+                if led and request.before_redirect is not None:
+                    await request.before_redirect(str(hop.url))
                 signed = redirects.signed(hop, request.credential)
                 response = await self._exchange(signed, most, is_repeatable(request), audit)
             except CallerError as error:
@@ -173,6 +175,8 @@ class Client:
             raw = await connection.handle_async_request(request)
             try:
                 spent.in_head = False
+                spent.in_chunks = any(name.lower() == b"transfer-encoding" for name, _ in raw.headers)
+                bound_trailers(connection)
                 response = Response(status=raw.status, url="", headers=_named(raw.headers), body=b"", wire_bytes=0)
                 content = await self._body(hop, raw, response, most)
             finally:

@@ -11,7 +11,6 @@ oauth2: {token_url: URL, client_id: ME, client_secret: KEY, scopes: [read]}
 from __future__ import annotations
 
 import base64
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from shared.units import name_for_message
 
 from . import headers, urls
 from .exchange import Client, Credential
+from .nearest import nearest
 from .redaction import Redactor
 from .tool import Audit
 
@@ -212,7 +212,7 @@ def checked_keys(place: str, value: object, known: Iterable[str]) -> dict[str, A
         raise StartError(f"{place} must be a mapping of {', '.join(known)}")
     for key, item in value.items():
         if key not in known:
-            near = difflib.get_close_matches(str(key)[:64], known, n=1)
+            near = nearest(str(key), known)
             tail = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
             raise StartError(f"{place}: unknown setting {name_for_message(key, item)}; {tail}")
     return dict(value)
@@ -225,6 +225,8 @@ def texts(place: str, value: object) -> dict[str, str]:
 
 
 def text(place: str, value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, str) or not value:
+    if value is None or value == "":
+        raise StartError(f"{place} is {'missing' if value is None else 'empty'}; write it as text")
+    if not isinstance(value, str):
         raise StartError(f"{place} must be text; put it in quotes")
     return value

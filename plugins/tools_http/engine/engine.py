@@ -24,11 +24,13 @@ from .redaction import Redactor
 from .repeats import Repeats, Run
 from .replies import READ_RESULT, Finished, Replies, Result
 from .results import as_json_size
-from .tool import JSON, Call, Output, Tool
+from .tool import JSON, NAME, Call, Output, Tool
+from .tracebacks import release_frames, released
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONGEST_ID = 512  # characters of a call_id
 _LARGE_ARGUMENTS = 2**13  # characters: more take milliseconds to be read and checked
+_MOST_HELD = 64 * 2**20  # bytes of runs that nobody waits for
+_SIZE_OF_RUN = 2**14  # bytes, beside its arguments
 _LONGEST_RUN = 600.0  # seconds that a call has which nothing else bounds
 
 
@@ -41,6 +43,7 @@ class Settings:
     kept_bytes: int = 64 * 2**20
     kept_for: float = 900.0  # seconds
     kept_calls: int = 1000
+    most_runs: int = 256  # under way at once, of calls with a call_id that may not be made twice
     fence: bool = False
 
 
@@ -71,7 +74,13 @@ class Engine:
             kept_for=settings.kept_for,
             fence=settings.fence,
         )
-        self._repeats: Repeats[Finished] = Repeats(settings.kept_calls, settings.kept_bytes // 4, settings.kept_for)
+        self._repeats: Repeats[Finished] = Repeats(
+            settings.kept_calls,
+            settings.kept_bytes // 4,
+            settings.kept_for,
+            most_runs=settings.most_runs,
+            most_held=_MOST_HELD,
+        )
         self._tools: dict[str, Tool] = {}
         self._schemas: dict[str, tuple[dict[str, Any], Checker]] = {}  # to check by
         self.add([*tools, self._replies.read_result()])
@@ -80,12 +89,13 @@ class Engine:
     def tools(self) -> Sequence[Tool]:
         return list(self._tools.values())
 
-    def add(self, tools: Iterable[Tool]) -> None:
+    def add(self, tools: Iterable[Tool], place: str = "setting tools") -> None:
+        """`place` is the setting that they are of, for errors. Raises StartError where one cannot be offered."""
         for tool in tools:
-            if not _NAME.fullmatch(tool.name):
+            if not NAME.fullmatch(tool.name):
                 raise StartError(f"tool {tool.name[:80]!r}: a name has 1 to 64 letters, digits, _ and -")
             if tool.name in self._tools:
-                raise StartError(f"two tools are named {tool.name}; rename or exclude one of them")
+                raise StartError(f"{place}: there is a tool named {tool.name} already; {_remedy(place)}")
             self._tools[tool.name] = tool
             schema = arguments.closed(tool.parameters)
             self._schemas[tool.name] = schema, Checker(schema)
@@ -104,7 +114,7 @@ class Engine:
 
     async def execute(self, invocation: Invocation) -> Result:
         """What the tool gave, or in `error` why it did not. Raises ServiceError."""
-        line = Line(invocation.tool)
+        line = Line(invocation.tool, self._replies.clean)
         outcome, repeated = "CANCELLED", False
         try:
             result, repeated = await self._execute(invocation, line)
@@ -112,9 +122,10 @@ class Engine:
             return result
         except CallerError as error:
             outcome = error.reason
-            return Result(error=self._replies.cleaned_error(error))
+            return Result(error=self._replies.cleaned_error(released(error)))
         except Exception as error:
             outcome = getattr(error, "reason", "INTERNAL")
+            release_frames(error)
             raise
         finally:
             if not line.in_run or repeated:
@@ -138,21 +149,26 @@ class Engine:
             assert isinstance(given, dict)
             return await self._replies.read(given, room), False
         if not invocation.call_id or not self._settings.kept_calls:
-            finished = await self._run(tool, given, invocation, line, room)
+            finished = await self._run(tool, given, invocation.call_id, line, room, seconds=invocation.seconds)
             return self._replies.page(tool, finished, room), False
         repeatable = tool.read_only or tool.idempotent
         if not repeatable and tool.is_idempotent is not None and isinstance(given, dict):
             repeatable = tool.is_idempotent(given)
+        if as_json_size(compared, _LARGE_ARGUMENTS) > _LARGE_ARGUMENTS:
+            digest, held = await in_thread(_digest_and_size, tool, compared, invocation.arguments)
+        else:
+            digest, held = _digest_and_size(tool, compared, invocation.arguments)
+        # Without the invocation, whose arguments may be the same once more.
+        seconds = invocation.seconds if repeatable else None
         run = Run(
-            functools.partial(self._run, tool, given, invocation, line, room, alone=not repeatable),
+            functools.partial(
+                self._run, tool, given, invocation.call_id, line, room, seconds=seconds, alone=not repeatable
+            ),
             size=lambda finished: finished.size,
             keep=functools.partial(_is_final, repeatable),
             repeatable=repeatable,
+            held=_SIZE_OF_RUN + held,
         )
-        if as_json_size(compared, _LARGE_ARGUMENTS) > _LARGE_ARGUMENTS:
-            digest = await in_thread(arguments.digest, tool.name, compared)
-        else:
-            digest = arguments.digest(tool.name, compared)
         finished, repeated = await self._repeats.answer(invocation.call_id, digest, run)
         return self._replies.page(tool, finished, room), repeated
 
@@ -187,19 +203,20 @@ class Engine:
         self,
         tool: Tool,
         given: _Given,
-        invocation: Invocation,
+        call_id: str,
         line: Line,
         room: int,
         *,
+        seconds: float | None,
         alone: bool = False,
     ) -> Finished:
         """Runs the tool. `alone`: whatever its caller does, so that the time it has is the server's own bound."""
         line.in_run = True
         outcome = "CANCELLED"
         bounds = [self._settings.timeout or _LONGEST_RUN]
-        if invocation.seconds is not None and not alone:
-            bounds.append(invocation.seconds)
-        call = Call(deadline=time.monotonic() + min(bounds), id=invocation.call_id, audit=line.audit)
+        if seconds is not None:
+            bounds.append(seconds)
+        call = Call(deadline=time.monotonic() + min(bounds), id=call_id, audit=line.audit)
         try:
             try:
                 if alone:  # the server would end any other
@@ -210,7 +227,7 @@ class Engine:
             except TimeoutError:
                 raise DeadlineExceeded(f"{tool.name} did not end in the {min(bounds):g} s that a call has") from None
             except CallerError as error:
-                output = Output(text="", error=_located(error, tool))
+                output = Output(text="", error=_located(released(error), tool))
             finished = await self._replies.finish(tool, output, room)
             outcome = finished.output.error.reason if finished.output.error else "OK"
             return finished
@@ -219,6 +236,14 @@ class Engine:
             raise
         finally:
             line.write(outcome)
+
+
+def _digest_and_size(tool: Tool, compared: _Given, given: _Given) -> tuple[bytes, int]:
+    return arguments.digest(tool.name, compared), arguments.held(given)
+
+
+def _remedy(place: str) -> str:
+    return "give this one another name" if place == "setting tools" else "set `prefix`, or `exclude` it"
 
 
 async def _output(tool: Tool, given: _Given, call: Call) -> Output:

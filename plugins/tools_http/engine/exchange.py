@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,6 +28,8 @@ class Request:
     max_bytes: int | None = None  # of the response, on the wire and unpacked; None: the setting's
     # The call may be made twice: its method says so, or it carries an Idempotency-Key.
     repeatable: bool | None = None  # None: by the method
+    # Asked of each URL that a redirect leads to, once the policy allows it; what it raises ends the request.
+    before_redirect: Callable[[str], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,12 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     plain: dict[str, str] = {}
     for one, _ in zip(known, range(_MOST_KNOWN), strict=False):
         plain.setdefault(_plain(one), one)
+    # A short name has much in common with others that are as short, and was perhaps meant to be a longer one's.
+    longer = sorted((one for one in plain if one.startswith(wanted)), key=len) if len(wanted) > 2 else []
     # To compare in full is dear; pairs of letters in common say who may be near at all.
     likely = sorted(plain, key=lambda one: (-_alike(pairs, _pairs(one)), one))[:_MOST]
-    return [plain[one] for one in difflib.get_close_matches(wanted, likely, n=most, cutoff=0.6)]
+    close = difflib.get_close_matches(wanted, likely, n=most, cutoff=0.6)
+    return [plain[one] for one in dict.fromkeys([*longer, *close])][:most]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

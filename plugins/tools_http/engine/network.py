@@ -32,6 +32,7 @@ from .urls import Url
 MOST_HEAD = 65_536  # bytes of status line and headers
 MOST_LINES = 1_000  # of them
 _STEP_OF_HEAD = 8_192  # bytes that are read at once
+_STEP_OF_CHUNKS = 16_384  # the same of a body in chunks: behind it can be trailers, which are parsed as a head is
 _FRAMING = 2**18  # bytes beside the body's: the head, and the sizes of chunks
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -49,6 +50,7 @@ class Budget:
     limit: int  # of the body, which messages name
     used: int = 0
     in_head: bool = True
+    in_chunks: bool = False  # the body
     _lines: int = 0
 
     def take(self, data: bytes) -> None:
@@ -196,7 +198,9 @@ class CountedStream(httpcore2.AsyncNetworkStream):
         if current is None:
             return await self._stream.read(max_bytes, timeout)
         # Of a head little at a time, since what is read is parsed in one go.
-        data = await self._stream.read(_STEP_OF_HEAD if current.in_head else max_bytes, timeout)
+        if current.in_head or current.in_chunks:
+            max_bytes = min(max_bytes, _STEP_OF_HEAD if current.in_head else _STEP_OF_CHUNKS)
+        data = await self._stream.read(max_bytes, timeout)
         current.take(data)
         return data
 

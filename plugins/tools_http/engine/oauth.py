@@ -19,6 +19,7 @@ from .tool import Audit
 
 _KEYS = ("token_url", "client_id", "client_secret", "scopes", "auth", "parameters")
 _MOST_BYTES = 2**16  # of a token server's answer
+_LONGEST_TOKEN = 2**14  # characters: with a longer one each call would fail until it expires
 _EARLY = 60.0  # seconds before its end a token is renewed; of a short one, a tenth of its time
 _UNKNOWN_LIFE = 300.0  # seconds that a token without `expires_in` is used
 _LONGEST = 30.0  # seconds a token request may take; callers wait until their own deadlines
@@ -116,11 +117,14 @@ class ClientCredentials:
             answer = None
         if response.status >= 400 or not isinstance(answer, dict):
             reason = answer.get("error") if isinstance(answer, dict) else None
-            said = f" ({reason[:60]!r})" if isinstance(reason, str) else ""
+            said = f" ({reason!r})" if isinstance(reason, str) and len(reason) <= 60 else ""
             raise _error(f"{where} gave no token: HTTP {response.status}{said}; the operator has to look at it")
         token, kind = answer.get("access_token"), answer.get("token_type", "bearer")
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
             raise _error(f"{where} answered without an access_token; the operator has to look at it")
+        if len(token) > _LONGEST_TOKEN:
+            raise _error(f"{where} gave a token of {len(token)} characters, too long for a header; the operator has to "
+                         f"look at it")  # fmt: skip
         if not isinstance(kind, str) or kind.lower() != "bearer":
             raise _error(f"{where} gave a token that is no bearer token, which is the only kind known here")
         life = answer.get("expires_in", _UNKNOWN_LIFE)

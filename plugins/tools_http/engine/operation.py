@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,11 +19,11 @@ from .off_loop import in_thread
 from .parameters import Parameter, check_path, cookie_parts, header_text, path_text, query_parts
 from .redaction import Redactor
 from .results import as_json_size
+from .retry import IDEMPOTENT
 from .tool import ABSENT, JSON, Call, Output, Tool
 
-_LARGE = 2**16  # characters of arguments as JSON: more take milliseconds to be written
+_LARGE = 2**14  # characters of arguments as JSON: more take milliseconds to be written
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
-_IDEMPOTENT = _SAFE | {"PUT", "DELETE"}
 _DESTRUCTIVE = frozenset(("DELETE", "PUT", "PATCH"))
 
 
@@ -48,7 +48,7 @@ class Sender:
     """What operations are carried out with."""
 
     client: Client
-    render: Callable[[Response], Output]  # a response as a result, whatever its status
+    render: Callable[[Response], Awaitable[Output]]  # a response as a result, whatever its status
     redactor: Redactor  # is told every secret that is read
     max_body_bytes: int
 
@@ -61,7 +61,7 @@ class Sender:
             response, _ = await self._sent(operation, request, call)
         if operation.answer is not None and response.status < 400:
             return await operation.answer.of(response, self.render, call)
-        return self.render(response)
+        return await self.render(response)
 
     async def _request(self, operation: Operation, name: str, arguments: Mapping[str, JSON], call_id: str) -> Request:
         if as_json_size(arguments, _LARGE) <= _LARGE:
@@ -177,7 +177,7 @@ def tool(
     async def run(arguments: dict[str, JSON], call: Call) -> Output:
         return await sender.run(operation, name, arguments, call)
 
-    by_nature = operation.method in _IDEMPOTENT or bool(operation.idempotency_header)
+    by_nature = operation.method in IDEMPOTENT or bool(operation.idempotency_header)
     safe = operation.method in _SAFE if read_only is None else read_only
     return Tool(
         name=name,

@@ -6,20 +6,23 @@ import base64
 import codecs
 import json
 import re
-from collections.abc import Callable
 from http import HTTPStatus
 
 import jiter
 
 from shared.errors import CallerError, Code
 
+from .decoding import decode
 from .exchange import Response
+from .off_loop import in_thread
+from .redaction import Redactor
 from .retry import retry_after
 from .tool import ABSENT, JSON, Output
 
 MOST_STRUCTURED = 2**18  # bytes of JSON that are read here: two milliseconds. More of it comes as text only
 MOST_CHECKED = 2**15  # bytes of JSON with numbers that may be too large for a float
 _HUGE = re.compile(rb"[0-9][eE]\+?[0-9]{3}|(?<![0-9])[0-9]{309}")
+_LARGE = 2**15  # bytes of a body: more take milliseconds to be read
 _LONGEST_HEADER = 500  # characters of one that is shown
 
 _WORTH_HAVING = frozenset(
@@ -40,7 +43,7 @@ _TEXTUAL_ENDINGS = ("+json", "+xml", "+yaml", "+json-seq")
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 # Python's names of what the web's labels mean. Its other codecs are no charsets, or take long on what is hostile.
 _CHARSETS = frozenset(
-    "utf-8 ascii utf-16 utf-16-le utf-16-be iso8859-1 iso8859-2 iso8859-3 iso8859-4 iso8859-5 iso8859-6 iso8859-7 "
+    "utf-8 ascii utf-16-le utf-16-be iso8859-1 iso8859-2 iso8859-3 iso8859-4 iso8859-5 iso8859-6 iso8859-7 "
     "iso8859-8 iso8859-9 iso8859-10 iso8859-13 iso8859-14 iso8859-15 iso8859-16 cp866 cp874 cp1250 cp1251 cp1252 "
     "cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 koi8-r koi8-u mac-roman gbk gb2312 gb18030 big5 big5hkscs euc_jp "
     "shift_jis cp932 iso2022_jp euc_kr cp949 tis-620".split()
@@ -70,15 +73,22 @@ _ERRORS = {
 _RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
-def output_of(response: Response, *, clean: Callable[[bytes], bytes] = bytes) -> Output:
-    """What a tool gives for `response`: with an error from status 400 on, its body kept. `clean` takes secrets out of
-    what is shown as base64, where nobody else finds them."""
+async def output_of(response: Response, redactor: Redactor | None = None) -> Output:
+    """What a tool gives for `response`: with an error from status 400 on, its body kept. `redactor` takes secrets out
+    of what is shown as base64 or cut, where nobody else finds them."""
+    redactor = redactor or Redactor()
+    if len(response.body) > _LARGE:
+        return await in_thread(_output_of, response, redactor)
+    return _output_of(response, redactor)
+
+
+def _output_of(response: Response, redactor: Redactor) -> Output:
     kind = media_type(response)
-    facts = metadata(response)
+    facts = metadata(response, redactor)
     text = text_of(response)
     if text is None:
         facts["encoding"] = "base64"
-        text = base64.b64encode(clean(response.body)).decode("ascii")
+        text = base64.b64encode(redactor.clean_bytes(response.body)).decode("ascii")
         return Output(text=text, content_type=kind, metadata=facts, error=error_of(response))
     structured = ABSENT
     if is_json(kind):
@@ -88,15 +98,17 @@ def output_of(response: Response, *, clean: Callable[[bytes], bytes] = bytes) ->
     return Output(text=text, structured=structured, content_type=kind, metadata=facts, error=error_of(response))
 
 
-def metadata(response: Response) -> dict[str, JSON]:
+def metadata(response: Response, redactor: Redactor | None = None) -> dict[str, JSON]:
     """Facts about the exchange: status, final URL, headers worth having, whether and when to try again."""
     facts: dict[str, JSON] = {"status": response.status, "url": response.url, "bytes": response.wire_bytes}
     headers: dict[str, str] = {}
     for name, value in response.headers:
         if name in _WORTH_HAVING or name.startswith(_WORTH_PREFIXES):
-            headers[name] = (f"{headers[name]}, {value}" if name in headers else value)[:_LONGEST_HEADER]
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if headers:
-        facts["headers"] = headers
+        clean = redactor.clean if redactor else str
+        # Cleaned before it is cut: half of a secret nobody would know.
+        facts["headers"] = {name: clean(value)[:_LONGEST_HEADER] for name, value in headers.items()}
     if response.redirects:
         facts["redirects"] = list(response.redirects)
     if response.attempts > 1:
@@ -155,12 +167,12 @@ def text_of(response: Response) -> str | None:
         return None
     for mark, charset in _BOMS:
         if response.body.startswith(mark):
-            return response.body[len(mark) :].decode(charset, "replace")
+            return decode(response.body[len(mark) :], charset, "replace")
     declared = "" if is_json(kind) else _charset(response.header("content-type"))
     try:
-        return response.body.decode(declared or "utf-8")
+        return decode(response.body, declared or "utf-8")
     except UnicodeError:
-        return response.body.decode(declared or "cp1252", "replace")
+        return decode(response.body, declared or "cp1252", "replace")
 
 
 def json_of(response: Response) -> JSON:
@@ -189,6 +201,8 @@ def _charset(content_type: str) -> str:
                 return ""
             if charset in ("iso8859-1", "ascii"):
                 return "cp1252"  # as the web has it
+            if charset == "utf-16":
+                return "utf-16-le"  # so too, where no byte order mark says more
             return charset if charset in _CHARSETS else ""
     return ""
 

@@ -64,7 +64,7 @@ class Policy:
             return Decision(False, error.metadata.get("rule", "url"), error)
         decision = self._host(url)
         if decision.allowed:
-            decision = self._port(url) or self._method(url, method) or decision
+            decision = self._port(url) or self._method(url, method) or self._opened(url, method) or decision
         if decision.allowed and url.address is not None:
             by_address = self.decide_address(url, url.address)
             return by_address if not by_address.allowed or by_address.rule == "allowed_networks" else decision
@@ -152,6 +152,14 @@ class Policy:
         return _refusal("allowed_methods", "allowed_methods", "BLOCKED_METHOD",
                         f"{quoted(method)} is not allowed on {url.host}, only {', '.join(methods) or 'nothing'}",
                         f"add {method[:20]}")  # fmt: skip
+
+    def _opened(self, url: Url, method: str) -> Decision | None:
+        """What let it through that is closed by default, where no list of hosts did."""
+        if self._allowed:
+            return None
+        if method not in DEFAULT_METHODS:
+            return Decision(True, "allowed_methods")
+        return None if str(url.port) in DEFAULT_PORTS else Decision(True, "allowed_ports")
 
 
 def _refusal(rule: str, setting: str, reason: str, what: str, remedy: str) -> Decision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from .client import Client
 from .engine import Engine
 from .off_loop import in_thread
 from .openapi import Imported, ImportReport
+from .redaction import SHORTEST, Redactor
 from .workers import Workers
 
 
@@ -19,19 +21,32 @@ class Provider:
     engine: Engine
     client: Client
     workers: Workers
+    redactor: Redactor
     documents: Callable[[], Awaitable[list[Imported]]]  # reads the OpenAPI documents of the settings
+    notes: Sequence[str] = ()  # what the operator should know of the settings
 
     async def start(self) -> None:
         """Makes all ready that takes time. Raises StartError."""
+        for note in self.notes:
+            logs.event("settings", level=logging.WARNING, warning=note)
         await self.workers.start()
         for report in await self.read_documents():
             logs.event("openapi", document=report.name, tools=len(report.tools), summary=report.summary())
 
     async def read_documents(self) -> Sequence[ImportReport]:
-        """The engine has their tools afterwards. Raises StartError."""
+        """The engine has their tools afterwards, and the redactor their secrets: what it cannot do is logged. Raises
+        StartError."""
         documents = await self.documents()
         for document in documents:
-            await in_thread(self.engine.add, document.tools)
+            await in_thread(self.engine.add, document.tools, f"setting openapi: {document.report.name}")
+        if self.redactor.too_short:
+            logs.event(
+                "security",
+                level=logging.WARNING,
+                reason="SHORT_SECRET",
+                secrets=self.redactor.too_short,
+                remedy=f"have secrets of {SHORTEST} characters: shorter ones are not taken out of results",
+            )
         return [document.report for document in documents]
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,6 +10,7 @@ from shared.units import spellings
 
 SHORTEST = 6  # characters of a secret that is looked for: a shorter one stands in half of all texts
 MARK = "***"
+_MARKDOWN, _IN_TABLE = re.compile(r"[\\`*_\[\]<~]"), re.compile(r"[\\`*_\[\]<~|]")
 
 
 class Redactor:
@@ -16,15 +18,27 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._fixed: set[str] = set()  # forms
+        self._short: set[str] = set()  # secrets that are not looked for
         self._renewed: dict[str, set[str]] = {}  # by what they belong to
         self._forms: tuple[str, ...] = ()
         self._bytes: tuple[bytes, ...] = ()
-        self._fixed |= _spelled(secrets)
+        for secret in secrets:
+            self._know(secret)
         self._arrange()
 
+    @property
+    def too_short(self) -> int:
+        """How many secrets are not taken out, since they have fewer than SHORTEST characters."""
+        return len(self._short)
+
     def add(self, secret: str) -> None:
-        self._fixed |= _spelled([secret])
+        self._know(secret)
         self._arrange()
+
+    def _know(self, secret: str) -> None:
+        self._fixed |= _spelled([secret])
+        if 0 < len(secret) < SHORTEST:
+            self._short.add(secret)
 
     def renew(self, owner: str, secrets: Iterable[str]) -> None:
         """`secrets` in place of those that `owner` had."""
@@ -81,4 +95,6 @@ class Redactor:
 
 def _spelled(secrets: Iterable[str]) -> set[str]:
     forms = {form for secret in secrets if len(secret) >= SHORTEST for form in spellings(secret)}
+    # As fetch_page writes them in Markdown, in a table too.
+    forms |= {_MARKDOWN.sub(r"\\\g<0>", form) for form in forms} | {_IN_TABLE.sub(r"\\\g<0>", form) for form in forms}
     return {form for form in forms if len(form) >= SHORTEST}

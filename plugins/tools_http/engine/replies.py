@@ -20,6 +20,7 @@ from .tool import ABSENT, JSON, Call, Output, Tool
 
 READ_RESULT = "read_result"
 _LARGE_TEXT = 2**18  # characters: more take milliseconds to be cleaned
+_LARGE_VALUE = 2**14  # characters of `structured` as JSON: the same, since each value is looked at
 _SHORT_JSON = 2**13  # characters of `structured_json` that are read here
 _MOST_STRUCTURED = 2**20  # characters of `structured` as JSON
 
@@ -51,7 +52,7 @@ class Finished:
     def size(self) -> int:
         """Bytes that it takes, about."""
         structured = self.output.structured_json
-        size = 4 * as_json_size(self.output.structured, 2**22) if structured is None else sys.getsizeof(structured)
+        size = 4 * self.size_as_json if structured is None else sys.getsizeof(structured)
         return sys.getsizeof(self.head) + size + 1_000
 
 
@@ -68,6 +69,7 @@ class Replies:
     ) -> None:
         """`max_result_chars` of a page where the caller does not say; `kept_for` in seconds."""
         self._redactor = redactor
+        self.clean = redactor.clean
         self._max_result_chars = max_result_chars
         self._max_reply_bytes = max_reply_bytes
         self._fence = fence
@@ -84,12 +86,12 @@ class Replies:
         return max_chars or self._max_result_chars
 
     async def finish(self, tool: Tool, output: Output, room: int) -> Finished:
-        as_json = output.structured_json
-        size = as_json_size(output.structured, _MOST_STRUCTURED) if as_json is None else len(as_json)
-        if len(output.text) > _LARGE_TEXT or size > _LARGE_TEXT:
-            output = await in_thread(self._cleaned, output, size)
+        as_json = output.structured_json or ""
+        is_large = len(output.text) > _LARGE_TEXT or len(as_json) > _LARGE_TEXT
+        if is_large or as_json_size(output.structured, _LARGE_VALUE) > _LARGE_VALUE:
+            output, size = await in_thread(self._cleaned, output)
         else:
-            output = self._cleaned(output, size)
+            output, size = self._cleaned(output)
         size += as_json_size(output.metadata, _MOST_STRUCTURED)
         finished = Finished(output, output.text, len(output.text), size_as_json=size)
         page = max(room, self._max_result_chars)
@@ -100,14 +102,16 @@ class Replies:
             finished.output = replace(output, text="")
         return finished
 
-    def _cleaned(self, output: Output, size: int) -> Output:
-        """`size`: of the structured result as JSON, about."""
+    def _cleaned(self, output: Output) -> tuple[Output, int]:
+        """And about how many characters its structured result has as JSON."""
         as_json = output.structured_json
+        size = as_json_size(output.structured, _MOST_STRUCTURED) if as_json is None else len(as_json)
         if self._is_clean and output.error is None and as_json is None and size <= self._most_structured:
-            return output
+            return output, size
         text, structured, metadata = output.text, output.structured, dict(output.metadata)
         error = self.cleaned_error(output.error) if output.error else None
         if size > self._most_structured:
+            size = 0
             structured, as_json = ABSENT, None
             metadata["structured_left_out"] = "it is too large; the result's text has it"
         elif as_json is not None and size <= _SHORT_JSON:
@@ -119,7 +123,7 @@ class Replies:
         metadata = self._redactor.clean_value(metadata)
         if self._fence:
             text = harmless(text)
-        return Output(
+        cleaned = Output(
             text=text,
             structured=structured,
             structured_json=as_json,
@@ -127,6 +131,7 @@ class Replies:
             metadata=metadata,
             error=error,
         )
+        return cleaned, size
 
     @property
     def _is_clean(self) -> bool:

@@ -123,4 +123,6 @@ def notice(found: Hits, words: str, characters: int, cursor: str) -> str:
         return f'["{shown}" does not occur in the {characters:,} characters of the result; try other or fewer words]'
     count = f"{found.total:,} or more" if found.total >= _MOST_COUNTED else f"{found.total:,}"
     more = f'; for the next ones call read_result with {{"cursor": "{cursor}"}} and the same "find"' if cursor else ""
+    if found.total == 1:
+        return f'\n\n["{shown}" is there once]'
     return f'\n\n["{shown}" is there {count} times, {len(found.places):,} of them here{more}]'

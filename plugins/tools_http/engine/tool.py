@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from shared.errors import CallerError
 
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # of tools and of arguments: every model's API takes it
 JSON = Any  # None, bool, int, float, str, lists and dicts of these
 ABSENT: Any = object()  # "no structured result": None would be JSON's null
 
@@ -51,7 +53,7 @@ class Tool:
     read them in a worker process, where they are checked too.
     """
 
-    name: str  # [A-Za-z0-9_-]{1,64}
+    name: str  # a NAME
     description: str  # for the model: what it does, when to use it, an example
     parameters: Mapping[str, Any]  # a JSON Schema of type object
     run: Callable[[dict[str, JSON], Call], Awaitable[Output]] | None = None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from shared.json_schema import Fault
+from typing import TYPE_CHECKING, Any
 
 from .nearest import did_you_mean
 from .tool import JSON
+
+if TYPE_CHECKING:  # workers use the words without the checker
+    from shared.json_schema import Fault
 
 _LONGEST_VALUE = 60  # characters of a value that is shown
 
@@ -23,16 +24,16 @@ def in_words(
     if fault.keyword == "required":
         name = str(fault.parameter)
         about = _at(schema, (*fault.schema_path[:-1], "properties", name))
-        return [([*path, name], f"{_name(fault.path, name)} is missing{_wanted(about)}")]
+        return [([*path, name], f"{_name(fault.path, name)} is missing{wanted(about)}")]
     if fault.keyword in ("additionalProperties", "unevaluatedProperties") and isinstance(fault.parameter, list):
         properties = _at(schema, (*fault.schema_path[:-1], "properties"))
         known = list(properties) if isinstance(properties, Mapping) else []
         return [([*path, str(name)], _unknown(fault.path, str(name), tool, known)) for name in fault.parameter[:20]]
     place = _name(fault.path)
-    rule = _rule(fault.keyword, fault.parameter)
+    rule = rule_of(fault.keyword, fault.parameter)
     if not rule:
         return [(path, f"{place}: {_cut(fault.message, 200)}")]
-    words = f"{place} must {rule}, it is {_shown(value, fault.keyword)}"
+    words = f"{place} must {rule}, it is {shown(value, fault.keyword)}"
     if fault.keyword == "enum" and isinstance(value, str):
         words += did_you_mean(value, [option for option in fault.parameter if isinstance(option, str)])
     return [(path, words)]
@@ -45,7 +46,7 @@ def _unknown(path: Sequence[str | int], name: str, tool: str, known: Sequence[st
     return f"{_cut(_name(path, name), 100)} is not an argument of {tool}{meant}"
 
 
-def _rule(keyword: str, parameter: Any) -> str:
+def rule_of(keyword: str, parameter: Any) -> str:
     """What a value must do or be, as it follows `must`."""
     match keyword:
         case "type":
@@ -84,11 +85,15 @@ _RULES = {
 }
 
 
-def _wanted(schema: Any) -> str:
-    """What an argument would have to be, as it follows `is missing`."""
+def wanted(schema: Any) -> str:
+    """What an argument would have to be, as it follows `is missing`; perhaps nothing."""
     if not isinstance(schema, Mapping):
         return ""
-    rules = [_rule(keyword, schema[keyword]) for keyword in ("type", "enum", "const") if keyword in schema]
+    rules = [rule_of(keyword, schema[keyword]) for keyword in ("type", "enum", "const") if keyword in schema]
+    if not rules and isinstance(choices := schema.get("anyOf", schema.get("oneOf")), list):
+        kinds = [choice.get("type") if isinstance(choice, Mapping) else None for choice in choices]
+        if all(isinstance(kind, str) for kind in kinds):
+            rules.append(rule_of("type", list(dict.fromkeys(kinds))))
     if "type" in schema:
         rules += [_RULES[key].format(schema[key]) for key in _RULES if key in schema and not _goes_without(key, schema)]
     return f"; it must {' and '.join(rules)}" if rules else ""
@@ -106,7 +111,8 @@ def _name(path: Sequence[str | int], last: str | None = None) -> str:
     return _cut(name, 100) or "the arguments"
 
 
-def _shown(value: JSON, keyword: str) -> str:
+def shown(value: JSON, keyword: str) -> str:
+    """A value that breaks the rule of a keyword, as it follows `it is`."""
     if keyword in ("maxLength", "minLength") and isinstance(value, str):
         return f"{len(value):,} characters long"
     if keyword in ("maxItems", "minItems", "maxProperties", "minProperties") and isinstance(value, list | dict):

@@ -30,7 +30,6 @@ from shared.errors import (
     CallerError,
     Code,
     FailedPrecondition,
-    Internal,
     InvalidArgument,
     LimitReached,
     NotFound,
@@ -42,6 +41,7 @@ from shared.errors import (
 )
 
 from . import work_process
+from .turns import Turns
 from .work_process import LONGEST_REFUSAL, REPLY, REQUEST, Outcome
 
 _log = logging.getLogger("hector")
@@ -67,7 +67,8 @@ class Workers:
     """`count` processes, each doing one job at a time.
 
     Jobs are functions of bytes that return bytes, named `module:function`, and the processes import `preload` before
-    their first one. `waiting` calls may wait for a process; more are refused (Overloaded). `memory` and `most_reply`
+    their first one. Of each job `waiting` calls may wait for a process, and the
+    jobs get them by turns; more are refused (Overloaded). `memory` and `most_reply`
     are in bytes. Belongs to the event loop that called `start`, and ends with its thread.
     """
 
@@ -85,8 +86,7 @@ class Workers:
         self._memory = memory
         self._most_reply = most_reply
         self._most_waiting = waiting
-        self._waiting = 0
-        self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
+        self._idle: Turns[_Worker] = Turns()
         self._all: set[_Worker] = set()
         self._replacing: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -95,7 +95,7 @@ class Workers:
         """Returns when every process is ready. Raises StartError where one does not start."""
         try:
             for worker in await asyncio.gather(*(self._started() for _ in range(self._count))):
-                self._idle.put_nowait(worker)
+                self._idle.put(worker)
         except Exception as error:
             await self.close()
             raise StartError(
@@ -106,13 +106,13 @@ class Workers:
         """What `job` makes of `payload`, within `seconds`, the time spent waiting for a process included.
 
         Raises LimitReached (WORK_TIMEOUT, WORK_MEMORY, RESULT_TOO_LARGE), Crashed, Overloaded where no process became
-        free, Internal where the job has a bug, and what CallerError the job raised. However it ends, a cancel included,
-        the process is then free or killed.
+        free, RuntimeError where the job has a bug, and what CallerError the job raised. However it ends, a cancel
+        included, the process is then free or killed.
         """
         if seconds <= 0:
             raise LimitReached("no time is left for the work (setting timeout)", reason="WORK_TIMEOUT")
         until = asyncio.get_running_loop().time() + seconds
-        worker = await self._free(until)
+        worker = await self._free(job, until)
         healthy = False
         try:
             async with asyncio.timeout_at(until):
@@ -136,7 +136,7 @@ class Workers:
             ) from None
         finally:
             if healthy:
-                self._idle.put_nowait(worker)
+                self._idle.put(worker)
             else:
                 self._replace(worker)
         return self._checked(job, outcome, answer)
@@ -152,20 +152,17 @@ class Workers:
         await asyncio.gather(*(worker.gone() for worker in self._all))
         self._all.clear()
 
-    async def _free(self, until: float) -> _Worker:
+    async def _free(self, job: str, until: float) -> _Worker:
         if self._closed:
             raise Unavailable(_CLOSED)
-        if self._idle.empty() and self._waiting >= self._most_waiting:
-            raise Overloaded(f"{self._waiting} calls wait for a process already (setting workers)", retry_after=1)
+        if (waiting := self._idle.waiting(job)) >= self._most_waiting:
+            raise Overloaded(f"{waiting} calls wait for a process already (setting workers)", retry_after=1)
         while True:
-            self._waiting += 1
             try:
                 async with asyncio.timeout_at(until):
-                    worker = await self._idle.get()
+                    worker = await self._idle.get(job)
             except TimeoutError:
                 raise Overloaded("no process became free in time (setting workers)", retry_after=1) from None
-            finally:
-                self._waiting -= 1
             if worker.is_alive():
                 return worker
             self._replace(worker)  # it died with nothing to do: killed from outside
@@ -182,7 +179,7 @@ class Workers:
         pause = _FIRST_PAUSE
         while not self._closed:
             try:
-                self._idle.put_nowait(await self._started())
+                self._idle.put(await self._started())
                 return
             except (OSError, TimeoutError) as error:
                 _log.error("event=worker_not_started cause=%r", str(error))
@@ -219,7 +216,7 @@ class Workers:
         if outcome is Outcome.FAILED:
             where = answer.decode("utf-8", "replace")
             _log.error("event=work_failed job=%s cause=%r", job, where)
-            raise Internal(f"{job} failed: {where}")
+            raise RuntimeError(f"the job {job} has a bug")  # as one in this process: the caller is told no more
         return answer
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,20 +11,19 @@ from shared.units import name_for_message, read_bool
 from ..bodies import FILE_SCHEMA, Part
 from ..credentials import check_headers, checked_keys, text
 from ..parameters import STYLES, Parameter, as_place
-from ..tool import ABSENT
+from ..tool import ABSENT, NAME
 
 _OF_A_PARAMETER = ("in", "name", "required", "value", "style", "explode", "allow_reserved", "schema", "file")
 _OF_A_SCHEMA = ("type", "description", "enum", "const", "default", "examples", "format", "pattern", "minimum",
                 "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "items",
                 "minItems", "maxItems", "uniqueItems", "properties", "additionalProperties", "title")  # fmt: skip
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class ParameterReader:
     """Raises StartError, which names tool and parameter."""
 
     def __init__(self, place: str, argument: str, about: object, in_path: Sequence[str], method: str) -> None:
-        if not _NAME.fullmatch(argument):
+        if not NAME.fullmatch(argument):
             raise StartError(
                 f"{place}: parameters: {name_for_message(argument, about)} is no name that every model takes, which "
                 "is 1 to 64 letters, digits, _ and -; give it such a one, and the API's own as `name`"
@@ -104,7 +102,7 @@ def _not_for_models(schema: Any) -> str:
             return "not every model's API takes a $ref; write what it leads to"
         properties = schema.get("properties", {})
         for name in properties if isinstance(properties, Mapping) else ():
-            if not _NAME.fullmatch(str(name)):
+            if not NAME.fullmatch(str(name)):
                 return f"{name_for_message(name)} is no name that every model takes, which is 1 to 64 of A-Za-z0-9_-"
         inside: Any = schema.values()
     else:

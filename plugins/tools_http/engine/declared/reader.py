@@ -20,7 +20,7 @@ of the body; `whole_body` is all of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -45,22 +45,24 @@ from ..credentials import (
 )
 from ..exchange import Credential
 from ..operation import Operation, Sender, placeholders, tool
-from ..tool import ABSENT, Tool
+from ..policy import ALL_METHODS
+from ..tool import ABSENT, NAME, Tool
 from .parameter import ParameterReader
 
 _KEYS = ("description", "method", "url", "parameters", "headers", "credential", "body", "idempotency_key", "answer",
          "read_only", "idempotent", "destructive", "max_response_bytes")  # fmt: skip
-_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 _BODIES: Mapping[str, tuple[Kind, str]] = {
     "json": ("json", "application/json"),
     "form": ("form", "application/x-www-form-urlencoded"),
     "multipart": ("multipart", "multipart/form-data"),
     "text": ("text", "text/plain"),
 }
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SECRET_NAME = re.compile("key|token|secret|passw|auth|appid|app_id|signature", re.IGNORECASE)
 # Headers whose values are shown, kept in results, and sent along with a redirect; all others are secrets.
 PUBLIC_HEADERS = ("accept", "accept-language", "content-type", "user-agent", "prefer", "cache-control")
+
+
+Noted = Callable[[str, str, str], None]
 
 
 def read_tools(
@@ -69,18 +71,21 @@ def read_tools(
     credentials: Mapping[str, CredentialSource],
     workers: Worker | None,
     work_timeout: float,
+    noted: Noted = lambda place, url, method: None,
 ) -> list[Tool]:
-    """The setting `tools`. `credentials` are those of the setting of that name, by origin. Raises StartError."""
+    """The setting `tools`. `credentials` are those of the setting of that name, by origin; `noted` is told the place,
+    host and method of each tool. Raises StartError."""
     tools: list[Tool] = []
     for name, about in settings.items():
-        if not _NAME.fullmatch(name) or about is None:
+        if not NAME.fullmatch(name) or about is None:
             raise StartError(
                 f"setting tools: {name_for_message(name, about)} is no name for a tool, "
                 "which is 1 to 64 letters, digits, _ and -"
             )
         place = f"setting tools: {name_for_message(name, about)}"
         about = checked_keys(place, about, _KEYS)
-        tools.append(_Reader(place, name, about, credentials, workers, work_timeout).tool(sender))
+        reader = _Reader(place, name, about, credentials, workers, work_timeout)
+        tools.append(reader.tool(sender, noted))
     return tools
 
 
@@ -93,11 +98,12 @@ class _Reader:
     workers: Worker | None
     work_timeout: float
 
-    def tool(self, sender: Sender) -> Tool:
+    def tool(self, sender: Sender, noted: Noted) -> Tool:
         method = str(self.about.get("method", "GET")).upper()
-        if method not in _METHODS:
-            raise StartError(f"{self.place}: method must be one of {', '.join(_METHODS)}")
+        if method not in ALL_METHODS:
+            raise StartError(f"{self.place}: method must be one of {', '.join(ALL_METHODS)}")
         url, origin, in_path = self._url()
+        noted(self.place, origin + "/", method)
         readers = [
             ParameterReader(self.place, argument, about, in_path, method)
             for argument, about in self._parameters().items()

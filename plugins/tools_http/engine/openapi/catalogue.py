@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from shared.errors import NotFound, quoted
+from shared.json_schema import CannotCheck, complaint
 
 from .. import arguments as call_arguments
 from ..nearest import did_you_mean
@@ -22,6 +25,8 @@ _MOST_ASKED = 20
 _MOST_FORMS = 20  # words that begin like one that is asked for
 _MOST_HITS = 10
 _MOST_SHOWN = 12_000  # characters of one answer's parameters
+_MOST_TRIED = 30  # operations, for one with an example
+_LONGEST_EXAMPLE = 200  # characters of its arguments
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Catalogue:
     def tools(self, prefix: str) -> list[Tool]:
         """The two of them: PREFIX_search_operations and PREFIX_call_operation."""
         search, run = f"{prefix}_search_operations", f"{prefix}_call_operation"
-        example = self.entries[0].tool.name
+        example = json.dumps(_example(self.entries), ensure_ascii=False)
         return [
             Tool(
                 name=search,
@@ -114,7 +119,7 @@ class Catalogue:
             Tool(
                 name=run,
                 description=f"Call one operation of {self.title}. Use {search} first to learn the operation's name and "
-                f'arguments. Example: {{"operation": "{example}", "arguments": {{}}}}',
+                f"arguments. Example: {example}",
                 parameters={
                     "type": "object",
                     "properties": {
@@ -184,6 +189,31 @@ class Catalogue:
 
 def _words(text: str) -> list[str]:
     return _WORD.findall(_CAMEL.sub(" ", text[:4_000]).lower())
+
+
+def _example(entries: Sequence[Entry]) -> dict[str, JSON]:
+    """Arguments of PREFIX_call_operation that would be taken; one that reads is rather shown than one that changes."""
+    for entry in sorted(entries[:_MOST_TRIED], key=lambda entry: not entry.tool.read_only):
+        properties = entry.tool.parameters.get("properties", {})
+        given = {name: _value(name, properties.get(name, {})) for name in entry.tool.parameters.get("required", ())}
+        shown: dict[str, JSON] = {"operation": entry.tool.name, "arguments": given}
+        with contextlib.suppress(CannotCheck):
+            if len(json.dumps(given)) <= _LONGEST_EXAMPLE and not complaint(given, entry.tool.parameters):
+                return shown
+    return {"operation": entries[0].tool.name}
+
+
+def _value(name: str, schema: Mapping[str, Any]) -> JSON:
+    """One for an argument, of the document or in the place of one."""
+    for values in (schema.get("examples"), schema.get("enum")):
+        if values:
+            return values[0]
+    if "default" in schema:
+        return schema["default"]
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        return schema.get("minimum", 1)
+    return {"boolean": True, "array": [], "object": {}}.get(str(kind), name.upper())
 
 
 def _asked(entry: Entry) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 
+from ..tool import NAME
+
 _LONGEST_NAME = 64
-_SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -16,7 +17,7 @@ def safe_name(name: str) -> str:
     >>> safe_name("filter[name]"), safe_name("$top")
     ('filter_name', 'top')
     """
-    if _SAFE.fullmatch(name):
+    if NAME.fullmatch(name):
         return name
     plain = _UNSAFE.sub("_", name).strip("_")
     return plain if plain and len(plain) <= _LONGEST_NAME else hashed_name(name)

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..decoding import decode as decode_text
 from . import feeds, html, pdf
 from .charset import decode
 from .invisible import without
@@ -48,7 +49,7 @@ def request(body: bytes, **options: Any) -> bytes:
 
 def reply(answer: bytes) -> Converted:
     head, _, text = answer.partition(b"\n")
-    return Converted(**json.loads(head), text=text.decode())
+    return Converted(**json.loads(head), text=decode_text(text))
 
 
 def convert(payload: bytes) -> bytes:

@@ -13,6 +13,7 @@ from shared.errors import CallerError, Code, InvalidArgument, PermissionDenied
 from .. import urls
 from ..exchange import Client, Request
 from ..tool import Call
+from ..urls import Url
 from . import robots
 from .work import Work
 
@@ -55,12 +56,21 @@ class RobotsGate:
     async def check(self, url: str, call: Call) -> None:
         """Raises PermissionDenied (ROBOTS_DISALLOWED) or RobotsUnreachable where `url` may not be read."""
         parsed = urls.parse(url)
+        call.audit.host = parsed.host
+        try:
+            await self._check(parsed, call)
+        except CallerError as error:
+            call.audit.rule = error.metadata.get("rule", call.audit.rule)
+            raise
+
+    async def _check(self, parsed: Url, call: Call) -> None:
         origin = parsed.origin
         kept = await self._file(origin, call)
         if kept.body is None:
             raise RobotsUnreachable(
                 f"{origin}/robots.txt cannot be read now ({kept.why}), and until it can no page of {parsed.host} may "
                 "be: try again later, or have the operator change the setting robots",
+                field="url",
                 retry_after=max(1.0, kept.until - time.monotonic()),
                 metadata={"rule": "robots", "setting": "robots"},
             )
@@ -69,6 +79,7 @@ class RobotsGate:
                 f"{origin}/robots.txt does not allow {self._agent} to read this page (by `{rule}`): use another "
                 "source, or have the operator change the setting robots",
                 reason="ROBOTS_DISALLOWED",
+                field="url",
                 metadata={"rule": "robots", "setting": "robots"},
             )
 

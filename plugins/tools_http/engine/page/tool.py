@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from shared.errors import InvalidArgument, Unsupported
 
 from .. import outcome
 from ..exchange import Client, Request, Response
+from ..off_loop import in_thread
 from ..tool import JSON, Call, Output, Tool
 from . import convert
 from .robots import product_token
@@ -19,6 +22,7 @@ _ACCEPT = (
     "text/markdown, text/html;q=0.9, application/xhtml+xml;q=0.9, text/plain;q=0.8, application/pdf;q=0.7, "
     "application/json;q=0.7, application/xml;q=0.6, */*;q=0.1"
 )
+_LARGE = 2**18  # bytes of text: more take milliseconds to be read
 _DESCRIPTION = (
     "Fetch a web page and read it as Markdown: title, headings, text, lists, tables, code, absolute links. Reads HTML, "
     "plain text, Markdown, JSON, feeds (RSS, Atom) and PDF. Use it to read what a URL says; use custom_api_call for an "
@@ -66,15 +70,15 @@ def fetch_page(
 
     async def run(arguments: dict[str, JSON], call: Call) -> Output:
         pages = _pages(arguments.get("pages", ""))
+        asked: Callable[[str], Awaitable[None]] | None = None
         if gate:
-            await gate.check(arguments["url"], call)
+            asked = functools.partial(gate.check, call=call)
+            await asked(arguments["url"])
         response = await client.send(
-            Request(method="GET", url=arguments["url"], headers=(("Accept", _ACCEPT),)),
+            Request(method="GET", url=arguments["url"], headers=(("Accept", _ACCEPT),), before_redirect=asked),
             deadline=call.deadline,
             audit=call.audit,
         )
-        if gate and response.redirects:
-            await gate.check(response.url, call)
         seconds = max(0.01, min(work_timeout, call.deadline - time.monotonic()))
         payload = convert.request(
             response.body,
@@ -85,7 +89,8 @@ def fetch_page(
             pages=pages,
             seconds=seconds / 2,
         )
-        return _output(response, convert.reply(await work(convert.JOB, payload, seconds=seconds)))
+        answer = await work(convert.JOB, payload, seconds=seconds)
+        return await in_thread(_output, response, answer) if len(answer) > _LARGE else _output(response, answer)
 
     return Tool(
         name="fetch_page", description=_DESCRIPTION, parameters=_PARAMETERS, run=run, read_only=True, idempotent=True
@@ -103,7 +108,8 @@ def _pages(text: str) -> tuple[int, int]:
     return pages
 
 
-def _output(response: Response, page: convert.Converted) -> Output:
+def _output(response: Response, answer: bytes) -> Output:
+    page = convert.reply(answer)
     facts: dict[str, JSON] = {
         "content_type": response.header("content-type")[:200],
         "charset": page.charset,

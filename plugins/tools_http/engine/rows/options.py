@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,18 @@ import jsonschema_rs
 
 from shared.errors import InvalidArgument, quoted
 
+from ..nearest import nearest as nearest_names
+from ..wording import rule_of, shown, wanted
+
+# What others call it.
+_USUAL: Mapping[str, tuple[str, ...]] = {
+    "avg": ("mean",), "average": ("mean",), "std": ("stdev",), "stddev": ("stdev",), "total": ("sum",),
+    "size": ("count",), "len": ("count",), "nunique": ("distinct",), "count_distinct": ("distinct",),
+    "unique": ("distinct", "deduplicate"), "dedupe": ("deduplicate",), "group_by": ("group_aggregate",),
+    "groupby": ("group_aggregate",), "aggregate": ("group_aggregate",), "merge": ("join",), "order_by": ("sort",),
+    "=": ("eq",), "==": ("eq",), "!=": ("ne",), "<>": ("ne",), ">": ("gt",), ">=": ("ge",), "gte": ("ge",),
+    "<": ("lt",), "<=": ("le",), "lte": ("le",), "regex": ("matches",), "like": ("contains",),
+}  # fmt: skip
 _MOST_ERRORS = 5
 _MOST_NAMES = 20  # that an error lists
 
@@ -23,10 +34,9 @@ def nearest(name: str, names: Iterable[str]) -> str:
     "; the nearest is 'region' (there are: 'region', 'amount')"
     """
     names = list(names)
-    # The time of a comparison grows with the square of the length.
-    close = difflib.get_close_matches(name[:60], [each for each in names[:500] if len(each) <= 60], n=1, cutoff=0.5)
     folded = [each for each in names if each.strip().casefold() == name.strip().casefold()]
-    best = (folded or close)[:1]
+    usual = [each for each in _USUAL.get(name.strip().lower(), ()) if each in names]
+    best = (folded or usual or nearest_names(name, names, 1))[:1]
     listed = ", ".join(quoted(each) for each in names[:_MOST_NAMES]) or "none"
     if len(names) > _MOST_NAMES:
         listed += f" and {len(names) - _MOST_NAMES} more"
@@ -82,12 +92,16 @@ def _sentences(error: Any, schema: Mapping[str, Any], where: str) -> Iterable[tu
             yield f"{path}.{name}", f"{path} knows no {quoted(name)}{nearest(name, at['properties'])}"
     elif rule == "required":
         name = details["property"]
-        yield f"{path}.{name}", f"{path}.{name} is required ({at['properties'][name].get('description', 'see below')})"
+        about = at["properties"][name]
+        meaning = f" ({about['description']})" if "description" in about else ""
+        yield f"{path}.{name}", f"{path}.{name} is missing{wanted(about)}{meaning}"
     elif rule == "enum" and isinstance(error.instance, str):
         yield (
             path,
             f"{path} is {quoted(error.instance)}, which it cannot be{nearest(error.instance, map(str, at['enum']))}",
         )
+    elif words := rule_of(rule, at.get(rule)):
+        yield path, f"{path} must {words}, it is {shown(error.instance, rule)}"
     else:
         message = " ".join(error.message.split())
         yield path, f"{path}: {message if len(message) <= 150 else message[:75] + ' … ' + message[-75:]}"

@@ -20,6 +20,7 @@ _GUESSED = ",;\t|"  # what `auto` tries
 _INTEGER = re.compile(r"[+-]?[0-9]{1,4000}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,4000}(?:\.[0-9]{0,4000})?|\.[0-9]{1,4000})(?:[eE][+-]?[0-9]{1,9})?")
 _MOST_COLUMNS = 20_000
+_LONGEST_LINE = 100_000  # characters that are looked at for another delimiter
 
 
 def run(text: str, options: Options, most_rows: int) -> Result:
@@ -27,6 +28,11 @@ def run(text: str, options: Options, most_rows: int) -> Result:
     delimiter, quote = _dialect(text, options)
     records = _records(text, delimiter, quote, options)
     facts: dict[str, Any] = {"delimiter": delimiter}
+    if "delimiter" not in options and (others := _other_delimiters(text)):
+        facts["hint"] = (
+            f"there is one column only, and its first line has {' and '.join(map(quoted, others))}: where that divides "
+            "cells give it as options.delimiter, or auto"
+        )
     header = options.get("header", True)
     names: list[str] = []
     if header:
@@ -67,6 +73,12 @@ def _dialect(text: str, options: Options) -> tuple[str, str]:
                 field=f"options.{name}",
             )
     return delimiter, quote
+
+
+def _other_delimiters(text: str) -> list[str]:
+    """What may divide the cells of a text that has no comma in its first line."""
+    line = next(iter(text[:_LONGEST_LINE].strip().splitlines()), "")
+    return [] if "," in line else [mark for mark in _GUESSED if mark in line]
 
 
 def _records(text: str, delimiter: str, quote: str, options: Options) -> Iterator[tuple[int, list[str]]]:

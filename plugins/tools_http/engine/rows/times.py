@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import zoneinfo
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from shared.errors import InvalidArgument, quoted
 
+from ..nearest import nearest
 from .values import kind_of, shown
 
 EPOCH_UNITS = {"s": 10**6, "ms": 10**3, "us": 1}
@@ -70,7 +70,7 @@ def zone(name: str, option: str) -> zoneinfo.ZoneInfo:
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        close = difflib.get_close_matches(name[:60], zoneinfo.available_timezones(), n=1)
+        close = nearest(name, zoneinfo.available_timezones(), 1)
         hint = f"the nearest is {quoted(close[0])}" if close else "they are such as 'Europe/Berlin' or 'UTC'"
         raise InvalidArgument(
             f"{option}: {quoted(name)} is no time zone; {hint}", reason="UNKNOWN_TIME_ZONE", field=option

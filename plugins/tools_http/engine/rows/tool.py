@@ -6,6 +6,8 @@ import json
 import time
 from typing import Any
 
+from ..decoding import decode
+from ..off_loop import in_thread
 from ..tool import Call, Output, Tool
 from ..workers import Workers
 from .algorithms import ALGORITHMS
@@ -13,6 +15,8 @@ from .options import outline
 
 JOB = f"{__package__}.job"
 """The module that workers should import before they are needed."""
+
+_LARGE = 2**18  # bytes: more take milliseconds to be made text
 
 _EXAMPLE = {
     "algorithm": "group_aggregate",
@@ -25,11 +29,14 @@ def data_tool(workers: Workers, *, max_rows: int, seconds: float) -> Tool:
     """custom_data_processing. `max_rows` bounds what comes in and what goes out, `seconds` the work on one call."""
 
     async def run_text(arguments: str, call: Call) -> Output:
-        payload = json.dumps({"max_rows": max_rows}).encode() + b"\n" + arguments.encode()
+        limits = json.dumps({"max_rows": max_rows}).encode()
+        payload = (
+            limits + b"\n" + (await in_thread(arguments.encode) if len(arguments) > _LARGE else arguments.encode())
+        )
         answer = await workers.run(f"{JOB}:run", payload, seconds=min(seconds, call.deadline - time.monotonic()))
         head, _, text = answer.partition(b"\n")
         result = json.loads(head)
-        body = text.decode()
+        body = await in_thread(decode, text) if len(text) > _LARGE else text.decode()
         structured = body if result["content_type"] == "application/json" else None
         return Output(
             text=body, structured_json=structured, content_type=result["content_type"], metadata=result["facts"]
