@@ -12,7 +12,7 @@ import pytest
 
 from tests.llm_endpoint import Endpoint
 from tests.llm_tools import started
-from tests.servers import ROOT, SECONDS, Plugin, environment
+from tests.servers import ROOT, SECONDS, Served, environment
 
 
 @pytest.fixture(scope="module")
@@ -22,14 +22,14 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 @pytest.fixture(scope="module")
-def plugin(endpoint: Endpoint) -> Iterator[Plugin]:
+def plugin(endpoint: Endpoint) -> Iterator[Served]:
     with started(
         endpoint, "--model", "echo", "--max-retries", "0", env={"LLM_OPENAI__TOKEN": "secret-token"}
     ) as running:
         yield running
 
 
-def chat(plugin: Plugin, *args: str, typed: str = "", token: str = "secret-token") -> subprocess.CompletedProcess[str]:
+def chat(plugin: Served, *args: str, typed: str = "", token: str = "secret-token") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "plugins.llm_openai.chat", "--address", plugin.address, *args],
         input=typed,
@@ -42,7 +42,7 @@ def chat(plugin: Plugin, *args: str, typed: str = "", token: str = "secret-token
     )
 
 
-def test_one_question(plugin: Plugin, endpoint: Endpoint) -> None:
+def test_one_question(plugin: Served, endpoint: Endpoint) -> None:
     """The answer is on stdout and nothing else; what it took is on stderr; what is piped in is below the question."""
     done = chat(plugin, "Say this", "--system", "Be brief.", typed="and that\n")
     assert (done.returncode, done.stdout) == (0, "Say this\n\nand that\n")
@@ -50,7 +50,7 @@ def test_one_question(plugin: Plugin, endpoint: Endpoint) -> None:
     assert [message["role"] for message in endpoint.bodies[-1]["messages"]] == ["system", "user"]
 
 
-def test_a_question_that_is_piped_in(plugin: Plugin, endpoint: Endpoint) -> None:
+def test_a_question_that_is_piped_in(plugin: Served, endpoint: Endpoint) -> None:
     """Without a question what is piped in is the question, whole, whatever its encoding."""
     before = len(endpoint.bodies)
     done = subprocess.run(
@@ -66,7 +66,7 @@ def test_a_question_that_is_piped_in(plugin: Plugin, endpoint: Endpoint) -> None
     assert len(endpoint.bodies) == before + 1
 
 
-def test_a_talk(plugin: Plugin, endpoint: Endpoint) -> None:
+def test_a_talk(plugin: Served, endpoint: Endpoint) -> None:
     """In a terminal each line is a turn, earlier ones are remembered, an empty line ends it."""
     keyboard, screen = pty.openpty()
     with subprocess.Popen(
@@ -86,14 +86,14 @@ def test_a_talk(plugin: Plugin, endpoint: Endpoint) -> None:
     assert [message["content"] for message in endpoint.bodies[-1]["messages"]] == ["one", "one", "two"]
 
 
-def test_reasoning_is_not_the_answer(plugin: Plugin) -> None:
+def test_reasoning_is_not_the_answer(plugin: Served) -> None:
     """Reasoning goes to stderr."""
     done = chat(plugin, "Hi", "--model", "think")
     assert done.stdout == "Four.\n"
     assert "Two and two." in done.stderr
 
 
-def test_models(plugin: Plugin) -> None:
+def test_models(plugin: Served) -> None:
     """--models lists them, the default marked."""
     done = chat(plugin, "--models")
     assert done.returncode == 0
@@ -111,7 +111,7 @@ def test_models(plugin: Plugin) -> None:
         (["Hi", "--tls-ca", "/nowhere.pem"], "", "cannot read /nowhere.pem"),
     ],
 )
-def test_errors(plugin: Plugin, args: list[str], token: str, words: str) -> None:
+def test_errors(plugin: Served, args: list[str], token: str, words: str) -> None:
     """An error is one line on stderr and a status other than 0."""
     done = chat(plugin, *args, token=token)
     assert done.returncode != 0
