@@ -334,6 +334,7 @@ def test_gzip(coding: str) -> None:
     [b"x", b"hello world", gzip.compress(b"x" * 1_000)[:-1], gzip.compress(b"x" * 1_000)[:20],
      gzip.compress(b"x")[:-8] + b"\0" * 8,
      zlib.compress(b"x")],
+    ids=["a byte", "text", "without its end", "cut", "of a wrong sum", "deflate"],
 )  # fmt: skip
 def test_gzip_that_is_broken(content: bytes) -> None:
     """What is no gzip, or not all of it, or has another checksum, is an error."""
