@@ -3311,14 +3311,14 @@ class ExecuteToolResponse(_message.Message):
     metadata_json: _builtins.str
     """`metadata` as a JSON object where the Struct cannot hold it"""
     structured_json: _builtins.str
-    """`structured` as JSON text where the Value cannot hold it exactly"""
+    """`structured` as JSON text where the Value cannot hold it exactly or would be large"""
     @_builtins.property
     def status(self) -> _status_pb2.Status:
         """code and details; unset on success"""
 
     @_builtins.property
     def structured(self) -> _struct_pb2.Value:
-        """the result as data, by Tool.output_schema_json; unset: text only"""
+        """the result as data, by Tool.output_schema_json; unset: in structured_json, or text only"""
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:

@@ -151,9 +151,9 @@ def test_credentials_by_origin() -> None:
 
 @pytest.mark.parametrize(
     ("value", "reason"),
-    [("", "BAD_ARGUMENT"), (".", "BAD_PATH"), ("..", "BAD_PATH"), ("../admin", "BAD_PATH"), ("a/../../b", "BAD_PATH"),
+    [("", "BAD_ARGUMENTS"), (".", "BAD_PATH"), ("..", "BAD_PATH"), ("../admin", "BAD_PATH"), ("a/../../b", "BAD_PATH"),
      ("..\\x", "BAD_PATH"), ("%2e%2e", "BAD_PATH"), ("%252e%252e/x", "BAD_PATH"), ("..;/x", "BAD_PATH"),
-     ("a\nb", "BAD_PATH"), ("\ud800", "BAD_ARGUMENT")],
+     ("a\nb", "BAD_PATH"), ("\ud800", "BAD_ARGUMENTS")],
 )  # fmt: skip
 def test_paths_that_lead_elsewhere(value: str, reason: str) -> None:
     """An argument cannot leave its place in a path: empty values, dot segments in every disguise and control

@@ -98,7 +98,7 @@ def test_conditions(where: dict[str, Any], expected: list[int]) -> None:
 def test_wrong_conditions(where: dict[str, Any], says: str) -> None:
     """A condition that means nothing is refused with what it should be."""
     error = refusal([{"a": 1}, {"a": None}], "filter", where=where)
-    assert error.reason in ("BAD_CONDITION", "BAD_PATTERN")
+    assert error.reason in ("BAD_ARGUMENTS", "BAD_PATTERN")
     assert says in error.message
     assert error.violations[0][0].startswith("options.where")
 
@@ -359,7 +359,7 @@ def test_histograms(values: list[Any], options: dict[str, Any], edges: list[Any]
 )
 def test_wrong_histograms(options: dict[str, Any]) -> None:
     """Edges must grow, and there must be at least two; edges and bins exclude each other."""
-    assert refusal([{"a": 1}], "histogram", column="a", **options).reason == "INVALID_OPTION"
+    assert refusal([{"a": 1}], "histogram", column="a", **options).reason == "BAD_ARGUMENTS"
 
 
 def test_describe() -> None:

@@ -77,12 +77,12 @@ def test_csv_is_read(text: str, options: dict[str, Any], expected: Any) -> None:
         ("a\n" + "1" * 5000, {"types": {"a": "number"}}, "BAD_CELL", "no number"),
         ("a\nyes\n", {"types": {"a": "boolean"}}, "BAD_CELL", "nulls"),
         ("a\n1\n", {"types": {"b": "number"}}, "UNKNOWN_COLUMN", "'b'"),
-        ("a\n1\n", {"delimiter": ""}, "INVALID_OPTION", "one character"),
-        ("a\n1\n", {"delimiter": "::"}, "INVALID_OPTION", "one character"),
-        ("a\n1\n", {"delimiter": "\n"}, "INVALID_OPTION", "line end"),
-        ("a\n1\n", {"delimiter": '"'}, "INVALID_OPTION", "not the quote"),
-        ("a\n1\n", {"escape": '"'}, "INVALID_OPTION", "not the quote"),
-        ("a\n1\n", {"quote": "''"}, "INVALID_OPTION", "one character"),
+        ("a\n1\n", {"delimiter": ""}, "BAD_ARGUMENTS", "one character"),
+        ("a\n1\n", {"delimiter": "::"}, "BAD_ARGUMENTS", "one character"),
+        ("a\n1\n", {"delimiter": "\n"}, "BAD_ARGUMENTS", "line end"),
+        ("a\n1\n", {"delimiter": '"'}, "BAD_ARGUMENTS", "not the quote"),
+        ("a\n1\n", {"escape": '"'}, "BAD_ARGUMENTS", "not the quote"),
+        ("a\n1\n", {"quote": "''"}, "BAD_ARGUMENTS", "one character"),
         ("," * 30_000, {}, "TOO_MANY_COLUMNS", "is the delimiter right"),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_mark_in_the_first_name_stays() -> None:
 @pytest.mark.parametrize("delimiter", ['"', "\n", "\r"])
 def test_delimiters_that_cannot_be_written(delimiter: str) -> None:
     """A quote or a line end is no delimiter."""
-    assert refusal([{"a": 1}], "write_csv", delimiter=delimiter).reason == "INVALID_OPTION"
+    assert refusal([{"a": 1}], "write_csv", delimiter=delimiter).reason == "BAD_ARGUMENTS"
 
 
 def test_json_lines_are_read() -> None:

@@ -61,10 +61,13 @@ class Answer:
         if len(text) <= _QUICK_BYTES:
             value = json.loads(text)
             shown = value if isinstance(value, str) else text.decode()
-            return replace(shell, text=shown, structured=value, content_type="application/json")
+            kind = "text/plain" if isinstance(value, str) else "application/json"
+            return replace(shell, text=shown, structured=value, content_type=kind)
         written = await in_thread(decode, text)
-        shown = await in_thread(json.loads, written) if written.startswith('"') else written
-        return replace(shell, text=shown, structured=ABSENT, structured_json=written, content_type="application/json")
+        is_text = written.startswith('"')
+        shown = await in_thread(json.loads, written) if is_text else written
+        kind = "text/plain" if is_text else "application/json"
+        return replace(shell, text=shown, structured=ABSENT, structured_json=written, content_type=kind)
 
 
 def check(expression: str) -> str:

@@ -13,6 +13,7 @@ from shared.errors import CallerError, InvalidArgument
 from . import headers, urls
 from .credentials import CredentialSource
 from .exchange import Client, Request, Response
+from .failures import of_argument
 from .off_loop import in_thread
 from .outcome import output_of
 from .policy import ALL_METHODS
@@ -94,10 +95,7 @@ def api_call(
         try:
             response = await _sent(client, request, source, deadline, call.audit)
         except CallerError as error:
-            if error.reason.startswith("BLOCKED_") and not error.violations:
-                field = "method" if error.reason == "BLOCKED_METHOD" else "url"
-                error.violations = ((field, error.message),)
-            raise
+            raise of_argument(error, "url", "method") from None
         return await output_of(response, redactor)
 
     return Tool(

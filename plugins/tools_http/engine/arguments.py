@@ -25,6 +25,7 @@ _MOST_VIOLATIONS = 100
 # Also one that never ends, so that no text makes it look twice at the same characters.
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _FIELD = "parameters_json"
+_REASON = "BAD_ARGUMENTS"
 _COPIES, _SIZE_OF_VALUE = 3, 64  # bytes of a value beside its characters
 
 
@@ -50,10 +51,12 @@ def read(text: str, longest: int) -> dict[str, JSON]:
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
-        raise InvalidArgument(f"the arguments are not JSON: {_told(error)}; send a JSON object", field=_FIELD) from None
+        raise InvalidArgument(
+            f"the arguments are not JSON: {_told(error)}; send a JSON object", reason=_REASON, field=_FIELD
+        ) from None
     if not isinstance(value, dict):
         raise InvalidArgument(
-            f"the arguments must be a JSON object, such as {{}}, and are {kind_of(value)}", field=_FIELD
+            f"the arguments must be a JSON object, such as {{}}, and are {kind_of(value)}", reason=_REASON, field=_FIELD
         )
     if _depth(value) > DEEPEST:
         raise _too_deep()
@@ -86,7 +89,9 @@ def check(
     except CannotCheck as error:
         if steps < MOST_STEPS:
             raise
-        raise InvalidArgument(f"{tool.name} was not run: the arguments are too large: {error}", field=_FIELD) from None
+        raise InvalidArgument(
+            f"{tool.name} was not run: the arguments are too large: {error}", reason=_REASON, field=_FIELD
+        ) from None
     found = [fault for fault in found if fault.keyword not in left_out]
     if not found:
         return
@@ -96,7 +101,7 @@ def check(
         sentence += f"; and {len(told) - _MOST_TOLD} more"
     raise InvalidArgument(
         f"{tool.name} was not run: {sentence}{'' if is_all else '; and perhaps more'}",
-        reason="BAD_ARGUMENTS",
+        reason=_REASON,
         violations=[(".".join([field, *path]), words) for path, words in told],
     )
 
@@ -176,7 +181,7 @@ def _told(error: ValueError) -> str:
 
 
 def _too_deep() -> InvalidArgument:
-    return InvalidArgument(f"the arguments are nested more than {DEEPEST} levels deep", field=_FIELD)
+    return InvalidArgument(f"the arguments are nested more than {DEEPEST} levels deep", reason=_REASON, field=_FIELD)
 
 
 def _depth(value: JSON) -> int:
@@ -203,12 +208,15 @@ def _refuse_odd(value: JSON) -> None:
         elif isinstance(item, list):
             waiting += item
         elif isinstance(item, float) and not math.isfinite(item):
-            raise InvalidArgument("the arguments hold a number that is too large to be one", field=_FIELD)
+            raise InvalidArgument(
+                "the arguments hold a number that is too large to be one", reason=_REASON, field=_FIELD
+            )
         elif isinstance(item, str) and not item.isascii():
             try:
                 item.encode()
             except UnicodeEncodeError:
                 raise InvalidArgument(
                     "the arguments hold half of a surrogate pair (\\ud800 to \\udfff), which is no character",
+                    reason=_REASON,
                     field=_FIELD,
                 ) from None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from shared.json_schema import MOST_STEPS, QUICK_STEPS, CannotCheck, Checker
 
 from . import arguments
 from .audit import Line
+from .failures import located
 from .nearest import nearest
 from .off_loop import in_thread
 from .redaction import Redactor
@@ -175,7 +175,7 @@ class Engine:
     async def _arguments(self, tool: Tool, given: _Given) -> tuple[_Given, _Given]:
         """As the tool wants them, an object or text, and as calls are compared by; long text nobody has read."""
         size = len(given) if isinstance(given, str) else as_json_size(given, _LARGE_ARGUMENTS)
-        if tool.run is None:
+        if tool.run_text is not None:
             text = given if isinstance(given, str) else await in_thread(arguments.written, given)
             return text or "{}", await self._check(tool, given, size) if size <= _LARGE_ARGUMENTS else text
         checked = await self._check(tool, given, size)
@@ -194,7 +194,7 @@ class Engine:
         read = arguments.read(given, self._settings.max_argument_chars) if isinstance(given, str) else given
         value = arguments.with_whole_numbers(read, schema)
         # A worker checks what it reads, and tells the row where a schema can but say that none of its branches fits.
-        left_out = ("anyOf", "oneOf") if tool.run is None else ()
+        left_out = ("anyOf", "oneOf") if tool.run_text is not None else ()
         arguments.check(tool, schema, value, steps, checker, left_out=left_out)
         assert isinstance(value, dict)
         return value
@@ -227,7 +227,7 @@ class Engine:
             except TimeoutError:
                 raise DeadlineExceeded(f"{tool.name} did not end in the {min(bounds):g} s that a call has") from None
             except CallerError as error:
-                output = Output(text="", error=_located(released(error), tool))
+                output = Output(text="", error=located(released(error), tool.parameters, "parameters"))
             finished = await self._replies.finish(tool, output, room)
             outcome = finished.output.error.reason if finished.output.error else "OK"
             return finished
@@ -252,16 +252,6 @@ async def _output(tool: Tool, given: _Given, call: Call) -> Output:
         return await tool.run_text(given, call)
     assert tool.run is not None
     return await tool.run(given, call)
-
-
-def _located(error: CallerError, tool: Tool) -> CallerError:
-    """Where a tool names one of its arguments, the field of the request is named that way too."""
-    names = tool.parameters.get("properties", {})
-    error.violations = tuple(
-        (f"parameters.{field}" if re.split(r"[.\[]", field, maxsplit=1)[0] in names else field, words)
-        for field, words in error.violations
-    )
-    return error
 
 
 def _is_final(repeatable: bool, finished: Finished) -> bool:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from shared.errors import CallerError, Code, LimitReached
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from shared.errors import CallerError, Code, InvalidArgument, LimitReached
 
 
 class Unreachable(CallerError):
@@ -33,3 +37,24 @@ def too_large(limit: int, why: str = "") -> LimitReached:
         f"or have the operator raise the setting max_response_bytes",
         reason="TOO_LARGE",
     )
+
+
+def of_argument(error: CallerError, url: str, method: str = "") -> CallerError:
+    """`error`, where it refuses where a call leads, as a fault of the argument `url`, or `method`, that led there."""
+    if error.reason.startswith("BLOCKED_") or error.reason == "BAD_URL":
+        field = method if method and error.reason == "BLOCKED_METHOD" else url
+        error.violations = error.violations or ((field, error.message),)
+    return error
+
+
+def located(error: CallerError, parameters: Mapping[str, Any], place: str) -> CallerError:
+    """`error` with the arguments of the schema `parameters` that it names as fields below `place`, and with the reason
+    that all faults of arguments have where it gives none of its own."""
+    if error.reason == InvalidArgument.reason:
+        error.reason = "BAD_ARGUMENTS"
+    names = parameters.get("properties", {})
+    error.violations = tuple(
+        (f"{place}.{field}" if re.split(r"[.\[]", field, maxsplit=1)[0] in names else field, words)
+        for field, words in error.violations
+    )
+    return error

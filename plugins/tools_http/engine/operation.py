@@ -16,7 +16,7 @@ from .bodies import Body, encoded
 from .credentials import CredentialSource, merged
 from .exchange import Client, Credential, Request, Response
 from .off_loop import in_thread
-from .parameters import Parameter, check_path, cookie_parts, header_text, path_text, query_parts
+from .parameters import Parameter, check_path, cookie_parts, header_text, leads_elsewhere, path_text, query_parts
 from .redaction import Redactor
 from .results import as_json_size
 from .retry import IDEMPOTENT
@@ -116,14 +116,26 @@ def _built(operation: Operation, name: str, arguments: Mapping[str, JSON], call_
         headers.append(("Content-Type", body.content_type))
     if operation.idempotency_header:
         headers.append((operation.idempotency_header, _idempotency_key(name, arguments, call_id)))
+    try:
+        url = _url(operation.url, path_texts, query)
+    except InvalidArgument as error:
+        error.violations = tuple((argument, error.message) for argument in _leading(operation, path_texts))
+        raise
     return Request(
         method=operation.method,
-        url=_url(operation.url, path_texts, query),
+        url=url,
         headers=headers,
         body=body.data if body is not None else None,
         max_bytes=operation.max_response_bytes,
         repeatable=True if operation.idempotency_header else None,
     )
+
+
+def _leading(operation: Operation, path_texts: Mapping[str, str]) -> list[str]:
+    """The arguments of which a path has what may lead to another place."""
+    given = [item for item in operation.parameters if item.place == "path" and item.fixed is ABSENT]
+    odd = [item.argument for item in given if leads_elsewhere(path_texts[item.name])]
+    return odd or [item.argument for item in given]
 
 
 def placeholders(template: str) -> list[str]:

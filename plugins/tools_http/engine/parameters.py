@@ -84,9 +84,7 @@ def path_text(parameter: Parameter, value: JSON) -> str:
 def check_path(path: str, template: str) -> None:
     """Raises InvalidArgument where arguments brought into `path`, percent-encoded, what leads to another place:
     a segment `.` or `..`, also one that shows only when a server decodes it, or a control character."""
-    text = path
-    for _ in range(_MOST_DECODINGS):
-        text = unquote(text)
+    text = _decoded(path)
     if any(character < " " or character == "\x7f" for character in text):
         raise InvalidArgument("a part of the path has a control character in it; leave it out", reason="BAD_PATH")
     allowed = {segment for segment in template.split("/") if "{" not in segment}
@@ -98,6 +96,17 @@ def check_path(path: str, template: str) -> None:
                 "give the name of a thing, not a way to it",
                 reason="BAD_PATH",
             )
+
+
+def leads_elsewhere(text: str) -> bool:
+    """Whether a part of a path, percent-encoded, has a character that `check_path` may be about."""
+    return any(character < " " or character in "\x7f.\\" for character in _decoded(text))
+
+
+def _decoded(text: str) -> str:
+    for _ in range(_MOST_DECODINGS):
+        text = unquote(text)
+    return text
 
 
 def query_parts(parameter: Parameter, value: JSON) -> list[str]:
@@ -185,11 +194,7 @@ def _checked(parameter: Parameter, text: str) -> str:
 
 
 def _wrong(parameter: Parameter, what: str) -> InvalidArgument:
-    return InvalidArgument(f"{parameter.argument} {what}", reason="BAD_ARGUMENT", field=parameter.argument)
-
-
-def default_style(place: Place) -> str:
-    return STYLES[place][0]
+    return InvalidArgument(f"{parameter.argument} {what}", reason="BAD_ARGUMENTS", field=parameter.argument)
 
 
 def as_place(text: str) -> Place | None:

@@ -16,7 +16,7 @@ from .fence import LEAST_ROOM, Fence, harmless
 from .off_loop import in_thread
 from .redaction import Redactor
 from .results import SEARCH, Kept, Results, as_json_size
-from .tool import ABSENT, JSON, Call, Output, Tool
+from .tool import ABSENT, JSON, Output, Tool
 
 READ_RESULT = "read_result"
 _LARGE_TEXT = 2**18  # characters: more take milliseconds to be cleaned
@@ -218,17 +218,12 @@ class Replies:
         return (fence.around(piece) if fence else piece) + notice, end
 
     def read_result(self) -> Tool:
-        """The tool; an engine has `read` in place of its `run`, since a page is as long as the caller wants it."""
-
-        async def run(given: dict[str, JSON], _: Call) -> Output:
-            result = await self.read(given, self._max_result_chars)
-            return Output(text=result.text, structured=result.structured, content_type=result.content_type)
+        """The tool; it has no `run`: an engine calls `read`, since a page is as long as the caller wants it."""
 
         return Tool(
             name=READ_RESULT,
             description=search.DESCRIPTION,
             parameters=search.PARAMETERS,
-            run=run,
             read_only=True,
             idempotent=True,
         )

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.errors import NotFound, quoted
+from shared.errors import CallerError, NotFound, quoted
 from shared.json_schema import CannotCheck, complaint
 
 from .. import arguments as call_arguments
+from ..failures import located
 from ..nearest import did_you_mean
 from ..off_loop import in_thread
 from ..tool import JSON, Call, Output, Tool
@@ -184,7 +185,10 @@ class Catalogue:
         # It can be large, and its schema new to the checker: neither is work for the event loop.
         await in_thread(call_arguments.check, entry.tool, entry.tool.parameters, given, field="parameters.arguments")
         assert entry.tool.run is not None
-        return await entry.tool.run(given, call)
+        try:
+            return await entry.tool.run(given, call)
+        except CallerError as error:
+            raise located(error, entry.tool.parameters, "arguments") from None
 
 
 def _words(text: str) -> list[str]:

@@ -7,10 +7,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from shared.errors import InvalidArgument, Unsupported
+from shared.errors import CallerError, InvalidArgument, Unsupported
 
 from .. import outcome
 from ..exchange import Client, Request, Response
+from ..failures import of_argument
 from ..off_loop import in_thread
 from ..tool import JSON, Call, Output, Tool
 from . import convert
@@ -73,12 +74,13 @@ def fetch_page(
         asked: Callable[[str], Awaitable[None]] | None = None
         if gate:
             asked = functools.partial(gate.check, call=call)
-            await asked(arguments["url"])
-        response = await client.send(
-            Request(method="GET", url=arguments["url"], headers=(("Accept", _ACCEPT),), before_redirect=asked),
-            deadline=call.deadline,
-            audit=call.audit,
-        )
+        request = Request(method="GET", url=arguments["url"], headers=(("Accept", _ACCEPT),), before_redirect=asked)
+        try:
+            if asked:
+                await asked(request.url)
+            response = await client.send(request, deadline=call.deadline, audit=call.audit)
+        except CallerError as error:
+            raise of_argument(error, "url") from None
         seconds = max(0.01, min(work_timeout, call.deadline - time.monotonic()))
         payload = convert.request(
             response.body,

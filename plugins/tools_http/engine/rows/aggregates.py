@@ -87,7 +87,7 @@ def aggregated(
         names.add(name)
         if column is None and op != "count":
             raise InvalidArgument(
-                f"{option}.column is required: {op} is of a column", reason="INVALID_OPTION", field=f"{option}.column"
+                f"{option}.column is required: {op} is of a column", reason="BAD_ARGUMENTS", field=f"{option}.column"
             )
         if column is None:
             counts = Counter(group_of)

@@ -137,7 +137,7 @@ def _with(compare: Callable[[str, str], bool], part: str) -> Callable[[str], boo
 
 
 def _wrong(message: str, field: str) -> InvalidArgument:
-    return InvalidArgument(message, reason="BAD_CONDITION", field=field)
+    return InvalidArgument(message, reason="BAD_ARGUMENTS", field=field)
 
 
 _FORMS = (

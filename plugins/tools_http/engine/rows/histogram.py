@@ -25,7 +25,7 @@ def run(table: Table, options: Options, most_rows: int) -> Result:
         raise too_large("options.column")
     if "edges" in options and "bins" in options:
         raise InvalidArgument(
-            "options: edges and bins exclude each other: edges say all", reason="INVALID_OPTION", field="options.bins"
+            "options: edges and bins exclude each other: edges say all", reason="BAD_ARGUMENTS", field="options.bins"
         )
     if "edges" in options:
         edges = _increasing(options["edges"])
@@ -52,7 +52,7 @@ def _increasing(edges: list[Any]) -> list[Any]:
     if any(high <= low for low, high in pairwise(edges)):
         raise InvalidArgument(
             "options.edges: each edge must be larger than the one before",
-            reason="INVALID_OPTION",
+            reason="BAD_ARGUMENTS",
             field="options.edges",
         )
     return edges

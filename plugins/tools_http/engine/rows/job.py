@@ -93,4 +93,4 @@ def _packed(result: Result, most_rows: int) -> bytes:
 
 
 def _wrong(field: str, message: str) -> InvalidArgument:
-    return InvalidArgument(message, reason="INVALID_ARGUMENT", field=field)
+    return InvalidArgument(message, reason="BAD_ARGUMENTS", field=field)

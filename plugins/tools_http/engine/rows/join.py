@@ -107,7 +107,7 @@ def _of_objects(left: Table, right: Table, left_on: list[Column], right_on: list
 
 
 def _wrong(message: str, field: str) -> InvalidArgument:
-    return InvalidArgument(message, reason="INVALID_OPTION", field=field)
+    return InvalidArgument(message, reason="BAD_ARGUMENTS", field=field)
 
 
 _COLUMNS: dict[str, Any] = {"type": "array", "items": COLUMN, "minItems": 1, "maxItems": 50}

@@ -60,7 +60,7 @@ def check(value: Any, schema: Mapping[str, Any], where: str, whose: str) -> None
         message += f"; and {len(errors) - _MOST_ERRORS} more"
     raise InvalidArgument(
         f"{message}. {whose}: {outline(schema)}",
-        reason="INVALID_OPTION",
+        reason="BAD_ARGUMENTS",
         violations=list(violations.items()),
     )
 

@@ -69,7 +69,7 @@ def _dialect(text: str, options: Options) -> tuple[str, str]:
             raise InvalidArgument(
                 f"options.{name}: {quoted(mark)} cannot be the {name}: take one character that is no line end and not "
                 "the quote",
-                reason="INVALID_OPTION",
+                reason="BAD_ARGUMENTS",
                 field=f"options.{name}",
             )
     return delimiter, quote

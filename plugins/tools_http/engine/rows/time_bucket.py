@@ -19,7 +19,7 @@ def run(table: Table, options: Options, most_rows: int) -> Result:
     if DIVIDED_BY[unit] % size:
         raise InvalidArgument(
             f"options.size: {size} does not divide {DIVIDED_BY[unit]}, as a size in {unit}s must",
-            reason="INVALID_OPTION",
+            reason="BAD_ARGUMENTS",
             field="options.size",
         )
     clock = zone(options.get("timezone", "UTC"), "options.timezone")

@@ -19,7 +19,7 @@ def run(table: Table, options: Options, most_rows: int) -> Result:
     if delimiter in '"\r\n':
         raise InvalidArgument(
             f"options.delimiter: {quoted(delimiter)} cannot be one: take another character",
-            reason="INVALID_OPTION",
+            reason="BAD_ARGUMENTS",
             field="options.delimiter",
         )
     columns = options.get("columns", table.columns())
