@@ -186,7 +186,7 @@ def _work(url: str, server: Server) -> Section:
                 reference_name="json.loads and the same function, called directly",
             ),
             compare(
-                "a page of 1 MB as Markdown, in its worker",
+                "a page of 1 MB as Markdown, the conversion alone",
                 "pages/s",
                 converted,
                 read_directly,
