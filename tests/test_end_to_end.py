@@ -81,7 +81,13 @@ def test_only_what_changed(folder: Path) -> None:
     assert "0 chunks embedded" in first
     files = int(first.split(" files read")[0].split()[-1])
     with (folder / "CHANGELOG.md").open("a") as file:
-        file.write("\n## A wombat\n\nThe wombat moved into the broom cupboard.\n")
+        # As long as a chunk, so that it is not the tail of another.
+        file.write(
+            "\n## A wombat\n\nThe wombat moved into the broom cupboard. It is a marsupial from Australia,\n"
+            "where it lives in a burrow; here the broom cupboard is its home, and the marsupial sleeps there by day.\n"
+            "At night it walks about the garden and eats grass. Whoever looks for the wombat in the morning finds it\n"
+            "in the broom cupboard again, behind the brooms, where the marsupial has made a bed of dusters.\n"
+        )
     assert f" {files - 1} unchanged" in host(folder, "index", ".", "--include", "*.md")
     found = host(folder, "search", "Where does the marsupial live?", "--json", "--limit", "1")
     assert "broom cupboard" in json.loads(found)["text"]

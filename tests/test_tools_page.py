@@ -63,6 +63,10 @@ def test_a_page_that_is_none_keeps_its_text() -> None:
         ("a<br>b", "a  \nb"),
         ("<p>a<br><br>b<br/> <br>\n<br>c<br></p>", "a\n\nb\n\nc"),
         ("<p><b>a<br></b>b</p>", "**a**  \nb"),
+        ("<p><b>a<br>b<br>c</b></p>", "a  \nb  \nc"),  # not as HTML
+        ("<p><b>a<b><br></b>b</b></p>", "**a  \nb**"),
+        ("<p>a<br><b><br>c</b></p>", "a\n\n**c**"),
+        ("<p>a |<br>|:-|</p>", r"a | |:-|"),  # no table
         ("<div>a<div>b</div>c</div>", "a\n\nb\n\nc"),
         ("<p>a</p><hr><p>b</p>", "a\n\n---\n\nb"),
         ("<p>a <b>b</b>, <em>c</em>; <code>d</code> <del>e</del></p>", "a **b**, *c*; `d` ~~e~~"),

@@ -324,3 +324,14 @@ def test_eight_writers_and_eight_readers(tmp_path: Path, monkeypatch: pytest.Mon
 def test_eight_writers_and_eight_readers_for_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for a minute."""
     _load(tmp_path, 60, monkeypatch)
+
+
+def test_a_graph_file_that_goes_while_it_is_measured(tmp_path: Path) -> None:
+    """A collection is described although one of its graph's files is gone by the time its size is asked for."""
+    with opened(tmp_path) as engine:
+        engine.create("c", 2)
+        (folder,) = (tmp_path / "graphs").iterdir()
+        # Listed, but not there: as a file that is replaced at that moment.
+        number = engine.describe("c").spec.number
+        (folder / f"{number}-gone.hnsw").symlink_to("nowhere")
+        assert engine.describe("c").count == 0

@@ -120,7 +120,11 @@ class GraphCache:
 
     def size(self, number: int) -> int:
         """Bytes on disk."""
-        return sum(path.stat().st_size for path in self._folder.glob(f"{number}-*.hnsw"))
+        size = 0
+        for path in self._folder.glob(f"{number}-*.hnsw"):
+            with suppress(FileNotFoundError):  # a newer one has taken its place meanwhile
+                size += path.stat().st_size
+        return size
 
     def _header(self, collection: Collection) -> dict[str, Any]:
         return {

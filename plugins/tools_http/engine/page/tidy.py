@@ -4,6 +4,7 @@ the language of code, parts of forms as the text that they show."""
 from __future__ import annotations
 
 import re
+from collections import Counter
 from urllib.parse import urlsplit
 
 from turbohtml import Comment, Element, Node, Text
@@ -43,6 +44,8 @@ def tidy(root: Node, base: str) -> None:
     _links(root)
     _images(root, base)
     _breaks(root)
+    _broken_emphasis(root)
+    _no_delimiters(root)
     _scripts(root)
     _code(root)
     _forms(root)
@@ -117,14 +120,46 @@ def _breaks(root: Node) -> None:
     marks = root.select("br")
     if len(marks) > _MANY_BREAKS:
         _thin_out(root)
+    # Twice, since only when all have left what they begin or end does it show which stand side by side.
     for mark in marks:
+        _move_to_edge(mark)
+    for mark in marks:
+        _move_to_edge(mark)
         if mark.parent is None:
             continue
-        while _is_break(following := _beside(mark, after=True)):
+        end = mark
+        while _is_break(following := _beside(end, after=True)):
             assert following is not None
             following.extract()
-            mark = _paragraph_end(mark)
-        _move_to_edge(mark)
+            end = _paragraph_end(end)
+        if end is not mark:
+            _move_to_edge(end)
+
+
+def _broken_emphasis(root: Node) -> None:
+    """Takes marks away that are about text of three lines or more: two breaks would be written as HTML."""
+    breaks: Counter[Element] = Counter()
+    emphases = set(root.select(_EMPHASIS))
+    for mark in root.select("br") if emphases else ():
+        parent = mark.parent
+        for _ in range(_MOST_LEVELS):
+            if not isinstance(parent, Element):
+                break
+            if parent in emphases:
+                breaks[parent] += 1
+            parent = parent.parent
+    for element, count in breaks.items():
+        if count > 1:
+            element.unwrap()
+
+
+def _no_delimiters(root: Node) -> None:
+    """A line like `|:-|` would make a table of itself and the line above it: it goes on with that line instead."""
+    for mark in root.select("br"):
+        following = _beside(mark, after=True)
+        text = following.data if isinstance(following, Text) else following.text if following is not None else ""
+        if "-" in text[:_LONGEST_URL] and not text[:_LONGEST_URL].strip("|:- \t\n\r\f"):
+            mark.replace_with(Text(" "))
 
 
 def _thin_out(root: Node) -> None:
