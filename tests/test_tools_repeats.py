@@ -337,7 +337,7 @@ def test_a_refused_call_leaves_nothing_behind(counter: Counter) -> None:
                 call = tools.stub.ExecuteTool.future(request("post", {"text": "rests"}, call_id=str(number)))
                 assert call.exception(SECONDS) is not None
                 del call
-            requests = [item for item in gc.get_objects() if isinstance(item, pb.ExecuteToolRequest)]
+            requests = [item for item in gc.get_objects() if type(item) is pb.ExecuteToolRequest]
             assert not any("rests" in item.parameters_json for item in requests)
         finally:
             gc.enable()
