@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import islice
 from urllib.parse import urlsplit
 
 from turbohtml import Comment, Element, Node, Text
@@ -30,6 +31,7 @@ _CODED = (
     "pre:has(> code[data-lang]), :is([class*=language-], [class*=highlight-], [class*=sourceCode]) > pre"
 )
 _MANY_BREAKS = 200  # from where on all of a page is looked through for runs of them
+_MOST_EMPHASES = 10  # levels of elements around a break that are looked at
 _MOST_LEVELS = 50  # of elements that a break is moved out of
 _MOST_WORK = 20_000_000  # characters that are looked at to tell marks apart
 _SPACES = re.compile(r"\s+")
@@ -142,7 +144,7 @@ def _broken_emphasis(root: Node) -> None:
     emphases = set(root.select(_EMPHASIS))
     for mark in root.select("br") if emphases else ():
         parent = mark.parent
-        for _ in range(_MOST_LEVELS):
+        for _ in range(_MOST_EMPHASES):
             if not isinstance(parent, Element):
                 break
             if parent in emphases:
@@ -156,10 +158,19 @@ def _broken_emphasis(root: Node) -> None:
 def _no_delimiters(root: Node) -> None:
     """A line like `|:-|` would make a table of itself and the line above it: it goes on with that line instead."""
     for mark in root.select("br"):
-        following = _beside(mark, after=True)
-        text = following.data if isinstance(following, Text) else following.text if following is not None else ""
-        if "-" in text[:_LONGEST_URL] and not text[:_LONGEST_URL].strip("|:- \t\n\r\f"):
+        text = _beginning(_beside(mark, after=True))
+        if "-" in text and not text.strip("|:- \t\n\r\f"):
             mark.replace_with(Text(" "))
+
+
+def _beginning(node: Node | None) -> str:
+    """Some of the first text in it."""
+    if isinstance(node, Text):
+        return node.data[:_LONGEST_URL]
+    if not isinstance(node, Element):
+        return ""
+    first = islice(node.descendants, _MOST_LEVELS)
+    return "".join(part.data[:_LONGEST_URL] for part in first if isinstance(part, Text))
 
 
 def _thin_out(root: Node) -> None:
