@@ -77,8 +77,11 @@ def check(config: Config) -> None:
     provider = build(config)
     for note in provider.notes:
         print(f"warning: {note}", file=sys.stderr)
-    for report in asyncio.run(reports()):
-        print(report.table(), flush=True)
+    tables = [report.table() for report in asyncio.run(reports())]
+    if provider.short_secrets:
+        print(f"warning: {provider.short_secrets}", file=sys.stderr)
+    for table in tables:
+        print(table, flush=True)
 
 
 def build(config: Config) -> Provider:

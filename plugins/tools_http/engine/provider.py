@@ -32,21 +32,22 @@ class Provider:
         await self.workers.start()
         for report in await self.read_documents():
             logs.event("openapi", document=report.name, tools=len(report.tools), summary=report.summary())
+        if self.redactor.too_short:
+            logs.event("security", level=logging.WARNING, reason="SHORT_SECRET", message=self.short_secrets)
+
+    @property
+    def short_secrets(self) -> str:
+        """What to say of secrets that the redactor cannot take out; empty where there are none."""
+        count = self.redactor.too_short
+        if not count:
+            return ""
+        return f"{count} of the secrets are shorter than {SHORTEST} characters and are not taken out of results"
 
     async def read_documents(self) -> Sequence[ImportReport]:
-        """The engine has their tools afterwards, and the redactor their secrets: what it cannot do is logged. Raises
-        StartError."""
+        """The engine has their tools afterwards, and the redactor their secrets. Raises StartError."""
         documents = await self.documents()
         for document in documents:
             await in_thread(self.engine.add, document.tools, f"setting openapi: {document.report.name}")
-        if self.redactor.too_short:
-            logs.event(
-                "security",
-                level=logging.WARNING,
-                reason="SHORT_SECRET",
-                secrets=self.redactor.too_short,
-                remedy=f"have secrets of {SHORTEST} characters: shorter ones are not taken out of results",
-            )
         return [document.report for document in documents]
 
     async def close(self) -> None:
