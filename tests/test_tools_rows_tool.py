@@ -13,10 +13,10 @@ import pytest
 
 from plugins.tools_http.engine.rows.tool import JOB, data_tool
 from plugins.tools_http.engine.tool import Call, Output, Tool
-from plugins.tools_http.engine.wording import in_words
 from plugins.tools_http.engine.workers import Workers
 from shared.errors import CallerError, InvalidArgument
 from shared.json_schema import Checker
+from shared.wording import in_words
 
 LONG = 60.0  # seconds; nothing here takes as long
 

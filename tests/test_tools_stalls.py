@@ -19,13 +19,13 @@ from plugins.tools_http.engine import decoding
 from plugins.tools_http.engine.api_call import api_call
 from plugins.tools_http.engine.client import Client
 from plugins.tools_http.engine.exchange import Request, Response
-from plugins.tools_http.engine.off_loop import in_thread
 from plugins.tools_http.engine.outcome import _CHARSETS, output_of
 from plugins.tools_http.engine.policy import Policy
 from plugins.tools_http.engine.redaction import Redactor
 from plugins.tools_http.engine.replies import Replies
 from plugins.tools_http.engine.tool import Call, Output
 from shared.errors import CallerError, InvalidArgument
+from shared.off_loop import in_thread
 from tests.tools_socket import tool
 from tests.tools_world import Play, Server
 

@@ -30,9 +30,9 @@ from plugins.llm_openai.engine import (
     Usage,
 )
 from plugins.llm_openai.engine.json_text import read
-from plugins.llm_openai.engine.off_loop import in_thread
 from shared.errors import InvalidArgument
 from shared.json_schema import as_object_schema
+from shared.off_loop import in_thread
 from shared.structs import dump, fill, read_object, whole_numbers
 
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -16,13 +16,13 @@ from ipaddress import ip_address
 from shared.cli import configure
 from shared.config import types
 from shared.errors import CallerError, StartError
+from shared.nearest import nearest
 from shared.server import run
 from shared.units import name_for_message
 
 from .config import Config
 from .engine import urls
 from .engine.addresses import Address, kind_of
-from .engine.nearest import nearest
 from .engine.network import Resolve, Resolver
 from .engine.policy import Decision, Policy
 from .engine.urls import Url

@@ -12,11 +12,11 @@ from hector_plugins_pb2_grpc import ToolProviderServicer, add_ToolProviderServic
 
 from plugins.tools_http.engine.engine import Engine, Invocation
 from plugins.tools_http.engine.model_schema import for_models
-from plugins.tools_http.engine.off_loop import in_thread
 from plugins.tools_http.engine.replies import Result
 from plugins.tools_http.engine.tool import ABSENT, Tool
 from shared import logs
 from shared.errors import CallerError
+from shared.off_loop import in_thread
 from shared.status import failure
 from shared.structs import dump, fill, fill_value, read_object, whole_numbers
 

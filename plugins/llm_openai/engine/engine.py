@@ -19,10 +19,10 @@ from plugins.llm_openai.engine.endpoint import Endpoint, Settings
 from plugins.llm_openai.engine.failures import Failure, Kind
 from plugins.llm_openai.engine.merging import PAUSE, merged
 from plugins.llm_openai.engine.messages import Delta, Finish, Format, Message, Model, Reply, Request
-from plugins.llm_openai.engine.off_loop import LARGE, in_thread
 from plugins.llm_openai.engine.reading import Chunk, ChunkReader
 from shared.errors import FailedPrecondition, InvalidArgument, PluginError
 from shared.json_schema import QUICK_STEPS, CannotCheck
+from shared.off_loop import LARGE, in_thread
 
 _Result = TypeVar("_Result")
 _Items = AsyncGenerator[Delta | Reply, None]

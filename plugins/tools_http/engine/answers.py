@@ -12,10 +12,10 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 from shared.errors import CallerError, Code
+from shared.off_loop import in_thread
 
 from .decoding import decode
 from .exchange import Response
-from .off_loop import in_thread
 from .tool import ABSENT, JSON, Call, Output
 
 _QUICK_BYTES = 16_384  # of a body that is read in the event loop, within a millisecond or two

@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from shared.errors import CallerError, InvalidArgument
+from shared.off_loop import in_thread
 
 from . import headers, urls
 from .credentials import CredentialSource
 from .exchange import Client, Request, Response
 from .failures import of_argument
-from .off_loop import in_thread
 from .outcome import output_of
 from .policy import ALL_METHODS
 from .redaction import Redactor

@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 
 from shared.errors import InvalidArgument, LimitReached, quoted
 from shared.json_schema import MOST_STEPS, CannotCheck, Checker
+from shared.wording import in_words, kind_of
 
 from .tool import JSON, Tool
-from .wording import in_words, kind_of
 
 MOST_VALUES = 100_000  # in the arguments of one call: read in 20 ms, in which no other thread runs
 DEEPEST = 200  # levels of lists and objects

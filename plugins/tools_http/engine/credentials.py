@@ -18,11 +18,11 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from shared.errors import CallerError, StartError
+from shared.nearest import nearest
 from shared.units import name_for_message
 
 from . import headers, urls
 from .exchange import Client, Credential
-from .nearest import nearest
 from .redaction import Redactor
 from .tool import Audit
 

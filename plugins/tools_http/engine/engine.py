@@ -14,14 +14,14 @@ from typing import Any
 
 from shared.errors import CallerError, Code, DeadlineExceeded, InvalidArgument, NotFound, StartError
 from shared.json_schema import MOST_STEPS, QUICK_STEPS, CannotCheck, Checker
+from shared.nearest import nearest
+from shared.off_loop import in_thread
+from shared.repeats import Repeats, Run
 
 from . import arguments
 from .audit import Line
 from .failures import located
-from .nearest import nearest
-from .off_loop import in_thread
 from .redaction import Redactor
-from .repeats import Repeats, Run
 from .replies import READ_RESULT, Finished, Replies, Result
 from .results import as_json_size
 from .tool import JSON, NAME, Call, Output, Tool

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from shared.errors import InvalidArgument
+from shared.off_loop import in_thread
 
 from .answers import Answer
 from .bodies import Body, encoded
 from .credentials import CredentialSource, merged
 from .exchange import Client, Credential, Request, Response
-from .off_loop import in_thread
 from .parameters import Parameter, check_path, cookie_parts, header_text, leads_elsewhere, path_text, query_parts
 from .redaction import Redactor
 from .results import as_json_size

@@ -11,10 +11,10 @@ from http import HTTPStatus
 import jiter
 
 from shared.errors import CallerError, Code
+from shared.off_loop import in_thread
 
 from .decoding import decode
 from .exchange import Response
-from .off_loop import in_thread
 from .redaction import Redactor
 from .retry import retry_after
 from .tool import ABSENT, JSON, Output

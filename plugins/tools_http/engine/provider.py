@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from shared import logs
+from shared.off_loop import in_thread
 
 from .client import Client
 from .engine import Engine
-from .off_loop import in_thread
 from .openapi import Imported, ImportReport
 from .redaction import SHORTEST, Redactor
 from .workers import Workers

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from shared.errors import CallerError, InvalidArgument
+from shared.off_loop import in_thread
 
 from . import pages, search
 from .fence import LEAST_ROOM, Fence, harmless
-from .off_loop import in_thread
 from .redaction import Redactor
 from .results import SEARCH, Kept, Results, as_json_size
 from .tool import ABSENT, JSON, Output, Tool

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from plugins.vector_hnsw.engine.lock import SharedLock
 from plugins.vector_hnsw.engine.metric import Floats, Metric
+from plugins.vector_hnsw.engine.saving import save
 from shared.errors import Overloaded
 
 # What one turn inserts at most: about 10 ms on two cores at any dimension.
@@ -154,8 +155,9 @@ class Graph:
     def write_file(self, path: str) -> int:
         """Writes the graph while searches go on, and returns how many bytes it must have."""
         with self._lock.read():
-            self._index.save_index(path)
-            return int(self._index.index_file_size())
+            size = int(self._index.index_file_size())
+            save(self._index.save_index, path, size)
+            return size
 
     def read_file(self, path: str) -> npt.NDArray[np.int64]:
         """Replaces the graph by the file's and returns the labels in it. The file must be one that was verified."""

@@ -12,11 +12,11 @@ from typing import Any
 
 from shared.errors import CallerError, NotFound, quoted
 from shared.json_schema import CannotCheck, complaint
+from shared.nearest import did_you_mean
+from shared.off_loop import in_thread
 
 from .. import arguments as call_arguments
 from ..failures import located
-from ..nearest import did_you_mean
-from ..off_loop import in_thread
 from ..tool import JSON, Call, Output, Tool
 
 _WORD = re.compile(r"[a-z0-9]+")

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from shared.errors import CallerError, InvalidArgument, Unsupported
+from shared.off_loop import in_thread
 
 from .. import outcome
 from ..exchange import Client, Request, Response
 from ..failures import of_argument
-from ..off_loop import in_thread
 from ..tool import JSON, Call, Output, Tool
 from . import convert
 from .robots import product_token

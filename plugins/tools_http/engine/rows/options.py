@@ -10,9 +10,8 @@ from typing import Any
 import jsonschema_rs
 
 from shared.errors import InvalidArgument, quoted
-
-from ..nearest import nearest as nearest_names
-from ..wording import rule_of, shown, wanted
+from shared.nearest import nearest as nearest_names
+from shared.wording import rule_of, shown, wanted
 
 # What others call it.
 _USUAL: Mapping[str, tuple[str, ...]] = {

@@ -10,8 +10,8 @@ from fractions import Fraction
 from typing import Any
 
 from shared.errors import InvalidArgument, quoted
+from shared.nearest import nearest
 
-from ..nearest import nearest
 from .values import kind_of, shown
 
 EPOCH_UNITS = {"s": 10**6, "ms": 10**3, "us": 1}

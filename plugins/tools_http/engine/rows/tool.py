@@ -6,8 +6,9 @@ import json
 import time
 from typing import Any
 
+from shared.off_loop import in_thread
+
 from ..decoding import decode
-from ..off_loop import in_thread
 from ..tool import Call, Output, Tool
 from ..workers import Workers
 from .algorithms import ALGORITHMS

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .nearest import did_you_mean
-from .tool import JSON
+from shared.nearest import did_you_mean
 
 if TYPE_CHECKING:  # workers use the words without the checker
     from shared.json_schema import Fault
+
+JSON = Any  # None, bool, int, float, str, lists and dicts of these
 
 _LONGEST_VALUE = 60  # characters of a value that is shown
 

@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 
 LARGE = 2**18  # characters of JSON, or so: what takes up to a millisecond or two is done where it stands
 
-_threads = ThreadPoolExecutor(2, thread_name_prefix="llm-large")
+_threads = ThreadPoolExecutor(2, thread_name_prefix="large")
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
