@@ -508,6 +508,7 @@ class ToolCall(_message.Message):
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     ARGUMENTS_VALID_FIELD_NUMBER: _builtins.int
     ARGUMENTS_ERROR_FIELD_NUMBER: _builtins.int
+    OPAQUE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """goes back as ChatMessage.tool_call_id; unique within the reply"""
     name: _builtins.str
@@ -518,6 +519,8 @@ class ToolCall(_message.Message):
     """reply only: an object that holds to the schema of a tool that was offered"""
     arguments_error: _builtins.str
     """reply only: why it is not; empty when valid"""
+    opaque: _builtins.bytes
+    """the endpoint's own, such as a signature: goes back in ChatMessage.tool_calls as it came"""
     @_builtins.property
     def arguments(self) -> _struct_pb2.Struct:
         """arguments_json parsed; unset where that fails"""
@@ -531,10 +534,11 @@ class ToolCall(_message.Message):
         arguments: _struct_pb2.Struct | None = ...,
         arguments_valid: _builtins.bool = ...,
         arguments_error: _builtins.str = ...,
+        opaque: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "arguments_error", b"arguments_error", "arguments_json", b"arguments_json", "arguments_valid", b"arguments_valid", "id", b"id", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "arguments_error", b"arguments_error", "arguments_json", b"arguments_json", "arguments_valid", b"arguments_valid", "id", b"id", "name", b"name", "opaque", b"opaque"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -587,6 +591,7 @@ class ChatMessage(_message.Message):
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_NUMBER: _builtins.int
+    OPAQUE_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """system (or developer), user, assistant, tool"""
     content: _builtins.str
@@ -597,6 +602,8 @@ class ChatMessage(_message.Message):
     """role tool: the tool's name; other roles: the speaker's, if any"""
     reasoning: _builtins.str
     """role assistant: its reasoning, as the reply gave it; endpoints are not sent it"""
+    opaque: _builtins.bytes
+    """role assistant: `opaque` of the reply that this turn was, as it came"""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentPart]:
         """content that is more than text, in order"""
@@ -615,10 +622,11 @@ class ChatMessage(_message.Message):
         tool_call_id: _builtins.str = ...,
         name: _builtins.str = ...,
         reasoning: _builtins.str = ...,
+        opaque: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name", "parts", b"parts", "reasoning", b"reasoning", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name", "opaque", b"opaque", "parts", b"parts", "reasoning", b"reasoning", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -783,6 +791,7 @@ class GenerateTextResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     RESPONSE_ID_FIELD_NUMBER: _builtins.int
     DROPPED_PARAMS_FIELD_NUMBER: _builtins.int
+    OPAQUE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """the answer without its reasoning; may be empty beside tool_calls"""
     finish_reason: Global___FinishReason.ValueType
@@ -797,6 +806,8 @@ class GenerateTextResponse(_message.Message):
     """the model that answered, as the endpoint names it"""
     response_id: _builtins.str
     """the endpoint's id of this answer"""
+    opaque: _builtins.bytes
+    """the endpoint's own, such as signed reasoning; goes back as ChatMessage.opaque"""
     @_builtins.property
     def usage(self) -> Global___TokenUsage:
         """absent: unknown"""
@@ -822,10 +833,11 @@ class GenerateTextResponse(_message.Message):
         model: _builtins.str = ...,
         response_id: _builtins.str = ...,
         dropped_params: _abc.Iterable[_builtins.str] | None = ...,
+        opaque: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_params", b"dropped_params", "finish_reason", b"finish_reason", "model", b"model", "raw_finish_reason", b"raw_finish_reason", "reasoning", b"reasoning", "refusal", b"refusal", "response_id", b"response_id", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_params", b"dropped_params", "finish_reason", b"finish_reason", "model", b"model", "opaque", b"opaque", "raw_finish_reason", b"raw_finish_reason", "reasoning", b"reasoning", "refusal", b"refusal", "response_id", b"response_id", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -893,6 +905,7 @@ class StreamTextResponse(_message.Message):
     RESPONSE_ID_FIELD_NUMBER: _builtins.int
     DROPPED_PARAMS_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    OPAQUE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """the next piece of the answer; empty on the last message"""
     done: _builtins.bool
@@ -909,6 +922,8 @@ class StreamTextResponse(_message.Message):
     """the endpoint's id of this answer; on the last message"""
     refusal: _builtins.str
     """the model's refusal, whole, on the last message; empty: none"""
+    opaque: _builtins.bytes
+    """as GenerateTextResponse.opaque; on the last message"""
     @_builtins.property
     def tool_call_delta(self) -> Global___ToolCallDelta:
         """the next piece of a tool call, if any"""
@@ -940,10 +955,11 @@ class StreamTextResponse(_message.Message):
         response_id: _builtins.str = ...,
         dropped_params: _abc.Iterable[_builtins.str] | None = ...,
         refusal: _builtins.str = ...,
+        opaque: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tool_call_delta", b"tool_call_delta", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "dropped_params", b"dropped_params", "finish_reason", b"finish_reason", "model", b"model", "raw_finish_reason", b"raw_finish_reason", "reasoning", b"reasoning", "refusal", b"refusal", "response_id", b"response_id", "text", b"text", "tool_call_delta", b"tool_call_delta", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "dropped_params", b"dropped_params", "finish_reason", b"finish_reason", "model", b"model", "opaque", b"opaque", "raw_finish_reason", b"raw_finish_reason", "reasoning", b"reasoning", "refusal", b"refusal", "response_id", b"response_id", "text", b"text", "tool_call_delta", b"tool_call_delta", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1011,6 +1027,7 @@ class CallToolResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     RESPONSE_ID_FIELD_NUMBER: _builtins.int
     DROPPED_PARAMS_FIELD_NUMBER: _builtins.int
+    OPAQUE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """what the model wrote beside its calls; often empty"""
     finish_reason: Global___FinishReason.ValueType
@@ -1025,6 +1042,8 @@ class CallToolResponse(_message.Message):
     """the model that answered, as the endpoint names it"""
     response_id: _builtins.str
     """the endpoint's id of this answer"""
+    opaque: _builtins.bytes
+    """as GenerateTextResponse.opaque"""
     @_builtins.property
     def usage(self) -> Global___TokenUsage:
         """absent: unknown"""
@@ -1050,10 +1069,11 @@ class CallToolResponse(_message.Message):
         model: _builtins.str = ...,
         response_id: _builtins.str = ...,
         dropped_params: _abc.Iterable[_builtins.str] | None = ...,
+        opaque: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_params", b"dropped_params", "finish_reason", b"finish_reason", "model", b"model", "raw_finish_reason", b"raw_finish_reason", "reasoning", b"reasoning", "refusal", b"refusal", "response_id", b"response_id", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_params", b"dropped_params", "finish_reason", b"finish_reason", "model", b"model", "opaque", b"opaque", "raw_finish_reason", b"raw_finish_reason", "reasoning", b"reasoning", "refusal", b"refusal", "response_id", b"response_id", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""Hector's ReasoningStrategy: ReAct that always ends in an answer."""
