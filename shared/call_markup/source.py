@@ -63,7 +63,7 @@ class Source:
             try:
                 return read_value(self.text, start)
             except NotRead as error:
-                self._waste -= error.at - start
+                self._waste -= error.looked
                 if not isinstance(error, CutOff) or not closer or self.find(closer, start) < 0:
                     raise
                 raise Unreadable(f"it has no end before {closer}", error.at) from None
