@@ -364,6 +364,9 @@ class _Reader:
                 pending += 1
             elif pending:
                 pending -= 1
+            elif character == quote and text.startswith(quote, _BLANKS.match(text, at).end()):  # type: ignore[union-attr]
+                self._at = at
+                self._refuse("a string follows another without a comma between")
             elif character == quote and not (family is _SINGLE and _is_apostrophe(text, at)):
                 odd = not odd
         parts.append(text[done : at - 1])

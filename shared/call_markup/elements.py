@@ -135,8 +135,9 @@ def _without_lines(value: str) -> str:
 
 def _closed(source: Source, at: int, closer: str, name: str) -> int:
     at = source.blanks(at)
-    if source.text.startswith(closer, at):
-        return at + len(closer)
+    for mark in (closer, closer.replace("/", "", 1)):  # some models forget the slash
+        if source.text.startswith(mark, at):
+            return at + len(mark)
     if len(source.text) - at < len(closer) and closer.startswith(source.text[at:]):
         return len(source.text)  # its arguments are whole
     raise Problem(f"the call of {name} has no {closer}")

@@ -59,7 +59,9 @@ def read(source: Source, at: int, tags: Tags) -> tuple[Calls, int]:
         at = source.blanks(at + len(tags("tool_sep")))
         if text.startswith("{", at):
             value, at = source.value(at, tags.closers[0])
-            return (call(written[0], value, source),), source.surplus(at)
+            at = source.surplus(at)
+            closer = next((closer for closer in tags.closers if text.startswith(closer, at)), "")
+            return (call(written[0], value, source),), at + len(closer)
     arguments: dict[str, str] = {}
     texts: set[str] = set()  # of those that are said to be strings
     while True:

@@ -112,8 +112,7 @@ class _Reading:
                 return after
             return self._call(mark)
         if mark.lastgroup == "wrapper":
-            self._close_wrapper()
-            self._wrapper = (start, after, mark[0])
+            self._open_wrapper(mark)
         elif mark.lastgroup == "end":
             if mark[0].startswith(("<|", "<｜")) or self._follows_piece(start) or self._source.starts_line(start):
                 self._close_wrapper(after)
@@ -139,7 +138,7 @@ class _Reading:
             self._add(Piece(start, end, problem=not_read(what, error)))
             return end
         if calls is None:
-            self._wrapper = (start, after, mark[0])
+            self._open_wrapper(mark)
             return after
         self._add(Piece(start, end, calls))
         return end
@@ -209,7 +208,7 @@ class _Reading:
             value, at = source.value(at, closer)
             read = calls_in(value, source, marked=True)
             if read is None:
-                raise Problem("it is JSON, but no call; write a JSON object with name and arguments")
+                raise Problem("it is JSON, but no call; write a JSON object with name and arguments", self._closed(at, closer))
             calls += read
             at = source.surplus(at)
             following = _SEPARATORS.match(text, at).end()  # type: ignore[union-attr]
@@ -217,7 +216,7 @@ class _Reading:
                 break
             at = following
         if not calls:
-            raise Problem("the list of calls is empty; name a tool, or answer without it")
+            raise Problem("the list of calls is empty; name a tool, or answer without it", self._closed(at, closer))
         return tuple(calls), self._closed(at, closer)
 
     def _closed(self, at: int, closer: str) -> int:
@@ -237,6 +236,14 @@ class _Reading:
             start, self._wrapper = self._wrapper[0], None
         self._pieces.append(Piece(start, piece.end, piece.calls, piece.problem))
         self._has_calls = self._has_calls or bool(piece.calls)
+
+    def _open_wrapper(self, mark: re.Match[str]) -> None:
+        start = mark.start()
+        if self._wrapper is not None and not self._source.text[self._wrapper[1] : start].strip():
+            start = self._wrapper[0]  # one within the other
+        else:
+            self._close_wrapper()
+        self._wrapper = (start, mark.end(), mark[0])
 
     def _close_wrapper(self, end: int | None = None) -> None:
         """An open wrapper that no call came in."""
@@ -259,11 +266,13 @@ class _Reading:
     def _skip(self, mark: re.Match[str], error: Exception) -> int:
         """Where to go on behind markup that is no whole call: behind its end mark."""
         source, after = self._source, mark.end()
+        if isinstance(error, Problem) and error.end > after:
+            return min(error.end, self._end)
         closer = {"kimi": "<|tool_call_end|>", "action": "</action>"}.get(mark.lastgroup or "", "")
         if mark.lastgroup == "tag":
             closer = _TAGS[mark[0]] if mark[0] in _TAGS else glm.tags_of(mark[0])("/tool_call")
         elif mark.lastgroup == "element" and (opening := elements.OPENING.match(source.text, mark.start())):
-            closer = f"</{opening['element']}>"
+            after, closer = opening.end(), f"</{opening['element']}>"
         end = source.find(closer, after) if closer else -1
         if 0 <= end < self._end:
             return end + len(closer)
