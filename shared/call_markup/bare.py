@@ -76,8 +76,9 @@ def _piece(source: Source, start: int, at: int, stop: int, first: int) -> tuple[
             return Piece(start, stop, problem=cut_off("your text")), stop
         return None, at
     except (Unreadable, Problem) as error:
-        is_call = isinstance(error, Problem) or _names_tool(source, at)
-        if is_call and (start <= first or not is_python):
+        in_brackets = text[at] in "[{"
+        is_call = isinstance(error, Problem) or (in_brackets and (is_python or _names_tool(source, at)))
+        if is_call and (start <= first or in_brackets):
             return Piece(start, stop, problem=not_read("your text", error)), stop
         return None, at
     end = _CLOSERS.match(text, after_closers(text, end), stop).end()  # type: ignore[union-attr]

@@ -20,10 +20,10 @@ JSON = Any
 
 _MARK = re.compile(r"<\|(?:start|end|message|channel|constrain|return|call)\|>")
 IS_HARMONY = re.compile(
-    r"(?<![`\"'])(?:<\|channel\|>\s{0,9}(?:analysis|commentary|final)|<\|start\|>\s{0,9}(?:assistant|functions)"
+    r"(?<![`\"'])(?:<\|channel\|>\s{0,9}(?:analysis|commentary|final|[a-z]{0,10}\Z)|<\|start\|>\s{0,9}(?:assistant|functions)"
     r"|<\|message\|>|<\|constrain\|>|<\|call\|>)"
 )
-_HEADER_ONLY = re.compile(r"(?:<\|(?:start|channel|constrain)\|>[\w .=]{0,100}){1,4}<?\|?[a-z]{0,9}\Z")
+_HEADER_ONLY = re.compile(r"(?:<\|(?:start|channel|constrain)\|>[\w .=]{0,100}){1,4}<?\|?[a-z]{0,9}\|?>?\Z")
 _RECIPIENT = re.compile(r"to\s{0,4}=\s{0,4}([^\s<{]{1,200})")
 # Without its marks: `analysis…assistantfinal…`, `…assistantcommentary to=functions.NAME json{…}`.
 COLLAPSED = re.compile(
@@ -32,7 +32,7 @@ COLLAPSED = re.compile(
 _COLLAPSED_NEXT = re.compile(r"assistant(?=final|analysis|commentary)")
 _COLLAPSED_HEAD = re.compile(
     r"\s{0,100}(?:assistant)?(?P<channel>analysis|commentary|final|(?=to=functions))"
-    r"(?:\s{0,9}to=(?P<to>[^\s{<]{1,200}?)(?:\s{1,9}[a-z]{1,8})?\s{0,9}(?=\{|\Z))?"
+    r"(?:\s{0,9}to=(?P<to>[^\s{<]{1,200}?)(?:\s{1,9}[a-z]{1,8})?\s{0,9}(?=\{|<?\|?[a-z]{0,9}\|?>?\Z))?"
 )
 
 

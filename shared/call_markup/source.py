@@ -109,8 +109,8 @@ class Source:
 _BLANKS = re.compile(r"\s*")
 _LONGEST_INDENT = 40
 # Of a line, up to what may be a mark; and what there may be more of a value.
-_REST = re.compile(r"[^\n<\[`]{0,2000}")
-_MORE = re.compile(r"^[,:\"'“”]|[\"”]\s*[}\]),:]")
+_REST = re.compile(r"[^\n<\[{`]{0,2000}")
+_MORE = re.compile(r"^[:\"'“”]|^,\s*[\"'“\w]|[\"”]\s*[}\]),:]")
 
 
 def cut_off(what: str) -> str:
