@@ -116,7 +116,7 @@ class _Reading:
                 return after
             return self._call(mark)
         if mark.lastgroup == "wrapper":
-            self._open_wrapper(mark)
+            self._open_wrapper(mark, after)
         elif mark.lastgroup == "end":
             if mark[0].startswith(("<|", "<｜")) or self._follows_piece(start) or self._source.starts_line(start):
                 self._close_wrapper(after)
@@ -142,8 +142,8 @@ class _Reading:
             self._add(Piece(start, end, problem=not_read(what, error)))
             return end
         if calls is None:
-            self._open_wrapper(mark)
-            return after
+            self._open_wrapper(mark, end)
+            return end
         if self._is_example(start, end) or self._is_in_quotes(start, end):
             return end
         self._add(Piece(start, end, calls))
@@ -245,13 +245,13 @@ class _Reading:
         self._pieces.append(Piece(start, piece.end, piece.calls, piece.problem))
         self._has_calls = self._has_calls or bool(piece.calls)
 
-    def _open_wrapper(self, mark: re.Match[str]) -> None:
+    def _open_wrapper(self, mark: re.Match[str], end: int) -> None:
         start = mark.start()
         if self._wrapper is not None and not self._source.text[self._wrapper[1] : start].strip():
             start = self._wrapper[0]  # one within the other
         else:
             self._close_wrapper()
-        self._wrapper = (start, mark.end(), mark[0])
+        self._wrapper = (start, end, mark[0])
 
     def _close_wrapper(self, end: int | None = None) -> None:
         """An open wrapper that no call came in."""
@@ -277,10 +277,11 @@ class _Reading:
         end = source.find(closer, after) if closer else -1
         if 0 <= end < self._end:
             return end + len(closer)
-        if isinstance(error, Unreadable):
-            return min(max(after, error.at), self._end)
         # Markup follows that nobody ends: it is not to be shown.
-        return self._end if source.text[source.blanks(after) :][:1] in ("<", "{", "[") else after
+        following = source.blanks(after)
+        has_more = isinstance(error, Unreadable) or source.text[following : following + 1] in ("<", "{", "[")
+        is_glm = mark.lastgroup == "tag" and mark[0] not in _TAGS
+        return self._end if has_more or (is_glm and glm.starts(source, following, glm.tags_of(mark[0]))) else after
 
     def _is_markup(self, mark: re.Match[str], end: int) -> bool:
         """Whether a mark without a call was meant as one: special tokens are nothing else, a tag may be written
