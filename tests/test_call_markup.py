@@ -47,6 +47,7 @@ SPOKEN_OF = {
     "pythonic_in_middle",
     "bare_json_in_middle",
     "hermes_example",
+    "hermes_quoted",
 }
 MARKS = (
     "<tool_call <|tool [TOOL_CALLS <function= <invoke to=functions <|channel </parameter <｜ functools[ <arg_".split()
