@@ -35,7 +35,8 @@ _INLINE = tuple(f" {word}{colon}" for word in ("Final Answer", "Action", "Final 
 _BEGINNINGS = re.compile(r"[<\[◁✿]|functools|to=f|assistant[fca]|(?<=[.!?。！？…\"'])[ \t]{1,4}(?=[FA])")
 _UNSURE_END = re.compile(r"(?:[ \t]{1,4}|[a-z=]{1,20})\Z")
 _BLOCK = re.compile(r"[ \t]{0,40}(?:[{\[]|[`~]{3}|functools|to=|analysis|commentary)")
-_TRAILING = re.compile(r"[\s*_`]*\Z")
+_LATER = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "*_`"  # shown only if more follows
+_MOST_HELD = 10_000
 _LONGEST_MARK = 24
 
 
@@ -147,7 +148,6 @@ class Display:
             if any(mark.startswith(rest) for mark in marks) and "\n" not in rest:
                 self._show(line[: match.start()], pieces)
                 self._rest = self._rest[match.start() :]
-                self._waits()
                 return
             at = match.end()
         unsure = _UNSURE_END.search(line, max(0, len(line) - 20)) if not line.endswith("\n") else None
@@ -155,9 +155,6 @@ class Display:
         self._show(line[:end], pieces)
         self._rest = self._rest[end:]
         self._at_line_start = line.endswith("\n")
-
-    def _waits(self) -> None:
-        pass
 
     def _mark(self, start: int, line: str) -> None:
         rest = line[start:]
@@ -177,9 +174,9 @@ class Display:
         text = self._held + text
         if not self._shown:
             text = text.lstrip()
-        trailing = _TRAILING.search(text)
-        end = trailing.start() if trailing else len(text)
+        end = len(text.rstrip(_LATER))
         text, self._held = text[:end], text[end:]
+        self._quiet = self._quiet or len(self._held) > _MOST_HELD
         if text:
             self._shown = True
             if self._kind == "answer":
