@@ -192,7 +192,10 @@ def of_text(raw: str, tool: str, schema: Mapping[str, Any] | None, *, quoted: bo
         pairs = _pairs(bare, properties, schema)
         if pairs is not None:
             return pairs
-        bare = _without_quotes(bare, tool)
+        unquoted = _without_quotes(bare, tool)
+        if unquoted != bare and unquoted.lstrip().startswith("{"):
+            return of_text(unquoted, tool, schema, quoted=True)
+        bare = unquoted
     only = only_text(schema)
     if not only:
         raise CannotRead(f"The input of {tool} must be one JSON object. Write: Action Input: {shape(tool, schema)}")

@@ -17,6 +17,7 @@ _LINE = re.compile(
     r"(?:(?P<name>[^\s<>{}()\[\]\"'`:=,]{1,100})(?::\d{1,3})?[ \t]{0,3}(?=\{)|<(?P<tag>[^\s<>/]{1,100})>)",
     re.MULTILINE,
 )
+_TOOL = re.compile(r"\s{0,20}(?P<name>[^\s<>]{1,100})\s{0,20}</tool>\s{0,20}(?P<opened><tool_input>)?")
 _MOST_FAILURES = 8  # of JSON behind a name, each of which is read to its end
 
 
@@ -28,6 +29,15 @@ def named_calls(text: str, tools: Tools) -> list[tuple[Call, int, int]]:
     while failures < _MOST_FAILURES and (match := _LINE.search(text, at)) is not None:
         at = match.end()
         name = match["name"] or match["tag"]
+        if name == "tool" and (inner := _TOOL.match(text, at)) and inner["name"] in tools:
+            name = inner["name"]
+            closing = text.find("</tool_input>", inner.end()) if inner["opened"] else inner.end()
+            if closing < 0:
+                raise inputs.cut_off(name)
+            arguments = inputs.of_text(text[inner.end() : closing].strip(), name, tools[name])
+            found.append((Call(name, arguments), match.start(), closing + (len("</tool_input>") if inner["opened"] else 0)))
+            at = found[-1][2]
+            continue
         if name not in tools:
             continue
         if match["tag"]:
