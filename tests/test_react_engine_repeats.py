@@ -32,7 +32,7 @@ async def test_a_step_that_comes_again() -> None:
 
 @in_loop
 async def test_steps_side_by_side() -> None:
-    """The same step, called while it is under way, is taken once, and everybody sees what happens from the beginning."""
+    """The same step, called while it is under way, is taken once, and everybody sees all that happens."""
     llm = FakeLLM(says("Thought: I think about it.\nFinal Answer: 42"))
     llm.gate = asyncio.Event()
     made = engine(llm, FakeTools(look=echo))

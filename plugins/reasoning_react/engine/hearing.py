@@ -18,7 +18,8 @@ from .repetition import Repetition
 from .run import Mode
 
 _LONGEST = 1_000_000  # characters of a turn, reasoning included
-_LONG = 2**14  # characters of text: to take in one more piece may take milliseconds
+_LONG = 2**14  # characters of text: to take in one more piece may take milliseconds, and so is done in a thread
+_FED_AT_ONCE = 512  # characters, of a long text
 # An endpoint that takes the stop sequence ends the turn by itself, and then says what it took: one that goes on for so
 # many characters after a whole action does not.
 _GRACE = 200
@@ -76,6 +77,7 @@ class _Listener:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._text_length = self._reasoning_length = 0
+        self._waiting = ""  # text that the watcher has not seen yet
         self._made_up = 0  # characters after a whole action
 
     async def hear(self, delta: Delta) -> None:
@@ -90,7 +92,9 @@ class _Listener:
             if self._watcher.enough:
                 self._made_up += len(delta.text)
             else:
-                self._show_pieces(await self._off_loop_if_long(self._watcher.feed, delta.text))
+                self._waiting += delta.text
+                if self._text_length <= _LONG or len(self._waiting) >= _FED_AT_ONCE:
+                    await self._feed()
 
     async def hear_rest(self, turn: Turn) -> None:
         """What of a whole turn did not come as deltas, and its end."""
@@ -104,8 +108,13 @@ class _Listener:
         await self.close()
 
     async def close(self) -> None:
+        await self._feed()
         if not self._watcher.enough:
             self._show_pieces(await self._off_loop_if_long(self._watcher.close))
+
+    async def _feed(self) -> None:
+        text, self._waiting = self._waiting, ""
+        self._show_pieces(await self._off_loop_if_long(self._watcher.feed, text))
 
     async def _off_loop_if_long(self, work: Callable[..., list[Piece]], *args: str) -> list[Piece]:
         return await in_thread(work, *args) if self._text_length > _LONG else work(*args)
