@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 from plugins.reasoning_react.engine import bounds, loops
-from plugins.reasoning_react.engine.chat import Finish, Turn, TurnRequest, Usage
+from plugins.reasoning_react.engine.chat import Delta, Finish, Turn, TurnRequest, Usage
 from plugins.reasoning_react.engine.engine import Engine, StepResult
 from plugins.reasoning_react.engine.ports import LLMFailed, Outcome
 from plugins.reasoning_react.engine.run import Action, Budget, Observation, Step, StopReason
@@ -201,6 +202,22 @@ async def test_what_the_last_answer_may_be(last: Turn, answer: str) -> None:
 
 
 @in_loop
+async def test_the_last_answer_breaks_off() -> None:
+    """What was written of the last answer before the LLM failed is the answer."""
+
+    class Breaking(FakeLLM):
+        async def turn(self, request: TurnRequest) -> AsyncGenerator[Delta | Turn, None]:
+            async for piece in super().turn(request):
+                if isinstance(piece, Turn) and not request.tools:
+                    raise DOWN
+                yield piece
+
+    llm = Breaking(calls(("look", {})), says("It is 42, as far as"))
+    _, results = await ended(llm, max_iterations=1)
+    assert (results[-1].text, results[-1].usage) == ("It is 42, as far as", None)
+
+
+@in_loop
 async def test_an_endpoint_that_wants_the_tools_of_earlier_calls() -> None:
     """An endpoint that takes no earlier calls without the tools is asked for the last answer in TEXT."""
 
@@ -362,14 +379,16 @@ async def test_the_same_mistake_again() -> None:
 
 
 @in_loop
-async def test_a_policy_that_denies_everything() -> None:
-    """Three steps of which a tool's policy denied everything end the run, DENIED."""
-    numbers = itertools.count()
-    llm = FakeLLM(lambda request: calls(("look", {"text": str(next(numbers))})) if request.tools else BEST)
+async def test_a_policy_that_denies() -> None:
+    """A policy may allow the next thing that the model tries; the same action, denied three times, ends the run."""
     denied = Outcome("the policy does not allow it", is_error=True, denied=True)
+    llm = FakeLLM(*[calls(("look", {"text": str(number)})) for number in range(5)], says("an answer"))
+    _, results = await ended(llm, FakeTools(look=lambda _: denied))
+    assert results[-1].stop_reason is StopReason.ANSWERED
+    assert all(one.denied and one.is_error for result in results for one in result.step.observations)
+    llm = FakeLLM(lambda request: calls(("look", {})) if request.tools else BEST)
     _, results = await ended(llm, FakeTools(look=lambda _: denied))
     assert (results[-1].stop_reason, results[-1].text, len(results)) == (StopReason.DENIED, "The best answer.", 3)
-    assert all(one.denied for result in results for one in result.step.observations)
 
 
 # ---------------------------------------------------------------- Finalize before the end
