@@ -113,6 +113,9 @@ async def test_tool_calls() -> None:
     assert llm.requests[-1].tools == ()
     _, results = await ended(FakeLLM(calls(("look", {})), says("an answer")), max_tool_calls=1)
     assert results[-1].stop_reason is StopReason.ANSWERED
+    tools = FakeTools(look=echo)
+    _, results = await ended(looking_on(), tools, max_tool_calls=3)
+    assert (results[-1].stop_reason, len(results), len(tools.executed)) == (StopReason.MAX_TOOL_CALLS, 4, 3)
 
 
 @in_loop
