@@ -40,6 +40,7 @@ from .prompts import Prompts
 from .run import Observation, Run, StopReason
 from .state import Keys, digest_of, open_state, seal
 from .stepper import Stepper
+from .thinker import too_late
 from .turns import Turns
 
 __all__ = ["ActionAsked", "AnswerDelta", "Engine", "Event", "NewRun", "Observed", "Result", "Settings", "Show",
@@ -85,14 +86,14 @@ class Engine:
         key = await repeating.key(state, input, observations)
         with self._audiences.joined(key, show) as audience:
             work = functools.partial(self._step, key, state, input, observations, seconds, audience)
-            reply, _ = await self._steps.answer(key.hex(), key, repeating.work(work, results.size_of_step))
+            reply, _ = await self._steps.answer(key.hex(), key, repeating.as_run(work, results.size_of_step))
         return repeating.unless_failed(reply)
 
     async def finalize(self, state: bytes, seconds: float | None = None) -> Result:
         """The run's result; a run that is not done gets a last answer without tools. Raises InvalidArgument."""
         key = await repeating.key(state, "", ()) + b" finalize"
         work = functools.partial(self._finalize, key, state, seconds)
-        reply, _ = await self._results.answer(key.hex(), key, repeating.work(work, results.size_of_result))
+        reply, _ = await self._results.answer(key.hex(), key, repeating.as_run(work, results.size_of_result))
         return repeating.unless_failed(reply)
 
     async def close(self) -> None:
@@ -120,6 +121,8 @@ class Engine:
         self._add(run, answers.take(run, input, observations))
         if len(input) > self._settings.max_state_bytes // 8:
             await self._sealed_off_loop(run, len(input))  # a question that is too long fails before it costs anything
+        if clock.left() <= 0:
+            raise too_late("nothing was done")
         asker, stepper = await self._stepper(run, clock, key, len(state), audience.show)
         try:
             step = await stepper.take(after_host=is_after_host)

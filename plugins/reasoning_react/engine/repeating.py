@@ -23,7 +23,7 @@ def memory(settings: Settings) -> Repeats[Any]:
     return Repeats(settings.kept_replies, most_bytes, settings.kept_for, most_runs=0, most_held=0)
 
 
-def work(work: Callable[[], Awaitable[T]], size: Callable[[T], int]) -> Run[T | CallerError]:
+def as_run(work: Callable[[], Awaitable[T]], size: Callable[[T], int]) -> Run[T | CallerError]:
     """What fails for one caller fails for all that wait for the same; it is not kept."""
 
     async def attempt() -> T | CallerError:
