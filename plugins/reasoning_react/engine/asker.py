@@ -8,7 +8,7 @@ from dataclasses import replace
 from shared.errors import Code
 from shared.off_loop import in_thread
 
-from . import left_out, tokens
+from . import tokens
 from .chat import Abilities, TurnRequest, Usage
 from .conversation import messages
 from .hearing import Heard, Listener, OutOfTime, hear
@@ -54,8 +54,8 @@ class Asker:
         """The model's turn. `attempt`: what it wrote before in this step, and what was wrong with that. `last`: it is
         asked for the answer, without tools.
 
-        Where the endpoint takes no tools, the run goes on in TEXT, unless its mode is fixed. Raises LLMFailed,
-        OutOfTime.
+        Where the endpoint takes no tools, the run goes on in TEXT, unless its mode is fixed; where the messages are too
+        long for it, it is sent about half of them, once. Raises LLMFailed, OutOfTime.
         """
         self._asked += 1
         place = f"{'last' if last else 'turn'} {self._asked}"
@@ -83,8 +83,8 @@ class Asker:
                 self._give_up(listener, request)
                 raise
             except LLMFailed as error:
-                if error.too_long and not is_shortened and self._shorten():
-                    is_shortened = True
+                if error.too_long and not is_shortened:
+                    is_shortened, self._window = True, _tokens(request) // 2
                 elif not self._steps_down(error, request, last):
                     self._give_up(listener, request)
                     raise
@@ -138,15 +138,6 @@ class Asker:
             stop=() if is_native else (STOP,),
         )
 
-    def _shorten(self) -> bool:
-        """Leaves out the older half of the steps that are shown, but never the last; False: there are none."""
-        run = self._run
-        count = run.left_out + max(1, (len(run.steps) - run.left_out) // 2)
-        if count >= len(run.steps):
-            return False
-        left_out.leave_out(run, count)
-        return True
-
     def _steps_down(self, error: LLMFailed, request: TurnRequest, last: bool) -> bool:
         run = self._run
         if run.mode is not Mode.NATIVE:
@@ -175,4 +166,8 @@ def _with_estimate(heard: Heard, request: TurnRequest) -> Heard:
         return heard
     written = tokens.of_text(turn.text) + tokens.of_text(turn.reasoning)
     written += sum(tokens.of_text(call.arguments) for call in turn.tool_calls)
-    return replace(heard, estimate=tokens.of_messages(request.messages) + tokens.of_tools(request.tools) + written)
+    return replace(heard, estimate=_tokens(request) + written)
+
+
+def _tokens(request: TurnRequest) -> int:
+    return tokens.of_messages(request.messages) + tokens.of_tools(request.tools)
