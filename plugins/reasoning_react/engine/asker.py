@@ -51,8 +51,8 @@ class Asker:
         self.unfinished: Heard | None = None  # what was heard of the last turn, where it failed
 
     async def ask(self, attempt: Step | None, seconds: float, *, last: bool = False) -> Heard:
-        """The model's turn. `attempt`: what it wrote before in this step, and what was wrong with that. `last`: it is
-        asked for the answer, without tools.
+        """The model's turn, within `seconds`. `attempt`: what it wrote before in this step, and what was wrong with
+        that. `last`: it is asked for the answer, without tools.
 
         Where the endpoint takes no tools, the run goes on in TEXT, unless its mode is fixed; where the messages are too
         long for it, it is sent about half of them, once. Raises LLMFailed, OutOfTime.
@@ -65,20 +65,21 @@ class Asker:
             await self._listener(heard.mode).hear_rest(heard.turn)
             self._count(heard)
             return heard
-        heard = await self._ask(attempt, seconds, last)
+        heard = await self._ask(attempt, asyncio.get_running_loop().time() + seconds, last)
         self._turns.put(self._step, place, heard)
         self._count(heard)
         return heard
 
-    async def _ask(self, attempt: Step | None, seconds: float, last: bool) -> Heard:
-        run = self._run
-        await self._learn(seconds)
+    async def _ask(self, attempt: Step | None, until: float, last: bool) -> Heard:
+        """`until`: of the event loop's clock."""
+        run, now = self._run, asyncio.get_running_loop().time
+        await self._learn(until - now())
         is_shortened = False
         while True:
             assert run.mode is not None
             request, listener = await self._request_for(attempt, last), self._listener(run.mode)
             try:
-                heard = await hear(self._llm, request, listener, seconds)
+                heard = await hear(self._llm, request, listener, until - now())
             except OutOfTime:
                 self._give_up(listener, request)
                 raise
@@ -109,7 +110,7 @@ class Asker:
         if self._knows_window and run.mode is not None:
             return
         try:
-            async with asyncio.timeout(min(seconds, _ASKED_FOR)):
+            async with asyncio.timeout(min(_ASKED_FOR, seconds / 4)):
                 abilities = await self._llm.abilities(run.model)
         except TimeoutError:
             abilities = Abilities()
