@@ -45,7 +45,9 @@ def starts(source: Source, at: int, tags: Tags) -> bool:
     if name is None:
         return False
     after = source.blanks(name.end())
-    return after >= len(source.text) or source.text.startswith((tags("arg_key"), tags("tool_sep"), *tags.closers), after)
+    return after >= len(source.text) or source.text.startswith(
+        (tags("arg_key"), tags("tool_sep"), *tags.closers), after
+    )
 
 
 def read(source: Source, at: int, tags: Tags) -> tuple[Calls, int]:
@@ -59,7 +61,7 @@ def read(source: Source, at: int, tags: Tags) -> tuple[Calls, int]:
         at = source.blanks(at + len(tags("tool_sep")))
         if text.startswith("{", at):
             value, at = source.value(at, tags.closers[0])
-            at = source.surplus(at)
+            at = source.behind(at)
             closer = next((closer for closer in tags.closers if text.startswith(closer, at)), "")
             return (call(written[0], value, source),), at + len(closer)
     arguments: dict[str, str] = {}

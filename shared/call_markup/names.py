@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_PREFIXES = ("functions.", "function.", "functions:", "functions/", "tools.", "tool.", "default_api.", "multi_tool_use.")
+_PREFIXES = (
+    "functions.",
+    "function.",
+    "functions:",
+    "functions/",
+    "tools.",
+    "tool.",
+    "default_api.",
+    "multi_tool_use.",
+)
 _NUMBER = re.compile(r":\d+$")  # Kimi's functions.NAME:0
 _AROUND = " \t\r\n`'\"*"
 _SPECIAL = re.compile(r"<\|")  # a name ends where a special token begins
@@ -29,7 +38,8 @@ class Names:
         for candidate in (name, _NUMBER.sub("", name), bare, bare.removesuffix(".call")):
             if candidate in self._known:
                 return candidate
-        return ""
+        first, _, rest = name.partition(".")
+        return first if first == rest and first in self._known else ""  # fetch.fetch
 
     def resolved(self, written: str) -> str:
         """The tool that is meant, or else the name as it was written, without what does not belong to names."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared.call_markup.source import Problem, Source
-from shared.call_markup.types import only_property, properties_of, typed
+from shared.call_markup.types import kinds, only_property, properties_of, typed
 from shared.loose_json import NotRead, read_whole
 
 JSON = Any
@@ -16,7 +16,16 @@ _ARGUMENTS = (
     "arguments", "parameters", "args", "action_input", "tool_input", "input", "params", "kwargs", "tool_arguments",
     "tool_parameters", "tool_args", "function_args", "function_arguments",
 )  # fmt: skip
-_WRAPPERS = ("tool_call", "function_call", "functionCall", "toolCall", "tool_calls", "tool_uses", "function_calls", "calls")
+_WRAPPERS = (
+    "tool_call",
+    "function_call",
+    "functionCall",
+    "toolCall",
+    "tool_calls",
+    "tool_uses",
+    "function_calls",
+    "calls",
+)
 _PARALLEL = ("multi_tool_use.parallel", "parallel")
 _DEEPEST = 4
 _MOST = 256  # calls in one list
@@ -45,7 +54,8 @@ def call(name: str, arguments: JSON, source: Source) -> tuple[str, dict[str, JSO
         return name, {}
     if not isinstance(arguments, dict):
         only = only_property(parameters)
-        if not only:
+        wanted = kinds(properties_of(parameters).get(only), parameters)
+        if not only or (isinstance(arguments, list) and "array" not in wanted):
             raise Problem(f"the arguments of {name} must be a JSON object")
         arguments = {only: arguments}
     _refuse_nested(name, arguments, source)
@@ -122,7 +132,9 @@ def looks_like_call(value: JSON, source: Source) -> bool:
     if not isinstance(value, dict):
         return False
     name = _named(value)
-    return bool(name) and bool(source.names.known(value[name])) and any(key in value for key in _ARGUMENTS if key != name)
+    return (
+        bool(name) and bool(source.names.known(value[name])) and any(key in value for key in _ARGUMENTS if key != name)
+    )
 
 
 def _refuse_nested(name: str, arguments: dict[str, JSON], source: Source) -> None:
