@@ -291,7 +291,7 @@ async def test_a_model_that_does_not_answer_in_time() -> None:
 
 @in_loop
 async def test_a_provider_that_does_not_say_what_it_can() -> None:
-    """A provider that is silent when asked what its model can takes a share of the caller's time; the model is asked."""
+    """A provider that is silent about its model takes a share of the caller's time; the model is asked."""
 
     class Silent(FakeLLM):
         async def abilities(self, model: str) -> Abilities:
