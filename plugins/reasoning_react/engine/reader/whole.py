@@ -63,8 +63,6 @@ def _read(text: str, tools: Tools, cut: bool) -> Whole:
     if not seen.strip():
         return Whole(ThoughtOnly(reasoning) if reasoning else Malformed("", _EMPTY))
     acted = _bare_action(seen, marked, tools, "")
-    if isinstance(acted, Act) and acted.end > first_observation(seen):
-        acted = Malformed(seen.strip(), MADE_UP)
     if acted is not None:
         return Whole(_with_reasoning(acted, reasoning), not is_open)
     shown = seen.strip() if marked.calls or not marked.text else marked.text
@@ -143,6 +141,13 @@ def _thought_of(text: str) -> str:
 
 
 def _bare_action(seen: str, marked: Marked, tools: Tools, thought: str) -> Reading | None:
+    acted = _bare(seen, marked, tools, thought)
+    if isinstance(acted, Act) and acted.end > first_observation(seen):
+        return Malformed(thought or seen.strip(), MADE_UP)
+    return acted
+
+
+def _bare(seen: str, marked: Marked, tools: Tools, thought: str) -> Reading | None:
     """A call as JSON or Python on a line of its own, first or last in the text. One that has text on both sides is
     quoted."""
     stripped_end = len(seen.rstrip().rstrip("`~").rstrip())
