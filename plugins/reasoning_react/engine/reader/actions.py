@@ -44,7 +44,9 @@ _INLINE_INPUT = re.compile(r"[ \t,;|]{1,4}Action[ _]?Input[ \t]?[:：]", re.IGNO
 _INLINE_OBSERVATION = re.compile(r"[ \t](?:Observation|Final Answer)[ \t]?[:：]")
 _XML = re.compile(r"<(?:action|tool|tool_call|tool_name|name|function)>", re.IGNORECASE)
 _TAG = re.compile(r"<(tool_name|tool|name|function|action)>\s*([^<\s][^<]{0,200}?)\s*</\1>", re.IGNORECASE)
-_ARGUMENT = re.compile(r"<(?:arg|argument|parameter|param)\s{1,5}(?:key|name)=[\"']([^\"'<>]{1,100})[\"']\s{0,5}>", re.IGNORECASE)
+_ARGUMENT = re.compile(
+    r"<(?:arg|argument|parameter|param)\s{1,5}(?:key|name)=[\"']([^\"'<>]{1,100})[\"']\s{0,5}>", re.IGNORECASE
+)
 _INPUT_TAG = re.compile(r"<(tool_input|action_input|input|arguments|args|parameters)>", re.IGNORECASE)
 
 
@@ -117,7 +119,9 @@ def _with_input(text: str, written: str, input_start: int, place: Place, tools: 
     return _call_of_input(text, input_start, name, schema, place, cut, tools)
 
 
-def _call_of_input(text: str, start: int, name: str, schema: names.Schema | None, place: Place, cut: bool, tools: Tools) -> Asked:
+def _call_of_input(
+    text: str, start: int, name: str, schema: names.Schema | None, place: Place, cut: bool, tools: Tools
+) -> Asked:
     stop = place.stop
     begin = _blanks(text, start, stop)
     if blobs.starts_at(text, begin) is not None:
@@ -139,23 +143,28 @@ def _without_input(text: str, start: int, line_stop: int, place: Place, tools: T
         return _call_of_input(text, text.index(rest, start), named, tools[named], place, cut, tools)
     if known is None and names.is_finish(name if colon else written, tools):
         return _answer(text[(text.index(rest, start) if rest else following) : place.stop], place.stop)
-    if following < place.stop and (blobs.starts_at(text, following) is not None):
+    if following < place.stop and text[blobs.starts_at(text, following) or following] == "{":
         named = known or (names.clean(written) if _NAME.fullmatch(names.clean(written)) else None)
         if named:
             return _call_of_input(text, following, named, tools.get(named), place, cut, tools)
+    if place.ends and cut and _may_go_on(text[following : place.stop]):
+        raise inputs.cut_off(known or names.clean(written))
     if known is None:
         bare = names.clean(written)
-        if not _NAME.fullmatch(bare) or names.is_placeholder(written):
+        if not _NAME.fullmatch(bare) or names.is_placeholder(written) or written.startswith(("<", "$")):
             raise no_name(tools)
         return Asked(line_stop, (Call(bare, {}),))
-    if place.ends and cut and following >= place.stop:
-        raise inputs.cut_off(known)
     required = tools[known].get("required")
     if isinstance(required, list) and required:
         raise CannotRead(
             f"The Action {known} has no input. Write a line `Action Input: {inputs.shape(known, tools[known])}` after it."
         )
     return Asked(line_stop, (Call(known, {}),))
+
+
+def _may_go_on(rest: str) -> bool:
+    """Whether the label of an input may have been about to follow."""
+    return "actioninput:".startswith(re.sub(r"[\s_*#`]+", "", rest[:40]).casefold())
 
 
 def _split(written: str) -> tuple[str, str, str]:
@@ -171,7 +180,11 @@ def _called(
     opener = text[opening : opening + 1] if opening < place.name_stop else ""
     known = names.known_name(written, tools)
     finish = known is None and names.is_finish(written, tools)
-    if opener not in ("[", "(", "{") or (opening >= line_stop) or not (known or finish or _NAME.fullmatch(names.clean(written))):
+    if (
+        opener not in ("[", "(", "{")
+        or (opening >= line_stop)
+        or not (known or finish or _NAME.fullmatch(names.clean(written)))
+    ):
         return None
     name = known or names.clean(written)
     closing = _closing(text, opening, place)
@@ -187,15 +200,17 @@ def _called(
     if closing is None:
         raise inputs.cut_off(name)
     inner = text[opening + 1 : closing - 1].strip()
+    schema = tools.get(known or "")
     if opener == "(" and not finish:
+        if not inner and schema is not None:
+            return Asked(closing, (Call(name, inputs.of_text("", name, schema)),))
+        if not _ARGUMENTS.match(inner) and (known is None or written.endswith((" ", "\t"))):
+            return None  # a remark behind the name
         marked = read_marked(f"{name}({inner})", {**tools, name: tools.get(name, {})})
         if len(marked.calls) == 1 and not marked.text:
             return Asked(closing, (Call(marked.calls[0].name, marked.calls[0].arguments),))
     if finish:
         return _answer(_keyword(inner), closing, argument=True)
-    schema = tools.get(known or "")
-    if known is None and not re.match(r"[\"'{]|\w{1,60}\s?=|\Z", inner) and opener == "(":
-        return None  # a remark in brackets behind words that are no tool
     if inner[:1] in ("{", "[") and (value := _value(inner)) is not None:
         return Asked(closing, (Call(name, inputs.of_value(value, name, schema)),))
     return Asked(closing, (Call(name, inputs.of_text(inner, name, schema)),))
@@ -248,6 +263,7 @@ def placeholder() -> CannotRead:
     return CannotRead(answers.PLACEHOLDER)
 
 
+_ARGUMENTS = re.compile(r"[\"'{\[]|\w{1,60}\s?=|\S{0,400}\Z")
 _PAIRS = {"[": "]", "(": ")"}
 
 

@@ -39,6 +39,7 @@ _UNSURE_END = re.compile(r"(?:[.!?。！？…\"'][ \t]{0,4}|[a-z=]{1,20})\Z")
 _BLOCK = re.compile(r"[ \t]{0,40}(?:[{\[]|[`~]{3}|functools|to=|analysis|commentary)")
 _LATER = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "*_`"  # shown only if more follows
 _MOST_HELD = 10_000
+_LONGEST_WAIT = 150  # characters of a line that are kept back until it is clear what it begins with
 
 
 class Display:
@@ -93,7 +94,7 @@ class Display:
                 return  # marks that belong to the label may follow
             self._label(label, line, pieces)
             return
-        if not newline and (may_become_label(line) or len(line.strip()) < 3 > len(line) // 30):
+        if not newline and (may_become_label(line) or len(line.strip()) < 3) and len(line) <= _LONGEST_WAIT:
             return
         if not self._is_final and self._opens_block(line, bool(newline)):
             return
@@ -105,12 +106,21 @@ class Display:
             self._quiet = True
             return True
         word = line.strip()
-        return not is_whole and len(word) < 100 and any(name.startswith(word) or word.startswith(name) for name in self._tools)
+        return (
+            not is_whole
+            and len(line) <= _LONGEST_WAIT
+            and any(name.startswith(word) or word.startswith(name) for name in self._tools)
+        )
 
     def _label(self, label: Label, line: str, pieces: list[Piece]) -> None:
         is_decorated = line.lstrip()[:1] in "*#_`[✿"
         if self._is_final:
-            if label.listed or label.weak or (is_decorated and label.kind is not Kind.FINAL) or label.kind is Kind.INPUT:
+            if (
+                label.listed
+                or label.weak
+                or (is_decorated and label.kind is not Kind.FINAL)
+                or label.kind is Kind.INPUT
+            ):
                 self._at_line_start = False
                 return
             self._quiet = True

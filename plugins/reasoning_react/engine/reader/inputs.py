@@ -14,11 +14,17 @@ from ..chat import JSON
 
 _NOTHING = frozenset({"", "none", "null", "nil", "n/a", "na", "{}", "()", "[]", '""', "''", "no input", "no arguments",
                       "empty", "(none)", "no input needed", "no input required", "not applicable", "-"})  # fmt: skip
-_STANDS_FOR_ONE = frozenset({"input", "__arg1", "arg", "arg1", "value", "action_input", "tool_input", "argument", "query"})
-_WRAPPERS = frozenset({"input", "inputs", "arguments", "args", "parameters", "params", "action_input", "tool_input", "kwargs"})
+_STANDS_FOR_ONE = frozenset(
+    {"input", "__arg1", "arg", "arg1", "value", "action_input", "tool_input", "argument", "query"}
+)
+_WRAPPERS = frozenset(
+    {"input", "inputs", "arguments", "args", "parameters", "params", "action_input", "tool_input", "kwargs"}
+)
 _FENCE = re.compile(r"(?:`{3,}|~{3,})[ \t]*([\w+.#-]{0,20})[ \t]*(?:\r?\n|\Z|(?=[{\[]))")
 _FENCE_END = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})[ \t]*\r?$", re.MULTILINE)
-_LEAKED_STOP = re.compile(r"\n[ \t]{0,3}Obs(?:e(?:r(?:v(?:a(?:t(?:i(?:on?)?)?)?)?)?)?)?[ \t]*\Z")  # of a stop sequence that came late
+_LEAKED_STOP = re.compile(
+    r"\n[ \t]{0,3}Obs(?:e(?:r(?:v(?:a(?:t(?:i(?:on?)?)?)?)?)?)?)?[ \t]*\Z"
+)  # of a stop sequence that came late
 _INLINE_END = re.compile(r"[ \t](?:Observation|Final Answer|Thought)[ \t]?[:：]")
 _PAIR = re.compile(r"[ \t]*[\"'`]?([A-Za-z_][\w.-]{0,60})[\"'`]?[ \t]*[:=：][ \t]*")
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“", "«": "»", "「": "」", "‘": "’"}
@@ -30,7 +36,9 @@ class CannotRead(Exception):  # noqa: N818
 
 
 def cut_off(tool: str) -> CannotRead:
-    return CannotRead(f"The call of {tool} was cut off, so it was not run. Write it again, whole, and shorter if need be.")
+    return CannotRead(
+        f"The call of {tool} was cut off, so it was not run. Write it again, whole, and shorter if need be."
+    )
 
 
 def only_text(schema: Mapping[str, Any]) -> str:
@@ -49,7 +57,9 @@ def shape(tool: str, schema: Mapping[str, Any] | None) -> str:
     if not properties:
         return "{}"
     required = (schema or {}).get("required")
-    names = [name for name in required if name in properties] if isinstance(required, list) and required else [*properties]
+    names = (
+        [name for name in required if name in properties] if isinstance(required, list) and required else [*properties]
+    )
     examples = []
     for name in names[:8]:
         kind = sorted(kinds(properties[name], schema or {}) - {"null"})[:1]
@@ -76,7 +86,7 @@ def arguments_at(
         except CutOff:
             raise cut_off(tool) from None
         except Unreadable as error:
-            return _not_json(text, inside, stop, tool, schema, error, fence is not None)
+            return _not_json(text, inside, stop, tool, schema, error, fence is not None, ends and cut)
         arguments = of_value(value, tool, schema)
         return arguments, inside + end
     if fence:
@@ -111,7 +121,13 @@ def _after_placeholder(text: str, place: int, stop: int) -> int:
 
 def _is_closed(raw: str) -> bool:
     """Whether a text says itself that it is whole."""
-    return len(raw) > 1 and raw[0] in _QUOTES and raw[-1] == _QUOTES[raw[0]] or raw.strip().casefold() in _NOTHING - {""}
+    if raw[:1] == '"':
+        try:
+            return read_value(raw)[1] == len(raw)
+        except NotRead:
+            return False
+    closing = _QUOTES.get(raw[:1], "")
+    return (len(raw) > 1 and raw[-1:] == closing and closing not in raw[1:-1]) or raw.casefold() in _NOTHING - {"", "-"}
 
 
 def of_value(value: JSON, tool: str, schema: Mapping[str, Any] | None) -> dict[str, JSON]:
@@ -145,12 +161,16 @@ def _refuse_schema(arguments: dict[str, JSON], tool: str, schema: Mapping[str, A
                 )
 
 
-_OF_SCHEMAS = frozenset({"type", "description", "title", "default", "enum", "required", "format", "example", "examples"})
+_OF_SCHEMAS = frozenset(
+    {"type", "description", "title", "default", "enum", "required", "format", "example", "examples"}
+)
 
 
 def _only(tool: str, schema: Mapping[str, Any], value: JSON) -> str:
     only = only_property(schema)
-    if only and (isinstance(value, list) <= ("array" in (allowed := kinds(properties_of(schema)[only], schema)) or not allowed)):
+    if only and (
+        isinstance(value, list) <= ("array" in (allowed := kinds(properties_of(schema)[only], schema)) or not allowed)
+    ):
         return only
     raise CannotRead(f"The input of {tool} must be one JSON object. Write: Action Input: {shape(tool, schema)}")
 
@@ -280,7 +300,7 @@ def _next_pair(raw: str, start: int, end: int, properties: Mapping[str, Any]) ->
 
 
 def _not_json(
-    text: str, start: int, stop: int, tool: str, schema: Mapping[str, Any] | None, error: Unreadable, fenced: bool
+    text: str, start: int, stop: int, tool: str, schema: Mapping[str, Any] | None, error: Unreadable, fenced: bool, may_go_on: bool
 ) -> tuple[dict[str, JSON], int]:
     """What looks like JSON and is none: a text with quotes of its own in the only parameter, or plain text after all."""
     closing = _FENCE_END.search(text, start, stop) if fenced else None
@@ -290,6 +310,8 @@ def _not_json(
         value = _bounded(raw, only)
         if value is not None:
             return typed({only: value}, schema or {}), start + len(raw)
+    elif only and raw.startswith("[") and may_go_on:
+        raise cut_off(tool)
     elif only and raw.startswith("[") and not raw.startswith(("[{", '["')):
         return of_text(raw, tool, schema), start + len(raw)
     raise CannotRead(

@@ -35,7 +35,9 @@ def named_calls(text: str, tools: Tools) -> list[tuple[Call, int, int]]:
             if closing < 0:
                 raise inputs.cut_off(name)
             arguments = inputs.of_text(text[inner.end() : closing].strip(), name, tools[name])
-            found.append((Call(name, arguments), match.start(), closing + (len("</tool_input>") if inner["opened"] else 0)))
+            found.append(
+                (Call(name, arguments), match.start(), closing + (len("</tool_input>") if inner["opened"] else 0))
+            )
             at = found[-1][2]
             continue
         if name not in tools:
@@ -74,5 +76,3 @@ def _of_tag(inner: str, name: str, tools: Tools) -> dict[str, JSON]:
     if bare[:1] in ("{", "["):
         return inputs.arguments_at(bare, 0, len(bare), name, tools[name], ends=True, cut=False)[0]
     return inputs.of_text(bare, name, tools[name])
-
-
