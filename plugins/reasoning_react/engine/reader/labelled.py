@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from ..reading import Act, Final, Malformed, Reading, ThoughtOnly
 from . import answers, blobs, names
 from .actions import Place, read_action
-from .inputs import CannotRead
 from .labels import Kind, Label, find_labels, first_observation
 from .names import Tools
+from .schemas import CannotRead
 
 MADE_UP = (
     "You wrote an Observation yourself. Observations come only from tools: write `Action:` and `Action Input:` and stop, or "

@@ -11,11 +11,11 @@ from shared.call_markup import Marked, MarkedCall, read_marked
 from .. import repetition
 from ..reading import Act, Call, Final, Malformed, Reading, ThoughtOnly
 from . import answers, blobs
-from .inputs import CannotRead
 from .labelled import MADE_UP, Labelled, read_labelled
 from .labels import Kind, find_labels, first_observation, line_labels
 from .named import named_calls
 from .names import Tools
+from .schemas import CannotRead
 from .visible import without_reasoning
 
 
