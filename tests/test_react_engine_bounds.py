@@ -189,6 +189,8 @@ async def test_the_last_answer_fails() -> None:
     ("last", "answer"),
     [
         (says('<tool_call>{"name": "look", "arguments": {"text": "x"}}</tool_call>'), "I look on."),
+        (says('I see. <tool_call>{"name": "look", "argum'), "I see."),
+        (says("", reasoning='I see. <tool_call>{"name": "look", "argum'), "I see."),
         (calls(("look", {"text": "x"})), "I look on."),
         (says("", reasoning="It must be 42."), "It must be 42."),
         (says("Thought: It must be 42."), "It must be 42."),

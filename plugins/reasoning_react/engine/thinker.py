@@ -126,7 +126,7 @@ class Thinker:
 
 def _read(text: str, tools: Mapping[str, Mapping[str, Any]], is_cut: bool) -> Reading:
     reading = read(text, tools, cut=is_cut)
-    if isinstance(reading, Malformed):
+    if isinstance(reading, Malformed | ThoughtOnly):
         # It may become the answer, where no better one comes.
         return replace(reading, thought=read_marked(reading.thought, tools).text)
     return reading
