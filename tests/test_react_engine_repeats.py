@@ -79,12 +79,15 @@ async def test_other_observations_are_another_step() -> None:
 
 @in_loop
 async def test_the_memory_is_bounded() -> None:
-    """Replies are kept up to a number, the newest; nothing else of a run stays."""
+    """Replies are kept up to a number, the newest; nothing else of a run stays, and nothing of a result that a state
+    has."""
     llm = FakeLLM(says("an answer"))
     made = engine(llm, kept_replies=5)
     states = [await begin(made, f"question {number}") for number in range(20)]
     for state in states:
-        await made.step(state)
+        await made.finalize((await made.step(state)).state)
+    assert (len(made._steps), len(made._results)) == (5, 0)
+    for state in states:
         await made.finalize(state)
     assert (len(made._steps), len(made._results), len(made._turns), len(made._audiences._by_step)) == (5, 5, 0, 0)
     asked = len(llm.requests)
