@@ -221,7 +221,8 @@ async def test_close_ends_what_is_under_way() -> None:
 
 @in_loop
 async def test_a_bug_of_a_tools_provider_is_no_observation() -> None:
-    """Our own bugs do not go to the model: the step fails, the other tools are ended, the state stays usable."""
+    """Our own bugs do not go to the model: the step fails, the other tools are ended, and the same step asks the model
+    anew, so that it need not come to the same."""
     tools = FakeTools(slow=never, broken=echo)
 
     def bug(arguments: dict[str, Any]) -> str:
@@ -235,6 +236,7 @@ async def test_a_bug_of_a_tools_provider_is_no_observation() -> None:
         await made.step(state)
     assert tools.cancelled == ["slow"]
     assert len(llm.requests) == 1
+    assert (await made.step(state)).text == "an answer"
 
 
 @in_loop
