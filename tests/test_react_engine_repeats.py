@@ -10,6 +10,7 @@ import pytest
 from plugins.reasoning_react.engine.chat import Turn, TurnRequest
 from plugins.reasoning_react.engine.engine import Event, ThoughtDelta
 from plugins.reasoning_react.engine.hearing import Heard
+from plugins.reasoning_react.engine.ports import LLMFailed
 from plugins.reasoning_react.engine.run import Mode, Observation
 from plugins.reasoning_react.engine.turns import Turns
 from tests.react_fakes import USAGE, FakeLLM, FakeTools, begin, calls, echo, engine, in_loop, never, opened, says
@@ -52,6 +53,18 @@ async def test_steps_side_by_side() -> None:
 
 
 @in_loop
+async def test_a_failure_side_by_side() -> None:
+    """Where the LLM fails, all who wait for the same step are told, and it was asked once; nothing of it is kept."""
+    llm = FakeLLM(LLMFailed("the LLM provider does not answer"), says("an answer"))
+    made = engine(llm)
+    state = await begin(made)
+    results = await asyncio.gather(*(made.step(state) for _ in range(8)), return_exceptions=True)
+    assert [type(result) for result in results] == [LLMFailed] * 8
+    assert len(llm.requests) == 1
+    assert (await made.step(state)).text == "an answer"
+
+
+@in_loop
 async def test_other_observations_are_another_step() -> None:
     """What a host sends belongs to the call: with other observations it is another step."""
     llm = FakeLLM(calls(("look", {})), says("one answer"), says("another answer"))
@@ -66,14 +79,17 @@ async def test_other_observations_are_another_step() -> None:
 
 @in_loop
 async def test_the_memory_is_bounded() -> None:
-    """Replies are kept up to a number, the newest; nothing else of a run stays."""
+    """Replies are kept up to a number, the newest; nothing else of a run stays, and nothing of a result that a state
+    has."""
     llm = FakeLLM(says("an answer"))
     made = engine(llm, kept_replies=5)
     states = [await begin(made, f"question {number}") for number in range(20)]
     for state in states:
-        await made.step(state)
+        await made.finalize((await made.step(state)).state)
+    assert (len(made._steps), len(made._results)) == (5, 0)
+    for state in states:
         await made.finalize(state)
-    assert (len(made._steps), len(made._results), len(made._turns), len(made._audiences._by_step)) == (5, 5, 5, 0)
+    assert (len(made._steps), len(made._results), len(made._turns), len(made._audiences._by_step)) == (5, 5, 0, 0)
     asked = len(llm.requests)
     await made.step(states[-1])
     assert len(llm.requests) == asked
@@ -205,7 +221,8 @@ async def test_close_ends_what_is_under_way() -> None:
 
 @in_loop
 async def test_a_bug_of_a_tools_provider_is_no_observation() -> None:
-    """Our own bugs do not go to the model: the step fails, the other tools are ended, the state stays usable."""
+    """Our own bugs do not go to the model: the step fails, the other tools are ended, and the same step asks the model
+    anew, so that it need not come to the same."""
     tools = FakeTools(slow=never, broken=echo)
 
     def bug(arguments: dict[str, Any]) -> str:
@@ -219,6 +236,7 @@ async def test_a_bug_of_a_tools_provider_is_no_observation() -> None:
         await made.step(state)
     assert tools.cancelled == ["slow"]
     assert len(llm.requests) == 1
+    assert (await made.step(state)).text == "an answer"
 
 
 @in_loop

@@ -31,13 +31,15 @@ _MARKS = (
     "<minimax", "<seed", "<longcat", "<steptml", "<unused", "[unused", "[TOOL", "[ARGS", "[THINK", "✿", "functools[",
     "to=functions", "assistantfinal", "assistantcommentary", "assistantanalysis", "<antml", "</antml",
 )  # fmt: skip
-_INLINE = tuple(f" {word}{colon}" for word in ("Final Answer", "Action", "Final Answer ", "Action ") for colon in ":：")
+_INLINE = re.compile(
+    r"[ \t]{1,4}(?:F(?:i(?:n(?:a(?:l(?: (?:A(?:n(?:s(?:w(?:er?)?)?)?)?)?)?)?)?)?)?|A(?:c(?:t(?:i(?:on?)?)?)?)?)(?P<colon>(?<=[rn])[ \t]?[:：])?"
+)
 _BEGINNINGS = re.compile(r"[<\[◁✿]|functools|to=f|assistant[fca]|(?<=[.!?。！？…\"'])[ \t]{1,4}(?=[FA])")
-_UNSURE_END = re.compile(r"(?:[ \t]{1,4}|[a-z=]{1,20})\Z")
+_UNSURE_END = re.compile(r"(?:[.!?。！？…\"'][ \t]{0,4}|[a-z=]{1,20})\Z")
 _BLOCK = re.compile(r"[ \t]{0,40}(?:[{\[]|[`~]{3}|functools|to=|analysis|commentary)")
 _LATER = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "*_`"  # shown only if more follows
 _MOST_HELD = 10_000
-_LONGEST_MARK = 24
+_LONGEST_WAIT = 150  # characters of a line that are kept back until it is clear what it begins with
 
 
 class Display:
@@ -47,6 +49,7 @@ class Display:
         self._unlabelled = self._kind
         self._is_final = False  # behind the label of the answer
         self._quiet = False
+        self._in_reasoning = False
         self._at_line_start = True
         self._rest = ""  # what cannot be told yet
         self._held = ""  # marks and blanks that are shown only if more follows
@@ -56,7 +59,9 @@ class Display:
             rf"[ \t]{{0,40}}[\[`.]{{0,3}}(?:functions?[.:/]|tools?\.)?(?:{'|'.join(map(re.escape, tools)) or '(?!)'})"
             r"(?::\d{1,3})?[ \t]{0,3}[(\[{<]"
         )
-        self._marks = (*_MARKS, *(f"<{name}" for name in tools))
+        marks = [*_MARKS, *(f"<{name}" for name in tools)]
+        self._marks = re.compile("|".join(map(re.escape, marks)))
+        self._beginnings = frozenset(mark[:length] for mark in marks for length in range(1, len(mark)))
 
     def feed(self, delta: str) -> list[Piece]:
         if self._quiet:
@@ -64,9 +69,9 @@ class Display:
         self._rest += delta
         pieces: list[Piece] = []
         while self._rest and not self._quiet:
-            before = len(self._rest)
+            before = (len(self._rest), self._at_line_start)
             self._line_start(pieces) if self._at_line_start else self._in_line(pieces)
-            if len(self._rest) == before:
+            if (len(self._rest), self._at_line_start) == before:
                 break
         return _joined(pieces)
 
@@ -80,18 +85,18 @@ class Display:
     def _line_start(self, pieces: list[Piece]) -> None:
         line, newline, _ = self._rest.partition("\n")
         line += newline
+        if self._in_reasoning:
+            self._at_line_start = False
+            return
         label = next(line_labels(line), None)
         if label is not None:
             if len(line) - label.end < 4 and not newline:
                 return  # marks that belong to the label may follow
             self._label(label, line, pieces)
             return
-        if not newline and (may_become_label(line) or len(line.strip()) < 3):
+        if not newline and (may_become_label(line) or len(line.strip()) < 3) and len(line) <= _LONGEST_WAIT:
             return
         if not self._is_final and self._opens_block(line, bool(newline)):
-            return
-        if self._is_final and not self._shown and re.match(r"\s*(?:[{\[]|[`~]{3})", line):
-            self._quiet = True  # perhaps the shell of an answer
             return
         self._at_line_start = False
 
@@ -101,12 +106,21 @@ class Display:
             self._quiet = True
             return True
         word = line.strip()
-        return not is_whole and len(word) < 100 and any(name.startswith(word) or word.startswith(name) for name in self._tools)
+        return (
+            not is_whole
+            and len(line) <= _LONGEST_WAIT
+            and any(name.startswith(word) or word.startswith(name) for name in self._tools)
+        )
 
     def _label(self, label: Label, line: str, pieces: list[Piece]) -> None:
         is_decorated = line.lstrip()[:1] in "*#_`[✿"
         if self._is_final:
-            if label.listed or label.weak or (is_decorated and label.kind is not Kind.FINAL) or label.kind is Kind.INPUT:
+            if (
+                label.listed
+                or label.weak
+                or (is_decorated and label.kind is not Kind.FINAL)
+                or label.kind is Kind.INPUT
+            ):
                 self._at_line_start = False
                 return
             self._quiet = True
@@ -136,20 +150,34 @@ class Display:
         self._kind = kind
 
     def _in_line(self, pieces: list[Piece]) -> None:
+        if self._is_final and not self._shown:
+            begin = self._rest.lstrip()
+            if begin.startswith(("{", "```")):
+                self._quiet = True  # perhaps the shell of an answer
+            if begin in ("", "`", "``") or self._quiet:
+                return
         end = self._rest.find("\n") + 1 or len(self._rest)
         line = self._rest[:end]
         at = 0
         while (match := _BEGINNINGS.search(line, at)) is not None:
-            rest = line[match.start() : match.start() + _LONGEST_MARK]
-            marks = _INLINE if rest[0] in " \t" else self._marks
-            rest = " " + rest.lstrip() if rest[0] in " \t" else rest
-            if any(rest.startswith(mark) for mark in marks):
-                self._show(line[: match.start()], pieces)
-                self._mark(match.start(), line)
-                return
-            if any(mark.startswith(rest) for mark in marks) and "\n" not in rest:
-                self._show(line[: match.start()], pieces)
-                self._rest = self._rest[match.start() :]
+            start, is_inline = match.start(), match[0][:1] in (" ", "\t")
+            if is_inline and self._in_reasoning:
+                at = match.end()
+                continue
+            if is_inline:
+                begun = _INLINE.match(line, start)
+                is_whole = begun is not None and bool(begun["colon"])
+                is_begun = begun is not None and begun.end() == len(line)
+                start -= 1  # the end of the sentence, without which it is no label
+            else:
+                is_whole = self._marks.match(line, start) is not None
+                is_begun = line[start:] in self._beginnings
+            if is_whole or is_begun:
+                self._show(line[:start], pieces)
+                if is_whole:
+                    self._mark(start, line)
+                else:
+                    self._rest = self._rest[start:]
                 return
             at = match.end()
         unsure = _UNSURE_END.search(line, max(0, len(line) - 20)) if not line.endswith("\n") else None
@@ -162,11 +190,13 @@ class Display:
         rest = line[start:]
         begin = next((mark for mark in BEGIN_MARKS if rest.startswith(mark)), None)
         end = next((mark for mark in END_MARKS if rest.startswith(mark)), None)
-        if begin is not None and not self._answer and not self._is_final:
+        if begin is not None and not self._in_reasoning and not self._answer and not self._is_final:
             self._begin("thought")
+            self._in_reasoning = True
             self._rest = self._rest[start + len(begin) :]
         elif end is not None and self._kind == "thought":
             self._begin(self._unlabelled)
+            self._in_reasoning = False
             self._rest = self._rest[start + len(end) :]
             self._at_line_start = True
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from shared.call_markup import Marked, MarkedCall, read_marked
@@ -10,11 +11,11 @@ from shared.call_markup import Marked, MarkedCall, read_marked
 from .. import repetition
 from ..reading import Act, Call, Final, Malformed, Reading, ThoughtOnly
 from . import answers, blobs
-from .inputs import CannotRead
-from .labelled import Labelled, read_labelled
-from .labels import Kind, find_labels
+from .labelled import MADE_UP, Labelled, read_labelled
+from .labels import Kind, find_labels, first_observation, line_labels
 from .named import named_calls
 from .names import Tools
+from .schemas import CannotRead
 from .visible import without_reasoning
 
 
@@ -43,15 +44,23 @@ def _read(text: str, tools: Tools, cut: bool) -> Whole:
     marked = read_marked(text, tools)
     visible = without_reasoning(text, marked)
     seen, reasoning, is_open = visible.text, visible.reasoning, visible.is_open
-    call = next((call for call in marked.calls if not _is_bare(text, call)), None)
+    call = next((call for call in marked.calls if visible.in_channels or not _is_bare(text, call)), None)
+    if call is not None and visible.in_channels:
+        thought = _joined(reasoning, marked.text)
+        return Whole(Act(thought, _calls(marked.calls), marked.calls[-1].end), is_settled=True)
     if call is not None:
         whole = _with_markup(text, seen, reasoning, marked, call, tools)
         if whole is not None:
             return replace(whole, is_settled=whole.is_settled and not is_open)
     labelled = read_labelled(seen, tools, cut)
-    if labelled is not None and not (isinstance(labelled.reading, ThoughtOnly) and _thought_is_markup(marked, labelled)):
+    if labelled is not None and not (
+        isinstance(labelled.reading, ThoughtOnly) and _thought_is_markup(marked, labelled)
+    ):
         reading = labelled.reading
-        if isinstance(reading, ThoughtOnly) and (acted := _bare_action(seen, marked, tools, reading.thought)) is not None:
+        if (
+            isinstance(reading, ThoughtOnly)
+            and (acted := _bare_action(seen, marked, tools, reading.thought)) is not None
+        ):
             return Whole(_with_reasoning(acted, reasoning), not is_open)
         return Whole(_with_reasoning(reading, reasoning), labelled.is_settled and not is_open)
     if marked.problem:
@@ -85,28 +94,36 @@ def _with_markup(text: str, seen: str, reasoning: str, marked: Marked, call: Mar
     before = seen[: call.start]
     calls = _run_of_calls(text, marked, call)
     end = calls[-1].end
-    act = Act(_joined(reasoning, _thought_of(before)), tuple(Call(one.name, one.arguments) for one in calls), end)
+    act = Act(_joined(reasoning, _thought_of(before)), _calls(calls), end)
     in_reasoning = not seen[call.start : call.end].strip()
     if in_reasoning:
         outside = marked.text if not seen.strip() else seen
         return None if outside.strip() else Whole(replace(act, thought=marked.reasoning))
     labels = find_labels(before)
-    if not labels:
+    last = labels[-1] if labels else None
+    stopped = first_observation(before) < len(before) or _is_split(seen, call)
+    is_awaited = last is not None and last.kind in (Kind.ACTION, Kind.INPUT)
+    if is_awaited and not stopped and last is not None and not before[last.end :].strip(" \t\r\n`*"):
         return Whole(act, is_settled=True)
-    last = labels[-1]
-    if last.kind in (Kind.ACTION, Kind.INPUT) and not before[last.end :].strip(" \t\r\n`*"):
-        return Whole(act, is_settled=True)
-    stopped = any(label.kind is Kind.OBSERVATION for label in labels)
     earlier = read_labelled(before, tools, cut=False)
     if earlier is None:
-        return Whole(act, is_settled=True)
+        return Whole(Malformed(_joined(reasoning, before.strip()), MADE_UP) if stopped else act, is_settled=not stopped)
     if stopped or isinstance(earlier.reading, Act):
         return Whole(_with_reasoning(earlier.reading, reasoning), earlier.is_settled)
     if isinstance(earlier.reading, Final):
         return Whole(_with_reasoning(earlier.reading, reasoning))
-    if last.kind in (Kind.ACTION, Kind.INPUT) and isinstance(earlier.reading, Act):
-        return None
     return Whole(act, is_settled=True)
+
+
+def _is_split(seen: str, call: MarkedCall) -> bool:
+    """Whether an Observation was made up within the call's markup, and not as the text of an argument."""
+    span = seen[call.start : call.end]
+    observation = next((label for label in line_labels(span) if label.kind is Kind.OBSERVATION), None)
+    return observation is not None and span[observation.start : observation.end].strip() not in str(call.arguments)
+
+
+def _calls(marked: Iterable[MarkedCall]) -> tuple[Call, ...]:
+    return tuple(Call(call.name, call.arguments) for call in marked)
 
 
 def _run_of_calls(text: str, marked: Marked, first: MarkedCall) -> list[MarkedCall]:
@@ -129,6 +146,13 @@ def _thought_of(text: str) -> str:
 
 
 def _bare_action(seen: str, marked: Marked, tools: Tools, thought: str) -> Reading | None:
+    acted = _bare(seen, marked, tools, thought)
+    if isinstance(acted, Act) and acted.end > first_observation(seen):
+        return Malformed(thought or seen.strip(), MADE_UP)
+    return acted
+
+
+def _bare(seen: str, marked: Marked, tools: Tools, thought: str) -> Reading | None:
     """A call as JSON or Python on a line of its own, first or last in the text. One that has text on both sides is
     quoted."""
     stripped_end = len(seen.rstrip().rstrip("`~").rstrip())
@@ -139,7 +163,7 @@ def _bare_action(seen: str, marked: Marked, tools: Tools, thought: str) -> Readi
         if is_first or (is_last and _starts_line(seen, call.start)):
             calls = _run_of_calls(seen, marked, call)
             before = thought or seen[: call.start].strip().removesuffix("```").strip()
-            return Act(before, tuple(Call(one.name, one.arguments) for one in calls), calls[-1].end)
+            return Act(before, _calls(calls), calls[-1].end)
     try:
         for one, start, end in named_calls(seen, tools):
             if not seen[:start].strip() or end >= stripped_end:
