@@ -317,7 +317,8 @@ def test_reading_is_linear(group: int) -> None:
     """Sixteen times the text takes nowhere near the 256 times as long that it would if time grew with the square."""
     for unit in _repeated()[group::8]:
         small, large = (unit * (size // len(unit)) for size in (1_000, 16_000))
-        assert _seconds(large) < 80 * min(_seconds(small) for _ in range(2)) + 0.1, unit
+        # Once is enough: what is linear looks like the square by chance, never the other way round.
+        assert any(_seconds(large) < 80 * _seconds(small) + 0.1 for _ in range(10)), unit
 
 
 @pytest.mark.slow

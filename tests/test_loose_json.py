@@ -256,6 +256,6 @@ def _seconds(text: str) -> float:
 def test_reading_is_linear(unit: str) -> None:
     """Sixteen times the text takes nowhere near the 256 times as long that it would if time grew with the square."""
     for head in HEADS:
-        texts = [head + unit * (size // len(unit)) for size in (5_000, 80_000)]
-        small, large = (min(_seconds(text) for _ in range(2)) for text in texts)
-        assert large < 80 * small + 0.1, head
+        small, large = (head + unit * (size // len(unit)) for size in (5_000, 80_000))
+        # Once is enough: what is linear looks like the square by chance, never the other way round.
+        assert any(_seconds(large) < 80 * _seconds(small) + 0.1 for _ in range(10)), head
