@@ -206,6 +206,6 @@ def test_it_takes_linear_time(piece: str) -> None:
     """250 kB of what begins like a mark, a label or the nonce are made harmless within a second: 50 ms, if nothing else
     runs."""
     text = piece * (250_000 // len(piece))
-    start = time.perf_counter()
+    start = time.process_time()
     harmless(text, NONCE)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
