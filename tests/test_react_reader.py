@@ -242,7 +242,7 @@ def seconds(text: str, cut: bool) -> float:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_time_is_linear(shape: str) -> None:
-    """Eight times the text takes at most twenty times the time, and 200 kB at most ten times their share of a second."""
+    """Eight times the text takes at most twenty times the time, 200 kB at most ten times their share of a second."""
     least = min(seconds(SHAPES[shape](25_000), cut) for cut in (True, False))
     most = min(seconds(SHAPES[shape](200_000), cut) for cut in (True, False))
     assert most < max(20 * least, 0.2), (least, most)
