@@ -28,8 +28,9 @@ class Piece:
 _MARKS = (
     *BEGIN_MARKS, *END_MARKS, "<|", "<｜", "<tool", "</tool", "<TOOLCALL", "</TOOLCALL", "<function", "</function",
     "<invoke", "</invoke", "<param", "</param", "<arg", "</arg", "<action", "</action", "<call", "<end", "<start",
-    "<turn", "<eos", "</s>",
-    "<minimax", "<seed", "<longcat", "<steptml", "<unused", "[unused", "[TOOL", "[ARGS", "[THINK", "✿", "functools[", "]<]",
+    "<turn", "<eos", "</s>", "<final_answer>", "<answer>",
+    "<minimax", "<seed", "<longcat", "<steptml", "<unused", "[unused", "[TOOL", "[ARGS", "[THINK", "✿", "functools[",
+    "]<]",
     "to=functions", "assistantfinal", "assistantcommentary", "assistantanalysis", "<antml", "</antml",
 )  # fmt: skip
 
@@ -62,6 +63,7 @@ class Display:
         self._is_final = False  # behind the label of the answer
         self._quiet = False
         self._in_reasoning = False
+        self._is_thought = False  # behind the label of a thought
         self._at_line_start = True
         self._rest = ""  # what cannot be told yet
         self._held = ""  # marks and blanks that are shown only if more follows
@@ -136,7 +138,8 @@ class Display:
                 return
             self._quiet = True
             return
-        if label.weak and label.kind is Kind.INPUT:
+        if label.weak and (label.kind is Kind.INPUT or not (label.kind is Kind.FINAL and self._is_thought)):
+            self._quiet = label.kind is Kind.ACTION
             self._at_line_start = False
             return
         if label.kind is Kind.THOUGHT:
@@ -151,6 +154,7 @@ class Display:
         self._at_line_start = False
 
     def _begin(self, kind: Literal["thought", "answer"]) -> None:
+        self._is_thought = kind == "thought"
         if kind == "answer":
             self._answer = []
         if kind == self._kind == "thought" and self._shown:

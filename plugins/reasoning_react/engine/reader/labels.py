@@ -43,10 +43,10 @@ _WORDS = {
     "action": r"(?:next[ ]?)?action|行动|动作|操作|next_tool_name|tool(?:[ _]name)?|function",
     "thought": r"thoughts?|thinking|next_thought|思考|想法",
     "observation": r"observations?|观察结果|观察|tool[ _](?:results?|responses?|outputs?)|(?<=✿)results?",
-    "final": r"final[ _]?answer|answer|final[ _]response|最终答案|最终回答|答案|(?<=✿)return",
+    "final": r"final[ _]?answer|answer|final[ _]response|ai|最终答案|最终回答|答案|(?<=✿)return",
     "question": r"question|human|问题",
 }
-_WEAK = re.compile(r"(?:tool|function|inputs?|arguments?|args|param)", re.IGNORECASE)
+_WEAK = re.compile(r"(?:ai\Z|tool|function|inputs?|arguments?|args|param)", re.IGNORECASE)
 _LINE_LABEL = re.compile(
     r"^[ \t\r\ufeff]{0,40}(?P<item>(?:[-+•]|\d{1,3}[.)])[ \t]{1,4})?(?P<before>[*_`\[\#✿][*_`\[\#✿ ]{0,7})?"
     rf"(?P<word>{'|'.join(_WORDS.values())}){_NUMBER}"
@@ -55,6 +55,7 @@ _LINE_LABEL = re.compile(
 )
 _KINDS = [(Kind(kind), re.compile(words.replace("(?<=✿)", ""), re.IGNORECASE)) for kind, words in _WORDS.items()]
 _INLINE_LABEL = re.compile(r"(?<=[.!?。！？…\"'])[ \t]{1,4}(?:(?P<final>Final Answer)|(?P<action>Action))[ \t]?[:：]")
+_BEHIND = {Kind.INPUT: Kind.ACTION, Kind.FINAL: Kind.THOUGHT}  # where a weak label counts
 _FENCE = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})(?P<info>[^`\n]*)$", re.MULTILINE)
 
 
@@ -75,7 +76,8 @@ def line_labels(text: str, start: int = 0) -> Iterator[Label]:
 
 def _label(match: re.Match[str], text: str) -> Label | None:
     item, before, word, after, colon = match.groups(default="")
-    if not colon and not (before.strip() and (after or "#" in before)):
+    is_heading = before.strip() and (after or "#" in before)
+    if not colon and not is_heading and word.casefold() != "final answer":
         return None  # a heading needs marks, a plain word a colon
     kind, is_weak = _kind(word)
     end = match.end()
@@ -131,7 +133,7 @@ def find_labels(text: str) -> list[Label]:
             input_until = -1
         if in_fence is not None:
             label = Label(label.kind, label.start, label.end, label.weak, label.listed, label.inline, fenced=True)
-        if label.weak and label.kind is Kind.INPUT and not (labels and labels[-1].kind is Kind.ACTION):
+        if label.weak and label.kind in _BEHIND and not (labels and labels[-1].kind is _BEHIND[label.kind]):
             continue
         labels.append(label)
     return labels
