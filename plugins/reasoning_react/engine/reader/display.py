@@ -48,6 +48,7 @@ _OF_A_VENDOR = re.compile(r"<[a-z]{2,20}[:|](?:tool|func|think)")  # `<minimax:t
 _BEGUN_OF_A_VENDOR = re.compile(r"<[a-z]{1,20}(?:[:|][a-z]{0,4})?")
 _SENTENCE_END = re.compile(r"[.!?。！？…\"'][ \t]{0,4}\Z")
 _LONGEST_WORD = 24
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _BLOCK = re.compile(r"[ \t]{0,40}(?:[{\[]|[`~]{3}|functools|to=|analysis|commentary)")
 _WORDS = ("functools", "to=functions", "analysis", "commentary")  # that begin a block
 _LATER = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "*_`"  # shown only if more follows
@@ -75,6 +76,7 @@ class Display:
         )
         marks = [*_MARKS, *(f"<{name}" for name in tools)]
         self._marks = re.compile("|".join(map(re.escape, marks)))
+        self._pairs = frozenset(mark[:2] for mark in marks if len(mark) > 1) | {f"<{letter}" for letter in _LETTERS}
         self._beginnings = frozenset(mark[:length] for mark in marks for length in range(1, len(mark)))
 
     def feed(self, delta: str) -> list[Piece]:
@@ -176,7 +178,12 @@ class Display:
         at = 0
         while (match := _BEGINNINGS.search(line, at)) is not None:
             start, is_inline = match.start(), match[0][:1] in (" ", "\t")
-            if is_inline and self._in_reasoning:
+            if (is_inline and self._in_reasoning) or (
+                not is_inline
+                and start + 1 < len(line)
+                and line[start] != "✿"
+                and line[start : start + 2] not in self._pairs
+            ):
                 at = match.end()
                 continue
             if is_inline:

@@ -99,13 +99,15 @@ def find_labels(text: str) -> list[Label]:
     """The labels that divide a text, in order. Those in a code fence are quoted, except where the fence is around the
     whole text or the action is its last thing, or where it never ends; an Observation ends a fence that is an input."""
     labels: list[Label] = []
+    every = _all_labels(text)
+    if not every:
+        return []
     fences = list(_FENCE.finditer(text))
     closing = _closing_fences(fences)
     in_fence: int | None = None  # the fence's index while one is open
     quoted_until = -1
     input_until = -1
     fence = 0
-    every = _all_labels(text)
     observations = [label.start for label in every if label.kind is Kind.OBSERVATION]
     begin = len(text) - len(text.lstrip())
     solid = functools.cache(lambda stop: _solid_end(text, stop))
