@@ -33,6 +33,7 @@ class Label:
     fenced: bool = False  # inside of a code fence that was opened before it and is open at the end
 
 
+_MOST_INDENTED = 3  # blanks before a label in small letters
 MOST_LABELS = 2_000  # that are looked at; nothing is run behind so many
 
 # Every repetition is bounded or of a class that what follows it does not share, so that matching is linear.
@@ -48,7 +49,7 @@ _WORDS = {
 }
 _WEAK = re.compile(r"(?:ai\Z|tool|function|inputs?|arguments?|args|param)", re.IGNORECASE)
 _LINE_LABEL = re.compile(
-    r"^[ \t\r\ufeff]{0,40}(?P<item>(?:[-+•]|\d{1,3}[.)])[ \t]{1,4})?(?P<before>[*_`\[\#✿][*_`\[\#✿ ]{0,7})?"
+    r"^(?P<indent>[ \t\r\ufeff]{0,40})(?P<item>(?:[-+•]|\d{1,3}[.)])[ \t]{1,4})?(?P<before>[*_`\[\#✿][*_`\[\#✿ ]{0,7})?"
     rf"(?P<word>{'|'.join(_WORDS.values())}){_NUMBER}"
     r"(?P<after>[*_`\]\#✿][*_`\]\#✿ ]{0,7})?(?:(?P<colon>[:：])|(?=\r?\n))",
     re.IGNORECASE | re.MULTILINE,
@@ -75,7 +76,9 @@ def line_labels(text: str, start: int = 0) -> Iterator[Label]:
 
 
 def _label(match: re.Match[str], text: str) -> Label | None:
-    item, before, word, after, colon = match.groups(default="")
+    indent, item, before, word, after, colon = match.groups(default="")
+    if len(indent) > _MOST_INDENTED and word.islower():
+        return None  # a line of code, such as `answer: str`
     is_heading = before.strip() and (after or "#" in before)
     if not colon and not is_heading and word.casefold() != "final answer":
         return None  # a heading needs marks, a plain word a colon

@@ -11,8 +11,8 @@ from shared.call_markup.reasoning import split
 
 # Marks of the end of a turn, behind which a model makes up the next one.
 _TURN_END = re.compile(
-    r"<\|(?:im_end|eot_id|eom_id|eot|endoftext|end_of_text)\|>|<end_of_turn>|<[｜|]end[▁_ ]of[▁_ ]sentence[｜|]>"
-    r"|</s>\s*\Z|<\|im_start\|>(?!assistant)|<\|start_header_id\|>(?!assistant)|<start_of_turn>(?!model)"
+    r"(?:<\|(?:im_end|eot_id|eom_id|eot|endoftext|end_of_text)\|>|<end_of_turn>|<[｜|]end[▁_ ]of[▁_ ]sentence[｜|]>)"
+    r"(?=\s{0,20}(?:\Z|<[|s]))|</s>\s*\Z|<\|(?:im_start|start_header_id)\|>(?:user|system|tool)\b|<start_of_turn>user\b"
 )
 _NO_BLANK = re.compile(r"[^\s]")
 
