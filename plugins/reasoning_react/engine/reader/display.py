@@ -26,17 +26,31 @@ class Piece:
 
 # What begins markup, or the end of a piece of text in mid-line. A `<` alone is text.
 _MARKS = (
-    *BEGIN_MARKS, *END_MARKS, "<|", "<｜", "<tool", "</tool", "<TOOLCALL", "</TOOLCALL", "<function", "</function", "<invoke",
-    "</invoke", "<param", "</param", "<arg", "</arg", "<action", "</action", "<call", "<end", "<start", "<turn", "<eos", "</s>",
+    *BEGIN_MARKS, *END_MARKS, "<|", "<｜", "<tool", "</tool", "<TOOLCALL", "</TOOLCALL", "<function", "</function",
+    "<invoke", "</invoke", "<param", "</param", "<arg", "</arg", "<action", "</action", "<call", "<end", "<start",
+    "<turn", "<eos", "</s>", "<final_answer>", "<answer>",
     "<minimax", "<seed", "<longcat", "<steptml", "<unused", "[unused", "[TOOL", "[ARGS", "[THINK", "✿", "functools[",
+    "]<]",
     "to=functions", "assistantfinal", "assistantcommentary", "assistantanalysis", "<antml", "</antml",
 )  # fmt: skip
+
+
+def _begun(word: str) -> str:
+    """A pattern of a word's beginnings, whole or not."""
+    return "".join(f"(?:{re.escape(letter)}" for letter in word) + ")?" * len(word)
+
+
 _INLINE = re.compile(
-    r"[ \t]{1,4}(?:F(?:i(?:n(?:a(?:l(?: (?:A(?:n(?:s(?:w(?:er?)?)?)?)?)?)?)?)?)?)?|A(?:c(?:t(?:i(?:on?)?)?)?)?)(?P<colon>(?<=[rn])[ \t]?[:：])?"
+    rf"[ \t]{{1,4}}(?:(?=F){_begun('Final Answer')}|{_begun('Action')})(?P<colon>(?<=[rn])[ \t]?[:：])?"
 )
-_BEGINNINGS = re.compile(r"[<\[◁✿]|functools|to=f|assistant[fca]|(?<=[.!?。！？…\"'])[ \t]{1,4}(?=[FA])")
-_UNSURE_END = re.compile(r"(?:[.!?。！？…\"'][ \t]{0,4}|[a-z=]{1,20})\Z")
+_BEGINNINGS = re.compile(r"[<\[\]◁✿]|functools|to=f|assistant[fca]|(?<=[.!?。！？…\"'])[ \t]{1,4}(?=[FA])")
+_OF_A_VENDOR = re.compile(r"<[a-z]{2,20}[:|](?:tool|func|think)")  # `<minimax:tool_call>` and its like
+_BEGUN_OF_A_VENDOR = re.compile(r"<[a-z]{1,20}(?:[:|][a-z]{0,4})?")
+_SENTENCE_END = re.compile(r"[.!?。！？…\"'][ \t]{0,4}\Z")
+_LONGEST_WORD = 24
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _BLOCK = re.compile(r"[ \t]{0,40}(?:[{\[]|[`~]{3}|functools|to=|analysis|commentary)")
+_WORDS = ("functools", "to=functions", "analysis", "commentary")  # that begin a block
 _LATER = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "*_`"  # shown only if more follows
 _MOST_HELD = 10_000
 _LONGEST_WAIT = 150  # characters of a line that are kept back until it is clear what it begins with
@@ -50,6 +64,7 @@ class Display:
         self._is_final = False  # behind the label of the answer
         self._quiet = False
         self._in_reasoning = False
+        self._is_thought = False  # behind the label of a thought
         self._at_line_start = True
         self._rest = ""  # what cannot be told yet
         self._held = ""  # marks and blanks that are shown only if more follows
@@ -61,6 +76,7 @@ class Display:
         )
         marks = [*_MARKS, *(f"<{name}" for name in tools)]
         self._marks = re.compile("|".join(map(re.escape, marks)))
+        self._pairs = frozenset(mark[:2] for mark in marks if len(mark) > 1) | {f"<{letter}" for letter in _LETTERS}
         self._beginnings = frozenset(mark[:length] for mark in marks for length in range(1, len(mark)))
 
     def feed(self, delta: str) -> list[Piece]:
@@ -106,11 +122,10 @@ class Display:
             self._quiet = True
             return True
         word = line.strip()
-        return (
-            not is_whole
-            and len(line) <= _LONGEST_WAIT
-            and any(name.startswith(word) or word.startswith(name) for name in self._tools)
-        )
+        if is_whole or len(line) > _LONGEST_WAIT:
+            return False
+        begins = any(begun.startswith(word) for begun in _WORDS)
+        return begins or any(name.startswith(word) or word.startswith(name) for name in self._tools)
 
     def _label(self, label: Label, line: str, pieces: list[Piece]) -> None:
         is_decorated = line.lstrip()[:1] in "*#_`[✿"
@@ -125,7 +140,8 @@ class Display:
                 return
             self._quiet = True
             return
-        if label.weak and label.kind is Kind.INPUT:
+        if label.weak and (label.kind is Kind.INPUT or not (label.kind is Kind.FINAL and self._is_thought)):
+            self._quiet = label.kind is Kind.ACTION
             self._at_line_start = False
             return
         if label.kind is Kind.THOUGHT:
@@ -140,6 +156,7 @@ class Display:
         self._at_line_start = False
 
     def _begin(self, kind: Literal["thought", "answer"]) -> None:
+        self._is_thought = kind == "thought"
         if kind == "answer":
             self._answer = []
         if kind == self._kind == "thought" and self._shown:
@@ -161,7 +178,12 @@ class Display:
         at = 0
         while (match := _BEGINNINGS.search(line, at)) is not None:
             start, is_inline = match.start(), match[0][:1] in (" ", "\t")
-            if is_inline and self._in_reasoning:
+            if (is_inline and self._in_reasoning) or (
+                not is_inline
+                and start + 1 < len(line)
+                and line[start] != "✿"
+                and line[start : start + 2] not in self._pairs
+            ):
                 at = match.end()
                 continue
             if is_inline:
@@ -170,8 +192,8 @@ class Display:
                 is_begun = begun is not None and begun.end() == len(line)
                 start -= 1  # the end of the sentence, without which it is no label
             else:
-                is_whole = self._marks.match(line, start) is not None
-                is_begun = line[start:] in self._beginnings
+                is_whole = (self._marks.match(line, start) or _OF_A_VENDOR.match(line, start)) is not None
+                is_begun = line[start:] in self._beginnings or _BEGUN_OF_A_VENDOR.fullmatch(line, start) is not None
             if is_whole or is_begun:
                 self._show(line[:start], pieces)
                 if is_whole:
@@ -180,11 +202,18 @@ class Display:
                     self._rest = self._rest[start:]
                 return
             at = match.end()
-        unsure = _UNSURE_END.search(line, max(0, len(line) - 20)) if not line.endswith("\n") else None
-        end -= len(unsure[0]) if unsure and unsure.start() >= at and unsure.start() > 0 else 0
+        if not line.endswith("\n"):
+            end = max(at, self._sure_end(line))
         self._show(line[:end], pieces)
         self._rest = self._rest[end:]
         self._at_line_start = line.endswith("\n")
+
+    def _sure_end(self, line: str) -> int:
+        """Up to where a line that goes on cannot be the beginning of a mark."""
+        if (sentence_end := _SENTENCE_END.search(line, max(0, len(line) - 6))) is not None:
+            return sentence_end.start()
+        lengths = range(min(len(line), _LONGEST_WORD), 0, -1)
+        return len(line) - next((length for length in lengths if line[-length:] in self._beginnings), 0)
 
     def _mark(self, start: int, line: str) -> None:
         rest = line[start:]

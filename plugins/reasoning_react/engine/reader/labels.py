@@ -1,4 +1,4 @@
-"""The labels that ReAct is written with, and where they stand: `Thought:`, `## Action`, `**Final Answer:**`, `Action 2：`."""
+"""The labels that ReAct is written with, and where they stand: `Thought:`, `## Action`, `**Answer:**`, `Action 2：`."""
 
 from __future__ import annotations
 
@@ -33,28 +33,30 @@ class Label:
     fenced: bool = False  # inside of a code fence that was opened before it and is open at the end
 
 
+_MOST_INDENTED = 3  # blanks before a label in small letters
 MOST_LABELS = 2_000  # that are looked at; nothing is run behind so many
 
 # Every repetition is bounded or of a class that what follows it does not share, so that matching is linear.
 _NUMBER = r"[ \t]{0,3}(?:\#?\d{1,3})?[ \t]{0,3}"
 _WORDS = {
-    "input": rf"action{_NUMBER}[_-]?inputs?|action{_NUMBER}[_-]?arguments|tool[ _]input|行动输入|动作输入|操作输入|next_tool_args"
+    "input": rf"action{_NUMBER}[_-]?(?:inputs?|arguments)|tool[ _]input|行动输入|动作输入|操作输入|next_tool_args"
     r"|inputs?|arguments?|args|parameters|params",
     "action": r"(?:next[ ]?)?action|行动|动作|操作|next_tool_name|tool(?:[ _]name)?|function",
     "thought": r"thoughts?|thinking|next_thought|思考|想法",
     "observation": r"observations?|观察结果|观察|tool[ _](?:results?|responses?|outputs?)|(?<=✿)results?",
-    "final": r"final[ _]?answer|answer|final[ _]response|最终答案|最终回答|答案|(?<=✿)return",
+    "final": r"final[ _]?answer|answer|final[ _]response|ai|最终答案|最终回答|答案|(?<=✿)return",
     "question": r"question|human|问题",
 }
-_WEAK = re.compile(r"(?:tool|function|inputs?|arguments?|args|param)", re.IGNORECASE)
+_WEAK = re.compile(r"(?:ai\Z|tool|function|inputs?|arguments?|args|param)", re.IGNORECASE)
 _LINE_LABEL = re.compile(
-    r"^[ \t\r\ufeff]{0,40}(?P<item>(?:[-+•]|\d{1,3}[.)])[ \t]{1,4})?(?P<before>[*_`\[\#✿][*_`\[\#✿ ]{0,7})?"
+    r"^(?P<indent>[ \t\r\ufeff]{0,40})(?P<item>(?:[-+•]|\d{1,3}[.)])[ \t]{1,4})?(?P<before>[*_`\[\#✿][*_`\[\#✿ ]{0,7})?"
     rf"(?P<word>{'|'.join(_WORDS.values())}){_NUMBER}"
     r"(?P<after>[*_`\]\#✿][*_`\]\#✿ ]{0,7})?(?:(?P<colon>[:：])|(?=\r?\n))",
     re.IGNORECASE | re.MULTILINE,
 )
 _KINDS = [(Kind(kind), re.compile(words.replace("(?<=✿)", ""), re.IGNORECASE)) for kind, words in _WORDS.items()]
 _INLINE_LABEL = re.compile(r"(?<=[.!?。！？…\"'])[ \t]{1,4}(?:(?P<final>Final Answer)|(?P<action>Action))[ \t]?[:：]")
+_BEHIND = {Kind.INPUT: Kind.ACTION, Kind.FINAL: Kind.THOUGHT}  # where a weak label counts
 _FENCE = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})(?P<info>[^`\n]*)$", re.MULTILINE)
 
 
@@ -74,8 +76,11 @@ def line_labels(text: str, start: int = 0) -> Iterator[Label]:
 
 
 def _label(match: re.Match[str], text: str) -> Label | None:
-    item, before, word, after, colon = match.groups(default="")
-    if not colon and not (before.strip() and (after or "#" in before)):
+    indent, item, before, word, after, colon = match.groups(default="")
+    if len(indent) > _MOST_INDENTED and word.islower():
+        return None  # a line of code, such as `answer: str`
+    is_heading = before.strip() and (after or "#" in before)
+    if not colon and not is_heading and word.casefold() != "final answer":
         return None  # a heading needs marks, a plain word a colon
     kind, is_weak = _kind(word)
     end = match.end()
@@ -97,13 +102,15 @@ def find_labels(text: str) -> list[Label]:
     """The labels that divide a text, in order. Those in a code fence are quoted, except where the fence is around the
     whole text or the action is its last thing, or where it never ends; an Observation ends a fence that is an input."""
     labels: list[Label] = []
-    fences = [match for match in _FENCE.finditer(text)]
+    every = _all_labels(text)
+    if not every:
+        return []
+    fences = list(_FENCE.finditer(text))
     closing = _closing_fences(fences)
     in_fence: int | None = None  # the fence's index while one is open
     quoted_until = -1
     input_until = -1
     fence = 0
-    every = _all_labels(text)
     observations = [label.start for label in every if label.kind is Kind.OBSERVATION]
     begin = len(text) - len(text.lstrip())
     solid = functools.cache(lambda stop: _solid_end(text, stop))
@@ -131,7 +138,7 @@ def find_labels(text: str) -> list[Label]:
             input_until = -1
         if in_fence is not None:
             label = Label(label.kind, label.start, label.end, label.weak, label.listed, label.inline, fenced=True)
-        if label.weak and label.kind is Kind.INPUT and not (labels and labels[-1].kind is Kind.ACTION):
+        if label.weak and label.kind in _BEHIND and not (labels and labels[-1].kind is _BEHIND[label.kind]):
             continue
         labels.append(label)
     return labels
@@ -183,13 +190,15 @@ def first_observation(text: str) -> int:
 
 _BEGUN = re.compile(
     r"[ \t\r]{0,40}(?:(?:[-+•]|\d{1,3}[.)]?)[ \t]{0,4})?(?:[*_`\[\#✿][*_`\[\#✿ ]{0,7})?"
-    r"(?P<word>[^\s*_`\[\#✿:：](?:[^\n*`\[\]\#✿:：]{0,29}))?[*_`\]\#✿ \t\r]{0,12}"
+    r"(?P<word>[^\s*_`\[\#✿:：](?:[^\n*`\[\]\#✿:：]{0,29}))?[*_`\]\#✿ \t\r\d]{0,12}"
 )
-_WRITTEN = ("action input", "action arguments", "tool input", "tool name", "tool result", "tool response", "tool output",
-            "next action", "next_tool_name", "next_tool_args", "next_thought", "final answer", "final response",
-            "observations", "thoughts", "thinking", "question", "human", "inputs", "arguments", "parameters", "function",
-            "return", "results", "answer", "行动输入", "动作输入", "操作输入", "观察结果", "最终答案", "最终回答",
-            "思考", "想法", "答案", "问题")  # fmt: skip
+_WRITTEN = (
+    "action input", "action arguments", "tool input", "tool name", "tool result", "tool response", "tool output",
+    "next action", "next_tool_name", "next_tool_args", "next_thought", "final answer", "final response", "observations",
+    "thoughts", "thinking", "question", "human", "inputs", "arguments", "parameters", "function", "return", "results",
+    "answer", "行动输入", "动作输入", "操作输入", "观察结果", "最终答案", "最终回答", "思考", "想法", "答案", "问题",
+)  # fmt: skip
+_PLAIN = tuple(re.sub(r"[\s_]+", "", written) for written in _WRITTEN)
 
 
 def may_become_label(line: str) -> bool:
@@ -199,6 +208,3 @@ def may_become_label(line: str) -> bool:
         return False
     word = re.sub(r"[\s_\-#\d]+", "", match["word"] or "").casefold()
     return any(written.startswith(word) or word.startswith(written) for written in _PLAIN)
-
-
-_PLAIN = tuple(re.sub(r"[\s_]+", "", written) for written in _WRITTEN)

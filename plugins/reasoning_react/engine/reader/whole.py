@@ -27,7 +27,10 @@ class Whole:
     is_settled: bool = False
 
 
-_EMPTY = "The reply was empty. Write `Thought:` and then either `Action:` and `Action Input:`, or `Final Answer:` and the answer."
+_EMPTY = (
+    "The reply was empty. Write `Thought:` and then either `Action:` and `Action Input:`, "
+    "or `Final Answer:` and the answer."
+)
 _REPEATS = "The reply repeated itself over and over. Write one short thought and then one action, or the final answer."
 
 
@@ -46,6 +49,8 @@ def _read(text: str, tools: Tools, cut: bool) -> Whole:
     seen, reasoning, is_open = visible.text, visible.reasoning, visible.is_open
     call = next((call for call in marked.calls if visible.in_channels or not _is_bare(text, call)), None)
     if call is not None and visible.in_channels:
+        if first_observation(seen) < len(seen):
+            return Whole(Malformed(_joined(reasoning, seen.strip()), MADE_UP))
         thought = _joined(reasoning, marked.text)
         return Whole(Act(thought, _calls(marked.calls), marked.calls[-1].end), is_settled=True)
     if call is not None:
@@ -71,10 +76,11 @@ def _read(text: str, tools: Tools, cut: bool) -> Whole:
     if acted is not None:
         return Whole(_with_reasoning(acted, reasoning), not is_open)
     shown = seen.strip() if marked.calls or not marked.text else marked.text
+    thought, shown = answers.tagged(shown)
     answer = answers.cleaned(shown)
     if answers.is_placeholder(answer):
         return Whole(Malformed(reasoning, answers.PLACEHOLDER))
-    return Whole(Final(reasoning, answer))
+    return Whole(Final(_joined(reasoning, thought), answer))
 
 
 def _thought_is_markup(marked: Marked, labelled: Labelled) -> bool:
