@@ -290,6 +290,8 @@ UNITS = [
     "\n{'a':",
     '\n{"a":1,',
     "\nfetch(",
+    "\nnow()",
+    "now() ",
     "\n[fetch(",
     '\nfetch(url="x"',
     "\nfetch(a=[1,\n",
@@ -327,3 +329,11 @@ def test_a_megabyte_is_read_within_a_second(group: int) -> None:
     """Ten times the second that 1 MB may take, as the machine may be busy."""
     for unit in [*UNITS, *HEADS][group::8]:
         assert _seconds(unit * (1_000_000 // len(unit))) < 10, unit
+
+
+@pytest.mark.parametrize("text", ["now()\n" * 300, "I begin.\n" + "now()\n" * 300, "now(), " * 300])
+def test_so_many_calls_that_nobody_means_them(text: str) -> None:
+    """Hundreds of bare calls in a row are a mistake that is told, and not the last few of them run."""
+    marked = read_marked(text.strip(" ,"), TOOLS)
+    assert not marked.calls
+    assert "more than 256 calls" in marked.problem

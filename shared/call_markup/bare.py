@@ -84,9 +84,10 @@ def _piece(source: Source, start: int, at: int, stop: int, first: int) -> tuple[
     except (Unreadable, Problem) as error:
         in_brackets = text[at] in "[{"
         is_call = isinstance(error, Problem) or (in_brackets and (is_python or _names_tool(source, at)))
-        if is_call and (start <= first or in_brackets):
+        if is_call and (start <= first or in_brackets or isinstance(error, pythonic.TooMany)):
             return Piece(start, stop, problem=not_read("your text", error)), stop
-        return None, at
+        # The calls before the fault are not read again, each as the first of the rest.
+        return None, error.at if is_python and isinstance(error, Unreadable) else at
     if end > stop:
         return None, at  # it goes on in what is no answer
     end = _CLOSERS.match(text, min(after_closers(text, end), stop), stop).end()  # type: ignore[union-attr]

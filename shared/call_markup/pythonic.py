@@ -16,6 +16,10 @@ _KEYWORD = re.compile(r"([^\W\d][\w\-]{0,199})\s{0,100}=(?!=)")
 _MOST = 256  # calls in one list
 
 
+class TooMany(Problem):
+    """They are calls beyond doubt, but nobody means so many."""
+
+
 def starts_call(source: Source, at: int) -> bool:
     return CALL.match(source.text, at) is not None
 
@@ -68,7 +72,7 @@ def read_calls(source: Source, at: int, separators: str = ",") -> tuple[Calls, i
         read, at = read_call(source, at)
         calls.append(read)
         if len(calls) > _MOST:
-            raise Unreadable(f"there are more than {_MOST} calls", at)
+            raise TooMany(f"there are more than {_MOST} calls; make a few at once")
         after = source.blanks(at)
         sign = source.text[after : after + 1]
         if in_brackets and not sign:
