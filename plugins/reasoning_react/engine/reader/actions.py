@@ -44,9 +44,7 @@ _INLINE_INPUT = re.compile(r"[ \t,;|]{1,4}Action[ _]?Input[ \t]?[:：]", re.IGNO
 _INLINE_OBSERVATION = re.compile(r"[ \t](?:Observation|Final Answer)[ \t]?[:：]")
 _XML = re.compile(r"<(?:action|tool|tool_call|tool_name|name|function)>", re.IGNORECASE)
 _TAG = re.compile(r"<(tool_name|tool|name|function|action)>\s*([^<\s][^<]{0,200}?)\s*</\1>", re.IGNORECASE)
-_ARGUMENT = re.compile(
-    r"<(?:arg|argument|parameter|param)\s{1,5}(?:key|name)=[\"']([^\"'<>]{1,100})[\"']\s{0,5}>", re.IGNORECASE
-)
+_ARGUMENT = re.compile(r"<(?:arg|argument|parameter|param)\s{1,5}(?:key|name)=[\"']([^\"'<>]{1,100})[\"']\s{0,5}>", re.IGNORECASE)
 _INPUT_TAG = re.compile(r"<(tool_input|action_input|input|arguments|args|parameters)>", re.IGNORECASE)
 
 
@@ -120,9 +118,7 @@ def _with_input(text: str, written: str, input_start: int, place: Place, tools: 
     return _call_of_input(text, input_start, name, schema, place, cut, tools)
 
 
-def _call_of_input(
-    text: str, start: int, name: str, schema: names.Schema | None, place: Place, cut: bool, tools: Tools
-) -> Asked:
+def _call_of_input(text: str, start: int, name: str, schema: names.Schema | None, place: Place, cut: bool, tools: Tools) -> Asked:
     stop = place.stop
     begin = _blanks(text, start, stop)
     if blobs.starts_at(text, begin) is not None:
@@ -176,11 +172,7 @@ def _called(
     opener = text[opening : opening + 1] if opening < place.name_stop else ""
     known = names.known_name(written, tools)
     finish = known is None and names.is_finish(written, tools)
-    if (
-        opener not in ("[", "(", "{")
-        or (opening >= line_stop)
-        or not (known or finish or _NAME.fullmatch(names.clean(written)))
-    ):
+    if opener not in ("[", "(", "{") or (opening >= line_stop) or not (known or finish or _NAME.fullmatch(names.clean(written))):
         return None
     name = known or names.clean(written)
     closing = _closing(text, opening, place)

@@ -21,19 +21,7 @@ _PLACEHOLDERS = frozenset(
         "the response", "response", "result", "the result", "value", "text", "string", "none", "null", "",
     }
 )  # fmt: skip
-_KEYS = (
-    "answer",
-    "final_answer",
-    "finalanswer",
-    "output",
-    "result",
-    "response",
-    "text",
-    "content",
-    "input",
-    "value",
-    "message",
-)
+_KEYS = ("answer", "final_answer", "finalanswer", "output", "result", "response", "text", "content", "input", "value", "message")
 _FENCED = re.compile(r"(?:`{3,})[\w-]{0,20}[ \t]*\r?\n")
 
 
@@ -75,10 +63,8 @@ def cleaned(text: str) -> str:
 
 def _is_shell(value: dict[str, JSON]) -> bool:
     name = value.get("action")
-    return (
-        isinstance(name, str)
-        and name.strip().casefold().replace("_", " ") in ("final answer", "finish", "answer")
-        and ("action_input" in value or "actionInput" in value)
+    return isinstance(name, str) and name.strip().casefold().replace("_", " ") in ("final answer", "finish", "answer") and (
+        "action_input" in value or "actionInput" in value
     )
 
 
@@ -95,4 +81,6 @@ def of_value(value: JSON) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
 
 
-PLACEHOLDER = "The answer is missing: what stands there is a placeholder. Write `Final Answer:` and then the answer itself, in full."
+PLACEHOLDER = (
+    "The answer is missing: what stands there is a placeholder. Write `Final Answer:` and then the answer itself, in full."
+)

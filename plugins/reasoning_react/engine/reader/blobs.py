@@ -15,31 +15,10 @@ from ..reading import Call
 from . import answers, inputs, names
 from .names import Tools
 
-_NAMES = (
-    "action",
-    "tool",
-    "toolname",
-    "name",
-    "actionname",
-    "function",
-    "functionname",
-    "nexttoolname",
-    "recipientname",
-)
+_NAMES = ("action", "tool", "toolname", "name", "actionname", "function", "functionname", "nexttoolname", "recipientname")
 _INPUTS = ("actioninput", "input", "toolinput", "arguments", "args", "parameters", "params", "actionargs", "toolargs",
            "actionarguments", "toolarguments", "nexttoolargs", "toolparameters", "kwargs", "actionoutput")  # fmt: skip
-_WRAPPERS = (
-    "toolcall",
-    "toolcalls",
-    "functioncall",
-    "function",
-    "action",
-    "actions",
-    "command",
-    "tool",
-    "call",
-    "tooluses",
-)
+_WRAPPERS = ("toolcall", "toolcalls", "functioncall", "function", "action", "actions", "command", "tool", "call", "tooluses")
 _THOUGHTS = ("thought", "thoughts", "nextthought", "reasoning", "thinking")
 _ANSWERS = ("finalanswer", "answer")
 _DEEPEST = 4
@@ -49,9 +28,7 @@ _LOOKS_LIKE = re.compile(
     r"[\"'”]\s{0,20}:",
     re.IGNORECASE,
 )
-_START = re.compile(
-    r"(?:(?:`{3,}|~{3,})[\w+-]{0,20}\s{0,20})?(?:\$\w{1,30}\s{1,20}|json\s{1,20})?(?=[{\[])", re.IGNORECASE
-)
+_START = re.compile(r"(?:(?:`{3,}|~{3,})[\w+-]{0,20}\s{0,20})?(?:\$\w{1,30}\s{1,20}|json\s{1,20})?(?=[{\[])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -69,9 +46,7 @@ def _key(name: str) -> str:
     return re.sub(r"[\s_\-]+", "", name[:60]).casefold()
 
 
-def of_value(
-    value: JSON, tools: Tools, *, given: tuple[str, dict[str, JSON]] | None = None, depth: int = 0
-) -> Blob | None:
+def of_value(value: JSON, tools: Tools, *, given: tuple[str, dict[str, JSON]] | None = None, depth: int = 0) -> Blob | None:
     """None: it asks for nothing. Raises CannotRead."""
     if depth > _DEEPEST:
         return None
@@ -105,9 +80,9 @@ def of_value(
 
 def _call(value: dict[str, JSON], named: str, given_input: str | None, tools: Tools, thought: str) -> Blob | None:
     written = value[named]
-    explicit = _key(named) in ("action", "actionname", "nexttoolname") or (given_input is not None and _key(given_input) in (
+    explicit = _key(named) in ("action", "actionname", "nexttoolname") or given_input is not None and _key(given_input) in (
         "actioninput", "toolinput", "actionargs",
-    ))  # fmt: skip
+    )  # fmt: skip
     known = names.known_name(written, tools)
     if known is None and explicit and names.is_finish(written, tools):
         rest = value[given_input] if given_input is not None else _only_rest(value, named)
@@ -124,9 +99,7 @@ def _call(value: dict[str, JSON], named: str, given_input: str | None, tools: To
         arguments = inputs.of_value(value[given_input], name, schema)
     else:
         properties = properties_of(schema or {})
-        arguments = typed(
-            {key: item for key, item in value.items() if key in properties and key != named}, schema or {}
-        )
+        arguments = typed({key: item for key, item in value.items() if key in properties and key != named}, schema or {})
         if schema is not None and not arguments:
             arguments = inputs.of_value(None, name, schema)
     _refuse_nested(name, arguments, schema, tools)

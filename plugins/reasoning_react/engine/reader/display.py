@@ -99,21 +99,12 @@ class Display:
             self._quiet = True
             return True
         word = line.strip()
-        return (
-            not is_whole
-            and len(word) < 100
-            and any(name.startswith(word) or word.startswith(name) for name in self._tools)
-        )
+        return not is_whole and len(word) < 100 and any(name.startswith(word) or word.startswith(name) for name in self._tools)
 
     def _label(self, label: Label, line: str, pieces: list[Piece]) -> None:
-        is_decorated = line.lstrip()[:1] in '*#_`["✿'
+        is_decorated = line.lstrip()[:1] in "*#_`[\"✿"
         if self._is_final:
-            if (
-                label.listed
-                or label.weak
-                or (is_decorated and label.kind is not Kind.FINAL)
-                or label.kind is Kind.INPUT
-            ):
+            if label.listed or label.weak or (is_decorated and label.kind is not Kind.FINAL) or label.kind is Kind.INPUT:
                 self._at_line_start = False
                 return
             self._quiet = True

@@ -14,31 +14,23 @@ from ..chat import JSON
 
 _NOTHING = frozenset({"", "none", "null", "nil", "n/a", "na", "{}", "()", "[]", '""', "''", "no input", "no arguments",
                       "empty", "(none)", "no input needed", "no input required", "not applicable", "-"})  # fmt: skip
-_STANDS_FOR_ONE = frozenset(
-    {"input", "__arg1", "arg", "arg1", "value", "action_input", "tool_input", "argument", "query"}
-)
-_WRAPPERS = frozenset(
-    {"input", "inputs", "arguments", "args", "parameters", "params", "action_input", "tool_input", "kwargs"}
-)
+_STANDS_FOR_ONE = frozenset({"input", "__arg1", "arg", "arg1", "value", "action_input", "tool_input", "argument", "query"})
+_WRAPPERS = frozenset({"input", "inputs", "arguments", "args", "parameters", "params", "action_input", "tool_input", "kwargs"})
 _FENCE = re.compile(r"(?:`{3,}|~{3,})[ \t]*([\w+.#-]{0,20})[ \t]*(?:\r?\n|(?=[{\[]))")
 _FENCE_END = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})[ \t]*\r?$", re.MULTILINE)
-_LEAKED_STOP = re.compile(
-    r"\n[ \t]{0,3}Obs(?:e(?:r(?:v(?:a(?:t(?:i(?:on?)?)?)?)?)?)?)?[ \t]*\Z"
-)  # of a stop sequence that came late
+_LEAKED_STOP = re.compile(r"\n[ \t]{0,3}Obs(?:e(?:r(?:v(?:a(?:t(?:i(?:on?)?)?)?)?)?)?)?[ \t]*\Z")  # of a stop sequence that came late
 _INLINE_END = re.compile(r"[ \t](?:Observation|Final Answer|Thought)[ \t]?[:：]")
 _PAIR = re.compile(r"[ \t]*[\"'`]?([A-Za-z_][\w.-]{0,60})[\"'`]?[ \t]*[:=：][ \t]*")
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“", "«": "»", "「": "」", "‘": "’"}
 _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\", "/": "/", "r": "\r"}
 
 
-class CannotRead(Exception):
+class CannotRead(Exception):  # noqa: N818
     """The message is for the model: what is wrong, and what to write instead."""
 
 
 def cut_off(tool: str) -> CannotRead:
-    return CannotRead(
-        f"The call of {tool} was cut off, so it was not run. Write it again, whole, and shorter if need be."
-    )
+    return CannotRead(f"The call of {tool} was cut off, so it was not run. Write it again, whole, and shorter if need be.")
 
 
 def only_text(schema: Mapping[str, Any]) -> str:
@@ -57,9 +49,7 @@ def shape(tool: str, schema: Mapping[str, Any] | None) -> str:
     if not properties:
         return "{}"
     required = (schema or {}).get("required")
-    names = (
-        [name for name in required if name in properties] if isinstance(required, list) and required else [*properties]
-    )
+    names = [name for name in required if name in properties] if isinstance(required, list) and required else [*properties]
     examples = []
     for name in names[:8]:
         kind = sorted(kinds(properties[name], schema or {}) - {"null"})[:1]
@@ -121,9 +111,7 @@ def _after_placeholder(text: str, place: int, stop: int) -> int:
 
 def _is_closed(raw: str) -> bool:
     """Whether a text says itself that it is whole."""
-    return (
-        (len(raw) > 1 and raw[0] in _QUOTES and raw[-1] == _QUOTES[raw[0]]) or raw.strip().casefold() in _NOTHING - {""}
-    )
+    return len(raw) > 1 and raw[0] in _QUOTES and raw[-1] == _QUOTES[raw[0]] or raw.strip().casefold() in _NOTHING - {""}
 
 
 def of_value(value: JSON, tool: str, schema: Mapping[str, Any] | None) -> dict[str, JSON]:
@@ -144,9 +132,7 @@ def of_value(value: JSON, tool: str, schema: Mapping[str, Any] | None) -> dict[s
 
 def _only(tool: str, schema: Mapping[str, Any], value: JSON) -> str:
     only = only_property(schema)
-    if only and (
-        isinstance(value, list) <= ("array" in (allowed := kinds(properties_of(schema)[only], schema)) or not allowed)
-    ):
+    if only and (isinstance(value, list) <= ("array" in (allowed := kinds(properties_of(schema)[only], schema)) or not allowed)):
         return only
     raise CannotRead(f"The input of {tool} must be one JSON object. Write: Action Input: {shape(tool, schema)}")
 

@@ -48,14 +48,9 @@ def _read(text: str, tools: Tools, cut: bool) -> Whole:
         if whole is not None:
             return replace(whole, is_settled=whole.is_settled and not is_open)
     labelled = read_labelled(seen, tools, cut)
-    if labelled is not None and not (
-        isinstance(labelled.reading, ThoughtOnly) and _thought_is_markup(marked, labelled)
-    ):
+    if labelled is not None and not (isinstance(labelled.reading, ThoughtOnly) and _thought_is_markup(marked, labelled)):
         reading = labelled.reading
-        if (
-            isinstance(reading, ThoughtOnly)
-            and (acted := _bare_action(seen, marked, tools, reading.thought)) is not None
-        ):
+        if isinstance(reading, ThoughtOnly) and (acted := _bare_action(seen, marked, tools, reading.thought)) is not None:
             return Whole(_with_reasoning(acted, reasoning), not is_open)
         return Whole(_with_reasoning(reading, reasoning), labelled.is_settled and not is_open)
     if marked.problem:
