@@ -439,7 +439,7 @@ def test_a_cancel_ends_the_step(react: Strategy, streams: bool) -> None:
 def test_what_the_caller_can_act_on(react: Strategy, error: PluginError) -> None:
     """success=false with one sentence, code, reason and delay, in all four calls; a stream has it as its last event."""
     react.answers(error)
-    replies = [
+    replies: list[Any] = [
         react.initialize(query="?"),
         react.step(state=b"s"),
         react.stream(state=b"s")[-1].response,
@@ -495,6 +495,11 @@ def test_the_time_that_a_step_has() -> None:
 # ---------------------------------------------------------------- settings
 
 
+def configured(**settings: Any) -> Config:
+    """As written in a file."""
+    return Config(**settings)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -507,20 +512,20 @@ def test_the_time_that_a_step_has() -> None:
 def test_settings_that_do_not_fit(settings: dict[str, Any], words: str) -> None:
     """Settings that would fail later are refused at the start, by name and with the remedy; a key is not shown."""
     with pytest.raises(StartError) as raised:
-        Config(**settings)
+        configured(**settings)
     assert words in str(raised.value)
     assert "short" not in str(raised.value)
 
 
 def test_addresses_in_every_form() -> None:
     """One address, several, named ones, as text, JSON or YAML's values; a token is masked."""
-    assert dict(Config().tools) == {"server_1": {"address": "127.0.0.1:8084"}}
-    assert list(Config(tools="a.test:1, unix:/run/b").tools) == ["server_1", "server_2"]
-    assert dict(Config(tools="").tools) == {}
+    assert dict(configured().tools) == {"server_1": {"address": "127.0.0.1:8084"}}
+    assert list(configured(tools="a.test:1, unix:/run/b").tools) == ["server_1", "server_2"]
+    assert dict(configured(tools="").tools) == {}
     named = {"web": "a.test:1", "files": {"address": "[::1]:2", "token": "open-sesame"}}
     for written in (named, json.dumps(named)):
-        config = Config(tools=written)
+        config = configured(tools=written)
         assert config.tools["files"]["token"] == "open-sesame"
         assert "sesame" not in repr(config)
         assert "[::1]:2" in repr(config)
-    assert Config(llm={"address": "a.test:1", "token": "x"}).llm["server_1"]["token"] == "x"
+    assert configured(llm={"address": "a.test:1", "token": "x"}).llm["server_1"]["token"] == "x"
