@@ -104,7 +104,8 @@ def _bar(before: float, step: Step, whole: float) -> str:
 
 def _step(step: Step) -> Iterator[str]:
     yield f'<article id="step-{step.number}">\n<h2>Step {step.number}</h2>'
-    yield f"<p>{_facts([tokens_in_words(step.tokens), seconds_in_words(step.seconds)])}</p>"
+    cut_short = "" if step.is_whole else "cut short"
+    yield f"<p>{_facts([cut_short, tokens_in_words(step.tokens), seconds_in_words(step.seconds)])}</p>"
     if step.thought:
         yield f'<div class="thought">{_block(step.thought)}</div>'
     for call in step.calls:

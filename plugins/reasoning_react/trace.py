@@ -85,6 +85,7 @@ class Step:
     tool_seconds: float = 0.0
     tokens: Tokens | None = None
     turns: list[Turn] = field(default_factory=list)  # empty where the run is another process's
+    is_whole: bool = False  # False: it was cut short, and is taken again where the run goes on
 
 
 @dataclass
