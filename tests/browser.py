@@ -119,8 +119,15 @@ def browser() -> Iterator[Browser]:
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             # It reads commands from 3 and writes replies to 4.
-            ["sh", "-c", f'exec "$@" 3<&{commands} 4>&{replies}', "sh", chromium, *_OPTIONS,
-             f"--user-data-dir={profile}"],  # fmt: skip
+            [
+                "sh",
+                "-c",
+                f'exec "$@" 3<&{commands} 4>&{replies}',
+                "sh",
+                chromium,
+                *_OPTIONS,
+                f"--user-data-dir={profile}",
+            ],  # fmt: skip
             pass_fds=(commands, replies),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

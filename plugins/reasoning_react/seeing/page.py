@@ -77,7 +77,9 @@ def _overview(trace: Trace) -> Iterator[str]:
     yield '<div class="wide"><table>\n<thead><tr><th>Step</th><th>What</th><th>Tokens</th><th>Time</th><th></th></tr></thead>\n<tbody>'
     before = 0.0
     for step in trace.steps:
-        what = ", ".join(call.tool for call in step.calls) or ("answer" if step is trace.steps[-1] and trace.done else "thought")
+        what = ", ".join(call.tool for call in step.calls) or (
+            "answer" if step is trace.steps[-1] and trace.done else "thought"
+        )
         tokens = str(step.tokens.total) if step.tokens else "?"
         yield (
             f'<tr><td><a href="#step-{step.number}">{step.number}</a></td><td>{_inline(what[:300])}</td>'

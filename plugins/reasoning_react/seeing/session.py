@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from .engine.engine import ActionAsked, AnswerDelta, Event, NewRun, Observed, Result, Show, StepResult, ThoughtDelta
-from .engine.run import Action, Observation
+from ..engine.engine import ActionAsked, AnswerDelta, Event, NewRun, Observed, Result, Show, StepResult, ThoughtDelta
+from ..engine.run import Action, Observation
 from .recorder import Recorder, tokens_of
 from .terminal import Timeline
 from .trace import Call, Step, Trace

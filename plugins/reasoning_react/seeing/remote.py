@@ -11,9 +11,9 @@ from hector_plugins_pb2_grpc import ReasoningStrategyStub
 from shared.client import Address, channel
 from shared.errors import PluginError
 
-from .engine.chat import Usage
-from .engine.engine import ActionAsked, AnswerDelta, NewRun, Observed, Result, Show, StepResult, ThoughtDelta
-from .engine.run import Action, Mode, Observation, Step, StopReason
+from ..engine.chat import Usage
+from ..engine.engine import ActionAsked, AnswerDelta, NewRun, Observed, Result, Show, StepResult, ThoughtDelta
+from ..engine.run import Action, Mode, Observation, Step, StopReason
 
 _MODES = {Mode.NATIVE: pb.REASONING_MODE_NATIVE, Mode.TEXT: pb.REASONING_MODE_TEXT}
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator
 
 from shared.errors import PluginError
 
+from ..engine.chat import Abilities, Delta, Message, ToolCall, Turn, TurnRequest, Usage
+from ..engine.ports import LLM
 from . import trace
-from .engine.chat import Abilities, Delta, Message, ToolCall, Turn, TurnRequest, Usage
-from .engine.ports import LLM
 
 
 class Recorder:
