@@ -3,9 +3,10 @@
 | what happened | what the model is told | tried again |
 |---|---|---|
 | no connection, or a refusal before anything began | not run | for a few seconds |
-| the connection broke, or the server ended the call | not known whether it took effect | once, where that does no harm |
+| the connection broke, or the server ended the call | not known whether it took effect | once, if that does no harm |
 | no answer in time | not known whether it took effect | no |
-| an earlier attempt of this step began another call (CALL_ID_REUSED), or ended without an answer (OUTCOME_UNKNOWN) | not run, and what that did is not known | with an id of its own, where it only reads |
+| OUTCOME_UNKNOWN: an earlier attempt of this step ended without an answer | the same | no |
+| CALL_ID_REUSED: such an attempt began another call | not run, and what the other did is not known | if it only reads |
 """
 
 from __future__ import annotations
@@ -253,4 +254,3 @@ def _outcome(reply: pb.ExecuteToolResponse, shown: str) -> Outcome:
 
 def _json(message: Message) -> str:
     return MessageToJson(message, indent=None, ensure_ascii=False)
-
