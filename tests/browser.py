@@ -127,7 +127,7 @@ def browser() -> Iterator[Browser]:
                 chromium,
                 *_OPTIONS,
                 f"--user-data-dir={profile}",
-            ],  # fmt: skip
+            ],
             pass_fds=(commands, replies),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

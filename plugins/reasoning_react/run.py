@@ -30,7 +30,7 @@ from shared.errors import PluginError, StartError
 from shared.server import run
 from shared.units import Secret
 
-from .__main__ import build
+from .__main__ import build, prompts_of
 from .config import Config
 from .engine.engine import NewRun
 from .engine.run import Budget, Mode
@@ -73,9 +73,7 @@ async def _run(options: Options, trace: Trace, open_run: _Opened) -> int:
         timeline.whole_answer(trace.answer)
     timeline.ended(trace)
     if not trace.done and options.save:
-        timeline.line(
-            f"go on with: python -m plugins.reasoning_react.run --resume {options.save} --save {options.save}"
-        )
+        timeline.line(f"go on with --resume {options.save} --save {options.save} in place of the question")
     if trace.done:
         status = 0 if trace.stop_reason == "ANSWERED" else 3
     return status or files.status
@@ -155,15 +153,16 @@ def _local(options: Options, settings: dict[str, str], trace: Trace) -> _Opened:
             f"{'--resume' if options.resume else '--save'} needs a state_key, which signs what is saved: set "
             "REASONING_REACT__STATE_KEY (`openssl rand -hex 32` makes one) or give --config FILE with it"
         )
+    prompts = prompts_of(config)
 
     @contextlib.asynccontextmanager
     async def opened(recorder: Recorder) -> AsyncIterator[tuple[Strategy, NewRun]]:
         logging.getLogger("hector").setLevel(logging.ERROR)  # what goes wrong is in the timeline
-        engine, close = build(config, watched=recorder.watched)
+        strategy = build(config, prompts, recorder.watched)
         try:
-            yield engine, NewRun(query=trace.question, context=trace.context)
+            yield strategy.engine, NewRun(query=trace.question, context=trace.context)
         finally:
-            await close()
+            await strategy.close()
 
     return opened
 

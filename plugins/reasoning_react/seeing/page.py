@@ -74,12 +74,12 @@ def _overview(trace: Trace) -> Iterator[str]:
     whole = sum(step.seconds for step in trace.steps) or 1.0
     yield '<section class="overview"><h2>Timeline</h2>'
     yield '<p class="key"><span class="model">model</span> <span class="tools">tools</span></p>'
-    yield '<div class="wide"><table>\n<thead><tr><th>Step</th><th>What</th><th>Tokens</th><th>Time</th><th></th></tr></thead>\n<tbody>'
+    heads = "".join(f"<th>{head}</th>" for head in ("Step", "What", "Tokens", "Time", ""))
+    yield f'<div class="wide"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>'
     before = 0.0
     for step in trace.steps:
-        what = ", ".join(call.tool for call in step.calls) or (
-            "answer" if step is trace.steps[-1] and trace.done else "thought"
-        )
+        last = "answer" if step is trace.steps[-1] and trace.done else "thought"
+        what = ", ".join(call.tool for call in step.calls) or last
         tokens = str(step.tokens.total) if step.tokens else "?"
         yield (
             f'<tr><td><a href="#step-{step.number}">{step.number}</a></td><td>{_inline(what[:300])}</td>'
@@ -94,7 +94,7 @@ def _bar(before: float, step: Step, whole: float) -> str:
     tools = min(step.tool_seconds, step.seconds)
     parts = (("model", before, step.seconds - tools), ("tools", before + step.seconds - tools, tools))
     drawn = "".join(
-        f'<rect class="{name}" x="{1000 * start / whole:.1f}" y="0" width="{max(1000 * length / whole, 2):.1f}" height="10"/>'
+        f'<rect class="{name}" x="{1000 * start / whole:.1f}" width="{max(1000 * length / whole, 2):.1f}" height="10"/>'
         for name, start, length in parts
         if length > 0
     )

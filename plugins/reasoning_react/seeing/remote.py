@@ -132,6 +132,6 @@ def _usage(reply: Any) -> Usage | None:
     return Usage(reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.total_tokens)
 
 
-def _stop_reason(value: int) -> StopReason:
+def _stop_reason(value: pb.StopReason.ValueType) -> StopReason:
     name = pb.StopReason.Name(value).removeprefix("STOP_REASON_") if value in pb.StopReason.values() else ""
     return StopReason(name) if name in StopReason.__members__ else StopReason.ANSWERED
