@@ -103,6 +103,7 @@ class Run:
     tool_calls: int = 0
     repairs: int = 0
     left_out: int = 0  # steps, the oldest, that are not shown to the model any more
+    history_left_out: int = 0  # messages of `history`, the oldest, likewise
     summary: str = ""  # of those
     done: bool = False
     answer: str = ""

@@ -1,0 +1,82 @@
+"""What a run can do without: its oldest steps, as wholes, first in what the model is shown, then in the state."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from .run import Action, Run, Step
+from .run_json import packed_step
+
+_LINE = 240  # characters of the summary for a step
+_SUMMARY = 4_000  # characters of all of it; the oldest lines go first
+_OLD_CONTENT = 400  # characters of an observation that is kept for the trace alone
+
+
+def leave_out(run: Run, count: int) -> None:
+    """The oldest `count` steps are not shown to the model any more, but for a line each in `run.summary`."""
+    lines = run.summary.splitlines()
+    for number in range(run.left_out, min(count, len(run.steps))):
+        lines.append(f"{number + 1}. {_in_short(run.steps[number])}"[:_LINE])
+        run.left_out = number + 1
+    while sum(map(len, lines)) + len(lines) > _SUMMARY:
+        del lines[0]
+    run.summary = "\n".join(lines)
+
+
+def _in_short(step: Step) -> str:
+    if not step.actions:
+        return "no action"
+    room = _LINE // len(step.actions)
+    return "; ".join(_with_result(action, step, max(20, room // 2)) for action in step.actions)
+
+
+def _with_result(action: Action, step: Step, room: int) -> str:
+    result = next((one for one in step.observations if one.action_id == action.id), None)
+    call = _start(f"{action.tool}({action.arguments})", room)
+    if result is None:
+        return f"{call} -> no result"
+    return f"{call} -> {'failed: ' if result.is_error or result.denied else ''}{_start(result.content, room)}"
+
+
+def _start(text: str, most: int) -> str:
+    line = " ".join(text[: 2 * most].split())
+    return line if len(line) <= most and len(text) <= 2 * most else line[:most] + "..."
+
+
+def lighten(run: Run, bytes_to_save: int) -> bool:
+    """Takes from the oldest steps, which the model is then not shown any more, what nobody but it needs, and most of
+    their observations, until `bytes_to_save` are saved or all but the last step are done. False: nothing was left to
+    take."""
+    saved = 0
+    for number, step in enumerate(run.steps[:-1]):
+        if saved >= bytes_to_save:
+            break
+        lighter = _lighter(step)
+        gain = _size(step) - _size(lighter)
+        if gain > 0:
+            leave_out(run, number + 1)
+            run.steps[number] = lighter
+            saved += gain
+    return saved > 0
+
+
+def _lighter(step: Step) -> Step:
+    return replace(
+        step,
+        actions=[replace(action, opaque=b"") for action in step.actions],
+        observations=[replace(one, content=_without_most(one.content)) for one in step.observations],
+        text="",
+        reasoning="",
+        opaque=b"",
+    )
+
+
+def _without_most(content: str) -> str:
+    if len(content) <= _OLD_CONTENT:
+        return content
+    return content[: _OLD_CONTENT - 80] + " [... not kept, the state would have become too large]"
+
+
+def _size(step: Step) -> int:
+    return len(json.dumps(packed_step(step), ensure_ascii=False).encode("utf-8", "surrogatepass"))
