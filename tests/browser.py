@@ -17,6 +17,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,6 +29,15 @@ from tests.servers import SECONDS, missing
 _OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
             "--remote-debugging-pipe")  # fmt: skip
+
+# The browser reads commands from 3 and writes replies to 4.
+_START = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for end, number in zip(ends, (3, 4)):
+    os.dup2(end, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -117,17 +127,9 @@ def browser() -> Iterator[Browser]:
     commands, write_to = os.pipe()
     read_from, replies = os.pipe()
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
+        command = [chromium, *_OPTIONS, f"--user-data-dir={profile}"]
         process = subprocess.Popen(
-            # It reads commands from 3 and writes replies to 4.
-            [
-                "sh",
-                "-c",
-                f'exec "$@" 3<&{commands} 4>&{replies}',
-                "sh",
-                chromium,
-                *_OPTIONS,
-                f"--user-data-dir={profile}",
-            ],
+            [sys.executable, "-c", _START, str(commands), str(replies), *command],
             pass_fds=(commands, replies),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -184,7 +184,7 @@ def _escaped(text: str) -> str:
 
 
 def _folded(title: str, content: str) -> str:
-    return f"<details><summary>{html.escape(title)}</summary>{content}</details>"
+    return f"<details><summary>{_inline(title)}</summary>{content}</details>"
 
 
 def _facts(facts: Iterable[str]) -> str:
