@@ -139,9 +139,9 @@ def test_everything_is_there() -> None:
     )
     whole = page(Trace("Why?", steps=[step], tokens=Tokens(1200, 34, 1234), seconds=1.5))
     text = "\n".join(tags_of(whole).text)
-    for part in ("Why?", "not ended", "I think.", '{"a":  1}', "two  blanks", "You repeat yourself.", 
-                 "1,200 + 34 tokens", "1.5 s", "0.2 s", "denied", "unanswered", "hm", '3 messages as in the turn before', "id-2",
-                 'find({"a":  1})', "seen", "tokens unknown"):  # fmt: skip
+    for part in ("Why?", "not ended", "I think.", '{"a":  1}', "two  blanks", "You repeat yourself.",
+                 "1,200 + 34 tokens", "1.5 s", "0.2 s", "denied", "unanswered", "hm", "id-2",
+                 "3 messages as in the turn before", 'find({"a":  1})', "seen", "tokens unknown"):  # fmt: skip
         assert part in text, part
 
 

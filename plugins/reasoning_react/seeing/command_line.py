@@ -32,7 +32,9 @@ class Options:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise StartError(f"command line: {message.partition(': ')[0]}; see --help")
+        # Of a value that an option does not take, argparse would say which it was.
+        words = message.partition(": ignored explicit argument")
+        raise StartError(f"command line: {words[0]}{': takes no value' if words[1] else ''}; see --help")
 
 
 def command_line(argv: Sequence[str] | None, about: str) -> tuple[Options, dict[str, str]]:
