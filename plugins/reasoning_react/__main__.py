@@ -87,8 +87,9 @@ class Strategy:
 
     async def close(self) -> None:
         await self.engine.close()
-        for provider in (*self.llms.values(), self.tools):
-            await provider.close()
+        for llm in self.llms.values():
+            await llm.close()
+        await self.tools.close()
 
 
 def build(config: Config, prompts: Prompts, watched: Callable[[LLM], LLM] = lambda llm: llm) -> Strategy:

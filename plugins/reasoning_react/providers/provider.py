@@ -60,8 +60,11 @@ class Provider:
         self._channel = channel(address, aio=True)
         self._stub: Any = ToolProviderStub(self._channel)
         self._max_result_chars = max_result_chars
+        self._ready: asyncio.Task[None] | None = None  # done once there is a connection
 
     async def close(self) -> None:
+        if self._ready is not None:
+            self._ready.cancel()
         await self._channel.close()
 
     async def list(self) -> Sequence[Tool]:
@@ -111,7 +114,7 @@ class Provider:
                 await self._connected(min(deadline, patient_until) - time.monotonic())
                 reply = await self._stub.ExecuteTool(request, metadata=self._metadata, timeout=max(left, 0.0))
             except _NotConnected:
-                return self._unreached(shown, is_second and not does_no_harm)
+                return self._unreached(shown, tool, has_begun=is_second)
             except grpc.aio.AioRpcError as error:
                 failure = of_call(error)
                 now = time.monotonic()
@@ -133,16 +136,18 @@ class Provider:
         _NotConnected after so long."""
         if self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
             return
-        try:
-            async with asyncio.timeout(max(seconds, 0.0)):
-                await self._channel.channel_ready()
-        except TimeoutError:
-            raise _NotConnected from None
+        if self._ready is None or self._ready.done():
+            # It belongs to no call: a wait that is cancelled leaves something of gRPC behind.
+            self._ready = asyncio.ensure_future(self._channel.channel_ready())
+        await asyncio.wait([self._ready], timeout=max(seconds, 0.0))
+        if self._channel.get_state() is not grpc.ChannelConnectivity.READY:
+            raise _NotConnected
 
-    def _unreached(self, shown: str, may_have_begun: bool) -> Outcome:
-        if may_have_begun:
-            return Outcome(f"{shown}: its server is gone. {_UNKNOWN}", is_error=True)
-        return Outcome(f"{shown} was not run: its server cannot be reached.", is_error=True)
+    def _unreached(self, shown: str, tool: Tool, has_begun: bool) -> Outcome:
+        if not has_begun:
+            return Outcome(f"{shown} was not run: its server cannot be reached.", is_error=True)
+        told = f"{shown}: its server died while it ran, and cannot be reached."
+        return Outcome(told if tool.read_only else f"{told} {_UNKNOWN}", is_error=True)
 
     def _failed(self, failure: Failure, tool: Tool, shown: str, seconds: float) -> Outcome:
         logs.event("tool_failed", provider=self.name, tool=tool.name, code=failure.code.name, reason=failure.reason)

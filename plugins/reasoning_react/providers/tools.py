@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from shared import logs
 from shared.client import Address
-from shared.errors import CallerError, Unavailable
+from shared.errors import PluginError, Unavailable
 
 from ..engine.chat import Tool
 from ..engine.ports import Outcome
@@ -56,7 +56,7 @@ class GrpcTools:
         if tool not in self._routes:
             try:
                 await self.tools()
-            except CallerError as error:
+            except PluginError as error:
                 return Outcome(f"{tool} was not run: {error.message}", is_error=True)
         if tool not in self._routes:
             return Outcome(f"Unknown tool: {tool}", is_error=True)
@@ -97,7 +97,9 @@ class GrpcTools:
 
     def _merge(self) -> None:
         every = [(listed, tool) for listed in self._listed for tool in listed.tools or ()]
-        times = Counter(_for_models(tool.name) for _, tool in every)
+        every.sort(key=lambda one: _for_models(one[1].name) != one[1].name)  # who has a name needs it least changed
+        of_providers = {(listed.provider.name, _for_models(tool.name)) for listed, tool in every}
+        times = Counter(name for _, name in of_providers)
         routes: dict[str, tuple[_Listed, Tool]] = {}
         for listed, tool in every:
             name = _for_models(tool.name)

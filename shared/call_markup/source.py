@@ -1,0 +1,112 @@
+"""What the readers of the formats share: the text, searches in it that stay linear, and what they answer."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.call_markup.names import Names
+from shared.loose_json import CutOff, NotRead, Unreadable, after_closers, read_value
+
+JSON = Any
+
+_MOST_WASTED = 4  # times the text's length that may be read for values that turn out to be none
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Markup from `start` to `end`, and the calls (name, arguments) in it or, else, what is wrong with it."""
+
+    start: int
+    end: int
+    calls: tuple[tuple[str, dict[str, JSON]], ...] = ()
+    problem: str = ""
+
+
+class Problem(Exception):  # noqa: N818
+    """Markup that is no whole call. The message is for the model."""
+
+    def __init__(self, message: str, end: int | None = None) -> None:
+        """`end`: where to go on behind it; None: the reader knows."""
+        super().__init__(message)
+        self.end = end
+
+
+class Source:
+    """A text. Readers go through it from left to right, so that a search that found nothing need not be made again."""
+
+    def __init__(self, text: str, tools: Mapping[str, Mapping[str, Any]]) -> None:
+        self.text = text
+        self.tools = tools
+        self.names = Names(tools)
+        self._last: dict[str, int] = {}
+        self._waste = _MOST_WASTED * len(text) + 10_000
+
+    def find(self, literal: str, start: int) -> int:
+        """As `str.find`; all searches for one literal together take time with the text, if they go from left to
+        right."""
+        last = self._last.get(literal)
+        if last is not None and (last < 0 or last >= start):
+            if last < 0 or self._searched(literal) <= start:
+                return last
+        at = self.text.find(literal, start)
+        self._last[literal] = at
+        self._last[literal + "\0from"] = start
+        return at
+
+    def _searched(self, literal: str) -> int:
+        return self._last.get(literal + "\0from", 0)
+
+    def value(self, start: int, closer: str = "") -> tuple[JSON, int]:
+        """The value at `start`. Raises CutOff, Unreadable.
+
+        With a `closer` the value is first looked for before the next of them, which a value that is cut off there has
+        behind it."""
+        if self._waste > 0:
+            try:
+                return read_value(self.text, start)
+            except NotRead as error:
+                self._waste -= error.at - start
+                if not isinstance(error, CutOff) or not closer or self.find(closer, start) < 0:
+                    raise
+                raise Unreadable(f"it has no end before {closer}", error.at) from None
+        end = self.find(closer, start) if closer else -1
+        if end < 0:
+            raise Unreadable("there is too much in this text that cannot be read", start)
+        value, at = read_value(self.text[start:end])
+        return value, start + at
+
+    def blanks(self, at: int) -> int:
+        return _BLANKS.match(self.text, at).end()  # type: ignore[union-attr]
+
+    def is_end(self, at: int) -> bool:
+        """Whether nothing follows but blanks."""
+        return self.blanks(at) >= len(self.text)
+
+    def starts_line(self, at: int) -> bool:
+        """Whether nothing but blanks and markup stands before `at` on its line."""
+        before = self.text[max(self.text.rfind("\n", max(0, at - _LONGEST_INDENT), at) + 1, at - _LONGEST_INDENT) : at]
+        return not before.strip(" \t>*-`") or before.rstrip().endswith((">", "]", "▷"))
+
+    def skip_closers(self, at: int) -> int:
+        return after_closers(self.text, at)
+
+
+_BLANKS = re.compile(r"\s*")
+_LONGEST_INDENT = 40
+
+
+def cut_off(what: str) -> str:
+    return f"the call in {what} was cut off before it was whole: write it again, whole and shorter if need be"
+
+
+def not_read(what: str, why: object) -> str:
+    return f"the call in {what} cannot be read: {why}"
+
+
+@functools.cache
+def pattern(expression: str) -> re.Pattern[str]:
+    return re.compile(expression)
