@@ -44,7 +44,7 @@ def run_of(text: str) -> Trace:
         Step(1, text, [call, failed], text, 2.0, 0.5, Tokens(10, 5, 15), turns, True),
         Step(2, text, [Call("3", "t", text)], seconds=1.0),
     ]
-    return Trace(text, text, 1.79e9, b"", steps, True, text, "ANSWERED", Tokens(10, 5, 15), 3.0, turns[:1])
+    return Trace(text, text, 1.79e9, b"", steps, True, text, "ANSWERED")
 
 
 class _Tags(html.parser.HTMLParser):
@@ -137,7 +137,7 @@ def test_everything_is_there() -> None:
         [Turn(3, [Said("tool", "seen", "find")], ["find"], "hm", "", ['find({"a":  1})'], "TOOL_CALLS", None, 1.25)],
         True,
     )
-    whole = page(Trace("Why?", steps=[step], tokens=Tokens(1200, 34, 1234), seconds=1.5))
+    whole = page(Trace("Why?", steps=[step]))
     text = "\n".join(tags_of(whole).text)
     for part in ("Why?", "not ended", "I think.", '{"a":  1}', "two  blanks", "You repeat yourself.",
                  "1,200 + 34 tokens", "1.5 s", "0.2 s", "denied", "unanswered", "hm", "id-2",

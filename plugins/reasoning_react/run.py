@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _run(options: Options, trace: Trace, open_run: _Opened) -> int:
     timeline, recorder = Timeline(sys.stdout, sys.stderr), Recorder()
     files = _Files(options, timeline)
+    files.begin(trace)
     status = 0
     if not trace.done:
         async with open_run(recorder) as (strategy, new):
@@ -123,8 +124,16 @@ class _Files:
             (Path(name), writer) for name, writer in ((options.save, write), (options.html, _write_page)) if name
         ]
 
+    def begin(self, trace: Trace) -> None:
+        """Raises StartError: before anything is spent."""
+        for path, writer in self._files:
+            try:
+                writer(path, trace)
+            except OSError as error:
+                raise StartError(f"cannot write {path}: {error.strerror}") from None
+
     def keep(self, trace: Trace) -> None:
-        """What cannot be written does not end the run; it is said once."""
+        """What cannot be written any more does not end the run; it is said once."""
         for file in list(self._files):
             try:
                 file[1](file[0], trace)

@@ -46,10 +46,6 @@ def _page(trace: Trace) -> Iterator[str]:
         yield from _overview(trace)
     for step in trace.steps:
         yield from _step(step)
-    if trace.final_turns:
-        yield '<article id="last">\n<h2>The last answer</h2>'
-        yield _turns(trace.final_turns)
-        yield "</article>"
     yield "</main>\n</body>\n</html>"
 
 

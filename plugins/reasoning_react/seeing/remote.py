@@ -12,14 +12,14 @@ from shared.client import Address, channel
 from shared.errors import PluginError
 
 from ..engine.chat import Usage
-from ..engine.engine import ActionAsked, AnswerDelta, NewRun, Observed, Result, Show, StepResult, ThoughtDelta
+from ..engine.engine import ActionAsked, AnswerDelta, NewRun, Observed, Show, StepResult, ThoughtDelta
 from ..engine.run import Action, Mode, Observation, Step, StopReason
 
 _MODES = {Mode.NATIVE: pb.REASONING_MODE_NATIVE, Mode.TEXT: pb.REASONING_MODE_TEXT}
 
 
 class RemoteEngine:
-    """initialize, step and finalize of `engine/engine.py`. What goes wrong is a PluginError in the plugin's words."""
+    """initialize and step of `engine/engine.py`. What goes wrong is a PluginError in the plugin's words."""
 
     def __init__(self, address: Address) -> None:
         """Made where the event loop runs. Raises StartError where a TLS file cannot be used."""
@@ -44,7 +44,12 @@ class RemoteEngine:
             request.sampling_temperature = new.temperature
         if new.mode is not None:
             request.mode = _MODES[new.mode]
-        return bytes((await self._call(self._stub.Initialize, request)).state)
+        try:
+            reply = await self._stub.Initialize(request, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            raise _failed(error) from None
+        _check(reply)
+        return bytes(reply.state)
 
     async def step(self, state: bytes, *, show: Show) -> StepResult:
         reply: pb.ProcessIterationResponse | None = None
@@ -81,21 +86,8 @@ class RemoteEngine:
             iteration=reply.iteration,
         )
 
-    async def finalize(self, state: bytes) -> Result:
-        reply = await self._call(self._stub.Finalize, pb.FinalizeRequest(state=state))
-        steps = tuple(map(_step, reply.trace))
-        return Result(reply.result, _stop_reason(reply.stop_reason), _usage(reply), steps)
-
     async def close(self) -> None:
         await self._channel.close()
-
-    async def _call(self, method: Any, request: Any) -> Any:
-        try:
-            reply = await method(request, metadata=self._metadata)
-        except grpc.aio.AioRpcError as error:
-            raise _failed(error) from None
-        _check(reply)
-        return reply
 
 
 def _failed(error: grpc.aio.AioRpcError) -> PluginError:

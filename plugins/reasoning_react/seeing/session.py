@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from ..engine.engine import ActionAsked, AnswerDelta, Event, NewRun, Observed, Result, Show, StepResult, ThoughtDelta
+from ..engine.engine import ActionAsked, AnswerDelta, Event, NewRun, Observed, Show, StepResult, ThoughtDelta
 from ..engine.run import Action, Observation
 from .recorder import Recorder, tokens_of
 from .terminal import Timeline
@@ -20,8 +20,6 @@ class Strategy(Protocol):
     async def initialize(self, new: NewRun) -> bytes: ...
 
     async def step(self, state: bytes, *, show: Show) -> StepResult: ...
-
-    async def finalize(self, state: bytes) -> Result: ...
 
 
 class Session:
@@ -58,15 +56,11 @@ class Session:
             result = await self._strategy.step(trace.state, show=watch.see)
         finally:
             step.seconds = time.monotonic() - began
-            trace.seconds += step.seconds
         watch.settle(result)
         trace.state = result.state
-        if result.done:
-            self._recorder.turns = trace.final_turns
-            # The step has the answer; the result of the whole run has what all of it took.
-            whole = await self._strategy.finalize(result.state)
-            trace.tokens, trace.answer = tokens_of(whole.usage), whole.answer
-            trace.stop_reason, trace.done = whole.stop_reason.value, True
+        if result.stop_reason is not None:
+            # Finalize would say no more than that.
+            trace.done, trace.answer, trace.stop_reason = True, result.text, result.stop_reason.value
         self._timeline.step_ended(step)
 
 

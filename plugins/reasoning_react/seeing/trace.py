@@ -100,13 +100,22 @@ class Trace:
     done: bool = False  # no further step
     answer: str = ""
     stop_reason: str = ""
-    tokens: Tokens | None = None
-    seconds: float = 0.0
-    final_turns: list[Turn] = field(default_factory=list)  # those of Finalize
 
     @property
     def calls(self) -> int:
         return sum(len(step.calls) for step in self.steps)
+
+    @property
+    def seconds(self) -> float:
+        return sum(step.seconds for step in self.steps)
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """None where some step does not say."""
+        known = [step.tokens for step in self.steps if step.tokens is not None]
+        if len(known) < len(self.steps):
+            return None
+        return Tokens(*(sum(part) for part in zip((0, 0, 0), *map(dataclasses.astuple, known), strict=True)))
 
 
 def write(path: Path, trace: Trace) -> None:
