@@ -9,7 +9,7 @@ Without --address the run is this process's own, and every setting of the plugin
 environment or a line of --config FILE. The answer is on stdout, all else on stderr.
 
 Exit status: 0 the model answered, 1 it failed, 2 settings, 3 the run ended at a limit, with the best answer there is,
-130 Ctrl-C. After 1 and 130 a run that was saved can be resumed.
+130 Ctrl-C, 143 SIGTERM. Then, and after 1, a run that was saved can be resumed.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ async def _run(options: Options, trace: Trace, open_run: _Opened) -> int:
 
 async def _ended(session: Session, new: NewRun, timeline: Timeline) -> int:
     """Takes the run as far as it goes; the exit status where that is not its end."""
-    with _stopped_by(signal.SIGTERM):
+    with _stoppable() as stopped:
         try:
             if not session.trace.state:
                 await session.begin(new)
@@ -95,23 +95,28 @@ async def _ended(session: Session, new: NewRun, timeline: Timeline) -> int:
             assert task is not None
             task.uncancel()  # what is left to do takes no time: files and a line
             timeline.line("stopped")
-            return 130
+            return 143 if stopped else 130
     return 0
 
 
 @contextlib.contextmanager
-def _stopped_by(number: signal.Signals) -> Iterator[None]:
-    """That signal ends the run as Ctrl-C does."""
-    task = asyncio.current_task()
+def _stoppable() -> Iterator[list[signal.Signals]]:
+    """SIGTERM ends the run as Ctrl-C does, and is then in the list."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
-    loop = asyncio.get_running_loop()
+    stopped: list[signal.Signals] = []
+
+    def stop() -> None:
+        stopped.append(signal.SIGTERM)
+        task.cancel()
+
     with contextlib.suppress(NotImplementedError):  # Windows
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(signal.SIGTERM, stop)
     try:
-        yield
+        yield stopped
     finally:
         with contextlib.suppress(NotImplementedError):
-            loop.remove_signal_handler(number)
+            loop.remove_signal_handler(signal.SIGTERM)
 
 
 class _Files:

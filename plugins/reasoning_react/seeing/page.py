@@ -57,8 +57,8 @@ def _of_the_run(trace: Trace) -> Iterator[str]:
         yield f"ended: {trace.stop_reason.lower().replace('_', ' ') or 'for an unknown reason'}"
     else:
         yield "not ended"
-    yield _counted(len(trace.steps), "step")
-    yield _counted(trace.calls, "tool call")
+    yield counted(len(trace.steps), "step")
+    yield counted(trace.calls, "tool call")
     yield tokens_in_words(trace.tokens)
     yield seconds_in_words(trace.seconds)
     if trace.began:
@@ -143,7 +143,7 @@ def _title(turn: Turn) -> str:
 
 def _turn(turn: Turn) -> Iterator[str]:
     if turn.repeated:
-        yield f"<p>{_counted(turn.repeated, 'message')} as in the turn before, and then:</p>"
+        yield f"<p>{counted(turn.repeated, 'message')} as in the turn before, and then:</p>"
     for message in turn.messages:
         yield _message(message)
     if turn.tools:
@@ -187,7 +187,7 @@ def _facts(facts: Iterable[str]) -> str:
     return " · ".join(html.escape(visible(fact)) for fact in facts if fact)
 
 
-def _counted(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 

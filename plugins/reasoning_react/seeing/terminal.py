@@ -10,7 +10,7 @@ import os
 import shutil
 from typing import TextIO
 
-from .page import outcome_of, seconds_in_words, tokens_in_words
+from .page import counted, outcome_of, seconds_in_words, tokens_in_words
 from .trace import Call, Step, Trace
 from .visible import visible
 
@@ -76,8 +76,8 @@ class Timeline:
         """One line on the whole run."""
         facts = [
             trace.stop_reason.lower().replace("_", " ") if trace.done else "not ended",
-            f"{len(trace.steps)} steps",
-            f"{trace.calls} tool calls",
+            counted(len(trace.steps), "step"),
+            counted(trace.calls, "tool call"),
             tokens_in_words(trace.tokens),
             seconds_in_words(trace.seconds),
         ]
