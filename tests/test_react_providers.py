@@ -716,7 +716,7 @@ async def test_a_call_that_only_reads_gets_an_id_of_its_own() -> None:
             raise reused
         return "read"
 
-    servicer = Tools({"do": once, "never": raising(reused)}, dict.fromkeys(("do", "never"), {"read_only": True}))
+    servicer = Tools({"do": once, "never": raising(reused)}, {"do": HARMLESS[0], "never": HARMLESS[0]})
     async with with_tools(servicer) as (tools, _):
         assert await run(tools) == await run(tools) == Outcome("read")
         assert (await run(tools, "never")).is_error
@@ -781,8 +781,8 @@ async def test_a_provider_that_dies_in_any_other_call() -> None:
         await found[0].start()
         outcome = await call
     assert outcome.text == (
-        "do: the connection to its server broke while it ran. Whether it took effect is not known: find that out before "
-        "you call it again."
+        "do: the connection to its server broke while it ran. Whether it took effect is not known: find that out "
+        "before you call it again."
     )
     assert (outcome.is_error, len(servicer.calls)) == (True, 1)
 
@@ -846,7 +846,8 @@ async def test_a_provider_that_is_not_ready(monkeypatch: pytest.MonkeyPatch, err
 @pytest.mark.parametrize(("about", "doubt"), [({}, True), ({"idempotent": True}, True), ({"read_only": True}, False)])
 @in_loop
 async def test_silence(about: Mapping[str, Any], doubt: bool) -> None:
-    """A call that gets no answer in its time ends, and the provider sees that; what may have taken effect is said to."""
+    """A call that gets no answer in its time ends, and the provider sees that; of one that changes something it is said
+    that it may have taken effect."""
 
     async def silent(request: Any, context: Any) -> str:
         await asyncio.sleep(SECONDS)

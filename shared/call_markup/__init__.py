@@ -1,7 +1,7 @@
 """Tool calls that a model wrote into its text, in the markup that it was trained on, where nobody took them out.
 
 Hermes, Qwen, Mistral, Llama, Kimi, DeepSeek, GLM, Gemma, Granite, Phi, harmony, Claude's XML, OpenAI's JSON, pythonic:
-a call counts where its name is one of the tools.
+`reading` goes through the marks, one module reads a family of formats.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from shared.call_markup import bare, harmony, reading, reasoning
+from shared.call_markup.source import Piece, Source
 
 JSON = Any
 
@@ -35,5 +38,85 @@ class Marked:
 
 
 def read_marked(text: str, tools: Mapping[str, Mapping[str, Any]]) -> Marked:
-    """`tools`: name → JSON Schema of the parameters; arguments get the types that it says. Linear, never raises."""
-    raise NotImplementedError
+    """`tools`: name → JSON Schema of the parameters; arguments get the types that it says. Linear, never raises.
+
+    A call counts where its markup is unmistakable, whatever its name, or where a bare one has the name of a tool. One
+    in the reasoning counts only if it is the last thing in there and nothing follows the reasoning.
+
+    >>> read_marked('<tool_call>{"name": "now", "arguments": {}}</tool_call>', {"now": {}}).calls
+    (MarkedCall(name='now', arguments={}, start=0, end=55),)
+    """
+    source = Source(text, tools)
+    if harmony.IS_HARMONY.search(text):
+        return _of_harmony(source, harmony.read(source))
+    if harmony.COLLAPSED.match(text) and (collapsed := harmony.read_collapsed(source)):
+        return _of_harmony(source, collapsed)
+    split = reasoning.split(text)
+    if any(mark in text for mark in reasoning.END_MARKS) and len(split.reasoning) > 0:
+        # An end mark in the arguments of a call ends no reasoning.
+        whole = Source(text, tools)
+        skip = tuple((piece.start, piece.end) for piece in reading.read(whole, 0, len(text)) if piece.calls)
+        split = reasoning.split(text, skip)
+    pieces = [piece for span in split.answer for piece in reading.read(source, *span)]
+    if not any(piece.calls or piece.problem for piece in pieces):
+        pieces += [piece for span in _unmarked(split.answer, pieces) for piece in bare.read(source, *span)]
+        pieces.sort(key=lambda piece: piece.start)
+    shown = _outside(text, split.answer, pieces)
+    if not shown and not any(piece.calls or piece.problem for piece in pieces) and split.reasoning:
+        pieces = _last_of(Source(text, tools), split.reasoning[-1])
+    thought = _outside(text, split.reasoning, pieces)
+    return _marked(shown, thought, split.is_open, pieces)
+
+
+def _of_harmony(source: Source, read: harmony.Reading) -> Marked:
+    pieces = list(read.pieces)
+    if not pieces:
+        for span in read.text:
+            pieces += reading.read(source, *span) or bare.read(source, *span)
+    shown = _outside(source.text, tuple(read.text), pieces)
+    return _marked(shown, _outside(source.text, tuple(read.reasoning), ()), read.is_open, pieces)
+
+
+def _marked(shown: str, thought: str, is_open: bool, pieces: list[Piece]) -> Marked:
+    calls = tuple(
+        MarkedCall(name, arguments, piece.start, piece.end) for piece in pieces for name, arguments in piece.calls
+    )
+    problem = next((piece.problem for piece in pieces if piece.problem), "")
+    return Marked(shown, thought, is_open, calls, problem)
+
+
+def _unmarked(spans: tuple[tuple[int, int], ...], pieces: list[Piece]) -> list[tuple[int, int]]:
+    """The spans without marks that are nothing but left over at their ends."""
+    ends = {span[1]: min((piece.start for piece in pieces if span[0] <= piece.start < span[1]), default=span[1]) for span in spans}
+    return [(start, ends[end]) for start, end in spans]
+
+
+def _last_of(source: Source, span: tuple[int, int]) -> list[Piece]:
+    """The marked calls that reasoning ends with."""
+    pieces = reading.read(source, *span)
+    last: list[Piece] = []
+    end = span[1]
+    for piece in reversed(pieces):
+        if source.text[piece.end : end].strip():
+            break
+        last.insert(0, piece)
+        end = piece.start
+    return last if any(piece.calls for piece in last) and not any(piece.problem for piece in last) else []
+
+
+def _outside(text: str, spans: tuple[tuple[int, int], ...], pieces: tuple[Piece, ...] | list[Piece]) -> str:
+    """What of the spans no piece covers."""
+    parts: list[str] = []
+    remaining = iter(pieces)
+    piece = next(remaining, None)
+    for start, end in spans:
+        at = start
+        while piece is not None and piece.start < end:
+            if piece.start >= at:
+                parts.append(text[at : piece.start])
+            at = max(at, min(piece.end, end))
+            if piece.end > end:
+                break
+            piece = next(remaining, None)
+        parts.append(text[at:end])
+    return "".join(parts).strip()

@@ -26,13 +26,12 @@ class Piece:
     problem: str = ""
 
 
-class Problem(Exception):  # noqa: N818
+class Problem(Exception):
     """Markup that is no whole call. The message is for the model."""
 
-    def __init__(self, message: str, end: int | None = None) -> None:
-        """`end`: where to go on behind it; None: the reader knows."""
-        super().__init__(message)
-        self.end = end
+
+class NotMarkup(Exception):
+    """It is text after all, such as one that writes about markup."""
 
 
 class Source:
@@ -42,23 +41,18 @@ class Source:
         self.text = text
         self.tools = tools
         self.names = Names(tools)
-        self._last: dict[str, int] = {}
+        self._found: dict[str, tuple[int, int]] = {}  # literal → from where it was searched, where it is
         self._waste = _MOST_WASTED * len(text) + 10_000
 
     def find(self, literal: str, start: int) -> int:
         """As `str.find`; all searches for one literal together take time with the text, if they go from left to
         right."""
-        last = self._last.get(literal)
-        if last is not None and (last < 0 or last >= start):
-            if last < 0 or self._searched(literal) <= start:
-                return last
+        searched, at = self._found.get(literal, (len(self.text) + 1, -1))
+        if searched <= start and (at < 0 or at >= start):
+            return at
         at = self.text.find(literal, start)
-        self._last[literal] = at
-        self._last[literal + "\0from"] = start
+        self._found[literal] = start, at
         return at
-
-    def _searched(self, literal: str) -> int:
-        return self._last.get(literal + "\0from", 0)
 
     def value(self, start: int, closer: str = "") -> tuple[JSON, int]:
         """The value at `start`. Raises CutOff, Unreadable.
@@ -91,7 +85,8 @@ class Source:
         before = self.text[max(self.text.rfind("\n", max(0, at - _LONGEST_INDENT), at) + 1, at - _LONGEST_INDENT) : at]
         return not before.strip(" \t>*-`") or before.rstrip().endswith((">", "]", "▷"))
 
-    def skip_closers(self, at: int) -> int:
+    def surplus(self, at: int) -> int:
+        """Where the surplus brackets end that follow a value."""
         return after_closers(self.text, at)
 
 

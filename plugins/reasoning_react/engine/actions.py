@@ -62,7 +62,9 @@ async def _read(call: ToolCall, tool: str, *, is_cut: bool) -> Asked:
         value = await in_thread(read_whole, call.arguments) if large else read_whole(call.arguments)
     except CutOff:
         end = "end before they are whole" if not is_cut else ""
-        return asked(None, f"the arguments of {tool} {end}: call it again, with one whole JSON object" if end else cut_off)
+        return asked(
+            None, f"the arguments of {tool} {end}: call it again, with one whole JSON object" if end else cut_off
+        )
     except Unreadable as error:
         return asked(None, f"the arguments of {tool} are no JSON: {error}; call it again, with one JSON object")
     if value is None:
@@ -76,7 +78,8 @@ async def _read(call: ToolCall, tool: str, *, is_cut: bool) -> Asked:
 
 
 def action_id(run: Run, position: int) -> str:
-    """Of an action of the run's current iteration: always the same, so that a tool provider knows one that comes again."""
+    """Of an action of the run's current iteration: always the same, so that a tool provider knows one that comes
+    again."""
     digest = hashlib.sha256(f"{run.id}\n{run.iteration}\n{position}".encode()).hexdigest()
     return f"act_{run.iteration}_{position}_{digest[:32]}"
 
@@ -87,8 +90,8 @@ def as_action(run: Run, position: int, asked: Asked) -> Action:
 
 
 async def problem_of(asked: Asked, offered: Mapping[str, Tool], frozen: Mapping[str, str]) -> str:
-    """Why a call is not going to be run, for the model; empty: it is. `frozen`: the names of all that the run had when it
-    began."""
+    """Why a call is not going to be run, for the model; empty: it is. `frozen`: the names of all tools that the run
+    began with."""
     tool = offered.get(asked.tool)
     if tool is None:
         if asked.tool in frozen:

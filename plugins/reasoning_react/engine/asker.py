@@ -24,7 +24,15 @@ class Asker:
     """For one step."""
 
     def __init__(
-        self, run: Run, llm: LLM, names: Names, prompts: Prompts, context_length: int, turns: Turns, step: bytes, show: Show
+        self,
+        run: Run,
+        llm: LLM,
+        names: Names,
+        prompts: Prompts,
+        context_length: int,
+        turns: Turns,
+        step: bytes,
+        show: Show,
     ) -> None:
         """`context_length`: in place of what is known of the model; 0: none. `step`: what `turns` knows the step by."""
         self._run, self._llm, self._names, self._prompts, self._show = run, llm, names, prompts, show
@@ -38,7 +46,8 @@ class Asker:
         """The model's turn. `attempt`: what it wrote before in this step, and what was wrong with that. `last`: it is
         asked for the answer, without tools.
 
-        Where the endpoint takes no tools, the run goes on in TEXT, unless its mode was fixed. Raises LLMFailed, OutOfTime.
+        Where the endpoint takes no tools, the run goes on in TEXT, unless its mode is fixed. Raises LLMFailed,
+        OutOfTime.
         """
         self._asked += 1
         place = f"{'last' if last else 'turn'} {self._asked}"

@@ -1,10 +1,29 @@
-"""Runs ReAct loops, one think–act–observe step a call; all of a run is in its `state`."""
+"""Runs ReAct loops, one think–act–observe step a call; all of a run is in its `state`.
+
+state → opened, the caller's question or observations in → the model asked, its turn read → its calls checked, run side
+by side → looked back upon → sealed → reply
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
+from shared.errors import FailedPrecondition
+from shared.off_loop import LARGE, in_thread
+from shared.repeats import Repeats
+from shared.repeats import Run as Work
+
+from . import answers, results
+from .asker import Asker
+from .audience import Audience, Audiences
+from .beginning import begun
+from .bounds import Clock
+from .chat import Tool, Usage
 from .interface import (
     ActionAsked,
     AnswerDelta,
@@ -17,26 +36,42 @@ from .interface import (
     StepResult,
     ThoughtDelta,
 )
+from .names import Names
+from .observations import kept
 from .ports import LLM, Tools
-from .run import Observation
-
-if TYPE_CHECKING:
-    from .prompts import Prompts
-    from .state import Keys
+from .prompts import Prompts
+from .run import Observation, Run, StopReason
+from .state import Keys, digest_of, open_state, seal
+from .stepper import Stepper
+from .turns import Turns
 
 __all__ = ["ActionAsked", "AnswerDelta", "Engine", "Event", "NewRun", "Observed", "Result", "Settings", "Show",
            "StepResult", "ThoughtDelta"]  # fmt: skip
+
+T = TypeVar("T")
+_MOST_DIGESTS = 1_000  # of tools that are not offered any more
 
 
 class Engine:
     def __init__(self, llms: Mapping[str, LLM], tools: Tools, keys: Keys, prompts: Prompts, settings: Settings) -> None:
         """`llms`: by the names that runs may choose from, the first is the one of runs that choose none."""
-        raise NotImplementedError
+        self._llms, self._tools, self._keys, self._prompts, self._settings = llms, tools, keys, prompts, settings
+        self._steps: Repeats[StepResult] = _repeats(settings)
+        self._results: Repeats[Result] = _repeats(settings)
+        self._turns = Turns(settings.kept_replies, settings.kept_bytes // 3, settings.kept_for)
+        self._audiences = Audiences()
+        self._digests = _Digests()
 
     async def initialize(self, new: NewRun) -> bytes:
-        """The state of a new run. Raises InvalidArgument; Unavailable where a tool provider cannot be asked for its
-        tools."""
-        raise NotImplementedError
+        """The state of a new run. Raises InvalidArgument; LimitReached where it is too large; Unavailable where a tool
+        provider cannot be asked for its tools."""
+        own = bool(new.tools) and new.host_executes  # so that nobody else's are needed
+        offered = {} if own else await self._tools.tools()
+        run = await begun(new, self._settings, self._llms, offered, time.time())
+        given = {tool.name: tool for tool in new.tools}
+        frozen = [offered.get(name, tool) for name, tool in given.items()] or list(offered.values())
+        run.tool_digests = self._digests.of(frozen)
+        return self._sealed(run)
 
     async def step(
         self,
@@ -47,17 +82,149 @@ class Engine:
         show: Show | None = None,
     ) -> StepResult:
         """Takes the run's next step, within `seconds` (None: no bound). `show` is called with what happens meanwhile;
-        for a call that another one was made for already, perhaps with nothing.
+        with nothing for a step that was taken before.
 
-        Whatever it raises, `state` stays usable: InvalidArgument (state, question, observations), LLMFailed, Unavailable,
-        DeadlineExceeded. Cancelled, it ends the LLM's and the tools' calls under way, unless another caller waits for
-        the same step."""
-        raise NotImplementedError
+        Whatever it raises, `state` stays usable: InvalidArgument (state, question, observations), LLMFailed,
+        Unavailable, DeadlineExceeded. Cancelled, it ends the LLM's and the tools' calls under way, unless somebody else
+        waits for the same step."""
+        key = await _key(state, input, observations)
+        with self._audiences.joined(key, show) as audience:
+            work = functools.partial(self._step, key, state, input, observations, seconds, audience)
+            result, _ = await self._steps.answer(key.hex(), key, _work(work, results.size_of_step))
+        return result
 
     async def finalize(self, state: bytes, seconds: float | None = None) -> Result:
         """The run's result; a run that is not done gets a last answer without tools. Raises InvalidArgument."""
-        raise NotImplementedError
+        key = await _key(state, "", ())
+        work = functools.partial(self._finalize, key, state, seconds)
+        result, _ = await self._results.answer(key.hex(), key, _work(work, results.size_of_result))
+        return result
 
     async def close(self) -> None:
         """Ends what is under way."""
-        raise NotImplementedError
+        self._steps.close()
+        self._results.close()
+
+    # ------------------------------------------------------------ a step
+
+    async def _step(
+        self,
+        key: bytes,
+        state: bytes,
+        input: str,
+        observations: Sequence[Observation],
+        seconds: float | None,
+        audience: Audience,
+    ) -> StepResult:
+        clock = Clock(seconds)
+        audience.begin()
+        run = await self._opened(state)
+        if run.done:
+            return results.of_step(run, state, run.steps[-1], Usage())
+        is_after_host = run.pending
+        self._add(run, answers.take(run, input, observations))
+        asker, stepper = await self._stepper(run, clock, key, audience.show)
+        step = await stepper.take(after_host=is_after_host)
+        result = results.of_step(run, await self._sealed_off_loop(run, len(state)), step, asker.usage)
+        self._turns.forget(key)
+        return result
+
+    async def _finalize(self, key: bytes, state: bytes, seconds: float | None) -> Result:
+        clock = Clock(seconds)
+        run = await self._opened(state)
+        if not run.done:
+            answers.ask(run, "")
+            run.pending = False
+            _, stepper = await self._stepper(run, clock, key + b"last", lambda event: None)
+            is_answered = await stepper.end(run.stop_reason or StopReason.FINALIZED_EARLY)
+            if not is_answered and run.stop_reason is StopReason.FINALIZED_EARLY:
+                run.stop_reason = StopReason.LLM_FAILED
+        return results.of_run(run)
+
+    def _add(self, run: Run, observations: Sequence[Observation]) -> None:
+        """The host's, to those that the last step has already."""
+        if not run.pending:
+            return
+        step = run.steps[-1]
+        by_id = {one.action_id: one for one in (*step.observations, *observations)}
+        in_order = [by_id[action.id] for action in step.actions]
+        step.observations = kept(in_order, self._settings.kept_chars, self._prompts)
+        run.pending = False
+
+    async def _stepper(self, run: Run, clock: Clock, key: bytes, show: Show) -> tuple[Asker, Stepper]:
+        name = run.llm or next(iter(self._llms))
+        llm = self._llms.get(name)
+        if llm is None:
+            raise FailedPrecondition(
+                f"the run's llm {name} is not among those of this server; set it again, or begin anew with Initialize",
+                reason="UNKNOWN_LLM",
+            )
+        offered = await self._offered(run)
+        names = Names(offered)
+        asker = Asker(run, llm, names, self._prompts, self._settings.context_length, self._turns, key, show)
+        stepper = Stepper(run, asker, self._tools, offered, names, self._prompts, self._settings, clock, show)
+        return asker, stepper
+
+    async def _offered(self, run: Run) -> dict[str, Tool]:
+        """The tools that the run began with, less those that are not as they were."""
+        given = {tool.name: tool for tool in run.given_tools}
+        if given and run.host_executes:
+            return given
+        current = await self._tools.tools() if run.tool_digests else {}
+        digests = self._digests.of(current[name] for name in run.tool_digests if name in current)
+        return {
+            name: given.get(name, current[name])
+            for name, digest in run.tool_digests.items()
+            if digests.get(name) == digest
+        }
+
+    async def _opened(self, state: bytes) -> Run:
+        opened = functools.partial(
+            open_state, state, self._keys, now=time.time(), most_bytes=self._settings.max_state_bytes
+        )
+        return await in_thread(opened) if len(state) > LARGE else opened()
+
+    async def _sealed_off_loop(self, run: Run, size: int) -> bytes:
+        """`size`: about what the state has."""
+        return await in_thread(self._sealed, run) if size > LARGE else self._sealed(run)
+
+    def _sealed(self, run: Run) -> bytes:
+        return seal(run, self._keys, most_bytes=self._settings.max_state_bytes)
+
+
+def _repeats(settings: Settings) -> Repeats[Any]:
+    most_bytes = settings.kept_bytes // 3
+    return Repeats(settings.kept_replies, most_bytes, settings.kept_for, most_runs=0, most_held=0)
+
+
+def _work(work: Callable[[], Awaitable[T]], size: Callable[[T], int]) -> Work[T]:
+    # A step may be taken again: what must not happen twice is known to the tools' providers by the actions' ids.
+    return Work(work, size, keep=lambda _: True, repeatable=True)
+
+
+async def _key(state: bytes, input: str, observations: Sequence[Observation]) -> bytes:
+    """Equal for the same call."""
+    size = len(state) + len(input) + sum(len(one.content) for one in observations)
+    return await in_thread(_digest, state, input, observations) if size > LARGE else _digest(state, input, observations)
+
+
+def _digest(state: bytes, input: str, observations: Sequence[Observation]) -> bytes:
+    said = [input, [[one.action_id, one.content, one.is_error, one.denied] for one in observations]]
+    return hashlib.sha256(hashlib.sha256(state).digest() + json.dumps(said).encode()).digest()
+
+
+class _Digests:
+    """Of tools, each computed once."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, tuple[Tool, str]] = {}
+
+    def of(self, tools: Iterable[Tool]) -> dict[str, str]:
+        """Raises InvalidArgument."""
+        tools = list(tools)
+        if len(self._by_id) > len(tools) + _MOST_DIGESTS:
+            self._by_id.clear()
+        for tool in tools:
+            if id(tool) not in self._by_id:
+                self._by_id[id(tool)] = tool, digest_of([tool])[tool.name]
+        return {tool.name: self._by_id[id(tool)][1] for tool in tools}

@@ -26,8 +26,8 @@ class Settings:
     context_length: int = 0  # tokens that the model reads and writes together; 0: as its provider says
     max_state_bytes: int = 2**20
     state_ttl: float = 86_400.0  # seconds that a state stays usable, from Initialize on
-    kept_replies: int = 1_000  # which a repeated call is answered with
-    kept_bytes: int = 64 * 2**20  # of those together
+    kept_replies: int = 512  # which a repeated call is answered with
+    kept_bytes: int = 32 * 2**20  # of those together
     kept_for: float = 900.0  # seconds
 
 

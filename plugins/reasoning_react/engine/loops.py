@@ -46,7 +46,9 @@ def _same(one: Step, other: Step) -> bool:
         return False
     if any(a.content != b.content for a, b in zip(one.observations, other.observations, strict=True)):
         return False
-    return all(_canonical(a.arguments) == _canonical(b.arguments) for a, b in zip(one.actions, other.actions, strict=True))
+    return all(
+        _canonical(a.arguments) == _canonical(b.arguments) for a, b in zip(one.actions, other.actions, strict=True)
+    )
 
 
 def _canonical(arguments: str) -> str:

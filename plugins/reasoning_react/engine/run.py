@@ -100,6 +100,7 @@ class Run:
     pending: bool = False  # the last step waits for the host's observations
     usage: Usage | None = None  # None: unknown so far
     usage_is_whole: bool = True  # False: a turn did not say what it took
+    estimated_tokens: int = 0  # of the turns that did not; for the budget alone
     tool_calls: int = 0
     repairs: int = 0
     left_out: int = 0  # steps, the oldest, that are not shown to the model any more

@@ -4,43 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-
-from shared.errors import DeadlineExceeded
-from shared.off_loop import in_thread
+from dataclasses import replace
 
 from . import actions, bounds, loops
 from .actions import Asked
 from .asker import Asker
 from .bounds import Clock
-from .chat import Finish, Tool, Turn
+from .chat import Tool, Turn
 from .hearing import Heard, OutOfTime
 from .interface import ActionAsked, Observed, Settings, Show
 from .names import Names
 from .observations import kept
 from .ports import LLMFailed, Tools
 from .prompts import Prompts
-from .reader import read
-from .reading import Act, Final, Malformed, Reading, ThoughtOnly
+from .reading import Final
 from .run import Action, Mode, Observation, Run, Step, StopReason
+from .thinker import Acts, Thinker, too_late
 
 _LAST_ANSWER = 60.0  # seconds for the last answer of a run whose own are spent
 _DENIED_AT = 3  # steps in a row of which all was denied: nothing else is possible, as it seems
-_LONGEST_ATTEMPT = 2_000  # characters of an output that could not be read, as the model is shown it once more
-_RAMBLED = "it repeated itself, and was ended. Write the next step alone, or the answer."
-_WITHHELD = "the endpoint's content filter withheld it. Say it in another way."
-_LARGE = 2**14  # characters of text: to read more may take milliseconds
-
-
-@dataclass(frozen=True)
-class _Acts:
-    """The model asked for actions. `text`: what it wrote, up to the last of them."""
-
-    thought: str
-    asked: Sequence[Asked]
-    text: str = ""
-    reasoning: str = ""
-    opaque: bytes = b""
 
 
 class Stepper:
@@ -57,19 +39,21 @@ class Stepper:
         show: Show,
     ) -> None:
         """`offered`: the run's tools, but for those that have changed or gone since it began."""
-        self._run, self._asker, self._tools, self._offered, self._names = run, asker, tools, offered, names
+        self._run, self._asker, self._tools, self._offered = run, asker, tools, offered
         self._prompts, self._settings, self._clock, self._show = prompts, settings, clock, show
+        self._thinker = Thinker(run, asker, names, prompts, settings.max_repairs, clock)
 
-    async def take(self) -> Step:
-        """The step, with whole observations. Raises LLMFailed, DeadlineExceeded."""
+    async def take(self, *, after_host: bool) -> Step:
+        """The step, with whole observations. `after_host`: those of the step before have just come. Raises LLMFailed,
+        DeadlineExceeded."""
         run = self._run
-        if run.steps and not run.stop_reason:
+        if after_host:
             self._look_back()
         if reason := run.stop_reason or bounds.reached(run, time.time()):
             await self.end(reason)
             return run.steps[-1]
         run.iteration += 1
-        outcome = await self._think()
+        outcome = await self._thinker.think()
         if isinstance(outcome, StopReason):
             await self.end(outcome)
             return run.steps[-1]
@@ -86,8 +70,8 @@ class Stepper:
 
     async def end(self, reason: StopReason, *, can_wait: bool = False) -> bool:
         """Ends the run with the best answer there is: the model is asked once more, without tools. False: that failed,
-        and the answer is what there was before. `can_wait`: where the caller's time does not suffice, it is asked in the
-        next step."""
+        and the answer is what there was before. `can_wait`: where the caller's time does not suffice, it is asked in
+        the next step."""
         run = self._run
         run.stop_reason = reason
         seconds = min(self._clock.left(), max(_LAST_ANSWER, bounds.seconds_left(run, time.time())))
@@ -96,100 +80,25 @@ class Stepper:
             if seconds <= 0:
                 raise OutOfTime(Heard(Turn(), run.mode or Mode.TEXT))
             heard = await self._asker.ask(None, seconds, last=True)
-            thought, text = await self._last_words(heard)
+            thought, text = await self._thinker.last_words(heard)
         except OutOfTime as error:
             if can_wait and self._clock.left() <= 0:
                 return False
-            thought, text = await self._last_words(error.heard)
+            thought, text = await self._thinker.last_words(error.heard)
         except LLMFailed:
             pass
-        self._answered(thought, text or _best(run), reason)
+        self._answered(thought, text, reason)
         return bool(text)
 
     def _answered(self, thought: str, text: str, reason: StopReason) -> None:
         run = self._run
+        text = text.strip() or self._thinker.thought or _best(run)
         run.steps.append(Step(thought=thought))
         run.done, run.answer, run.stop_reason = True, text, reason
 
-    async def _last_words(self, heard: Heard) -> tuple[str, str]:
-        """Thought and answer of a turn that was to be the last answer."""
-        turn = heard.turn
-        if turn.refusal:
-            return "", turn.refusal
-        reading = await self._read(turn)
-        if isinstance(reading, Final):
-            return reading.thought, reading.text
-        return "", reading.thought
-
-    # ------------------------------------------------------------ thinking
-
-    async def _think(self) -> _Acts | Final | StopReason:
-        """What the model decides on. What cannot be read it is told, and asked again."""
-        run, attempt, is_nudged, thought = self._run, None, False, ""
-        while True:
-            if reason := bounds.spent(run, time.time()):
-                return reason
-            left = self._clock.left()
-            try:
-                heard = await self._asker.ask(attempt, min(left, bounds.seconds_left(run, time.time())))
-            except OutOfTime:
-                if self._clock.left() > 0:
-                    return StopReason.MAX_SECONDS
-                raise _too_late("the model did not answer") from None
-            reading = await self._reading(heard)
-            thought = reading.thought or thought
-            match reading:
-                case _Acts() | Final():
-                    return reading
-                case ThoughtOnly():
-                    if is_nudged:
-                        return Final("", thought)
-                    is_nudged = True
-                    note = self._prompts.thought_only(heard.mode)
-                case Malformed():
-                    if run.repairs >= self._settings.max_repairs:
-                        return StopReason.MALFORMED_OUTPUT
-                    run.repairs += 1
-                    note = self._prompts.malformed(reading.problem)
-            attempt = _attempt(heard.turn, reading.thought, note)
-
-    async def _reading(self, heard: Heard) -> _Acts | Final | ThoughtOnly | Malformed:
-        turn = heard.turn
-        if turn.tool_calls:
-            asked = await actions.of_api(turn, self._names.meant)
-            reading = await self._read(turn) if turn.text.strip() else ThoughtOnly("")
-            thought = reading.text if isinstance(reading, Final) else reading.thought
-            if all(one.arguments is None for one in asked):
-                return Malformed(thought, "; ".join(one.problem for one in asked))
-            return _Acts(thought or turn.reasoning, asked, "", turn.reasoning, turn.opaque)
-        if turn.refusal:
-            return Final("", turn.refusal)
-        if heard.rambled:
-            return Malformed("", _RAMBLED)
-        if turn.finish is Finish.CONTENT_FILTER and not (turn.text.strip() or turn.reasoning.strip()):
-            return Malformed("", _WITHHELD)
-        reading = await self._read(turn)
-        if not isinstance(reading, Act):
-            return reading
-        text = turn.text[: reading.end] if heard.mode is Mode.TEXT and turn.text.strip() else ""
-        asked = actions.of_text(reading.calls, self._names.meant)
-        if heard.mode is Mode.TEXT:
-            return _Acts(reading.thought, asked, text)
-        return _Acts(reading.thought, asked, "", turn.reasoning, turn.opaque)
-
-    async def _read(self, turn: Turn) -> Reading:
-        text = turn.text
-        if not text.strip() and turn.reasoning.strip():
-            # Some endpoints take all of a turn for reasoning, calls included.
-            text = f"<think>{turn.reasoning}</think>"
-        schemas, is_cut = self._names.schemas(), turn.finish is Finish.LENGTH
-        if len(text) > _LARGE:
-            return await in_thread(read, text, schemas, cut=is_cut)
-        return read(text, schemas, cut=is_cut)
-
     # ------------------------------------------------------------ acting
 
-    async def _act(self, acts: _Acts) -> Step:
+    async def _act(self, acts: Acts) -> Step:
         """The step, with whole observations; those that the host is to make are missing. The run has it cut."""
         run = self._run
         asked = [actions.as_action(run, place, one) for place, one in enumerate(acts.asked)]
@@ -223,7 +132,7 @@ class Stepper:
         for action, call in zip(asked, calls, strict=True):
             problem = await actions.problem_of(call, self._offered, run.tool_digests)
             if not problem and len(to_run) >= bounds.calls_left(run):
-                problem = f"{action.tool} was not run: the run has made the {run.budget.max_tool_calls} calls that it may"
+                problem = f"{action.tool} was not run: the run has made the {run.budget.max_tool_calls} calls it may"
                 run.stop_reason = StopReason.MAX_TOOL_CALLS
             if not problem and bounds.seconds_left(run, time.time()) <= 0:
                 problem = f"{action.tool} was not run: the {run.budget.max_seconds:g} s of the run are over"
@@ -236,15 +145,13 @@ class Stepper:
     async def _run_all(self, to_run: Sequence[Action]) -> list[Observation]:
         seconds = min(self._settings.tool_timeout, bounds.seconds_left(self._run, time.time()), self._clock.left())
         if seconds <= 0:
-            raise _too_late("no tool was run")
+            raise too_late("no tool was run")
         pairs = [(action, self._offered[action.tool]) for action in to_run]
         return await actions.run_all(self._tools, pairs, seconds, lambda one: self._show(Observed(one)))
 
     def _look_back(self) -> None:
         """Whether the run goes round in circles, or can go nowhere."""
         run = self._run
-        if not run.steps[-1].actions or run.steps[-1].note:
-            return
         is_denied = [bool(step.observations) and all(one.denied for one in step.observations) for step in run.steps]
         if len(is_denied) >= _DENIED_AT and all(is_denied[-_DENIED_AT:]):
             run.stop_reason = run.stop_reason or StopReason.DENIED
@@ -254,15 +161,6 @@ class Stepper:
             run.stop_reason = run.stop_reason or StopReason.REPEATED_ACTION
         elif times >= loops.TOLD_AT:
             run.steps[-1].note = self._prompts.repeated("; ".join(map(_in_short, run.steps[-1].actions[:3])))
-
-
-def _too_late(what: str) -> DeadlineExceeded:
-    return DeadlineExceeded(f"{what} in the time that the call had; call again with the same state, and more time")
-
-
-def _attempt(turn: Turn, thought: str, note: str) -> Step:
-    text = turn.text if len(turn.text) <= _LONGEST_ATTEMPT else turn.text[:_LONGEST_ATTEMPT] + "…"
-    return Step(thought=thought[:_LONGEST_ATTEMPT], text=text, note=note)
 
 
 def _in_short(action: Action) -> str:

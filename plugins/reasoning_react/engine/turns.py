@@ -1,7 +1,7 @@
 """The model's turns of steps that have no reply yet.
 
-A step that failed or was cancelled is taken again with the same state: what the model had said is not paid for twice, it
-counts, and the same actions follow from it, under the same ids.
+A step that failed or was cancelled is taken again with the same state: what the model had said is not paid for twice,
+it counts, and the same actions follow from it, under the same ids.
 """
 
 from __future__ import annotations

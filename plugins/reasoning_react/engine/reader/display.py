@@ -1,0 +1,194 @@
+"""What of a text may be shown while it is being written: thoughts and answers, never labels or markup of calls.
+
+It shows what it is sure of, and keeps quiet from the first thing on that may turn out to be an action; what an answer
+has beyond that is shown at its end.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from shared.call_markup.reasoning import BEGIN_MARKS, END_MARKS
+
+from .labels import Kind, Label, line_labels, may_become_label
+from .names import Tools
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text to be shown."""
+
+    kind: Literal["thought", "answer"]
+    text: str
+
+
+# What begins markup, or the end of a piece of text in mid-line. A `<` alone is text.
+_MARKS = (
+    *BEGIN_MARKS, *END_MARKS, "<|", "<｜", "<tool", "</tool", "<TOOLCALL", "</TOOLCALL", "<function", "</function", "<invoke",
+    "</invoke", "<param", "</param", "<arg", "</arg", "<action", "</action", "<call", "<end", "<start", "<turn", "<eos", "</s>",
+    "<minimax", "<seed", "<longcat", "<steptml", "<unused", "[unused", "[TOOL", "[ARGS", "[THINK", "✿", "functools[",
+    "to=functions", "assistantfinal", "assistantcommentary", "assistantanalysis", "<antml", "</antml",
+)  # fmt: skip
+_INLINE = tuple(f" {word}{colon}" for word in ("Final Answer", "Action", "Final Answer ", "Action ") for colon in ":：")
+_BEGINNINGS = re.compile(r"[<\[◁✿]|functools|to=f|assistant[fca]|(?<=[.!?。！？…\"'])[ \t]{1,4}(?=[FA])")
+_UNSURE_END = re.compile(r"(?:[ \t]{1,4}|[a-z=]{1,20})\Z")
+_BLOCK = re.compile(r"[ \t]{0,40}(?:[{\[]|[`~]{3}|functools|to=|analysis|commentary)")
+_LATER = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "*_`"  # shown only if more follows
+_MOST_HELD = 10_000
+_LONGEST_MARK = 24
+
+
+class Display:
+    def __init__(self, tools: Tools, *, labelled: bool) -> None:
+        self._tools = tools
+        self._kind: Literal["thought", "answer"] = "thought" if labelled else "answer"
+        self._unlabelled = self._kind
+        self._is_final = False  # behind the label of the answer
+        self._quiet = False
+        self._at_line_start = True
+        self._rest = ""  # what cannot be told yet
+        self._held = ""  # marks and blanks that are shown only if more follows
+        self._answer: list[str] = []  # as shown, from the last label on
+        self._shown = False  # something of this kind, since the last label
+        self._call = re.compile(
+            rf"[ \t]{{0,40}}[\[`]{{0,2}}(?:{'|'.join(re.escape(name) for name in tools) or '(?!)'})[ \t]{{0,3}}[(\[{{<]"
+        )
+
+    def feed(self, delta: str) -> list[Piece]:
+        if self._quiet:
+            return []
+        self._rest += delta
+        pieces: list[Piece] = []
+        while self._rest and not self._quiet:
+            before = len(self._rest)
+            self._line_start(pieces) if self._at_line_start else self._in_line(pieces)
+            if len(self._rest) == before:
+                break
+        return _joined(pieces)
+
+    def close(self, answer: str) -> list[Piece]:
+        """`answer`: the whole of it, of which the rest is shown."""
+        shown = "".join(self._answer)
+        rest = answer[len(shown) :] if answer.startswith(shown) else answer
+        self._quiet = True
+        return [Piece("answer", rest)] if rest else []
+
+    def _line_start(self, pieces: list[Piece]) -> None:
+        line, newline, _ = self._rest.partition("\n")
+        line += newline
+        label = next(line_labels(line), None)
+        if label is not None:
+            if len(line) - label.end < 4 and not newline:
+                return  # marks that belong to the label may follow
+            self._label(label, line, pieces)
+            return
+        if not newline and (may_become_label(line) or len(line.strip()) < 3):
+            return
+        if not self._is_final and self._opens_block(line, bool(newline)):
+            return
+        if self._is_final and not self._shown and re.match(r"\s*(?:[{\[]|[`~]{3})", line):
+            self._quiet = True  # perhaps the shell of an answer
+            return
+        self._at_line_start = False
+
+    def _opens_block(self, line: str, is_whole: bool) -> bool:
+        """Whether the line may begin an action, so that no more is shown, or cannot be told yet."""
+        if _BLOCK.match(line) or self._call.match(line):
+            self._quiet = True
+            return True
+        word = line.strip()
+        return not is_whole and len(word) < 100 and any(name.startswith(word) or word.startswith(name) for name in self._tools)
+
+    def _label(self, label: Label, line: str, pieces: list[Piece]) -> None:
+        is_decorated = line.lstrip()[:1] in "*#_`[\"✿"
+        if self._is_final:
+            if label.listed or label.weak or (is_decorated and label.kind is not Kind.FINAL) or label.kind is Kind.INPUT:
+                self._at_line_start = False
+                return
+            self._quiet = True
+            return
+        if label.weak and label.kind is Kind.INPUT:
+            self._at_line_start = False
+            return
+        if label.kind is Kind.THOUGHT:
+            self._begin("thought")
+        elif label.kind is Kind.FINAL:
+            self._begin("answer")
+            self._is_final = True
+        else:
+            self._quiet = True
+            return
+        self._rest = self._rest[label.end :]
+        self._at_line_start = False
+
+    def _begin(self, kind: Literal["thought", "answer"]) -> None:
+        if kind == "answer":
+            self._answer = []
+        if kind == self._kind == "thought" and self._shown:
+            self._held = "\n"
+        else:
+            self._held = ""
+            self._shown = False
+        self._kind = kind
+
+    def _in_line(self, pieces: list[Piece]) -> None:
+        end = self._rest.find("\n") + 1 or len(self._rest)
+        line = self._rest[:end]
+        at = 0
+        while (match := _BEGINNINGS.search(line, at)) is not None:
+            rest = line[match.start() : match.start() + _LONGEST_MARK]
+            marks = _INLINE if rest[0] in " \t" else _MARKS
+            rest = " " + rest.lstrip() if rest[0] in " \t" else rest
+            if any(rest.startswith(mark) for mark in marks):
+                self._show(line[: match.start()], pieces)
+                self._mark(match.start(), line)
+                return
+            if any(mark.startswith(rest) for mark in marks) and "\n" not in rest:
+                self._show(line[: match.start()], pieces)
+                self._rest = self._rest[match.start() :]
+                return
+            at = match.end()
+        unsure = _UNSURE_END.search(line, max(0, len(line) - 20)) if not line.endswith("\n") else None
+        end -= len(unsure[0]) if unsure and unsure.start() >= at and unsure.start() > 0 else 0
+        self._show(line[:end], pieces)
+        self._rest = self._rest[end:]
+        self._at_line_start = line.endswith("\n")
+
+    def _mark(self, start: int, line: str) -> None:
+        rest = line[start:]
+        begin = next((mark for mark in BEGIN_MARKS if rest.startswith(mark)), None)
+        end = next((mark for mark in END_MARKS if rest.startswith(mark)), None)
+        if begin is not None and not self._answer and not self._is_final:
+            self._begin("thought")
+            self._rest = self._rest[start + len(begin) :]
+        elif end is not None and self._kind == "thought":
+            self._begin(self._unlabelled)
+            self._rest = self._rest[start + len(end) :]
+            self._at_line_start = True
+        else:
+            self._quiet = True
+
+    def _show(self, text: str, pieces: list[Piece]) -> None:
+        text = self._held + text
+        if not self._shown:
+            text = text.lstrip()
+        end = len(text.rstrip(_LATER))
+        text, self._held = text[:end], text[end:]
+        self._quiet = self._quiet or len(self._held) > _MOST_HELD
+        if text:
+            self._shown = True
+            if self._kind == "answer":
+                self._answer.append(text)
+            pieces.append(Piece(self._kind, text))
+
+
+def _joined(pieces: list[Piece]) -> list[Piece]:
+    joined: list[Piece] = []
+    for piece in pieces:
+        if joined and joined[-1].kind == piece.kind:
+            joined[-1] = Piece(piece.kind, joined[-1].text + piece.text)
+        else:
+            joined.append(piece)
+    return joined

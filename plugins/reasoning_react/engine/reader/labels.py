@@ -1,0 +1,175 @@
+"""The labels that ReAct is written with, and where they stand: `Thought:`, `## Action`, `**Final Answer:**`, `Action 2：`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(Enum):
+    THOUGHT = "thought"
+    ACTION = "action"
+    INPUT = "input"
+    OBSERVATION = "observation"
+    FINAL = "final"
+    QUESTION = "question"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """`start`: where its line (or, in mid-line, the label) begins. `end`: where what it names begins."""
+
+    kind: Kind
+    start: int
+    end: int
+    weak: bool = False  # a word that says it only beside an action, such as `Tool:`
+    listed: bool = False  # after `-` or `1.`, where notes have such words too
+    inline: bool = False  # in the middle of a line
+    fenced: bool = False  # inside of a code fence that was opened before it
+
+
+# Every repetition is bounded or of a class that what follows it does not share, so that matching is linear.
+_NUMBER = r"[ \t]{0,3}(?:\#?\d{1,3})?[ \t]{0,3}"
+_WORDS = {
+    "input": rf"action{_NUMBER}[_-]?inputs?|action{_NUMBER}[_-]?arguments|tool[ _]input|行动输入|动作输入|操作输入|next_tool_args"
+    r"|inputs?|arguments?|args|parameters|params",
+    "action": r"(?:next[ ]?)?action|行动|动作|操作|next_tool_name|tool(?:[ _]name)?|function",
+    "thought": r"thoughts?|thinking|next_thought|思考|想法",
+    "observation": r"observations?|观察结果|观察|tool[ _](?:results?|responses?|outputs?)|results?(?=✿)",
+    "final": r"final[ _]?answer|answer|final[ _]response|最终答案|最终回答|答案|return(?=✿)",
+    "question": r"question|human|问题",
+}
+_WEAK = re.compile(r"(?:tool|function|inputs?|arguments?|args|param)", re.IGNORECASE)
+_LINE_LABEL = re.compile(
+    r"^[ \t\r]{0,40}(?P<item>(?:[-+•]|\d{1,3}[.)])[ \t]{1,4})?"
+    r"(?P<before>[*_`\[\#✿\"][*_`\[\#✿\" ]{0,7})?(?:"
+    + "|".join(rf"(?P<{kind}>{words})" for kind, words in _WORDS.items())
+    + rf"){_NUMBER}(?:(?P<after>[*_`\]\#✿\"][*_`\]\#✿\" ]{{0,7}})?(?:(?P<colon>[:：])|(?=\r?\n)))",
+    re.IGNORECASE | re.MULTILINE,
+)
+_INLINE_LABEL = re.compile(r"(?<=[.!?。！？…\"'])[ \t]{1,4}(?:(?P<final>Final Answer)|(?P<action>Action))[ \t]?[:：]")
+_FENCE = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})(?P<info>[^`\n]*)$", re.MULTILINE)
+_CLOSERS = re.compile(r"[*_`]{0,3}")
+
+
+def line_labels(text: str, start: int = 0) -> Iterator[Label]:
+    """The labels at line starts from `start` on, wherever they stand. `start` is the beginning of a line.
+
+    What is given of a text is given of every longer text that begins with it.
+    """
+    for match in _LINE_LABEL.finditer(text, start):
+        label = _label(match, text)
+        if label is not None:
+            yield label
+
+
+def _label(match: re.Match[str], text: str) -> Label | None:
+    kind = Kind(match.lastgroup) if match.lastgroup in _WORDS else _kind(match)
+    before, after = match["before"] or "", match["after"] or ""
+    if not match["colon"] and not (before.strip(' "') and (after or before.startswith("#") or "#" in before)):
+        return None  # a heading needs marks, a plain word a colon
+    end = match.end()
+    marks = "".join({*before} & {*"*_`"})
+    if marks and match["colon"] and len(after.strip()) < len(before.strip()):
+        closing = _CLOSERS.match(text, end)
+        end = closing.end() if closing and closing[0].strip(marks) == "" else end
+    return Label(
+        kind,
+        match.start(),
+        end,
+        weak=bool(_WEAK.match(match[kind.value])) and "✿" not in before,
+        listed=bool(match["item"]),
+    )
+
+
+def _kind(match: re.Match[str]) -> Kind:
+    return next(kind for kind in Kind if match[kind.value] is not None)
+
+
+def find_labels(text: str) -> list[Label]:
+    """The labels that divide a text, in order. Those in a code fence are quoted, except where the fence is around the
+    whole text or the action is its last thing, or where it never ends; an Observation ends a fence that is an input."""
+    labels: list[Label] = []
+    fences = [match for match in _FENCE.finditer(text)]
+    closing = _closing_fences(fences)
+    in_fence: int | None = None  # the fence's index while one is open
+    quoted_until = -1
+    input_until = -1
+    fence = 0
+    for label in _all_labels(text):
+        while fence < len(fences) and fences[fence].start() <= label.start:
+            mark = fences[fence]
+            if in_fence is not None:
+                in_fence = None if not mark["info"].strip() else in_fence
+            elif mark.start() >= max(quoted_until, input_until):
+                end = closing[fence]
+                if end is None or not text[: mark.start()].strip():
+                    in_fence = None if not text[: mark.start()].strip() else fence
+                elif labels and labels[-1].kind in (Kind.ACTION, Kind.INPUT):
+                    input_until = end
+                elif text[end:].strip(" \t\r\n`~"):
+                    quoted_until = end
+                else:
+                    in_fence = fence
+            fence += 1
+        if label.start < quoted_until:
+            continue
+        if label.start < input_until:
+            if label.kind is not Kind.OBSERVATION:
+                continue
+            input_until = -1
+        if in_fence is not None:
+            label = Label(label.kind, label.start, label.end, label.weak, label.listed, label.inline, fenced=True)
+        if label.weak and label.kind is Kind.INPUT and not (labels and labels[-1].kind is Kind.ACTION):
+            continue
+        labels.append(label)
+    return labels
+
+
+def _closing_fences(fences: list[re.Match[str]]) -> list[int | None]:
+    """For each fence line the end of the next one without an info string, which would close it."""
+    closing: list[int | None] = []
+    end: int | None = None
+    for mark in reversed(fences):
+        closing.append(end)
+        if not mark["info"].strip():
+            end = mark.end()
+    return closing[::-1]
+
+
+def _all_labels(text: str) -> list[Label]:
+    labels = list(line_labels(text))
+    for match in _INLINE_LABEL.finditer(text):
+        start = match.start()
+        labels.append(Label(_kind_inline(match), start, match.end(), inline=True))
+    labels.sort(key=lambda label: label.start)
+    return labels
+
+
+def _kind_inline(match: re.Match[str]) -> Kind:
+    return Kind.FINAL if match["final"] else Kind.ACTION
+
+
+_BEGUN = re.compile(
+    r"[ \t\r]{0,40}(?:(?:[-+•]|\d{1,3}[.)]?)[ \t]{0,4})?(?:[*_`\[\#✿\"][*_`\[\#✿\" ]{0,7})?"
+    r"(?P<word>[^\s*_`\[\#✿\":：](?:[^\n*`\[\]\#✿\":：]{0,29}))?[*_`\]\#✿\" \t\r]{0,12}"
+)
+_WRITTEN = ("action input", "action arguments", "tool input", "tool name", "tool result", "tool response", "tool output",
+            "next action", "next_tool_name", "next_tool_args", "next_thought", "final answer", "final response",
+            "observations", "thoughts", "thinking", "question", "human", "inputs", "arguments", "parameters", "function",
+            "return", "results", "answer", "行动输入", "动作输入", "操作输入", "观察结果", "最终答案", "最终回答",
+            "思考", "想法", "答案", "问题")  # fmt: skip
+
+
+def may_become_label(line: str) -> bool:
+    """Whether a line that is not whole yet may turn out to begin with a label."""
+    match = _BEGUN.fullmatch(line[:80]) if len(line) <= 80 else None
+    if match is None:
+        return False
+    word = re.sub(r"[\s_\-#\d]+", "", match["word"] or "").casefold()
+    return any(written.startswith(word) or word.startswith(written) for written in _PLAIN)
+
+
+_PLAIN = tuple(re.sub(r"[\s_]+", "", written) for written in _WRITTEN)

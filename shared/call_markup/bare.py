@@ -1,0 +1,86 @@
+"""Calls without any markup: JSON as APIs have it, Python's calls, alone or in a fence.
+
+They count for known tools only, at the start of the text or at its end, each on lines of its own: in the middle of an
+answer they are an example.
+"""
+
+from __future__ import annotations
+
+import re
+
+from shared.call_markup import pythonic
+from shared.call_markup.objects import calls_in
+from shared.call_markup.source import Piece, Problem, Source, cut_off, not_read
+from shared.loose_json import CutOff, NotRead, Unreadable
+
+_LINE = re.compile(r"^[ \t]{0,40}(?:`{1,3}[a-z_]{0,12}[ \t]{0,10}\n?[ \t]{0,40})?(?=[\[{]|[^\W\d][\w.\-:]{0,199}\()", re.MULTILINE)
+_CLOSERS = re.compile(r"[\s`,;]*(?:</?[a-z_|]{1,20}>[\s`,;]*)*", re.IGNORECASE)
+_NAMED = re.compile(
+    r"\[?\s{0,40}\{\s{0,40}[\"'“](?:type|id|name|function|tool|tool_name|function_name|action|tool_call|tool_calls|tool_uses)[\"'”]"
+    r"\s{0,20}:(?P<rest>.{0,300})",
+    re.DOTALL,
+)
+_QUOTED = re.compile(r"[\"'“]([^\"'“”]{1,200})[\"'”]")
+
+
+def read(source: Source, start: int, end: int) -> list[Piece]:
+    """The bare calls between `start` and `end` of the text."""
+    groups: list[list[Piece]] = []
+    at = reached = start
+    while (line := _LINE.search(source.text, at, end)) is not None:
+        piece, at = _piece(source, line.start(), line.end(), end)
+        if piece is None:
+            at = max(at, line.end() + 1)
+            continue
+        if groups and source.text[reached : piece.start].strip() == "":
+            groups[-1].append(piece)
+        else:
+            groups.append([piece])
+        reached = at = piece.end
+    first = source.blanks(start)
+    return [
+        piece
+        for group in groups
+        if group[0].start <= first or group[-1].end >= end or source.blanks(group[-1].end) >= end
+        for piece in group
+    ]
+
+
+def _piece(source: Source, start: int, at: int, stop: int) -> tuple[Piece | None, int]:
+    """The calls at `at`, and up to where the text was looked at."""
+    text = source.text
+    try:
+        if text[at] in "[{" and not pythonic.starts_list(source, at):
+            value, end = source.value(at)
+            calls = calls_in(value, source, marked=False)
+            if calls is None:
+                return None, end
+        else:
+            opening = pythonic.CALL.match(text, source.blanks(at + 1) if text[at] == "[" else at)
+            if opening is None or not source.names.known(opening[0][:-1]):
+                return None, at
+            calls, end = pythonic.read_calls(source, at)
+            if not all(source.names.known(name) for name, _ in calls):
+                return None, end
+    except NotRead as error:
+        if isinstance(error, CutOff) and _is_call(source, at):
+            return Piece(start, stop, problem=cut_off("your text")), stop
+        if isinstance(error, Unreadable) and text[at] in "[{" and _is_call(source, at):
+            return Piece(start, stop, problem=not_read("your text", error)), stop
+        return None, error.at
+    except Problem as error:
+        return Piece(start, stop, problem=not_read("your text", error)), stop
+    end = _CLOSERS.match(text, source.surplus(end), stop).end()  # type: ignore[union-attr]
+    line_end = text.find("\n", end, stop)
+    rest = text[end : line_end if line_end >= 0 else stop]
+    if rest.strip() and text[end - 1 : end] not in ("\n", "`", ">"):
+        return None, end  # the line goes on
+    return Piece(start, end, calls), end
+
+
+def _is_call(source: Source, at: int) -> bool:
+    """Whether what cannot be read was meant as a call of a known tool."""
+    if source.text[at] not in "[{" or pythonic.starts_list(source, at):
+        return True
+    named = _NAMED.match(source.text, at)
+    return named is not None and any(source.names.known(word[1]) for word in _QUOTED.finditer(named["rest"]))

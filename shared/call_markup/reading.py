@@ -1,0 +1,281 @@
+"""One way through a text: every mark is handed to the reader of its format."""
+
+from __future__ import annotations
+
+import re
+
+from shared.call_markup import elements, gemma, glm, named, pythonic
+from shared.call_markup.objects import Calls, calls_in
+from shared.call_markup.source import NotMarkup, Piece, Problem, Source, cut_off, not_read
+from shared.loose_json import CutOff, Unreadable
+
+# Begin mark → end mark of what holds JSON, or calls as Python has them, or elements.
+_TAGS = {
+    "<tool_call>": "</tool_call>",
+    "<toolcall>": "</toolcall>",
+    "<TOOLCALL>": "</TOOLCALL>",
+    "<function_call>": "</function_call>",
+    "<functioncall>": "</functioncall>",
+    "<function_calls>": "</function_calls>",
+    "<tool_calls>": "</tool_calls>",
+    "<tool_use>": "</tool_use>",
+    "<tools>": "</tools>",
+    "<longcat_tool_call>": "</longcat_tool_call>",
+    "<minimax:tool_call>": "</minimax:tool_call>",
+    "<seed:tool_call>": "</seed:tool_call>",
+    "<function_calls>": "</function_calls>",
+    "<|tool_call|>": "<|/tool_call|>",
+    "<|tool_calls|>": "<|/tool_calls|>",
+    "<|tool_call>": "<tool_call|>",
+    "<start_function_call>": "<end_function_call>",
+    "<|tool_call_start|>": "<|tool_call_end|>",
+    "<|python_start|>": "<|python_end|>",
+    "<|python_tag|>": "<|eom_id|>",
+    "<|action_start|>": "<|action_end|>",
+    "<|function_call|>": "<|/function_call|>",
+    "<|START_ACTION|>": "<|END_ACTION|>",
+    "<|tools_prefix|>": "<|tools_suffix|>",
+    "[unused11]": "[unused12]",
+    "[TOOL_CALLS]": "",
+    "functools[": "",
+}
+_KIMI, _DEEPSEEK = r"<\|tool_call_begin\|>", r"<[｜|]tool[▁_ ]call[▁_ ]begin[｜|]>"
+_WRAPPERS = (
+    r"<[｜|]tool[▁_ ]calls[▁_ ]begin[｜|]>|<\|tool_calls?_section_begin\|>"
+    r"|<[｜|]DSML[｜|](?:tool_?calls?|function_?calls?)>|<steptml:toolcalls?>"
+)
+_ENDS = (
+    r"<[｜|]tool[▁_ ]calls?[▁_ ]end[｜|]>|<\|tool_calls?_section_end\|>"
+    r"|</[｜|]DSML[｜|](?:tool_?calls?|function_?calls?)>|</steptml:toolcalls?>"
+)
+_RESULTS = (
+    r"</?tool_response>|<\|tool_response>?\|?>|<function_results?>|<tool_results?>|\[TOOL_RESULTS\]|<\|observation\|>"
+    r"|<[｜|]tool[▁_ ]outputs?[▁_ ]begin[｜|]>|<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>"
+)
+_TURN_ENDS = (
+    r"<\|im_end\|>|<\|eot_id\|>|<\|eom_id\|>|<\|eot\|>|<\|endoftext\|>|<\|end_of_text\|>|<end_of_turn>|<turn\|>|<eos>"
+    r"|<[｜|]end[▁_ ]of[▁_ ]sentence[｜|]>|<\|END_OF_TURN_TOKEN\|>|<\|END_RESPONSE\|>|<\|START_RESPONSE\|>|</s>"
+)
+_OTHER_ENDS = r"</(?:tool_calls?|toolcall|TOOLCALL|function_calls?|functioncall|function|invoke|parameter|parameters)>"
+
+
+def _any(literals: list[str]) -> str:
+    return "|".join(re.escape(literal) for literal in sorted(literals, key=len, reverse=True))
+
+
+_MARK = re.compile(
+    r"(?=[<\[f])(?:"
+    rf"(?P<kimi>{_KIMI})|(?P<deepseek>{_DEEPSEEK})|(?P<wrapper>{_WRAPPERS})|(?P<end>{_ENDS}|{_any([e for e in _TAGS.values() if e])}|{_OTHER_ENDS})"
+    rf"|(?P<tag>{_any(list(_TAGS))})|(?P<action><action>)|(?P<result>{_RESULTS})|(?P<turn_end>{_TURN_ENDS})"
+    r"|(?P<element><[｜|]{0,2}(?:[A-Za-z]{1,20}[｜|:]{1,2})?(?:function|invoke)(?=[\s=])))"
+)
+_FENCE = re.compile(r"\s{0,100}```[a-z_]{0,12}\s{0,100}")
+_PLUGIN = re.compile(r"\s{0,20}<\|(?:plugin|interpreter)\|>\s{0,20}")
+_SEPARATORS = re.compile(r"[\s,;]*")
+_SPECIAL = ("<|", "<｜", "[TOOL", "functools", "[unused", "<start_function")
+_STARTED = re.compile(r"(?:<\|?｜?[A-Za-z_▁｜|:]{0,30}|\[TOOL_CALL?S?)\Z")
+
+
+def read(source: Source, start: int, end: int) -> list[Piece]:
+    """The marked calls between `start` and `end`, and what else is markup there."""
+    return _Reading(source, start, end).read()
+
+
+class _Reading:
+    def __init__(self, source: Source, start: int, end: int) -> None:
+        self._source, self._start, self._end = source, start, end
+        self._pieces: list[Piece] = []
+        self._wrapper: tuple[int, int, str] | None = None  # an open one without a call so far: where it is, and it
+        self._has_calls = False
+
+    def read(self) -> list[Piece]:
+        text, at = self._source.text, self._start
+        while (mark := _MARK.search(text, at, self._end)) is not None:
+            if mark.lastgroup == "result" and self._has_calls:
+                self._pieces.append(Piece(mark.start(), self._end))  # what the model makes up
+                break
+            at = self._mark(mark)
+        self._close_wrapper()
+        self._started()
+        return self._pieces
+
+    def _mark(self, mark: re.Match[str]) -> int:
+        """Takes a mark, and says where to go on."""
+        start, after = mark.span()
+        if mark.lastgroup in ("kimi", "deepseek", "tag", "action", "element"):
+            if mark.lastgroup != "element" and self._is_quoted(start, after):
+                return after
+            return self._call(mark)
+        if mark.lastgroup == "wrapper":
+            self._close_wrapper()
+            self._wrapper = (start, after, mark[0])
+        elif mark.lastgroup == "end":
+            if mark[0].startswith(("<|", "<｜")) or self._follows_piece(start) or self._source.starts_line(start):
+                self._close_wrapper(after)
+                self._pieces.append(Piece(start, after))
+        elif mark.lastgroup == "turn_end" and (mark[0] != "</s>" or self._source.blanks(after) >= self._end):
+            self._pieces.append(Piece(start, after))
+        return after
+
+    def _call(self, mark: re.Match[str]) -> int:
+        source, (start, after) = self._source, mark.span()
+        what = mark[0].rstrip("[") if mark.lastgroup != "element" else source.text[start : start + 60].split("\n")[0]
+        try:
+            calls, end = self._calls(mark)
+        except NotMarkup:
+            return after
+        except CutOff:
+            self._add(Piece(start, self._end, problem=cut_off(what)))
+            return self._end
+        except (Unreadable, Problem) as error:
+            end = self._skip(mark, error)
+            if isinstance(error, Problem) and not self._is_markup(mark, end):
+                return after
+            self._add(Piece(start, end, problem=not_read(what, error)))
+            return end
+        if calls is None:
+            self._wrapper = (start, after, mark[0])
+            return after
+        self._add(Piece(start, end, calls))
+        return end
+
+    def _calls(self, mark: re.Match[str]) -> tuple[Calls | None, int]:
+        """The calls behind a mark, and where they end; None where further marks follow first. Raises CutOff,
+        NotMarkup, Unreadable, Problem."""
+        source, after = self._source, mark.end()
+        match mark.lastgroup:
+            case "kimi":
+                return named.read_kimi(source, after)
+            case "deepseek":
+                return named.read_deepseek(source, after)
+            case "action":
+                return elements.read_action(source, after)
+            case "element":
+                if elements.CUT_OPENING.match(source.text, mark.start(), self._end):
+                    if source.starts_line(mark.start()):
+                        raise CutOff("it ends within its begin mark", self._end)
+                    raise NotMarkup
+                return elements.read(source, mark.start())
+        return self._tagged(mark)
+
+    def _tagged(self, mark: re.Match[str]) -> tuple[Calls | None, int]:
+        source, text = self._source, self._source.text
+        closer = _TAGS[mark[0]]
+        at = mark.end() - (1 if mark[0] == "functools[" else 0)
+        if plugin := _PLUGIN.match(text, at):
+            at = plugin.end()
+        if fence := _FENCE.match(text, at):
+            at = fence.end()
+        at = source.blanks(at)
+        if at >= self._end:
+            if self._has_calls and self._follows_piece(mark.start()):
+                return (), self._end  # meant as an end mark
+            raise CutOff("it ends before its call", at)
+        if pythonic.starts_list(source, at) or pythonic.starts_call(source, at):
+            calls, at = pythonic.read_calls(source, at)
+            return calls, self._closed(at, closer)
+        if text[at] in "{[":
+            return self._json(at, closer)
+        if gemma.CALL.match(text, at):
+            calls, at = gemma.read(source, at)
+            return calls, self._closed(at, closer)
+        if mark[0] == "[TOOL_CALLS]":
+            return named.read_mistral(source, at)
+        if (following := _MARK.match(text, at)) and following.lastgroup in ("element", "tag", "kimi", "deepseek"):
+            return None, at
+        if mark[0] in ("<tool_call>", "<toolcall>") and glm.starts(source, at, closer):
+            calls, at = glm.read(source, at, closer)
+            if not source.names.known(calls[0][0]) and not source.starts_line(mark.start()):
+                raise NotMarkup
+            return calls, self._closed(at, closer)
+        raise Problem("there is no call in it; write a JSON object with name and arguments")
+
+    def _json(self, at: int, closer: str) -> tuple[Calls, int]:
+        source, text = self._source, self._source.text
+        calls: list[tuple[str, dict[str, object]]] = []
+        while True:
+            value, at = source.value(at, closer)
+            read = calls_in(value, source, marked=True)
+            if read is None:
+                raise Problem("it is JSON, but no call; write a JSON object with name and arguments")
+            calls += read
+            at = source.surplus(at)
+            following = _SEPARATORS.match(text, at).end()  # type: ignore[union-attr]
+            if not closer or text[following : following + 1] != "{":
+                break
+            at = following
+        if not calls:
+            raise Problem("the list of calls is empty; name a tool, or answer without it")
+        return tuple(calls), self._closed(at, closer)
+
+    def _closed(self, at: int, closer: str) -> int:
+        """Where the end mark ends, if one is there."""
+        text = self._source.text
+        if fence := _FENCE.match(text, at):
+            if not closer or text.startswith(closer, self._source.blanks(fence.end())):
+                at = fence.end()
+        after = self._source.blanks(at)
+        if closer and text.startswith(closer, after):
+            return after + len(closer)
+        return at
+
+    def _add(self, piece: Piece) -> None:
+        start = piece.start
+        if self._wrapper is not None:
+            start, self._wrapper = self._wrapper[0], None
+        self._pieces.append(Piece(start, piece.end, piece.calls, piece.problem))
+        self._has_calls = self._has_calls or bool(piece.calls)
+
+    def _close_wrapper(self, end: int | None = None) -> None:
+        """An open wrapper that no call came in."""
+        if self._wrapper is None:
+            return
+        start, after, mark = self._wrapper
+        self._wrapper = None
+        if mark.startswith(_SPECIAL) or self._source.starts_line(start):
+            is_cut = end is None and self._source.blanks(after) >= self._end
+            problem = cut_off(mark) if is_cut else not_read(mark, "there is no call in it")
+            self._pieces.append(Piece(start, end or after, problem=problem))
+            self._pieces.sort(key=lambda piece: piece.start)
+
+    def _started(self) -> None:
+        """The beginning of a mark, at the end of the text."""
+        reached = max((piece.end for piece in self._pieces), default=self._start)
+        started = _STARTED.search(self._source.text, max(reached, self._end - 40), self._end)
+        if started and len(started[0]) >= 5 and any(mark.startswith(started[0]) for mark in BEGIN_MARKS):
+            self._pieces.append(Piece(started.start(), self._end, problem=cut_off("your text")))
+
+    def _skip(self, mark: re.Match[str], error: Exception) -> int:
+        """Where to go on behind markup that is no whole call: behind its end mark."""
+        source, after = self._source, mark.end()
+        closer = {"kimi": "<|tool_call_end|>", "action": "</action>"}.get(mark.lastgroup or "", "")
+        if mark.lastgroup == "tag":
+            closer = _TAGS[mark[0]]
+        elif mark.lastgroup == "element" and (opening := elements.OPENING.match(source.text, mark.start())):
+            closer = f"</{opening['element']}>"
+        end = source.find(closer, after) if closer else -1
+        if 0 <= end < self._end:
+            return end + len(closer)
+        if isinstance(error, Unreadable):
+            return min(max(after, error.at), self._end)
+        return after
+
+    def _is_markup(self, mark: re.Match[str], end: int) -> bool:
+        """Whether a mark without a call was meant as one: special tokens are nothing else, a tag may be written
+        about."""
+        if mark[0].startswith(_SPECIAL) or self._source.starts_line(mark.start()):
+            return True
+        return self._source.text[self._source.blanks(mark.end()) :][:1] in ("{", "[") if end > mark.end() else False
+
+    def _is_quoted(self, start: int, after: int) -> bool:
+        text = self._source.text
+        return text[max(0, start - 1) : start] in ("`", '"', "'") and text[after : after + 1] in ("`", '"', "'")
+
+    def _follows_piece(self, start: int) -> bool:
+        return bool(self._pieces) and not self._source.text[self._pieces[-1].end : start][:200].strip()
+
+
+BEGIN_MARKS = (
+    *_TAGS, "<|tool_call_begin|>", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<|tool_calls_section_begin|>",
+    "<｜DSML｜tool_calls>", "<｜DSML｜function_calls>", "<｜DSML｜invoke", "<steptml:toolcall>", "<invoke name", "<function=",
+)  # fmt: skip
