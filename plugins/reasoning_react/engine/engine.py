@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from shared.errors import FailedPrecondition
+from shared.errors import FailedPrecondition, LimitReached
 from shared.off_loop import LARGE, in_thread
 from shared.repeats import Repeats
 from shared.repeats import Run as Work
@@ -24,6 +24,7 @@ from .audience import Audience, Audiences
 from .beginning import begun
 from .bounds import Clock
 from .chat import Tool, Usage
+from .fitting import cut_down
 from .interface import (
     ActionAsked,
     AnswerDelta,
@@ -123,6 +124,8 @@ class Engine:
             return results.of_step(run, state, run.steps[-1], Usage())
         is_after_host = run.pending
         self._add(run, answers.take(run, input, observations))
+        if len(input) > self._settings.max_state_bytes // 8:
+            await self._sealed_off_loop(run, len(input))  # a question that is too long fails before it costs anything
         asker, stepper = await self._stepper(run, clock, key, audience.show)
         step = await stepper.take(after_host=is_after_host)
         result = results.of_step(run, await self._sealed_off_loop(run, len(state)), step, asker.usage)
@@ -189,7 +192,14 @@ class Engine:
         return await in_thread(self._sealed, run) if size > LARGE else self._sealed(run)
 
     def _sealed(self, run: Run) -> bytes:
-        return seal(run, self._keys, most_bytes=self._settings.max_state_bytes)
+        most_bytes = self._settings.max_state_bytes
+        try:
+            return seal(run, self._keys, most_bytes=most_bytes)
+        except LimitReached:
+            if not run.steps:
+                raise
+        cut_down(run, most_bytes // 16, self._prompts)
+        return seal(run, self._keys, most_bytes=most_bytes)
 
 
 def _repeats(settings: Settings) -> Repeats[Any]:

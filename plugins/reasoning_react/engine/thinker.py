@@ -63,8 +63,10 @@ class Thinker:
             reading = await self._reading(heard)
             self.thought = reading.thought.strip() or self.thought
             match reading:
-                case Acts() | Final():
+                case Acts():
                     return reading
+                case Final():
+                    return Final(reading.thought or heard.turn.reasoning, reading.text)
                 case ThoughtOnly():
                     if is_nudged:
                         return Final("", self.thought)
