@@ -40,14 +40,15 @@ def messages(
 
 
 def _leave_out(run: Run, transcript: Transcript, excess: int) -> None:
-    """At least so many tokens, if there is as much without the last step."""
+    """At least so many tokens, if there is as much before the last results and what came after them."""
     for start, end in _turns(run):
         if excess <= 0:
             return
         excess -= tokens.of_messages(run.history[start:end])
         run.history_left_out = end
     count = run.left_out
-    while excess > 0 and count < len(run.steps) - 1:
+    last = next((place for place in reversed(range(len(run.steps))) if run.steps[place].actions), len(run.steps) - 1)
+    while excess > 0 and count < last:
         excess -= tokens.of_messages(transcript.step(run.steps[count]))
         count += 1
     leave_out(run, count)

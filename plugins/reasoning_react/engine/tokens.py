@@ -1,8 +1,10 @@
 """How many tokens a text takes, about and rather too many: there is no tokenizer of the model's here, and an estimate
 that is too high costs a step that could have been shown, one that is too low costs the turn.
 
-A token for every three bytes of letters, blanks and whatever is not ASCII, and one for each other character: many
-tokenizers split numbers into digits, and code and JSON into their signs.
+A token for every four small letters and blanks, one for each other character of ASCII (many tokenizers split numbers
+into digits, and code, capitals and Base64 into little more than characters), and two for every five bytes of what is
+not ASCII. Beside the tokenizers of GPT-4o, GPT-4 and Llama 3 that is 1.2 to 2 times the tokens of English, code, JSON
+and tables of numbers, up to 3 times those of other scripts, and 0.9 to 1.3 times those of Base64, keys and emoji.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from collections.abc import Iterable
 
 from .chat import Message, Tool
 
-_LETTERS = bytes([*range(ord("a"), ord("z") + 1), *range(ord("A"), ord("Z") + 1), ord(" "), *range(0x80, 0x100)])
+_SMALL = bytes([*range(ord("a"), ord("z") + 1), ord(" ")])
+_ASCII = bytes(range(0x80))
 _OF_A_MESSAGE = 8
 _OF_A_CALL = 16
 _OF_A_TOOL = 16
@@ -20,8 +23,9 @@ _OF_A_TOOL = 16
 
 def of_text(text: str) -> int:
     data = text.encode("utf-8", "surrogatepass")
-    others = len(data.translate(None, _LETTERS))
-    return others + (len(data) - others + 2) // 3
+    foreign = 0 if text.isascii() else len(data.translate(None, _ASCII))
+    single = len(data.translate(None, _SMALL)) - foreign
+    return single + (len(data) - single - foreign + 3) // 4 + (2 * foreign + 4) // 5
 
 
 def of_messages(messages: Iterable[Message]) -> int:

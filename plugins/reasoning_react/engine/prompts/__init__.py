@@ -82,6 +82,11 @@ class Prompts:
         """Stands for `count` characters."""
         return self._fill("cut", count=f"{count:,}")
 
+    def around_count(self) -> tuple[str, str]:
+        """What `cut` has before its count, and what after it."""
+        before, _, after = self._fill("cut", count="\0").partition("\0")
+        return before, after
+
     def no_result(self) -> str:
         return self._fill("no_result")
 
