@@ -38,8 +38,8 @@ Q ?=
 KEEP ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test test-slow lint fuzz bench bench-vector bench-embed bench-llm bench-tools bench-logs \
-	bench-attack generate-proto clean
+.PHONY: help install run test test-slow lint fuzz bench bench-vector bench-embed bench-llm bench-tools bench-react \
+	bench-logs bench-attack generate-proto clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -6
@@ -71,7 +71,7 @@ fuzz: install
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --share $(SHARE) \
 		$(if $(SEED),--seed $(SEED)) $(if $(PLUGINS),--plugins $(PLUGINS)) $(if $(KINDS),--kinds $(KINDS))
 
-bench: bench-vector bench-embed bench-llm bench-tools bench-logs bench-attack
+bench: bench-vector bench-embed bench-llm bench-tools bench-react bench-logs bench-attack
 
 bench-attack: install
 	@$(BIN)/python -m benchmarks.attack
@@ -87,6 +87,9 @@ bench-llm: install $(LLM_PEERS_VENV)/.installed
 
 bench-tools: install
 	@$(BIN)/python -m benchmarks.tools
+
+bench-react: install
+	@$(BIN)/python -m benchmarks.react
 
 bench-logs: install
 	@$(BIN)/python -m benchmarks.logs

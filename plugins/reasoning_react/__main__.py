@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import grpc
 
     from .engine.engine import Engine, Settings
+    from .engine.ports import LLM
     from .engine.prompts import Prompts
     from .providers.llm import GrpcLLM
     from .providers.tools import GrpcTools
@@ -43,7 +44,7 @@ def main() -> int:
     )
     from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 
-    prompts = _prompts(config)
+    prompts = prompts_of(config)
     strategy: Strategy | None = None
     loop: asyncio.AbstractEventLoop | None = None
 
@@ -71,7 +72,7 @@ def main() -> int:
 
 def check(config: Config) -> None:
     """For --check: what a start would refuse."""
-    _prompts(config)
+    prompts_of(config)
     for address in (*_addresses(config.llm).values(), *_addresses(config.tools).values()):
         channel(address).close()
 
@@ -91,8 +92,10 @@ class Strategy:
         await self.tools.close()
 
 
-def build(config: Config, prompts: Prompts) -> Strategy:
-    """As the settings want it, where the event loop runs. Raises StartError."""
+def build(config: Config, prompts: Prompts, watched: Callable[[LLM], LLM] = lambda llm: llm) -> Strategy:
+    """As the settings want it, where the event loop runs. `watched`: what the engine is given in place of an LLM.
+
+    Raises StartError."""
     from .engine.engine import Engine
     from .engine.state import Keys
     from .providers.llm import GrpcLLM
@@ -101,7 +104,8 @@ def build(config: Config, prompts: Prompts) -> Strategy:
     llms = {name: GrpcLLM(name, address) for name, address in _addresses(config.llm).items()}
     tools = GrpcTools(_addresses(config.tools), max_result_chars=config.observation_chars)
     keys = Keys(_key(config), [key.reveal().encode() for key in config.older_state_keys])
-    return Strategy(Engine(llms, tools, keys, prompts, settings(config)), llms, tools)
+    seen = {name: watched(llm) for name, llm in llms.items()}
+    return Strategy(Engine(seen, tools, keys, prompts, settings(config)), llms, tools)
 
 
 def settings(config: Config) -> Settings:
@@ -125,7 +129,7 @@ def settings(config: Config) -> Settings:
     )
 
 
-def _prompts(config: Config) -> Prompts:
+def prompts_of(config: Config) -> Prompts:
     from .engine.prompts import load
 
     return load(Path(config.prompts) if config.prompts else None)
