@@ -22,8 +22,8 @@ ENGINES = sorted(
     file for plugin in PLUGINS for pattern in ("engine.py", "engine/**/*.py") for file in plugin.glob(pattern)
 )
 # The modules of `shared` that know no transport.
-_FOR_ENGINES = ("call_markup", "errors", "json_schema", "logs", "loose_json", "nearest", "off_loop", "repeats", "units",
-                "wording")  # fmt: skip
+_FOR_ENGINES = ("bounded_file", "call_markup", "errors", "json_schema", "logs", "loose_json", "nearest", "off_loop",
+                "repeats", "units", "wording")  # fmt: skip
 every_plugin = pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)
 
 
@@ -56,7 +56,9 @@ def python_files(folder: Path) -> list[Path]:
 
 def test_there_is_something_to_look_at() -> None:
     """The plugins and their engines are found where these tests look for them."""
-    assert {"vector_hnsw", "embed_st", "llm_openai", "tools_http", "reasoning_react"} <= {plugin.name for plugin in PLUGINS}
+    assert {"vector_hnsw", "embed_st", "llm_openai", "tools_http", "reasoning_react"} <= {
+        plugin.name for plugin in PLUGINS
+    }
     assert {file.relative_to(ROOT / "plugins").parts[0] for file in ENGINES} == {plugin.name for plugin in PLUGINS}
 
 
@@ -87,7 +89,7 @@ EXTRAS = {
     "chat.py": "another",
     "policy.py": "another, which says what the policy allows",
     "run.py": "another, which runs a question",
-    "page.py": "what that shows of a run",
+    "seeing": "a folder: what that shows of a run",
     "providers": "a folder: the other plugins that it calls, as its engine wants them",
     "messages.py": "what a servicer reads and packs, where that is long",
     "fast.py": "a codec",
