@@ -14,6 +14,7 @@ from shared.loose_json import CutOff, NotRead, Unreadable, after_closers, read_v
 JSON = Any
 
 _MOST_WASTED = 4  # times the text's length that may be read for values that turn out to be none
+_ONE_TRY = 100  # characters that a try counts as, however short
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Piece:
 
 class Problem(Exception):
     """Markup that is no whole call. The message is for the model."""
+
+    def __init__(self, message: str, end: int = 0) -> None:
+        """`end`: where the markup ends, if that is known."""
+        super().__init__(message)
+        self.end = end
 
 
 class NotMarkup(Exception):
@@ -54,6 +60,11 @@ class Source:
         self._found[literal] = start, at
         return at
 
+    def give_up(self) -> bool:
+        """Whether enough was tried by now that turned out to be nothing; each question counts as a try."""
+        self._waste -= _ONE_TRY
+        return self._waste <= 0
+
     def value(self, start: int, closer: str = "") -> tuple[JSON, int]:
         """The value at `start`. Raises CutOff, Unreadable.
 
@@ -63,7 +74,7 @@ class Source:
             try:
                 return read_value(self.text, start)
             except NotRead as error:
-                self._waste -= error.at - start
+                self._waste -= error.looked
                 if not isinstance(error, CutOff) or not closer or self.find(closer, start) < 0:
                     raise
                 raise Unreadable(f"it has no end before {closer}", error.at) from None
