@@ -18,7 +18,7 @@ from typing import Any
 from tests.llm_endpoint import HANG, Endpoint, Play, Seen, answer, called, chunk, event, piece, refusal
 
 Body = Mapping[str, Any]
-FENCE = re.compile(r"<result-([0-9A-Za-z]+)[^>\n]*>\n(.*?)\n</result-\1>", re.DOTALL)
+FENCE = re.compile(r"<tool_result-([0-9A-Za-z]+)[^>\n]*>\n(.*?)\n</tool_result-\1>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,6 @@ class Asked:
         """What stands in the fences, bare."""
         told = [message.get("content") or "" for message in self.messages if message["role"] in ("tool", "user")]
         return [inside for text in told for _, inside in FENCE.findall(text)]
-
-
-
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import functools
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from plugins.reasoning_react.engine.chat import Abilities, Delta, Finish, Tool, ToolCall, Turn, TurnRequest, Usage
-from plugins.reasoning_react.engine.engine import Engine, Event, NewRun, Settings, StepResult
+from plugins.reasoning_react.engine.engine import Engine, NewRun, Settings, StepResult
 from plugins.reasoning_react.engine.ports import Outcome
 from plugins.reasoning_react.engine.prompts import load
-from plugins.reasoning_react.engine.run import Observation, Run
+from plugins.reasoning_react.engine.run import Run
 from plugins.reasoning_react.engine.state import Keys, open_state
 
 KEYS = Keys(b"a secret of a test, long enough")
@@ -21,7 +20,20 @@ PROMPTS = load()
 USAGE = Usage(prompt=100, completion=10, total=110)
 WITHIN = 120.0  # seconds that a test waits for what must happen
 
+TAKES_TOOLS = Abilities(tools=True)
+TEXT_ONLY = Abilities(tools=False)
+
 Say = Turn | Exception | Callable[[TurnRequest], Turn]
+
+
+def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A test that is a coroutine, as one that pytest runs."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), WITHIN))
+
+    return run
 
 
 def says(text: str, **fields: Any) -> Turn:
@@ -41,7 +53,7 @@ def calls(*asked: tuple[str, Any], text: str = "", **fields: Any) -> Turn:
 class FakeLLM:
     """Says what it is told, one turn a call; the last of them again and again."""
 
-    def __init__(self, *turns: Say, abilities: Abilities = Abilities(tools=True), piece: int = 7) -> None:
+    def __init__(self, *turns: Say, abilities: Abilities = TAKES_TOOLS, piece: int = 7) -> None:
         """`piece`: characters of a delta."""
         self.turns, self._abilities, self._piece = list(turns), abilities, piece
         self.requests: list[TurnRequest] = []
@@ -74,25 +86,31 @@ class FakeLLM:
     async def abilities(self, model: str) -> Abilities:
         return self._abilities
 
+    @property
+    def contents(self) -> list[str]:
+        """Of the last request's messages."""
+        return [message.content for message in self.requests[-1].messages]
+
     def told(self, place: int = -1) -> str:
         """All that a request told the model, as one text."""
         return "\n".join(message.content for message in self.requests[place].messages)
 
 
-Run_ = Callable[[dict[str, Any]], str | Outcome | Awaitable[str | Outcome]]
+Function = Callable[[dict[str, Any]], str | Outcome | Awaitable[str | Outcome]]
 
 
 class FakeTools:
     """Tools that are functions."""
 
-    def __init__(self, **functions: Run_) -> None:
+    def __init__(self, **functions: Function) -> None:
         self.offered = {name: tool(name) for name in functions}
         self._functions = dict(functions)
         self.executed: list[tuple[str, str, str, float]] = []
         self.under_way = 0
         self.cancelled: list[str] = []
+        self.begun = asyncio.Event()
 
-    def add(self, offered: Tool, function: Run_) -> None:
+    def add(self, offered: Tool, function: Function) -> None:
         self.offered[offered.name] = offered
         self._functions[offered.name] = function
 
@@ -102,6 +120,7 @@ class FakeTools:
     async def execute(self, tool: str, arguments_json: str, call_id: str, seconds: float) -> Outcome:
         self.executed.append((tool, arguments_json, call_id, seconds))
         self.under_way += 1
+        self.begun.set()
         try:
             brought = self._functions[tool](json.loads(arguments_json))
             if not isinstance(brought, str | Outcome):
@@ -112,6 +131,16 @@ class FakeTools:
         finally:
             self.under_way -= 1
         return brought if isinstance(brought, Outcome) else Outcome(brought)
+
+
+async def never(arguments: dict[str, Any]) -> str:
+    """A tool that does not end by itself."""
+    await asyncio.Event().wait()
+    return ""
+
+
+def echo(arguments: dict[str, Any]) -> str:
+    return f"echo {arguments.get('text', '')}"
 
 
 def tool(name: str, properties: Mapping[str, Any] | None = None, **fields: Any) -> Tool:

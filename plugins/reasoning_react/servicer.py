@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence, Sized
 from typing import Any
 
 import grpc
@@ -39,9 +39,10 @@ TOO_LARGE_HINTS = {
     "StreamIteration": "have a smaller observation_chars, or a larger max_reply_bytes",
     "Finalize": "have a smaller kept_chars, or a larger max_reply_bytes",
 }
-_STEP = {"observations": 1_000, "input": 2**20}
+_MOST = 1_000  # messages of a history, tools, observations
+_STEP = {"observations": _MOST, "input": 2**20}
 MOST_ITEMS = {
-    "Initialize": {"history": 1_000, "tools": 1_000, "query": 2**20, "context": 2**22, "model": 2**10, "llm": 2**10},
+    "Initialize": {"history": _MOST, "tools": _MOST, "query": 2**20, "context": 2**22, "model": 2**10, "llm": 2**10},
     "ProcessIteration": _STEP,
     "StreamIteration": _STEP,
 }
@@ -88,10 +89,13 @@ class Servicer(ReasoningStrategyServicer):
         self, request: pb.ProcessIterationRequest, context: Context
     ) -> AsyncIterator[pb.IterationEvent]:
         events = _Events()
+        try:
+            observations = _observations(request.observations)
+        except CallerError as error:
+            yield pb.IterationEvent(response=failure(pb.ProcessIterationResponse(), error))
+            return
         step = asyncio.ensure_future(
-            self._engine.step(
-                request.state, request.input, _observations(request.observations), self._left(context), events.put
-            )
+            self._engine.step(request.state, request.input, observations, self._left(context), events.put)
         )
         step.add_done_callback(lambda _: events.end())
         try:
@@ -209,6 +213,8 @@ def _event(event: Event) -> pb.IterationEvent:
 def _new_run(request: pb.InitializeRequest) -> NewRun:
     if request.mode not in _MODES:
         raise InvalidArgument(f"mode {request.mode} is not one of the contract's", field="mode")
+    _count(request.history, "history")
+    _count(request.tools, "tools")
     sampling = request.HasField("sampling_temperature")
     return NewRun(
         query=request.query,
@@ -273,7 +279,18 @@ def _bounded(size: int, field: str) -> None:
         raise InvalidArgument(f"{field} has more than {MOST_BYTES} bytes", field=field)
 
 
-def _observations(messages: Iterable[pb.Observation]) -> Sequence[Observation]:
+def _count(items: Sized, field: str) -> None:
+    """As MOST_ITEMS, which is held against large requests alone."""
+    if len(items) > _MOST:
+        raise InvalidArgument(
+            f"{field} has more than {_MOST:,} items; send at most {_MOST:,} in a request",
+            reason="TOO_MANY_ITEMS",
+            field=field,
+        )
+
+
+def _observations(messages: Sequence[pb.Observation]) -> Sequence[Observation]:
+    _count(messages, "observations")
     return [Observation(one.action_id, one.content, one.is_error, one.denied) for one in messages]
 
 

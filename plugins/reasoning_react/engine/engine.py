@@ -121,14 +121,15 @@ class Engine:
         audience.begin()
         run = await self._opened(state)
         if run.done:
-            return results.of_step(run, state, run.steps[-1], Usage())
+            return results.of_step(run, state, run.steps[-1], run.answer, Usage())
         is_after_host = run.pending
         self._add(run, answers.take(run, input, observations))
         if len(input) > self._settings.max_state_bytes // 8:
             await self._sealed_off_loop(run, len(input))  # a question that is too long fails before it costs anything
         asker, stepper = await self._stepper(run, clock, key, audience.show)
         step = await stepper.take(after_host=is_after_host)
-        result = results.of_step(run, await self._sealed_off_loop(run, len(state)), step, asker.usage)
+        answer = run.answer  # the state may have it cut
+        result = results.of_step(run, await self._sealed_off_loop(run, len(state)), step, answer, asker.usage)
         self._turns.forget(key)
         return result
 

@@ -18,11 +18,11 @@ def of_run(run: Run) -> Result:
     return Result(run.answer, run.stop_reason, usage, tuple(map(_shown, run.steps)))
 
 
-def of_step(run: Run, state: bytes, step: Step, usage: Usage | None) -> StepResult:
+def of_step(run: Run, state: bytes, step: Step, answer: str, usage: Usage | None) -> StepResult:
     there = {one.action_id for one in step.observations}
     return StepResult(
         state=state,
-        text=run.answer if run.done else _thought(step),
+        text=answer if run.done else _thought(step),
         done=run.done,
         step=_shown(step),
         pending=tuple(action for action in step.actions if action.id not in there) if run.pending else (),

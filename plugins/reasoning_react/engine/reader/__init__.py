@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .display import Piece
 from .read import read
-from .watcher import Piece, Watcher
+from .watcher import Watcher
 
 __all__ = ["Piece", "Watcher", "read"]

@@ -109,8 +109,7 @@ def no_name(tools: Tools) -> CannotRead:
 def _with_input(text: str, written: str, input_start: int, place: Place, tools: Tools, cut: bool) -> Asked:
     known = names.known_name(written, tools)
     if known is None and names.is_finish(written, tools):
-        answer = answers.cleaned(text[input_start : place.stop].strip())
-        return _answer(_unquoted(answer), place.stop, argument=True)
+        return _answer(_keyword(_unfenced(text[input_start : place.stop])), place.stop, argument=True)
     if known is None and (names.is_placeholder(written) or not names.clean(written)):
         raise no_name(tools)
     name = known or names.clean(written)
@@ -224,6 +223,12 @@ def _keyword(inner: str) -> str:
         except NotRead:
             pass
     return _unquoted(bare)
+
+
+def _unfenced(text: str) -> str:
+    """JSON without the fence around it; an answer that is a code block stays one."""
+    inner = re.sub(r"\A\s{0,50}`{3,}[\w-]{0,20}\s{1,20}(?=\{)", "", text).strip()
+    return inner.rstrip("`").strip() if inner.startswith("{") else text.strip()
 
 
 def _unquoted(text: str) -> str:

@@ -53,8 +53,10 @@ class Display:
         self._answer: list[str] = []  # as shown, from the last label on
         self._shown = False  # something of this kind, since the last label
         self._call = re.compile(
-            rf"[ \t]{{0,40}}[\[`]{{0,2}}(?:{'|'.join(re.escape(name) for name in tools) or '(?!)'})[ \t]{{0,3}}[(\[{{<]"
+            rf"[ \t]{{0,40}}[\[`.]{{0,3}}(?:functions?[.:/]|tools?\.)?(?:{'|'.join(map(re.escape, tools)) or '(?!)'})"
+            r"(?::\d{1,3})?[ \t]{0,3}[(\[{<]"
         )
+        self._marks = (*_MARKS, *(f"<{name}" for name in tools))
 
     def feed(self, delta: str) -> list[Piece]:
         if self._quiet:
@@ -102,7 +104,7 @@ class Display:
         return not is_whole and len(word) < 100 and any(name.startswith(word) or word.startswith(name) for name in self._tools)
 
     def _label(self, label: Label, line: str, pieces: list[Piece]) -> None:
-        is_decorated = line.lstrip()[:1] in "*#_`[\"✿"
+        is_decorated = line.lstrip()[:1] in "*#_`[✿"
         if self._is_final:
             if label.listed or label.weak or (is_decorated and label.kind is not Kind.FINAL) or label.kind is Kind.INPUT:
                 self._at_line_start = False
@@ -139,7 +141,7 @@ class Display:
         at = 0
         while (match := _BEGINNINGS.search(line, at)) is not None:
             rest = line[match.start() : match.start() + _LONGEST_MARK]
-            marks = _INLINE if rest[0] in " \t" else _MARKS
+            marks = _INLINE if rest[0] in " \t" else self._marks
             rest = " " + rest.lstrip() if rest[0] in " \t" else rest
             if any(rest.startswith(mark) for mark in marks):
                 self._show(line[: match.start()], pieces)

@@ -122,12 +122,30 @@ def of_value(value: JSON, tool: str, schema: Mapping[str, Any] | None) -> dict[s
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         value = value[0]
     if isinstance(value, dict):
-        return typed(_unwrapped(value, properties, schema), schema)
+        arguments = typed(_unwrapped(value, properties, schema), schema)
+        _refuse_schema(arguments, tool, schema)
+        return arguments
     if value is None or value in ("", []) or not properties:
         return {} if value in (None, []) or not properties else _bare("", tool, schema)
     if isinstance(value, str):
         return of_text(value, tool, schema, quoted=True)
     return typed({_only(tool, schema, value): value}, schema)
+
+
+def _refuse_schema(arguments: dict[str, JSON], tool: str, schema: Mapping[str, Any]) -> None:
+    """Arguments that repeat what the schema says of them in the place of values."""
+    properties = properties_of(schema)
+    for name, value in arguments.items():
+        if isinstance(value, dict) and {"type", "description"} & set(value) and set(value) <= _OF_SCHEMAS:
+            allowed = kinds(properties.get(name), schema)
+            if allowed and "object" not in allowed:
+                raise CannotRead(
+                    f"The argument {name} of {tool} is a copy of its schema. Write the value itself: "
+                    f"Action Input: {shape(tool, schema)}"
+                )
+
+
+_OF_SCHEMAS = frozenset({"type", "description", "title", "default", "enum", "required", "format", "example", "examples"})
 
 
 def _only(tool: str, schema: Mapping[str, Any], value: JSON) -> str:
@@ -174,7 +192,10 @@ def of_text(raw: str, tool: str, schema: Mapping[str, Any] | None, *, quoted: bo
         pairs = _pairs(bare, properties, schema)
         if pairs is not None:
             return pairs
-        bare = _without_quotes(bare, tool)
+        unquoted = _without_quotes(bare, tool)
+        if unquoted != bare and unquoted.lstrip().startswith("{"):
+            return of_text(unquoted, tool, schema, quoted=True)
+        bare = unquoted
     only = only_text(schema)
     if not only:
         raise CannotRead(f"The input of {tool} must be one JSON object. Write: Action Input: {shape(tool, schema)}")

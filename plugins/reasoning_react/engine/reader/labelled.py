@@ -218,4 +218,4 @@ _NOTHING = "There is neither an action nor an answer. Write `Action:` and `Actio
 
 
 def _is_decorated(text: str, label: Label) -> bool:
-    return text[label.start : label.end].lstrip()[:1] in "*#_`[\"✿"
+    return text[label.start : label.end].lstrip()[:1] in "*#_`[✿"

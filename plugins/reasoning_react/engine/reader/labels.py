@@ -44,9 +44,9 @@ _WORDS = {
 _WEAK = re.compile(r"(?:tool|function|inputs?|arguments?|args|param)", re.IGNORECASE)
 _LINE_LABEL = re.compile(
     r"^[ \t\r]{0,40}(?P<item>(?:[-+•]|\d{1,3}[.)])[ \t]{1,4})?"
-    r"(?P<before>[*_`\[\#✿\"][*_`\[\#✿\" ]{0,7})?(?:"
+    r"(?P<before>[*_`\[\#✿][*_`\[\#✿ ]{0,7})?(?:"
     + "|".join(rf"(?P<{kind}>{words})" for kind, words in _WORDS.items())
-    + rf"){_NUMBER}(?:(?P<after>[*_`\]\#✿\"][*_`\]\#✿\" ]{{0,7}})?(?:(?P<colon>[:：])|(?=\r?\n)))",
+    + rf"){_NUMBER}(?:(?P<after>[*_`\]\#✿][*_`\]\#✿ ]{{0,7}})?(?:(?P<colon>[:：])|(?=\r?\n)))",
     re.IGNORECASE | re.MULTILINE,
 )
 _INLINE_LABEL = re.compile(r"(?<=[.!?。！？…\"'])[ \t]{1,4}(?:(?P<final>Final Answer)|(?P<action>Action))[ \t]?[:：]")
@@ -68,7 +68,7 @@ def line_labels(text: str, start: int = 0) -> Iterator[Label]:
 def _label(match: re.Match[str], text: str) -> Label | None:
     kind = Kind(match.lastgroup) if match.lastgroup in _WORDS else _kind(match)
     before, after = match["before"] or "", match["after"] or ""
-    if not match["colon"] and not (before.strip(' "') and (after or before.startswith("#") or "#" in before)):
+    if not match["colon"] and not (before.strip() and (after or before.startswith("#") or "#" in before)):
         return None  # a heading needs marks, a plain word a colon
     end = match.end()
     marks = "".join({*before} & {*"*_`"})
@@ -153,8 +153,8 @@ def _kind_inline(match: re.Match[str]) -> Kind:
 
 
 _BEGUN = re.compile(
-    r"[ \t\r]{0,40}(?:(?:[-+•]|\d{1,3}[.)]?)[ \t]{0,4})?(?:[*_`\[\#✿\"][*_`\[\#✿\" ]{0,7})?"
-    r"(?P<word>[^\s*_`\[\#✿\":：](?:[^\n*`\[\]\#✿\":：]{0,29}))?[*_`\]\#✿\" \t\r]{0,12}"
+    r"[ \t\r]{0,40}(?:(?:[-+•]|\d{1,3}[.)]?)[ \t]{0,4})?(?:[*_`\[\#✿][*_`\[\#✿ ]{0,7})?"
+    r"(?P<word>[^\s*_`\[\#✿:：](?:[^\n*`\[\]\#✿:：]{0,29}))?[*_`\]\#✿ \t\r]{0,12}"
 )
 _WRITTEN = ("action input", "action arguments", "tool input", "tool name", "tool result", "tool response", "tool output",
             "next action", "next_tool_name", "next_tool_args", "next_thought", "final answer", "final response",

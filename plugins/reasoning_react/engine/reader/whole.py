@@ -13,6 +13,7 @@ from . import answers, blobs
 from .inputs import CannotRead
 from .labelled import Labelled, read_labelled
 from .labels import Kind, find_labels
+from .named import named_calls
 from .names import Tools
 from .visible import without_reasoning
 
@@ -140,6 +141,9 @@ def _bare_action(seen: str, marked: Marked, tools: Tools, thought: str) -> Readi
             before = thought or seen[: call.start].strip().removesuffix("```").strip()
             return Act(before, tuple(Call(one.name, one.arguments) for one in calls), calls[-1].end)
     try:
+        for one, start, end in named_calls(seen, tools):
+            if not seen[:start].strip() or end >= stripped_end:
+                return Act(thought or _thought_of(seen[:start]), (one,), end)
         found = _bare_blob(seen, tools, stripped_end)
     except CannotRead as error:
         return Malformed(thought, str(error))
