@@ -22,8 +22,8 @@ ENGINES = sorted(
     file for plugin in PLUGINS for pattern in ("engine.py", "engine/**/*.py") for file in plugin.glob(pattern)
 )
 # The modules of `shared` that know no transport.
-_FOR_ENGINES = ("call_markup", "errors", "json_schema", "logs", "loose_json", "nearest", "off_loop", "repeats", "units",
-                "wording")  # fmt: skip
+_FOR_ENGINES = ("bounded_file", "call_markup", "errors", "json_schema", "logs", "loose_json", "nearest", "off_loop",
+                "repeats", "units", "wording")  # fmt: skip
 every_plugin = pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)
 
 

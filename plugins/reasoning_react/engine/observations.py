@@ -21,7 +21,7 @@ _COUNT = re.compile(r"[0-9][0-9,]{0,12}")
 # What chat templates are made of, as `<|im_start|>`, `<end_of_turn>`, `</s>`, `<tool_call>`, `[INST]`, and fences. The
 # first look-ahead lets most other tags go at once.
 _MARK = re.compile(
-    r"<(?=/?+[|｜<\s/\\tTsbepumfS])(?=[|｜][\w\"'/]|[\s/\\]{0,8}[tT][oO][oO][lL]_|<?/?SYS>|/?(?:think(?:ing)?|s|bos|"
+    r"<(?=/?+[|｜\s/\\tTsbepumfS])(?=[|｜][\w\"'/]|[\s/\\]{0,8}[tT][oO][oO][lL]_|/?SYS>|/?(?:think(?:ing)?|s|bos|"
     r"eos|pad|unk|mask|sop|unused\d{1,4}|(?:start|end|begin)_of_\w{1,20}|fim_\w{1,10}|extra_id_\d{1,3})>)"
     r"|\[(?=/?[A-Zg])(?=/?(?:INST|SYSTEM_PROMPT|TOOL_\w{1,20}|AVAILABLE_TOOLS|THINK|ARGS|CALL_ID|MODEL_SETTINGS|"
     r"gMASK)\])"

@@ -36,7 +36,9 @@ class _Messages:
         self.all: list[Message] = []
 
     def add(self, message: Message) -> None:
-        self.all.append(replace(message, content=_sound(message.content)))
+        calls = tuple(replace(call, arguments=_sound(call.arguments)) for call in message.tool_calls)
+        content, reasoning = _sound(message.content), _sound(message.reasoning)
+        self.all.append(replace(message, content=content, reasoning=reasoning, tool_calls=calls))
 
     def tell(self, text: str) -> None:
         last = self.all[-1]
