@@ -45,11 +45,11 @@ _CLOSERS = {"{": "}", "[": "]", "(": ")"}
 
 
 class NotRead(ValueError):
-    """`at`: up to where in the text it was looked at."""
+    """`at`: where in the text the fault is. `looked`: characters that were looked at to find it."""
 
-    def __init__(self, message: str, at: int) -> None:
+    def __init__(self, message: str, at: int, looked: int = 0) -> None:
         super().__init__(message)
-        self.at = at
+        self.at, self.looked = at, looked
 
 
 class CutOff(NotRead):
@@ -68,11 +68,16 @@ def read_value(text: str, start: int = 0) -> tuple[JSON, int]:
     ({'a': [1, None], 'b': 'c'}, 27)
     """
     start = _BLANKS.match(text, start).end()  # type: ignore[union-attr]
-    if text[start : start + 1] in ("{", "[", '"'):
-        strict = _strict(text, start)
-        if strict is not None:
-            return strict
-    return _Reader(text, start).read()
+    looked = 0
+    try:
+        if text[start : start + 1] in ("{", "[", '"'):
+            strict, looked = _strict(text, start)
+            if strict is not None:
+                return strict
+        return _Reader(text, start).read()
+    except NotRead as error:
+        error.looked += looked + error.at - start
+        raise
 
 
 def read_whole(text: str) -> JSON:
@@ -92,8 +97,8 @@ def after_closers(text: str, end: int) -> int:
 _SURPLUS = re.compile(r"[\s\ufeff\u200b]*(?:[}\])][\s\ufeff\u200b]*)*")
 
 
-def _strict(text: str, start: int) -> tuple[JSON, int] | None:
-    """None: it is no JSON, though it may be cut off."""
+def _strict(text: str, start: int) -> tuple[tuple[JSON, int] | None, int]:
+    """(value, end), or None where it is no JSON, though it may be cut off; and how many characters were looked at."""
     size = _FIRST_WINDOW
     while True:
         # A window, as the decoder counts all lines of its text for its complaint.
@@ -103,13 +108,13 @@ def _strict(text: str, start: int) -> tuple[JSON, int] | None:
             value, end = _decoder.raw_decode(window)
         except json.JSONDecodeError as error:
             if is_all or (error.pos < size - 16 and not error.msg.startswith("Unterminated")):
-                return None
+                return None, len(window)
             size *= 4
             continue
         except RecursionError:
-            raise Unreadable(_too_deep(), start) from None
+            raise Unreadable(_too_deep(), start, len(window)) from None
         except _BadValue as error:
-            raise Unreadable(str(error), start + len(window)) from None
+            raise Unreadable(str(error), start, len(window)) from None
         if end == size and not is_all:
             size *= 4  # a quote at the end of a window may be followed by anything
             continue
@@ -118,7 +123,7 @@ def _strict(text: str, start: int) -> tuple[JSON, int] | None:
             raise Unreadable(_too_deep(), start + end)
         if "\\u" in read or _SURROGATES.search(read):
             _refuse_halves(value, start + end)
-        return value, start + end
+        return (value, start + end), end
 
 
 class _BadValue(ValueError):
@@ -359,6 +364,9 @@ class _Reader:
                 pending += 1
             elif pending:
                 pending -= 1
+            elif character == quote and text.startswith(quote, _BLANKS.match(text, at).end()):  # type: ignore[union-attr]
+                self._at = at
+                self._refuse("a string follows another without a comma between")
             elif character == quote and not (family is _SINGLE and _is_apostrophe(text, at)):
                 odd = not odd
         parts.append(text[done : at - 1])

@@ -16,11 +16,9 @@ from shared.loose_json import CutOff, NotRead, Unreadable
 _LINE = re.compile(r"^[ \t]{0,40}(?:`{1,3}[a-z_]{0,12}[ \t]{0,10}\n?[ \t]{0,40})?(?=[\[{]|[^\W\d][\w.\-:]{0,199}\()", re.MULTILINE)
 _CLOSERS = re.compile(r"[\s`,;]*(?:</?[a-z_|]{1,20}>[\s`,;]*)*", re.IGNORECASE)
 _NAMED = re.compile(
-    r"\[?\s{0,40}\{\s{0,40}[\"'“](?:type|id|name|function|tool|tool_name|function_name|action|tool_call|tool_calls|tool_uses)[\"'”]"
-    r"\s{0,20}:(?P<rest>.{0,300})",
-    re.DOTALL,
+    r"[\"'“](?:name|function|tool|tool_name|function_name|recipient_name|action)[\"'”]\s{0,20}:\s{0,20}[\"'“]([^\"'“”]{1,200})[\"'”]"
 )
-_QUOTED = re.compile(r"[\"'“]([^\"'“”]{1,200})[\"'”]")
+_LOOKED = 160  # characters in which the name of a call must stand
 
 
 def read(source: Source, start: int, end: int) -> list[Piece]:
@@ -67,7 +65,7 @@ def _piece(source: Source, start: int, at: int, stop: int) -> tuple[Piece | None
             return Piece(start, stop, problem=cut_off("your text")), stop
         if isinstance(error, Unreadable) and text[at] in "[{" and _is_call(source, at):
             return Piece(start, stop, problem=not_read("your text", error)), stop
-        return None, error.at
+        return None, at
     except Problem as error:
         return Piece(start, stop, problem=not_read("your text", error)), stop
     end = _CLOSERS.match(text, source.surplus(end), stop).end()  # type: ignore[union-attr]
@@ -82,5 +80,5 @@ def _is_call(source: Source, at: int) -> bool:
     """Whether what cannot be read was meant as a call of a known tool."""
     if source.text[at] not in "[{" or pythonic.starts_list(source, at):
         return True
-    named = _NAMED.match(source.text, at)
-    return named is not None and any(source.names.known(word[1]) for word in _QUOTED.finditer(named["rest"]))
+    named = _NAMED.search(source.text, at, at + _LOOKED)
+    return named is not None and bool(source.names.known(named[1]))

@@ -22,6 +22,7 @@ _PARAMETER = re.compile(
     r"(?P<quote>[\"']?)(?P<name>[^\"'<>\n]{1,200}?)(?P=quote)(?:\s[^<>\n]{0,100})?>"
 )
 _STRING = re.compile(r"\sstring\s*=\s*[\"']?(true|false)")
+TOOL = re.compile(r"<tool:\s{0,20}[^>\s]{1,40}\s{0,20}>\s{0,100}([^\s<>{}]{1,200})\s{0,100}")
 _ACTION_NAME = re.compile(r"\s{0,100}<(tool_name|tool|name)>([^<>]{1,200})</\1>\s{0,100}")
 
 
@@ -75,6 +76,18 @@ def read_action(source: Source, start: int) -> tuple[Calls, int]:
     return ((name, {}),), _closed(source, at, "</action>", name)
 
 
+def read_tool(source: Source, start: int) -> tuple[Calls, int]:
+    """`<tool: …>NAME VALUE</tool>`, as CWM writes it. Raises CutOff, NotMarkup, Problem."""
+    opening = TOOL.match(source.text, start)
+    name = source.names.known(opening[1]) if opening else ""
+    if opening is None or not name:
+        raise NotMarkup
+    end = source.find("</tool>", opening.end())
+    if end < 0:
+        raise CutOff("it has no </tool>", len(source.text))
+    return (call(name, source.text[opening.end() : end].strip(), source),), end + len("</tool>")
+
+
 def _parameters(
     source: Source, at: int, closer: str, name: str, properties: dict[str, object]
 ) -> tuple[dict[str, object], frozenset[str], int]:
@@ -115,13 +128,16 @@ def _without_lines(value: str) -> str:
     """The line breaks right behind the begin mark and right before the end mark belong to those."""
     if value.startswith("\n"):
         value = value[1:].removesuffix("\n")
+    if value.startswith("<![CDATA[") and value.endswith("]]>"):
+        return value[len("<![CDATA[") : -len("]]>")]
     return value
 
 
 def _closed(source: Source, at: int, closer: str, name: str) -> int:
     at = source.blanks(at)
-    if source.text.startswith(closer, at):
-        return at + len(closer)
+    for mark in (closer, closer.replace("/", "", 1)):  # some models forget the slash
+        if source.text.startswith(mark, at):
+            return at + len(mark)
     if len(source.text) - at < len(closer) and closer.startswith(source.text[at:]):
         return len(source.text)  # its arguments are whole
     raise Problem(f"the call of {name} has no {closer}")

@@ -12,10 +12,9 @@ from shared.loose_json import CutOff, Unreadable, read_value
 CALL = re.compile(r"call:\s{0,20}([^\s{}<>]{1,200})\s{0,20}\{")
 _QUOTES = ('<|"|>', "<escape>")
 _SIGN = re.compile(r'<\|"\|>|<escape>|"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
-# A value without quotes: a number or a word of JSON stays one, all else is text.
-_BARE = re.compile(r"([:,\[]\s*)([^\s,:{}\[\]\"'][^,{}\[\]\"]*?)(?=\s*[,}\]])")
+# A bracket, comma or key, and a value without quotes behind it: a number or a word of JSON stays one, all else is text.
+_BARE = re.compile(r"((?:[{,]\s*[^\W\d][\w.-]*\s*:|[{,:\[])\s*)([^,{}\[\]\"\s][^,{}\[\]\"]*)?")
 _SCALAR = re.compile(r"-?[0-9][0-9.eE+-]*|true|false|null|None|True|False")
-_KEY = re.compile(r"\s*[^\W\d][\w.-]*\s*:")
 
 
 def read(source: Source, at: int) -> tuple[Calls, int]:
@@ -24,8 +23,8 @@ def read(source: Source, at: int) -> tuple[Calls, int]:
     opening = CALL.match(text, at)
     if opening is None:
         raise Problem("there is no call:NAME{…} in it")
-    parts = ["{"]
-    at = done = opening.end()
+    parts: list[str] = []
+    at, done = opening.end(), opening.end() - 1
     depth = 1
     while depth:
         sign = _SIGN.search(text, at)
@@ -38,6 +37,9 @@ def read(source: Source, at: int) -> tuple[Calls, int]:
                 raise CutOff("it ends inside of a text", len(text))
             parts += [_quoted(text[done : sign.start()]), json.dumps(text[at:end])]
             at = done = end + len(sign[0])
+        elif sign[0][0] == '"':
+            parts += [_quoted(text[done : sign.start()]), sign[0]]
+            done = at
         elif sign[0] in ("{", "["):
             depth += 1
         elif sign[0] in ("}", "]"):
@@ -52,10 +54,11 @@ def read(source: Source, at: int) -> tuple[Calls, int]:
 
 def _quoted(text: str) -> str:
     """JSON with its bare texts in quotes."""
-    return _BARE.sub(_in_quotes, text) if text.strip(" ,:{}[]") else text
+    return _BARE.sub(_in_quotes, text)
 
 
 def _in_quotes(bare: re.Match[str]) -> str:
-    if _SCALAR.fullmatch(bare[2]) or _KEY.fullmatch(bare[2]):
+    value = (bare[2] or "").rstrip()
+    if not value or _SCALAR.fullmatch(value):
         return bare[0]
-    return bare[1] + json.dumps(bare[2])
+    return bare[1] + json.dumps(value)

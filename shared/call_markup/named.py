@@ -21,8 +21,11 @@ _MISTRAL_MARK = re.compile(r"\[(?:ARGS|CALL_ID)\]")
 _LONGEST = 300  # characters of an id or a name
 
 
-def read_kimi(source: Source, at: int) -> tuple[Calls, int]:
-    """From behind `<|tool_call_begin|>`. Raises CutOff, Unreadable, Problem."""
+def read_kimi(source: Source, at: int) -> tuple[Calls | None, int]:
+    """From behind `<|tool_call_begin|>`, which DeepSeek's mark looks like where its characters are lost. Raises CutOff,
+    Unreadable, Problem."""
+    if _DEEPSEEK_SEPARATOR.search(source.text, at, at + _LONGEST):
+        return read_deepseek(source, at)
     mark = source.find(_KIMI_ARGUMENTS, at)
     if mark < 0 or mark - at > _LONGEST:
         if source.is_end(at) or (mark < 0 and len(source.text) - at < _LONGEST):
@@ -41,8 +44,9 @@ def read_kimi(source: Source, at: int) -> tuple[Calls, int]:
     return (call(written, value, source),), _after(source, end, _KIMI_END)
 
 
-def read_deepseek(source: Source, at: int) -> tuple[Calls, int]:
-    """From behind `<｜tool▁call▁begin｜>`. Raises CutOff, Unreadable, Problem."""
+def read_deepseek(source: Source, at: int) -> tuple[Calls | None, int]:
+    """From behind `<｜tool▁call▁begin｜>`; None where elements follow, as in Step 3. Raises CutOff, Unreadable,
+    Problem."""
     text = source.text
     separator = _DEEPSEEK_SEPARATOR.search(text, at, at + _LONGEST)
     if separator is None:
@@ -50,6 +54,8 @@ def read_deepseek(source: Source, at: int) -> tuple[Calls, int]:
             raise CutOff("it ends before its arguments", len(text))
         raise Problem("there is no <｜tool▁sep｜> in it")
     written, at = text[at : separator.start()].strip(), separator.end()
+    if text.startswith("<", source.blanks(at)):
+        return None, at
     if not text.startswith("{", source.blanks(at)) and (line := _NAME_LINE.match(text, source.blanks(at))):
         # V3 has the type before the mark, and the name behind it.
         written, at = line[0].strip(), line.end()

@@ -25,7 +25,8 @@ class Names:
         if written in self._known:
             return written
         name = plain(written)
-        for candidate in (name, _NUMBER.sub("", name), without_prefix(name)):
+        bare = without_prefix(name)
+        for candidate in (name, _NUMBER.sub("", name), bare, bare.removesuffix(".call")):
             if candidate in self._known:
                 return candidate
         return ""

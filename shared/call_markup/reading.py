@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 
-from shared.call_markup import elements, gemma, glm, named, pythonic
+from shared.call_markup import elements, gemma, glm, named, pythonic, tokens
 from shared.call_markup.objects import Calls, calls_in
 from shared.call_markup.source import NotMarkup, Piece, Problem, Source, cut_off, not_read
 from shared.loose_json import CutOff, Unreadable
 
 # Begin mark → end mark of what holds JSON, or calls as Python has them, or elements.
 _TAGS = {
-    "<tool_call>": "</tool_call>",
     "<toolcall>": "</toolcall>",
     "<TOOLCALL>": "</TOOLCALL>",
     "<function_call>": "</function_call>",
@@ -21,9 +20,7 @@ _TAGS = {
     "<tool_use>": "</tool_use>",
     "<tools>": "</tools>",
     "<longcat_tool_call>": "</longcat_tool_call>",
-    "<minimax:tool_call>": "</minimax:tool_call>",
-    "<seed:tool_call>": "</seed:tool_call>",
-    "<function_calls>": "</function_calls>",
+    "<|content_invoke_tool_json|>": "<|end_message|>",
     "<|tool_call|>": "<|/tool_call|>",
     "<|tool_calls|>": "<|/tool_calls|>",
     "<|tool_call>": "<tool_call|>",
@@ -39,14 +36,18 @@ _TAGS = {
     "[TOOL_CALLS]": "",
     "functools[": "",
 }
+_CLOSERS = [closer for closer in _TAGS.values() if closer and closer != "<|end_message|>"]
 _KIMI, _DEEPSEEK = r"<\|tool_call_begin\|>", r"<[｜|]tool[▁_ ]call[▁_ ]begin[｜|]>"
+_CALLS = r"(?:tool_?calls?|function_?calls?)"
 _WRAPPERS = (
-    r"<[｜|]tool[▁_ ]calls[▁_ ]begin[｜|]>|<\|tool_calls?_section_begin\|>"
-    r"|<[｜|]DSML[｜|](?:tool_?calls?|function_?calls?)>|<steptml:toolcalls?>"
+    r"<[｜|]tool[▁_ ]calls[▁_ ]begin[｜|]>|<\|tool_calls?_section_begin\|>|<\|open\|>tools<\|sep\|>"
+    rf"|<[｜|][A-Z]{{2,10}}[｜|]{_CALLS}>|<(?!ifm)[a-z]{{2,20}}:{_CALLS}>|<tool_calls:[\w-]{{1,40}}>|<ifm\|tool_calls>"
+    rf"|\]<\]minimax\[>\[\s{{0,20}}<tool_call>"
 )
 _ENDS = (
-    r"<[｜|]tool[▁_ ]calls?[▁_ ]end[｜|]>|<\|tool_calls?_section_end\|>"
-    r"|</[｜|]DSML[｜|](?:tool_?calls?|function_?calls?)>|</steptml:toolcalls?>"
+    r"<[｜|]tool[▁_ ]calls?[▁_ ]end[｜|]>|<\|tool_calls?_section_end\|>|<\|close\|>tools<\|sep\|>"
+    rf"|</[｜|][A-Z]{{2,10}}[｜|]{_CALLS}>|</[a-z]{{2,20}}:{_CALLS}>|</tool_calls?:[\w-]{{1,40}}>|</ifm\|tool_calls?>"
+    rf"|\]<\]minimax\[>\[\s{{0,20}}</tool_call>"
 )
 _RESULTS = (
     r"</?tool_response>|<\|tool_response>?\|?>|<function_results?>|<tool_results?>|\[TOOL_RESULTS\]|<\|observation\|>"
@@ -54,6 +55,8 @@ _RESULTS = (
 )
 _TURN_ENDS = (
     r"<\|im_end\|>|<\|eot_id\|>|<\|eom_id\|>|<\|eot\|>|<\|endoftext\|>|<\|end_of_text\|>|<end_of_turn>|<turn\|>|<eos>"
+    r"|<\|(?:open|close)\|>(?:response|message)<\|sep\|>|<\|message_model\|>(?:[\w.-]{1,100}(?=<\|content_invoke))?"
+    r"|<\|(?:content_text|end_message|message_sep|role_sep)\|>"
     r"|<[｜|]end[▁_ ]of[▁_ ]sentence[｜|]>|<\|END_OF_TURN_TOKEN\|>|<\|END_RESPONSE\|>|<\|START_RESPONSE\|>|</s>"
 )
 _OTHER_ENDS = r"</(?:tool_calls?|toolcall|TOOLCALL|function_calls?|functioncall|function|invoke|parameter|parameters)>"
@@ -64,11 +67,13 @@ def _any(literals: list[str]) -> str:
 
 
 _MARK = re.compile(
-    r"(?=[<\[f])(?:"
-    rf"(?P<kimi>{_KIMI})|(?P<deepseek>{_DEEPSEEK})|(?P<wrapper>{_WRAPPERS})|(?P<end>{_ENDS}|{_any([e for e in _TAGS.values() if e])}|{_OTHER_ENDS})"
-    rf"|(?P<tag>{_any(list(_TAGS))})|(?P<action><action>)|(?P<result>{_RESULTS})|(?P<turn_end>{_TURN_ENDS})"
+    r"(?=[<\[\]f])(?:"
+    rf"(?P<kimi>{_KIMI})|(?P<deepseek>{_DEEPSEEK})|(?P<wrapper>{_WRAPPERS})|(?P<end>{_ENDS}|{_any(_CLOSERS)}|{_OTHER_ENDS})"
+    rf"|(?P<tag>{glm.TAG.pattern}|{_any(list(_TAGS))})|(?P<action><action>)|(?P<tool><tool:)"
+    rf"|(?P<xtml><\|open\|>call(?=[\s<]))|(?P<minimax>\]<\]minimax\[>\[(?=\s{{0,20}}<invoke))|(?P<result>{_RESULTS})|(?P<turn_end>{_TURN_ENDS})"
     r"|(?P<element><[｜|]{0,2}(?:[A-Za-z]{1,20}[｜|:]{1,2})?(?:function|invoke)(?=[\s=])))"
 )
+_OPENERS = ("kimi", "deepseek", "tag", "action", "element", "tool", "xtml", "minimax")
 _FENCE = re.compile(r"\s{0,100}```[a-z_]{0,12}\s{0,100}")
 _PLUGIN = re.compile(r"\s{0,20}<\|(?:plugin|interpreter)\|>\s{0,20}")
 _SEPARATORS = re.compile(r"[\s,;]*")
@@ -97,18 +102,17 @@ class _Reading:
             at = self._mark(mark)
         self._close_wrapper()
         self._started()
-        return self._pieces
+        return sorted(self._pieces, key=lambda piece: piece.start)
 
     def _mark(self, mark: re.Match[str]) -> int:
         """Takes a mark, and says where to go on."""
         start, after = mark.span()
-        if mark.lastgroup in ("kimi", "deepseek", "tag", "action", "element"):
+        if mark.lastgroup in _OPENERS:
             if mark.lastgroup != "element" and self._is_quoted(start, after):
                 return after
             return self._call(mark)
         if mark.lastgroup == "wrapper":
-            self._close_wrapper()
-            self._wrapper = (start, after, mark[0])
+            self._open_wrapper(mark)
         elif mark.lastgroup == "end":
             if mark[0].startswith(("<|", "<｜")) or self._follows_piece(start) or self._source.starts_line(start):
                 self._close_wrapper(after)
@@ -134,7 +138,7 @@ class _Reading:
             self._add(Piece(start, end, problem=not_read(what, error)))
             return end
         if calls is None:
-            self._wrapper = (start, after, mark[0])
+            self._open_wrapper(mark)
             return after
         self._add(Piece(start, end, calls))
         return end
@@ -148,6 +152,12 @@ class _Reading:
                 return named.read_kimi(source, after)
             case "deepseek":
                 return named.read_deepseek(source, after)
+            case "xtml":
+                return tokens.read_kimi(source, mark.start())
+            case "minimax":
+                return tokens.read_minimax(source, mark.start())
+            case "tool":
+                return elements.read_tool(source, mark.start())
             case "action":
                 return elements.read_action(source, after)
             case "element":
@@ -160,7 +170,8 @@ class _Reading:
 
     def _tagged(self, mark: re.Match[str]) -> tuple[Calls | None, int]:
         source, text = self._source, self._source.text
-        closer = _TAGS[mark[0]]
+        tags = glm.tags_of(mark[0])
+        closer = _TAGS.get(mark[0]) or ("" if mark[0] in _TAGS else tags("/tool_call"))
         at = mark.end() - (1 if mark[0] == "functools[" else 0)
         if plugin := _PLUGIN.match(text, at):
             at = plugin.end()
@@ -181,10 +192,10 @@ class _Reading:
             return calls, self._closed(at, closer)
         if mark[0] == "[TOOL_CALLS]":
             return named.read_mistral(source, at)
-        if (following := _MARK.match(text, at)) and following.lastgroup in ("element", "tag", "kimi", "deepseek"):
+        if (following := _MARK.match(text, at)) and following.lastgroup in _OPENERS:
             return None, at
-        if mark[0] in ("<tool_call>", "<toolcall>") and glm.starts(source, at, closer):
-            calls, at = glm.read(source, at, closer)
+        if mark[0] not in _TAGS and glm.starts(source, at, tags):
+            calls, at = glm.read(source, at, tags)
             if not source.names.known(calls[0][0]) and not source.starts_line(mark.start()):
                 raise NotMarkup
             return calls, self._closed(at, closer)
@@ -197,7 +208,7 @@ class _Reading:
             value, at = source.value(at, closer)
             read = calls_in(value, source, marked=True)
             if read is None:
-                raise Problem("it is JSON, but no call; write a JSON object with name and arguments")
+                raise Problem("it is JSON, but no call; write a JSON object with name and arguments", self._closed(at, closer))
             calls += read
             at = source.surplus(at)
             following = _SEPARATORS.match(text, at).end()  # type: ignore[union-attr]
@@ -205,7 +216,7 @@ class _Reading:
                 break
             at = following
         if not calls:
-            raise Problem("the list of calls is empty; name a tool, or answer without it")
+            raise Problem("the list of calls is empty; name a tool, or answer without it", self._closed(at, closer))
         return tuple(calls), self._closed(at, closer)
 
     def _closed(self, at: int, closer: str) -> int:
@@ -226,6 +237,14 @@ class _Reading:
         self._pieces.append(Piece(start, piece.end, piece.calls, piece.problem))
         self._has_calls = self._has_calls or bool(piece.calls)
 
+    def _open_wrapper(self, mark: re.Match[str]) -> None:
+        start = mark.start()
+        if self._wrapper is not None and not self._source.text[self._wrapper[1] : start].strip():
+            start = self._wrapper[0]  # one within the other
+        else:
+            self._close_wrapper()
+        self._wrapper = (start, mark.end(), mark[0])
+
     def _close_wrapper(self, end: int | None = None) -> None:
         """An open wrapper that no call came in."""
         if self._wrapper is None:
@@ -236,7 +255,6 @@ class _Reading:
             is_cut = end is None and self._source.blanks(after) >= self._end
             problem = cut_off(mark) if is_cut else not_read(mark, "there is no call in it")
             self._pieces.append(Piece(start, end or after, problem=problem))
-            self._pieces.sort(key=lambda piece: piece.start)
 
     def _started(self) -> None:
         """The beginning of a mark, at the end of the text."""
@@ -248,11 +266,13 @@ class _Reading:
     def _skip(self, mark: re.Match[str], error: Exception) -> int:
         """Where to go on behind markup that is no whole call: behind its end mark."""
         source, after = self._source, mark.end()
+        if isinstance(error, Problem) and error.end > after:
+            return min(error.end, self._end)
         closer = {"kimi": "<|tool_call_end|>", "action": "</action>"}.get(mark.lastgroup or "", "")
         if mark.lastgroup == "tag":
-            closer = _TAGS[mark[0]]
+            closer = _TAGS[mark[0]] if mark[0] in _TAGS else glm.tags_of(mark[0])("/tool_call")
         elif mark.lastgroup == "element" and (opening := elements.OPENING.match(source.text, mark.start())):
-            closer = f"</{opening['element']}>"
+            after, closer = opening.end(), f"</{opening['element']}>"
         end = source.find(closer, after) if closer else -1
         if 0 <= end < self._end:
             return end + len(closer)
@@ -276,6 +296,7 @@ class _Reading:
 
 
 BEGIN_MARKS = (
-    *_TAGS, "<|tool_call_begin|>", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<|tool_calls_section_begin|>",
+    *_TAGS, "<tool_call>", "<ifm|tool_call>", "<|tool_call_begin|>", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<|tool_calls_section_begin|>",
     "<｜DSML｜tool_calls>", "<｜DSML｜function_calls>", "<｜DSML｜invoke", "<steptml:toolcall>", "<invoke name", "<function=",
+    "<|open|>call", "<|open|>tools<|sep|>", tokens.MINIMAX,
 )  # fmt: skip

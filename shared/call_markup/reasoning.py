@@ -18,6 +18,9 @@ _PAIRS = {
     "<seed:think>": "</seed:think>",
     "<mm:think>": "</mm:think>",
     "<longcat_think>": "</longcat_think>",
+    "<ifm|think>": "</ifm|think>",
+    "<ifm|think_fast>": "</ifm|think_fast>",
+    "<ifm|think_faster>": "</ifm|think_faster>",
     "[THINK]": "[/THINK]",
     "◁think▷": "◁/think▷",
     "<|START_THINKING|>": "<|END_THINKING|>",
@@ -48,6 +51,7 @@ def split(text: str, skip: tuple[tuple[int, int], ...] = ()) -> Split:
     answer: list[tuple[int, int]] = []
     done = 0  # where the text begins that is neither yet
     begin = None  # the begin mark that is open
+    spans = _Spans(skip)
     for mark in _ANY.finditer(text):
         if begin is not None:
             if mark[0] == _PAIRS[begin[0]]:
@@ -57,16 +61,16 @@ def split(text: str, skip: tuple[tuple[int, int], ...] = ()) -> Split:
             if _begins_line(text, mark.start(), done) and not _is_quoted(text, mark):
                 answer.append((done, mark.start()))
                 begin = mark
-        elif _is_lone_end(text, mark) and not _inside(mark.start(), skip):
+        elif _is_lone_end(text, mark) and not spans.hold(mark.start()):
             # All before it is reasoning, what was taken for an answer too.
-            reasoning = [(0, mark.start())] if not reasoning else [*reasoning, (done, mark.start())]
+            reasoning += [*answer, (done, mark.start())]
             answer, done = [], mark.end()
     if begin is not None:
         reasoning.append((begin.end(), len(text)))
     else:
         answer.append((done, len(text)))
     return Split(
-        tuple(span for span in reasoning if span[0] < span[1]),
+        tuple(span for span in sorted(reasoning) if span[0] < span[1]),
         tuple(span for span in answer if span[0] < span[1]),
         begin is not None,
     )
@@ -89,5 +93,13 @@ def _is_lone_end(text: str, mark: re.Match[str]) -> bool:
     return not goes_on and not _is_quoted(text, mark)
 
 
-def _inside(at: int, spans: tuple[tuple[int, int], ...]) -> bool:
-    return any(start < at < end for start, end in spans)
+class _Spans:
+    """Asked from left to right."""
+
+    def __init__(self, spans: tuple[tuple[int, int], ...]) -> None:
+        self._spans, self._next = spans, 0
+
+    def hold(self, at: int) -> bool:
+        while self._next < len(self._spans) and self._spans[self._next][1] <= at:
+            self._next += 1
+        return self._next < len(self._spans) and self._spans[self._next][0] < at

@@ -29,6 +29,11 @@ class Piece:
 class Problem(Exception):
     """Markup that is no whole call. The message is for the model."""
 
+    def __init__(self, message: str, end: int = 0) -> None:
+        """`end`: where the markup ends, if that is known."""
+        super().__init__(message)
+        self.end = end
+
 
 class NotMarkup(Exception):
     """It is text after all, such as one that writes about markup."""
@@ -63,7 +68,7 @@ class Source:
             try:
                 return read_value(self.text, start)
             except NotRead as error:
-                self._waste -= error.at - start
+                self._waste -= error.looked
                 if not isinstance(error, CutOff) or not closer or self.find(closer, start) < 0:
                     raise
                 raise Unreadable(f"it has no end before {closer}", error.at) from None
