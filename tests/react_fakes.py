@@ -37,7 +37,8 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
 
 def says(text: str, **fields: Any) -> Turn:
-    return Turn(text=text, usage=USAGE, **fields)
+    fields.setdefault("usage", USAGE)
+    return Turn(text=text, **fields)
 
 
 def calls(*asked: tuple[str, Any], text: str = "", **fields: Any) -> Turn:

@@ -56,7 +56,9 @@ def python_files(folder: Path) -> list[Path]:
 
 def test_there_is_something_to_look_at() -> None:
     """The plugins and their engines are found where these tests look for them."""
-    assert {"vector_hnsw", "embed_st", "llm_openai", "tools_http", "reasoning_react"} <= {plugin.name for plugin in PLUGINS}
+    assert {"vector_hnsw", "embed_st", "llm_openai", "tools_http", "reasoning_react"} <= {
+        plugin.name for plugin in PLUGINS
+    }
     assert {file.relative_to(ROOT / "plugins").parts[0] for file in ENGINES} == {plugin.name for plugin in PLUGINS}
 
 
@@ -87,7 +89,7 @@ EXTRAS = {
     "chat.py": "another",
     "policy.py": "another, which says what the policy allows",
     "run.py": "another, which runs a question",
-    "page.py": "what that shows of a run",
+    "seeing": "a folder: what that shows of a run",
     "providers": "a folder: the other plugins that it calls, as its engine wants them",
     "messages.py": "what a servicer reads and packs, where that is long",
     "fast.py": "a codec",

@@ -192,6 +192,7 @@ class WithSecrets(BaseConfig):
         ("plugins.vector_hnsw", "hnswlib", "vector-hnsw"),
         ("plugins.embed_st", "numpy", "embed-st"),
         ("plugins.embed_st", "tokenizers", "embed-st"),
+        ("plugins.reasoning_react", "jsonschema_rs", "reasoning-react"),
         ("host serve", "rich", "host"),
     ],
 )

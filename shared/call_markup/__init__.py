@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.call_markup import bare, harmony, reading, reasoning
-from shared.call_markup.source import Piece, Source
+from shared.call_markup.source import Piece, Source, cut_off
+from shared.call_markup.started import is_call, started
 
 JSON = Any
 
+_LEAST_STARTED = 2  # characters of a mark at the end of a text that are not shown
 
 @dataclass(frozen=True)
 class MarkedCall:
@@ -61,11 +63,21 @@ def read_marked(text: str, tools: Mapping[str, Mapping[str, Any]]) -> Marked:
     if not any(piece.calls or piece.problem for piece in pieces):
         pieces += [piece for span in _unmarked(split.answer, pieces) for piece in bare.read(source, *span)]
         pieces.sort(key=lambda piece: piece.start)
+    if split.answer and split.answer[-1][1] == len(text):
+        pieces += _started(text, pieces)
     shown = _outside(text, split.answer, pieces)
     if not shown and not any(piece.calls or piece.problem for piece in pieces) and split.reasoning:
         pieces = _last_of(Source(text, tools), split.reasoning[-1])
     thought = _outside(text, split.reasoning, pieces)
     return _marked(shown, thought, split.is_open, pieces)
+
+
+def _started(text: str, pieces: list[Piece]) -> list[Piece]:
+    """The beginning of a mark at the end of the text."""
+    at = len(text) - started(text)
+    if len(text) - at < _LEAST_STARTED or (pieces and pieces[-1].end > at):
+        return []
+    return [Piece(at, len(text), problem=cut_off("your text") if is_call(text[at:]) else "")]
 
 
 def _of_harmony(source: Source, read: harmony.Reading) -> Marked:

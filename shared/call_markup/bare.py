@@ -18,6 +18,7 @@ _CLOSERS = re.compile(r"[\s`,;]*(?:</?[a-z_|]{1,20}>[\s`,;]*)*", re.IGNORECASE)
 _NAMED = re.compile(
     r"[\"'“](?:name|function|tool|tool_name|function_name|recipient_name|action)[\"'”]\s{0,20}:\s{0,20}[\"'“]([^\"'“”]{1,200})[\"'”]"
 )
+_MOST = 1_000  # calls in a row
 _LOOKED = 160  # characters in which the name of a call must stand
 
 
@@ -25,10 +26,12 @@ def read(source: Source, start: int, end: int) -> list[Piece]:
     """The bare calls between `start` and `end` of the text."""
     groups: list[list[Piece]] = []
     at = reached = start
-    while (line := _LINE.search(source.text, at, end)) is not None:
+    while sum(map(len, groups[-1:])) < _MOST and (line := _LINE.search(source.text, at, end)) is not None:
         piece, at = _piece(source, line.start(), line.end(), end)
         if piece is None:
             at = max(at, line.end() + 1)
+            if source.give_up():
+                break
             continue
         if groups and source.text[reached : piece.start].strip() == "":
             groups[-1].append(piece)

@@ -73,6 +73,8 @@ def read_action(source: Source, start: int) -> tuple[Calls, int]:
             arguments, raw, at = _parameters(source, at, closer, name, properties_of(parameters))
             at = _closed(source, source.blanks(at), "</action>", name)
             return ((name, typed(arguments, parameters, raw)),), at
+    if source.is_end(at) or "</action>".startswith(text[at : at + 9]) and not text.startswith("</action>", at):
+        raise CutOff("it ends before its end mark", len(text))
     return ((name, {}),), _closed(source, at, "</action>", name)
 
 

@@ -67,7 +67,7 @@ def _any(literals: list[str]) -> str:
 
 
 _MARK = re.compile(
-    r"(?=[<\[\]f])(?:"
+    r"(?=<[|｜/a-zA-Z]|\[[Tu]|\]<\]m|functools\[)(?:"
     rf"(?P<kimi>{_KIMI})|(?P<deepseek>{_DEEPSEEK})|(?P<wrapper>{_WRAPPERS})|(?P<end>{_ENDS}|{_any(_CLOSERS)}|{_OTHER_ENDS})"
     rf"|(?P<tag>{glm.TAG.pattern}|{_any(list(_TAGS))})|(?P<action><action>)|(?P<tool><tool:)"
     rf"|(?P<xtml><\|open\|>call(?=[\s<]))|(?P<minimax>\]<\]minimax\[>\[(?=\s{{0,20}}<invoke))|(?P<result>{_RESULTS})|(?P<turn_end>{_TURN_ENDS})"
@@ -76,9 +76,9 @@ _MARK = re.compile(
 _OPENERS = ("kimi", "deepseek", "tag", "action", "element", "tool", "xtml", "minimax")
 _FENCE = re.compile(r"\s{0,100}```[a-z_]{0,12}\s{0,100}")
 _PLUGIN = re.compile(r"\s{0,20}<\|(?:plugin|interpreter)\|>\s{0,20}")
+_MOST_PIECES = 1_000
 _SEPARATORS = re.compile(r"[\s,;]*")
 _SPECIAL = ("<|", "<｜", "[TOOL", "functools", "[unused", "<start_function")
-_STARTED = re.compile(r"(?:<\|?｜?[A-Za-z_▁｜|:]{0,30}|\[TOOL_CALL?S?)\Z")
 
 
 def read(source: Source, start: int, end: int) -> list[Piece]:
@@ -96,12 +96,15 @@ class _Reading:
     def read(self) -> list[Piece]:
         text, at = self._source.text, self._start
         while (mark := _MARK.search(text, at, self._end)) is not None:
+            if len(self._pieces) >= _MOST_PIECES:
+                problem = f"there are more than {_MOST_PIECES} marks of calls in it"
+                self._pieces.append(Piece(mark.start(), self._end, problem=not_read("your text", problem)))
+                break
             if mark.lastgroup == "result" and self._has_calls:
                 self._pieces.append(Piece(mark.start(), self._end))  # what the model makes up
                 break
             at = self._mark(mark)
         self._close_wrapper()
-        self._started()
         return sorted(self._pieces, key=lambda piece: piece.start)
 
     def _mark(self, mark: re.Match[str]) -> int:
@@ -256,13 +259,6 @@ class _Reading:
             problem = cut_off(mark) if is_cut else not_read(mark, "there is no call in it")
             self._pieces.append(Piece(start, end or after, problem=problem))
 
-    def _started(self) -> None:
-        """The beginning of a mark, at the end of the text."""
-        reached = max((piece.end for piece in self._pieces), default=self._start)
-        started = _STARTED.search(self._source.text, max(reached, self._end - 40), self._end)
-        if started and len(started[0]) >= 5 and any(mark.startswith(started[0]) for mark in BEGIN_MARKS):
-            self._pieces.append(Piece(started.start(), self._end, problem=cut_off("your text")))
-
     def _skip(self, mark: re.Match[str], error: Exception) -> int:
         """Where to go on behind markup that is no whole call: behind its end mark."""
         source, after = self._source, mark.end()
@@ -278,7 +274,8 @@ class _Reading:
             return end + len(closer)
         if isinstance(error, Unreadable):
             return min(max(after, error.at), self._end)
-        return after
+        # Markup follows that nobody ends: it is not to be shown.
+        return self._end if source.text[source.blanks(after) :][:1] in ("<", "{", "[") else after
 
     def _is_markup(self, mark: re.Match[str], end: int) -> bool:
         """Whether a mark without a call was meant as one: special tokens are nothing else, a tag may be written
@@ -294,9 +291,3 @@ class _Reading:
     def _follows_piece(self, start: int) -> bool:
         return bool(self._pieces) and not self._source.text[self._pieces[-1].end : start][:200].strip()
 
-
-BEGIN_MARKS = (
-    *_TAGS, "<tool_call>", "<ifm|tool_call>", "<|tool_call_begin|>", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<|tool_calls_section_begin|>",
-    "<｜DSML｜tool_calls>", "<｜DSML｜function_calls>", "<｜DSML｜invoke", "<steptml:toolcall>", "<invoke name", "<function=",
-    "<|open|>call", "<|open|>tools<|sep|>", tokens.MINIMAX,
-)  # fmt: skip

@@ -14,6 +14,7 @@ from shared.loose_json import CutOff, NotRead, Unreadable, after_closers, read_v
 JSON = Any
 
 _MOST_WASTED = 4  # times the text's length that may be read for values that turn out to be none
+_ONE_TRY = 100  # characters that a try counts as, however short
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Source:
         at = self.text.find(literal, start)
         self._found[literal] = start, at
         return at
+
+    def give_up(self) -> bool:
+        """Whether enough was tried by now that turned out to be nothing; each question counts as a try."""
+        self._waste -= _ONE_TRY
+        return self._waste <= 0
 
     def value(self, start: int, closer: str = "") -> tuple[JSON, int]:
         """The value at `start`. Raises CutOff, Unreadable.

@@ -148,7 +148,7 @@ async def _run(
     tools: Tools, action: Action, tool: Tool, seconds: float, ended: Callable[[Observation], None]
 ) -> Observation:
     try:
-        async with asyncio.timeout(seconds + min(_SLACK, seconds / 10)):
+        async with asyncio.timeout(seconds + min(_SLACK, seconds / 20)):
             outcome = await tools.execute(action.tool, action.arguments, action.id, seconds)
     except TimeoutError:
         unknown = "" if tool.read_only else "; whether it took effect is not known"

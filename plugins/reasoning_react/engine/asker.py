@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from shared.errors import Code
 
 from . import left_out, tokens
-from .chat import TurnRequest, Usage
+from .chat import Abilities, TurnRequest, Usage
 from .conversation import messages
-from .hearing import Heard, OutOfTime, hear, hear_again
+from .hearing import Heard, Listener, OutOfTime, hear
 from .interface import Show
 from .names import Names
 from .ports import LLM, LLMFailed
@@ -17,6 +18,7 @@ from .prompts import Prompts
 from .run import Mode, Run, Step
 from .turns import Turns
 
+_ASKED_FOR = 10.0  # seconds in which a provider says what its model can
 STOP = "\nObservation:"  # of TEXT mode: what would follow is made up
 
 
@@ -41,6 +43,7 @@ class Asker:
         self._knows_window = bool(context_length)
         self._asked = 0
         self.usage: Usage | None = Usage()  # of this step; None: a turn did not say
+        self.unfinished: Heard | None = None  # what was heard of the last turn, where it failed
 
     async def ask(self, attempt: Step | None, seconds: float, *, last: bool = False) -> Heard:
         """The model's turn. `attempt`: what it wrote before in this step, and what was wrong with that. `last`: it is
@@ -54,7 +57,7 @@ class Asker:
         heard = self._turns.get(self._step, place)
         if heard is not None:
             self._run.mode = heard.mode
-            await hear_again(heard, self._names.schemas(), self._show)
+            await self._listener(heard.mode).hear_rest(heard.turn)
             self._count(heard)
             return heard
         heard = await self._ask(attempt, seconds, last)
@@ -64,20 +67,21 @@ class Asker:
 
     async def _ask(self, attempt: Step | None, seconds: float, last: bool) -> Heard:
         run = self._run
-        await self._learn(last)
+        await self._learn(seconds)
         is_shortened = False
         while True:
             assert run.mode is not None
-            request = self._request(attempt, last)
+            request, listener = self._request(attempt, last), self._listener(run.mode)
             try:
-                heard = await hear(self._llm, request, run.mode, self._names.schemas(), seconds, self._show)
-            except OutOfTime as error:
-                self._count(_with_estimate(error.heard, request))
+                heard = await hear(self._llm, request, listener, seconds)
+            except OutOfTime:
+                self._give_up(listener, request)
                 raise
             except LLMFailed as error:
                 if error.too_long and not is_shortened and self._shorten():
                     is_shortened = True
                 elif not self._steps_down(error, request, last):
+                    self._give_up(listener, request)
                     raise
                 continue
             heard = _with_estimate(heard, request)
@@ -87,11 +91,23 @@ class Asker:
                 continue
             return heard
 
-    async def _learn(self, last: bool) -> None:
+    def _listener(self, mode: Mode) -> Listener:
+        return Listener(mode, self._names.schemas(), self._show)
+
+    def _give_up(self, listener: Listener, request: TurnRequest) -> None:
+        self.unfinished = _with_estimate(listener.heard(), request)
+        if self.unfinished.turn.text or self.unfinished.turn.reasoning:
+            self._count(self.unfinished)
+
+    async def _learn(self, seconds: float) -> None:
         run = self._run
         if self._knows_window and run.mode is not None:
             return
-        abilities = await self._llm.abilities(run.model)
+        try:
+            async with asyncio.timeout(min(seconds, _ASKED_FOR)):
+                abilities = await self._llm.abilities(run.model)
+        except TimeoutError:
+            abilities = Abilities()
         if not self._knows_window:
             self._window, self._knows_window = abilities.context_length, True
         if run.mode is None:

@@ -10,10 +10,10 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from shared.errors import FailedPrecondition, LimitReached
+from shared.errors import FailedPrecondition, LimitReached, PluginError
 from shared.off_loop import LARGE, in_thread
 from shared.repeats import Repeats
 from shared.repeats import Run as Work
@@ -69,8 +69,7 @@ class Engine:
         own = bool(new.tools) and new.host_executes  # so that nobody else's are needed
         offered = {} if own else await self._tools.tools()
         run = await begun(new, self._settings, self._llms, offered, time.time())
-        given = {tool.name: tool for tool in new.tools}
-        frozen = [offered.get(name, tool) for name, tool in given.items()] or list(offered.values())
+        frozen = {tool.name: offered.get(tool.name, tool) for tool in new.tools} or offered
         run.tool_digests = self._digests.of(frozen)
         return self._sealed(run)
 
@@ -127,7 +126,12 @@ class Engine:
         if len(input) > self._settings.max_state_bytes // 8:
             await self._sealed_off_loop(run, len(input))  # a question that is too long fails before it costs anything
         asker, stepper = await self._stepper(run, clock, key, audience.show)
-        step = await stepper.take(after_host=is_after_host)
+        try:
+            step = await stepper.take(after_host=is_after_host)
+        except Exception as error:
+            if not isinstance(error, PluginError):  # a bug, which would come again with the same turn
+                self._turns.forget(key)
+            raise
         answer = run.answer  # the state may have it cut
         result = results.of_step(run, await self._sealed_off_loop(run, len(state)), step, answer, asker.usage)
         self._turns.forget(key)
@@ -175,7 +179,7 @@ class Engine:
         if given and run.host_executes:
             return given
         current = await self._tools.tools() if run.tool_digests else {}
-        digests = self._digests.of(current[name] for name in run.tool_digests if name in current)
+        digests = self._digests.of({name: current[name] for name in run.tool_digests if name in current})
         return {
             name: given.get(name, current[name])
             for name, digest in run.tool_digests.items()
@@ -230,12 +234,11 @@ class _Digests:
     def __init__(self) -> None:
         self._by_id: dict[int, tuple[Tool, str]] = {}
 
-    def of(self, tools: Iterable[Tool]) -> dict[str, str]:
-        """Raises InvalidArgument."""
-        tools = list(tools)
+    def of(self, tools: Mapping[str, Tool]) -> dict[str, str]:
+        """By name. Raises InvalidArgument."""
         if len(self._by_id) > len(tools) + _MOST_DIGESTS:
             self._by_id.clear()
-        for tool in tools:
+        for tool in tools.values():
             if id(tool) not in self._by_id:
                 self._by_id[id(tool)] = tool, digest_of([tool])[tool.name]
-        return {tool.name: self._by_id[id(tool)][1] for tool in tools}
+        return {name: self._by_id[id(tool)][1] for name, tool in tools.items()}

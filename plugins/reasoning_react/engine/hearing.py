@@ -18,7 +18,8 @@ from .repetition import Repetition
 from .run import Mode
 
 _LONGEST = 1_000_000  # characters of a turn, reasoning included
-_LONG = 2**14  # characters of text: to take in one more piece may take milliseconds
+_LONG = 2**14  # characters of text: to take in one more piece may take milliseconds, and so is done in a thread
+_FED_AT_ONCE = 512  # characters, of a long text
 # An endpoint that takes the stop sequence ends the turn by itself, and then says what it took: one that goes on for so
 # many characters after a whole action does not.
 _GRACE = 200
@@ -35,47 +36,38 @@ class Heard:
 
 
 class OutOfTime(Exception):
-    """`heard`: the turn so far."""
-
-    def __init__(self, heard: Heard) -> None:
-        super().__init__("the model's turn did not end in time")
-        self.heard = heard
+    """The model's turn did not end in time."""
 
 
-async def hear(
-    llm: LLM, request: TurnRequest, mode: Mode, tools: Mapping[str, Mapping[str, Any]], seconds: float, show: Show
-) -> Heard:
-    """Raises LLMFailed, OutOfTime. However it ends, so does the call upstream. `tools`: as for `Watcher`."""
-    listener = _Listener(mode, tools, show)
+async def hear(llm: LLM, request: TurnRequest, listener: Listener, seconds: float) -> Heard:
+    """Raises LLMFailed, OutOfTime; `listener.heard()` then has what came before. However it ends, so does the call
+    upstream."""
     try:
         async with asyncio.timeout(seconds if seconds < 10**9 else None), aclosing(llm.turn(request)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Turn):
-                    await listener.hear_rest(piece)
-                    return Heard(piece, mode, rambled=listener.rambles)
+                    return await listener.hear_rest(piece)
                 await listener.hear(piece)
                 if listener.has_heard_enough:
                     await listener.close()
                     return listener.heard()
     except TimeoutError:
-        raise OutOfTime(listener.heard()) from None
+        raise OutOfTime from None
     raise LLMFailed("the LLM provider ended its reply without a finish; try again", reason="STREAM_TRUNCATED")
 
 
-async def hear_again(heard: Heard, tools: Mapping[str, Mapping[str, Any]], show: Show) -> None:
-    """Shows a turn that was heard before."""
-    listener = _Listener(heard.mode, tools, show)
-    await listener.hear_rest(heard.turn)
+class Listener:
+    """To one turn."""
 
-
-class _Listener:
     def __init__(self, mode: Mode, tools: Mapping[str, Mapping[str, Any]], show: Show) -> None:
+        """`tools`: as for `Watcher`."""
         self._mode, self._show = mode, show
         self._watcher = Watcher(tools, labelled=mode is Mode.TEXT)
         self._repetition = Repetition()  # in the reasoning
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._text_length = self._reasoning_length = 0
+        self._waiting = ""  # text that the watcher has not seen yet
         self._made_up = 0  # characters after a whole action
 
     async def hear(self, delta: Delta) -> None:
@@ -90,9 +82,11 @@ class _Listener:
             if self._watcher.enough:
                 self._made_up += len(delta.text)
             else:
-                self._show_pieces(await self._off_loop_if_long(self._watcher.feed, delta.text))
+                self._waiting += delta.text
+                if self._text_length <= _LONG or len(self._waiting) >= _FED_AT_ONCE:
+                    await self._feed()
 
-    async def hear_rest(self, turn: Turn) -> None:
+    async def hear_rest(self, turn: Turn) -> Heard:
         """What of a whole turn did not come as deltas, and its end."""
         text, reasoning = "".join(self._text), "".join(self._reasoning)
         await self.hear(
@@ -102,10 +96,16 @@ class _Listener:
             )
         )
         await self.close()
+        return Heard(turn, self._mode, rambled=self.rambles)
 
     async def close(self) -> None:
+        await self._feed()
         if not self._watcher.enough:
             self._show_pieces(await self._off_loop_if_long(self._watcher.close))
+
+    async def _feed(self) -> None:
+        text, self._waiting = self._waiting, ""
+        self._show_pieces(await self._off_loop_if_long(self._watcher.feed, text))
 
     async def _off_loop_if_long(self, work: Callable[..., list[Piece]], *args: str) -> list[Piece]:
         return await in_thread(work, *args) if self._text_length > _LONG else work(*args)
@@ -124,6 +124,7 @@ class _Listener:
         return made_up or self.rambles or self._text_length + self._reasoning_length > _LONGEST
 
     def heard(self) -> Heard:
+        """The turn so far."""
         finish = Finish.STOP if self._watcher.enough else Finish.LENGTH
         turn = Turn(text="".join(self._text), reasoning="".join(self._reasoning), finish=finish)
         return Heard(turn, self._mode, rambled=self.rambles)

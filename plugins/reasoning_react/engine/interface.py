@@ -19,14 +19,14 @@ class Settings:
     max_iterations: int = 10  # of a run that does not say
     max_tokens: int = 200_000  # of a run
     max_tool_calls: int = 50  # of a run
-    max_seconds: float = 600.0  # of a run, from Initialize on
+    max_seconds: float = 600.0  # of a run, from Initialize on; its last answer may take a minute more
     tool_timeout: float = 60.0  # seconds of a tool call
     max_repairs: int = 3  # times in a run that the model is told that its output cannot be read
     kept_chars: int = 8_000  # of an observation in the state
     context_length: int = 0  # tokens that the model reads and writes together; 0: as its provider says
     max_state_bytes: int = 2**20
     state_ttl: float = 86_400.0  # seconds that a state stays usable, from Initialize on
-    kept_replies: int = 512  # which a repeated call is answered with
+    kept_replies: int = 256  # which a repeated call is answered with
     kept_bytes: int = 32 * 2**20  # of those together
     kept_for: float = 900.0  # seconds
 

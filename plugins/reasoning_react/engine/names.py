@@ -35,7 +35,7 @@ class Names:
     def for_api(self) -> tuple[Tool, ...]:
         """The tools, by names that every API takes."""
         return tuple(
-            tool if self._in_api[name] == name else replace(tool, name=self._in_api[name])
+            tool if self._in_api[name] == tool.name else replace(tool, name=self._in_api[name])
             for name, tool in self._tools.items()
         )
 

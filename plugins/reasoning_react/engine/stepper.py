@@ -10,7 +10,7 @@ from . import actions, bounds, loops
 from .actions import Asked
 from .asker import Asker
 from .bounds import Clock
-from .chat import Tool, Turn
+from .chat import Tool
 from .hearing import Heard, OutOfTime
 from .interface import ActionAsked, Observed, Settings, Show
 from .names import Names
@@ -18,11 +18,11 @@ from .observations import kept
 from .ports import LLMFailed, Tools
 from .prompts import Prompts
 from .reading import Final
-from .run import Action, Mode, Observation, Run, Step, StopReason
+from .run import Action, Observation, Run, Step, StopReason
 from .thinker import Acts, Thinker, too_late
 
 _LAST_ANSWER = 60.0  # seconds for the last answer of a run whose own are spent
-_DENIED_AT = 3  # steps in a row of which all was denied: nothing else is possible, as it seems
+_DENIED_AT = 3  # steps in a row of which the host denied everything: it will go on to
 
 
 class Stepper:
@@ -75,18 +75,15 @@ class Stepper:
         run = self._run
         run.stop_reason = reason
         seconds = min(self._clock.left(), max(_LAST_ANSWER, bounds.seconds_left(run, time.time())))
-        thought, text = "", ""
         try:
             if seconds <= 0:
-                raise OutOfTime(Heard(Turn(), run.mode or Mode.TEXT))
-            heard = await self._asker.ask(None, seconds, last=True)
-            thought, text = await self._thinker.last_words(heard)
-        except OutOfTime as error:
+                raise OutOfTime
+            heard: Heard | None = await self._asker.ask(None, seconds, last=True)
+        except (OutOfTime, LLMFailed):
             if can_wait and self._clock.left() <= 0:
                 return False
-            thought, text = await self._thinker.last_words(error.heard)
-        except LLMFailed:
-            pass
+            heard = self._asker.unfinished
+        thought, text = await self._thinker.last_words(heard) if heard else ("", "")
         self._answered(thought, text, reason)
         return bool(text)
 
@@ -152,13 +149,12 @@ class Stepper:
     def _look_back(self) -> None:
         """Whether the run goes round in circles, or can go nowhere."""
         run = self._run
-        is_denied = [bool(step.observations) and all(one.denied for one in step.observations) for step in run.steps]
-        if len(is_denied) >= _DENIED_AT and all(is_denied[-_DENIED_AT:]):
-            run.stop_reason = run.stop_reason or StopReason.DENIED
-            return
+        denied = [bool(step.observations) and all(one.denied for one in step.observations) for step in run.steps]
         times = loops.times(run.steps)
-        if times >= loops.ENDED_AT:
-            run.stop_reason = run.stop_reason or StopReason.REPEATED_ACTION
+        # A policy may well allow the next thing that the model tries.
+        is_hopeless = run.host_executes and len(denied) >= _DENIED_AT and all(denied[-_DENIED_AT:])
+        if is_hopeless or times >= loops.ENDED_AT:
+            run.stop_reason = run.stop_reason or (StopReason.DENIED if denied[-1] else StopReason.REPEATED_ACTION)
         elif times >= loops.TOLD_AT:
             run.steps[-1].note = self._prompts.repeated("; ".join(map(_in_short, run.steps[-1].actions[:3])))
 
