@@ -70,7 +70,7 @@ class Engine:
         offered = {} if own else await self._tools.tools()
         run = await begun(new, self._settings, self._llms, offered, time.time())
         frozen = {tool.name: offered.get(tool.name, tool) for tool in new.tools} or offered
-        run.tool_digests = self._digests.of(frozen)
+        run.tool_digests = digest_of(new.tools) if own else self._digests.of(frozen)
         return self._sealed(run)
 
     async def step(
