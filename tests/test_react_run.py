@@ -124,7 +124,7 @@ async def test_a_question(tmp_path: Path) -> None:
     async with world(tmp_path, *SUM) as run:
         done = await run.run("What is 2 + 2?")
     assert (done.status, done.out) == (0, "It is 4.\n")
-    in_order(done.err, "Step 1", "I add.", "→ add", '{"a": 2, "b": 2}', "← add", "4", "10 + 5 tokens", "Step 2",
+    in_order(done.err, "Step 1", "I add.", "→ add", '{"a":2,"b":2}', "← add", "4", "10 + 5 tokens", "Step 2",
              "[answered, 2 steps, 1 tool call, 20 + 10 tokens, ")  # fmt: skip
     assert "\x1b" not in done.err
     assert "Traceback" not in done.err
@@ -179,7 +179,7 @@ async def test_errors_of_tools(tmp_path: Path) -> None:
 async def test_hostile_text(tmp_path: Path) -> None:
     """What others write is shown as text, whatever it would have a terminal do; a piped answer stays exact."""
     evil = "\x1b]0;owned\x07\x1b[2J\u202eevil"
-    turns = (asks('{"a": 2, "b": 2}', text=evil), answers(f"It is {evil}."))
+    turns = (asks('{"a": 2, "b": 2}', text=f"{evil}"), answers(f"It is {evil}."))
     async with world(tmp_path, *turns, tools={"add": lambda request, context: gave(evil)}) as run:
         done = await run.run("What is 2 + 2?")
     assert done.out == f"It is {evil}.\n"
@@ -198,7 +198,7 @@ async def test_in_a_terminal(tmp_path: Path) -> None:
 
     async with world(
         tmp_path,
-        turn("Let me think.\n", "thought", asks('{"a": 2, "b": 2}')),
+        turn("Thought: Let me think. ", "thought", said('\nAction: add\nAction Input: {"a": 2, "b": 2}', usage=USAGE)),
         turn("Final Answer: It is\x1b[2J", "answer", said(" four.", usage=USAGE)),
     ) as run:
         keyboard, screen = pty.openpty()
@@ -448,7 +448,7 @@ async def test_a_plugin_elsewhere(tmp_path: Path) -> None:
             other = dataclasses.replace(run, options=("--address", plugin.address))
             done = await other.run("What is 2 + 2?", "--save", "run.json", "--html", "run.html", env=env)
             assert (done.status, done.out) == (0, "It is 4.\n")
-            in_order(done.err, "Step 1", "I add.", "→ add", '{"a": 2, "b": 2}', "← add", "4", "10 + 5 tokens", "Step 2",
+            in_order(done.err, "Step 1", "I add.", "→ add", '{"a":2,"b":2}', "← add", "4", "10 + 5 tokens", "Step 2",
                      "[answered, 2 steps, 1 tool call, 20 + 10 tokens, ")  # fmt: skip
             assert [step["turns"] for step in run.trace()["steps"]] == [[], []]
             wrong = await other.run("What is 2 + 2?", env={"REASONING_REACT__TOKEN": "wrong-token"})

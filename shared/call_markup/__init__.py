@@ -18,6 +18,7 @@ JSON = Any
 
 _LEAST_STARTED = 2  # characters of a mark at the end of a text that are not shown
 
+
 @dataclass(frozen=True)
 class MarkedCall:
     """A whole call. `start` and `end`: its markup in the text, wrappers around it included."""
@@ -99,7 +100,10 @@ def _marked(shown: str, thought: str, is_open: bool, pieces: list[Piece]) -> Mar
 
 def _unmarked(spans: tuple[tuple[int, int], ...], pieces: list[Piece]) -> list[tuple[int, int]]:
     """The spans without marks that are nothing but left over at their ends."""
-    ends = {span[1]: min((piece.start for piece in pieces if span[0] <= piece.start < span[1]), default=span[1]) for span in spans}
+    ends = {
+        span[1]: min((piece.start for piece in pieces if span[0] <= piece.start < span[1]), default=span[1])
+        for span in spans
+    }
     return [(start, ends[end]) for start, end in spans]
 
 

@@ -13,7 +13,9 @@ from shared.call_markup.objects import calls_in
 from shared.call_markup.source import Piece, Problem, Source, cut_off, not_read
 from shared.loose_json import CutOff, NotRead, Unreadable
 
-_LINE = re.compile(r"^[ \t]{0,40}(?:`{1,3}[a-z_]{0,12}[ \t]{0,10}\n?[ \t]{0,40})?(?=[\[{]|[^\W\d][\w.\-:]{0,199}\()", re.MULTILINE)
+_LINE = re.compile(
+    r"^[ \t]{0,40}(?:`{1,3}[a-z_]{0,12}[ \t]{0,10}\n?[ \t]{0,40})?(?=[\[{]|[^\W\d][\w.\-:]{0,199}\()", re.MULTILINE
+)
 _CLOSERS = re.compile(r"[\s`,;]*(?:</?[a-z_|]{1,20}>[\s`,;]*)*", re.IGNORECASE)
 _NAMED = re.compile(
     r"[\"'“](?:name|function|tool|tool_name|function_name|recipient_name|action)[\"'”]\s{0,20}:\s{0,20}[\"'“]([^\"'“”]{1,200})[\"'”]"

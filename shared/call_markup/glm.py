@@ -45,7 +45,9 @@ def starts(source: Source, at: int, tags: Tags) -> bool:
     if name is None:
         return False
     after = source.blanks(name.end())
-    return after >= len(source.text) or source.text.startswith((tags("arg_key"), tags("tool_sep"), *tags.closers), after)
+    return after >= len(source.text) or source.text.startswith(
+        (tags("arg_key"), tags("tool_sep"), *tags.closers), after
+    )
 
 
 def read(source: Source, at: int, tags: Tags) -> tuple[Calls, int]:

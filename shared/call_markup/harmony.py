@@ -20,7 +20,9 @@ _MARK = re.compile(r"<\|(?:start|end|message|channel|constrain|return|call)\|>")
 IS_HARMONY = re.compile(r"<\|(?:channel|message|constrain|call)\|>|<\|start\|>\s{0,9}(?:assistant|functions)")
 _RECIPIENT = re.compile(r"to\s{0,4}=\s{0,4}([^\s<{]{1,200})")
 # Without its marks: `analysis…assistantfinal…`, `…assistantcommentary to=functions.NAME json{…}`.
-COLLAPSED = re.compile(r"\s{0,100}(?:assistant)?(?:analysis|commentary(?=\s{0,9}to=)|final(?=[A-Z])|to=functions(?:\.|\Z))")
+COLLAPSED = re.compile(
+    r"\s{0,100}(?:assistant)?(?:analysis|commentary(?=\s{0,9}to=)|final(?=[A-Z])|to=functions(?:\.|\Z))"
+)
 _COLLAPSED_NEXT = re.compile(r"assistant(?=final|analysis|commentary)")
 _COLLAPSED_HEAD = re.compile(
     r"\s{0,100}(?:assistant)?(?P<channel>analysis|commentary|final|(?=to=functions))"

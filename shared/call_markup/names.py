@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_PREFIXES = ("functions.", "function.", "functions:", "functions/", "tools.", "tool.", "default_api.", "multi_tool_use.")
+_PREFIXES = (
+    "functions.",
+    "function.",
+    "functions:",
+    "functions/",
+    "tools.",
+    "tool.",
+    "default_api.",
+    "multi_tool_use.",
+)
 _NUMBER = re.compile(r":\d+$")  # Kimi's functions.NAME:0
 _AROUND = " \t\r\n`'\"*"
 _SPECIAL = re.compile(r"<\|")  # a name ends where a special token begins

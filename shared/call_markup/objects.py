@@ -16,7 +16,16 @@ _ARGUMENTS = (
     "arguments", "parameters", "args", "action_input", "tool_input", "input", "params", "kwargs", "tool_arguments",
     "tool_parameters", "tool_args", "function_args", "function_arguments",
 )  # fmt: skip
-_WRAPPERS = ("tool_call", "function_call", "functionCall", "toolCall", "tool_calls", "tool_uses", "function_calls", "calls")
+_WRAPPERS = (
+    "tool_call",
+    "function_call",
+    "functionCall",
+    "toolCall",
+    "tool_calls",
+    "tool_uses",
+    "function_calls",
+    "calls",
+)
 _PARALLEL = ("multi_tool_use.parallel", "parallel")
 _DEEPEST = 4
 _MOST = 256  # calls in one list
@@ -122,7 +131,9 @@ def looks_like_call(value: JSON, source: Source) -> bool:
     if not isinstance(value, dict):
         return False
     name = _named(value)
-    return bool(name) and bool(source.names.known(value[name])) and any(key in value for key in _ARGUMENTS if key != name)
+    return (
+        bool(name) and bool(source.names.known(value[name])) and any(key in value for key in _ARGUMENTS if key != name)
+    )
 
 
 def _refuse_nested(name: str, arguments: dict[str, JSON], source: Source) -> None:

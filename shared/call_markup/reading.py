@@ -211,7 +211,9 @@ class _Reading:
             value, at = source.value(at, closer)
             read = calls_in(value, source, marked=True)
             if read is None:
-                raise Problem("it is JSON, but no call; write a JSON object with name and arguments", self._closed(at, closer))
+                raise Problem(
+                    "it is JSON, but no call; write a JSON object with name and arguments", self._closed(at, closer)
+                )
             calls += read
             at = source.surplus(at)
             following = _SEPARATORS.match(text, at).end()  # type: ignore[union-attr]
@@ -290,4 +292,3 @@ class _Reading:
 
     def _follows_piece(self, start: int) -> bool:
         return bool(self._pieces) and not self._source.text[self._pieces[-1].end : start][:200].strip()
-

@@ -95,9 +95,7 @@ def read_minimax(source: Source, start: int) -> tuple[Calls, int]:
         _put(open_elements, element, between if inner is None else inner, name, parameters)
 
 
-def _put(
-    open_elements: list[tuple[str, Any]], element: str, value: JSON, name: str, parameters: Any
-) -> None:
+def _put(open_elements: list[tuple[str, Any]], element: str, value: JSON, name: str, parameters: Any) -> None:
     container = open_elements[-1][1]
     if isinstance(container, list):
         container.append(value)

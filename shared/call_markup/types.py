@@ -41,7 +41,9 @@ def only_property(parameters: Mapping[str, Any]) -> str:
     return next(iter(properties)) if len(properties) == 1 else ""
 
 
-def typed(arguments: dict[str, JSON], parameters: Mapping[str, Any], raw: frozenset[str] = frozenset()) -> dict[str, JSON]:
+def typed(
+    arguments: dict[str, JSON], parameters: Mapping[str, Any], raw: frozenset[str] = frozenset()
+) -> dict[str, JSON]:
     """`raw`: names of the arguments that are text as it stood between tags, not values of JSON."""
     properties = properties_of(parameters)
     return {
@@ -70,7 +72,9 @@ def kinds(schema: Any, root: Mapping[str, Any], depth: int = 0) -> frozenset[str
             return frozenset[str]().union(*of_options) if all(of_options) else frozenset()
     if isinstance(parts := schema.get("allOf"), list):
         return next((known for part in parts[:_MOST] if (known := kinds(part, root, depth + 1))), frozenset())
-    return frozenset(["object"]) if "properties" in schema else frozenset(["array"]) if "items" in schema else frozenset()
+    return (
+        frozenset(["object"]) if "properties" in schema else frozenset(["array"]) if "items" in schema else frozenset()
+    )
 
 
 def _referred(reference: str, root: Mapping[str, Any]) -> Any:

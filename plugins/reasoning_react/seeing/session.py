@@ -78,7 +78,8 @@ class _Watch:
                 self.step.thought += text
                 self._timeline.thought(text)
             case AnswerDelta(text):
-                self._timeline.answer(text)
+                self.step.thought += text
+                self._timeline.text(text)
             case ActionAsked(action):
                 self._ask(action)
             case Observed(observation):
@@ -98,6 +99,8 @@ class _Watch:
             if calls[observation.action_id].result is None:
                 self._answer(observation)
         self.step.is_whole = True
+        if not result.done:
+            self._timeline.text_was_a_thought()
 
     def _ask(self, action: Action) -> None:
         self._asked[action.id] = time.monotonic()

@@ -25,34 +25,42 @@ class Timeline:
         self._out, self._err = out, err
         self._colours = err.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._width = max(shutil.get_terminal_size().columns, 40)
-        self._open = ""  # what the line under way is made of: thought, answer
-        self._shown = ""  # of the answer
+        self._is_live = err.isatty()  # somebody reads along
+        self._open = ""  # what the line under way is made of: thought, text
+        self._text = ""  # of the step, which is a thought where an action follows, else the answer
 
     def thought(self, piece: str) -> None:
         """The next piece of it."""
         self._begin("thought")
         self._put(self._dim(visible(piece.removesuffix("\r"))))
 
-    def answer(self, piece: str) -> None:
-        """The next piece of it. In a pipe it comes whole, with `whole_answer`, and as it is."""
-        if self._out.isatty():
-            self._begin("answer")
-            self._shown += piece
-            self._say(visible(piece))
+    def text(self, piece: str) -> None:
+        """The next piece of what is a thought or the answer: shown at once where somebody reads along."""
+        self._text += piece
+        if self._is_live:
+            self._begin("text")
+            self._put(visible(piece.removesuffix("\r")))
+
+    def text_was_a_thought(self) -> None:
+        if self._text and not self._is_live:
+            self._begin("text")
+            self._put(visible(self._text))
+        self._text = ""
 
     def whole_answer(self, text: str) -> None:
-        """The answer, unless all of it has been shown."""
-        if self._out.isatty() and self._shown == text:
-            self._begin("")
-            return
+        """The answer goes to stdout, as it is where that is no terminal, unless it stands there already."""
         self._begin("")
-        self._say((visible(text) if self._out.isatty() else text) + "\n")
+        if not (self._out.isatty() and self._is_live and self._text == text and _are_same(self._out, self._err)):
+            self._out.write((visible(text) if self._out.isatty() else text) + "\n")
+            self._out.flush()
 
     def step(self, number: int) -> None:
         self._begin("")
+        self._text = ""
         self._put(self._bold(f"Step {number}") + "\n")
 
     def action(self, tool: str, arguments: str) -> None:
+        self.text_was_a_thought()
         self._begin("")
         self._put("  → " + self._bold(visible(tool)) + f" {self._cut(arguments, 2)}\n")
 
@@ -99,7 +107,7 @@ class Timeline:
     def _begin(self, part: str) -> None:
         """Ends the line under way unless it is of this part."""
         if self._open and self._open != part:
-            (self._say if self._open == "answer" else self._put)("\n")
+            self._put("\n")
         self._open = part
 
     def _put(self, text: str) -> None:
@@ -109,12 +117,12 @@ class Timeline:
         except OSError:  # nobody reads there
             pass
 
-    def _say(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
-
     def _dim(self, text: str) -> str:
         return f"\x1b[2m{text}\x1b[0m" if self._colours and text else text
 
     def _bold(self, text: str) -> str:
         return f"\x1b[1m{text}\x1b[0m" if self._colours else text
+
+
+def _are_same(one: TextIO, other: TextIO) -> bool:
+    return os.path.sameopenfile(one.fileno(), other.fileno())
