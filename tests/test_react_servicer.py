@@ -29,7 +29,7 @@ from plugins.reasoning_react.engine.engine import (
 )
 from plugins.reasoning_react.engine.ports import LLMFailed
 from plugins.reasoning_react.engine.run import Action, Budget, Mode, Observation, Step, StopReason
-from plugins.reasoning_react.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
+from plugins.reasoning_react.servicer import TOO_LARGE_HINTS, Servicer, most_items
 from shared.errors import Code, DeadlineExceeded, InvalidArgument, LimitReached, PluginError, StartError, Unavailable
 from shared.units import Secret
 from tests.llm_tools import refused
@@ -125,7 +125,7 @@ def strategy(**settings: Any) -> Iterator[Strategy]:
         SERVICE,
         lambda server: rpc.add_ReasoningStrategyServicer_to_server(servicer, server),
         too_large_hints=TOO_LARGE_HINTS,
-        most_items=MOST_ITEMS,
+        most_items=most_items(config.max_state_bytes),
     ) as running:
         yield Strategy(running, engine)
 
@@ -236,7 +236,7 @@ def test_what_is_not_set_is_the_settings(react: Strategy) -> None:
             "history[0].parts[0]",
         ),
         ({"tools": [pb.Tool(name="a", parameters_json="{")]}, "tools[0].parameters_json"),
-        ({"tools": [pb.Tool(name="a", parameters_json='{"a":"' + "x" * 2**20 + '"}')]}, "tools[0].parameters"),
+        ({"tools": [pb.Tool(name="a", parameters_json='{"a":"' + "x" * 2**17 + '"}')]}, "tools[0].parameters"),
     ],
 )
 def test_what_initialize_refuses(react: Strategy, fields: dict[str, Any], field: str) -> None:
@@ -252,10 +252,11 @@ def test_what_initialize_refuses(react: Strategy, fields: dict[str, Any], field:
     "request_",
     [
         pb.InitializeRequest(history=[pb.ChatMessage(role="user")] * 1_001),
-        pb.InitializeRequest(tools=[pb.Tool(name="a")] * 1_001),
+        pb.InitializeRequest(tools=[pb.Tool(name="a")] * 129),
         pb.InitializeRequest(query="x" * (2**20 + 1)),
         pb.ProcessIterationRequest(observations=[pb.Observation()] * 1_001),
         pb.ProcessIterationRequest(input="x" * (2**20 + 1)),
+        pb.ProcessIterationRequest(state=b"x" * (2**20 + 1)),
     ],
     ids=lambda request: request.ListFields()[0][0].name,
 )

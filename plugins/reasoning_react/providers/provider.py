@@ -26,7 +26,7 @@ from hector_plugins_pb2_grpc import ToolProviderStub
 from shared import logs
 from shared.client import Address, channel
 from shared.errors import Code, InvalidArgument, Unavailable
-from shared.json_schema import MOST_BYTES, as_object_schema, schema_problem
+from shared.json_schema import as_object_schema, schema_problem
 from shared.off_loop import in_thread
 from shared.structs import read_object, whole_numbers
 
@@ -37,6 +37,7 @@ from .failure import Failure, of_call, of_status
 PATIENCE = 5.0  # seconds that a provider which cannot be reached, or is not ready, is waited for
 _LIST_SECONDS = 10.0
 _MOST_TOOLS = 1_000
+_LARGEST_SCHEMA = 2**17  # bytes; no model reads as much for a tool
 _LEAST_SECONDS = 0.05  # that a try is worth
 _PAUSE = 0.25  # seconds between tries at a provider that is not ready
 # Of the provider itself: it refused the call before it began to carry it out.
@@ -198,8 +199,8 @@ def _tool(message: pb.Tool) -> Tool:
     """Raises InvalidArgument where it cannot be offered."""
     if not message.name:
         raise InvalidArgument("it has no name")
-    if len(message.parameters_json) > MOST_BYTES or message.parameters.ByteSize() > MOST_BYTES:
-        raise InvalidArgument(f"its schema has more than {MOST_BYTES} bytes")
+    if (len(message.parameters_json) or message.parameters.ByteSize()) > _LARGEST_SCHEMA:
+        raise InvalidArgument(f"its schema has more than {_LARGEST_SCHEMA:,} bytes")
     schema = as_object_schema(whole_numbers(read_object(message.parameters, message.parameters_json, "parameters")))
     if problem := schema_problem(schema):
         raise InvalidArgument(problem)
