@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from plugins.reasoning_react.engine import bounds, loops
-from plugins.reasoning_react.engine.chat import Delta, Finish, Turn, TurnRequest, Usage
+from plugins.reasoning_react.engine.chat import Abilities, Delta, Finish, Turn, TurnRequest, Usage
 from plugins.reasoning_react.engine.engine import Engine, StepResult
 from plugins.reasoning_react.engine.ports import LLMFailed, Outcome
 from plugins.reasoning_react.engine.run import Action, Budget, Observation, Step, StopReason
@@ -287,6 +287,19 @@ async def test_a_model_that_does_not_answer_in_time() -> None:
     assert llm.ended_early == 1
     llm.gate.set()
     assert (await made.step(state)).text == "an answer"
+
+
+@in_loop
+async def test_a_provider_that_does_not_say_what_it_can() -> None:
+    """A provider that is silent when asked what its model can takes a share of the caller's time; the model is asked."""
+
+    class Silent(FakeLLM):
+        async def abilities(self, model: str) -> Abilities:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    made = engine(Silent(says("an answer")))
+    assert (await made.step(await begin(made), seconds=4)).text == "an answer"
 
 
 @in_loop
