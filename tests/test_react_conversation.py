@@ -17,6 +17,8 @@ from plugins.reasoning_react.engine import tokens
 from plugins.reasoning_react.engine.chat import Message, Tool, ToolCall
 from plugins.reasoning_react.engine.conversation import messages
 from plugins.reasoning_react.engine.prompts import load
+from plugins.reasoning_react.engine.reader import read
+from plugins.reasoning_react.engine.reading import Act, Call
 from plugins.reasoning_react.engine.run import Action, Mode, Observation, Run, Step
 
 PROMPTS = load()
@@ -155,6 +157,15 @@ def test_a_run_that_steps_down() -> None:
     assert those[2].content == "Action: look\nAction Input: {}"
     assert those[3].content == f"Observation:\n{fence('seen')}"
     assert those[6].content == 'Thought: thought 1\nAction: look\nAction Input: {"what": "thing 1"}'
+
+
+def test_turns_as_text_are_in_the_format() -> None:
+    """A NATIVE turn that is shown in TEXT reads as the calls that it made."""
+    call = Action("i1", "look", r'{"what": "a\nb: {\"c\"}"}')
+    turn = asked(new(Mode.TEXT, steps=[Step("hm", [call])]))[2]
+    reading = read(turn.content, {tool.name: tool.parameters for tool in TOOLS})
+    assert isinstance(reading, Act)
+    assert (reading.thought, reading.calls) == ("hm", (Call("look", {"what": 'a\nb: {"c"}'}),))
 
 
 def test_the_conversation_before() -> None:
@@ -308,6 +319,34 @@ def test_a_window_that_is_large_enough() -> None:
     assert not run.summary
     asked(run, window=needed * 4 // 3 - 10)
     assert run.left_out > 0
+
+
+def test_what_is_told_of_many_steps() -> None:
+    """What is told of steps that are left out is bounded: the newest of them, one line each, in whole lines."""
+    run = new(steps=[looked(number, 3_000) for number in range(300)])
+    content = asked(run, window=30_000)[1].content
+    lines = content.partition(">\n")[2].splitlines()[:-1]
+    assert f"The first {run.left_out} steps" in content
+    assert 10 < len(lines) < run.left_out
+    assert sum(map(len, lines)) <= 4_000 < run.left_out * 20
+    numbers = [int(line.partition(". look(")[0]) for line in lines]
+    assert numbers == list(range(run.left_out - len(lines) + 1, run.left_out + 1))
+    assert all(len(line) <= 240 for line in lines)
+    small = asked(run, window=2_500)[1].content
+    some = small.partition(">\n")[2].splitlines()[:-1]
+    assert len(some) < 12
+    assert [int(line.partition(". look(")[0]) for line in some] == list(range(300 - len(some), 300))
+
+
+def test_what_a_line_tells() -> None:
+    """Of a step that is left out its calls and how each ended are told, in short and on one line."""
+    calls = [Action("i1", "look", '{"what": "a"}'), Action("i2", "put", "{}"), Action("i3", "put", "[]")]
+    brought = [Observation("i2", "not\nallowed", denied=True), Observation("i1", "x" * 500)]
+    run = new(steps=[Step("t", calls, brought), Step("t", note="n"), looked(3, 8_000)])
+    asked(run, window=2_500)
+    first, second = run.summary.splitlines()
+    assert first == f'1. look({{"what": "a"}}) -> {"x" * 40}...; put({{}}) -> failed: not allowed; put([]) -> no result'
+    assert second == "2. no action"
 
 
 def test_tools_take_room() -> None:

@@ -113,6 +113,9 @@ async def test_tool_calls() -> None:
     assert llm.requests[-1].tools == ()
     _, results = await ended(FakeLLM(calls(("look", {})), says("an answer")), max_tool_calls=1)
     assert results[-1].stop_reason is StopReason.ANSWERED
+    tools = FakeTools(look=echo)
+    _, results = await ended(looking_on(), tools, max_tool_calls=3)
+    assert (results[-1].stop_reason, len(results), len(tools.executed)) == (StopReason.MAX_TOOL_CALLS, 4, 3)
 
 
 @in_loop
@@ -170,8 +173,11 @@ async def test_no_bounds() -> None:
 
 @in_loop
 async def test_the_last_answer_fails() -> None:
-    """Then the run ends all the same, for its own reason, in the model's last thought: never in the error's text."""
-    _, results = await ended(looking_on(DOWN, text="It might be 42."), max_iterations=2)
+    """It is tried once more in the next step; then the run ends all the same, for its own reason, in the model's last
+    thought: never in the error's text."""
+    _, results = await ended(llm := looking_on(DOWN, text="It might be 42."), max_iterations=2)
+    assert (len(results), len(llm.requests)) == (3, 4)
+    assert [result.iteration for result in results] == [1, 2, 2]
     assert (results[-1].done, results[-1].text, results[-1].stop_reason) == (
         True, "It might be 42.", StopReason.MAX_ITERATIONS,
     )  # fmt: skip
@@ -274,8 +280,10 @@ async def test_a_model_that_does_not_answer_in_time() -> None:
     llm.gate = asyncio.Event()
     made = engine(llm)
     state = await begin(made)
-    with pytest.raises(DeadlineExceeded, match="same state"):
-        await made.step(state, seconds=1)
+    for seconds in (0, 1):
+        with pytest.raises(DeadlineExceeded, match="same state"):
+            await made.step(state, seconds=seconds)
+    assert len(llm.requests) == 1
     assert llm.ended_early == 1
     llm.gate.set()
     assert (await made.step(state)).text == "an answer"

@@ -10,6 +10,7 @@ import pytest
 from plugins.reasoning_react.engine.chat import Turn, TurnRequest
 from plugins.reasoning_react.engine.engine import Event, ThoughtDelta
 from plugins.reasoning_react.engine.hearing import Heard
+from plugins.reasoning_react.engine.ports import LLMFailed
 from plugins.reasoning_react.engine.run import Mode, Observation
 from plugins.reasoning_react.engine.turns import Turns
 from tests.react_fakes import USAGE, FakeLLM, FakeTools, begin, calls, echo, engine, in_loop, never, opened, says
@@ -52,6 +53,18 @@ async def test_steps_side_by_side() -> None:
 
 
 @in_loop
+async def test_a_failure_side_by_side() -> None:
+    """Where the LLM fails, all who wait for the same step are told, and it was asked once; nothing of it is kept."""
+    llm = FakeLLM(LLMFailed("the LLM provider does not answer"), says("an answer"))
+    made = engine(llm)
+    state = await begin(made)
+    results = await asyncio.gather(*(made.step(state) for _ in range(8)), return_exceptions=True)
+    assert [type(result) for result in results] == [LLMFailed] * 8
+    assert len(llm.requests) == 1
+    assert (await made.step(state)).text == "an answer"
+
+
+@in_loop
 async def test_other_observations_are_another_step() -> None:
     """What a host sends belongs to the call: with other observations it is another step."""
     llm = FakeLLM(calls(("look", {})), says("one answer"), says("another answer"))
@@ -73,7 +86,7 @@ async def test_the_memory_is_bounded() -> None:
     for state in states:
         await made.step(state)
         await made.finalize(state)
-    assert (len(made._steps), len(made._results), len(made._turns), len(made._audiences._by_step)) == (5, 5, 5, 0)
+    assert (len(made._steps), len(made._results), len(made._turns), len(made._audiences._by_step)) == (5, 5, 0, 0)
     asked = len(llm.requests)
     await made.step(states[-1])
     assert len(llm.requests) == asked

@@ -9,6 +9,8 @@ import pytest
 
 from plugins.reasoning_react.engine import prompts
 from plugins.reasoning_react.engine.prompts import PLACEHOLDERS, load
+from plugins.reasoning_react.engine.reader import read
+from plugins.reasoning_react.engine.reading import Act, Call, Final
 from plugins.reasoning_react.engine.run import Mode
 from plugins.reasoning_react.engine.tokens import of_text
 from shared.errors import StartError
@@ -50,6 +52,21 @@ def test_what_they_say() -> None:
         assert label in text
     assert "none" in ours.system(Mode.TEXT, "NONCE", "")
     assert "$" not in text
+
+
+def test_the_example_is_read() -> None:
+    """What the example of TEXT mode shows a model to write is read as the action and the answer that it means."""
+    text = load().system(Mode.TEXT, "0", "")
+    example = text[text.index("Question: In which year") :]
+    action = example[example.index("Thought:") : example.index("\n\nObservation:")]
+    schema = {"type": "object", "properties": {"query": {"type": "string"}}}
+    reading = read(action, {"look_up": schema})
+    assert isinstance(reading, Act)
+    assert reading.calls == (Call("look_up", {"query": "author of the novel Dune, year of birth"}),)
+    answer = example[example.index("Thought: I can") : example.index("\n\nWhen an action fails")]
+    reading = read(answer, {"look_up": schema})
+    assert isinstance(reading, Final)
+    assert reading.text == 'Frank Herbert, the author of "Dune", was born in 1920.'
 
 
 def test_values_are_not_read_again() -> None:

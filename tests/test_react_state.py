@@ -69,6 +69,7 @@ def full() -> Run:
         pending=True,
         usage=Usage(1, 2, 3, 4, 5),
         usage_is_whole=False,
+        estimated_tokens=9,
         tool_calls=2,
         repairs=1,
         left_out=1,
@@ -431,6 +432,14 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         yield from _places(item, (*path, key))
+
+
+@pytest.mark.parametrize("text", ["QQ", "QQ==QQ==", "Q Q==", "QQ=\n=", "Q!Q=="])
+def test_bytes_that_are_no_base64(text: str) -> None:
+    """Text that is not just the Base64 of some bytes is refused where bytes are kept."""
+    fields = packed(full())
+    fields["steps"][0][5] = text
+    assert refusal(forged(fields)).reason == "BAD_STATE"
 
 
 def test_lists_of_another_length() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from shared.errors import Code
+from shared.off_loop import in_thread
 
 from . import left_out, tokens
 from .chat import Abilities, TurnRequest, Usage
@@ -35,12 +36,16 @@ class Asker:
         turns: Turns,
         step: bytes,
         show: Show,
+        *,
+        is_large: bool,
     ) -> None:
-        """`context_length`: in place of what is known of the model; 0: none. `step`: what `turns` knows the step by."""
+        """`context_length`: in place of what is known of the model; 0: none. `step`: what `turns` knows the step by.
+        `is_large`: the run is, so that to write it down takes milliseconds."""
         self._run, self._llm, self._names, self._prompts, self._show = run, llm, names, prompts, show
         self._turns, self._step = turns, step
         self._window = context_length
         self._knows_window = bool(context_length)
+        self._is_large = is_large
         self._asked = 0
         self.usage: Usage | None = Usage()  # of this step; None: a turn did not say
         self.unfinished: Heard | None = None  # what was heard of the last turn, where it failed
@@ -71,7 +76,7 @@ class Asker:
         is_shortened = False
         while True:
             assert run.mode is not None
-            request, listener = self._request(attempt, last), self._listener(run.mode)
+            request, listener = await self._request_for(attempt, last), self._listener(run.mode)
             try:
                 heard = await hear(self._llm, request, listener, seconds)
             except OutOfTime:
@@ -112,6 +117,9 @@ class Asker:
             self._window, self._knows_window = abilities.context_length, True
         if run.mode is None:
             run.mode = Mode.TEXT if abilities.tools is False and self._names.for_api() else Mode.NATIVE
+
+    async def _request_for(self, attempt: Step | None, last: bool) -> TurnRequest:
+        return await in_thread(self._request, attempt, last) if self._is_large else self._request(attempt, last)
 
     def _request(self, attempt: Step | None, last: bool) -> TurnRequest:
         run = self._run

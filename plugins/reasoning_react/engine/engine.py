@@ -7,18 +7,14 @@ by side → looked back upon → sealed → reply
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
 
-from shared.errors import FailedPrecondition, LimitReached, PluginError
+from shared.errors import CallerError, FailedPrecondition, LimitReached, PluginError
 from shared.off_loop import LARGE, in_thread
 from shared.repeats import Repeats
-from shared.repeats import Run as Work
 
-from . import answers, results
+from . import answers, repeating, results
 from .asker import Asker
 from .audience import Audience, Audiences
 from .beginning import begun
@@ -44,12 +40,12 @@ from .prompts import Prompts
 from .run import Observation, Run, StopReason
 from .state import Keys, digest_of, open_state, seal
 from .stepper import Stepper
+from .thinker import too_late
 from .turns import Turns
 
 __all__ = ["ActionAsked", "AnswerDelta", "Engine", "Event", "NewRun", "Observed", "Result", "Settings", "Show",
            "StepResult", "ThoughtDelta"]  # fmt: skip
 
-T = TypeVar("T")
 _MOST_DIGESTS = 1_000  # of tools that are not offered any more
 
 
@@ -57,8 +53,8 @@ class Engine:
     def __init__(self, llms: Mapping[str, LLM], tools: Tools, keys: Keys, prompts: Prompts, settings: Settings) -> None:
         """`llms`: by the names that runs may choose from, the first is the one of runs that choose none."""
         self._llms, self._tools, self._keys, self._prompts, self._settings = llms, tools, keys, prompts, settings
-        self._steps: Repeats[StepResult] = _repeats(settings)
-        self._results: Repeats[Result] = _repeats(settings)
+        self._steps: Repeats[StepResult | CallerError] = repeating.memory(settings)
+        self._results: Repeats[Result | CallerError] = repeating.memory(settings)
         self._turns = Turns(settings.kept_replies, settings.kept_bytes // 3, settings.kept_for)
         self._audiences = Audiences()
         self._digests = _Digests()
@@ -87,18 +83,18 @@ class Engine:
         Whatever it raises, `state` stays usable: InvalidArgument (state, question, observations), LLMFailed,
         Unavailable, DeadlineExceeded. Cancelled, it ends the LLM's and the tools' calls under way, unless somebody else
         waits for the same step."""
-        key = await _key(state, input, observations)
+        key = await repeating.key(state, input, observations)
         with self._audiences.joined(key, show) as audience:
             work = functools.partial(self._step, key, state, input, observations, seconds, audience)
-            result, _ = await self._steps.answer(key.hex(), key, _work(work, results.size_of_step))
-        return result
+            reply, _ = await self._steps.answer(key.hex(), key, repeating.as_run(work, results.size_of_step))
+        return repeating.unless_failed(reply)
 
     async def finalize(self, state: bytes, seconds: float | None = None) -> Result:
         """The run's result; a run that is not done gets a last answer without tools. Raises InvalidArgument."""
-        key = await _key(state, "", ())
+        key = await repeating.key(state, "", ()) + b" finalize"
         work = functools.partial(self._finalize, key, state, seconds)
-        result, _ = await self._results.answer(key.hex(), key, _work(work, results.size_of_result))
-        return result
+        reply, _ = await self._results.answer(key.hex(), key, repeating.as_run(work, results.size_of_result))
+        return repeating.unless_failed(reply)
 
     async def close(self) -> None:
         """Ends what is under way."""
@@ -125,7 +121,9 @@ class Engine:
         self._add(run, answers.take(run, input, observations))
         if len(input) > self._settings.max_state_bytes // 8:
             await self._sealed_off_loop(run, len(input))  # a question that is too long fails before it costs anything
-        asker, stepper = await self._stepper(run, clock, key, audience.show)
+        if clock.left() <= 0:
+            raise too_late("nothing was done")
+        asker, stepper = await self._stepper(run, clock, key, len(state), audience.show)
         try:
             step = await stepper.take(after_host=is_after_host)
         except Exception as error:
@@ -143,8 +141,9 @@ class Engine:
         if not run.done:
             answers.ask(run, "")
             run.pending = False
-            _, stepper = await self._stepper(run, clock, key + b"last", lambda event: None)
+            _, stepper = await self._stepper(run, clock, key, len(state), lambda event: None)
             is_answered = await stepper.end(run.stop_reason or StopReason.FINALIZED_EARLY)
+            self._turns.forget(key)
             if not is_answered and run.stop_reason is StopReason.FINALIZED_EARLY:
                 run.stop_reason = StopReason.LLM_FAILED
         return results.of_run(run)
@@ -159,7 +158,8 @@ class Engine:
         step.observations = kept(in_order, self._settings.kept_chars, self._prompts)
         run.pending = False
 
-    async def _stepper(self, run: Run, clock: Clock, key: bytes, show: Show) -> tuple[Asker, Stepper]:
+    async def _stepper(self, run: Run, clock: Clock, key: bytes, size: int, show: Show) -> tuple[Asker, Stepper]:
+        """`size`: of the state."""
         name = run.llm or next(iter(self._llms))
         llm = self._llms.get(name)
         if llm is None:
@@ -169,7 +169,8 @@ class Engine:
             )
         offered = await self._offered(run)
         names = Names(offered)
-        asker = Asker(run, llm, names, self._prompts, self._settings.context_length, self._turns, key, show)
+        length = self._settings.context_length
+        asker = Asker(run, llm, names, self._prompts, length, self._turns, key, show, is_large=size > LARGE)
         stepper = Stepper(run, asker, self._tools, offered, names, self._prompts, self._settings, clock, show)
         return asker, stepper
 
@@ -205,27 +206,6 @@ class Engine:
                 raise
         cut_down(run, most_bytes // 16, self._prompts)
         return seal(run, self._keys, most_bytes=most_bytes)
-
-
-def _repeats(settings: Settings) -> Repeats[Any]:
-    most_bytes = settings.kept_bytes // 3
-    return Repeats(settings.kept_replies, most_bytes, settings.kept_for, most_runs=0, most_held=0)
-
-
-def _work(work: Callable[[], Awaitable[T]], size: Callable[[T], int]) -> Work[T]:
-    # A step may be taken again: what must not happen twice is known to the tools' providers by the actions' ids.
-    return Work(work, size, keep=lambda _: True, repeatable=True)
-
-
-async def _key(state: bytes, input: str, observations: Sequence[Observation]) -> bytes:
-    """Equal for the same call."""
-    size = len(state) + len(input) + sum(len(one.content) for one in observations)
-    return await in_thread(_digest, state, input, observations) if size > LARGE else _digest(state, input, observations)
-
-
-def _digest(state: bytes, input: str, observations: Sequence[Observation]) -> bytes:
-    said = [input, [[one.action_id, one.content, one.is_error, one.denied] for one in observations]]
-    return hashlib.sha256(hashlib.sha256(state).digest() + json.dumps(said).encode()).digest()
 
 
 class _Digests:

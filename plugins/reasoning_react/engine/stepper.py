@@ -70,8 +70,7 @@ class Stepper:
 
     async def end(self, reason: StopReason, *, can_wait: bool = False) -> bool:
         """Ends the run with the best answer there is: the model is asked once more, without tools. False: that failed,
-        and the answer is what there was before. `can_wait`: where the caller's time does not suffice, it is asked in
-        the next step."""
+        and the answer is what there was before. `can_wait`: then it is tried once more, in the next step."""
         run = self._run
         run.stop_reason = reason
         seconds = min(self._clock.left(), max(_LAST_ANSWER, bounds.seconds_left(run, time.time())))
@@ -80,7 +79,7 @@ class Stepper:
                 raise OutOfTime
             heard: Heard | None = await self._asker.ask(None, seconds, last=True)
         except (OutOfTime, LLMFailed):
-            if can_wait and self._clock.left() <= 0:
+            if can_wait:
                 return False
             heard = self._asker.unfinished
         thought, text = await self._thinker.last_words(heard) if heard else ("", "")
