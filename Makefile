@@ -1,6 +1,7 @@
 # make run          start the plugins, index documents, answer a question, stop   (DOCS=folder Q="…" KEEP=1)
 # make test         the quick tests          make test-slow   kills, soaks, whole commands
-# make lint         ruff and mypy            make bench       measurements, tables in benchmarks/results/
+# make lint         ruff and mypy            make bench       measurements, tables in benchmarks/results/; or one:
+#                   bench-vector, bench-embed, bench-llm, bench-tools, bench-react, bench-logs, bench-attack
 # make fuzz         attack every plugin      (MINUTES=10 SEED=N PLUGINS=toy,… KINDS=frames,… SHARE=0.5)
 # make generate-proto   write the generated modules in proto/ anew
 # make image-NAME   a container image of the plugin NAME
@@ -42,7 +43,7 @@ KEEP ?=
 	bench-logs bench-attack generate-proto clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -6
+	@sed -n 's/^# //p' Makefile | head -7
 
 install: $(VENV)/.installed
 

@@ -10,7 +10,7 @@ import os
 import secrets
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -29,16 +29,18 @@ LONG = 20  # steps before the state is measured
 FIRST, LAST = 100, 5_000  # runs before resident memory is read
 SMALL, LARGE = 2**19, 2**20  # characters for the parser
 PIECE = 64  # characters of a stream's piece
+Rows = list[tuple[str, str]]
 
 
 def main() -> None:
     key = secrets.token_hex(32)
     os.environ["REASONING_REACT__STATE_KEY"] = key
     with _printing("benchmarks.react_servers") as servers:
+        memory = _memory(servers)
         with _plugin(servers) as server:
-            sections = [_steps(server, servers), _many(server), _state(server, key)]
-        sections += [_parser(), _memory(servers)]
-    report("react", sections)
+            sections = [_steps(server, servers), _many(server)]
+            rows = [*_state(server, key), *_parser(), *memory]
+    report("react", [*sections, Section("State, parser, memory", columns=("what", "measured"), rows=rows)])
 
 
 def _plugin(servers: str) -> Any:
@@ -48,14 +50,14 @@ def _plugin(servers: str) -> Any:
 class _Client:
     """One channel to the plugin, and runs of one model on it."""
 
-    def __init__(self, server: Server, model: str, mode: int = pb.REASONING_MODE_NATIVE) -> None:
+    def __init__(self, server: Server, model: str, mode: pb.ReasoningMode.ValueType = pb.REASONING_MODE_NATIVE) -> None:
         self.stub = rpc.ReasoningStrategyStub(grpc.insecure_channel(server.address))
         self._new = pb.InitializeRequest(query="How much is it?", model=model, mode=mode, max_iterations=LONG + 5)
 
     def steps(self) -> list[float]:
         """Seconds of each step of a run that ends in an action; the last one, with the answer, is left out."""
         reply: Any = self.stub.Initialize(self._new)
-        took = []
+        took: list[float] = []
         while True:
             began = time.perf_counter()
             reply = self.stub.ProcessIteration(pb.ProcessIterationRequest(state=reply.state))
@@ -175,74 +177,80 @@ async def _runs(address: str, model: str, runs: int, together: int) -> float:
         return steps / (time.perf_counter() - began)
 
 
-def _state(server: Server, key: str) -> Section:
+def _state(server: Server, key: str) -> Rows:
     """What a run carries along."""
     state = _Client(server, f"steps-{LONG + 1}").state(LONG)
     keys = Keys(key.encode())
     now = time.time()
-    run = open_state(state, keys, now=now)
+    run = open_state(state, keys, now=now, most_bytes=2**20)
     assert len(run.steps) == LONG
     medians = []
     for _ in range(REPEATS):
         took = []
         for _ in range(200):
-            began = time.perf_counter()
-            open_state(state, keys, now=now)
-            took.append(time.perf_counter() - began)
+            began = time.thread_time()
+            open_state(state, keys, now=now, most_bytes=2**20)
+            took.append(time.thread_time() - began)
         medians.append(1000 * statistics.median(took))
-    facts = {
-        f"state after {LONG} steps with results of {RESULT_CHARS:,} characters": f"{len(state) / 1000:.1f} kB",
-        "to verify and load it, p50": f"{statistics.median(medians):.2f} ms",
-    }
-    return Section("The state", facts=facts)
+    return [
+        (f"state after {LONG} steps with results of {RESULT_CHARS:,} characters", f"{len(state) / 1000:.1f} kB"),
+        ("to verify and load it, p50", f"{statistics.median(medians):.2f} ms"),
+    ]
 
 
-def _parser() -> Section:
+def _parser() -> Rows:
     """Every family of inputs, as a whole and as a stream."""
     worst: dict[str, tuple[float, str]] = {}
     for name, family in FAMILIES.items():
         for how, work in (("as a whole", _whole), ("as a stream", _streamed)):
-            # The fastest of three: what else runs here makes none faster.
-            small, large = (min(work(family(size)) for _ in range(3)) for size in (SMALL, LARGE))
-            for what, value in (("ratio", large / small), ("seconds", large)):
+            small, large = (_fastest(work, family(size)) for size in (SMALL, LARGE))
+            # What ends at once has no ratio worth the name.
+            for what, value in (("ratio", large / small if large > 0.05 else 0.0), ("seconds", large)):
                 worst[f"{what} {how}"] = max(worst.get(f"{what} {how}", (0.0, "")), (value, name))
-    facts: dict[str, object] = {"families of inputs": len(FAMILIES)}
+    rows = []
     for how in ("as a whole", "as a stream"):
-        ratio, seconds = worst[f"ratio {how}"], worst[f"seconds {how}"]
-        facts[f"{LARGE:,} characters {how}, at most"] = f"{seconds[0]:.2f} s ({seconds[1]})"
-        facts[f"the same over half of it {how}, at most"] = f"{ratio[0]:.2f} times as long ({ratio[1]})"
-    return Section("The parser", facts=facts)
+        (ratio, hardest), (seconds, slowest) = worst[f"ratio {how}"], worst[f"seconds {how}"]
+        rows += [
+            (f"1 MiB of output read {how}, the slowest of {len(FAMILIES)} families", f"{seconds:.2f} s ({slowest})"),
+            ("the same in multiples of 512 KiB, the worst of them", f"{ratio:.2f} ({hardest})"),
+        ]
+    return rows
+
+
+def _fastest(work: Callable[[str], float], text: str) -> float:
+    """Of three times, or of one that took long: what else runs on the machine makes none faster."""
+    first = work(text)
+    return first if first > 2 else min(first, work(text), work(text))
 
 
 def _whole(text: str) -> float:
-    began = time.perf_counter()
+    began = time.thread_time()
     read(text, TOOLS)
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 def _streamed(text: str) -> float:
     pieces: Sequence[str] = [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
-    began = time.perf_counter()
+    began = time.thread_time()
     watcher = Watcher(TOOLS)
     for piece in pieces:
         watcher.feed(piece)
         if watcher.enough or watcher.rambling:
             break
     watcher.close()
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
-def _memory(servers: str) -> Section:
+def _memory(servers: str) -> Rows:
     with _plugin(servers) as server:
         asyncio.run(_runs(server.address, f"steps-{STEPS}", FIRST, TOGETHER))
         first = server.resident_bytes()
         asyncio.run(_runs(server.address, f"steps-{STEPS}", LAST - FIRST, TOGETHER))
         last = server.resident_bytes()
-    facts = {
-        f"resident memory after {FIRST} runs of {STEPS + 1} steps": f"{first / 1e6:.0f} MB",
-        f"after {LAST:,} runs, in multiples of that": f"{last / first:.3f}",
-    }
-    return Section("Memory", facts=facts)
+    return [
+        (f"resident memory after {FIRST} runs of {STEPS + 1} steps", f"{first / 1e6:.0f} MB"),
+        (f"after {LAST:,} runs, in multiples of that", f"{last / first:.3f}"),
+    ]
 
 
 if __name__ == "__main__":

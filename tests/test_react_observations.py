@@ -203,8 +203,9 @@ def test_a_long_name() -> None:
     ["<", "<|", "[", "<tool", "\n", "\n ", "Observation", "\nAction " + " " * 8, "</", "\n#", "a|>", NONCE[:-1]],
 )
 def test_it_takes_linear_time(piece: str) -> None:
-    """A megabyte of what begins like a mark, a label or the nonce is made harmless within a second."""
-    text = piece * (1_000_000 // len(piece))
+    """250 kB of what begins like a mark, a label or the nonce are made harmless within a second: 50 ms, if nothing else
+    runs."""
+    text = piece * (250_000 // len(piece))
     start = time.perf_counter()
     harmless(text, NONCE)
     assert time.perf_counter() - start < 1

@@ -69,10 +69,12 @@ class World:
     options: tuple[str, ...]
 
     @contextlib.asynccontextmanager
-    async def started(self, *args: str, env: dict[str, str] | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def started(
+        self, *args: str, env: dict[str, str] | None = None, module: str = "plugins.reasoning_react.run"
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "plugins.reasoning_react.run", *args, *self.options),
+            *("-m", module, *args, *self.options),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -86,8 +88,8 @@ class World:
                 process.kill()
             await process.wait()
 
-    async def run(self, *args: str, env: dict[str, str] | None = None, piped: bytes = b"") -> Done:
-        async with self.started(*args, env=env) as process:
+    async def run(self, *args: str, piped: bytes = b"", **more: Any) -> Done:
+        async with self.started(*args, **more) as process:
             return await ended(process, piped)
 
     def trace(self, name: str = "run.json") -> Any:

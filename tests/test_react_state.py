@@ -24,6 +24,7 @@ from shared.errors import InvalidArgument, LimitReached, StartError
 SECRET = b"a secret of thirty-two bytes ..."
 KEYS = Keys(SECRET)
 MOST = 2**20
+HEADER = len(b"hector-react") + 2 + 8  # bytes of a state before its JSON
 TOOL = Tool("look", "Looks.\nClosely.", {"type": "object", "properties": {"b": {"type": "string"}, "a": {}}}, True)
 
 
@@ -251,7 +252,7 @@ def test_every_changed_byte_is_refused() -> None:
             changed[place] ^= 1 << bit
             error = refusal(bytes(changed))
             assert error.reason in ("BAD_STATE", "STATE_VERSION", "STATE_KEY_UNKNOWN", "STATE_TAMPERED"), place
-            assert place < len(whole) - 100 or error.reason == "STATE_TAMPERED"
+            assert place < HEADER or error.reason == "STATE_TAMPERED", place
 
 
 def test_changed_bytes_of_a_large_state() -> None:
@@ -321,7 +322,7 @@ def test_a_large_state_is_not_looked_at() -> None:
 def test_another_version() -> None:
     """A state of a later version is refused, and the message says what can be done."""
     whole = bytearray(sealed(small()))
-    whole[len(b"hector-react") + 1] += 1
+    whole[HEADER - 9] += 1
     error = refusal(bytes(whole))
     assert error.reason == "STATE_VERSION"
     assert f"version {state.VERSION + 1}" in error.message
@@ -375,7 +376,7 @@ def test_an_expired_state() -> None:
 
 def forged(fields: Any) -> bytes:
     """What a server with the key, and another idea of a run, would have sealed."""
-    data = sealed(small())[:22] + json.dumps(fields).encode()
+    data = sealed(small())[:HEADER] + json.dumps(fields).encode()
     mac = KEYS.mac(KEYS.id, data)
     assert mac is not None
     return data + mac
@@ -456,7 +457,7 @@ def test_lists_of_another_length() -> None:
 def test_what_is_sealed_is_no_json() -> None:
     """Bytes that are no JSON, or too deep, are refused as BAD_STATE also where the HMAC is right."""
     for payload in (b"", b"{", b"\xff\xfe", b"[" * 200_000, b"1" * 5_000, b'{"a":NaN}'):
-        data = sealed(small())[:22] + payload
+        data = sealed(small())[:HEADER] + payload
         mac = KEYS.mac(KEYS.id, data)
         assert mac is not None
         assert refusal(data + mac).reason == "BAD_STATE"
@@ -482,6 +483,7 @@ def test_a_state_becomes_lighter() -> None:
     """Where a state would be too large, the oldest steps are left out and cut; the newest, all actions and thoughts and
     all else stay, and the run says what is left out."""
     run = long_run()
+    run.steps[1].thought = ""
     for step in run.steps:
         step.opaque, step.reasoning, step.text = b"o" * 300, "r" * 300, "t" * 300
     whole = sealed(replace(run, steps=list(run.steps)))
@@ -493,7 +495,7 @@ def test_a_state_becomes_lighter() -> None:
     assert 0 < after.left_out < len(run.steps)
     assert after.steps[after.left_out :] == run.steps[after.left_out :]
     assert [step.actions for step in after.steps] == [step.actions for step in run.steps]
-    assert [step.thought for step in after.steps] == [step.thought for step in run.steps]
+    assert [step.thought for step in after.steps] == [step.thought or step.reasoning for step in run.steps]
     for step in after.steps[: after.left_out]:
         assert (step.opaque, step.reasoning, step.text) == (b"", "", "")
         assert len(step.observations[0].content) <= 400

@@ -11,7 +11,7 @@ import re
 from shared.call_markup import pythonic
 from shared.call_markup.objects import calls_in
 from shared.call_markup.source import Piece, Problem, Source, cut_off, not_read
-from shared.loose_json import CutOff, NotRead, Unreadable
+from shared.loose_json import CutOff, Unreadable, after_closers
 
 _LINE = re.compile(
     r"^[ \t]{0,40}(?:`{1,3}[a-z_]{0,12}[ \t]{0,10}\n?[ \t]{0,40})?(?=[\[{]|[^\W\d][\w.\-:]{0,199}\()", re.MULTILINE
@@ -26,54 +26,62 @@ _LOOKED = 160  # characters in which the name of a call must stand
 
 def read(source: Source, start: int, end: int) -> list[Piece]:
     """The bare calls between `start` and `end` of the text."""
+    text = source.text
     groups: list[list[Piece]] = []
-    at = reached = start
-    while sum(map(len, groups[-1:])) < _MOST and (line := _LINE.search(source.text, at, end)) is not None:
-        piece, at = _piece(source, line.start(), line.end(), end)
+    first = source.blanks(start)
+    at = behind = counted = start  # `behind` the last piece
+    in_fence = False
+    while sum(map(len, groups[-1:])) < _MOST and (line := _LINE.search(text, at, end)) is not None:
+        in_fence ^= text.count("```", counted, line.start()) % 2 == 1
+        counted = line.start()
+        follows = bool(groups) and not text[behind : line.start()].strip()
+        # The last line of a piece of code is no call.
+        is_code = in_fence and not follows and text[line.end()] not in "[{"
+        piece, at = (None, line.end()) if is_code else _piece(source, line.start(), line.end(), end, first)
         if piece is None:
             at = max(at, line.end() + 1)
             if source.give_up():
                 break
             continue
-        if groups and source.text[reached : piece.start].strip() == "":
+        if follows:
             groups[-1].append(piece)
         else:
             groups.append([piece])
-        reached = at = piece.end
-    first = source.blanks(start)
+        behind = at = piece.end
     return [
-        piece
-        for group in groups
-        if group[0].start <= first or group[-1].end >= end or source.blanks(group[-1].end) >= end
-        for piece in group
+        piece for group in groups if group[0].start <= first or source.blanks(group[-1].end) >= end for piece in group
     ]
 
 
-def _piece(source: Source, start: int, at: int, stop: int) -> tuple[Piece | None, int]:
+def _piece(source: Source, start: int, at: int, stop: int, first: int) -> tuple[Piece | None, int]:
     """The calls at `at`, and up to where the text was looked at."""
     text = source.text
+    is_python = text[at] not in "[{" or pythonic.starts_list(source, at)
     try:
-        if text[at] in "[{" and not pythonic.starts_list(source, at):
-            value, end = source.value(at)
-            calls = calls_in(value, source, marked=False)
-            if calls is None:
-                return None, end
-        else:
+        if is_python:
             opening = pythonic.CALL.match(text, source.blanks(at + 1) if text[at] == "[" else at)
             if opening is None or not source.names.known(opening[0][:-1]):
                 return None, at
             calls, end = pythonic.read_calls(source, at)
             if not all(source.names.known(name) for name, _ in calls):
                 return None, end
-    except NotRead as error:
-        if isinstance(error, CutOff) and _is_call(source, at):
+        else:
+            value, end = source.value(at)
+            read = calls_in(value, source, marked=False)
+            if read is None:
+                return None, end
+            calls = read
+    except CutOff:
+        if is_python or _names_tool(source, at):
             return Piece(start, stop, problem=cut_off("your text")), stop
-        if isinstance(error, Unreadable) and text[at] in "[{" and _is_call(source, at):
+        return None, at
+    except (Unreadable, Problem) as error:
+        in_brackets = text[at] in "[{"
+        is_call = isinstance(error, Problem) or (in_brackets and (is_python or _names_tool(source, at)))
+        if is_call and (start <= first or in_brackets):
             return Piece(start, stop, problem=not_read("your text", error)), stop
         return None, at
-    except Problem as error:
-        return Piece(start, stop, problem=not_read("your text", error)), stop
-    end = _CLOSERS.match(text, source.surplus(end), stop).end()  # type: ignore[union-attr]
+    end = _CLOSERS.match(text, after_closers(text, end), stop).end()  # type: ignore[union-attr]
     line_end = text.find("\n", end, stop)
     rest = text[end : line_end if line_end >= 0 else stop]
     if rest.strip() and text[end - 1 : end] not in ("\n", "`", ">"):
@@ -81,9 +89,7 @@ def _piece(source: Source, start: int, at: int, stop: int) -> tuple[Piece | None
     return Piece(start, end, calls), end
 
 
-def _is_call(source: Source, at: int) -> bool:
-    """Whether what cannot be read was meant as a call of a known tool."""
-    if source.text[at] not in "[{" or pythonic.starts_list(source, at):
-        return True
+def _names_tool(source: Source, at: int) -> bool:
+    """Whether JSON that cannot be read was meant as a call of a known tool."""
     named = _NAMED.search(source.text, at, at + _LOOKED)
     return named is not None and bool(source.names.known(named[1]))

@@ -40,7 +40,7 @@ def read(source: Source, start: int) -> tuple[Calls, int]:
         return ((name, {}),), opening.end()
     if text.startswith("{", at):
         value, at = source.value(at, closer)
-        at = source.surplus(at)
+        at = source.behind(at)
         return (call(written, value, source),), _closed(source, at, closer, name)
     if not text.startswith("<", at) and at < len(text):
         # Nothing that can stand in a call: the text writes about markup.
@@ -68,12 +68,12 @@ def read_action(source: Source, start: int) -> tuple[Calls, int]:
             closer = f"</{element}>"
             if text.startswith("{", at):
                 value, at = source.value(at, closer)
-                at = _closed(source, source.surplus(at), closer, name)
+                at = _closed(source, source.behind(at), closer, name)
                 return (call(name, value, source),), _closed(source, source.blanks(at), "</action>", name)
             arguments, raw, at = _parameters(source, at, closer, name, properties_of(parameters))
             at = _closed(source, source.blanks(at), "</action>", name)
             return ((name, typed(arguments, parameters, raw)),), at
-    if source.is_end(at) or "</action>".startswith(text[at : at + 9]) and not text.startswith("</action>", at):
+    if not text.startswith("</action>", at) and "</action>".startswith(text[at : at + 9]):
         raise CutOff("it ends before its end mark", len(text))
     return ((name, {}),), _closed(source, at, "</action>", name)
 

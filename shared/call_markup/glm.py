@@ -61,7 +61,7 @@ def read(source: Source, at: int, tags: Tags) -> tuple[Calls, int]:
         at = source.blanks(at + len(tags("tool_sep")))
         if text.startswith("{", at):
             value, at = source.value(at, tags.closers[0])
-            at = source.surplus(at)
+            at = source.behind(at)
             closer = next((closer for closer in tags.closers if text.startswith(closer, at)), "")
             return (call(written[0], value, source),), at + len(closer)
     arguments: dict[str, str] = {}

@@ -6,18 +6,24 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from shared.call_markup.objects import call
+from shared.call_markup.reading import read as reading_of
 from shared.call_markup.source import Piece, Problem, Source, cut_off, not_read
 from shared.loose_json import CutOff, Unreadable
 
 JSON = Any
 
 _MARK = re.compile(r"<\|(?:start|end|message|channel|constrain|return|call)\|>")
-IS_HARMONY = re.compile(r"<\|(?:channel|message|constrain|call)\|>|<\|start\|>\s{0,9}(?:assistant|functions)")
+IS_HARMONY = re.compile(
+    r"(?<![`\"'])(?:<\|channel\|>\s{0,9}(?:analysis|commentary|final|[a-z]{0,10}\Z)|<\|start\|>\s{0,9}(?:assistant|functions)"
+    r"|<\|message\|>|<\|constrain\|>|<\|call\|>)"
+)
+_HEADER_ONLY = re.compile(r"(?:<\|(?:start|channel|constrain)\|>[\w .=]{0,100}){1,4}<?\|?[a-z]{0,9}\|?>?\Z")
 _RECIPIENT = re.compile(r"to\s{0,4}=\s{0,4}([^\s<{]{1,200})")
 # Without its marks: `analysis…assistantfinal…`, `…assistantcommentary to=functions.NAME json{…}`.
 COLLAPSED = re.compile(
@@ -26,7 +32,7 @@ COLLAPSED = re.compile(
 _COLLAPSED_NEXT = re.compile(r"assistant(?=final|analysis|commentary)")
 _COLLAPSED_HEAD = re.compile(
     r"\s{0,100}(?:assistant)?(?P<channel>analysis|commentary|final|(?=to=functions))"
-    r"(?:\s{0,9}to=(?P<to>[^\s{<]{1,200}?)(?:\s{1,9}[a-z]{1,8})?\s{0,9}(?=\{|\Z))?"
+    r"(?:\s{0,9}to=(?P<to>[^\s{<]{1,200}?)(?:\s{1,9}[a-z]{1,8})?\s{0,9}(?=\{|<?\|?[a-z]{0,9}\|?>?\Z))?"
 )
 
 
@@ -91,6 +97,8 @@ def _message(source: Source, start: int, reading: Reading) -> int:
     if body is None:
         if recipient and source.names.known(recipient[1]):
             reading.pieces.append(Piece(start, len(text), problem=cut_off("a commentary message")))
+        elif not _HEADER_ONLY.match(text, start):
+            reading.text.append((start, len(text)))  # it writes about marks
         return len(text)
     if recipient and recipient[1] not in ("assistant", "user", "all"):
         return _call(source, start, body, recipient[1], reading)
@@ -118,9 +126,12 @@ def _call(source: Source, start: int, body: int, name: str, reading: Reading) ->
         after = stop
         if not text[body:stop].strip() and end is None:
             raise CutOff("it ends before its arguments", stop)
+        if text.startswith("<", source.blanks(body)) and text[body:stop].strip():
+            reading.pieces += reading_of(source, body, stop)
+            return stop
         if text[body:stop].strip():
             value, after = source.value(body)
-            after = source.surplus(after)
+            after = source.behind(after)
         piece = Piece(start, after, (call(name, value, source),))
     except CutOff:
         reading.pieces.append(Piece(start, len(text), problem=cut_off(what)))
@@ -145,7 +156,7 @@ def read_collapsed(source: Source) -> Reading | None:
         return None
     reading = Reading()
     starts = [0, *(mark.start() for mark in nexts), len(text)]
-    for start, stop in zip(starts, starts[1:], strict=False):
+    for start, stop in itertools.pairwise(starts):
         head = _COLLAPSED_HEAD.match(text, start, stop)
         if head is None:
             continue

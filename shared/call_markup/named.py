@@ -33,7 +33,7 @@ def read_kimi(source: Source, at: int) -> tuple[Calls | None, int]:
         raise Problem(f"there is no {_KIMI_ARGUMENTS} behind its name")
     written = source.text[at:mark].strip()
     value, end = source.value(mark + len(_KIMI_ARGUMENTS), _KIMI_END)
-    end = source.surplus(end)
+    end = source.behind(end)
     if not source.names.known(written) and isinstance(value, dict):
         # An id as OpenAI has them; the name is in the arguments.
         inside = value.get("name")
@@ -63,7 +63,7 @@ def read_deepseek(source: Source, at: int) -> tuple[Calls | None, int]:
     if fence := _FENCE.match(text, at):
         at = fence.end()
     value, at = source.value(at)
-    at = source.surplus(at)
+    at = source.behind(at)
     end = _DEEPSEEK_END.match(text, at)
     return (call(written, value, source),), end.end() if end else at
 
@@ -90,7 +90,7 @@ def read_mistral(source: Source, at: int) -> tuple[Calls, int]:
     if text[at : at + 1] == "[" and "[ARGS]".startswith(text[at : at + 6]):
         raise CutOff("it ends before its arguments", len(text))
     value, at = source.value(at)
-    return (call(written[1], value, source),), source.surplus(at)
+    return (call(written[1], value, source),), source.behind(at)
 
 
 def _after(source: Source, at: int, mark: str) -> int:

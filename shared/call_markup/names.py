@@ -38,7 +38,8 @@ class Names:
         for candidate in (name, _NUMBER.sub("", name), bare, bare.removesuffix(".call")):
             if candidate in self._known:
                 return candidate
-        return ""
+        first, _, rest = name.partition(".")
+        return first if first == rest and first in self._known else ""  # fetch.fetch
 
     def resolved(self, written: str) -> str:
         """The tool that is meant, or else the name as it was written, without what does not belong to names."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared.call_markup.source import Problem, Source
-from shared.call_markup.types import only_property, properties_of, typed
+from shared.call_markup.types import kinds, only_property, properties_of, typed
 from shared.loose_json import NotRead, read_whole
 
 JSON = Any
@@ -54,7 +54,8 @@ def call(name: str, arguments: JSON, source: Source) -> tuple[str, dict[str, JSO
         return name, {}
     if not isinstance(arguments, dict):
         only = only_property(parameters)
-        if not only:
+        wanted = kinds(properties_of(parameters).get(only), parameters)
+        if not only or (isinstance(arguments, list) and "array" not in wanted):
             raise Problem(f"the arguments of {name} must be a JSON object")
         arguments = {only: arguments}
     _refuse_nested(name, arguments, source)

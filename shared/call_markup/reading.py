@@ -75,6 +75,7 @@ _MARK = re.compile(
 )
 _OPENERS = ("kimi", "deepseek", "tag", "action", "element", "tool", "xtml", "minimax")
 _FENCE = re.compile(r"\s{0,100}```[a-z_]{0,12}\s{0,100}")
+_FENCE_LINE = re.compile(r"```[a-z_]{0,12}\s{0,20}\Z")
 _PLUGIN = re.compile(r"\s{0,20}<\|(?:plugin|interpreter)\|>\s{0,20}")
 _MOST_PIECES = 1_000
 _SEPARATORS = re.compile(r"[\s,;]*")
@@ -143,6 +144,8 @@ class _Reading:
         if calls is None:
             self._open_wrapper(mark)
             return after
+        if self._is_example(start, end):
+            return end
         self._add(Piece(start, end, calls))
         return end
 
@@ -215,7 +218,7 @@ class _Reading:
                     "it is JSON, but no call; write a JSON object with name and arguments", self._closed(at, closer)
                 )
             calls += read
-            at = source.surplus(at)
+            at = source.behind(at)
             following = _SEPARATORS.match(text, at).end()  # type: ignore[union-attr]
             if not closer or text[following : following + 1] != "{":
                 break
@@ -227,9 +230,9 @@ class _Reading:
     def _closed(self, at: int, closer: str) -> int:
         """Where the end mark ends, if one is there."""
         text = self._source.text
-        if fence := _FENCE.match(text, at):
-            if not closer or text.startswith(closer, self._source.blanks(fence.end())):
-                at = fence.end()
+        fence = _FENCE.match(text, at)
+        if fence and (not closer or text.startswith(closer, self._source.blanks(fence.end()))):
+            at = fence.end()
         after = self._source.blanks(at)
         if closer and text.startswith(closer, after):
             return after + len(closer)
@@ -289,6 +292,13 @@ class _Reading:
     def _is_quoted(self, start: int, after: int) -> bool:
         text = self._source.text
         return text[max(0, start - 1) : start] in ("`", '"', "'") and text[after : after + 1] in ("`", '"', "'")
+
+    def _is_example(self, start: int, end: int) -> bool:
+        """Whether it stands in a fence of its own, and the text goes on behind that: it writes about markup."""
+        text = self._source.text
+        opening = _FENCE_LINE.search(text, max(self._start, start - 40), start)
+        closing = _FENCE.match(text, end)
+        return bool(opening and closing and self._source.blanks(closing.end()) < self._end)
 
     def _follows_piece(self, start: int) -> bool:
         return bool(self._pieces) and not self._source.text[self._pieces[-1].end : start][:200].strip()

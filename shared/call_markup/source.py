@@ -96,13 +96,21 @@ class Source:
         before = self.text[max(self.text.rfind("\n", max(0, at - _LONGEST_INDENT), at) + 1, at - _LONGEST_INDENT) : at]
         return not before.strip(" \t>*-`") or before.rstrip().endswith((">", "]", "▷"))
 
-    def surplus(self, at: int) -> int:
-        """Where the surplus brackets end that follow a value."""
-        return after_closers(self.text, at)
+    def behind(self, at: int) -> int:
+        """Where the surplus brackets end that follow a value. Raises Problem where what follows on its line looks like
+        more of it: then a quote inside of the value has ended it too early."""
+        end = after_closers(self.text, at)
+        rest = _REST.match(self.text, end)
+        if rest is not None and _MORE.search(rest[0]):
+            raise Problem(f"something stands behind its arguments: {rest[0][:40].strip()!r}", end)
+        return end
 
 
 _BLANKS = re.compile(r"\s*")
 _LONGEST_INDENT = 40
+# Of a line, up to what may be a mark; and what there may be more of a value.
+_REST = re.compile(r"[^\n<\[{`]{0,2000}")
+_MORE = re.compile(r"^[:\"'“”]|^,\s*[\"'“\w]|[\"”]\s*[}\]),:]")
 
 
 def cut_off(what: str) -> str:

@@ -12,9 +12,9 @@ _CALLS = (
     "<function=", "<function name=", "<invoke name=", "<tool_use>", "<tools>", "<longcat_tool_call>", "<action>",
     "<minimax:tool_call>", "<seed:tool_call>", "<ifm|tool_call>", "<steptml:toolcall>", "<start_function_call>",
     "<|tool_call>", "<|tool_call_begin|>", "<|tool_calls_section_begin|>", "<|tool_call_start|>", "<|python_tag|>",
-    "<|python_start|>", "<|action_start|>", "<|START_ACTION|>", "<|tools_prefix|>", "<|open|>call", "<|open|>tools<|sep|>",
-    "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜DSML｜tool_calls>", "<｜DSML｜function_calls>", "[TOOL_CALLS]",
-    "functools[", "[unused11]", tokens.MINIMAX,
+    "<|python_start|>", "<|action_start|>", "<|START_ACTION|>", "<|tools_prefix|>", "<|open|>call",
+    "<|open|>tools<|sep|>", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜DSML｜tool_calls>",
+    "<｜DSML｜function_calls>", "[TOOL_CALLS]", "functools[", "[unused11]", tokens.MINIMAX,
 )  # fmt: skip
 _OTHERS = (
     *reasoning.BEGIN_MARKS, *reasoning.END_MARKS, "</tool_call>", "</tool_calls>", "</function_calls>", "</function>",

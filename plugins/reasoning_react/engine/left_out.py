@@ -64,6 +64,7 @@ def lighten(run: Run, bytes_to_save: int) -> bool:
 def _lighter(step: Step) -> Step:
     return replace(
         step,
+        thought=step.thought or _without_most(step.reasoning),  # for a model that thinks nowhere else
         actions=[replace(action, opaque=b"") for action in step.actions],
         observations=[replace(one, content=_without_most(one.content)) for one in step.observations],
         text="",

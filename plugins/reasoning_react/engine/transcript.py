@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .chat import Message, Tool, ToolCall
-from .observations import cut, fenced
+from .observations import cut, fenced, harmless
 from .prompts import Prompts
 from .run import Action, Mode, Run, Step
 
@@ -88,7 +88,9 @@ class Transcript:
         question = f"Question: {self._run.question}" if self._mode is Mode.TEXT else self._run.question
         if not self._run.context:
             return question
-        return self._prompts.background(self._cut(self._run.context), question)
+        # Often what a search brought: no data of a tool, and not to be obeyed where it looks like a turn of its own.
+        context = harmless(self._cut(self._run.context), self._run.nonce)
+        return self._prompts.background(context, question)
 
     def _summary(self) -> str:
         summary, most = self._run.summary, self._limits.summary

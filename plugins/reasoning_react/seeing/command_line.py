@@ -37,7 +37,7 @@ class _Parser(argparse.ArgumentParser):
         raise StartError(f"command line: {words[0]}{': takes no value' if words[1] else ''}; see --help")
 
 
-def command_line(argv: Sequence[str] | None, about: str) -> tuple[Options, dict[str, str]]:
+def command_line(argv: Sequence[str] | None, about: str | None) -> tuple[Options, dict[str, str]]:
     """Our own options, and the plugin's settings as they were given. Exits on --help. Raises StartError."""
     parser = _Parser(
         prog="python -m plugins.reasoning_react.run",

@@ -47,6 +47,7 @@ class Display:
         self._unlabelled = self._kind
         self._is_final = False  # behind the label of the answer
         self._quiet = False
+        self._in_reasoning = False
         self._at_line_start = True
         self._rest = ""  # what cannot be told yet
         self._held = ""  # marks and blanks that are shown only if more follows
@@ -64,9 +65,9 @@ class Display:
         self._rest += delta
         pieces: list[Piece] = []
         while self._rest and not self._quiet:
-            before = len(self._rest)
+            before = (len(self._rest), self._at_line_start)
             self._line_start(pieces) if self._at_line_start else self._in_line(pieces)
-            if len(self._rest) == before:
+            if (len(self._rest), self._at_line_start) == before:
                 break
         return _joined(pieces)
 
@@ -80,6 +81,9 @@ class Display:
     def _line_start(self, pieces: list[Piece]) -> None:
         line, newline, _ = self._rest.partition("\n")
         line += newline
+        if self._in_reasoning:
+            self._at_line_start = False
+            return
         label = next(line_labels(line), None)
         if label is not None:
             if len(line) - label.end < 4 and not newline:
@@ -89,9 +93,6 @@ class Display:
         if not newline and (may_become_label(line) or len(line.strip()) < 3):
             return
         if not self._is_final and self._opens_block(line, bool(newline)):
-            return
-        if self._is_final and not self._shown and re.match(r"\s*(?:[{\[]|[`~]{3})", line):
-            self._quiet = True  # perhaps the shell of an answer
             return
         self._at_line_start = False
 
@@ -136,11 +137,20 @@ class Display:
         self._kind = kind
 
     def _in_line(self, pieces: list[Piece]) -> None:
+        if self._is_final and not self._shown:
+            begin = self._rest.lstrip()
+            if begin.startswith(("{", "```")):
+                self._quiet = True  # perhaps the shell of an answer
+            if begin in ("", "`", "``") or self._quiet:
+                return
         end = self._rest.find("\n") + 1 or len(self._rest)
         line = self._rest[:end]
         at = 0
         while (match := _BEGINNINGS.search(line, at)) is not None:
             rest = line[match.start() : match.start() + _LONGEST_MARK]
+            if rest[0] in " \t" and self._in_reasoning:
+                at = match.end()
+                continue
             marks = _INLINE if rest[0] in " \t" else self._marks
             rest = " " + rest.lstrip() if rest[0] in " \t" else rest
             if any(rest.startswith(mark) for mark in marks):
@@ -162,11 +172,13 @@ class Display:
         rest = line[start:]
         begin = next((mark for mark in BEGIN_MARKS if rest.startswith(mark)), None)
         end = next((mark for mark in END_MARKS if rest.startswith(mark)), None)
-        if begin is not None and not self._answer and not self._is_final:
+        if begin is not None and not self._in_reasoning and not self._answer and not self._is_final:
             self._begin("thought")
+            self._in_reasoning = True
             self._rest = self._rest[start + len(begin) :]
         elif end is not None and self._kind == "thought":
             self._begin(self._unlabelled)
+            self._in_reasoning = False
             self._rest = self._rest[start + len(end) :]
             self._at_line_start = True
         else:

@@ -16,7 +16,7 @@ _NOTHING = frozenset({"", "none", "null", "nil", "n/a", "na", "{}", "()", "[]", 
                       "empty", "(none)", "no input needed", "no input required", "not applicable", "-"})  # fmt: skip
 _STANDS_FOR_ONE = frozenset({"input", "__arg1", "arg", "arg1", "value", "action_input", "tool_input", "argument", "query"})
 _WRAPPERS = frozenset({"input", "inputs", "arguments", "args", "parameters", "params", "action_input", "tool_input", "kwargs"})
-_FENCE = re.compile(r"(?:`{3,}|~{3,})[ \t]*([\w+.#-]{0,20})[ \t]*(?:\r?\n|(?=[{\[]))")
+_FENCE = re.compile(r"(?:`{3,}|~{3,})[ \t]*([\w+.#-]{0,20})[ \t]*(?:\r?\n|\Z|(?=[{\[]))")
 _FENCE_END = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})[ \t]*\r?$", re.MULTILINE)
 _LEAKED_STOP = re.compile(r"\n[ \t]{0,3}Obs(?:e(?:r(?:v(?:a(?:t(?:i(?:on?)?)?)?)?)?)?)?[ \t]*\Z")  # of a stop sequence that came late
 _INLINE_END = re.compile(r"[ \t](?:Observation|Final Answer|Thought)[ \t]?[:：]")

@@ -9,10 +9,10 @@ from ..reading import Act, Final, Malformed, Reading, ThoughtOnly
 from . import answers, blobs, names
 from .actions import Place, read_action
 from .inputs import CannotRead
-from .labels import Kind, Label, find_labels
+from .labels import Kind, Label, find_labels, first_observation
 from .names import Tools
 
-_MADE_UP = (
+MADE_UP = (
     "You wrote an Observation yourself. Observations come only from tools: write `Action:` and `Action Input:` and stop, or "
     "write `Final Answer:` and the answer."
 )
@@ -79,6 +79,7 @@ class _Labels:
         self._cut = cut
         self._thoughts = [self._strip(text[: labels[0].start])]
         self._observed = False
+        self._first_observation = first_observation(text)  # a quoted one counts: nothing behind it is run
         self._hard_stops = self._next_observations()
 
     def read(self) -> Labelled:
@@ -90,7 +91,7 @@ class _Labels:
                     self._thoughts.append(self._strip(self._content(index)))
                 case Kind.OBSERVATION:
                     if self._thought() or self._observed:
-                        return Labelled(Malformed(self._thought(), _MADE_UP))
+                        return Labelled(Malformed(self._thought(), MADE_UP))
                     self._observed = True  # perhaps it says again what a tool brought: an answer may follow, no action
                 case Kind.QUESTION:
                     if index and self._thought():
@@ -107,7 +108,7 @@ class _Labels:
             index += 1
         thought = self._thought()
         if self._observed:
-            return Labelled(Malformed(thought, _MADE_UP))
+            return Labelled(Malformed(thought, MADE_UP))
         if any(label.kind is Kind.FINAL for label in self._labels):
             return Labelled(Malformed(thought, _NO_ANSWER), has_action=True)
         return Labelled(ThoughtOnly(thought)) if thought else Labelled(Malformed("", _NOTHING))
@@ -116,8 +117,8 @@ class _Labels:
         """What the action at `index` comes to; None where it says that none is wanted, and where to go on."""
         label = self._labels[index]
         thought = self._thought()
-        if self._observed:
-            return Labelled(Malformed(thought, _MADE_UP), has_action=True), index
+        if self._observed or label.start > self._first_observation:
+            return Labelled(Malformed(thought, MADE_UP), has_action=True), index
         following = index + 1
         while label.kind is Kind.ACTION and following < len(self._labels) and self._labels[following].kind is Kind.ACTION and (
             not self._content(following - 1).strip()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ class Label:
     weak: bool = False  # a word that says it only beside an action, such as `Tool:`
     listed: bool = False  # after `-` or `1.`, where notes have such words too
     inline: bool = False  # in the middle of a line
-    fenced: bool = False  # inside of a code fence that was opened before it
+    fenced: bool = False  # inside of a code fence that was opened before it and is open at the end
 
 
 # Every repetition is bounded or of a class that what follows it does not share, so that matching is linear.
@@ -37,21 +39,20 @@ _WORDS = {
     r"|inputs?|arguments?|args|parameters|params",
     "action": r"(?:next[ ]?)?action|行动|动作|操作|next_tool_name|tool(?:[ _]name)?|function",
     "thought": r"thoughts?|thinking|next_thought|思考|想法",
-    "observation": r"observations?|观察结果|观察|tool[ _](?:results?|responses?|outputs?)|results?(?=✿)",
-    "final": r"final[ _]?answer|answer|final[ _]response|最终答案|最终回答|答案|return(?=✿)",
+    "observation": r"observations?|观察结果|观察|tool[ _](?:results?|responses?|outputs?)|(?<=✿)results?",
+    "final": r"final[ _]?answer|answer|final[ _]response|最终答案|最终回答|答案|(?<=✿)return",
     "question": r"question|human|问题",
 }
 _WEAK = re.compile(r"(?:tool|function|inputs?|arguments?|args|param)", re.IGNORECASE)
 _LINE_LABEL = re.compile(
-    r"^[ \t\r]{0,40}(?P<item>(?:[-+•]|\d{1,3}[.)])[ \t]{1,4})?"
-    r"(?P<before>[*_`\[\#✿][*_`\[\#✿ ]{0,7})?(?:"
-    + "|".join(rf"(?P<{kind}>{words})" for kind, words in _WORDS.items())
-    + rf"){_NUMBER}(?:(?P<after>[*_`\]\#✿][*_`\]\#✿ ]{{0,7}})?(?:(?P<colon>[:：])|(?=\r?\n)))",
+    r"^[ \t\r\ufeff]{0,40}(?P<item>(?:[-+•]|\d{1,3}[.)])[ \t]{1,4})?(?P<before>[*_`\[\#✿][*_`\[\#✿ ]{0,7})?"
+    rf"(?P<word>{'|'.join(_WORDS.values())}){_NUMBER}"
+    r"(?P<after>[*_`\]\#✿][*_`\]\#✿ ]{0,7})?(?:(?P<colon>[:：])|(?=\r?\n))",
     re.IGNORECASE | re.MULTILINE,
 )
+_KINDS = [(Kind(kind), re.compile(words.replace("(?<=✿)", ""), re.IGNORECASE)) for kind, words in _WORDS.items()]
 _INLINE_LABEL = re.compile(r"(?<=[.!?。！？…\"'])[ \t]{1,4}(?:(?P<final>Final Answer)|(?P<action>Action))[ \t]?[:：]")
 _FENCE = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})(?P<info>[^`\n]*)$", re.MULTILINE)
-_CLOSERS = re.compile(r"[*_`]{0,3}")
 
 
 def line_labels(text: str, start: int = 0) -> Iterator[Label]:
@@ -66,26 +67,23 @@ def line_labels(text: str, start: int = 0) -> Iterator[Label]:
 
 
 def _label(match: re.Match[str], text: str) -> Label | None:
-    kind = Kind(match.lastgroup) if match.lastgroup in _WORDS else _kind(match)
-    before, after = match["before"] or "", match["after"] or ""
-    if not match["colon"] and not (before.strip() and (after or before.startswith("#") or "#" in before)):
+    item, before, word, after, colon = match.groups(default="")
+    if not colon and not (before.strip() and (after or "#" in before)):
         return None  # a heading needs marks, a plain word a colon
+    kind, is_weak = _kind(word)
     end = match.end()
-    marks = "".join({*before} & {*"*_`"})
-    if marks and match["colon"] and len(after.strip()) < len(before.strip()):
-        closing = _CLOSERS.match(text, end)
-        end = closing.end() if closing and closing[0].strip(marks) == "" else end
-    return Label(
-        kind,
-        match.start(),
-        end,
-        weak=bool(_WEAK.match(match[kind.value])) and "✿" not in before,
-        listed=bool(match["item"]),
-    )
+    marks = {*before} & {*"*_`"}
+    if marks and colon and len(after.strip()) < len(before.strip()):
+        while end < len(text) and text[end] in marks and end < match.end() + 3:
+            end += 1
+    return Label(kind, match.start(), end, weak=is_weak and "✿" not in before, listed=bool(item))
 
 
-def _kind(match: re.Match[str]) -> Kind:
-    return next(kind for kind in Kind if match[kind.value] is not None)
+@functools.lru_cache(maxsize=1_000)
+def _kind(word: str) -> tuple[Kind, bool]:
+    """What a label's word says, and whether it is a weak one."""
+    kind = next(kind for kind, words in _KINDS if words.fullmatch(word))
+    return kind, _WEAK.match(word) is not None
 
 
 def find_labels(text: str) -> list[Label]:
@@ -98,21 +96,25 @@ def find_labels(text: str) -> list[Label]:
     quoted_until = -1
     input_until = -1
     fence = 0
-    for label in _all_labels(text):
+    every = _all_labels(text)
+    observations = [label.start for label in every if label.kind is Kind.OBSERVATION]
+    begin = len(text) - len(text.lstrip())
+    solid = functools.cache(lambda stop: _solid_end(text, stop))
+    for label in every:
         while fence < len(fences) and fences[fence].start() <= label.start:
             mark = fences[fence]
             if in_fence is not None:
                 in_fence = None if not mark["info"].strip() else in_fence
             elif mark.start() >= max(quoted_until, input_until):
                 end = closing[fence]
-                if end is None or not text[: mark.start()].strip():
-                    in_fence = None if not text[: mark.start()].strip() else fence
+                if mark.start() <= begin:
+                    pass  # around the whole text
+                elif end is None:
+                    in_fence = fence
                 elif labels and labels[-1].kind in (Kind.ACTION, Kind.INPUT):
                     input_until = end
-                elif text[end:].strip(" \t\r\n`~"):
+                elif solid(_next(observations, end, len(text))) > end:
                     quoted_until = end
-                else:
-                    in_fence = fence
             fence += 1
         if label.start < quoted_until:
             continue
@@ -126,6 +128,18 @@ def find_labels(text: str) -> list[Label]:
             continue
         labels.append(label)
     return labels
+
+
+def _solid_end(text: str, stop: int) -> int:
+    """Where, before `stop`, something else ends than blanks and marks of fences."""
+    while stop and text[stop - 1] in " \t\r\n`~":
+        stop -= 1
+    return stop
+
+
+def _next(places: list[int], at: int, default: int) -> int:
+    index = bisect.bisect_left(places, at)
+    return places[index] if index < len(places) else default
 
 
 def _closing_fences(fences: list[re.Match[str]]) -> list[int | None]:
@@ -150,6 +164,11 @@ def _all_labels(text: str) -> list[Label]:
 
 def _kind_inline(match: re.Match[str]) -> Kind:
     return Kind.FINAL if match["final"] else Kind.ACTION
+
+
+def first_observation(text: str) -> int:
+    """Where the first Observation begins that a text has, or where it ends."""
+    return next((label.start for label in line_labels(text) if label.kind is Kind.OBSERVATION), len(text))
 
 
 _BEGUN = re.compile(

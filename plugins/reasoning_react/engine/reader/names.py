@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 Schema = Mapping[str, Any]
@@ -25,6 +26,7 @@ _VERB = re.compile(r"(?:(?:i(?:'ll| will| should)|let's|let me)\s+)?(?:use|using
 _PLACEHOLDER = re.compile(r"one of|the action to take|tool[_ ]name|\$TOOL|the name of the tool", re.I)
 
 
+@functools.lru_cache(maxsize=1_000)
 def plain(name: str) -> str:
     """A name without case and what people put between words."""
     return re.sub(r"[\s_\-./]+", "", name[:_LONGEST].strip(_AROUND + "<>[](){}#")).casefold()
@@ -58,7 +60,7 @@ def known_name(written: str, tools: Tools) -> str | None:
     for prefix in ("functions.", "function.", "tools.", "tool.", "default_api."):
         if bare.lower().startswith(prefix) and bare[len(prefix) :] in tools:
             return bare[len(prefix) :]
-    return _one(name for name in tools if plain(name) == plain(bare)) or _within(bare, tools)
+    return _by_plain_name(tuple(tools)).get(plain(bare)) or _within(bare, tools)
 
 
 def _within(written: str, tools: Tools) -> str | None:
@@ -81,12 +83,17 @@ def _within(written: str, tools: Tools) -> str | None:
 def _same(word: str, tools: Tools) -> str | None:
     if word in tools:
         return word
-    return _one(name for name in tools if plain(name) == plain(word)) if len(word) < 100 else None
+    return _by_plain_name(tuple(tools)).get(plain(word)) if len(word) < 100 else None
 
 
-def _one(names: Iterable[str]) -> str | None:
-    matching = list(names)
-    return matching[0] if len(matching) == 1 else None
+@functools.lru_cache(maxsize=64)
+def _by_plain_name(tools: tuple[str, ...]) -> dict[str, str]:
+    """The tools whose plain name no other has."""
+    names: dict[str, str] = {}
+    for tool in tools:
+        name = plain(tool)
+        names[name] = "" if name in names else tool
+    return {name: tool for name, tool in names.items() if name and tool}
 
 
 def clean(written: str) -> str:

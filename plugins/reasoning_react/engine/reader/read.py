@@ -8,8 +8,7 @@ from .labels import Kind, Label, line_labels
 from .names import Tools
 from .whole import read_whole_text
 
-_FREE = 50_000  # characters that may be read early, beside some times the text's length
-_TIMES = 3
+_FREE = 20_000  # characters that may be read early, beside as many as the text has
 
 
 class EarlyEnd:
@@ -26,7 +25,7 @@ class EarlyEnd:
         """Whether to look `at` what stands before `label`, which begins at `start`."""
         if not start or label.weak or label.listed or label.kind is Kind.INPUT:
             return False
-        if self._spent > (_TIMES - 1) * start + _FREE:
+        if self._spent > _FREE + start // 2:
             return False
         self._spent += start
         return True

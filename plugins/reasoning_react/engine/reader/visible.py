@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from shared.call_markup import Marked
+from shared.call_markup.harmony import IS_HARMONY
 from shared.call_markup.reasoning import split
 
 _NO_BLANK = re.compile(r"[^\s]")
@@ -18,13 +19,14 @@ class Seen:
     text: str
     reasoning: str
     is_open: bool  # the reasoning has no end
+    in_channels: bool = False  # the text is cut up into channels, of which only the last is for the user
 
 
 def without_reasoning(text: str, marked: Marked) -> Seen:
     """`marked`: what `read_marked` made of the text."""
     parts = split(text, tuple((call.start, call.end) for call in marked.calls))
-    if not parts.reasoning and marked.reasoning:  # channels, of which only the last is for the user
-        return Seen(_located(text, marked.text), marked.reasoning, marked.reasoning_is_open)
+    if IS_HARMONY.search(text) or (not parts.reasoning and marked.reasoning):
+        return Seen(_located(text, marked.text), marked.reasoning, marked.reasoning_is_open, in_channels=True)
     pieces: list[str] = []
     at = 0
     for start, end in parts.answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from shared.call_markup import Marked, MarkedCall, read_marked
@@ -11,8 +12,8 @@ from .. import repetition
 from ..reading import Act, Call, Final, Malformed, Reading, ThoughtOnly
 from . import answers, blobs
 from .inputs import CannotRead
-from .labelled import Labelled, read_labelled
-from .labels import Kind, find_labels
+from .labelled import MADE_UP, Labelled, read_labelled
+from .labels import Kind, find_labels, first_observation, line_labels
 from .named import named_calls
 from .names import Tools
 from .visible import without_reasoning
@@ -43,7 +44,10 @@ def _read(text: str, tools: Tools, cut: bool) -> Whole:
     marked = read_marked(text, tools)
     visible = without_reasoning(text, marked)
     seen, reasoning, is_open = visible.text, visible.reasoning, visible.is_open
-    call = next((call for call in marked.calls if not _is_bare(text, call)), None)
+    call = next((call for call in marked.calls if visible.in_channels or not _is_bare(text, call)), None)
+    if call is not None and visible.in_channels:
+        thought = _joined(reasoning, marked.text)
+        return Whole(Act(thought, _calls(marked.calls), marked.calls[-1].end), is_settled=True)
     if call is not None:
         whole = _with_markup(text, seen, reasoning, marked, call, tools)
         if whole is not None:
@@ -59,6 +63,8 @@ def _read(text: str, tools: Tools, cut: bool) -> Whole:
     if not seen.strip():
         return Whole(ThoughtOnly(reasoning) if reasoning else Malformed("", _EMPTY))
     acted = _bare_action(seen, marked, tools, "")
+    if isinstance(acted, Act) and acted.end > first_observation(seen):
+        acted = Malformed(seen.strip(), MADE_UP)
     if acted is not None:
         return Whole(_with_reasoning(acted, reasoning), not is_open)
     shown = seen.strip() if marked.calls or not marked.text else marked.text
@@ -85,28 +91,36 @@ def _with_markup(text: str, seen: str, reasoning: str, marked: Marked, call: Mar
     before = seen[: call.start]
     calls = _run_of_calls(text, marked, call)
     end = calls[-1].end
-    act = Act(_joined(reasoning, _thought_of(before)), tuple(Call(one.name, one.arguments) for one in calls), end)
+    act = Act(_joined(reasoning, _thought_of(before)), _calls(calls), end)
     in_reasoning = not seen[call.start : call.end].strip()
     if in_reasoning:
         outside = marked.text if not seen.strip() else seen
         return None if outside.strip() else Whole(replace(act, thought=marked.reasoning))
     labels = find_labels(before)
-    if not labels:
+    last = labels[-1] if labels else None
+    stopped = first_observation(before) < len(before) or _is_split(seen, call)
+    is_awaited = last is not None and last.kind in (Kind.ACTION, Kind.INPUT)
+    if is_awaited and not stopped and last is not None and not before[last.end :].strip(" \t\r\n`*"):
         return Whole(act, is_settled=True)
-    last = labels[-1]
-    if last.kind in (Kind.ACTION, Kind.INPUT) and not before[last.end :].strip(" \t\r\n`*"):
-        return Whole(act, is_settled=True)
-    stopped = any(label.kind is Kind.OBSERVATION for label in labels)
     earlier = read_labelled(before, tools, cut=False)
     if earlier is None:
-        return Whole(act, is_settled=True)
+        return Whole(Malformed(_joined(reasoning, before.strip()), MADE_UP) if stopped else act, is_settled=not stopped)
     if stopped or isinstance(earlier.reading, Act):
         return Whole(_with_reasoning(earlier.reading, reasoning), earlier.is_settled)
     if isinstance(earlier.reading, Final):
         return Whole(_with_reasoning(earlier.reading, reasoning))
-    if last.kind in (Kind.ACTION, Kind.INPUT) and isinstance(earlier.reading, Act):
-        return None
     return Whole(act, is_settled=True)
+
+
+def _is_split(seen: str, call: MarkedCall) -> bool:
+    """Whether an Observation was made up within the call's markup, and not as the text of an argument."""
+    span = seen[call.start : call.end]
+    observation = next((label for label in line_labels(span) if label.kind is Kind.OBSERVATION), None)
+    return observation is not None and span[observation.start : observation.end].strip() not in str(call.arguments)
+
+
+def _calls(marked: Iterable[MarkedCall]) -> tuple[Call, ...]:
+    return tuple(Call(call.name, call.arguments) for call in marked)
 
 
 def _run_of_calls(text: str, marked: Marked, first: MarkedCall) -> list[MarkedCall]:
@@ -139,7 +153,7 @@ def _bare_action(seen: str, marked: Marked, tools: Tools, thought: str) -> Readi
         if is_first or (is_last and _starts_line(seen, call.start)):
             calls = _run_of_calls(seen, marked, call)
             before = thought or seen[: call.start].strip().removesuffix("```").strip()
-            return Act(before, tuple(Call(one.name, one.arguments) for one in calls), calls[-1].end)
+            return Act(before, _calls(calls), calls[-1].end)
     try:
         for one, start, end in named_calls(seen, tools):
             if not seen[:start].strip() or end >= stripped_end:
