@@ -201,6 +201,20 @@ class CallerOdd(PluginError):
     code = Code.UNIMPLEMENTED
 
 
+@in_loop
+async def test_what_was_shown_is_not_asked_for_again() -> None:
+    """UNIMPLEMENTED after the first pieces is a turn that failed: asked for once more, they would be there twice."""
+
+    def breaks_off(request: Any, context: Any) -> Any:
+        yield pb.StreamTextResponse(text="Hel")
+        yield context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+
+    servicer = LLM(breaks_off)
+    async with asking(servicer) as llm:
+        assert (await failure_of(llm)).code is Code.UNIMPLEMENTED
+    assert len(servicer.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
