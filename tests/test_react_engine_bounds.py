@@ -189,6 +189,8 @@ async def test_the_last_answer_fails() -> None:
     ("last", "answer"),
     [
         (says('<tool_call>{"name": "look", "arguments": {"text": "x"}}</tool_call>'), "I look on."),
+        (says('I see. <tool_call>{"name": "look", "argum'), "I see."),
+        (says("", reasoning='I see. <tool_call>{"name": "look", "argum'), "I see."),
         (calls(("look", {"text": "x"})), "I look on."),
         (says("", reasoning="It must be 42."), "It must be 42."),
         (says("Thought: It must be 42."), "It must be 42."),
@@ -291,7 +293,7 @@ async def test_a_model_that_does_not_answer_in_time() -> None:
 
 @in_loop
 async def test_a_provider_that_does_not_say_what_it_can() -> None:
-    """A provider that is silent when asked what its model can takes a share of the caller's time; the model is asked."""
+    """A provider that is silent about its model takes a share of the caller's time; the model is asked."""
 
     class Silent(FakeLLM):
         async def abilities(self, model: str) -> Abilities:

@@ -144,7 +144,7 @@ class _Reading:
         if calls is None:
             self._open_wrapper(mark)
             return after
-        if self._is_example(start, end):
+        if self._is_example(start, end) or self._is_in_quotes(start, end):
             return end
         self._add(Piece(start, end, calls))
         return end
@@ -292,6 +292,11 @@ class _Reading:
     def _is_quoted(self, start: int, after: int) -> bool:
         text = self._source.text
         return text[max(0, start - 1) : start] in ("`", '"', "'") and text[after : after + 1] in ("`", '"', "'")
+
+    def _is_in_quotes(self, start: int, end: int) -> bool:
+        """Whether the whole call stands in quotes, as one that is spoken of."""
+        quote = self._source.text[max(0, start - 1) : start]
+        return quote in ("`", '"', "'") and self._source.text.startswith(quote, end)
 
     def _is_example(self, start: int, end: int) -> bool:
         """Whether it stands in a fence of its own, and the text goes on behind that: it writes about markup."""

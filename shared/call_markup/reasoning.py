@@ -43,6 +43,7 @@ class Split:
     reasoning: tuple[tuple[int, int], ...]
     answer: tuple[tuple[int, int], ...]
     is_open: bool  # the last reasoning has no end mark
+    end_mark_alone: bool  # an end mark without a begin mark was taken for one
 
 
 def split(text: str, skip: tuple[tuple[int, int], ...] = ()) -> Split:
@@ -52,6 +53,7 @@ def split(text: str, skip: tuple[tuple[int, int], ...] = ()) -> Split:
     done = 0  # where the text begins that is neither yet
     begin = None  # the begin mark that is open
     spans = _Spans(skip)
+    is_alone = False
     for mark in _ANY.finditer(text):
         if begin is not None:
             if mark[0] == _PAIRS[begin[0]]:
@@ -63,6 +65,7 @@ def split(text: str, skip: tuple[tuple[int, int], ...] = ()) -> Split:
                 begin = mark
         elif _is_lone_end(text, mark) and not spans.hold(mark.start()):
             # All before it is reasoning, what was taken for an answer too.
+            is_alone = True
             reasoning += [*answer, (done, mark.start())]
             answer, done = [], mark.end()
     if begin is not None:
@@ -73,6 +76,7 @@ def split(text: str, skip: tuple[tuple[int, int], ...] = ()) -> Split:
         tuple(span for span in sorted(reasoning) if span[0] < span[1]),
         tuple(span for span in answer if span[0] < span[1]),
         begin is not None,
+        is_alone,
     )
 
 

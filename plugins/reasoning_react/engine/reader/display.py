@@ -31,13 +31,15 @@ _MARKS = (
     "<minimax", "<seed", "<longcat", "<steptml", "<unused", "[unused", "[TOOL", "[ARGS", "[THINK", "✿", "functools[",
     "to=functions", "assistantfinal", "assistantcommentary", "assistantanalysis", "<antml", "</antml",
 )  # fmt: skip
-_INLINE = tuple(f" {word}{colon}" for word in ("Final Answer", "Action", "Final Answer ", "Action ") for colon in ":：")
+_INLINE = re.compile(
+    r"[ \t]{1,4}(?:F(?:i(?:n(?:a(?:l(?: (?:A(?:n(?:s(?:w(?:er?)?)?)?)?)?)?)?)?)?)?|A(?:c(?:t(?:i(?:on?)?)?)?)?)(?P<colon>(?<=[rn])[ \t]?[:：])?"
+)
 _BEGINNINGS = re.compile(r"[<\[◁✿]|functools|to=f|assistant[fca]|(?<=[.!?。！？…\"'])[ \t]{1,4}(?=[FA])")
-_UNSURE_END = re.compile(r"(?:[ \t]{1,4}|[a-z=]{1,20})\Z")
+_UNSURE_END = re.compile(r"(?:[.!?。！？…\"'][ \t]{0,4}|[a-z=]{1,20})\Z")
 _BLOCK = re.compile(r"[ \t]{0,40}(?:[{\[]|[`~]{3}|functools|to=|analysis|commentary)")
 _LATER = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "*_`"  # shown only if more follows
 _MOST_HELD = 10_000
-_LONGEST_MARK = 24
+_LONGEST_WAIT = 150  # characters of a line that are kept back until it is clear what it begins with
 
 
 class Display:
@@ -57,7 +59,9 @@ class Display:
             rf"[ \t]{{0,40}}[\[`.]{{0,3}}(?:functions?[.:/]|tools?\.)?(?:{'|'.join(map(re.escape, tools)) or '(?!)'})"
             r"(?::\d{1,3})?[ \t]{0,3}[(\[{<]"
         )
-        self._marks = (*_MARKS, *(f"<{name}" for name in tools))
+        marks = [*_MARKS, *(f"<{name}" for name in tools)]
+        self._marks = re.compile("|".join(map(re.escape, marks)))
+        self._beginnings = frozenset(mark[:length] for mark in marks for length in range(1, len(mark)))
 
     def feed(self, delta: str) -> list[Piece]:
         if self._quiet:
@@ -90,7 +94,7 @@ class Display:
                 return  # marks that belong to the label may follow
             self._label(label, line, pieces)
             return
-        if not newline and (may_become_label(line) or len(line.strip()) < 3):
+        if not newline and (may_become_label(line) or len(line.strip()) < 3) and len(line) <= _LONGEST_WAIT:
             return
         if not self._is_final and self._opens_block(line, bool(newline)):
             return
@@ -102,12 +106,21 @@ class Display:
             self._quiet = True
             return True
         word = line.strip()
-        return not is_whole and len(word) < 100 and any(name.startswith(word) or word.startswith(name) for name in self._tools)
+        return (
+            not is_whole
+            and len(line) <= _LONGEST_WAIT
+            and any(name.startswith(word) or word.startswith(name) for name in self._tools)
+        )
 
     def _label(self, label: Label, line: str, pieces: list[Piece]) -> None:
         is_decorated = line.lstrip()[:1] in "*#_`[✿"
         if self._is_final:
-            if label.listed or label.weak or (is_decorated and label.kind is not Kind.FINAL) or label.kind is Kind.INPUT:
+            if (
+                label.listed
+                or label.weak
+                or (is_decorated and label.kind is not Kind.FINAL)
+                or label.kind is Kind.INPUT
+            ):
                 self._at_line_start = False
                 return
             self._quiet = True
@@ -147,19 +160,24 @@ class Display:
         line = self._rest[:end]
         at = 0
         while (match := _BEGINNINGS.search(line, at)) is not None:
-            rest = line[match.start() : match.start() + _LONGEST_MARK]
-            if rest[0] in " \t" and self._in_reasoning:
+            start, is_inline = match.start(), match[0][:1] in (" ", "\t")
+            if is_inline and self._in_reasoning:
                 at = match.end()
                 continue
-            marks = _INLINE if rest[0] in " \t" else self._marks
-            rest = " " + rest.lstrip() if rest[0] in " \t" else rest
-            if any(rest.startswith(mark) for mark in marks):
-                self._show(line[: match.start()], pieces)
-                self._mark(match.start(), line)
-                return
-            if any(mark.startswith(rest) for mark in marks) and "\n" not in rest:
-                self._show(line[: match.start()], pieces)
-                self._rest = self._rest[match.start() :]
+            if is_inline:
+                begun = _INLINE.match(line, start)
+                is_whole = begun is not None and bool(begun["colon"])
+                is_begun = begun is not None and begun.end() == len(line)
+                start -= 1  # the end of the sentence, without which it is no label
+            else:
+                is_whole = self._marks.match(line, start) is not None
+                is_begun = line[start:] in self._beginnings
+            if is_whole or is_begun:
+                self._show(line[:start], pieces)
+                if is_whole:
+                    self._mark(start, line)
+                else:
+                    self._rest = self._rest[start:]
                 return
             at = match.end()
         unsure = _UNSURE_END.search(line, max(0, len(line) - 20)) if not line.endswith("\n") else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ class Label:
     inline: bool = False  # in the middle of a line
     fenced: bool = False  # inside of a code fence that was opened before it and is open at the end
 
+
+MOST_LABELS = 2_000  # that are looked at; nothing is run behind so many
 
 # Every repetition is bounded or of a class that what follows it does not share, so that matching is linear.
 _NUMBER = r"[ \t]{0,3}(?:\#?\d{1,3})?[ \t]{0,3}"
@@ -60,10 +63,14 @@ def line_labels(text: str, start: int = 0) -> Iterator[Label]:
 
     What is given of a text is given of every longer text that begins with it.
     """
+    given = 0
     for match in _LINE_LABEL.finditer(text, start):
         label = _label(match, text)
         if label is not None:
+            given += 1
             yield label
+            if given == MOST_LABELS:
+                break
 
 
 def _label(match: re.Match[str], text: str) -> Label | None:
@@ -155,7 +162,7 @@ def _closing_fences(fences: list[re.Match[str]]) -> list[int | None]:
 
 def _all_labels(text: str) -> list[Label]:
     labels = list(line_labels(text))
-    for match in _INLINE_LABEL.finditer(text):
+    for match in itertools.islice(_INLINE_LABEL.finditer(text), MOST_LABELS):
         start = match.start()
         labels.append(Label(_kind_inline(match), start, match.end(), inline=True))
     labels.sort(key=lambda label: label.start)
@@ -167,8 +174,11 @@ def _kind_inline(match: re.Match[str]) -> Kind:
 
 
 def first_observation(text: str) -> int:
-    """Where the first Observation begins that a text has, or where it ends."""
-    return next((label.start for label in line_labels(text) if label.kind is Kind.OBSERVATION), len(text))
+    """Where the first Observation begins that a text has (or what is not looked at), or where it ends."""
+    for number, label in enumerate(line_labels(text), 1):
+        if label.kind is Kind.OBSERVATION or number == MOST_LABELS:
+            return label.start
+    return len(text)
 
 
 _BEGUN = re.compile(

@@ -22,7 +22,9 @@ _FILLERS = frozenset(
     {"use", "using", "call", "run", "invoke", "the", "a", "an", "tool", "function", "action", "i", "will", "should",
      "lets", "let's", "to", "execute", "named", "called", "name"}
 )  # fmt: skip
-_VERB = re.compile(r"(?:(?:i(?:'ll| will| should)|let's|let me)\s+)?(?:use|using|call|run|invoke|execute)\s+(?:the\s+)?", re.I)
+_VERB = re.compile(
+    r"(?:(?:i(?:'ll| will| should)|let's|let me)\s+)?(?:use|using|call|run|invoke|execute)\s+(?:the\s+)?", re.I
+)
 _PLACEHOLDER = re.compile(r"one of|the action to take|tool[_ ]name|\$TOOL|the name of the tool", re.I)
 
 
