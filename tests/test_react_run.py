@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import dataclasses
+import io
 import json
 import os
 import pty
@@ -21,6 +22,7 @@ from typing import Any
 import hector_plugins_pb2 as pb
 import pytest
 
+from plugins.reasoning_react.seeing.terminal import Timeline
 from plugins.reasoning_react.seeing.trace import Call, Said, Step, Tokens, Trace, Turn, read, write
 from shared.errors import StartError, Unavailable
 from tests.react_peers import LLM, Tools, gave, in_loop, peer, said
@@ -555,3 +557,27 @@ def test_a_file_that_is_no_trace(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(StartError, match=re.escape(str(file))):
             read(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "rest"),
+    [
+        ("", "", 0),
+        ("one\ntwo\n", "one|two", 0),
+        ("a" * 75, "a" * 75, 0),
+        ("a" * 76, "a" * 75 + "|a", 0),
+        ("a" * 75 + "\nb", "a" * 75 + "|b", 0),
+        ("\n\none\n\ntwo", "one||two", 0),
+        ("a\n" * 20, "|".join("a" * 12), 15),
+        ("a" * 2000, "|".join(["a" * 75] * 12), 1100),
+        ("\x1b[2J", "‹U+001B›[2J", 0),
+    ],
+)
+def test_the_head_of_a_result(text: str, shown: str, rest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a result there are as many lines as fit, long ones broken, and how much more there is."""
+    monkeypatch.setenv("COLUMNS", "80")
+    err = io.StringIO()
+    Timeline(io.StringIO(), err).result(Call("1", "tool", "{}", text))
+    lines = [line.strip() for line in err.getvalue().splitlines()[1:]]
+    more = [f"… {rest:,} more characters"] if rest else []
+    assert lines == ([*shown.split("|"), *more] if shown else [])

@@ -89,7 +89,8 @@ class Timeline:
             tokens_in_words(trace.tokens),
             seconds_in_words(trace.seconds),
         ]
-        self.line(f"[{', '.join(facts)}]")
+        self._begin("")
+        self._put(self._dim(f"[{', '.join(facts)}]") + "\n")
 
     def line(self, text: str) -> None:
         """A line of our own."""
@@ -97,11 +98,17 @@ class Timeline:
         self._put(visible(text) + "\n")
 
     def _cut(self, text: str, lines: int) -> str:
-        """So many lines of `text`, each as wide as the terminal, and how much more there is."""
+        """What of `text` fits into so many lines of the terminal, and how much more there is."""
+        text = visible(text).strip("\n")
         wide = self._width - _MARGIN
-        shown = [line[:wide] for line in visible(text[: lines * wide]).split("\n", lines)[:lines]]
-        rest = len(text) - sum(map(len, shown)) - len(shown) + 1
-        more = [self._dim(f"… {rest:,} more characters")] if rest > 0 else []
+        shown: list[str] = []
+        rest = text
+        while rest and len(shown) < lines:
+            line, newline, _ = rest[: wide + 1].partition("\n")
+            line = line[:wide]
+            shown.append(line)
+            rest = rest[len(line) + (1 if newline else 0) :]
+        more = [self._dim(f"… {len(rest):,} more characters")] if rest else []
         return "\n     ".join([*shown, *more])
 
     def _begin(self, part: str) -> None:
