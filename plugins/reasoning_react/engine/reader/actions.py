@@ -236,13 +236,9 @@ def _blob(text: str, start: int, place: Place, tools: Tools) -> Asked:
     try:
         value, end = read_value(bounded, start)
     except CutOff:
-        raise CannotRead(
-            "The JSON of the action was cut off, so it was not run. Write it again, whole, and shorter if need be."
-        ) from None
+        raise CannotRead(blobs.CUT_OFF) from None
     except Unreadable as error:
-        raise CannotRead(
-            f'The JSON of the action cannot be read: {error}. Write it again as {{"action": "NAME", "action_input": {{…}}}}.'
-        ) from None
+        raise CannotRead(f"The JSON of the action cannot be read: {error}. Write it again as {blobs.FORM}.") from None
     blob = blobs.of_value(value, tools)
     if blob is None and place.input_start is not None and isinstance(value, dict):
         blob = None

@@ -12,8 +12,9 @@ from ..chat import JSON
 _LONGEST_PLACEHOLDER = 120
 _PLACEHOLDERS = frozenset(
     {
-        "answer", "the answer", "final answer", "the final answer", "your answer", "your answer here", "your final answer",
-        "your final answer here", "answer here", "insert answer here", "insert your answer here", "my answer",
+        "answer", "the answer", "final answer", "the final answer", "your answer", "your answer here",
+        "your final answer", "your final answer here", "answer here", "insert answer here", "insert your answer here",
+        "my answer",
         "the final answer to the original input question", "the final answer to the original question",
         "the final answer to the question", "the answer to the original question", "the answer to the question",
         "my best complete final answer to the task", "your best complete final answer to the task",
@@ -34,7 +35,10 @@ _KEYS = (
     "value",
     "message",
 )
-PLACEHOLDER = "The answer is missing: what stands there is a placeholder. Write `Final Answer:` and then the answer itself, in full."
+PLACEHOLDER = (
+    "The answer is missing: what stands there is a placeholder. "
+    "Write `Final Answer:` and then the answer itself, in full."
+)
 _JSON_FENCE = re.compile(r"\A\s{0,50}`{3,}[\w-]{0,20}\s{1,20}(?=\{)")
 _KEYWORD = re.compile(r"(?:answer|final_answer|text|result|output|response)\s{0,5}[=:]\s{0,5}", re.IGNORECASE)
 _FENCED = re.compile(r"(?:`{3,})[\w-]{0,20}[ \t]*\r?\n")

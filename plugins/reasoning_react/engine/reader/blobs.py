@@ -44,6 +44,8 @@ _WRAPPERS = (
 _THOUGHTS = ("thought", "thoughts", "nextthought", "reasoning", "thinking")
 _ANSWERS = ("finalanswer", "answer")
 _DEEPEST = 4
+FORM = '{"action": "NAME", "action_input": {…}}'
+CUT_OFF = "The JSON of the action was cut off, so it was not run. Write it again, whole, and shorter if need be."
 _MOST = 64  # calls in one list
 _LOOKS_LIKE = re.compile(
     r"[{\[\s]{1,40}[\"'“](?:action|tool|tool_name|name|function|tool_call|tool_calls|command|action_input|thought|arguments)"
@@ -106,9 +108,8 @@ def of_value(
 
 def _call(value: dict[str, JSON], named: str, given_input: str | None, tools: Tools, thought: str) -> Blob | None:
     written = value[named]
-    explicit = _key(named) in ("action", "actionname", "nexttoolname") or (given_input is not None and _key(given_input) in (
-        "actioninput", "toolinput", "actionargs",
-    ))  # fmt: skip
+    keys = {_key(named), _key(given_input or "")}
+    explicit = bool(keys & {"action", "actionname", "nexttoolname", "actioninput", "toolinput", "actionargs"})
     known = names.known_name(written, tools)
     if known is None and explicit and names.is_finish(written, tools):
         rest = value[given_input] if given_input is not None else _only_rest(value, named)
@@ -145,8 +146,8 @@ def whole_call(arguments: dict[str, JSON], name: str, tools: Tools) -> tuple[Cal
         return None
     if names.known_name(arguments[named], tools) != name:
         raise CannotRead(
-            f"The input of {name} is a call of {arguments[named]}. Write one action: its name after `Action:`, its arguments "
-            f"after `Action Input:`."
+            f"The input of {name} is a call of {arguments[named]}. Write one action: its name after `Action:`, its "
+            "arguments after `Action Input:`."
         )
     blob = of_value(arguments, tools)
     return blob.calls if blob is not None else None
@@ -164,7 +165,8 @@ def _refuse_nested(name: str, arguments: dict[str, JSON], schema: Mapping[str, A
             named = next((keys[inner] for inner in _NAMES if inner in keys), None)
             if named is not None and isinstance(item[named], str) and item[named] in tools and set(keys) & set(_INPUTS):
                 raise CannotRead(
-                    f"The argument {key} of {name} is a call itself. Call {item[named]} first, and then {name} with its result."
+                    f"The argument {key} of {name} is a call itself. Call {item[named]} first, and then write {name} "
+                    "with its result."
                 )
 
 
@@ -207,10 +209,6 @@ def read_at(text: str, start: int, tools: Tools) -> tuple[Blob | None, int]:
         if not looks_like_call(text, start):
             return None, start
         if isinstance(error, CutOff):
-            raise CannotRead(
-                "The JSON of the action was cut off, so it was not run. Write it again, whole, and shorter if need be."
-            ) from None
-        raise CannotRead(
-            f'The JSON of the action cannot be read: {error}. Write it again as {{"action": "NAME", "action_input": {{…}}}}.'
-        ) from None
+            raise CannotRead(CUT_OFF) from None
+        raise CannotRead(f"The JSON of the action cannot be read: {error}. Write it again as {FORM}.") from None
     return of_value(value, tools), end

@@ -26,13 +26,21 @@ class Piece:
 
 # What begins markup, or the end of a piece of text in mid-line. A `<` alone is text.
 _MARKS = (
-    *BEGIN_MARKS, *END_MARKS, "<|", "<｜", "<tool", "</tool", "<TOOLCALL", "</TOOLCALL", "<function", "</function", "<invoke",
-    "</invoke", "<param", "</param", "<arg", "</arg", "<action", "</action", "<call", "<end", "<start", "<turn", "<eos", "</s>",
+    *BEGIN_MARKS, *END_MARKS, "<|", "<｜", "<tool", "</tool", "<TOOLCALL", "</TOOLCALL", "<function", "</function",
+    "<invoke", "</invoke", "<param", "</param", "<arg", "</arg", "<action", "</action", "<call", "<end", "<start",
+    "<turn", "<eos", "</s>",
     "<minimax", "<seed", "<longcat", "<steptml", "<unused", "[unused", "[TOOL", "[ARGS", "[THINK", "✿", "functools[",
     "to=functions", "assistantfinal", "assistantcommentary", "assistantanalysis", "<antml", "</antml",
 )  # fmt: skip
+
+
+def _begun(word: str) -> str:
+    """A pattern of a word's beginnings, whole or not."""
+    return "".join(f"(?:{re.escape(letter)}" for letter in word) + ")?" * len(word)
+
+
 _INLINE = re.compile(
-    r"[ \t]{1,4}(?:F(?:i(?:n(?:a(?:l(?: (?:A(?:n(?:s(?:w(?:er?)?)?)?)?)?)?)?)?)?)?|A(?:c(?:t(?:i(?:on?)?)?)?)?)(?P<colon>(?<=[rn])[ \t]?[:：])?"
+    rf"[ \t]{{1,4}}(?:(?=F){_begun('Final Answer')}|{_begun('Action')})(?P<colon>(?<=[rn])[ \t]?[:：])?"
 )
 _BEGINNINGS = re.compile(r"[<\[◁✿]|functools|to=f|assistant[fca]|(?<=[.!?。！？…\"'])[ \t]{1,4}(?=[FA])")
 _UNSURE_END = re.compile(r"(?:[.!?。！？…\"'][ \t]{0,4}|[a-z=]{1,20})\Z")

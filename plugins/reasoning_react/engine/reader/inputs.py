@@ -28,8 +28,8 @@ _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\", "/": "/", "r": "\r"}
 def arguments_at(
     text: str, start: int, stop: int, tool: str, schema: Mapping[str, Any] | None, *, ends: bool, cut: bool
 ) -> tuple[dict[str, JSON], int]:
-    """The arguments that stand between `start` and `stop`, and where they end. `ends`: the text ends at `stop`, no label
-    follows, and so, with `cut`, they may be incomplete. Raises CannotRead."""
+    """The arguments that stand between `start` and `stop`, and where they end. `ends`: the text ends at `stop`, no
+    label follows, and so, with `cut`, they may be incomplete. Raises CannotRead."""
     place = _skip(text, start, stop)
     fence = _FENCE.match(text, place, stop)
     inside = _skip(text, fence.end(), stop) if fence else place
@@ -185,7 +185,7 @@ def _not_json(
     fenced: bool,
     may_go_on: bool,
 ) -> tuple[dict[str, JSON], int]:
-    """What looks like JSON and is none: a text with quotes of its own in the only parameter, or plain text after all."""
+    """What looks like JSON and is none: a text with quotes of its own in the only parameter, or plain text."""
     closing = _FENCE_END.search(text, start, stop) if fenced else None
     raw = text[start : closing.start() if closing else stop].rstrip()
     only = only_text(schema) if schema is not None else ""

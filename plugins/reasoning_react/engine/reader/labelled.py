@@ -1,4 +1,4 @@
-"""A text with labels → Reading: the first action or answer counts, nothing behind a made-up Observation is looked at."""
+"""A text with labels → Reading: the first action or answer counts, and nothing behind a made-up Observation is run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .names import Tools
 from .schemas import CannotRead
 
 MADE_UP = (
-    "You wrote an Observation yourself. Observations come only from tools: write `Action:` and `Action Input:` and stop, or "
-    "write `Final Answer:` and the answer."
+    "You wrote an Observation yourself. Observations come only from tools: write `Action:` and `Action Input:` and "
+    "stop, or write `Final Answer:` and the answer."
 )
 _NO_ACTION = (
     "There is an Action Input without an Action. Write `Action:` with the tool's name, and then `Action Input:`."

@@ -1,4 +1,4 @@
-"""The labels that ReAct is written with, and where they stand: `Thought:`, `## Action`, `**Final Answer:**`, `Action 2：`."""
+"""The labels that ReAct is written with, and where they stand: `Thought:`, `## Action`, `**Answer:**`, `Action 2：`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MOST_LABELS = 2_000  # that are looked at; nothing is run behind so many
 # Every repetition is bounded or of a class that what follows it does not share, so that matching is linear.
 _NUMBER = r"[ \t]{0,3}(?:\#?\d{1,3})?[ \t]{0,3}"
 _WORDS = {
-    "input": rf"action{_NUMBER}[_-]?inputs?|action{_NUMBER}[_-]?arguments|tool[ _]input|行动输入|动作输入|操作输入|next_tool_args"
+    "input": rf"action{_NUMBER}[_-]?(?:inputs?|arguments)|tool[ _]input|行动输入|动作输入|操作输入|next_tool_args"
     r"|inputs?|arguments?|args|parameters|params",
     "action": r"(?:next[ ]?)?action|行动|动作|操作|next_tool_name|tool(?:[ _]name)?|function",
     "thought": r"thoughts?|thinking|next_thought|思考|想法",
@@ -97,7 +97,7 @@ def find_labels(text: str) -> list[Label]:
     """The labels that divide a text, in order. Those in a code fence are quoted, except where the fence is around the
     whole text or the action is its last thing, or where it never ends; an Observation ends a fence that is an input."""
     labels: list[Label] = []
-    fences = [match for match in _FENCE.finditer(text)]
+    fences = list(_FENCE.finditer(text))
     closing = _closing_fences(fences)
     in_fence: int | None = None  # the fence's index while one is open
     quoted_until = -1
@@ -185,11 +185,13 @@ _BEGUN = re.compile(
     r"[ \t\r]{0,40}(?:(?:[-+•]|\d{1,3}[.)]?)[ \t]{0,4})?(?:[*_`\[\#✿][*_`\[\#✿ ]{0,7})?"
     r"(?P<word>[^\s*_`\[\#✿:：](?:[^\n*`\[\]\#✿:：]{0,29}))?[*_`\]\#✿ \t\r]{0,12}"
 )
-_WRITTEN = ("action input", "action arguments", "tool input", "tool name", "tool result", "tool response", "tool output",
-            "next action", "next_tool_name", "next_tool_args", "next_thought", "final answer", "final response",
-            "observations", "thoughts", "thinking", "question", "human", "inputs", "arguments", "parameters", "function",
-            "return", "results", "answer", "行动输入", "动作输入", "操作输入", "观察结果", "最终答案", "最终回答",
-            "思考", "想法", "答案", "问题")  # fmt: skip
+_WRITTEN = (
+    "action input", "action arguments", "tool input", "tool name", "tool result", "tool response", "tool output",
+    "next action", "next_tool_name", "next_tool_args", "next_thought", "final answer", "final response", "observations",
+    "thoughts", "thinking", "question", "human", "inputs", "arguments", "parameters", "function", "return", "results",
+    "answer", "行动输入", "动作输入", "操作输入", "观察结果", "最终答案", "最终回答", "思考", "想法", "答案", "问题",
+)  # fmt: skip
+_PLAIN = tuple(re.sub(r"[\s_]+", "", written) for written in _WRITTEN)
 
 
 def may_become_label(line: str) -> bool:
@@ -199,6 +201,3 @@ def may_become_label(line: str) -> bool:
         return False
     word = re.sub(r"[\s_\-#\d]+", "", match["word"] or "").casefold()
     return any(written.startswith(word) or word.startswith(written) for written in _PLAIN)
-
-
-_PLAIN = tuple(re.sub(r"[\s_]+", "", written) for written in _WRITTEN)

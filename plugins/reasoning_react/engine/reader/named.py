@@ -23,7 +23,7 @@ _MOST_FAILURES = 8  # of JSON behind a name, each of which is read to its end
 
 
 def named_calls(text: str, tools: Tools) -> list[tuple[Call, int, int]]:
-    """(call, where it starts, where it ends) of those whose name is a tool's. Raises CannotRead where one is cut off."""
+    """(call, where it starts, where it ends) of those that name a tool. Raises CannotRead where one is cut off."""
     found: list[tuple[Call, int, int]] = []
     failures = 0
     at = 0

@@ -16,8 +16,10 @@ _FINISH = frozenset(
     {"finish", "finalanswer", "final", "answer", "finished", "done", "respond", "response", "finalresponse", "submit",
      "最终答案", "最终回答", "答案", "完成"}
 )  # fmt: skip
-_NO_NAME = frozenset({"none", "na", "null", "nil", "nothing", "no", "-", "notool", "noaction", "noneneeded", "nonerequired",
-                      "noactionneeded", "noactionrequired", "notoolneeded", "notoolrequired", "无", "没有"})  # fmt: skip
+_NO_NAME = frozenset(
+    {"none", "na", "null", "nil", "nothing", "no", "-", "notool", "noaction", "noneneeded", "nonerequired",
+     "noactionneeded", "noactionrequired", "notoolneeded", "notoolrequired", "无", "没有"}
+)  # fmt: skip
 _FILLERS = frozenset(
     {"use", "using", "call", "run", "invoke", "the", "a", "an", "tool", "function", "action", "i", "will", "should",
      "lets", "let's", "to", "execute", "named", "called", "name"}

@@ -27,7 +27,10 @@ class Whole:
     is_settled: bool = False
 
 
-_EMPTY = "The reply was empty. Write `Thought:` and then either `Action:` and `Action Input:`, or `Final Answer:` and the answer."
+_EMPTY = (
+    "The reply was empty. Write `Thought:` and then either `Action:` and `Action Input:`, "
+    "or `Final Answer:` and the answer."
+)
 _REPEATS = "The reply repeated itself over and over. Write one short thought and then one action, or the final answer."
 
 
