@@ -277,7 +277,7 @@ async def test_a_provider_that_is_not_there() -> None:
     finally:
         await llm.close()
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "LLM_UNAVAILABLE")
-    assert error.message == "the LLM provider main cannot be reached; start it, or correct the setting llm"
+    assert error.message == "the LLM provider main is not there, or has gone; start it, or correct the setting llm"
 
 
 @in_loop
@@ -986,6 +986,38 @@ async def test_calls_that_end_in_a_status(error: PluginError, words: str, denied
         outcome = await run(tools)
     assert outcome.text.startswith(words)
     assert (outcome.is_error, outcome.denied, len(servicer.calls)) == (True, denied, 1)
+
+
+@pytest.mark.parametrize(("about", "tries"), [({}, 1), ({"read_only": True}, 2)])
+@pytest.mark.parametrize("code", [grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL])
+@in_loop
+async def test_a_call_that_its_server_ends(code: grpc.StatusCode, about: Mapping[str, Any], tries: int) -> None:
+    """A server that ends a call, as one does that shuts down, ends neither the step nor this plugin's own work: the call
+    broke, as when the connection does."""
+
+    async def ends(request: Any, context: Any) -> str:
+        await context.abort(code, "10.0.0.1 is going down")
+        raise AssertionError
+
+    servicer = Tools({"do": ends}, {"do": about})
+    async with with_tools(servicer) as (tools, _):
+        outcome = await run(tools)
+    assert outcome.text.startswith("do: the connection to its server broke while it ran.")
+    assert (outcome.is_error, len(servicer.calls)) == (True, tries)
+
+
+@in_loop
+async def test_a_turn_that_its_server_ends() -> None:
+    """A turn that the LLM's server cancels failed; it is no cancel of whoever waits for it."""
+
+    def ends(request: Any, context: Any) -> Any:
+        yield pb.StreamTextResponse(text="Hel")
+        yield context.abort(grpc.StatusCode.CANCELLED, "10.0.0.1 is going down")
+
+    async with asking(LLM(ends)) as llm:
+        error = await failure_of(llm)
+    assert (error.code, error.retry_after) == (Code.UNAVAILABLE, 1.0)
+    assert "10.0.0.1" not in error.message
 
 
 @in_loop

@@ -8,6 +8,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Iterable
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -127,6 +128,8 @@ class GrpcLLM:
         return turn
 
     def _failed(self, failure: Failure, request: TurnRequest) -> LLMFailed:
+        if failure.code is Code.CANCELLED:  # by the server, as by one that shuts down
+            failure = replace(failure, code=Code.UNAVAILABLE)
         too_long = failure.reason == "CONTEXT_LENGTH_EXCEEDED"
         refused = bool(request.tools) and not too_long and _refuses_tools(failure)
         return LLMFailed(
@@ -144,7 +147,7 @@ class GrpcLLM:
         # gRPC's own words name addresses of this network.
         match failure.code:
             case Code.UNAVAILABLE:
-                return f"the LLM provider {self._name} cannot be reached; start it, or correct the setting llm"
+                return f"the LLM provider {self._name} is not there, or has gone; start it, or correct the setting llm"
             case Code.UNAUTHENTICATED | Code.PERMISSION_DENIED:
                 return f"the LLM provider {self._name} refuses this plugin; correct the token in the setting llm"
             case Code.UNIMPLEMENTED:
