@@ -183,12 +183,14 @@ async def test_errors_of_tools(tmp_path: Path) -> None:
 async def test_hostile_text(tmp_path: Path) -> None:
     """What others write is shown as text, whatever it would have a terminal do; a piped answer stays exact."""
     evil = "\x1b]0;owned\x07\x1b[2J\u202eevil"
-    turns = (asks('{"a": 2, "b": 2}', text=f"{evil}"), answers(f"It is {evil}."))
+    thought = pb.StreamTextResponse(reasoning=f"thought {evil}")
+    turns = ([thought, *asks('{"a": 2, "b": 2}', text=f"text {evil}")], answers(f"It is {evil}."))
     async with world(tmp_path, *turns, tools={"add": lambda request, context: gave(evil)}) as run:
         done = await run.run("What is 2 + 2?")
     assert done.out == f"It is {evil}.\n"
     assert not {"\x1b", "\x07", "\u202e"} & set(done.err)
-    assert done.err.count("‹U+001B›]0;owned‹U+0007›‹U+001B›[2J‹U+202E›evil") >= 2
+    for before in ("thought ", "text ", "     "):
+        assert f"{before}‹U+001B›]0;owned‹U+0007›‹U+001B›[2J‹U+202E›evil" in done.err
 
 
 @in_loop
