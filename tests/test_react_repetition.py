@@ -31,8 +31,8 @@ def fed(text: str, size: int = 50) -> int | None:
 @pytest.mark.parametrize(
     ("cycle", "most"),
     [
-        ("court ", 2_000), ("The the the ", 2_000), (LINE + "\n", 2_000), ("我需要查询天气。", 2_000), (PARAGRAPH, 3_000), (LONG, 6_000),
-        ("!", 8_000), ("\n", 8_000), ("0, ", 8_000), ("</s>", 2_000),
+        ("court ", 2_000), ("The the the ", 2_000), (LINE + "\n", 2_000), ("我需要查询天气。", 2_000),
+        (PARAGRAPH, 3_000), (LONG, 6_000), ("!", 8_000), ("\n", 8_000), ("0, ", 8_000), ("</s>", 2_000),
     ],
     ids=["word", "words", "line", "chinese", "paragraph", "long", "marks", "newlines", "numbers", "tokens"],
 )  # fmt: skip
@@ -56,7 +56,12 @@ def _sources() -> list[Path]:
     library = Path(os.__file__).parent
     files = [file for file in library.rglob("*.py") if "site-packages" not in file.parts]
     ours = [file for pattern in ("*.py", "*.md", "*.json", "*.proto", "*.yaml") for file in ROOT.rglob(pattern)]
-    ours = [file for file in ours if not any(part.startswith((".", "node_modules")) for part in file.parts)]
+    ours = [
+        file
+        for file in ours
+        if not any(part.startswith((".", "node_modules")) for part in file.relative_to(ROOT).parts)
+        and file.name != "react_outputs.json"  # it has such outputs
+    ]
     return sorted(ours) + random.Random(7).sample(sorted(files), min(600, len(files)))
 
 

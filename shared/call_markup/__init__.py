@@ -73,7 +73,9 @@ def _pieces_in(source: Source, start: int, end: int) -> list[Piece]:
     """The marks between `start` and `end`, with bare calls where no marked one is."""
     marks = reading.read(source, start, end)
     if not any(piece.calls or piece.problem for piece in marks):
-        calls = bare.read(source, start, end)
+        # What belongs to another's turn does not make a call one in the middle.
+        until = marks[-1].start if marks and marks[-1].end >= end else end
+        calls = bare.read(source, start, until) or (bare.read(source, start, end) if until < end else [])
         spans = [(call.start, call.end) for call in calls]
         outside = [piece for piece in marks if not _is_within(piece.start, spans)]
         return sorted([*calls, *outside], key=lambda piece: piece.start)

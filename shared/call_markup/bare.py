@@ -14,7 +14,8 @@ from shared.call_markup.source import Piece, Problem, Source, cut_off, not_read
 from shared.loose_json import CutOff, Unreadable, after_closers
 
 _LINE = re.compile(
-    r"^[ \t]{0,40}(?:`{1,3}[a-z_]{0,12}[ \t]{0,10}\n?[ \t]{0,40})?(?=[\[{]|[^\W\d][\w.\-:]{0,199}\()", re.MULTILINE
+    r"^[ \t]{0,40}(?:`{1,3}[a-z_]{0,12}[ \t]{0,10}\n?[ \t]{0,40})?(?:print\()?(?=[\[{]|[^\W\d][\w.\-:]{0,199}\()",
+    re.MULTILINE,
 )
 _CLOSERS = re.compile(r"[\s`,;]*(?:</?[a-z_|｜▁]{1,20}>[\s`,;]*)*", re.IGNORECASE)
 _NAMED = re.compile(
@@ -98,5 +99,8 @@ def _piece(source: Source, start: int, at: int, stop: int, first: int) -> tuple[
 
 def _names_tool(source: Source, at: int) -> bool:
     """Whether JSON that cannot be read was meant as a call of a known tool."""
+    brace = source.blanks(at + 1) if source.text[at] == "[" else at
+    if not source.text.startswith("{", brace):
+        return False
     named = _NAMED.search(source.text, at, at + _LOOKED)
     return named is not None and bool(source.names.known(named[1]))

@@ -32,6 +32,13 @@ _PAIRS = {
     "[unused16]": "[unused17]",
 }
 BEGIN_MARKS, END_MARKS = tuple(_PAIRS), tuple(_PAIRS.values())
+# Sentences in place of marks, at the start of a text: Granite 3.2 and Apriel.
+_SENTENCES = (
+    re.compile(r"\s{0,100}Here(?:'s| is) my thought process:"),
+    re.compile(r"Here(?:'s| is) my response:"),
+    re.compile(r"\s{0,100}Here are my reasoning steps:"),
+    re.compile(r"\[BEGIN FINAL RESPONSE\]"),
+)
 _ANY = re.compile("|".join(re.escape(mark) for mark in sorted((*BEGIN_MARKS, *END_MARKS), key=len, reverse=True)))
 _LONGEST_INDENT = 40
 
@@ -48,6 +55,11 @@ class Split:
 
 def split(text: str, skip: tuple[tuple[int, int], ...] = ()) -> Split:
     """`skip`: spans in which a mark alone is none, as it stands in the arguments of a call."""
+    for begins, ends in zip(_SENTENCES[::2], _SENTENCES[1::2], strict=True):
+        if sentence := begins.match(text):
+            end = ends.search(text, sentence.end())
+            thought = (sentence.end(), end.start() if end else len(text))
+            return Split((thought,), ((end.end(), len(text)),) if end else (), end is None, False)
     reasoning: list[tuple[int, int]] = []
     answer: list[tuple[int, int]] = []
     done = 0  # where the text begins that is neither yet

@@ -43,8 +43,10 @@ _INLINE = re.compile(
     rf"[ \t]{{1,4}}(?:(?=F){_begun('Final Answer')}|{_begun('Action')})(?P<colon>(?<=[rn])[ \t]?[:：])?"
 )
 _BEGINNINGS = re.compile(r"[<\[◁✿]|functools|to=f|assistant[fca]|(?<=[.!?。！？…\"'])[ \t]{1,4}(?=[FA])")
-_UNSURE_END = re.compile(r"(?:[.!?。！？…\"'][ \t]{0,4}|[a-z=]{1,20})\Z")
+_SENTENCE_END = re.compile(r"[.!?。！？…\"'][ \t]{0,4}\Z")
+_LONGEST_WORD = 24
 _BLOCK = re.compile(r"[ \t]{0,40}(?:[{\[]|[`~]{3}|functools|to=|analysis|commentary)")
+_WORDS = ("functools", "to=functions", "analysis", "commentary")  # that begin a block
 _LATER = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "*_`"  # shown only if more follows
 _MOST_HELD = 10_000
 _LONGEST_WAIT = 150  # characters of a line that are kept back until it is clear what it begins with
@@ -114,11 +116,10 @@ class Display:
             self._quiet = True
             return True
         word = line.strip()
-        return (
-            not is_whole
-            and len(line) <= _LONGEST_WAIT
-            and any(name.startswith(word) or word.startswith(name) for name in self._tools)
-        )
+        if is_whole or len(line) > _LONGEST_WAIT:
+            return False
+        begins = any(begun.startswith(word) for begun in _WORDS)
+        return begins or any(name.startswith(word) or word.startswith(name) for name in self._tools)
 
     def _label(self, label: Label, line: str, pieces: list[Piece]) -> None:
         is_decorated = line.lstrip()[:1] in "*#_`[✿"
@@ -188,11 +189,18 @@ class Display:
                     self._rest = self._rest[start:]
                 return
             at = match.end()
-        unsure = _UNSURE_END.search(line, max(0, len(line) - 20)) if not line.endswith("\n") else None
-        end -= len(unsure[0]) if unsure and unsure.start() >= at and unsure.start() > 0 else 0
+        if not line.endswith("\n"):
+            end = max(at, self._sure_end(line))
         self._show(line[:end], pieces)
         self._rest = self._rest[end:]
         self._at_line_start = line.endswith("\n")
+
+    def _sure_end(self, line: str) -> int:
+        """Up to where a line that goes on cannot be the beginning of a mark."""
+        if (sentence_end := _SENTENCE_END.search(line, max(0, len(line) - 6))) is not None:
+            return sentence_end.start()
+        lengths = range(min(len(line), _LONGEST_WORD), 0, -1)
+        return len(line) - next((length for length in lengths if line[-length:] in self._beginnings), 0)
 
     def _mark(self, start: int, line: str) -> None:
         rest = line[start:]

@@ -183,7 +183,7 @@ def first_observation(text: str) -> int:
 
 _BEGUN = re.compile(
     r"[ \t\r]{0,40}(?:(?:[-+•]|\d{1,3}[.)]?)[ \t]{0,4})?(?:[*_`\[\#✿][*_`\[\#✿ ]{0,7})?"
-    r"(?P<word>[^\s*_`\[\#✿:：](?:[^\n*`\[\]\#✿:：]{0,29}))?[*_`\]\#✿ \t\r]{0,12}"
+    r"(?P<word>[^\s*_`\[\#✿:：](?:[^\n*`\[\]\#✿:：]{0,29}))?[*_`\]\#✿ \t\r\d]{0,12}"
 )
 _WRITTEN = (
     "action input", "action arguments", "tool input", "tool name", "tool result", "tool response", "tool output",
