@@ -992,8 +992,8 @@ async def test_calls_that_end_in_a_status(error: PluginError, words: str, denied
 @pytest.mark.parametrize("code", [grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL])
 @in_loop
 async def test_a_call_that_its_server_ends(code: grpc.StatusCode, about: Mapping[str, Any], tries: int) -> None:
-    """A server that ends a call, as one does that shuts down, ends neither the step nor this plugin's own work: the call
-    broke, as when the connection does."""
+    """A server that ends a call, as one does that shuts down, ends nothing here but that call: it broke, as when the
+    connection does."""
 
     async def ends(request: Any, context: Any) -> str:
         await context.abort(code, "10.0.0.1 is going down")
