@@ -33,7 +33,7 @@ from plugins.reasoning_react.servicer import TOO_LARGE_HINTS, Servicer, most_ite
 from shared.errors import Code, DeadlineExceeded, InvalidArgument, LimitReached, PluginError, StartError, Unavailable
 from shared.units import Secret
 from tests.llm_tools import refused
-from tests.servers import SECONDS, Served, details, health, served
+from tests.servers import SECONDS, Served, details, health, run_plugin, served
 
 SERVICE = "hector.plugins.v1.ReasoningStrategy"
 ACTION = Action("a-1-0", "price", '{"item":"lamp"}')
@@ -516,6 +516,27 @@ def test_settings_that_do_not_fit(settings: dict[str, Any], words: str) -> None:
         configured(**settings)
     assert words in str(raised.value)
     assert "short" not in str(raised.value)
+
+
+@pytest.mark.parametrize("check", [[], ["--check"]])
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("LLM", '{"address": "a.test:1", "tls_ca": "/nowhere.pem"}', "address a.test:1: cannot read /nowhere.pem"),
+        ("TOOLS", '{"address": "a.test:1", "tls_cert": "/nowhere.pem"}', "tls_cert and tls_key go together"),
+        ("PROMPTS", "/nowhere", "cannot read the folder of `prompts`"),
+        ("STATE_KEY", "short-s3cr3t", "setting state_key: a key needs at least 32 characters"),
+    ],
+)
+def test_a_start_that_cannot_be(setting: str, value: str, words: str, check: list[str]) -> None:
+    """What cannot be used is one line on stderr and status 2, at a start and with --check, and no secret."""
+    done = run_plugin("plugins.reasoning_react", "--port", "0", *check, env={f"REASONING_REACT__{setting}": value})
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert words in last
+    assert "Traceback" not in done.stderr
+    assert "s3cr3t" not in done.stderr + done.stdout
 
 
 def test_addresses_in_every_form() -> None:
