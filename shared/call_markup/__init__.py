@@ -1,7 +1,8 @@
 """Tool calls that a model wrote into its text, in the markup that it was trained on, where nobody took them out.
 
 Hermes, Qwen, Mistral, Llama, Kimi, DeepSeek, GLM, Gemma, Granite, Phi, harmony, Claude's XML, OpenAI's JSON, pythonic:
-`reading` goes through the marks, one module reads a family of formats.
+`reading` goes through the marks, one module reads a family of formats. Whoever shows a text while it is written holds
+back what `started.started` says.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Marked:
     text: str
     reasoning: str
     reasoning_is_open: bool  # its end mark never came
-    calls: tuple[MarkedCall, ...]
+    calls: tuple[MarkedCall, ...]  # the whole ones, also where another is not whole
     problem: str  # markup that is no whole call: what is wrong, in words for the model; empty: none
 
 
@@ -65,7 +66,7 @@ def read_marked(text: str, tools: Mapping[str, Mapping[str, Any]]) -> Marked:
     shown = _outside(text, split.answer, pieces)
     if not shown and split.reasoning and not any(piece.calls or piece.problem for piece in pieces):
         pieces = _last_of(Source(text, tools), split.reasoning[-1])
-    thought = _outside(text, split.reasoning, pieces)
+    thought = _outside(text, split.reasoning, pieces, between="\n")
     return _marked(shown, thought, split.is_open, pieces)
 
 
@@ -109,8 +110,8 @@ def _of_harmony(source: Source, read: harmony.Reading) -> Marked:
     if not pieces:
         for span in read.text:
             pieces += _pieces_in(source, *span)
-    shown = _outside(source.text, tuple(read.text), pieces)
-    return _marked(shown, _outside(source.text, tuple(read.reasoning), ()), read.is_open, pieces)
+    shown = _outside(source.text, read.text, pieces, between="\n")
+    return _marked(shown, _outside(source.text, read.reasoning, (), between="\n"), read.is_open, pieces)
 
 
 def _marked(shown: str, thought: str, is_open: bool, pieces: list[Piece]) -> Marked:
@@ -134,19 +135,23 @@ def _last_of(source: Source, span: tuple[int, int]) -> list[Piece]:
     return last if any(piece.calls for piece in last) and not any(piece.problem for piece in last) else []
 
 
-def _outside(text: str, spans: tuple[tuple[int, int], ...], pieces: tuple[Piece, ...] | list[Piece]) -> str:
-    """What of the spans no piece covers."""
+def _outside(text: str, spans: Sequence[tuple[int, int]], pieces: Sequence[Piece], between: str | None = None) -> str:
+    """What of the spans no piece covers, stripped; with `between` each span by itself, and that between them."""
     parts: list[str] = []
     remaining = iter(pieces)
     piece = next(remaining, None)
     for start, end in spans:
+        part: list[str] = []
         at = start
         while piece is not None and piece.start < end:
             if piece.start >= at:
-                parts.append(text[at : piece.start])
+                part.append(text[at : piece.start])
             at = max(at, min(piece.end, end))
             if piece.end > end:
                 break
             piece = next(remaining, None)
-        parts.append(text[at:end])
-    return "".join(parts).strip()
+        part.append(text[at:end])
+        parts.append("".join(part))
+    if between is None:
+        return "".join(parts).strip()
+    return between.join(stripped for part in parts if (stripped := part.strip()))

@@ -64,6 +64,7 @@ def split(text: str, skip: tuple[tuple[int, int], ...] = ()) -> Split:
     answer: list[tuple[int, int]] = []
     done = 0  # where the text begins that is neither yet
     begin = None  # the begin mark that is open
+    spoken_of = None  # a begin mark that is none, as it stands within a line
     spans = _Spans(skip)
     is_alone = False
     for mark in _ANY.finditer(text):
@@ -75,6 +76,10 @@ def split(text: str, skip: tuple[tuple[int, int], ...] = ()) -> Split:
             if _begins_line(text, mark.start(), done) and not _is_quoted(text, mark):
                 answer.append((done, mark.start()))
                 begin = mark
+            else:
+                spoken_of = mark
+        elif spoken_of is not None and "\n" not in text[spoken_of.end() : mark.start()]:
+            spoken_of = None  # a sentence about both marks
         elif _is_lone_end(text, mark) and not spans.hold(mark.start()):
             # All before it is reasoning, what was taken for an answer too.
             is_alone = True

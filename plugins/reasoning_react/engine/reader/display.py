@@ -29,7 +29,7 @@ _MARKS = (
     *BEGIN_MARKS, *END_MARKS, "<|", "<｜", "<tool", "</tool", "<TOOLCALL", "</TOOLCALL", "<function", "</function",
     "<invoke", "</invoke", "<param", "</param", "<arg", "</arg", "<action", "</action", "<call", "<end", "<start",
     "<turn", "<eos", "</s>",
-    "<minimax", "<seed", "<longcat", "<steptml", "<unused", "[unused", "[TOOL", "[ARGS", "[THINK", "✿", "functools[",
+    "<minimax", "<seed", "<longcat", "<steptml", "<unused", "[unused", "[TOOL", "[ARGS", "[THINK", "✿", "functools[", "]<]",
     "to=functions", "assistantfinal", "assistantcommentary", "assistantanalysis", "<antml", "</antml",
 )  # fmt: skip
 
@@ -42,7 +42,9 @@ def _begun(word: str) -> str:
 _INLINE = re.compile(
     rf"[ \t]{{1,4}}(?:(?=F){_begun('Final Answer')}|{_begun('Action')})(?P<colon>(?<=[rn])[ \t]?[:：])?"
 )
-_BEGINNINGS = re.compile(r"[<\[◁✿]|functools|to=f|assistant[fca]|(?<=[.!?。！？…\"'])[ \t]{1,4}(?=[FA])")
+_BEGINNINGS = re.compile(r"[<\[\]◁✿]|functools|to=f|assistant[fca]|(?<=[.!?。！？…\"'])[ \t]{1,4}(?=[FA])")
+_OF_A_VENDOR = re.compile(r"<[a-z]{2,20}[:|](?:tool|func|think)")  # `<minimax:tool_call>` and its like
+_BEGUN_OF_A_VENDOR = re.compile(r"<[a-z]{1,20}(?:[:|][a-z]{0,4})?")
 _SENTENCE_END = re.compile(r"[.!?。！？…\"'][ \t]{0,4}\Z")
 _LONGEST_WORD = 24
 _BLOCK = re.compile(r"[ \t]{0,40}(?:[{\[]|[`~]{3}|functools|to=|analysis|commentary)")
@@ -179,8 +181,8 @@ class Display:
                 is_begun = begun is not None and begun.end() == len(line)
                 start -= 1  # the end of the sentence, without which it is no label
             else:
-                is_whole = self._marks.match(line, start) is not None
-                is_begun = line[start:] in self._beginnings
+                is_whole = (self._marks.match(line, start) or _OF_A_VENDOR.match(line, start)) is not None
+                is_begun = line[start:] in self._beginnings or _BEGUN_OF_A_VENDOR.fullmatch(line, start) is not None
             if is_whole or is_begun:
                 self._show(line[:start], pieces)
                 if is_whole:

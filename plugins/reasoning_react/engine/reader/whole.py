@@ -49,6 +49,8 @@ def _read(text: str, tools: Tools, cut: bool) -> Whole:
     seen, reasoning, is_open = visible.text, visible.reasoning, visible.is_open
     call = next((call for call in marked.calls if visible.in_channels or not _is_bare(text, call)), None)
     if call is not None and visible.in_channels:
+        if first_observation(seen) < len(seen):
+            return Whole(Malformed(_joined(reasoning, seen.strip()), MADE_UP))
         thought = _joined(reasoning, marked.text)
         return Whole(Act(thought, _calls(marked.calls), marked.calls[-1].end), is_settled=True)
     if call is not None:
