@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from plugins.reasoning_react.engine import bounds, loops
-from plugins.reasoning_react.engine.chat import Delta, Finish, Turn, TurnRequest, Usage
+from plugins.reasoning_react.engine.chat import Abilities, Delta, Finish, Turn, TurnRequest, Usage
 from plugins.reasoning_react.engine.engine import Engine, StepResult
 from plugins.reasoning_react.engine.ports import LLMFailed, Outcome
 from plugins.reasoning_react.engine.run import Action, Budget, Observation, Step, StopReason
@@ -189,6 +189,8 @@ async def test_the_last_answer_fails() -> None:
     ("last", "answer"),
     [
         (says('<tool_call>{"name": "look", "arguments": {"text": "x"}}</tool_call>'), "I look on."),
+        (says('I see. <tool_call>{"name": "look", "argum'), "I see."),
+        (says("", reasoning='I see. <tool_call>{"name": "look", "argum'), "I see."),
         (calls(("look", {"text": "x"})), "I look on."),
         (says("", reasoning="It must be 42."), "It must be 42."),
         (says("Thought: It must be 42."), "It must be 42."),
@@ -287,6 +289,19 @@ async def test_a_model_that_does_not_answer_in_time() -> None:
     assert llm.ended_early == 1
     llm.gate.set()
     assert (await made.step(state)).text == "an answer"
+
+
+@in_loop
+async def test_a_provider_that_does_not_say_what_it_can() -> None:
+    """A provider that is silent about its model takes a share of the caller's time; the model is asked."""
+
+    class Silent(FakeLLM):
+        async def abilities(self, model: str) -> Abilities:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    made = engine(Silent(says("an answer")))
+    assert (await made.step(await begin(made), seconds=4)).text == "an answer"
 
 
 @in_loop

@@ -180,6 +180,9 @@ async def test_a_denied_action() -> None:
     assert (last.text, last.stop_reason) == ("I could not look.", StopReason.ANSWERED)
     assert 'status="denied"' in llm.contents[-1]
     assert "look was denied" in llm.contents[-1]
+    assert opened(last.state).steps[0].observations == [
+        Observation(first.pending[0].id, "look was denied", is_error=True, denied=True)
+    ]
 
 
 @in_loop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -335,31 +336,41 @@ async def test_text_that_was_asked_for() -> None:
 
 @in_loop
 async def test_a_context_that_is_too_long() -> None:
-    """Where the endpoint finds the messages too long, the older half of the steps is left out and it is asked once
-    more; the run says so."""
+    """Where the messages are too long for the endpoint, it is asked once more with about half of them: the oldest steps
+    are left out as wholes, a single large result is cut, and the run says so."""
+    numbers = itertools.count()
 
     def turn(request: TurnRequest) -> Turn:
-        results = [message for message in request.messages if message.role == "tool"]
-        if len(results) > 3:
+        if sum(len(message.content) for message in request.messages) > 12_000:
             raise TOO_LONG
-        return calls(("look", {"text": f"page {len(results)} {len(llm.requests)}"}))
+        return calls(("look", {"text": f"page {next(numbers)} "}))
 
     llm = FakeLLM(turn)
-    made = engine(llm, FakeTools(look=echo))
+    made = engine(llm, FakeTools(look=lambda arguments: arguments["text"] * 300), kept_chars=3_000)
     state = await begin(made)
-    for _ in range(5):
-        result = await made.step(state)
-        state = result.state
+    for _ in range(7):
+        state = (await made.step(state)).state
     run = opened(state)
-    assert run.left_out == 2
-    assert "2 steps are left out" in llm.told()
-    assert len(run.steps) == 5
+    assert 0 < run.left_out < 6
+    assert f"The first {run.left_out} steps are left out" in llm.told()
+    assert "page 5 page 5" in llm.told()
+    assert len(run.steps) == 7
+    for request in llm.requests:
+        asked = [call.id for message in request.messages for call in message.tool_calls]
+        assert len(asked) == sum(message.role == "tool" for message in request.messages)
+
+    llm = FakeLLM(turn)
+    made = engine(llm, FakeTools(look=lambda arguments: arguments["text"] * 9_000), kept_chars=30_000)
+    first = await made.step(await begin(made))
+    assert not (await made.step(first.state)).done
+    assert len(llm.requests) == 3
+    assert "characters are left out" in llm.told()
 
 
 @in_loop
 async def test_a_context_that_stays_too_long() -> None:
     """It is tried once more, not for ever: then the error is the caller's, and the state stays usable."""
-    llm = FakeLLM(*[calls(("look", {"text": str(number)})) for number in range(4)], TOO_LONG)
+    llm = FakeLLM(*[calls(("look", {"text": str(number)})) for number in range(4)], TOO_LONG, TOO_LONG, TOO_LONG)
     made = engine(llm, FakeTools(look=echo))
     state = await begin(made)
     for _ in range(4):

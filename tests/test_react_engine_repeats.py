@@ -79,12 +79,15 @@ async def test_other_observations_are_another_step() -> None:
 
 @in_loop
 async def test_the_memory_is_bounded() -> None:
-    """Replies are kept up to a number, the newest; nothing else of a run stays."""
+    """Replies are kept up to a number, the newest; nothing else of a run stays, and nothing of a result that a state
+    has."""
     llm = FakeLLM(says("an answer"))
     made = engine(llm, kept_replies=5)
     states = [await begin(made, f"question {number}") for number in range(20)]
     for state in states:
-        await made.step(state)
+        await made.finalize((await made.step(state)).state)
+    assert (len(made._steps), len(made._results)) == (5, 0)
+    for state in states:
         await made.finalize(state)
     assert (len(made._steps), len(made._results), len(made._turns), len(made._audiences._by_step)) == (5, 5, 0, 0)
     asked = len(llm.requests)
@@ -218,7 +221,8 @@ async def test_close_ends_what_is_under_way() -> None:
 
 @in_loop
 async def test_a_bug_of_a_tools_provider_is_no_observation() -> None:
-    """Our own bugs do not go to the model: the step fails, the other tools are ended, the state stays usable."""
+    """Our own bugs do not go to the model: the step fails, the other tools are ended, and the same step asks the model
+    anew, so that it need not come to the same."""
     tools = FakeTools(slow=never, broken=echo)
 
     def bug(arguments: dict[str, Any]) -> str:
@@ -232,6 +236,7 @@ async def test_a_bug_of_a_tools_provider_is_no_observation() -> None:
         await made.step(state)
     assert tools.cancelled == ["slow"]
     assert len(llm.requests) == 1
+    assert (await made.step(state)).text == "an answer"
 
 
 @in_loop

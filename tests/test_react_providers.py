@@ -29,6 +29,7 @@ from plugins.reasoning_react.providers import provider as provider_module
 from plugins.reasoning_react.providers import tools as tools_module
 from plugins.reasoning_react.providers.llm import GrpcLLM
 from plugins.reasoning_react.providers.tools import GrpcTools
+from shared import logs
 from shared.client import Address
 from shared.errors import (
     Code,
@@ -200,6 +201,20 @@ class CallerOdd(PluginError):
     code = Code.UNIMPLEMENTED
 
 
+@in_loop
+async def test_what_was_shown_is_not_asked_for_again() -> None:
+    """UNIMPLEMENTED after the first pieces is a turn that failed: asked for once more, they would be there twice."""
+
+    def breaks_off(request: Any, context: Any) -> Any:
+        yield pb.StreamTextResponse(text="Hel")
+        yield context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+
+    servicer = LLM(breaks_off)
+    async with asking(servicer) as llm:
+        assert (await failure_of(llm)).code is Code.UNIMPLEMENTED
+    assert len(servicer.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -262,7 +277,7 @@ async def test_a_provider_that_is_not_there() -> None:
     finally:
         await llm.close()
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "LLM_UNAVAILABLE")
-    assert error.message == "the LLM provider main cannot be reached; start it, or correct the setting llm"
+    assert error.message == "the LLM provider main is not there, or has gone; start it, or correct the setting llm"
 
 
 @in_loop
@@ -430,6 +445,30 @@ async def test_abilities_of_a_provider_that_is_silent(monkeypatch: pytest.Monkey
         assert await llm.abilities("") == Abilities()
 
 
+@in_loop
+async def test_abilities_that_are_asked_again_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that is silent when it is asked again is not waited for: what was known counts meanwhile."""
+    monkeypatch.setattr(llm_module, "_AGAIN_SECONDS", 0.01)
+    go = asyncio.Event()
+
+    class Slow(LLM):
+        async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
+            if self.listed:
+                await go.wait()
+            return await super().ListModels(request, context)
+
+    servicer = Slow(models=[model("a", length=5)])
+    async with asking(servicer) as llm:
+        assert await llm.abilities("a") == Abilities(5)
+        servicer.models = [model("a", length=6)]
+        llm._abilities._until = 0.0
+        assert await llm.abilities("a") == Abilities(5)
+        go.set()
+        while await llm.abilities("a") != Abilities(6):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert servicer.listed == 2
+
+
 # ---------------------------------------------------------------- tools
 
 
@@ -554,6 +593,30 @@ async def test_the_list_is_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @in_loop
+async def test_a_list_that_is_asked_again_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that is silent when it is asked again is not waited for: the tools that it had are there meanwhile."""
+    monkeypatch.setattr(tools_module, "_AGAIN_SECONDS", 0.01)
+    go = asyncio.Event()
+
+    class Slow(Tools):
+        async def ListTools(self, request: pb.ListToolsRequest, context: Any) -> pb.ListToolsResponse:
+            if self.listed:
+                await go.wait()
+            return await super().ListTools(request, context)
+
+    servicer = Slow({"a": nothing})
+    async with with_tools(servicer) as (tools, _):
+        await tools.tools()
+        servicer.scripts["b"] = nothing
+        tools._listed[0].until = 0.0
+        assert list(await tools.tools()) == ["a"]
+        go.set()
+        while list(await tools.tools()) != ["a", "b"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert servicer.listed == 2
+
+
+@in_loop
 async def test_a_tool_that_is_gone() -> None:
     """An unknown tool reads just so, and the next look finds what there is now."""
     servicer = Tools({"a": nothing, "b": nothing})
@@ -646,6 +709,28 @@ async def test_results(reply: pb.ExecuteToolResponse, text: str) -> None:
     """The text, or the data where there is no text; a part of a result says that it is one."""
     async with with_tools(Tools({"do": lambda *_: reply})) as (tools, _):
         assert await run(tools) == Outcome(text)
+
+
+@in_loop
+async def test_a_result_that_is_longer_than_was_asked_for() -> None:
+    """Of a provider that does not heed max_result_chars head and tail are taken, and what is missing is said."""
+    text = "a" * 10_000 + "z" * 10_000
+    async with with_tools(Tools({"do": lambda *_: text})) as (tools, _):
+        told = (await run(tools)).text
+    assert told.startswith("a" * 3_334)
+    assert told.endswith("z" * 1_666)
+    assert "[… 15,000 characters left out …]" in told
+    assert len(told) < 5_100
+
+
+@in_loop
+async def test_the_id_of_the_call_goes_along() -> None:
+    """Calls of other plugins carry the id of the call that they are made for, so that the logs can be put together."""
+    servicer = Tools({"a": nothing})
+    async with with_tools(servicer) as (tools, _):
+        logs.request_id.set("the-request")
+        await tools.tools()
+    assert servicer.metadata[0]["x-request-id"] == "the-request"
 
 
 @in_loop
@@ -901,6 +986,38 @@ async def test_calls_that_end_in_a_status(error: PluginError, words: str, denied
         outcome = await run(tools)
     assert outcome.text.startswith(words)
     assert (outcome.is_error, outcome.denied, len(servicer.calls)) == (True, denied, 1)
+
+
+@pytest.mark.parametrize(("about", "tries"), [({}, 1), ({"read_only": True}, 2)])
+@pytest.mark.parametrize("code", [grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL])
+@in_loop
+async def test_a_call_that_its_server_ends(code: grpc.StatusCode, about: Mapping[str, Any], tries: int) -> None:
+    """A server that ends a call, as one does that shuts down, ends nothing here but that call: it broke, as when the
+    connection does."""
+
+    async def ends(request: Any, context: Any) -> str:
+        await context.abort(code, "10.0.0.1 is going down")
+        raise AssertionError
+
+    servicer = Tools({"do": ends}, {"do": about})
+    async with with_tools(servicer) as (tools, _):
+        outcome = await run(tools)
+    assert outcome.text.startswith("do: the connection to its server broke while it ran.")
+    assert (outcome.is_error, len(servicer.calls)) == (True, tries)
+
+
+@in_loop
+async def test_a_turn_that_its_server_ends() -> None:
+    """A turn that the LLM's server cancels failed; it is no cancel of whoever waits for it."""
+
+    def ends(request: Any, context: Any) -> Any:
+        yield pb.StreamTextResponse(text="Hel")
+        yield context.abort(grpc.StatusCode.CANCELLED, "10.0.0.1 is going down")
+
+    async with asking(LLM(ends)) as llm:
+        error = await failure_of(llm)
+    assert (error.code, error.retry_after) == (Code.UNAVAILABLE, 1.0)
+    assert "10.0.0.1" not in error.message
 
 
 @in_loop

@@ -29,11 +29,11 @@ from plugins.reasoning_react.engine.engine import (
 )
 from plugins.reasoning_react.engine.ports import LLMFailed
 from plugins.reasoning_react.engine.run import Action, Budget, Mode, Observation, Step, StopReason
-from plugins.reasoning_react.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
+from plugins.reasoning_react.servicer import TOO_LARGE_HINTS, Servicer, most_items
 from shared.errors import Code, DeadlineExceeded, InvalidArgument, LimitReached, PluginError, StartError, Unavailable
 from shared.units import Secret
 from tests.llm_tools import refused
-from tests.servers import SECONDS, Served, details, health, served
+from tests.servers import SECONDS, Served, details, health, run_plugin, served
 
 SERVICE = "hector.plugins.v1.ReasoningStrategy"
 ACTION = Action("a-1-0", "price", '{"item":"lamp"}')
@@ -125,7 +125,7 @@ def strategy(**settings: Any) -> Iterator[Strategy]:
         SERVICE,
         lambda server: rpc.add_ReasoningStrategyServicer_to_server(servicer, server),
         too_large_hints=TOO_LARGE_HINTS,
-        most_items=MOST_ITEMS,
+        most_items=most_items(config.max_state_bytes),
     ) as running:
         yield Strategy(running, engine)
 
@@ -236,7 +236,7 @@ def test_what_is_not_set_is_the_settings(react: Strategy) -> None:
             "history[0].parts[0]",
         ),
         ({"tools": [pb.Tool(name="a", parameters_json="{")]}, "tools[0].parameters_json"),
-        ({"tools": [pb.Tool(name="a", parameters_json='{"a":"' + "x" * 2**20 + '"}')]}, "tools[0].parameters"),
+        ({"tools": [pb.Tool(name="a", parameters_json='{"a":"' + "x" * 2**17 + '"}')]}, "tools[0].parameters"),
     ],
 )
 def test_what_initialize_refuses(react: Strategy, fields: dict[str, Any], field: str) -> None:
@@ -252,10 +252,11 @@ def test_what_initialize_refuses(react: Strategy, fields: dict[str, Any], field:
     "request_",
     [
         pb.InitializeRequest(history=[pb.ChatMessage(role="user")] * 1_001),
-        pb.InitializeRequest(tools=[pb.Tool(name="a")] * 1_001),
+        pb.InitializeRequest(tools=[pb.Tool(name="a")] * 129),
         pb.InitializeRequest(query="x" * (2**20 + 1)),
         pb.ProcessIterationRequest(observations=[pb.Observation()] * 1_001),
         pb.ProcessIterationRequest(input="x" * (2**20 + 1)),
+        pb.ProcessIterationRequest(state=b"x" * (2**20 + 1)),
     ],
     ids=lambda request: request.ListFields()[0][0].name,
 )
@@ -515,6 +516,27 @@ def test_settings_that_do_not_fit(settings: dict[str, Any], words: str) -> None:
         configured(**settings)
     assert words in str(raised.value)
     assert "short" not in str(raised.value)
+
+
+@pytest.mark.parametrize("check", [[], ["--check"]])
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("LLM", '{"address": "a.test:1", "tls_ca": "/nowhere.pem"}', "address a.test:1: cannot read /nowhere.pem"),
+        ("TOOLS", '{"address": "a.test:1", "tls_cert": "/nowhere.pem"}', "tls_cert and tls_key go together"),
+        ("PROMPTS", "/nowhere", "cannot read the folder of `prompts`"),
+        ("STATE_KEY", "short-s3cr3t", "setting state_key: a key needs at least 32 characters"),
+    ],
+)
+def test_a_start_that_cannot_be(setting: str, value: str, words: str, check: list[str]) -> None:
+    """What cannot be used is one line on stderr and status 2, at a start and with --check, and no secret."""
+    done = run_plugin("plugins.reasoning_react", "--port", "0", *check, env={f"REASONING_REACT__{setting}": value})
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert words in last
+    assert "Traceback" not in done.stderr
+    assert "s3cr3t" not in done.stderr + done.stdout
 
 
 def test_addresses_in_every_form() -> None:

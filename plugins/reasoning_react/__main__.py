@@ -42,7 +42,7 @@ def main() -> int:
         needs=("jsonschema_rs",),
         check=check,
     )
-    from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
+    from .servicer import TOO_LARGE_HINTS, Servicer, most_items
 
     prompts = prompts_of(config)
     strategy: Strategy | None = None
@@ -66,7 +66,7 @@ def main() -> int:
         register=begin,
         close=close,
         too_large_hints=TOO_LARGE_HINTS,
-        most_items=MOST_ITEMS,
+        most_items=most_items(config.max_state_bytes),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Sequence, Sized
+from collections.abc import AsyncIterator, Mapping, Sequence, Sized
 from typing import Any
 
 import grpc
@@ -13,7 +13,7 @@ import hector_plugins_pb2 as pb
 from hector_plugins_pb2_grpc import ReasoningStrategyServicer
 
 from shared.errors import CallerError, InvalidArgument
-from shared.json_schema import MOST_BYTES, as_object_schema
+from shared.json_schema import as_object_schema
 from shared.off_loop import in_thread
 from shared.status import failure
 from shared.structs import dump, read_object, whole_numbers
@@ -39,13 +39,8 @@ TOO_LARGE_HINTS = {
     "StreamIteration": "have a smaller observation_chars, or a larger max_reply_bytes",
     "Finalize": "have a smaller kept_chars, or a larger max_reply_bytes",
 }
-_MOST = 1_000  # messages of a history, tools, observations
-_STEP = {"observations": _MOST, "input": 2**20}
-MOST_ITEMS = {
-    "Initialize": {"history": _MOST, "tools": _MOST, "query": 2**20, "context": 2**22, "model": 2**10, "llm": 2**10},
-    "ProcessIteration": _STEP,
-    "StreamIteration": _STEP,
-}
+_MOST = {"history": 1_000, "tools": 128, "observations": 1_000}  # no model's API takes more tools
+_LARGEST_SCHEMA = 2**17  # bytes of a tool's parameters, and of a call's arguments: more take long to be read
 
 _LARGE = 2**13  # bytes of a request or characters of a reply: more take milliseconds
 _MOST_TOKENS = 2**31 - 1  # an int32 holds no more
@@ -58,6 +53,19 @@ _MODES = {
     pb.REASONING_MODE_TEXT: Mode.TEXT,
 }
 _STOP_REASONS = {reason: pb.StopReason.Value(f"STOP_REASON_{reason.value}") for reason in StopReason}
+
+
+def most_items(max_state_bytes: int) -> Mapping[str, Mapping[str, int]]:
+    """For `serve`. All that a state is made of has to find room in it."""
+    step = {"state": max_state_bytes, "input": max_state_bytes, "observations": _MOST["observations"]}
+    texts = dict.fromkeys(("query", "context", "model", "llm"), max_state_bytes)
+    new = texts | {"history": _MOST["history"], "tools": _MOST["tools"]}
+    return {
+        "Initialize": new,
+        "ProcessIteration": step,
+        "StreamIteration": step,
+        "Finalize": {"state": max_state_bytes},
+    }
 
 
 class Servicer(ReasoningStrategyServicer):
@@ -275,15 +283,16 @@ def _tool(tool: pb.Tool, field: str) -> Tool:
 
 def _bounded(size: int, field: str) -> None:
     """Refuses what would take seconds to read, in which nothing else runs."""
-    if size > MOST_BYTES:
-        raise InvalidArgument(f"{field} has more than {MOST_BYTES} bytes", field=field)
+    if size > _LARGEST_SCHEMA:
+        raise InvalidArgument(f"{field} has more than {_LARGEST_SCHEMA:,} bytes; send less", field=field)
 
 
 def _count(items: Sized, field: str) -> None:
-    """As MOST_ITEMS, which is held against large requests alone."""
-    if len(items) > _MOST:
+    """As `most_items`, which is held against large requests alone."""
+    most = _MOST[field]
+    if len(items) > most:
         raise InvalidArgument(
-            f"{field} has more than {_MOST:,} items; send at most {_MOST:,} in a request",
+            f"{field} has more than {most:,} items; send at most {most:,} in a request",
             reason="TOO_MANY_ITEMS",
             field=field,
         )

@@ -14,9 +14,10 @@ from shared.call_markup.source import Piece, Problem, Source, cut_off, not_read
 from shared.loose_json import CutOff, Unreadable, after_closers
 
 _LINE = re.compile(
-    r"^[ \t]{0,40}(?:`{1,3}[a-z_]{0,12}[ \t]{0,10}\n?[ \t]{0,40})?(?=[\[{]|[^\W\d][\w.\-:]{0,199}\()", re.MULTILINE
+    r"^[ \t]{0,40}(?:`{1,3}[a-z_]{0,12}[ \t]{0,10}\n?[ \t]{0,40})?(?:print\()?(?=[\[{]|[^\W\d][\w.\-:]{0,199}\()",
+    re.MULTILINE,
 )
-_CLOSERS = re.compile(r"[\s`,;]*(?:</?[a-z_|]{1,20}>[\s`,;]*)*", re.IGNORECASE)
+_CLOSERS = re.compile(r"[\s`,;]*(?:</?[a-z_|｜▁]{1,20}>[\s`,;]*)*", re.IGNORECASE)
 _NAMED = re.compile(
     r"[\"'“](?:name|function|tool|tool_name|function_name|recipient_name|action)[\"'”]\s{0,20}:\s{0,20}[\"'“]([^\"'“”]{1,200})[\"'”]"
 )
@@ -53,6 +54,11 @@ def read(source: Source, start: int, end: int) -> list[Piece]:
     ]
 
 
+def may_hold(source: Source, start: int, at: int) -> bool:
+    """Whether a bare call that begins at `start` or later may go on at `at`."""
+    return _LINE.search(source.text, start, at) is not None
+
+
 def _piece(source: Source, start: int, at: int, stop: int, first: int) -> tuple[Piece | None, int]:
     """The calls at `at`, and up to where the text was looked at."""
     text = source.text
@@ -81,7 +87,9 @@ def _piece(source: Source, start: int, at: int, stop: int, first: int) -> tuple[
         if is_call and (start <= first or in_brackets):
             return Piece(start, stop, problem=not_read("your text", error)), stop
         return None, at
-    end = _CLOSERS.match(text, after_closers(text, end), stop).end()  # type: ignore[union-attr]
+    if end > stop:
+        return None, at  # it goes on in what is no answer
+    end = _CLOSERS.match(text, min(after_closers(text, end), stop), stop).end()  # type: ignore[union-attr]
     line_end = text.find("\n", end, stop)
     rest = text[end : line_end if line_end >= 0 else stop]
     if rest.strip() and text[end - 1 : end] not in ("\n", "`", ">"):
@@ -91,5 +99,8 @@ def _piece(source: Source, start: int, at: int, stop: int, first: int) -> tuple[
 
 def _names_tool(source: Source, at: int) -> bool:
     """Whether JSON that cannot be read was meant as a call of a known tool."""
+    brace = source.blanks(at + 1) if source.text[at] == "[" else at
+    if not source.text.startswith("{", brace):
+        return False
     named = _NAMED.search(source.text, at, at + _LOOKED)
     return named is not None and bool(source.names.known(named[1]))

@@ -52,10 +52,11 @@ def read(source: Source, start: int) -> tuple[Calls, int]:
     return ((name, typed(arguments, parameters, raw)),), at
 
 
-def read_action(source: Source, start: int) -> tuple[Calls, int]:
+def read_action(source: Source, start: int, mark: str) -> tuple[Calls, int]:
     """`<action><tool_name>NAME</tool_name><arguments><arg key="KEY">VALUE</arg></arguments></action>`, from behind its
     first mark. Raises CutOff, NotMarkup, Problem."""
     text = source.text
+    end_mark = mark.replace("<", "</")
     written = _ACTION_NAME.match(text, start)
     if written is None:
         raise NotMarkup
@@ -69,13 +70,13 @@ def read_action(source: Source, start: int) -> tuple[Calls, int]:
             if text.startswith("{", at):
                 value, at = source.value(at, closer)
                 at = _closed(source, source.behind(at), closer, name)
-                return (call(name, value, source),), _closed(source, source.blanks(at), "</action>", name)
+                return (call(name, value, source),), _closed(source, source.blanks(at), end_mark, name)
             arguments, raw, at = _parameters(source, at, closer, name, properties_of(parameters))
-            at = _closed(source, source.blanks(at), "</action>", name)
+            at = _closed(source, source.blanks(at), end_mark, name)
             return ((name, typed(arguments, parameters, raw)),), at
-    if not text.startswith("</action>", at) and "</action>".startswith(text[at : at + 9]):
+    if not text.startswith(end_mark, at) and end_mark.startswith(text[at : at + len(end_mark)]):
         raise CutOff("it ends before its end mark", len(text))
-    return ((name, {}),), _closed(source, at, "</action>", name)
+    return ((name, {}),), _closed(source, at, end_mark, name)
 
 
 def read_tool(source: Source, start: int) -> tuple[Calls, int]:

@@ -15,6 +15,7 @@ from shared.call_markup.types import typed
 from shared.loose_json import CutOff
 
 TAG = re.compile(r"<(?P<before>ifm\|)?tool_call(?P<behind>:[\w-]{1,40})?>")
+_LONGEST_TAG = 80
 _NAME = re.compile(r"[^\s<>{}()\[\]\"',;=]{1,200}")
 
 
@@ -45,9 +46,9 @@ def starts(source: Source, at: int, tags: Tags) -> bool:
     if name is None:
         return False
     after = source.blanks(name.end())
-    return after >= len(source.text) or source.text.startswith(
-        (tags("arg_key"), tags("tool_sep"), *tags.closers), after
-    )
+    following = source.text[after : after + _LONGEST_TAG]
+    wanted = (tags("arg_key"), tags("tool_sep"), *tags.closers)
+    return following.startswith(wanted) or any(tag.startswith(following) for tag in wanted)  # the latter: cut off
 
 
 def read(source: Source, at: int, tags: Tags) -> tuple[Calls, int]:

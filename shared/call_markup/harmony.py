@@ -25,6 +25,9 @@ IS_HARMONY = re.compile(
 )
 _HEADER_ONLY = re.compile(r"(?:<\|(?:start|channel|constrain)\|>[\w .=]{0,100}){1,4}<?\|?[a-z]{0,9}\|?>?\Z")
 _RECIPIENT = re.compile(r"to\s{0,4}=\s{0,4}([^\s<{]{1,200})")
+_HEADER_START = re.compile(
+    r"(?:assistant)?\s{0,4}(?:analysis|commentary|final)?\s{0,4}to\s{0,4}=\s{0,4}[^\s<{]{1,200}(?=\s{0,9}\Z)"
+)
 # Without its marks: `analysis…assistantfinal…`, `…assistantcommentary to=functions.NAME json{…}`.
 COLLAPSED = re.compile(
     r"\s{0,100}(?:assistant)?(?:analysis|commentary(?=\s{0,9}to=)|final(?=[A-Z])|to=functions(?:\.|\Z))"
@@ -65,7 +68,7 @@ def read(source: Source) -> Reading:
 
 def _header_start(text: str, first: int) -> int:
     """The header may begin with a recipient before the first mark."""
-    recipient = _RECIPIENT.search(text, max(0, first - 220), first)
+    recipient = _HEADER_START.search(text, max(0, first - 260), first)
     return recipient.start() if recipient and not text[recipient.end() : first].strip() else first
 
 
@@ -86,7 +89,7 @@ def _message(source: Source, start: int, reading: Reading) -> int:
         if mark[0] == "<|message|>":
             body = at
         elif mark[0] in ("<|end|>", "<|return|>", "<|call|>"):
-            if any(part.strip() for part in header[:1]) and len(header) == 1:
+            if len(header) == 1 and header[0].strip() and not reading.pieces:
                 reading.text.append((start, mark.start()))  # a text without a header
             return at
         elif mark[0] == "<|constrain|>" or mark[0] == "<|channel|>":
@@ -97,15 +100,15 @@ def _message(source: Source, start: int, reading: Reading) -> int:
     if body is None:
         if recipient and source.names.known(recipient[1]):
             reading.pieces.append(Piece(start, len(text), problem=cut_off("a commentary message")))
-        elif not _HEADER_ONLY.match(text, start):
+        elif not reading.pieces and not _HEADER_ONLY.match(text, start):
             reading.text.append((start, len(text)))  # it writes about marks
         return len(text)
     if recipient and recipient[1] not in ("assistant", "user", "all"):
         return _call(source, start, body, recipient[1], reading)
     end = _MARK.search(text, body)
     stop = end.start() if end else len(text)
-    if head.strip().startswith(("functions", "tool")):
-        return len(text) if reading.pieces else stop  # a result that the model made up
+    if head.strip().startswith(("functions", "tool")) or reading.pieces:
+        return len(text) if reading.pieces else stop  # the model makes up a result, or goes on behind a call
     if channel == "analysis":
         reading.reasoning.append((body, stop))
         reading.is_open = end is None

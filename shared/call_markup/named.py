@@ -1,4 +1,4 @@
-"""A name, a mark, and the arguments as JSON: Kimi K2, DeepSeek V3 and V3.1, Mistral."""
+"""A name, a mark, and the arguments as JSON: Kimi K2, DeepSeek V3 and V3.1, Mistral, Functionary, Qwen-Agent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from shared.call_markup.objects import Calls, call, calls_in
-from shared.call_markup.source import Problem, Source
+from shared.call_markup.source import NotMarkup, Problem, Source
 from shared.loose_json import CutOff
 
 JSON = Any
@@ -14,10 +14,14 @@ JSON = Any
 _KIMI_ARGUMENTS, _KIMI_END = "<|tool_call_argument_begin|>", "<|tool_call_end|>"
 _DEEPSEEK_SEPARATOR = re.compile(r"<[｜|]tool[▁_ ]sep[｜|]>")
 _DEEPSEEK_END = re.compile(r"\s{0,100}(?:```)?\s{0,100}<[｜|]tool[▁_ ]call[▁_ ]end[｜|]>")
+_FENCE_END = re.compile(r"\s{0,100}```")
 _FENCE = re.compile(r"```[a-z]{0,10}\s{0,20}")
 _NAME_LINE = re.compile(r"[^\n{`<]{1,200}")
 _MISTRAL_NAME = re.compile(r"\s{0,100}([^\s\[\]{}\"]{1,200})\s{0,100}")
 _MISTRAL_MARK = re.compile(r"\[(?:ARGS|CALL_ID)\]")
+_FUNCTIONARY = re.compile(r">>>([\w.-]{1,100})\n\s{0,100}")
+_QWEN_NAME = re.compile(r"\s{0,20}([^\s✿]{1,200})\s{1,20}")
+_QWEN_ARGUMENTS = "✿ARGS✿:"
 _LONGEST = 300  # characters of an id or a name
 
 
@@ -60,11 +64,10 @@ def read_deepseek(source: Source, at: int) -> tuple[Calls | None, int]:
         # V3 has the type before the mark, and the name behind it.
         written, at = line[0].strip(), line.end()
     at = source.blanks(at)
-    if fence := _FENCE.match(text, at):
-        at = fence.end()
-    value, at = source.value(at)
+    fence = _FENCE.match(text, at)
+    value, at = source.value(fence.end() if fence else at)
     at = source.behind(at)
-    end = _DEEPSEEK_END.match(text, at)
+    end = _DEEPSEEK_END.match(text, at) or (_FENCE_END.match(text, at) if fence else None)
     return (call(written, value, source),), end.end() if end else at
 
 
@@ -90,6 +93,28 @@ def read_mistral(source: Source, at: int) -> tuple[Calls, int]:
     if text[at : at + 1] == "[" and "[ARGS]".startswith(text[at : at + 6]):
         raise CutOff("it ends before its arguments", len(text))
     value, at = source.value(at)
+    return (call(written[1], value, source),), source.behind(at)
+
+
+def read_functionary(source: Source, start: int) -> tuple[Calls, int]:
+    """`>>>NAME` on a line of its own, and the object below it. Raises CutOff, NotMarkup, Unreadable, Problem."""
+    line = _FUNCTIONARY.match(source.text, start)
+    if line is None or not source.names.known(line[1]) or not source.starts_line(start):
+        raise NotMarkup
+    if source.text[line.end() : line.end() + 1] not in ("{", ""):
+        raise NotMarkup
+    value, at = source.value(line.end())
+    return (call(line[1], value, source),), source.behind(at)
+
+
+def read_qwen_agent(source: Source, at: int) -> tuple[Calls, int]:
+    """From behind `✿FUNCTION✿:`. Raises CutOff, Unreadable, Problem."""
+    written = _QWEN_NAME.match(source.text, at)
+    if written is None or not source.text.startswith(_QWEN_ARGUMENTS, written.end()):
+        if len(source.text) - at < _LONGEST:
+            raise CutOff("it ends before its arguments", len(source.text))
+        raise Problem(f"there is no {_QWEN_ARGUMENTS} behind its name")
+    value, at = source.value(written.end() + len(_QWEN_ARGUMENTS))
     return (call(written[1], value, source),), source.behind(at)
 
 

@@ -5,81 +5,16 @@ from __future__ import annotations
 import re
 
 from shared.call_markup import elements, gemma, glm, named, pythonic, tokens
+from shared.call_markup.marks import MARK, OPENERS, SPECIAL, TAGS
 from shared.call_markup.objects import Calls, calls_in
 from shared.call_markup.source import NotMarkup, Piece, Problem, Source, cut_off, not_read
 from shared.loose_json import CutOff, Unreadable
 
-# Begin mark → end mark of what holds JSON, or calls as Python has them, or elements.
-_TAGS = {
-    "<toolcall>": "</toolcall>",
-    "<TOOLCALL>": "</TOOLCALL>",
-    "<function_call>": "</function_call>",
-    "<functioncall>": "</functioncall>",
-    "<function_calls>": "</function_calls>",
-    "<tool_calls>": "</tool_calls>",
-    "<tool_use>": "</tool_use>",
-    "<tools>": "</tools>",
-    "<longcat_tool_call>": "</longcat_tool_call>",
-    "<|content_invoke_tool_json|>": "<|end_message|>",
-    "<|tool_call|>": "<|/tool_call|>",
-    "<|tool_calls|>": "<|/tool_calls|>",
-    "<|tool_call>": "<tool_call|>",
-    "<start_function_call>": "<end_function_call>",
-    "<|tool_call_start|>": "<|tool_call_end|>",
-    "<|python_start|>": "<|python_end|>",
-    "<|python_tag|>": "<|eom_id|>",
-    "<|action_start|>": "<|action_end|>",
-    "<|function_call|>": "<|/function_call|>",
-    "<|START_ACTION|>": "<|END_ACTION|>",
-    "<|tools_prefix|>": "<|tools_suffix|>",
-    "[unused11]": "[unused12]",
-    "[TOOL_CALLS]": "",
-    "functools[": "",
-}
-_CLOSERS = [closer for closer in _TAGS.values() if closer and closer != "<|end_message|>"]
-_KIMI, _DEEPSEEK = r"<\|tool_call_begin\|>", r"<[｜|]tool[▁_ ]call[▁_ ]begin[｜|]>"
-_CALLS = r"(?:tool_?calls?|function_?calls?)"
-_WRAPPERS = (
-    r"<[｜|]tool[▁_ ]calls[▁_ ]begin[｜|]>|<\|tool_calls?_section_begin\|>|<\|open\|>tools<\|sep\|>"
-    rf"|<[｜|][A-Z]{{2,10}}[｜|]{_CALLS}>|<(?!ifm)[a-z]{{2,20}}:{_CALLS}>|<tool_calls:[\w-]{{1,40}}>|<ifm\|tool_calls>"
-    rf"|\]<\]minimax\[>\[\s{{0,20}}<tool_call>"
-)
-_ENDS = (
-    r"<[｜|]tool[▁_ ]calls?[▁_ ]end[｜|]>|<\|tool_calls?_section_end\|>|<\|close\|>tools<\|sep\|>"
-    rf"|</[｜|][A-Z]{{2,10}}[｜|]{_CALLS}>|</[a-z]{{2,20}}:{_CALLS}>|</tool_calls?:[\w-]{{1,40}}>|</ifm\|tool_calls?>"
-    rf"|\]<\]minimax\[>\[\s{{0,20}}</tool_call>"
-)
-_RESULTS = (
-    r"</?tool_response>|<\|tool_response>?\|?>|<function_results?>|<tool_results?>|\[TOOL_RESULTS\]|<\|observation\|>"
-    r"|<[｜|]tool[▁_ ]outputs?[▁_ ]begin[｜|]>|<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>"
-)
-_TURN_ENDS = (
-    r"<\|im_end\|>|<\|eot_id\|>|<\|eom_id\|>|<\|eot\|>|<\|endoftext\|>|<\|end_of_text\|>|<end_of_turn>|<turn\|>|<eos>"
-    r"|<\|(?:open|close)\|>(?:response|message)<\|sep\|>|<\|message_model\|>(?:[\w.-]{1,100}(?=<\|content_invoke))?"
-    r"|<\|(?:content_text|end_message|message_sep|role_sep)\|>"
-    r"|<[｜|]end[▁_ ]of[▁_ ]sentence[｜|]>|<\|END_OF_TURN_TOKEN\|>|<\|END_RESPONSE\|>|<\|START_RESPONSE\|>|</s>"
-)
-_OTHER_ENDS = r"</(?:tool_calls?|toolcall|TOOLCALL|function_calls?|functioncall|function|invoke|parameter|parameters)>"
-
-
-def _any(literals: list[str]) -> str:
-    return "|".join(re.escape(literal) for literal in sorted(literals, key=len, reverse=True))
-
-
-_MARK = re.compile(
-    r"(?=<[|｜/a-zA-Z]|\[[Tu]|\]<\]m|functools\[)(?:"
-    rf"(?P<kimi>{_KIMI})|(?P<deepseek>{_DEEPSEEK})|(?P<wrapper>{_WRAPPERS})|(?P<end>{_ENDS}|{_any(_CLOSERS)}|{_OTHER_ENDS})"
-    rf"|(?P<tag>{glm.TAG.pattern}|{_any(list(_TAGS))})|(?P<action><action>)|(?P<tool><tool:)"
-    rf"|(?P<xtml><\|open\|>call(?=[\s<]))|(?P<minimax>\]<\]minimax\[>\[(?=\s{{0,20}}<invoke))|(?P<result>{_RESULTS})|(?P<turn_end>{_TURN_ENDS})"
-    r"|(?P<element><[｜|]{0,2}(?:[A-Za-z]{1,20}[｜|:]{1,2})?(?:function|invoke)(?=[\s=])))"
-)
-_OPENERS = ("kimi", "deepseek", "tag", "action", "element", "tool", "xtml", "minimax")
 _FENCE = re.compile(r"\s{0,100}```[a-z_]{0,12}\s{0,100}")
 _FENCE_LINE = re.compile(r"```[a-z_]{0,12}\s{0,20}\Z")
 _PLUGIN = re.compile(r"\s{0,20}<\|(?:plugin|interpreter)\|>\s{0,20}")
 _MOST_PIECES = 1_000
 _SEPARATORS = re.compile(r"[\s,;]*")
-_SPECIAL = ("<|", "<｜", "[TOOL", "functools", "[unused", "<start_function")
 
 
 def read(source: Source, start: int, end: int) -> list[Piece]:
@@ -96,7 +31,7 @@ class _Reading:
 
     def read(self) -> list[Piece]:
         text, at = self._source.text, self._start
-        while (mark := _MARK.search(text, at, self._end)) is not None:
+        while (mark := MARK.search(text, at, self._end)) is not None:
             if len(self._pieces) >= _MOST_PIECES:
                 problem = f"there are more than {_MOST_PIECES} marks of calls in it"
                 self._pieces.append(Piece(mark.start(), self._end, problem=not_read("your text", problem)))
@@ -111,16 +46,21 @@ class _Reading:
     def _mark(self, mark: re.Match[str]) -> int:
         """Takes a mark, and says where to go on."""
         start, after = mark.span()
-        if mark.lastgroup in _OPENERS:
+        if mark.lastgroup in OPENERS:
             if mark.lastgroup != "element" and self._is_quoted(start, after):
                 return after
             return self._call(mark)
         if mark.lastgroup == "wrapper":
-            self._open_wrapper(mark)
+            self._open_wrapper(mark, after)
         elif mark.lastgroup == "end":
             if mark[0].startswith(("<|", "<｜")) or self._follows_piece(start) or self._source.starts_line(start):
                 self._close_wrapper(after)
                 self._pieces.append(Piece(start, after))
+        elif mark.lastgroup == "turn" and self._source.starts_line(start):
+            if not (mark["own"] or mark["all"]) or self._source.text[self._start : start].strip():
+                self._pieces.append(Piece(start, self._end))
+                return self._end
+            self._pieces.append(Piece(start, after))
         elif mark.lastgroup == "turn_end" and (mark[0] != "</s>" or self._source.blanks(after) >= self._end):
             self._pieces.append(Piece(start, after))
         return after
@@ -142,9 +82,9 @@ class _Reading:
             self._add(Piece(start, end, problem=not_read(what, error)))
             return end
         if calls is None:
-            self._open_wrapper(mark)
-            return after
-        if self._is_example(start, end):
+            self._open_wrapper(mark, end)
+            return end
+        if self._is_example(start, end) or self._is_in_quotes(start, end):
             return end
         self._add(Piece(start, end, calls))
         return end
@@ -164,8 +104,12 @@ class _Reading:
                 return tokens.read_minimax(source, mark.start())
             case "tool":
                 return elements.read_tool(source, mark.start())
+            case "functionary":
+                return named.read_functionary(source, mark.start())
+            case "qwen":
+                return named.read_qwen_agent(source, after)
             case "action":
-                return elements.read_action(source, after)
+                return elements.read_action(source, after, mark[0])
             case "element":
                 if elements.CUT_OPENING.match(source.text, mark.start(), self._end):
                     if source.starts_line(mark.start()):
@@ -177,7 +121,7 @@ class _Reading:
     def _tagged(self, mark: re.Match[str]) -> tuple[Calls | None, int]:
         source, text = self._source, self._source.text
         tags = glm.tags_of(mark[0])
-        closer = _TAGS.get(mark[0]) or ("" if mark[0] in _TAGS else tags("/tool_call"))
+        closer = TAGS.get(mark[0]) or ("" if mark[0] in TAGS else tags("/tool_call"))
         at = mark.end() - (1 if mark[0] == "functools[" else 0)
         if plugin := _PLUGIN.match(text, at):
             at = plugin.end()
@@ -198,9 +142,9 @@ class _Reading:
             return calls, self._closed(at, closer)
         if mark[0] == "[TOOL_CALLS]":
             return named.read_mistral(source, at)
-        if (following := _MARK.match(text, at)) and following.lastgroup in _OPENERS:
+        if (following := MARK.match(text, at)) and following.lastgroup in OPENERS:
             return None, at
-        if mark[0] not in _TAGS and glm.starts(source, at, tags):
+        if mark[0] not in TAGS and glm.starts(source, at, tags):
             calls, at = glm.read(source, at, tags)
             if not source.names.known(calls[0][0]) and not source.starts_line(mark.start()):
                 raise NotMarkup
@@ -245,13 +189,13 @@ class _Reading:
         self._pieces.append(Piece(start, piece.end, piece.calls, piece.problem))
         self._has_calls = self._has_calls or bool(piece.calls)
 
-    def _open_wrapper(self, mark: re.Match[str]) -> None:
+    def _open_wrapper(self, mark: re.Match[str], end: int) -> None:
         start = mark.start()
         if self._wrapper is not None and not self._source.text[self._wrapper[1] : start].strip():
             start = self._wrapper[0]  # one within the other
         else:
             self._close_wrapper()
-        self._wrapper = (start, mark.end(), mark[0])
+        self._wrapper = (start, end, mark[0])
 
     def _close_wrapper(self, end: int | None = None) -> None:
         """An open wrapper that no call came in."""
@@ -259,7 +203,7 @@ class _Reading:
             return
         start, after, mark = self._wrapper
         self._wrapper = None
-        if mark.startswith(_SPECIAL) or self._source.starts_line(start):
+        if mark.startswith(SPECIAL) or self._source.starts_line(start):
             is_cut = end is None and self._source.blanks(after) >= self._end
             problem = cut_off(mark) if is_cut else not_read(mark, "there is no call in it")
             self._pieces.append(Piece(start, end or after, problem=problem))
@@ -269,29 +213,35 @@ class _Reading:
         source, after = self._source, mark.end()
         if isinstance(error, Problem) and error.end > after:
             return min(error.end, self._end)
-        closer = {"kimi": "<|tool_call_end|>", "action": "</action>"}.get(mark.lastgroup or "", "")
+        closer = {"kimi": "<|tool_call_end|>", "action": mark[0].replace("<", "</")}.get(mark.lastgroup or "", "")
         if mark.lastgroup == "tag":
-            closer = _TAGS[mark[0]] if mark[0] in _TAGS else glm.tags_of(mark[0])("/tool_call")
+            closer = TAGS[mark[0]] if mark[0] in TAGS else glm.tags_of(mark[0])("/tool_call")
         elif mark.lastgroup == "element" and (opening := elements.OPENING.match(source.text, mark.start())):
             after, closer = opening.end(), f"</{opening['element']}>"
         end = source.find(closer, after) if closer else -1
         if 0 <= end < self._end:
             return end + len(closer)
-        if isinstance(error, Unreadable):
-            return min(max(after, error.at), self._end)
         # Markup follows that nobody ends: it is not to be shown.
-        return self._end if source.text[source.blanks(after) :][:1] in ("<", "{", "[") else after
+        following = source.blanks(after)
+        has_more = isinstance(error, Unreadable) or source.text[following : following + 1] in ("<", "{", "[")
+        is_glm = mark.lastgroup == "tag" and mark[0] not in TAGS
+        return self._end if has_more or (is_glm and glm.starts(source, following, glm.tags_of(mark[0]))) else after
 
     def _is_markup(self, mark: re.Match[str], end: int) -> bool:
         """Whether a mark without a call was meant as one: special tokens are nothing else, a tag may be written
         about."""
-        if mark[0].startswith(_SPECIAL) or self._source.starts_line(mark.start()):
+        if mark[0].startswith(SPECIAL) or self._source.starts_line(mark.start()):
             return True
         return self._source.text[self._source.blanks(mark.end()) :][:1] in ("{", "[") if end > mark.end() else False
 
     def _is_quoted(self, start: int, after: int) -> bool:
         text = self._source.text
         return text[max(0, start - 1) : start] in ("`", '"', "'") and text[after : after + 1] in ("`", '"', "'")
+
+    def _is_in_quotes(self, start: int, end: int) -> bool:
+        """Whether the whole call stands in quotes, as one that is spoken of."""
+        quote = self._source.text[max(0, start - 1) : start]
+        return quote in ("`", '"', "'") and self._source.text.startswith(quote, end)
 
     def _is_example(self, start: int, end: int) -> bool:
         """Whether it stands in a fence of its own, and the text goes on behind that: it writes about markup."""

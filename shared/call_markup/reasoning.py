@@ -32,6 +32,13 @@ _PAIRS = {
     "[unused16]": "[unused17]",
 }
 BEGIN_MARKS, END_MARKS = tuple(_PAIRS), tuple(_PAIRS.values())
+# Sentences in place of marks, at the start of a text: Granite 3.2 and Apriel.
+_SENTENCES = (
+    re.compile(r"\s{0,100}Here(?:'s| is) my thought process:"),
+    re.compile(r"Here(?:'s| is) my response:"),
+    re.compile(r"\s{0,100}Here are my reasoning steps:"),
+    re.compile(r"\[BEGIN FINAL RESPONSE\]"),
+)
 _ANY = re.compile("|".join(re.escape(mark) for mark in sorted((*BEGIN_MARKS, *END_MARKS), key=len, reverse=True)))
 _LONGEST_INDENT = 40
 
@@ -43,15 +50,23 @@ class Split:
     reasoning: tuple[tuple[int, int], ...]
     answer: tuple[tuple[int, int], ...]
     is_open: bool  # the last reasoning has no end mark
+    end_mark_alone: bool  # an end mark without a begin mark was taken for one
 
 
 def split(text: str, skip: tuple[tuple[int, int], ...] = ()) -> Split:
     """`skip`: spans in which a mark alone is none, as it stands in the arguments of a call."""
+    for begins, ends in zip(_SENTENCES[::2], _SENTENCES[1::2], strict=True):
+        if sentence := begins.match(text):
+            end = ends.search(text, sentence.end())
+            thought = (sentence.end(), end.start() if end else len(text))
+            return Split((thought,), ((end.end(), len(text)),) if end else (), end is None, False)
     reasoning: list[tuple[int, int]] = []
     answer: list[tuple[int, int]] = []
     done = 0  # where the text begins that is neither yet
     begin = None  # the begin mark that is open
+    spoken_of = None  # a begin mark that is none, as it stands within a line
     spans = _Spans(skip)
+    is_alone = False
     for mark in _ANY.finditer(text):
         if begin is not None:
             if mark[0] == _PAIRS[begin[0]]:
@@ -61,8 +76,13 @@ def split(text: str, skip: tuple[tuple[int, int], ...] = ()) -> Split:
             if _begins_line(text, mark.start(), done) and not _is_quoted(text, mark):
                 answer.append((done, mark.start()))
                 begin = mark
+            else:
+                spoken_of = mark
+        elif spoken_of is not None and "\n" not in text[spoken_of.end() : mark.start()]:
+            spoken_of = None  # a sentence about both marks
         elif _is_lone_end(text, mark) and not spans.hold(mark.start()):
             # All before it is reasoning, what was taken for an answer too.
+            is_alone = True
             reasoning += [*answer, (done, mark.start())]
             answer, done = [], mark.end()
     if begin is not None:
@@ -73,6 +93,7 @@ def split(text: str, skip: tuple[tuple[int, int], ...] = ()) -> Split:
         tuple(span for span in sorted(reasoning) if span[0] < span[1]),
         tuple(span for span in answer if span[0] < span[1]),
         begin is not None,
+        is_alone,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from shared.errors import Code
 from shared.off_loop import in_thread
 
-from . import left_out, tokens
+from . import tokens
 from .chat import Abilities, TurnRequest, Usage
 from .conversation import messages
 from .hearing import Heard, Listener, OutOfTime, hear
@@ -51,11 +51,11 @@ class Asker:
         self.unfinished: Heard | None = None  # what was heard of the last turn, where it failed
 
     async def ask(self, attempt: Step | None, seconds: float, *, last: bool = False) -> Heard:
-        """The model's turn. `attempt`: what it wrote before in this step, and what was wrong with that. `last`: it is
-        asked for the answer, without tools.
+        """The model's turn, within `seconds`. `attempt`: what it wrote before in this step, and what was wrong with
+        that. `last`: it is asked for the answer, without tools.
 
-        Where the endpoint takes no tools, the run goes on in TEXT, unless its mode is fixed. Raises LLMFailed,
-        OutOfTime.
+        Where the endpoint takes no tools, the run goes on in TEXT, unless its mode is fixed; where the messages are too
+        long for it, it is sent about half of them, once. Raises LLMFailed, OutOfTime.
         """
         self._asked += 1
         place = f"{'last' if last else 'turn'} {self._asked}"
@@ -65,26 +65,27 @@ class Asker:
             await self._listener(heard.mode).hear_rest(heard.turn)
             self._count(heard)
             return heard
-        heard = await self._ask(attempt, seconds, last)
+        heard = await self._ask(attempt, asyncio.get_running_loop().time() + seconds, last)
         self._turns.put(self._step, place, heard)
         self._count(heard)
         return heard
 
-    async def _ask(self, attempt: Step | None, seconds: float, last: bool) -> Heard:
-        run = self._run
-        await self._learn(seconds)
+    async def _ask(self, attempt: Step | None, until: float, last: bool) -> Heard:
+        """`until`: of the event loop's clock."""
+        run, now = self._run, asyncio.get_running_loop().time
+        await self._learn(until - now())
         is_shortened = False
         while True:
             assert run.mode is not None
             request, listener = await self._request_for(attempt, last), self._listener(run.mode)
             try:
-                heard = await hear(self._llm, request, listener, seconds)
+                heard = await hear(self._llm, request, listener, until - now())
             except OutOfTime:
                 self._give_up(listener, request)
                 raise
             except LLMFailed as error:
-                if error.too_long and not is_shortened and self._shorten():
-                    is_shortened = True
+                if error.too_long and not is_shortened:
+                    is_shortened, self._window = True, _tokens(request) // 2
                 elif not self._steps_down(error, request, last):
                     self._give_up(listener, request)
                     raise
@@ -109,7 +110,7 @@ class Asker:
         if self._knows_window and run.mode is not None:
             return
         try:
-            async with asyncio.timeout(min(seconds, _ASKED_FOR)):
+            async with asyncio.timeout(min(_ASKED_FOR, seconds / 4)):
                 abilities = await self._llm.abilities(run.model)
         except TimeoutError:
             abilities = Abilities()
@@ -137,15 +138,6 @@ class Asker:
             temperature=run.temperature,
             stop=() if is_native else (STOP,),
         )
-
-    def _shorten(self) -> bool:
-        """Leaves out the older half of the steps that are shown, but never the last; False: there are none."""
-        run = self._run
-        count = run.left_out + max(1, (len(run.steps) - run.left_out) // 2)
-        if count >= len(run.steps):
-            return False
-        left_out.leave_out(run, count)
-        return True
 
     def _steps_down(self, error: LLMFailed, request: TurnRequest, last: bool) -> bool:
         run = self._run
@@ -175,4 +167,8 @@ def _with_estimate(heard: Heard, request: TurnRequest) -> Heard:
         return heard
     written = tokens.of_text(turn.text) + tokens.of_text(turn.reasoning)
     written += sum(tokens.of_text(call.arguments) for call in turn.tool_calls)
-    return replace(heard, estimate=tokens.of_messages(request.messages) + tokens.of_tools(request.tools) + written)
+    return replace(heard, estimate=_tokens(request) + written)
+
+
+def _tokens(request: TurnRequest) -> int:
+    return tokens.of_messages(request.messages) + tokens.of_tools(request.tools)

@@ -91,8 +91,11 @@ class Engine:
 
     async def finalize(self, state: bytes, seconds: float | None = None) -> Result:
         """The run's result; a run that is not done gets a last answer without tools. Raises InvalidArgument."""
+        run = await self._opened(state)
+        if run.done:
+            return results.of_run(run)
         key = await repeating.key(state, "", ()) + b" finalize"
-        work = functools.partial(self._finalize, key, state, seconds)
+        work = functools.partial(self._finalize, key, run, len(state), seconds)
         reply, _ = await self._results.answer(key.hex(), key, repeating.as_run(work, results.size_of_result))
         return repeating.unless_failed(reply)
 
@@ -135,17 +138,15 @@ class Engine:
         self._turns.forget(key)
         return result
 
-    async def _finalize(self, key: bytes, state: bytes, seconds: float | None) -> Result:
+    async def _finalize(self, key: bytes, run: Run, size: int, seconds: float | None) -> Result:
         clock = Clock(seconds)
-        run = await self._opened(state)
-        if not run.done:
-            answers.ask(run, "")
-            run.pending = False
-            _, stepper = await self._stepper(run, clock, key, len(state), lambda event: None)
-            is_answered = await stepper.end(run.stop_reason or StopReason.FINALIZED_EARLY)
-            self._turns.forget(key)
-            if not is_answered and run.stop_reason is StopReason.FINALIZED_EARLY:
-                run.stop_reason = StopReason.LLM_FAILED
+        answers.ask(run, "")
+        run.pending = False
+        _, stepper = await self._stepper(run, clock, key, size, lambda event: None)
+        is_answered = await stepper.end(run.stop_reason or StopReason.FINALIZED_EARLY)
+        self._turns.forget(key)
+        if not is_answered and run.stop_reason is StopReason.FINALIZED_EARLY:
+            run.stop_reason = StopReason.LLM_FAILED
         return results.of_run(run)
 
     def _add(self, run: Run, observations: Sequence[Observation]) -> None:

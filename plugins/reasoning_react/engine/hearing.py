@@ -42,6 +42,8 @@ class OutOfTime(Exception):
 async def hear(llm: LLM, request: TurnRequest, listener: Listener, seconds: float) -> Heard:
     """Raises LLMFailed, OutOfTime; `listener.heard()` then has what came before. However it ends, so does the call
     upstream."""
+    if seconds <= 0:
+        raise OutOfTime
     try:
         async with asyncio.timeout(seconds if seconds < 10**9 else None), aclosing(llm.turn(request)) as pieces:
             async for piece in pieces:

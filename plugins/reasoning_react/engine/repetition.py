@@ -5,6 +5,7 @@ from __future__ import annotations
 _WINDOW = 8_192  # characters that are kept
 _EVERY = 256  # new characters between two looks
 _PROBE = 48  # characters that are looked for further back
+_MOST_TRIES = 16  # places where it is found
 _SHORT = 200  # characters of a cycle that counts as a phrase or line
 
 
@@ -41,15 +42,15 @@ def cycle(tail: str) -> str | None:
     probe = tail[-_PROBE:]
     if length < 8 * _PROBE:
         return None
-    earlier = tail.rfind(probe, 0, length - 1)
-    if earlier < 0:
-        return None
-    period = length - _PROBE - earlier
-    # How far back the text is the same as one period before.
-    same = _same_end(tail, period)
-    if same + period < _wanted(tail[-period:]):
-        return None
-    return tail[-period:]
+    earlier = length - _PROBE
+    for _ in range(_MOST_TRIES):  # the end may stand more than once within one round of the cycle
+        earlier = tail.rfind(probe, 0, earlier + _PROBE - 1)
+        if earlier < 0:
+            return None
+        period = length - _PROBE - earlier
+        if _same_end(tail, period) + period >= _wanted(tail[-period:]):
+            return tail[-period:]
+    return None
 
 
 def _same_end(tail: str, period: int) -> int:
@@ -73,4 +74,4 @@ def _wanted(unit: str) -> int:
         return 6_000
     if len(unit) < _SHORT:
         return max(1_200, 6 * len(unit))
-    return max(2_000, 4 * len(unit))
+    return max(2_000, 3 * len(unit))

@@ -75,8 +75,6 @@ class Stepper:
         run.stop_reason = reason
         seconds = min(self._clock.left(), max(_LAST_ANSWER, bounds.seconds_left(run, time.time())))
         try:
-            if seconds <= 0:
-                raise OutOfTime
             heard: Heard | None = await self._asker.ask(None, seconds, last=True)
         except (OutOfTime, LLMFailed):
             if can_wait:

@@ -4,9 +4,11 @@ asked again, so often and no more."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+from shared.call_markup import read_marked
 from shared.errors import DeadlineExceeded
 from shared.off_loop import in_thread
 
@@ -119,9 +121,15 @@ class Thinker:
             # Some endpoints take all of a turn for reasoning, calls included.
             text = f"<think>{turn.reasoning}</think>"
         schemas, is_cut = self._names.schemas(), turn.finish is Finish.LENGTH
-        if len(text) > _LARGE:
-            return await in_thread(read, text, schemas, cut=is_cut)
-        return read(text, schemas, cut=is_cut)
+        return await in_thread(_read, text, schemas, is_cut) if len(text) > _LARGE else _read(text, schemas, is_cut)
+
+
+def _read(text: str, tools: Mapping[str, Mapping[str, Any]], is_cut: bool) -> Reading:
+    reading = read(text, tools, cut=is_cut)
+    if isinstance(reading, Malformed | ThoughtOnly):
+        # It may become the answer, where no better one comes.
+        return replace(reading, thought=read_marked(reading.thought, tools).text)
+    return reading
 
 
 def too_late(what: str) -> DeadlineExceeded:

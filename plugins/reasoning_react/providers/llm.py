@@ -8,6 +8,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Iterable
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -22,11 +23,13 @@ from shared.structs import dump, whole_numbers
 
 from ..engine.chat import Abilities, Delta, Finish, Message, Tool, ToolCall, Turn, TurnRequest, Usage
 from ..engine.ports import LLMFailed
+from .calling import metadata
 from .failure import Failure, of_call
 
 ABILITIES_FOR = 300.0  # seconds that what ListModels said is believed
 UNKNOWN_FOR = 15.0  # seconds until one that failed is asked again
 _LIST_SECONDS = 5.0
+_AGAIN_SECONDS = 0.5  # that a run waits for what is asked again
 _MOST_MODELS = 1_000  # that are remembered
 _MOST_CHARS = 2**23  # of a turn; a provider that writes on is cut off there
 _MOST_PACKED = 2_000  # tools whose messages are kept
@@ -49,7 +52,7 @@ class GrpcLLM:
     def __init__(self, name: str, address: Address) -> None:
         """`name` stands in messages: the setting's."""
         self._name = name
-        self._metadata = address.metadata
+        self._address = address
         self._channel = channel(address, aio=True)
         self._stub: Any = LLMProviderStub(self._channel)
         self._abilities = _Abilities(self._list_models)
@@ -82,7 +85,7 @@ class GrpcLLM:
 
     async def _stream(self, request: TurnRequest) -> AsyncGenerator[Delta | Turn, None]:
         call = self._stub.StreamText(
-            pb.StreamTextRequest(**self._fields(request)), metadata=self._metadata, wait_for_ready=False
+            pb.StreamTextRequest(**self._fields(request)), metadata=metadata(self._address), wait_for_ready=False
         )
         texts: list[str] = []
         reasoning: list[str] = []
@@ -105,11 +108,12 @@ class GrpcLLM:
         raise LLMFailed(
             f"the LLM provider {self._name} ended its reply before it was whole; take the step again",
             reason="STREAM_TRUNCATED",
+            retry_after=1.0,
         )
 
     async def _whole(self, request: TurnRequest) -> Turn:
         reply = await self._stub.GenerateText(
-            pb.GenerateTextRequest(**self._fields(request)), metadata=self._metadata, wait_for_ready=False
+            pb.GenerateTextRequest(**self._fields(request)), metadata=metadata(self._address), wait_for_ready=False
         )
         return self._checked(_turn(reply.text, reply.reasoning, reply), request)
 
@@ -124,13 +128,15 @@ class GrpcLLM:
         return turn
 
     def _failed(self, failure: Failure, request: TurnRequest) -> LLMFailed:
+        if failure.code is Code.CANCELLED:  # by the server, as by one that shuts down
+            failure = replace(failure, code=Code.UNAVAILABLE)
         too_long = failure.reason == "CONTEXT_LENGTH_EXCEEDED"
         refused = bool(request.tools) and not too_long and _refuses_tools(failure)
         return LLMFailed(
             self._words(failure),
             code=failure.code,
             reason=failure.reason or _REASONS.get(failure.code, "LLM_FAILED"),
-            retry_after=failure.retry_after,
+            retry_after=failure.retry_after or (1.0 if failure.code is Code.UNAVAILABLE else None),
             tools_refused=refused,
             too_long=too_long,
         )
@@ -141,7 +147,7 @@ class GrpcLLM:
         # gRPC's own words name addresses of this network.
         match failure.code:
             case Code.UNAVAILABLE:
-                return f"the LLM provider {self._name} cannot be reached; start it, or correct the setting llm"
+                return f"the LLM provider {self._name} is not there, or has gone; start it, or correct the setting llm"
             case Code.UNAUTHENTICATED | Code.PERMISSION_DENIED:
                 return f"the LLM provider {self._name} refuses this plugin; correct the token in the setting llm"
             case Code.UNIMPLEMENTED:
@@ -177,7 +183,7 @@ class GrpcLLM:
 
     async def _list_models(self) -> Iterable[pb.ModelInfo]:
         reply = await self._stub.ListModels(
-            pb.ListModelsRequest(), metadata=self._metadata, timeout=_LIST_SECONDS, wait_for_ready=False
+            pb.ListModelsRequest(), metadata=metadata(self._address), timeout=_LIST_SECONDS, wait_for_ready=False
         )
         return list(reply.models[:_MOST_MODELS])
 
@@ -190,13 +196,15 @@ class _Abilities:
         self._models: dict[str, Abilities] = {}
         self._until = 0.0
         self._asking: asyncio.Task[None] | None = None
+        self._is_first = True
 
     async def of(self, model: str) -> Abilities:
         if time.monotonic() >= self._until:
             if self._asking is None or self._asking.done():
+                self._is_first = self._asking is None
                 self._asking = asyncio.ensure_future(self._ask())
-            # Of the task nobody takes away what the others wait for.
-            await asyncio.shield(self._asking)
+            # It belongs to no run: one that is cancelled takes nothing from the others that wait.
+            await asyncio.wait([self._asking], timeout=None if self._is_first else _AGAIN_SECONDS)
         return self._models.get(model, Abilities())
 
     async def _ask(self) -> None:

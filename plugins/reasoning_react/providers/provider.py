@@ -26,17 +26,20 @@ from hector_plugins_pb2_grpc import ToolProviderStub
 from shared import logs
 from shared.client import Address, channel
 from shared.errors import Code, InvalidArgument, Unavailable
-from shared.json_schema import MOST_BYTES, as_object_schema, schema_problem
+from shared.json_schema import as_object_schema, schema_problem
 from shared.off_loop import in_thread
 from shared.structs import read_object, whole_numbers
 
 from ..engine.chat import Tool
 from ..engine.ports import Outcome
+from .calling import metadata
 from .failure import Failure, of_call, of_status
 
 PATIENCE = 5.0  # seconds that a provider which cannot be reached, or is not ready, is waited for
 _LIST_SECONDS = 10.0
 _MOST_TOOLS = 1_000
+_LARGEST_SCHEMA = 2**17  # bytes; no model reads as much for a tool
+_SLACK = 1_000  # characters of a result beyond what was asked for that nobody minds
 _LEAST_SECONDS = 0.05  # that a try is worth
 _PAUSE = 0.25  # seconds between tries at a provider that is not ready
 # Of the provider itself: it refused the call before it began to carry it out.
@@ -56,7 +59,7 @@ class Provider:
     def __init__(self, name: str, address: Address, *, max_result_chars: int) -> None:
         """`name` stands in messages: the setting's. `max_result_chars`: what is asked for of a result."""
         self.name = name
-        self._metadata = address.metadata
+        self._address = address
         self._channel = channel(address, aio=True)
         self._stub: Any = ToolProviderStub(self._channel)
         self._max_result_chars = max_result_chars
@@ -71,7 +74,7 @@ class Provider:
         """Its tools, those left out that no model could be offered. Raises Unavailable."""
         try:
             reply = await self._stub.ListTools(
-                pb.ListToolsRequest(), metadata=self._metadata, timeout=_LIST_SECONDS, wait_for_ready=False
+                pb.ListToolsRequest(), metadata=metadata(self._address), timeout=_LIST_SECONDS, wait_for_ready=False
             )
         except grpc.aio.AioRpcError as error:
             failure = of_call(error)
@@ -112,7 +115,7 @@ class Provider:
             left = deadline - time.monotonic()
             try:
                 await self._connected(min(deadline, patient_until) - time.monotonic())
-                reply = await self._stub.ExecuteTool(request, metadata=self._metadata, timeout=max(left, 0.0))
+                reply = await self._stub.ExecuteTool(request, metadata=metadata(self._address), timeout=max(left, 0.0))
             except _NotConnected:
                 return self._unreached(shown, tool, has_begun=is_second)
             except grpc.aio.AioRpcError as error:
@@ -129,7 +132,7 @@ class Provider:
             if (own := _id_of_its_own(reply, tool, request)) is not None:
                 request = own
                 continue
-            return _outcome(reply, shown)
+            return _outcome(reply, shown, self._max_result_chars)
 
     async def _connected(self, seconds: float) -> None:
         """Returns once there is a connection: only then is a call that fails one that may have begun. Raises
@@ -198,8 +201,8 @@ def _tool(message: pb.Tool) -> Tool:
     """Raises InvalidArgument where it cannot be offered."""
     if not message.name:
         raise InvalidArgument("it has no name")
-    if len(message.parameters_json) > MOST_BYTES or message.parameters.ByteSize() > MOST_BYTES:
-        raise InvalidArgument(f"its schema has more than {MOST_BYTES} bytes")
+    if (len(message.parameters_json) or message.parameters.ByteSize()) > _LARGEST_SCHEMA:
+        raise InvalidArgument(f"its schema has more than {_LARGEST_SCHEMA:,} bytes")
     schema = as_object_schema(whole_numbers(read_object(message.parameters, message.parameters_json, "parameters")))
     if problem := schema_problem(schema):
         raise InvalidArgument(problem)
@@ -229,9 +232,11 @@ def _id_of_its_own(
     return own
 
 
-def _outcome(reply: pb.ExecuteToolResponse, shown: str) -> Outcome:
+def _outcome(reply: pb.ExecuteToolResponse, shown: str, most: int) -> Outcome:
     text = reply.result or reply.structured_json or (_json(reply.structured) if reply.HasField("structured") else "")
-    if reply.truncated and (not reply.next_cursor or reply.next_cursor not in text):
+    if len(text) > most + _SLACK:  # it gives more than it was asked for
+        text = f"{text[: most - most // 3]}\n[… {len(text) - most:,} characters left out …]\n{text[-(most // 3) :]}"
+    elif reply.truncated and (not reply.next_cursor or reply.next_cursor not in text):
         text += "\n[This is a part of the result.]"
     if reply.success:
         return Outcome(text or f"{shown} ended without a result.")

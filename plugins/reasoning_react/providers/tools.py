@@ -18,6 +18,7 @@ from ..engine.ports import Outcome
 from .provider import Provider, UnknownTool
 
 LISTED_FOR = 60.0  # seconds that what ListTools said is believed
+_AGAIN_SECONDS = 0.5  # that a run waits for what is asked again
 _AGAIN_AFTER = 5.0  # seconds until a provider that could not be asked is asked again
 _MOST_TOOLS = 1_000  # of all providers
 _LONGEST_NAME = 64  # characters, in models' APIs
@@ -48,8 +49,11 @@ class GrpcTools:
         if any(time.monotonic() >= listed.until for listed in self._listed):
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.ensure_future(self._ask())
-            # A run that is cancelled takes nothing from the others that wait.
-            await asyncio.shield(self._asking)
+            is_known = all(listed.tools is not None for listed in self._listed)
+            # It belongs to no run: one that is cancelled takes nothing from the others that wait.
+            await asyncio.wait([self._asking], timeout=_AGAIN_SECONDS if is_known else None)
+            if self._asking.done():
+                self._asking.result()
         return self._tools
 
     async def execute(self, tool: str, arguments_json: str, call_id: str, seconds: float) -> Outcome:

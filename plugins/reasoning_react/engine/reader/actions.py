@@ -6,13 +6,15 @@ import re
 from dataclasses import dataclass
 
 from shared.call_markup import read_marked
-from shared.loose_json import CutOff, NotRead, Unreadable, read_value
+from shared.loose_json import CutOff, Unreadable, read_value
 
 from ..chat import JSON
 from ..reading import Call
 from . import answers, blobs, inputs, names
-from .inputs import CannotRead
+from .brackets import closing_bracket
+from .named import named_calls
 from .names import Tools
+from .schemas import CannotRead, cut_off, shape
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,8 @@ _HEAD = re.compile(r"[^\[({\n]{0,200}")
 _FENCE = re.compile(r"(?:`{3,}|~{3,})[\w+-]{0,20}[ \t]*")
 _NAME = re.compile(r"[^\s()\[\]{}<>\"'`,;:]{1,100}")
 _INLINE_INPUT = re.compile(r"[ \t,;|]{1,4}Action[ _]?Input[ \t]?[:：]", re.IGNORECASE)
-_INLINE_OBSERVATION = re.compile(r"[ \t](?:Observation|Final Answer)[ \t]?[:：]")
-_XML = re.compile(r"<(?:action|tool|tool_call|tool_name|name|function)>", re.IGNORECASE)
-_TAG = re.compile(r"<(tool_name|tool|name|function|action)>\s*([^<\s][^<]{0,200}?)\s*</\1>", re.IGNORECASE)
-_ARGUMENT = re.compile(r"<(?:arg|argument|parameter|param)\s{1,5}(?:key|name)=[\"']([^\"'<>]{1,100})[\"']\s{0,5}>", re.IGNORECASE)
-_INPUT_TAG = re.compile(r"<(tool_input|action_input|input|arguments|args|parameters)>", re.IGNORECASE)
+_ARGUMENTS = re.compile(r"[\"'{\[]|\w{1,60}\s?=|\S{0,400}\Z")
+_NAME_AND_COLON = re.compile(r"([^:：\n]{1,100})[:：][ \t]*")
 
 
 def read_action(text: str, place: Place, tools: Tools, cut: bool) -> Asked:
@@ -56,8 +55,11 @@ def read_action(text: str, place: Place, tools: Tools, cut: bool) -> Asked:
     json_start = blobs.starts_at(text, start)
     if json_start is not None and json_start < place.name_stop and not _is_bracketed_name(text, json_start, tools):
         return _blob(text, json_start, place, tools)
-    if _XML.match(text, start, place.name_stop):
-        return _tags(text, start, place, tools)
+    if text.startswith("<", start):
+        tagged = named_calls(text[start : place.stop], tools)
+        if tagged and not tagged[0][1]:
+            return Asked(start + tagged[0][2], (tagged[0][0],))
+        raise no_name(tools)
     line_stop = _line_end(text, start, place.name_stop)
     inline = _INLINE_INPUT.search(text, start, line_stop)
     name_stop = inline.start() if inline else line_stop
@@ -109,7 +111,7 @@ def no_name(tools: Tools) -> CannotRead:
 def _with_input(text: str, written: str, input_start: int, place: Place, tools: Tools, cut: bool) -> Asked:
     known = names.known_name(written, tools)
     if known is None and names.is_finish(written, tools):
-        return _answer(_keyword(_unfenced(text[input_start : place.stop])), place.stop, argument=True)
+        return _answer(answers.of_argument(text[input_start : place.stop]), place.stop, argument=True)
     if known is None and (names.is_placeholder(written) or not names.clean(written)):
         raise no_name(tools)
     name = known or names.clean(written)
@@ -117,7 +119,9 @@ def _with_input(text: str, written: str, input_start: int, place: Place, tools: 
     return _call_of_input(text, input_start, name, schema, place, cut, tools)
 
 
-def _call_of_input(text: str, start: int, name: str, schema: names.Schema | None, place: Place, cut: bool, tools: Tools) -> Asked:
+def _call_of_input(
+    text: str, start: int, name: str, schema: names.Schema | None, place: Place, cut: bool, tools: Tools
+) -> Asked:
     stop = place.stop
     begin = _blanks(text, start, stop)
     if blobs.starts_at(text, begin) is not None:
@@ -133,34 +137,34 @@ def _without_input(text: str, start: int, line_stop: int, place: Place, tools: T
     """A name and no label for its input: the input follows a colon or on the next lines, or there is none."""
     written = text[start:line_stop].strip()
     following = _blanks(text, line_stop, place.stop)
-    name, colon, rest = _split(written)
     known = names.known_name(written, tools)
-    if known is None and colon and (named := names.known_name(name, tools)) is not None and rest:
-        return _call_of_input(text, text.index(rest, start), named, tools[named], place, cut, tools)
-    if known is None and names.is_finish(name if colon else written, tools):
-        return _answer(text[(text.index(rest, start) if rest else following) : place.stop], place.stop)
-    if following < place.stop and (blobs.starts_at(text, following) is not None):
+    colon = _NAME_AND_COLON.match(text, start, line_stop)
+    if known is None and colon and (named := names.known_name(colon[1], tools)) and colon.end() < line_stop:
+        return _call_of_input(text, colon.end(), named, tools[named], place, cut, tools)
+    if known is None and names.is_finish(colon[1] if colon else written, tools):
+        return _answer(text[colon.end() if colon else following : place.stop], place.stop)
+    if following < place.stop and text[blobs.starts_at(text, following) or following] == "{":
         named = known or (names.clean(written) if _NAME.fullmatch(names.clean(written)) else None)
         if named:
             return _call_of_input(text, following, named, tools.get(named), place, cut, tools)
+    if place.ends and cut and _may_go_on(text[following : place.stop]):
+        raise cut_off(known or names.clean(written))
     if known is None:
         bare = names.clean(written)
-        if not _NAME.fullmatch(bare) or names.is_placeholder(written):
+        if not _NAME.fullmatch(bare) or names.is_placeholder(written) or written.startswith(("<", "$")):
             raise no_name(tools)
         return Asked(line_stop, (Call(bare, {}),))
-    if place.ends and cut and following >= place.stop:
-        raise inputs.cut_off(known)
     required = tools[known].get("required")
     if isinstance(required, list) and required:
         raise CannotRead(
-            f"The Action {known} has no input. Write a line `Action Input: {inputs.shape(known, tools[known])}` after it."
+            f"The Action {known} has no input. Write a line `Action Input: {shape(known, tools[known])}` after it."
         )
     return Asked(line_stop, (Call(known, {}),))
 
 
-def _split(written: str) -> tuple[str, str, str]:
-    match = re.match(r"([^:：]{1,100})([:：])\s*", written)
-    return (match[1], match[2], written[match.end() :]) if match else (written, "", "")
+def _may_go_on(rest: str) -> bool:
+    """Whether the label of an input may have been about to follow."""
+    return "actioninput:".startswith(re.sub(r"[\s_*#`]+", "", rest[:40]).casefold())
 
 
 def _called(
@@ -171,31 +175,35 @@ def _called(
     opener = text[opening : opening + 1] if opening < place.name_stop else ""
     known = names.known_name(written, tools)
     finish = known is None and names.is_finish(written, tools)
-    if opener not in ("[", "(", "{") or (opening >= line_stop) or not (known or finish or _NAME.fullmatch(names.clean(written))):
+    if (
+        opener not in ("[", "(", "{")
+        or (opening >= line_stop)
+        or not (known or finish or _NAME.fullmatch(names.clean(written)))
+    ):
         return None
     name = known or names.clean(written)
-    closing = _closing(text, opening, place)
+    stop = place.name_stop if place.input_start is not None else place.stop
+    closing = opening + 1 if opener == "{" else closing_bracket(text, opening, stop)
     if has_input and (closing is None or opener != "{"):
-        inner = text[opening + 1 : closing - 1].strip() if closing else "-"
-        if inner:  # a remark behind the name
-            return None
-        return None
+        return None  # a remark behind the name
     if opener == "{":
         if finish:
             return None
         return _call_of_input(text, opening, name, tools.get(known or ""), place, cut, tools)
     if closing is None:
-        raise inputs.cut_off(name)
+        raise cut_off(name)
     inner = text[opening + 1 : closing - 1].strip()
+    schema = tools.get(known or "")
     if opener == "(" and not finish:
+        if not inner and schema is not None:
+            return Asked(closing, (Call(name, inputs.of_text("", name, schema)),))
+        if not _ARGUMENTS.match(inner) and (known is None or written.endswith((" ", "\t"))):
+            return None  # a remark behind the name
         marked = read_marked(f"{name}({inner})", {**tools, name: tools.get(name, {})})
         if len(marked.calls) == 1 and not marked.text:
             return Asked(closing, (Call(marked.calls[0].name, marked.calls[0].arguments),))
     if finish:
-        return _answer(_keyword(inner), closing, argument=True)
-    schema = tools.get(known or "")
-    if known is None and not re.match(r"[\"'{]|\w{1,60}\s?=|\Z", inner) and opener == "(":
-        return None  # a remark in brackets behind words that are no tool
+        return _answer(answers.of_argument(inner), closing, argument=True)
     if inner[:1] in ("{", "[") and (value := _value(inner)) is not None:
         return Asked(closing, (Call(name, inputs.of_value(value, name, schema)),))
     return Asked(closing, (Call(name, inputs.of_text(inner, name, schema)),))
@@ -205,36 +213,10 @@ def _value(inner: str) -> JSON:
     try:
         value, end = read_value(inner)
     except CutOff:
-        raise inputs.cut_off("the tool") from None
+        raise cut_off("the tool") from None
     except Unreadable:
         return None
     return value if not inner[end:].strip() else None
-
-
-def _keyword(inner: str) -> str:
-    """The answer of `answer="…"`, `"…"`, `{"answer": "…"}` or bare text."""
-    match = re.match(r"(?:answer|final_answer|text|result|output|response)\s{0,5}[=:]\s{0,5}", inner, re.IGNORECASE)
-    bare = inner[match.end() :].strip() if match else inner
-    if bare[:1] == "{" or (bare[:1] in "\"'" and bare[-1:] == bare[:1]):
-        try:
-            value, end = read_value(bare)
-            if not bare[end:].strip():
-                return answers.of_value(value)
-        except NotRead:
-            pass
-    return _unquoted(bare)
-
-
-def _unfenced(text: str) -> str:
-    """JSON without the fence around it; an answer that is a code block stays one."""
-    inner = re.sub(r"\A\s{0,50}`{3,}[\w-]{0,20}\s{1,20}(?=\{)", "", text).strip()
-    return inner.rstrip("`").strip() if inner.startswith("{") else text.strip()
-
-
-def _unquoted(text: str) -> str:
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" and text[0] not in text[1:-1]:
-        return text[1:-1]
-    return text
 
 
 def _answer(text: str, end: int, *, argument: bool = False) -> Asked:
@@ -248,52 +230,15 @@ def placeholder() -> CannotRead:
     return CannotRead(answers.PLACEHOLDER)
 
 
-_PAIRS = {"[": "]", "(": ")"}
-
-
-def _closing(text: str, opening: int, place: Place) -> int | None:
-    """Behind the bracket that closes the one at `opening`: the one that fits, or else the last one at a line's end."""
-    opener = text[opening]
-    closer = _PAIRS.get(opener, "")
-    if not closer:
-        return opening + 1
-    depth = 0
-    quoted = ""
-    marks = re.compile(rf"[\\\"'{re.escape(opener + closer)}]")
-    at = opening
-    stop = place.name_stop if place.input_start is not None else place.stop
-    while match := marks.search(text, at, stop):
-        mark, at = match[0], match.end()
-        if mark == "\\":
-            at += 1
-        elif quoted:
-            quoted = "" if mark == quoted else quoted
-        elif mark in "\"'" and text[match.start() - 1] in "([{=,: " and opener == "(":
-            quoted = mark
-        elif mark == opener:
-            depth += 1
-        elif mark == closer:
-            depth -= 1
-            if not depth:
-                return at
-    for line in re.finditer(rf"{re.escape(closer)}[ \t\r`*.]{{0,5}}(?:\n|\Z)", text[opening:stop]):
-        return opening + line.start() + 1
-    return None
-
-
 def _blob(text: str, start: int, place: Place, tools: Tools) -> Asked:
     """A JSON object behind `Action:`."""
     bounded = text[: place.hard_stop]
     try:
         value, end = read_value(bounded, start)
     except CutOff:
-        raise CannotRead(
-            "The JSON of the action was cut off, so it was not run. Write it again, whole, and shorter if need be."
-        ) from None
+        raise CannotRead(blobs.CUT_OFF) from None
     except Unreadable as error:
-        raise CannotRead(
-            f'The JSON of the action cannot be read: {error}. Write it again as {{"action": "NAME", "action_input": {{…}}}}.'
-        ) from None
+        raise CannotRead(f"The JSON of the action cannot be read: {error}. Write it again as {blobs.FORM}.") from None
     blob = blobs.of_value(value, tools)
     if blob is None and place.input_start is not None and isinstance(value, dict):
         blob = None
@@ -304,34 +249,3 @@ def _blob(text: str, start: int, place: Place, tools: Tools) -> Asked:
             raise placeholder()
         return Asked(end, answer=blob.answer, thought=blob.thought)
     return Asked(end, blob.calls, thought=blob.thought)
-
-
-def _tags(text: str, start: int, place: Place, tools: Tools) -> Asked:
-    """`<tool_name>fetch</tool_name><arguments><arg key="url">…</arg></arguments>`, `<tool>…</tool><tool_input>…`."""
-    named = _TAG.search(text, start, place.stop)
-    if named is None:
-        raise no_name(tools)
-    known = names.known_name(named[2], tools)
-    if known is None and names.is_finish(named[2], tools):
-        rest = re.sub(r"</?[\w]{1,30}[^<>]{0,100}>", "", text[named.end() : place.stop])
-        return _answer(rest, place.stop)
-    name = known or names.clean(named[2])
-    schema = tools[known] if known is not None else None
-    arguments: dict[str, JSON] = {}
-    end = named.end()
-    while match := _ARGUMENT.search(text, end, place.stop):
-        closing = text.find("</arg", match.end(), place.stop)
-        closing = closing if closing >= 0 else text.find("</param", match.end(), place.stop)
-        if closing < 0:
-            raise inputs.cut_off(name)
-        arguments[match[1]] = text[match.end() : closing].strip()
-        end = closing
-    if arguments:
-        tail = re.compile(r"(?:\s{0,20}</\w{1,30}>){0,4}").match(text, end, place.stop)
-        return Asked(tail.end() if tail else end, (Call(name, inputs.raw_typed(arguments, schema)),))
-    if opened := _INPUT_TAG.search(text, named.end(), place.stop):
-        closing = text.find(f"</{opened[1]}>", opened.end(), place.stop)
-        if closing < 0:
-            raise inputs.cut_off(name)
-        return Asked(closing, (Call(name, inputs.of_text(text[opened.end() : closing].strip(), name, schema)),))
-    return Asked(named.end(), (Call(name, inputs.of_text("", name, schema)),))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 
-from shared.loose_json import NotRead, read_whole
+from shared.loose_json import NotRead, read_value, read_whole
 
 from ..chat import JSON
 
 _LONGEST_PLACEHOLDER = 120
 _PLACEHOLDERS = frozenset(
     {
-        "answer", "the answer", "final answer", "the final answer", "your answer", "your answer here", "your final answer",
-        "your final answer here", "answer here", "insert answer here", "insert your answer here", "my answer",
+        "answer", "the answer", "final answer", "the final answer", "your answer", "your answer here",
+        "your final answer", "your final answer here", "answer here", "insert answer here", "insert your answer here",
+        "my answer",
         "the final answer to the original input question", "the final answer to the original question",
         "the final answer to the question", "the answer to the original question", "the answer to the question",
         "my best complete final answer to the task", "your best complete final answer to the task",
@@ -21,7 +22,25 @@ _PLACEHOLDERS = frozenset(
         "the response", "response", "result", "the result", "value", "text", "string", "none", "null", "",
     }
 )  # fmt: skip
-_KEYS = ("answer", "final_answer", "finalanswer", "output", "result", "response", "text", "content", "input", "value", "message")
+_KEYS = (
+    "answer",
+    "final_answer",
+    "finalanswer",
+    "output",
+    "result",
+    "response",
+    "text",
+    "content",
+    "input",
+    "value",
+    "message",
+)
+PLACEHOLDER = (
+    "The answer is missing: what stands there is a placeholder. "
+    "Write `Final Answer:` and then the answer itself, in full."
+)
+_JSON_FENCE = re.compile(r"\A\s{0,50}`{3,}[\w-]{0,20}\s{1,20}(?=\{)")
+_KEYWORD = re.compile(r"(?:answer|final_answer|text|result|output|response)\s{0,5}[=:]\s{0,5}", re.IGNORECASE)
 _FENCED = re.compile(r"(?:`{3,})[\w-]{0,20}[ \t]*\r?\n")
 
 
@@ -63,8 +82,10 @@ def cleaned(text: str) -> str:
 
 def _is_shell(value: dict[str, JSON]) -> bool:
     name = value.get("action")
-    return isinstance(name, str) and name.strip().casefold().replace("_", " ") in ("final answer", "finish", "answer") and (
-        "action_input" in value or "actionInput" in value
+    return (
+        isinstance(name, str)
+        and name.strip().casefold().replace("_", " ") in ("final answer", "finish", "answer")
+        and ("action_input" in value or "actionInput" in value)
     )
 
 
@@ -81,6 +102,18 @@ def of_value(value: JSON) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
 
 
-PLACEHOLDER = (
-    "The answer is missing: what stands there is a placeholder. Write `Final Answer:` and then the answer itself, in full."
-)
+def of_argument(text: str) -> str:
+    """An answer that came as the argument of finish: `answer="…"`, `"…"`, `{"answer": "…"}`, bare text."""
+    bare = _JSON_FENCE.sub("", text).strip()
+    bare = bare.rstrip("`").strip() if bare.startswith("{") else text.strip()
+    match = _KEYWORD.match(bare)
+    bare = bare[match.end() :].strip() if match else bare
+    if bare[:1] in ("{", '"', "'"):
+        try:
+            value, end = read_value(bare)
+            if not bare[end:].strip():
+                return of_value(value)
+        except NotRead:
+            pass
+    is_quoted = len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'" and bare[0] not in bare[1:-1]
+    return bare[1:-1] if is_quoted else bare

@@ -14,21 +14,47 @@ from ..chat import JSON
 from ..reading import Call
 from . import answers, inputs, names
 from .names import Tools
+from .schemas import CannotRead
 
-_NAMES = ("action", "tool", "toolname", "name", "actionname", "function", "functionname", "nexttoolname", "recipientname")
+_NAMES = (
+    "action",
+    "tool",
+    "toolname",
+    "name",
+    "actionname",
+    "function",
+    "functionname",
+    "nexttoolname",
+    "recipientname",
+)
 _INPUTS = ("actioninput", "input", "toolinput", "arguments", "args", "parameters", "params", "actionargs", "toolargs",
            "actionarguments", "toolarguments", "nexttoolargs", "toolparameters", "kwargs", "actionoutput")  # fmt: skip
-_WRAPPERS = ("toolcall", "toolcalls", "functioncall", "function", "action", "actions", "command", "tool", "call", "tooluses")
+_WRAPPERS = (
+    "toolcall",
+    "toolcalls",
+    "functioncall",
+    "function",
+    "action",
+    "actions",
+    "command",
+    "tool",
+    "call",
+    "tooluses",
+)
 _THOUGHTS = ("thought", "thoughts", "nextthought", "reasoning", "thinking")
 _ANSWERS = ("finalanswer", "answer")
 _DEEPEST = 4
+FORM = '{"action": "NAME", "action_input": {…}}'
+CUT_OFF = "The JSON of the action was cut off, so it was not run. Write it again, whole, and shorter if need be."
 _MOST = 64  # calls in one list
 _LOOKS_LIKE = re.compile(
     r"[{\[\s]{1,40}[\"'“](?:action|tool|tool_name|name|function|tool_call|tool_calls|command|action_input|thought|arguments)"
     r"[\"'”]\s{0,20}:",
     re.IGNORECASE,
 )
-_START = re.compile(r"(?:(?:`{3,}|~{3,})[\w+-]{0,20}\s{0,20})?(?:\$\w{1,30}\s{1,20}|json\s{1,20})?(?=[{\[])", re.IGNORECASE)
+_START = re.compile(
+    r"(?:(?:`{3,}|~{3,})[\w+-]{0,20}\s{0,20})?(?:\$\w{1,30}\s{1,20}|json\s{1,20})?(?=[{\[])", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +72,9 @@ def _key(name: str) -> str:
     return re.sub(r"[\s_\-]+", "", name[:60]).casefold()
 
 
-def of_value(value: JSON, tools: Tools, *, given: tuple[str, dict[str, JSON]] | None = None, depth: int = 0) -> Blob | None:
+def of_value(
+    value: JSON, tools: Tools, *, given: tuple[str, dict[str, JSON]] | None = None, depth: int = 0
+) -> Blob | None:
     """None: it asks for nothing. Raises CannotRead."""
     if depth > _DEEPEST:
         return None
@@ -80,9 +108,8 @@ def of_value(value: JSON, tools: Tools, *, given: tuple[str, dict[str, JSON]] | 
 
 def _call(value: dict[str, JSON], named: str, given_input: str | None, tools: Tools, thought: str) -> Blob | None:
     written = value[named]
-    explicit = _key(named) in ("action", "actionname", "nexttoolname") or given_input is not None and _key(given_input) in (
-        "actioninput", "toolinput", "actionargs",
-    )  # fmt: skip
+    keys = {_key(named), _key(given_input or "")}
+    explicit = bool(keys & {"action", "actionname", "nexttoolname", "actioninput", "toolinput", "actionargs"})
     known = names.known_name(written, tools)
     if known is None and explicit and names.is_finish(written, tools):
         rest = value[given_input] if given_input is not None else _only_rest(value, named)
@@ -99,7 +126,9 @@ def _call(value: dict[str, JSON], named: str, given_input: str | None, tools: To
         arguments = inputs.of_value(value[given_input], name, schema)
     else:
         properties = properties_of(schema or {})
-        arguments = typed({key: item for key, item in value.items() if key in properties and key != named}, schema or {})
+        arguments = typed(
+            {key: item for key, item in value.items() if key in properties and key != named}, schema or {}
+        )
         if schema is not None and not arguments:
             arguments = inputs.of_value(None, name, schema)
     _refuse_nested(name, arguments, schema, tools)
@@ -116,9 +145,9 @@ def whole_call(arguments: dict[str, JSON], name: str, tools: Tools) -> tuple[Cal
     if named is None or not set(keys) & set(_INPUTS) or names.known_name(arguments[named], tools) is None:
         return None
     if names.known_name(arguments[named], tools) != name:
-        raise inputs.CannotRead(
-            f"The input of {name} is a call of {arguments[named]}. Write one action: its name after `Action:`, its arguments "
-            f"after `Action Input:`."
+        raise CannotRead(
+            f"The input of {name} is a call of {arguments[named]}. Write one action: its name after `Action:`, its "
+            "arguments after `Action Input:`."
         )
     blob = of_value(arguments, tools)
     return blob.calls if blob is not None else None
@@ -135,8 +164,9 @@ def _refuse_nested(name: str, arguments: dict[str, JSON], schema: Mapping[str, A
             keys = {_key(inner): inner for inner in item}
             named = next((keys[inner] for inner in _NAMES if inner in keys), None)
             if named is not None and isinstance(item[named], str) and item[named] in tools and set(keys) & set(_INPUTS):
-                raise inputs.CannotRead(
-                    f"The argument {key} of {name} is a call itself. Call {item[named]} first, and then {name} with its result."
+                raise CannotRead(
+                    f"The argument {key} of {name} is a call itself. Call {item[named]} first, and then write {name} "
+                    "with its result."
                 )
 
 
@@ -179,10 +209,6 @@ def read_at(text: str, start: int, tools: Tools) -> tuple[Blob | None, int]:
         if not looks_like_call(text, start):
             return None, start
         if isinstance(error, CutOff):
-            raise inputs.CannotRead(
-                "The JSON of the action was cut off, so it was not run. Write it again, whole, and shorter if need be."
-            ) from None
-        raise inputs.CannotRead(
-            f'The JSON of the action cannot be read: {error}. Write it again as {{"action": "NAME", "action_input": {{…}}}}.'
-        ) from None
+            raise CannotRead(CUT_OFF) from None
+        raise CannotRead(f"The JSON of the action cannot be read: {error}. Write it again as {FORM}.") from None
     return of_value(value, tools), end

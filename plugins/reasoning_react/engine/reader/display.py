@@ -26,18 +26,32 @@ class Piece:
 
 # What begins markup, or the end of a piece of text in mid-line. A `<` alone is text.
 _MARKS = (
-    *BEGIN_MARKS, *END_MARKS, "<|", "<｜", "<tool", "</tool", "<TOOLCALL", "</TOOLCALL", "<function", "</function", "<invoke",
-    "</invoke", "<param", "</param", "<arg", "</arg", "<action", "</action", "<call", "<end", "<start", "<turn", "<eos", "</s>",
-    "<minimax", "<seed", "<longcat", "<steptml", "<unused", "[unused", "[TOOL", "[ARGS", "[THINK", "✿", "functools[",
+    *BEGIN_MARKS, *END_MARKS, "<|", "<｜", "<tool", "</tool", "<TOOLCALL", "</TOOLCALL", "<function", "</function",
+    "<invoke", "</invoke", "<param", "</param", "<arg", "</arg", "<action", "</action", "<call", "<end", "<start",
+    "<turn", "<eos", "</s>",
+    "<minimax", "<seed", "<longcat", "<steptml", "<unused", "[unused", "[TOOL", "[ARGS", "[THINK", "✿", "functools[", "]<]",
     "to=functions", "assistantfinal", "assistantcommentary", "assistantanalysis", "<antml", "</antml",
 )  # fmt: skip
-_INLINE = tuple(f" {word}{colon}" for word in ("Final Answer", "Action", "Final Answer ", "Action ") for colon in ":：")
-_BEGINNINGS = re.compile(r"[<\[◁✿]|functools|to=f|assistant[fca]|(?<=[.!?。！？…\"'])[ \t]{1,4}(?=[FA])")
-_UNSURE_END = re.compile(r"(?:[ \t]{1,4}|[a-z=]{1,20})\Z")
+
+
+def _begun(word: str) -> str:
+    """A pattern of a word's beginnings, whole or not."""
+    return "".join(f"(?:{re.escape(letter)}" for letter in word) + ")?" * len(word)
+
+
+_INLINE = re.compile(
+    rf"[ \t]{{1,4}}(?:(?=F){_begun('Final Answer')}|{_begun('Action')})(?P<colon>(?<=[rn])[ \t]?[:：])?"
+)
+_BEGINNINGS = re.compile(r"[<\[\]◁✿]|functools|to=f|assistant[fca]|(?<=[.!?。！？…\"'])[ \t]{1,4}(?=[FA])")
+_OF_A_VENDOR = re.compile(r"<[a-z]{2,20}[:|](?:tool|func|think)")  # `<minimax:tool_call>` and its like
+_BEGUN_OF_A_VENDOR = re.compile(r"<[a-z]{1,20}(?:[:|][a-z]{0,4})?")
+_SENTENCE_END = re.compile(r"[.!?。！？…\"'][ \t]{0,4}\Z")
+_LONGEST_WORD = 24
 _BLOCK = re.compile(r"[ \t]{0,40}(?:[{\[]|[`~]{3}|functools|to=|analysis|commentary)")
+_WORDS = ("functools", "to=functions", "analysis", "commentary")  # that begin a block
 _LATER = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "*_`"  # shown only if more follows
 _MOST_HELD = 10_000
-_LONGEST_MARK = 24
+_LONGEST_WAIT = 150  # characters of a line that are kept back until it is clear what it begins with
 
 
 class Display:
@@ -57,7 +71,9 @@ class Display:
             rf"[ \t]{{0,40}}[\[`.]{{0,3}}(?:functions?[.:/]|tools?\.)?(?:{'|'.join(map(re.escape, tools)) or '(?!)'})"
             r"(?::\d{1,3})?[ \t]{0,3}[(\[{<]"
         )
-        self._marks = (*_MARKS, *(f"<{name}" for name in tools))
+        marks = [*_MARKS, *(f"<{name}" for name in tools)]
+        self._marks = re.compile("|".join(map(re.escape, marks)))
+        self._beginnings = frozenset(mark[:length] for mark in marks for length in range(1, len(mark)))
 
     def feed(self, delta: str) -> list[Piece]:
         if self._quiet:
@@ -90,7 +106,7 @@ class Display:
                 return  # marks that belong to the label may follow
             self._label(label, line, pieces)
             return
-        if not newline and (may_become_label(line) or len(line.strip()) < 3):
+        if not newline and (may_become_label(line) or len(line.strip()) < 3) and len(line) <= _LONGEST_WAIT:
             return
         if not self._is_final and self._opens_block(line, bool(newline)):
             return
@@ -102,12 +118,20 @@ class Display:
             self._quiet = True
             return True
         word = line.strip()
-        return not is_whole and len(word) < 100 and any(name.startswith(word) or word.startswith(name) for name in self._tools)
+        if is_whole or len(line) > _LONGEST_WAIT:
+            return False
+        begins = any(begun.startswith(word) for begun in _WORDS)
+        return begins or any(name.startswith(word) or word.startswith(name) for name in self._tools)
 
     def _label(self, label: Label, line: str, pieces: list[Piece]) -> None:
         is_decorated = line.lstrip()[:1] in "*#_`[✿"
         if self._is_final:
-            if label.listed or label.weak or (is_decorated and label.kind is not Kind.FINAL) or label.kind is Kind.INPUT:
+            if (
+                label.listed
+                or label.weak
+                or (is_decorated and label.kind is not Kind.FINAL)
+                or label.kind is Kind.INPUT
+            ):
                 self._at_line_start = False
                 return
             self._quiet = True
@@ -147,26 +171,38 @@ class Display:
         line = self._rest[:end]
         at = 0
         while (match := _BEGINNINGS.search(line, at)) is not None:
-            rest = line[match.start() : match.start() + _LONGEST_MARK]
-            if rest[0] in " \t" and self._in_reasoning:
+            start, is_inline = match.start(), match[0][:1] in (" ", "\t")
+            if is_inline and self._in_reasoning:
                 at = match.end()
                 continue
-            marks = _INLINE if rest[0] in " \t" else self._marks
-            rest = " " + rest.lstrip() if rest[0] in " \t" else rest
-            if any(rest.startswith(mark) for mark in marks):
-                self._show(line[: match.start()], pieces)
-                self._mark(match.start(), line)
-                return
-            if any(mark.startswith(rest) for mark in marks) and "\n" not in rest:
-                self._show(line[: match.start()], pieces)
-                self._rest = self._rest[match.start() :]
+            if is_inline:
+                begun = _INLINE.match(line, start)
+                is_whole = begun is not None and bool(begun["colon"])
+                is_begun = begun is not None and begun.end() == len(line)
+                start -= 1  # the end of the sentence, without which it is no label
+            else:
+                is_whole = (self._marks.match(line, start) or _OF_A_VENDOR.match(line, start)) is not None
+                is_begun = line[start:] in self._beginnings or _BEGUN_OF_A_VENDOR.fullmatch(line, start) is not None
+            if is_whole or is_begun:
+                self._show(line[:start], pieces)
+                if is_whole:
+                    self._mark(start, line)
+                else:
+                    self._rest = self._rest[start:]
                 return
             at = match.end()
-        unsure = _UNSURE_END.search(line, max(0, len(line) - 20)) if not line.endswith("\n") else None
-        end -= len(unsure[0]) if unsure and unsure.start() >= at and unsure.start() > 0 else 0
+        if not line.endswith("\n"):
+            end = max(at, self._sure_end(line))
         self._show(line[:end], pieces)
         self._rest = self._rest[end:]
         self._at_line_start = line.endswith("\n")
+
+    def _sure_end(self, line: str) -> int:
+        """Up to where a line that goes on cannot be the beginning of a mark."""
+        if (sentence_end := _SENTENCE_END.search(line, max(0, len(line) - 6))) is not None:
+            return sentence_end.start()
+        lengths = range(min(len(line), _LONGEST_WORD), 0, -1)
+        return len(line) - next((length for length in lengths if line[-length:] in self._beginnings), 0)
 
     def _mark(self, start: int, line: str) -> None:
         rest = line[start:]

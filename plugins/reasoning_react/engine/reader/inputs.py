@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,60 +10,26 @@ from shared.call_markup.types import kinds, only_property, properties_of, typed
 from shared.loose_json import CutOff, NotRead, Unreadable, read_value, read_whole
 
 from ..chat import JSON
+from .pairs import pairs
+from .schemas import CannotRead, cut_off, only_text, refuse_schema, shape, unwrapped
 
 _NOTHING = frozenset({"", "none", "null", "nil", "n/a", "na", "{}", "()", "[]", '""', "''", "no input", "no arguments",
                       "empty", "(none)", "no input needed", "no input required", "not applicable", "-"})  # fmt: skip
-_STANDS_FOR_ONE = frozenset({"input", "__arg1", "arg", "arg1", "value", "action_input", "tool_input", "argument", "query"})
-_WRAPPERS = frozenset({"input", "inputs", "arguments", "args", "parameters", "params", "action_input", "tool_input", "kwargs"})
 _FENCE = re.compile(r"(?:`{3,}|~{3,})[ \t]*([\w+.#-]{0,20})[ \t]*(?:\r?\n|\Z|(?=[{\[]))")
 _FENCE_END = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})[ \t]*\r?$", re.MULTILINE)
-_LEAKED_STOP = re.compile(r"\n[ \t]{0,3}Obs(?:e(?:r(?:v(?:a(?:t(?:i(?:on?)?)?)?)?)?)?)?[ \t]*\Z")  # of a stop sequence that came late
+_LEAKED_STOP = re.compile(
+    r"\n[ \t]{0,3}Obs(?:e(?:r(?:v(?:a(?:t(?:i(?:on?)?)?)?)?)?)?)?[ \t]*\Z"
+)  # of a stop sequence that came late
 _INLINE_END = re.compile(r"[ \t](?:Observation|Final Answer|Thought)[ \t]?[:：]")
-_PAIR = re.compile(r"[ \t]*[\"'`]?([A-Za-z_][\w.-]{0,60})[\"'`]?[ \t]*[:=：][ \t]*")
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“", "«": "»", "「": "」", "‘": "’"}
 _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\", "/": "/", "r": "\r"}
-
-
-class CannotRead(Exception):  # noqa: N818
-    """The message is for the model: what is wrong, and what to write instead."""
-
-
-def cut_off(tool: str) -> CannotRead:
-    return CannotRead(f"The call of {tool} was cut off, so it was not run. Write it again, whole, and shorter if need be.")
-
-
-def only_text(schema: Mapping[str, Any]) -> str:
-    """The parameter that a bare text must be meant for, or nothing."""
-    only = only_property(schema)
-    if only:
-        return only
-    texts = [name for name, about in properties_of(schema).items() if "string" in kinds(about, schema)]
-    required = schema.get("required")
-    return texts[0] if len(texts) == 1 and not (isinstance(required, list) and set(required) - set(texts)) else ""
-
-
-def shape(tool: str, schema: Mapping[str, Any] | None) -> str:
-    """How the arguments of a tool are to be written, as it ends a sentence."""
-    properties = properties_of(schema or {})
-    if not properties:
-        return "{}"
-    required = (schema or {}).get("required")
-    names = [name for name in required if name in properties] if isinstance(required, list) and required else [*properties]
-    examples = []
-    for name in names[:8]:
-        kind = sorted(kinds(properties[name], schema or {}) - {"null"})[:1]
-        examples.append(f"{json.dumps(name[:60], ensure_ascii=False)}: {_EXAMPLES.get(kind[0] if kind else '', '…')}")
-    return "{" + ", ".join(examples) + "}"
-
-
-_EXAMPLES = {"string": '"…"', "integer": "1", "number": "1.5", "boolean": "true", "array": "[…]", "object": "{…}"}
 
 
 def arguments_at(
     text: str, start: int, stop: int, tool: str, schema: Mapping[str, Any] | None, *, ends: bool, cut: bool
 ) -> tuple[dict[str, JSON], int]:
-    """The arguments that stand between `start` and `stop`, and where they end. `ends`: the text ends at `stop`, no label
-    follows, and so, with `cut`, they may be incomplete. Raises CannotRead."""
+    """The arguments that stand between `start` and `stop`, and where they end. `ends`: the text ends at `stop`, no
+    label follows, and so, with `cut`, they may be incomplete. Raises CannotRead."""
     place = _skip(text, start, stop)
     fence = _FENCE.match(text, place, stop)
     inside = _skip(text, fence.end(), stop) if fence else place
@@ -76,7 +41,7 @@ def arguments_at(
         except CutOff:
             raise cut_off(tool) from None
         except Unreadable as error:
-            return _not_json(text, inside, stop, tool, schema, error, fence is not None)
+            return _not_json(text, inside, stop, tool, schema, error, fence is not None, ends and cut)
         arguments = of_value(value, tool, schema)
         return arguments, inside + end
     if fence:
@@ -111,7 +76,13 @@ def _after_placeholder(text: str, place: int, stop: int) -> int:
 
 def _is_closed(raw: str) -> bool:
     """Whether a text says itself that it is whole."""
-    return len(raw) > 1 and raw[0] in _QUOTES and raw[-1] == _QUOTES[raw[0]] or raw.strip().casefold() in _NOTHING - {""}
+    if raw[:1] == '"':
+        try:
+            return read_value(raw)[1] == len(raw)
+        except NotRead:
+            return False
+    closing = _QUOTES.get(raw[:1], "")
+    return (len(raw) > 1 and raw[-1:] == closing and closing not in raw[1:-1]) or raw.casefold() in _NOTHING - {"", "-"}
 
 
 def of_value(value: JSON, tool: str, schema: Mapping[str, Any] | None) -> dict[str, JSON]:
@@ -122,8 +93,8 @@ def of_value(value: JSON, tool: str, schema: Mapping[str, Any] | None) -> dict[s
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         value = value[0]
     if isinstance(value, dict):
-        arguments = typed(_unwrapped(value, properties, schema), schema)
-        _refuse_schema(arguments, tool, schema)
+        arguments = typed(unwrapped(value, properties, schema), schema)
+        refuse_schema(arguments, tool, schema)
         return arguments
     if value is None or value in ("", []) or not properties:
         return {} if value in (None, []) or not properties else _bare("", tool, schema)
@@ -132,43 +103,13 @@ def of_value(value: JSON, tool: str, schema: Mapping[str, Any] | None) -> dict[s
     return typed({_only(tool, schema, value): value}, schema)
 
 
-def _refuse_schema(arguments: dict[str, JSON], tool: str, schema: Mapping[str, Any]) -> None:
-    """Arguments that repeat what the schema says of them in the place of values."""
-    properties = properties_of(schema)
-    for name, value in arguments.items():
-        if isinstance(value, dict) and {"type", "description"} & set(value) and set(value) <= _OF_SCHEMAS:
-            allowed = kinds(properties.get(name), schema)
-            if allowed and "object" not in allowed:
-                raise CannotRead(
-                    f"The argument {name} of {tool} is a copy of its schema. Write the value itself: "
-                    f"Action Input: {shape(tool, schema)}"
-                )
-
-
-_OF_SCHEMAS = frozenset({"type", "description", "title", "default", "enum", "required", "format", "example", "examples"})
-
-
 def _only(tool: str, schema: Mapping[str, Any], value: JSON) -> str:
     only = only_property(schema)
-    if only and (isinstance(value, list) <= ("array" in (allowed := kinds(properties_of(schema)[only], schema)) or not allowed)):
+    if only and (
+        isinstance(value, list) <= ("array" in (allowed := kinds(properties_of(schema)[only], schema)) or not allowed)
+    ):
         return only
     raise CannotRead(f"The input of {tool} must be one JSON object. Write: Action Input: {shape(tool, schema)}")
-
-
-def _unwrapped(value: dict[str, JSON], properties: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, JSON]:
-    if len(value) != 1:
-        return value
-    key, inner = next(iter(value.items()))
-    if key in properties:
-        return value
-    if not properties and inner in ("", None, "None", [], {}):
-        return {}
-    if key in _WRAPPERS and isinstance(inner, dict) and (set(inner) & set(properties) or not inner):
-        return inner
-    only = only_text(schema)
-    if key in _STANDS_FOR_ONE and only and isinstance(inner, str):
-        return {only: inner}
-    return value
 
 
 def of_text(raw: str, tool: str, schema: Mapping[str, Any] | None, *, quoted: bool = False) -> dict[str, JSON]:
@@ -187,11 +128,11 @@ def of_text(raw: str, tool: str, schema: Mapping[str, Any] | None, *, quoted: bo
         except NotRead:
             value = None
         if isinstance(value, dict) and (set(value) & set(properties) or not only_text(schema)):
-            return typed(_unwrapped(value, properties, schema), schema)
+            return typed(unwrapped(value, properties, schema), schema)
     if not quoted:
-        pairs = _pairs(bare, properties, schema)
-        if pairs is not None:
-            return pairs
+        given = pairs(bare, properties, schema)
+        if given is not None:
+            return given
         unquoted = _without_quotes(bare, tool)
         if unquoted != bare and unquoted.lstrip().startswith("{"):
             return of_text(unquoted, tool, schema, quoted=True)
@@ -200,11 +141,6 @@ def of_text(raw: str, tool: str, schema: Mapping[str, Any] | None, *, quoted: bo
     if not only:
         raise CannotRead(f"The input of {tool} must be one JSON object. Write: Action Input: {shape(tool, schema)}")
     return typed({only: bare}, schema, raw=frozenset([only]))
-
-
-def raw_typed(arguments: dict[str, JSON], schema: Mapping[str, Any] | None) -> dict[str, JSON]:
-    """Arguments that stood, each for itself, between tags."""
-    return typed(arguments, schema or {}, raw=frozenset(arguments))
 
 
 def _bare(raw: str, tool: str, schema: Mapping[str, Any]) -> dict[str, JSON]:
@@ -221,6 +157,8 @@ def _bare(raw: str, tool: str, schema: Mapping[str, Any]) -> dict[str, JSON]:
 def _without_quotes(raw: str, tool: str) -> str:
     """A text without the quotes around all of it; quotes that are part of it stay."""
     closing = _QUOTES.get(raw[:1])
+    if raw[:1] == "`" and raw.count("`") == 1:
+        raise cut_off(tool)
     if closing is None or raw[:1] == "`":
         return raw
     if raw[:1] == '"':
@@ -230,59 +168,24 @@ def _without_quotes(raw: str, tool: str) -> str:
                 return value
             return raw
         except CutOff:
-            if raw.count('"') == 1:
-                raise cut_off(tool) from None
+            raise cut_off(tool) from None
         except Unreadable:
             pass
     inner = raw[1:-1]
     return inner if len(raw) > 1 and raw.endswith(closing) and closing not in inner and raw[0] not in inner else raw
 
 
-def _pairs(raw: str, properties: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, JSON] | None:
-    """`url: https://…` or `text="a", k=3`, a name of the tool's before each value; else None."""
-    found: dict[str, JSON] = {}
-    texts: set[str] = set()
-    place = 0
-    while place < len(raw):
-        match = _PAIR.match(raw, place)
-        if match is None or match[1] not in properties or match[1] in found:
-            return None
-        name, place = match[1], match.end()
-        if raw[place : place + 1] in ('"', "'", "{", "["):
-            try:
-                found[name], place = read_value(raw, place)
-            except NotRead:
-                return None
-        else:
-            end = raw.find("\n", place)
-            end = len(raw) if end < 0 else end
-            comma = _next_pair(raw, place, end, properties)
-            found[name] = raw[place:comma].strip().rstrip(",").strip()
-            texts.add(name)
-            place = comma
-        rest = raw[place:]
-        stripped = rest.lstrip(" \t\r\n,;")
-        if stripped and rest == stripped:
-            return None
-        place += len(rest) - len(stripped)
-    return typed(found, schema, raw=frozenset(texts)) if found else None
-
-
-def _next_pair(raw: str, start: int, end: int, properties: Mapping[str, Any]) -> int:
-    """Where, on the same line, the next `, name=` begins."""
-    place = raw.find(",", start, end)
-    while place >= 0:
-        match = _PAIR.match(raw, place + 1)
-        if match and match[1] in properties:
-            return place
-        place = raw.find(",", place + 1, end)
-    return end
-
-
 def _not_json(
-    text: str, start: int, stop: int, tool: str, schema: Mapping[str, Any] | None, error: Unreadable, fenced: bool
+    text: str,
+    start: int,
+    stop: int,
+    tool: str,
+    schema: Mapping[str, Any] | None,
+    error: Unreadable,
+    fenced: bool,
+    may_go_on: bool,
 ) -> tuple[dict[str, JSON], int]:
-    """What looks like JSON and is none: a text with quotes of its own in the only parameter, or plain text after all."""
+    """What looks like JSON and is none: a text with quotes of its own in the only parameter, or plain text."""
     closing = _FENCE_END.search(text, start, stop) if fenced else None
     raw = text[start : closing.start() if closing else stop].rstrip()
     only = only_text(schema) if schema is not None else ""
@@ -290,6 +193,8 @@ def _not_json(
         value = _bounded(raw, only)
         if value is not None:
             return typed({only: value}, schema or {}), start + len(raw)
+    elif only and raw.startswith("[") and may_go_on:
+        raise cut_off(tool)
     elif only and raw.startswith("[") and not raw.startswith(("[{", '["')):
         return of_text(raw, tool, schema), start + len(raw)
     raise CannotRead(

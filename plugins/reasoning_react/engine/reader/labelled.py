@@ -1,4 +1,4 @@
-"""A text with labels → Reading: the first action or answer counts, nothing behind a made-up Observation is looked at."""
+"""A text with labels → Reading: the first action or answer counts, and nothing behind a made-up Observation is run."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from ..reading import Act, Final, Malformed, Reading, ThoughtOnly
 from . import answers, blobs, names
 from .actions import Place, read_action
-from .inputs import CannotRead
 from .labels import Kind, Label, find_labels, first_observation
 from .names import Tools
+from .schemas import CannotRead
 
 MADE_UP = (
-    "You wrote an Observation yourself. Observations come only from tools: write `Action:` and `Action Input:` and stop, or "
-    "write `Final Answer:` and the answer."
+    "You wrote an Observation yourself. Observations come only from tools: write `Action:` and `Action Input:` and "
+    "stop, or write `Final Answer:` and the answer."
 )
-_NO_ACTION = "There is an Action Input without an Action. Write `Action:` with the tool's name, and then `Action Input:`."
+_NO_ACTION = (
+    "There is an Action Input without an Action. Write `Action:` with the tool's name, and then `Action Input:`."
+)
 _NO_ANSWER = "There is nothing after `Final Answer:`. Write the answer itself after it, in full."
 
 
@@ -55,7 +57,9 @@ def _is_action(text: str, label: Label, following: Label | None, before: list[La
     line = text[label.end : line_end if line_end >= 0 else len(text)][:400]
     has_input = following is not None and following.kind is Kind.INPUT
     if label.inline:
-        first = re.match(r"[ \t]{0,5}[`*\"']{0,3}([^\s`*\"'(\[{:]{1,100})[`*\"']{0,3}[ \t]{0,3}($|[(\[{]|Action Input)", line)
+        first = re.match(
+            r"[ \t]{0,5}[`*\"']{0,3}([^\s`*\"'(\[{:]{1,100})[`*\"']{0,3}[ \t]{0,3}($|[(\[{]|Action Input)", line
+        )
         return first is not None and names.known_name(first[1], tools) is not None
     head = re.split(r"[(\[{<|]", line, maxsplit=1)[0]
     known = names.known_name(head, tools) is not None or names.known_name(line.strip(" []"), tools) is not None
@@ -120,8 +124,11 @@ class _Labels:
         if self._observed or label.start > self._first_observation:
             return Labelled(Malformed(thought, MADE_UP), has_action=True), index
         following = index + 1
-        while label.kind is Kind.ACTION and following < len(self._labels) and self._labels[following].kind is Kind.ACTION and (
-            not self._content(following - 1).strip()
+        while (
+            label.kind is Kind.ACTION
+            and following < len(self._labels)
+            and self._labels[following].kind is Kind.ACTION
+            and (not self._content(following - 1).strip())
         ):
             label, index, following = self._labels[following], following, following + 1
         given = self._labels[following] if following < len(self._labels) else None
@@ -148,12 +155,16 @@ class _Labels:
             return Labelled(Act(thought, asked.calls, asked.end), not label.fenced, has_action=True), index
         return self._none(asked.end, has_input, given, last, thought)
 
-    def _none(self, end: int, has_input: bool, given: Label | None, last: int, thought: str) -> tuple[Labelled | None, int]:
+    def _none(
+        self, end: int, has_input: bool, given: Label | None, last: int, thought: str
+    ) -> tuple[Labelled | None, int]:
         """No tool is wanted: what else is written is the answer, under its label or without one."""
         rest = self._text[given.end if has_input and given is not None else end : self._stop(last)].strip()
         if has_input:
             first, _, more = rest.partition("\n")
-            rest = more.strip() if names.is_none(first, {}) or not first.strip() or first.strip() in ("{}", '""') else rest
+            rest = (
+                more.strip() if names.is_none(first, {}) or not first.strip() or first.strip() in ("{}", '""') else rest
+            )
         if rest and not (last + 1 < len(self._labels) and self._labels[last + 1].kind is Kind.FINAL):
             return Labelled(Final(thought, answers.cleaned(rest)), has_action=True), last
         return None, last + 1
@@ -177,8 +188,10 @@ class _Labels:
                 continue
             if later.kind is Kind.QUESTION:
                 question = later.start if question is None else question
-            elif later.kind in (Kind.THOUGHT, Kind.OBSERVATION) or later.kind is Kind.ACTION or (
-                later.kind is Kind.FINAL and "inal" in self._text[later.start : later.end]
+            elif (
+                later.kind in (Kind.THOUGHT, Kind.OBSERVATION)
+                or later.kind is Kind.ACTION
+                or (later.kind is Kind.FINAL and "inal" in self._text[later.start : later.end])
             ):
                 stop = later.start if question is None else question
                 break
@@ -212,10 +225,14 @@ class _Labels:
     @staticmethod
     def _strip(text: str) -> str:
         text = text.strip()
-        return text[:-3].rstrip() if text.endswith("```") and text.count("```") % 2 else text.removeprefix("```").strip()
+        return (
+            text[:-3].rstrip() if text.endswith("```") and text.count("```") % 2 else text.removeprefix("```").strip()
+        )
 
 
-_NOTHING = "There is neither an action nor an answer. Write `Action:` and `Action Input:`, or `Final Answer:` and the answer."
+_NOTHING = (
+    "There is neither an action nor an answer. Write `Action:` and `Action Input:`, or `Final Answer:` and the answer."
+)
 
 
 def _is_decorated(text: str, label: Label) -> bool:

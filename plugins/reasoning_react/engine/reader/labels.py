@@ -1,9 +1,10 @@
-"""The labels that ReAct is written with, and where they stand: `Thought:`, `## Action`, `**Final Answer:**`, `Action 2：`."""
+"""The labels that ReAct is written with, and where they stand: `Thought:`, `## Action`, `**Answer:**`, `Action 2：`."""
 
 from __future__ import annotations
 
 import bisect
 import functools
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,10 +33,12 @@ class Label:
     fenced: bool = False  # inside of a code fence that was opened before it and is open at the end
 
 
+MOST_LABELS = 2_000  # that are looked at; nothing is run behind so many
+
 # Every repetition is bounded or of a class that what follows it does not share, so that matching is linear.
 _NUMBER = r"[ \t]{0,3}(?:\#?\d{1,3})?[ \t]{0,3}"
 _WORDS = {
-    "input": rf"action{_NUMBER}[_-]?inputs?|action{_NUMBER}[_-]?arguments|tool[ _]input|行动输入|动作输入|操作输入|next_tool_args"
+    "input": rf"action{_NUMBER}[_-]?(?:inputs?|arguments)|tool[ _]input|行动输入|动作输入|操作输入|next_tool_args"
     r"|inputs?|arguments?|args|parameters|params",
     "action": r"(?:next[ ]?)?action|行动|动作|操作|next_tool_name|tool(?:[ _]name)?|function",
     "thought": r"thoughts?|thinking|next_thought|思考|想法",
@@ -60,10 +63,14 @@ def line_labels(text: str, start: int = 0) -> Iterator[Label]:
 
     What is given of a text is given of every longer text that begins with it.
     """
+    given = 0
     for match in _LINE_LABEL.finditer(text, start):
         label = _label(match, text)
         if label is not None:
+            given += 1
             yield label
+            if given == MOST_LABELS:
+                break
 
 
 def _label(match: re.Match[str], text: str) -> Label | None:
@@ -90,7 +97,7 @@ def find_labels(text: str) -> list[Label]:
     """The labels that divide a text, in order. Those in a code fence are quoted, except where the fence is around the
     whole text or the action is its last thing, or where it never ends; an Observation ends a fence that is an input."""
     labels: list[Label] = []
-    fences = [match for match in _FENCE.finditer(text)]
+    fences = list(_FENCE.finditer(text))
     closing = _closing_fences(fences)
     in_fence: int | None = None  # the fence's index while one is open
     quoted_until = -1
@@ -155,7 +162,7 @@ def _closing_fences(fences: list[re.Match[str]]) -> list[int | None]:
 
 def _all_labels(text: str) -> list[Label]:
     labels = list(line_labels(text))
-    for match in _INLINE_LABEL.finditer(text):
+    for match in itertools.islice(_INLINE_LABEL.finditer(text), MOST_LABELS):
         start = match.start()
         labels.append(Label(_kind_inline(match), start, match.end(), inline=True))
     labels.sort(key=lambda label: label.start)
@@ -167,19 +174,24 @@ def _kind_inline(match: re.Match[str]) -> Kind:
 
 
 def first_observation(text: str) -> int:
-    """Where the first Observation begins that a text has, or where it ends."""
-    return next((label.start for label in line_labels(text) if label.kind is Kind.OBSERVATION), len(text))
+    """Where the first Observation begins that a text has (or what is not looked at), or where it ends."""
+    for number, label in enumerate(line_labels(text), 1):
+        if label.kind is Kind.OBSERVATION or number == MOST_LABELS:
+            return label.start
+    return len(text)
 
 
 _BEGUN = re.compile(
     r"[ \t\r]{0,40}(?:(?:[-+•]|\d{1,3}[.)]?)[ \t]{0,4})?(?:[*_`\[\#✿][*_`\[\#✿ ]{0,7})?"
-    r"(?P<word>[^\s*_`\[\#✿:：](?:[^\n*`\[\]\#✿:：]{0,29}))?[*_`\]\#✿ \t\r]{0,12}"
+    r"(?P<word>[^\s*_`\[\#✿:：](?:[^\n*`\[\]\#✿:：]{0,29}))?[*_`\]\#✿ \t\r\d]{0,12}"
 )
-_WRITTEN = ("action input", "action arguments", "tool input", "tool name", "tool result", "tool response", "tool output",
-            "next action", "next_tool_name", "next_tool_args", "next_thought", "final answer", "final response",
-            "observations", "thoughts", "thinking", "question", "human", "inputs", "arguments", "parameters", "function",
-            "return", "results", "answer", "行动输入", "动作输入", "操作输入", "观察结果", "最终答案", "最终回答",
-            "思考", "想法", "答案", "问题")  # fmt: skip
+_WRITTEN = (
+    "action input", "action arguments", "tool input", "tool name", "tool result", "tool response", "tool output",
+    "next action", "next_tool_name", "next_tool_args", "next_thought", "final answer", "final response", "observations",
+    "thoughts", "thinking", "question", "human", "inputs", "arguments", "parameters", "function", "return", "results",
+    "answer", "行动输入", "动作输入", "操作输入", "观察结果", "最终答案", "最终回答", "思考", "想法", "答案", "问题",
+)  # fmt: skip
+_PLAIN = tuple(re.sub(r"[\s_]+", "", written) for written in _WRITTEN)
 
 
 def may_become_label(line: str) -> bool:
@@ -189,6 +201,3 @@ def may_become_label(line: str) -> bool:
         return False
     word = re.sub(r"[\s_\-#\d]+", "", match["word"] or "").casefold()
     return any(written.startswith(word) or word.startswith(written) for written in _PLAIN)
-
-
-_PLAIN = tuple(re.sub(r"[\s_]+", "", written) for written in _WRITTEN)

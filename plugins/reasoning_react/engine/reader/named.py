@@ -11,6 +11,7 @@ from ..chat import JSON
 from ..reading import Call
 from . import inputs
 from .names import Tools
+from .schemas import cut_off, raw_typed
 
 _LINE = re.compile(
     r"^[ \t]{0,3}[`.]{0,4}(?:functions?[.:/]|tools?\.|default_api\.)?"
@@ -22,7 +23,7 @@ _MOST_FAILURES = 8  # of JSON behind a name, each of which is read to its end
 
 
 def named_calls(text: str, tools: Tools) -> list[tuple[Call, int, int]]:
-    """(call, where it starts, where it ends) of those whose name is a tool's. Raises CannotRead where one is cut off."""
+    """(call, where it starts, where it ends) of those that name a tool. Raises CannotRead where one is cut off."""
     found: list[tuple[Call, int, int]] = []
     failures = 0
     at = 0
@@ -33,9 +34,11 @@ def named_calls(text: str, tools: Tools) -> list[tuple[Call, int, int]]:
             name = inner["name"]
             closing = text.find("</tool_input>", inner.end()) if inner["opened"] else inner.end()
             if closing < 0:
-                raise inputs.cut_off(name)
+                raise cut_off(name)
             arguments = inputs.of_text(text[inner.end() : closing].strip(), name, tools[name])
-            found.append((Call(name, arguments), match.start(), closing + (len("</tool_input>") if inner["opened"] else 0)))
+            found.append(
+                (Call(name, arguments), match.start(), closing + (len("</tool_input>") if inner["opened"] else 0))
+            )
             at = found[-1][2]
             continue
         if name not in tools:
@@ -52,7 +55,7 @@ def named_calls(text: str, tools: Tools) -> list[tuple[Call, int, int]]:
             except NotRead as error:
                 failures += 1
                 if isinstance(error, CutOff) and not text[: match.start()].strip():
-                    raise inputs.cut_off(name) from None
+                    raise cut_off(name) from None
                 continue
             found.append((Call(name, inputs.of_value(value, name, tools[name])), match.start(), end))
         at = found[-1][2]
@@ -69,10 +72,8 @@ def _of_tag(inner: str, name: str, tools: Tools) -> dict[str, JSON]:
         if 0 <= start < end:
             arguments[key] = inner[start + len(key) + 2 : end].strip()
     if arguments:
-        return inputs.raw_typed(arguments, tools[name])
+        return raw_typed(arguments, tools[name])
     bare = inner.strip()
     if bare[:1] in ("{", "["):
         return inputs.arguments_at(bare, 0, len(bare), name, tools[name], ends=True, cut=False)[0]
     return inputs.of_text(bare, name, tools[name])
-
-

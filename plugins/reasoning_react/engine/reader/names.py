@@ -16,13 +16,17 @@ _FINISH = frozenset(
     {"finish", "finalanswer", "final", "answer", "finished", "done", "respond", "response", "finalresponse", "submit",
      "最终答案", "最终回答", "答案", "完成"}
 )  # fmt: skip
-_NO_NAME = frozenset({"none", "na", "null", "nil", "nothing", "no", "-", "notool", "noaction", "noneneeded", "nonerequired",
-                      "noactionneeded", "noactionrequired", "notoolneeded", "notoolrequired", "无", "没有"})  # fmt: skip
+_NO_NAME = frozenset(
+    {"none", "na", "null", "nil", "nothing", "no", "-", "notool", "noaction", "noneneeded", "nonerequired",
+     "noactionneeded", "noactionrequired", "notoolneeded", "notoolrequired", "无", "没有"}
+)  # fmt: skip
 _FILLERS = frozenset(
     {"use", "using", "call", "run", "invoke", "the", "a", "an", "tool", "function", "action", "i", "will", "should",
      "lets", "let's", "to", "execute", "named", "called", "name"}
 )  # fmt: skip
-_VERB = re.compile(r"(?:(?:i(?:'ll| will| should)|let's|let me)\s+)?(?:use|using|call|run|invoke|execute)\s+(?:the\s+)?", re.I)
+_VERB = re.compile(
+    r"(?:(?:i(?:'ll| will| should)|let's|let me)\s+)?(?:use|using|call|run|invoke|execute)\s+(?:the\s+)?", re.I
+)
 _PLACEHOLDER = re.compile(r"one of|the action to take|tool[_ ]name|\$TOOL|the name of the tool", re.I)
 
 

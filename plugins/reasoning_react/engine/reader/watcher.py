@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import repetition
 from ..reading import Final
 from .display import Display, Piece
-from .labels import line_labels
+from .labels import MOST_LABELS, line_labels
 from .names import Tools
 from .read import EarlyEnd, read
 
@@ -33,6 +33,7 @@ class Watcher:
         self._line = ""  # of the line under way, as much as a label takes
         self._line_start = 0
         self._line_is_read = False
+        self._labels = 0
 
     def feed(self, delta: str) -> list[Piece]:
         """What may be shown now. It never holds markup of a call."""
@@ -59,7 +60,8 @@ class Watcher:
                 label = next(line_labels(self._line), None)
                 if label is not None:
                     self._line_is_read = True
-                    if self._early.asks(label, self._line_start):
+                    self._labels += 1
+                    if self._labels <= MOST_LABELS and self._early.asks(label, self._line_start):
                         self.enough = self._early.at(self._text()[: self._line_start]) is not None
                 elif len(self._line) >= _LONGEST_LABEL:
                     self._line_is_read = True

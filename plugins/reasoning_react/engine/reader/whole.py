@@ -11,11 +11,11 @@ from shared.call_markup import Marked, MarkedCall, read_marked
 from .. import repetition
 from ..reading import Act, Call, Final, Malformed, Reading, ThoughtOnly
 from . import answers, blobs
-from .inputs import CannotRead
 from .labelled import MADE_UP, Labelled, read_labelled
 from .labels import Kind, find_labels, first_observation, line_labels
 from .named import named_calls
 from .names import Tools
+from .schemas import CannotRead
 from .visible import without_reasoning
 
 
@@ -27,7 +27,10 @@ class Whole:
     is_settled: bool = False
 
 
-_EMPTY = "The reply was empty. Write `Thought:` and then either `Action:` and `Action Input:`, or `Final Answer:` and the answer."
+_EMPTY = (
+    "The reply was empty. Write `Thought:` and then either `Action:` and `Action Input:`, "
+    "or `Final Answer:` and the answer."
+)
 _REPEATS = "The reply repeated itself over and over. Write one short thought and then one action, or the final answer."
 
 
@@ -46,6 +49,8 @@ def _read(text: str, tools: Tools, cut: bool) -> Whole:
     seen, reasoning, is_open = visible.text, visible.reasoning, visible.is_open
     call = next((call for call in marked.calls if visible.in_channels or not _is_bare(text, call)), None)
     if call is not None and visible.in_channels:
+        if first_observation(seen) < len(seen):
+            return Whole(Malformed(_joined(reasoning, seen.strip()), MADE_UP))
         thought = _joined(reasoning, marked.text)
         return Whole(Act(thought, _calls(marked.calls), marked.calls[-1].end), is_settled=True)
     if call is not None:
@@ -53,9 +58,14 @@ def _read(text: str, tools: Tools, cut: bool) -> Whole:
         if whole is not None:
             return replace(whole, is_settled=whole.is_settled and not is_open)
     labelled = read_labelled(seen, tools, cut)
-    if labelled is not None and not (isinstance(labelled.reading, ThoughtOnly) and _thought_is_markup(marked, labelled)):
+    if labelled is not None and not (
+        isinstance(labelled.reading, ThoughtOnly) and _thought_is_markup(marked, labelled)
+    ):
         reading = labelled.reading
-        if isinstance(reading, ThoughtOnly) and (acted := _bare_action(seen, marked, tools, reading.thought)) is not None:
+        if (
+            isinstance(reading, ThoughtOnly)
+            and (acted := _bare_action(seen, marked, tools, reading.thought)) is not None
+        ):
             return Whole(_with_reasoning(acted, reasoning), not is_open)
         return Whole(_with_reasoning(reading, reasoning), labelled.is_settled and not is_open)
     if marked.problem:
@@ -63,8 +73,6 @@ def _read(text: str, tools: Tools, cut: bool) -> Whole:
     if not seen.strip():
         return Whole(ThoughtOnly(reasoning) if reasoning else Malformed("", _EMPTY))
     acted = _bare_action(seen, marked, tools, "")
-    if isinstance(acted, Act) and acted.end > first_observation(seen):
-        acted = Malformed(seen.strip(), MADE_UP)
     if acted is not None:
         return Whole(_with_reasoning(acted, reasoning), not is_open)
     shown = seen.strip() if marked.calls or not marked.text else marked.text
@@ -143,6 +151,13 @@ def _thought_of(text: str) -> str:
 
 
 def _bare_action(seen: str, marked: Marked, tools: Tools, thought: str) -> Reading | None:
+    acted = _bare(seen, marked, tools, thought)
+    if isinstance(acted, Act) and acted.end > first_observation(seen):
+        return Malformed(thought or seen.strip(), MADE_UP)
+    return acted
+
+
+def _bare(seen: str, marked: Marked, tools: Tools, thought: str) -> Reading | None:
     """A call as JSON or Python on a line of its own, first or last in the text. One that has text on both sides is
     quoted."""
     stripped_end = len(seen.rstrip().rstrip("`~").rstrip())
