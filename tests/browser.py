@@ -4,8 +4,8 @@
         chromium.open(tmp_path / "page.html")
         assert chromium.run("document.title") == "A page"
 
-`apt-get install chromium` brings it; where it is not, `make test-slow` lays one of npm's into `.browser`. Its own sandbox
-needs what containers and root do not have, and is left out: what it opens are files that the tests wrote.
+`apt-get install chromium` brings it; where it is not, `make test-slow` lays one of npm's into `.browser`. Its own
+sandbox needs what containers and root do not have, and is left out: what it opens are files that the tests wrote.
 """
 
 from __future__ import annotations
