@@ -28,6 +28,9 @@ LLM_PEERS_VENV = .venv-llm-peers
 LLM_PEERS = litellm[proxy]==1.100.5
 LLM_MOCK = @copilotkit/aimock@1.43.0
 
+# The browser that pages are looked at in, where Debian's chromium is not installed.
+BROWSER = @sparticuz/chromium@147.0.0
+
 MINUTES ?= 10
 SEED ?=
 PLUGINS ?=
@@ -60,7 +63,7 @@ run: install
 test: install
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-slow: install $(LLM_PEERS_VENV)/.installed .llm-peers/.installed
+test-slow: install $(LLM_PEERS_VENV)/.installed .llm-peers/.installed .browser/.installed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 lint: install
@@ -121,9 +124,16 @@ $(LLM_PEERS_VENV)/.installed: Makefile
 	npm install --silent --no-fund --no-audit --prefix .llm-peers $(LLM_MOCK)
 	@touch $@
 
+.browser/.installed: Makefile
+	@mkdir -p .browser
+	@command -v chromium >/dev/null || npm install --silent --no-fund --no-audit --prefix .browser $(BROWSER)
+	@command -v chromium >/dev/null || (cd .browser && TMPDIR="$$PWD" node --input-type=module -e \
+		'import chromium from "@sparticuz/chromium"; await chromium.executablePath()')
+	@touch $@
+
 image-%:
 	docker build --network=host --build-arg TORCH=$(TORCH) --build-arg TORCH_INDEX=$(TORCH_INDEX) \
 		-f Dockerfiles/$*.Dockerfile -t hector-plugins/$* .
 
 clean:
-	rm -rf $(VENV) $(PROTO_VENV) $(PEERS_VENV) $(LLM_PEERS_VENV) .llm-peers .hector .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PROTO_VENV) $(PEERS_VENV) $(LLM_PEERS_VENV) .llm-peers .browser .hector .pytest_cache .mypy_cache .ruff_cache

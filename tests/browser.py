@@ -4,8 +4,8 @@
         chromium.open(tmp_path / "page.html")
         assert chromium.run("document.title") == "A page"
 
-`apt-get install chromium` brings it. Its own sandbox needs what containers and root do not have, and is left out: what
-it opens are files that the tests wrote.
+`apt-get install chromium` brings it; where it is not, `make test-slow` lays one of npm's into `.browser`. Its own
+sandbox needs what containers and root do not have, and is left out: what it opens are files that the tests wrote.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.servers import SECONDS, missing
+from tests.servers import ROOT, SECONDS, missing
 
 _OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
@@ -121,9 +121,9 @@ class Browser:
 
 @contextlib.contextmanager
 def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = shutil.which("chromium") or shutil.which("chromium", path=ROOT / ".browser")
     if chromium is None:
-        missing("chromium")
+        missing("chromium: `apt-get install chromium`, or `make .browser/.installed`")
     commands, write_to = os.pipe()
     read_from, replies = os.pipe()
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:

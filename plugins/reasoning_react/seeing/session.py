@@ -96,7 +96,8 @@ class _Watch:
         calls = {call.id: call for call in self.step.calls}
         self.step.calls = [calls[action.id] for action in result.step.actions]  # in the model's order
         for observation in result.step.observations:
-            if calls[observation.action_id].result is None:
+            call = calls.get(observation.action_id)
+            if call and call.result is None:
                 self._answer(observation)
         self.step.is_whole = True
         if not result.done:
@@ -109,7 +110,9 @@ class _Watch:
 
     def _answer(self, observation: Observation) -> None:
         now = time.monotonic()
-        call = next(call for call in self.step.calls if call.id == observation.action_id)
+        call = next((call for call in self.step.calls if call.id == observation.action_id), None)
+        if call is None:
+            return  # another plugin's mistake
         call.result, call.is_error, call.denied = observation.content, observation.is_error, observation.denied
         call.seconds = now - self._asked[call.id]
         self.step.tool_seconds = now - min(self._asked.values())
