@@ -222,7 +222,7 @@ async def test_in_a_terminal(tmp_path: Path) -> None:
             while True:
                 data = await reader.read(65536)
                 shown += data.decode(errors="replace")
-                if "Let me think." in shown:
+                if "Let me think" in shown:
                     seen["thought"].set()
                 if "It is" in shown:
                     seen["answer"].set()
