@@ -35,7 +35,7 @@ _FRAGMENTS = [
     "word ", "A sentence. ", "[[ ## next_tool_name ## ]]\n", "Action 1: ", "Finish[", "finish(answer=", "|",
     "to=functions.fetch", "Final Answer", "\ud800",
 ]  # fmt: skip
-_SHORT = [case["text"] for case in CORPUS if len(case["text"]) < 900]
+_SHORT: list[str] = [case["text"] for case in CORPUS if len(case["text"]) < 900]
 
 
 def fragments() -> st.SearchStrategy[str]:

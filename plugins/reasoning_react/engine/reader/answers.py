@@ -59,6 +59,17 @@ def is_placeholder(text: str, *, argument: bool = False) -> bool:
     return is_marked or argument or inner in ("answer", "")
 
 
+def tagged(text: str) -> tuple[str, str]:
+    """(what stands before an answer in tags of its own, the answer); a text without such tags is the answer."""
+    match = _TAGGED.search(text)
+    if match is None or not text.endswith(f"</{match[1]}>"):
+        return "", text
+    return text[: match.start()].strip(), text[match.end() : -len(match[1]) - 3]
+
+
+_TAGGED = re.compile(r"^[ \t]{0,40}<(final_answer|answer)>", re.MULTILINE)
+
+
 def cleaned(text: str) -> str:
     """An answer without a fence, a bold mark or a JSON shell that only half belongs to it."""
     text = text.strip()

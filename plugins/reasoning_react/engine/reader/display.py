@@ -28,8 +28,9 @@ class Piece:
 _MARKS = (
     *BEGIN_MARKS, *END_MARKS, "<|", "<｜", "<tool", "</tool", "<TOOLCALL", "</TOOLCALL", "<function", "</function",
     "<invoke", "</invoke", "<param", "</param", "<arg", "</arg", "<action", "</action", "<call", "<end", "<start",
-    "<turn", "<eos", "</s>",
-    "<minimax", "<seed", "<longcat", "<steptml", "<unused", "[unused", "[TOOL", "[ARGS", "[THINK", "✿", "functools[", "]<]",
+    "<turn", "<eos", "</s>", "<final_answer>", "<answer>",
+    "<minimax", "<seed", "<longcat", "<steptml", "<unused", "[unused", "[TOOL", "[ARGS", "[THINK", "✿", "functools[",
+    "]<]",
     "to=functions", "assistantfinal", "assistantcommentary", "assistantanalysis", "<antml", "</antml",
 )  # fmt: skip
 
@@ -47,6 +48,7 @@ _OF_A_VENDOR = re.compile(r"<[a-z]{2,20}[:|](?:tool|func|think)")  # `<minimax:t
 _BEGUN_OF_A_VENDOR = re.compile(r"<[a-z]{1,20}(?:[:|][a-z]{0,4})?")
 _SENTENCE_END = re.compile(r"[.!?。！？…\"'][ \t]{0,4}\Z")
 _LONGEST_WORD = 24
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _BLOCK = re.compile(r"[ \t]{0,40}(?:[{\[]|[`~]{3}|functools|to=|analysis|commentary)")
 _WORDS = ("functools", "to=functions", "analysis", "commentary")  # that begin a block
 _LATER = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "*_`"  # shown only if more follows
@@ -62,6 +64,7 @@ class Display:
         self._is_final = False  # behind the label of the answer
         self._quiet = False
         self._in_reasoning = False
+        self._is_thought = False  # behind the label of a thought
         self._at_line_start = True
         self._rest = ""  # what cannot be told yet
         self._held = ""  # marks and blanks that are shown only if more follows
@@ -73,6 +76,7 @@ class Display:
         )
         marks = [*_MARKS, *(f"<{name}" for name in tools)]
         self._marks = re.compile("|".join(map(re.escape, marks)))
+        self._pairs = frozenset(mark[:2] for mark in marks if len(mark) > 1) | {f"<{letter}" for letter in _LETTERS}
         self._beginnings = frozenset(mark[:length] for mark in marks for length in range(1, len(mark)))
 
     def feed(self, delta: str) -> list[Piece]:
@@ -136,7 +140,8 @@ class Display:
                 return
             self._quiet = True
             return
-        if label.weak and label.kind is Kind.INPUT:
+        if label.weak and (label.kind is Kind.INPUT or not (label.kind is Kind.FINAL and self._is_thought)):
+            self._quiet = label.kind is Kind.ACTION
             self._at_line_start = False
             return
         if label.kind is Kind.THOUGHT:
@@ -151,6 +156,7 @@ class Display:
         self._at_line_start = False
 
     def _begin(self, kind: Literal["thought", "answer"]) -> None:
+        self._is_thought = kind == "thought"
         if kind == "answer":
             self._answer = []
         if kind == self._kind == "thought" and self._shown:
@@ -172,7 +178,12 @@ class Display:
         at = 0
         while (match := _BEGINNINGS.search(line, at)) is not None:
             start, is_inline = match.start(), match[0][:1] in (" ", "\t")
-            if is_inline and self._in_reasoning:
+            if (is_inline and self._in_reasoning) or (
+                not is_inline
+                and start + 1 < len(line)
+                and line[start] != "✿"
+                and line[start : start + 2] not in self._pairs
+            ):
                 at = match.end()
                 continue
             if is_inline:

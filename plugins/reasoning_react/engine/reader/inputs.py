@@ -17,6 +17,7 @@ _NOTHING = frozenset({"", "none", "null", "nil", "n/a", "na", "{}", "()", "[]", 
                       "empty", "(none)", "no input needed", "no input required", "not applicable", "-"})  # fmt: skip
 _FENCE = re.compile(r"(?:`{3,}|~{3,})[ \t]*([\w+.#-]{0,20})[ \t]*(?:\r?\n|\Z|(?=[{\[]))")
 _FENCE_END = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})[ \t]*\r?$", re.MULTILINE)
+_ADDRESS = re.compile(r"<https?://[^\s<>]{1,2000}>")
 _LEAKED_STOP = re.compile(
     r"\n[ \t]{0,3}Obs(?:e(?:r(?:v(?:a(?:t(?:i(?:on?)?)?)?)?)?)?)?[ \t]*\Z"
 )  # of a stop sequence that came late
@@ -34,6 +35,8 @@ def arguments_at(
     fence = _FENCE.match(text, place, stop)
     inside = _skip(text, fence.end(), stop) if fence else place
     inside = _after_placeholder(text, inside, stop)
+    if text.startswith("{{", inside):
+        inside += 1  # a template's escape
     if text[inside : inside + 1] in ("{", "["):
         json_stop = stop
         try:
@@ -136,7 +139,7 @@ def of_text(raw: str, tool: str, schema: Mapping[str, Any] | None, *, quoted: bo
         unquoted = _without_quotes(bare, tool)
         if unquoted != bare and unquoted.lstrip().startswith("{"):
             return of_text(unquoted, tool, schema, quoted=True)
-        bare = unquoted
+        bare = unquoted[1:-1] if _ADDRESS.fullmatch(unquoted) else unquoted
     only = only_text(schema)
     if not only:
         raise CannotRead(f"The input of {tool} must be one JSON object. Write: Action Input: {shape(tool, schema)}")

@@ -33,6 +33,7 @@ class Label:
     fenced: bool = False  # inside of a code fence that was opened before it and is open at the end
 
 
+_MOST_INDENTED = 3  # blanks before a label in small letters
 MOST_LABELS = 2_000  # that are looked at; nothing is run behind so many
 
 # Every repetition is bounded or of a class that what follows it does not share, so that matching is linear.
@@ -43,18 +44,19 @@ _WORDS = {
     "action": r"(?:next[ ]?)?action|行动|动作|操作|next_tool_name|tool(?:[ _]name)?|function",
     "thought": r"thoughts?|thinking|next_thought|思考|想法",
     "observation": r"observations?|观察结果|观察|tool[ _](?:results?|responses?|outputs?)|(?<=✿)results?",
-    "final": r"final[ _]?answer|answer|final[ _]response|最终答案|最终回答|答案|(?<=✿)return",
+    "final": r"final[ _]?answer|answer|final[ _]response|ai|最终答案|最终回答|答案|(?<=✿)return",
     "question": r"question|human|问题",
 }
-_WEAK = re.compile(r"(?:tool|function|inputs?|arguments?|args|param)", re.IGNORECASE)
+_WEAK = re.compile(r"(?:ai\Z|tool|function|inputs?|arguments?|args|param)", re.IGNORECASE)
 _LINE_LABEL = re.compile(
-    r"^[ \t\r\ufeff]{0,40}(?P<item>(?:[-+•]|\d{1,3}[.)])[ \t]{1,4})?(?P<before>[*_`\[\#✿][*_`\[\#✿ ]{0,7})?"
+    r"^(?P<indent>[ \t\r\ufeff]{0,40})(?P<item>(?:[-+•]|\d{1,3}[.)])[ \t]{1,4})?(?P<before>[*_`\[\#✿][*_`\[\#✿ ]{0,7})?"
     rf"(?P<word>{'|'.join(_WORDS.values())}){_NUMBER}"
     r"(?P<after>[*_`\]\#✿][*_`\]\#✿ ]{0,7})?(?:(?P<colon>[:：])|(?=\r?\n))",
     re.IGNORECASE | re.MULTILINE,
 )
 _KINDS = [(Kind(kind), re.compile(words.replace("(?<=✿)", ""), re.IGNORECASE)) for kind, words in _WORDS.items()]
 _INLINE_LABEL = re.compile(r"(?<=[.!?。！？…\"'])[ \t]{1,4}(?:(?P<final>Final Answer)|(?P<action>Action))[ \t]?[:：]")
+_BEHIND = {Kind.INPUT: Kind.ACTION, Kind.FINAL: Kind.THOUGHT}  # where a weak label counts
 _FENCE = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})(?P<info>[^`\n]*)$", re.MULTILINE)
 
 
@@ -74,8 +76,11 @@ def line_labels(text: str, start: int = 0) -> Iterator[Label]:
 
 
 def _label(match: re.Match[str], text: str) -> Label | None:
-    item, before, word, after, colon = match.groups(default="")
-    if not colon and not (before.strip() and (after or "#" in before)):
+    indent, item, before, word, after, colon = match.groups(default="")
+    if len(indent) > _MOST_INDENTED and word.islower():
+        return None  # a line of code, such as `answer: str`
+    is_heading = before.strip() and (after or "#" in before)
+    if not colon and not is_heading and word.casefold() != "final answer":
         return None  # a heading needs marks, a plain word a colon
     kind, is_weak = _kind(word)
     end = match.end()
@@ -97,13 +102,15 @@ def find_labels(text: str) -> list[Label]:
     """The labels that divide a text, in order. Those in a code fence are quoted, except where the fence is around the
     whole text or the action is its last thing, or where it never ends; an Observation ends a fence that is an input."""
     labels: list[Label] = []
+    every = _all_labels(text)
+    if not every:
+        return []
     fences = list(_FENCE.finditer(text))
     closing = _closing_fences(fences)
     in_fence: int | None = None  # the fence's index while one is open
     quoted_until = -1
     input_until = -1
     fence = 0
-    every = _all_labels(text)
     observations = [label.start for label in every if label.kind is Kind.OBSERVATION]
     begin = len(text) - len(text.lstrip())
     solid = functools.cache(lambda stop: _solid_end(text, stop))
@@ -131,7 +138,7 @@ def find_labels(text: str) -> list[Label]:
             input_until = -1
         if in_fence is not None:
             label = Label(label.kind, label.start, label.end, label.weak, label.listed, label.inline, fenced=True)
-        if label.weak and label.kind is Kind.INPUT and not (labels and labels[-1].kind is Kind.ACTION):
+        if label.weak and label.kind in _BEHIND and not (labels and labels[-1].kind is _BEHIND[label.kind]):
             continue
         labels.append(label)
     return labels

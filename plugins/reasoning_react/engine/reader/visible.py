@@ -9,6 +9,11 @@ from shared.call_markup import Marked
 from shared.call_markup.harmony import IS_HARMONY
 from shared.call_markup.reasoning import split
 
+# Marks of the end of a turn, behind which a model makes up the next one.
+_TURN_END = re.compile(
+    r"(?:<\|(?:im_end|eot_id|eom_id|eot|endoftext|end_of_text)\|>|<end_of_turn>|<[｜|]end[▁_ ]of[▁_ ]sentence[｜|]>)"
+    r"(?=\s{0,20}(?:\Z|<[|s]))|</s>\s*\Z|<\|(?:im_start|start_header_id)\|>(?:user|system|tool)\b|<start_of_turn>user\b"
+)
 _NO_BLANK = re.compile(r"[^\s]")
 
 
@@ -33,8 +38,12 @@ def without_reasoning(text: str, marked: Marked) -> Seen:
         pieces += [_blank(text[at:start]), text[start:end]]
         at = end
     pieces.append(_blank(text[at:]))
+    seen = "".join(pieces)
+    turn_end = _TURN_END.search(seen)
+    if turn_end is not None and seen[: turn_end.start()].strip():
+        seen = seen[: turn_end.start()] + _blank(seen[turn_end.start() :])
     reasoning = "\n".join(filter(None, (text[start:end].strip() for start, end in parts.reasoning)))
-    return Seen("".join(pieces), reasoning, parts.is_open)
+    return Seen(seen, reasoning, parts.is_open)
 
 
 def _located(text: str, shown: str) -> str:

@@ -76,10 +76,11 @@ def _read(text: str, tools: Tools, cut: bool) -> Whole:
     if acted is not None:
         return Whole(_with_reasoning(acted, reasoning), not is_open)
     shown = seen.strip() if marked.calls or not marked.text else marked.text
+    thought, shown = answers.tagged(shown)
     answer = answers.cleaned(shown)
     if answers.is_placeholder(answer):
         return Whole(Malformed(reasoning, answers.PLACEHOLDER))
-    return Whole(Final(reasoning, answer))
+    return Whole(Final(_joined(reasoning, thought), answer))
 
 
 def _thought_is_markup(marked: Marked, labelled: Labelled) -> bool:
