@@ -42,6 +42,13 @@ def test_a_thought_is_shown_while_it_is_written() -> None:
     assert watcher.close() == []
 
 
+@pytest.mark.parametrize("sign", [".", "?", "…", '."', ""])
+def test_the_last_sign_of_a_thought_is_shown(sign: str) -> None:
+    """A thought that nothing follows is shown whole, also the sign that a label could have stood behind."""
+    watcher, pieces, _ = watched(f"Thought: Let me think{sign}", [3])
+    assert shown(pieces + watcher.close(), "thought") == f"Let me think{sign}"
+
+
 def test_an_answer_is_shown_as_it_comes() -> None:
     """Words of a labelled answer are shown before it is whole, also behind a table or code."""
     watcher = Watcher(TOOLS, labelled=True)

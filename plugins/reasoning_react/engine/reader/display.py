@@ -98,6 +98,14 @@ class Display:
         self._quiet = True
         return [Piece("answer", rest)] if rest else []
 
+    def close_thought(self) -> list[Piece]:
+        """The end of the last sentence, which was kept back for the label that could have followed."""
+        pieces: list[Piece] = []
+        if not self._quiet and self._kind == "thought" and self._shown and _SENTENCE_END.fullmatch(self._rest):
+            self._show(self._rest, pieces)
+        self._quiet = True
+        return pieces
+
     def _line_start(self, pieces: list[Piece]) -> None:
         line, newline, _ = self._rest.partition("\n")
         line += newline

@@ -47,9 +47,9 @@ class Watcher:
         return [] if self.enough else self._display.feed(delta)
 
     def close(self) -> list[Piece]:
-        """What of an answer is not shown yet, at the end of the text."""
+        """What of an answer is not shown yet, at the end of the text, or the last sign of a thought."""
         reading = read(self._text(), self._tools)
-        return self._display.close(reading.text) if isinstance(reading, Final) else []
+        return self._display.close(reading.text) if isinstance(reading, Final) else self._display.close_thought()
 
     def _look(self, delta: str) -> None:
         """Takes the text in, and looks for the end of an action at each label."""
