@@ -3860,6 +3860,7 @@ class FinalizeResponse(_message.Message):
     STOP_REASON_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     success: _builtins.bool
     """false: `error` and `status` say why"""
     error: _builtins.str
@@ -3868,6 +3869,8 @@ class FinalizeResponse(_message.Message):
     """the answer"""
     stop_reason: Global___StopReason.ValueType
     """why the run ended; FINALIZED_EARLY where this call ended it"""
+    left_out: _builtins.int
+    """so many of the first steps were no longer shown to the model, for want of room"""
     @_builtins.property
     def status(self) -> _status_pb2.Status:
         """code and details; unset on success"""
@@ -3890,10 +3893,11 @@ class FinalizeResponse(_message.Message):
         stop_reason: Global___StopReason.ValueType = ...,
         usage: Global___TokenUsage | None = ...,
         trace: _abc.Iterable[Global___ReasoningStep] | None = ...,
+        left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "result", b"result", "status", b"status", "stop_reason", b"stop_reason", "success", b"success", "trace", b"trace", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "left_out", b"left_out", "result", b"result", "status", b"status", "stop_reason", b"stop_reason", "success", b"success", "trace", b"trace", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -355,6 +355,7 @@ async def test_a_context_that_is_too_long() -> None:
     assert f"The first {run.left_out} steps are left out" in llm.told()
     assert "page 5 page 5" in llm.told()
     assert len(run.steps) == 7
+    assert (await made.finalize(state)).left_out >= run.left_out
     for request in llm.requests:
         asked = [call.id for message in request.messages for call in message.tool_calls]
         assert len(asked) == sum(message.role == "tool" for message in request.messages)

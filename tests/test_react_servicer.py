@@ -48,7 +48,7 @@ STEP = StepResult(
     usage=Usage(5, 3, 8, 2, 1),
     iteration=1,
 )
-RESULT = Result("19.5 dollars", StopReason.ANSWERED, Usage(7, 5, 12), (STEP.step, Step("I know.")))
+RESULT = Result("19.5 dollars", StopReason.ANSWERED, Usage(7, 5, 12), (STEP.step, Step("I know.")), left_out=1)
 
 
 @dataclass
@@ -344,6 +344,7 @@ def test_finalize(react: Strategy) -> None:
     assert react.engine.given[0][0] == b"last"
     assert (reply.success, reply.result, reply.usage.total_tokens) == (True, "19.5 dollars", 12)
     assert [step.thought for step in reply.trace] == ["Let me look.", "I know."]
+    assert reply.left_out == 1
     assert reply.trace[0].observations[0].content == "19.5 dollars"
 
 

@@ -113,7 +113,10 @@ class Servicer(ReasoningStrategyServicer):
         except CallerError as error:
             return failure(pb.FinalizeResponse(), error)
         reply = pb.FinalizeResponse(
-            success=True, result=sound(result.answer), stop_reason=STOP_REASONS[result.stop_reason]
+            success=True,
+            result=sound(result.answer),
+            stop_reason=STOP_REASONS[result.stop_reason],
+            left_out=result.left_out,
         )
         if result.usage is not None:
             reply.usage.CopyFrom(usage_message(result.usage))

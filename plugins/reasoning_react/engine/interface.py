@@ -102,3 +102,4 @@ class Result:
     stop_reason: StopReason
     usage: Usage | None  # of the whole run; None: unknown
     steps: tuple[Step, ...]  # their observations are cut to Settings.kept_chars
+    left_out: int = 0  # so many of the first steps were no longer shown to the model, for want of room
