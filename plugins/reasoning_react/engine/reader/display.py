@@ -6,9 +6,10 @@ has beyond that is shown at its end.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from shared.call_markup.reasoning import BEGIN_MARKS, END_MARKS
 
@@ -56,6 +57,28 @@ _MOST_HELD = 10_000
 _LONGEST_WAIT = 150  # characters of a line that are kept back until it is clear what it begins with
 
 
+class _Marks(NamedTuple):
+    call: re.Pattern[str]  # of a tool by its name, at the start of a line
+    whole: re.Pattern[str]
+    pairs: frozenset[str]  # what they begin with
+    beginnings: frozenset[str]  # any of them
+
+
+@functools.lru_cache(maxsize=64)
+def _marks_with(tools: tuple[str, ...]) -> _Marks:
+    """Kept, since to make them takes as long as all else in a usual turn."""
+    marks = [*_MARKS, *(f"<{name}" for name in tools)]
+    return _Marks(
+        re.compile(
+            rf"[ \t]{{0,40}}[\[`.]{{0,3}}(?:functions?[.:/]|tools?\.)?(?:{'|'.join(map(re.escape, tools)) or '(?!)'})"
+            r"(?::\d{1,3})?[ \t]{0,3}[(\[{<]"
+        ),
+        re.compile("|".join(map(re.escape, marks))),
+        frozenset(mark[:2] for mark in marks if len(mark) > 1) | {f"<{letter}" for letter in _LETTERS},
+        frozenset(mark[:length] for mark in marks for length in range(1, len(mark))),
+    )
+
+
 class Display:
     def __init__(self, tools: Tools, *, labelled: bool) -> None:
         self._tools = tools
@@ -70,14 +93,7 @@ class Display:
         self._held = ""  # marks and blanks that are shown only if more follows
         self._answer: list[str] = []  # as shown, from the last label on
         self._shown = False  # something of this kind, since the last label
-        self._call = re.compile(
-            rf"[ \t]{{0,40}}[\[`.]{{0,3}}(?:functions?[.:/]|tools?\.)?(?:{'|'.join(map(re.escape, tools)) or '(?!)'})"
-            r"(?::\d{1,3})?[ \t]{0,3}[(\[{<]"
-        )
-        marks = [*_MARKS, *(f"<{name}" for name in tools)]
-        self._marks = re.compile("|".join(map(re.escape, marks)))
-        self._pairs = frozenset(mark[:2] for mark in marks if len(mark) > 1) | {f"<{letter}" for letter in _LETTERS}
-        self._beginnings = frozenset(mark[:length] for mark in marks for length in range(1, len(mark)))
+        self._call, self._marks, self._pairs, self._beginnings = _marks_with(tuple(tools))
 
     def feed(self, delta: str) -> list[Piece]:
         if self._quiet:
