@@ -866,7 +866,7 @@ def too_many_calls(body: Body, nth: int) -> Play:
 
 def _calls(count: int) -> Play:
     pieces = [
-        part for n in range(count) for part in (piece(n, "c", "weather", '{"city":'), piece(n, arguments='"Rome"}'))
+        part for n in range(count) for part in (piece(n, "c", "weather", '{"city":'), piece(n, arguments=f'"{n}"}}'))
     ]
     return called(*pieces)
 
@@ -936,6 +936,357 @@ def picky_value(body: Body, nth: int) -> Play:
     if "pattern" in json.dumps(body.get("response_format", "")):
         return refusal(400, "response_format: the schema uses 'pattern', which is not supported")
     return answer(body, '{"city": "Rome"}')
+
+
+# ---------------------------------------------------------------- ends that are none
+
+
+@behaviour
+def finish_on_every_chunk(body: Body, nth: int) -> Play:
+    """Finish reason stop on every chunk, 3 s between two of them."""
+    return Play([event(chunk("Hel", finish="stop")), 3.0, *events(chunk("lo", finish="stop"))])
+
+
+@behaviour
+def finish_on_reasoning(body: Body, nth: int) -> Play:
+    """Finish reason stop on the last chunk of the reasoning, 3 s before the answer."""
+    thoughts = events(chunk(reasoning="Two and "), chunk(reasoning="two.", finish="stop"), done=False)
+    return Play([*thoughts, 3.0, *events(chunk("Four."), chunk(finish="stop"))])
+
+
+@behaviour
+def finish_before_answer(body: Body, nth: int) -> Play:
+    """A finish reason on a chunk of its own between the reasoning and the answer, 3 s before that."""
+    thoughts = events(chunk(reasoning="Two and two."), chunk(finish="stop"), done=False)
+    return Play([*thoughts, 3.0, *events(chunk("Four."), chunk(finish="stop"))])
+
+
+@behaviour
+def finish_before_tool(body: Body, nth: int) -> Play:
+    """A finish reason beside the text, and a tool call 3 s after it."""
+    call = chunk(tool_calls=[piece(0, "c1", "weather", ROME)])
+    return Play([event(chunk("Hello", finish="stop")), 3.0, *events(call, chunk(finish="tool_calls"))])
+
+
+@behaviour
+def finish_null_text(body: Body, nth: int) -> Play:
+    """The text "null" for a finish reason on every chunk, and the body ends after the first."""
+    return Play(events(chunk("Hel", finish="null"), done=False))
+
+
+@behaviour
+def finish_on_every_chunk_reset(body: Body, nth: int) -> Play:
+    """Finish reason stop on every chunk, and the connection breaks."""
+    return Play(events(chunk("H", finish="stop"), chunk("el", finish="stop"), done=False), ends=CLOSE)
+
+
+@behaviour
+def finish_on_first_chunk_reset(body: Body, nth: int) -> Play:
+    """Finish reason stop beside the first text, and the connection breaks."""
+    return Play(events(chunk("Hel", finish="stop"), done=False), ends=CLOSE)
+
+
+@behaviour
+def finish_on_reasoning_reset(body: Body, nth: int) -> Play:
+    """A finish reason after the reasoning, and the connection breaks before the answer."""
+    return Play(events(chunk(reasoning="Two."), chunk(finish="stop"), done=False), ends=CLOSE)
+
+
+@behaviour
+def finish_on_every_chunk_stall(body: Body, nth: int) -> Play:
+    """Finish reason stop on every chunk, and then silence."""
+    return Play(events(chunk("H", finish="stop"), chunk("el", finish="stop"), done=False), ends=HANG)
+
+
+# ---------------------------------------------------------------- choices
+
+
+def chosen(index: object, content: str | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    """A chunk whose choice has this number."""
+    made = chunk(content, finish=finish, **more)
+    made["choices"][0]["index"] = index
+    return made
+
+
+@behaviour
+def choice_counts_up(body: Body, nth: int) -> Play:
+    """The number of the choice counts up with the chunks."""
+    return Play(events(chosen(0, "H"), chosen(1, "el"), chosen(2, "lo"), chosen(3, finish="stop")))
+
+
+@behaviour
+def choice_one(body: Body, nth: int) -> Play:
+    """The only choice has number 1."""
+    if not body.get("stream"):
+        choice = {"index": 1, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
+        return Play([json.dumps({"choices": [choice], "model": "played"})], kind="application/json", chunked=False)
+    return Play(events(chosen(1, "Hel"), chosen(1, "lo"), chosen(1, finish="stop")))
+
+
+@behaviour
+def choice_two_texts(body: Body, nth: int) -> Play:
+    """Two choices in each chunk, with a text each."""
+    both = [
+        chunk() | {"choices": chosen(0, a)["choices"] + chosen(1, b)["choices"]}
+        for a, b in (("Hel", "By"), ("lo", "e"))
+    ]
+    return Play(events(*both, chosen(0, finish="stop"), chosen(1, finish="stop")))
+
+
+@behaviour
+def choice_several(body: Body, nth: int) -> Play:
+    """As many choices as `n` asks for, in turns."""
+    numbers = range(body.get("n", 2))
+    return Play(events(*(chosen(n, text) for text in ("Hel", "lo") for n in numbers), chosen(0, finish="stop")))
+
+
+@behaviour
+def choice_spread(body: Body, nth: int) -> Play:
+    """The text in one choice, a tool call in each of two others."""
+    calls = [piece(0, "c1", "weather", ROME), piece(0, "c2", "weather", OSLO)]
+    if not body.get("stream"):
+        messages: list[dict[str, Any]] = [{"content": "Hello"}, *({"tool_calls": [call]} for call in calls)]
+        choices = [{"message": {"role": "assistant"} | said, "finish_reason": "tool_calls"} for said in messages]
+        return Play([json.dumps({"choices": choices})], kind="application/json", chunked=False)
+    spread = [chosen(n + 1, tool_calls=[call]) for n, call in enumerate(calls)]
+    return Play(events(chosen(0, "Hel"), chosen(0, "lo"), *spread, chosen(0, finish="tool_calls")))
+
+
+@behaviour
+def unread(body: Body, nth: int) -> Play:
+    """Nothing but a field that nobody knows."""
+    if not body.get("stream"):
+        return whole("", hologram={"url": "https://example.org/h"})
+    return Play(events(chunk("", hologram={"url": "https://example.org/h"}), chunk(finish="stop")))
+
+
+@behaviour
+def done_only(body: Body, nth: int) -> Play:
+    """`[DONE]`, and nothing before it."""
+    return Play(events())
+
+
+# ---------------------------------------------------------------- what is said twice
+
+POEM = "Roses are red, violets are blue, and this is the end."
+
+
+def told(content: str | None = None, finish: str | None = "stop", **more: Any) -> dict[str, Any]:
+    """A chunk that holds a whole message."""
+    return chunk() | {"choices": [{"index": 0, "message": {"content": content} | more, "finish_reason": finish}]}
+
+
+@behaviour
+def repeats_message(body: Body, nth: int) -> Play:
+    """The last event repeats the whole message."""
+    return Play(events(chunk("Hel"), chunk("lo"), told("Hello")))
+
+
+@behaviour
+def repeats_delta(body: Body, nth: int) -> Play:
+    """The last delta repeats the whole text."""
+    pieces = [chunk(f"{word} ") for word in POEM.split()]
+    return Play(events(*pieces, chunk(f"{POEM} "), chunk(finish="stop")))
+
+
+@behaviour
+def completes_message(body: Body, nth: int) -> Play:
+    """The whole message at the end has more than the deltas: the end of the text and of a call, and a second call."""
+    calls = [piece(None, "c1", "weather", ROME), piece(None, "c2", "weather", OSLO)]
+    first = chunk(tool_calls=[piece(0, "c1", "weather", '{"city":')])
+    return Play(events(chunk("Hel"), first, told("Hello", "tool_calls", tool_calls=calls)))
+
+
+@behaviour
+def repeats_calls(body: Body, nth: int) -> Play:
+    """The last event repeats the message with its tool call, the id another."""
+    call = chunk(tool_calls=[piece(0, "c1", "weather", ROME)])
+    return Play(events(call, told(None, "tool_calls", tool_calls=[piece(0, "other", "weather", ROME)])))
+
+
+@behaviour
+def thinks_twice(body: Body, nth: int) -> Play:
+    """Reasoning in `<think>` and in a field of its own."""
+    if not body.get("stream"):
+        return whole("<think>\nTwo and two.\n</think>\n\nFour.", reasoning_content="Two and two.")
+    pairs = (("Two and ", "<think>\nTwo and "), ("two.", "two.\n</think>\n\nFo"))
+    return Play(events(*(chunk(b, reasoning_content=a) for a, b in pairs), chunk("ur."), chunk(finish="stop")))
+
+
+@behaviour
+def thinks_again(body: Body, nth: int) -> Play:
+    """Reasoning in a field, and other reasoning in `<think>`."""
+    return Play(events(chunk(reasoning="Two and "), chunk("<think>two.</think>Four."), chunk(finish="stop")))
+
+
+# ---------------------------------------------------------------- calls, labelled in odder ways
+
+
+@behaviour
+def call_old_and_new(body: Body, nth: int) -> Play:
+    """`function_call` beside `tool_calls`, for the same call."""
+    function = {"name": "weather", "arguments": ROME}
+    if not body.get("stream"):
+        return whole(None, "tool_calls", tool_calls=[piece(0, "c1", "weather", ROME)], function_call=function)
+    both = chunk(function_call=function, tool_calls=[piece(0, "c1", "weather", ROME)])
+    return Play(events(both, chunk(finish="tool_calls")))
+
+
+@behaviour
+def call_new_ids(body: Body, nth: int) -> Play:
+    """Another id in every delta of a call."""
+    return called(*(piece(0, f"c{n}", "weather", part) for n, part in enumerate(('{"ci', 'ty":', '"Rome"}', ""))))
+
+
+@behaviour
+def call_new_ids_no_index(body: Body, nth: int) -> Play:
+    """Another id in every delta of a call, without index and name."""
+    return called(
+        piece(None, "c1", "weather", '{"ci'),
+        piece(None, "c2", arguments='ty":"Ro'),
+        piece(None, "c3", arguments='me"}'),
+    )
+
+
+@behaviour
+def call_split_index(body: Body, nth: int) -> Play:
+    """The head of a call under index 0, its tail under index 1, for two calls."""
+    return called(
+        piece(0, "c1", "weather", '{"city":'),
+        piece(1, arguments='"Rome"}'),
+        piece(0, "c2", "weather", ""),
+        piece(2, arguments='{"city":"Os'),
+        piece(2, arguments='lo"}'),
+    )
+
+
+@behaviour
+def call_object_then_text(body: Body, nth: int) -> Play:
+    """Arguments as an object, then the same as text."""
+    return called(piece(0, "c1", "weather", {"city": "Rome"}), piece(0, "c1", "weather", '{"city": "Rome"}'))
+
+
+@behaviour
+def call_empty_object_first(body: Body, nth: int) -> Play:
+    """An empty object for arguments first, and then they come as text."""
+    return called(piece(0, "c1", "weather", {}), piece(0, arguments='{"city":'), piece(0, arguments='"Rome"}'))
+
+
+@behaviour
+def call_places(body: Body, nth: int) -> Play:
+    """Two calls in one delta and the tails of both in the next, without index, the second without any label."""
+    heads = [piece(None, "c1", "weather", '{"city":'), piece(None, "c2", "weather", '{"city":')]
+    tails = [piece(None, arguments='"Rome"}'), piece(None, arguments='"Oslo"}')]
+    return Play(events(chunk(tool_calls=heads), chunk(tool_calls=tails), chunk(finish="tool_calls")))
+
+
+@behaviour
+def call_twice(body: Body, nth: int) -> Play:
+    """The arguments again at the end, whole."""
+    return called(piece(0, "c1", "weather", '{"city":'), piece(0, arguments='"Rome"}'), piece(0, arguments=ROME))
+
+
+@behaviour
+def call_twice_encoded(body: Body, nth: int) -> Play:
+    """The whole call again at the end, its arguments as text in text."""
+    return called(piece(0, "c1", "weather", ROME), piece(0, "c1", "weather", json.dumps(ROME)))
+
+
+@behaviour
+def call_twice_no_id(body: Body, nth: int) -> Play:
+    """The whole call again under its index, without id."""
+    return called(piece(0, None, "weather", ROME), piece(0, None, "weather", ROME))
+
+
+@behaviour
+def call_under_each_index(body: Body, nth: int) -> Play:
+    """One call, with one id, under three indexes."""
+    return called(piece(0, "c1", "weather", ROME), piece(1, "c1", "weather", ROME), piece(2, "c1", "weather", ROME))
+
+
+@behaviour
+def call_two_values(body: Body, nth: int) -> Play:
+    """Arguments for one call, twice, and they differ."""
+    return called(piece(0, "c1", "weather", {"city": "Rome"}), piece(0, "c1", arguments=OSLO))
+
+
+@behaviour
+def call_guess(body: Body, nth: int) -> Play:
+    """Two calls that are not whole, and a tail that can be either's."""
+    heads = (piece(0, "c1", "weather", '{"city":'), piece(1, "c2", "weather", '{"city":'))
+    return called(*heads, piece(7, arguments='"Rome"}'))
+
+
+# ---------------------------------------------------------------- lines
+
+
+def line(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+@behaviour
+def json_lines_separator(body: Body, nth: int) -> Play:
+    """JSON texts, one a line, with U+2028 in one of them."""
+    return Play([*map(line, (chunk("a\u2028b"), chunk("\u0085c"), chunk(finish="stop")))])
+
+
+@behaviour
+def json_lines_slow(body: Body, nth: int) -> Play:
+    """JSON texts, one a line, half a minute between the first and the second."""
+    return Play([line(chunk("Hel")), 30.0, *map(line, (chunk("lo"), chunk(finish="stop")))])
+
+
+@behaviour
+def no_blank_lines_slow(body: Body, nth: int) -> Play:
+    """No blank lines between the events, half a minute between the first and the second."""
+    rest = [str(one).rstrip("\n") + "\n" for one in events(chunk("lo"), chunk(finish="stop"))]
+    return Play([event(chunk("Hel")).rstrip("\n") + "\n", 30.0, *rest])
+
+
+@behaviour
+def json_lines_broken(body: Body, nth: int) -> Play:
+    """JSON texts, one a line, the second of them broken off."""
+    return Play([line(chunk("Hel")), line(chunk("lo"))[:-20] + "\n", *map(line, (chunk("!"), chunk(finish="stop")))])
+
+
+@behaviour
+def json_lines_cut(body: Body, nth: int) -> Play:
+    """JSON texts, one a line, the last of them cut off by the end."""
+    return Play([line(chunk("Hel")), line(chunk("lo"))[:-20]])
+
+
+@behaviour
+def two_in_one_event(body: Body, nth: int) -> Play:
+    """Two JSON texts in one event."""
+    both = json.dumps(chunk("Hel")) + json.dumps(chunk("lo"))
+    return Play([f"data: {both}\n\n", *events(chunk(finish="stop"))])
+
+
+@behaviour
+def lost_line_end(body: Body, nth: int) -> Play:
+    """The line end between two events got lost."""
+    return Play([event(chunk("Hel")).rstrip("\n"), *events(chunk("lo"), chunk(finish="stop"))])
+
+
+@behaviour
+def error_over_lines(body: Body, nth: int) -> Play:
+    """An error object over several lines after some text, without `data:`."""
+    wrong = {"error": {"message": "the GPU is on fire", "code": 503}}
+    return Play([event(chunk("Hel")), json.dumps(wrong, indent=2) + "\n"])
+
+
+@behaviour
+def error_over_data_lines(body: Body, nth: int) -> Play:
+    """An error object over several `data:` lines after some text."""
+    wrong = json.dumps({"error": {"message": "the GPU is on fire", "code": 503}}, indent=2)
+    return Play([event(chunk("Hel")), "".join(f"data: {part}\n" for part in wrong.split("\n")) + "\n"])
+
+
+@behaviour
+def error_of_nothing(body: Body, nth: int) -> Play:
+    """An error object with code 0 and no words on every chunk."""
+    nothing = {"error": {"code": 0, "message": ""}}
+    return Play(events(*(made | nothing for made in (chunk("Hel"), chunk("lo"), chunk(finish="stop")))))
 
 
 def status_behaviour(status: int) -> Behaviour:

@@ -205,18 +205,22 @@ class Engine:
             sent, dropped = refusals.without(body)
             stops = stops_in(body) if "stop" in dropped else ()
             keep = not stream or request.options.format is not Format.TEXT
-            assembler = Assembler(request.tools, stops, largest=self._largest, keep=keep)
+            asked_for = sent.get("n")
+            several = isinstance(asked_for, int) and asked_for > 1
+            assembler = Assembler(request.tools, stops, largest=self._largest, keep=keep, several=several)
             said = False
             try:
                 async with endpoint.chat(await _in_thread_if(is_large, encoded, sent)) as data:
                     reader = ChunkReader(self._largest)
-                    pieces = _while_of_use(data, assembler.is_finished)
+                    pieces = _while_of_use(data, assembler.is_over)
                     async with contextlib.aclosing(_deltas(pieces, reader, assembler)) as deltas:
                         async for delta in deltas:
                             said = True
                             yield delta
-                    if not assembler.is_finished() and not reader.done:
+                    ended = assembler.is_over() if reader.cut else assembler.is_finished()
+                    if not ended and not reader.done:
                         raise Failure(Kind.TRUNCATED, "the reply was cut off before its end")
+                    assembler.check()
                     yield await _reply(assembler, model, dropped)
                     if not assembler.cut:
                         await _drain(pieces)
@@ -239,7 +243,7 @@ class Engine:
 async def _deltas(
     pieces: AsyncIterator[bytes], reader: ChunkReader, assembler: Assembler
 ) -> AsyncGenerator[Delta, None]:
-    """A whole reply ends with its finish reason: what is broken after it breaks nothing."""
+    """What is broken after a reply that was over breaks nothing."""
     try:
         async for piece in pieces:
             async for delta in _read(_slices(reader, piece), assembler, reader.held + len(piece)):
@@ -250,7 +254,7 @@ async def _deltas(
             async for delta in _read(reader.close(), assembler, reader.held):
                 yield delta
     except Failure as failure:
-        if not assembler.is_finished() or failure.kind is Kind.STATUS:
+        if not assembler.is_over() or failure.kind is Kind.STATUS:
             raise
     for delta in assembler.close():
         yield delta
@@ -322,11 +326,13 @@ async def _in_thread_if(is_large: bool, function: Callable[..., _Result], *args:
     return await in_thread(function, *args, **kwargs) if is_large else function(*args, **kwargs)
 
 
-async def _while_of_use(data: AsyncIterator[bytes], finished: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """`data`, which after the finish reason may go on for a little while only."""
+async def _while_of_use(data: AsyncIterator[bytes], over: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """`data`, which after the end of the reply may go on for a little while only."""
     ends: float | None = None
     while True:
-        if ends is None and finished():
+        if not over():
+            ends = None
+        elif ends is None:
             ends = _now() + _AFTER_FINISH
         try:
             async with asyncio.timeout_at(ends):

@@ -50,6 +50,9 @@ _STATUS_OF = {
 }  # fmt: skip
 
 
+_MESSAGES = ("message", "msg", "error", "title", "status_msg")
+
+
 class Kind(Enum):
     STATUS = "status"
     UNREACHABLE = "unreachable"
@@ -176,6 +179,14 @@ def in_reply(body: Any) -> Failure:
     return Failure(Kind.STATUS, message or "an error without a reason", status=status or 500, code=code, param=param)
 
 
+def is_error(error: object) -> bool:
+    """Whether what stands in `error` says anything: some servers send one with code 0 and no words on every chunk."""
+    if not isinstance(error, Mapping):
+        return bool(error)
+    says = [value for key, value in error.items() if key != "param"]
+    return any(value not in (0, "", "0", False, None, [], {}) for value in says)
+
+
 def describe(body: Any, levels: int = 3) -> tuple[str, str, str, int]:
     """(message, code, param, status or 0) of an error in any of the shapes that servers have for it.
 
@@ -185,7 +196,7 @@ def describe(body: Any, levels: int = 3) -> tuple[str, str, str, int]:
     ('stop: Extra inputs are not permitted', '', 'stop', 0)
     """
     if isinstance(body, Mapping):
-        inner = next((body[key] for key in ("error", "detail", "errors") if body.get(key)), None)
+        inner = next((body[key] for key in ("error", "detail", "errors", "base_resp") if body.get(key)), None)
         if isinstance(inner, Mapping):
             outer = {key: value for key, value in body.items() if not isinstance(value, Mapping | list)}
             body = outer | dict(inner)
@@ -211,7 +222,7 @@ def _of_mapping(body: Mapping[str, Any]) -> tuple[str, str, str, int]:
     number = next((int(str(one)) for one in named if _is_status(one)), 0)
     words = f"{code} {_word(body.get('type'))}".lower()
     status = number or next((status for word, status in _STATUS_OF.items() if word in words), 0)
-    message = next((body[key] for key in ("message", "msg", "error", "title") if isinstance(body.get(key), str)), "")
+    message = next((body[key] for key in _MESSAGES if isinstance(body.get(key), str)), "")
     return _short(message), code, _word(body.get("param")), status
 
 

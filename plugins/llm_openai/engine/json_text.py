@@ -45,6 +45,12 @@ def loads(text: str, **more: Any) -> Any:
     return json.loads(text, **more)
 
 
+def loads_first(text: str) -> tuple[Any, int]:
+    """The JSON text that `text` begins with, and where it ends. Raises ValueError."""
+    value, end = _first.raw_decode(text)
+    return value, end
+
+
 def is_cut(text: str) -> bool:
     """Whether `text`, which is no JSON, is the beginning of some.
 
@@ -61,21 +67,15 @@ def is_cut(text: str) -> bool:
     return False
 
 
-class GrowingObject:
-    """JSON text that comes in pieces, and whether it is a whole object by now. Each piece is looked at once.
-
-    >>> text = GrowingObject()
-    >>> [(text.add(piece), text.is_whole)[1] for piece in ('{"a": "}', '"', "}", " ", "x")]
-    [False, False, True, True, False]
-    """
+class GrowingText:
+    """JSON text that comes in pieces, and whether its brackets are closed by now. Each piece is looked at once."""
 
     def __init__(self) -> None:
         # Bytes, as a list of thousands of small texts takes many times as much, and a growing text would be copied.
         self._bytes = bytearray()
         self._open = 0  # brackets
-        self._in_string = self._escaped = False
-        self._ended, self._blank = False, True
-        self.is_whole = True  # no arguments stand for {}
+        self._escaped = False
+        self.in_string = self.ended = False
 
     def __len__(self) -> int:
         return len(self._bytes)
@@ -83,31 +83,55 @@ class GrowingObject:
     def __str__(self) -> str:
         return self._bytes.decode()
 
+    def has_at(self, start: int, text: str) -> bool:
+        """Whether `text` stands at byte `start`."""
+        data = text.encode()
+        return self._bytes[start : start + len(data)] == data
+
     def add(self, text: str) -> None:
         self._bytes += text.encode()
-        if self._ended:
-            self.is_whole = self.is_whole and not text.strip()
+        if self.ended:
             return
-        self._blank = self._blank and not text.strip()
-        self.is_whole = self._blank
         start = 1 if self._escaped and text else 0  # a backslash takes the character behind it out of account
         self._escaped = self._escaped and not text
         while sign := _SIGNS.search(text, start):
             character, start = sign[0], sign.end()
-            if self._in_string:
+            if self.in_string:
                 if character == "\\":
                     self._escaped = start == len(text)
                     start += 1
-                self._in_string = character != '"'
+                self.in_string = character != '"'
             elif character == '"':
-                self._in_string = True
+                self.in_string = True
             elif character in "{[":
                 self._open += 1
             elif character in "}]":
                 self._open -= 1
                 if self._open <= 0:
-                    self._ended, self.is_whole = True, self._reads()
+                    self.ended = True
                     return
+
+
+class GrowingObject(GrowingText):
+    """The same, and whether it is one whole object.
+
+    >>> text = GrowingObject()
+    >>> [(text.add(piece), text.is_whole)[1] for piece in ('{"a": "}', '"', "}", " ", "x")]
+    [False, False, True, True, False]
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_blank = self.is_whole = True  # no arguments stand for {}
+
+    def add(self, text: str) -> None:
+        before = self.ended
+        super().add(text)
+        if before:
+            self.is_whole = self.is_whole and not text.strip()
+            return
+        self.is_blank = self.is_blank and not text.strip()
+        self.is_whole = self._reads() if self.ended else self.is_blank
 
     def _reads(self) -> bool:
         try:
@@ -120,6 +144,9 @@ def _int(digits: str) -> int:
     if len(digits) > _MOST_DIGITS:
         raise ValueError(f"it has a number of more than {_MOST_DIGITS} digits")
     return int(digits)
+
+
+_first = json.JSONDecoder(parse_int=_int)
 
 
 def _no_constant(name: str) -> NoReturn:
