@@ -103,7 +103,7 @@ class Assembler:
             index = choice.get("index") or 0
             if self._text_of is None and (index == self._index or self._index is None):
                 self._index = index
-                yield from self._choice(choice)
+                yield from self._choice(choice, index)
                 return
         yield from self._several_choices(choices)
 
@@ -127,7 +127,7 @@ class Assembler:
                 continue
             yield from self._choice(choice, index)
 
-    def _choice(self, choice: Mapping[str, Any], index: object = None) -> Iterator[Delta]:
+    def _choice(self, choice: Mapping[str, Any], index: object) -> Iterator[Delta]:
         # A JSON body has `message`, a stream `delta`, and text completions have neither.
         delta = choice.get("delta")
         said = delta or choice.get("message") or {"content": choice.get("text")}

@@ -18,22 +18,31 @@ class Said:
     (' there', '', None)
     """
 
-    __slots__ = ("_pieces", "checksum", "length")
+    __slots__ = ("_new", "_pieces", "_sum", "length")
 
     def __init__(self) -> None:
-        self.length = self.checksum = self._pieces = 0
+        self.length = self._sum = self._pieces = 0
+        self._new: list[str] = []  # what is not in the checksum yet: it is cheaper for many together
 
     def add(self, text: str) -> None:
         self.length += len(text)
         self._pieces += 1
-        self.checksum = zlib.crc32(text.encode("utf-8", "surrogatepass"), self.checksum)
+        self._new.append(text)
+        if len(self._new) > 50:
+            self.checksum()
+
+    def checksum(self) -> int:
+        """Of all of the text."""
+        self._sum = zlib.crc32("".join(self._new).encode("utf-8", "surrogatepass"), self._sum)
+        self._new.clear()
+        return self._sum
 
     def rest_of(self, whole: str) -> str | None:
         """What `whole` says beyond the text so far; None where it is another text."""
         if len(whole) < self.length:
             return None
         start = zlib.crc32(whole[: self.length].encode("utf-8", "surrogatepass"))
-        return whole[self.length :] if start == self.checksum else None
+        return whole[self.length :] if start == self.checksum() else None
 
     def is_all(self, piece: str) -> bool:
         """Whether `piece` says again, in one, all that was said in many."""
@@ -76,5 +85,5 @@ class Thoughts:
 
     def close(self) -> str:
         """What was held and is no repetition."""
-        same = (self._said.length, self._said.checksum) == (self._again.length, self._again.checksum)
+        same = self._said.length == self._again.length and self._said.checksum() == self._again.checksum()
         return "" if same else "".join(self._held)

@@ -66,7 +66,9 @@ class ChunkReader:
                         yield from self._line(line)
                     else:
                         self._seen = True
-                        if self._name not in _PINGS:
+                        if "choices" in parsed and not self._name:
+                            yield _checked("", parsed)
+                        elif self._name not in _PINGS:
                             yield from self._parsed(parsed)
                 else:
                     yield from self._line(line)
@@ -244,7 +246,8 @@ def _checked(name: str, parsed: Any) -> Chunk:
     if not isinstance(parsed, Mapping):
         raise Failure(Kind.MALFORMED, "the reply is JSON of another kind than a chat completion")
     choices = parsed.get("choices")
-    wrong: object = is_error(parsed.get("error")) or name == "error" or parsed.get("object") == "error"
+    error = parsed.get("error")
+    wrong: object = (error and is_error(error)) or name == "error" or parsed.get("object") == "error"
     if not wrong and not choices:
         base = parsed.get("base_resp")
         wrong = (
@@ -255,6 +258,7 @@ def _checked(name: str, parsed: Any) -> Chunk:
     if wrong:
         raise in_reply(parsed)
     for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, Mapping) and is_error(choice.get("error")):
-            raise in_reply({"error": choice["error"]})
+        error = choice.get("error") if isinstance(choice, Mapping) else None
+        if error and is_error(error):
+            raise in_reply({"error": error})
     return parsed
