@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import gzip
 import json
 import ssl
 import struct
@@ -1287,6 +1288,98 @@ def error_of_nothing(body: Body, nth: int) -> Play:
     """An error object with code 0 and no words on every chunk."""
     nothing = {"error": {"code": 0, "message": ""}}
     return Play(events(*(made | nothing for made in (chunk("Hel"), chunk("lo"), chunk(finish="stop")))))
+
+
+# ---------------------------------------------------------------- numbers and sizes
+
+
+def numbered(value: object, number: str) -> str:
+    """JSON in which a number stands for the text "N"."""
+    return json.dumps(value).replace('"N"', number)
+
+
+@behaviour
+def call_endless_number(body: Body, nth: int) -> Play:
+    """Arguments as an object, with a number of 5,000 digits."""
+    call = numbered(chunk(tool_calls=[piece(0, "c1", "weather", {"city": "N"})]), "1" * 5000)
+    return Play([f"data: {call}\n\n", *events(chunk(finish="tool_calls"))])
+
+
+@behaviour
+def call_infinite_number(body: Body, nth: int) -> Play:
+    """Arguments with 1e999."""
+    return called(piece(0, "c1", "weather", '{"city":1e999}'))
+
+
+@behaviour
+def endless_number(body: Body, nth: int) -> Play:
+    """A number of 5,000 digits beside the text."""
+    return Play([f"data: {numbered(chunk('Hello') | {'created': 'N'}, '1' * 5000)}\n\n", *events(chunk(finish="stop"))])
+
+
+@behaviour
+def usage_null(body: Body, nth: int) -> Play:
+    """Usage with a count that is null, and no total to tell it from."""
+    return whole(usage={"prompt_tokens": None, "completion_tokens": 2, "total_tokens": None})
+
+
+@behaviour
+def usage_null_told(body: Body, nth: int) -> Play:
+    """Usage with a count that is null, to be told from the total."""
+    return whole(usage={"prompt_tokens": 3, "completion_tokens": None, "total_tokens": 5})
+
+
+@behaviour
+def usage_in_parts(body: Body, nth: int) -> Play:
+    """What was read is counted on the first chunk, what was written on the last."""
+    first, last = {"usage": {"prompt_tokens": 3}}, {"usage": {"completion_tokens": 2}}
+    return Play(events(chunk("Hello") | first, chunk(finish="stop") | last))
+
+
+@behaviour
+def usage_beside_reasoning(body: Body, nth: int) -> Play:
+    """Usage whose completion leaves out the reasoning."""
+    details = {"completion_tokens_details": {"reasoning_tokens": 20}}
+    return whole(usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 25} | details)
+
+
+@behaviour
+def usage_elsewhere(body: Body, nth: int) -> Play:
+    """Usage in `x_groq`."""
+    return Play(events(chunk("Hello"), chunk(finish="stop") | {"x_groq": {"id": "r1", "usage": USAGE}}))
+
+
+@behaviour
+def usage_late(body: Body, nth: int) -> Play:
+    """Usage behind `[DONE]`, a little later."""
+    return Play([*events(chunk("Hello"), chunk(finish="stop")), 0.1, event(USED)], ends=HANG)
+
+
+@behaviour
+def large_arguments(body: Body, nth: int) -> Play:
+    """Three calls with 730 kB of arguments each."""
+    text = "x" * 730_000
+    return called(*(piece(n, f"c{n}", "weather", json.dumps({"city": text})) for n in range(3)))
+
+
+@behaviour
+def huge_arguments(body: Body, nth: int) -> Play:
+    """A call with 5 MB of arguments, in deltas of 100 kB."""
+    texts = ['{"city":"', *["x" * 100_000] * 50, '"}']
+    return called(*(piece(0, "c1", "weather", text) for text in texts))
+
+
+@behaviour
+def huge_event(body: Body, nth: int) -> Play:
+    """5 MB of text in one event, and as much reasoning."""
+    return Play(events(chunk("\u20ac" * (5 * 10**6 // 6)), chunk(reasoning="x" * 5 * 10**6), chunk(finish="stop")))
+
+
+@behaviour
+def gzip_error(body: Body, nth: int) -> Play:
+    """400 with a reason that is compressed though nobody asked for it."""
+    reason = gzip.compress(json.dumps({"error": {"message": "the moon is full"}}).encode())
+    return Play([reason], 400, "application/json", {"Content-Encoding": "gzip"}, chunked=False)
 
 
 def status_behaviour(status: int) -> Behaviour:

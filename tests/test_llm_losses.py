@@ -11,6 +11,7 @@ import grpc
 import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 import pytest
+from google.protobuf import json_format
 
 from tests.llm_endpoint import POEM, Endpoint
 from tests.llm_tools import WEATHER, generate, reasoning_of, refused, said, started, stream, stub_of, text_of
@@ -243,3 +244,67 @@ def test_an_error_over_lines_keeps_its_words(stub: rpc.LLMProviderStub, model: s
     error = refused(stream, stub, model, messages)
     assert text_of(messages) == "Hel"
     assert (details(error).metadata["http_status"], "the GPU is on fire" in said(error)) == ("503", True)
+
+
+# ---------------------------------------------------------------- numbers and sizes
+
+
+@pytest.mark.parametrize(
+    ("model", "words"), [("call-endless-number", "Infinity"), ("call-infinite-number", "1e999 is out of range")]
+)
+def test_a_number_that_no_struct_holds(stub: rpc.LLMProviderStub, model: str, words: str) -> None:
+    """Arguments with a number that is no double are flagged, have no Struct, and can be printed as JSON."""
+    for reply in (stream(stub, model, tools=[pb.Tool(name="weather")])[-1], generate(stub, model)):
+        (call,) = reply.tool_calls
+        assert (call.arguments_valid, call.HasField("arguments"), words in call.arguments_error) == (False, False, True)
+        json_format.MessageToJson(reply)
+
+
+def test_an_endless_number_beside_the_text(stub: rpc.LLMProviderStub) -> None:
+    """A number that nobody needs does not cost the text."""
+    assert text_of(stream(stub, "endless-number")) == "Hello"
+
+
+@pytest.mark.parametrize(
+    ("model", "counts"),
+    [
+        ("usage-null", None),
+        ("usage-null-told", (3, 2, 5, 0)),
+        ("usage-in-parts", (3, 2, 5, 0)),
+        ("usage-beside-reasoning", (3, 22, 25, 20)),
+        ("usage-elsewhere", (3, 2, 5, 0)),
+        ("usage-late", (3, 2, 5, 0)),
+    ],
+)
+def test_usage_means_what_the_contract_says(
+    stub: rpc.LLMProviderStub, model: str, counts: tuple[int, ...] | None
+) -> None:
+    """Never a false zero; reasoning is part of the completion; counted wherever and whenever the endpoint does."""
+    last = stream(stub, model)[-1]
+    usage = last.usage
+    got = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, usage.reasoning_tokens)
+    assert (got if last.HasField("usage") else None) == counts
+
+
+def test_large_arguments_come_through(stub: rpc.LLMProviderStub) -> None:
+    """Arguments of 2.2 MB are on the last message, those of 5 MB in the deltas alone, and the call says so."""
+    last = stream(stub, "large-arguments", tools=[WEATHER])[-1]
+    assert [len(call.arguments_json) for call in last.tool_calls] == [730_012] * 3
+    assert all(call.arguments_valid for call in last.tool_calls)
+    messages = stream(stub, "huge-arguments", tools=[WEATHER])
+    (call,) = messages[-1].tool_calls
+    assert (call.arguments_json, call.arguments_valid) == ("", False)
+    assert "the deltas add up to" in call.arguments_error
+    assert [len(text) for text in streamed_calls(messages)] == [5_000_011]
+
+
+def test_a_huge_event_is_split(stub: rpc.LLMProviderStub) -> None:
+    """5 MB in one event go out in messages that a client takes."""
+    messages = stream(stub, "huge-event")
+    assert (len(text_of(messages)), len(reasoning_of(messages))) == (5 * 10**6 // 6, 5 * 10**6)
+    assert max(message.ByteSize() for message in messages) < 2**20
+
+
+def test_a_compressed_reason_is_read(stub: rpc.LLMProviderStub) -> None:
+    """The words of an error that came compressed are in ours."""
+    assert "the moon is full" in said(refused(generate, stub, "gzip-error"))

@@ -31,7 +31,7 @@ def main() -> int:
     config = configured()
     from plugins.llm_openai.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 
-    servicer = Servicer(build(config), timeout=config.timeout)
+    servicer = Servicer(build(config), timeout=config.timeout, max_reply_bytes=config.max_reply_bytes)
     return serve(
         config,
         service="hector.plugins.v1.LLMProvider",

@@ -12,9 +12,10 @@ from plugins.llm_openai.engine.failures import Failure, Kind
 from plugins.llm_openai.engine.halves import HalfJoiner, sound
 from plugins.llm_openai.engine.leftovers import leftover
 from plugins.llm_openai.engine.limits import too_large
-from plugins.llm_openai.engine.messages import CallDelta, Delta, Finish, Reply, Tool, Usage
+from plugins.llm_openai.engine.messages import CallDelta, Delta, Finish, Reply, Tool
 from plugins.llm_openai.engine.stops import StopCutter
 from plugins.llm_openai.engine.think import ThinkSplitter
+from plugins.llm_openai.engine.tokens import Counts
 from shared.json_schema import MOST_STEPS
 
 _FINISHES = {
@@ -58,7 +59,7 @@ class Assembler:
         # As bytes, since a list of a million little texts takes many times as much.
         self._text, self._reasoning, self._refusal = bytearray(), bytearray(), bytearray()
         self._kept = 0  # bytes of them and of tool calls
-        self._usage: Usage | None = None
+        self._usage = Counts()
         self._model = self._id = self._raw_finish = ""
 
     def is_finished(self) -> bool:
@@ -93,8 +94,7 @@ class Assembler:
             self._id = _text(chunk.get("id"))
         if not self._model:
             self._model = _text(chunk.get("model"))
-        if chunk.get("usage"):
-            self._usage = usage(chunk["usage"]) or self._usage
+        self.add_usage(chunk)
         choices = chunk.get("choices")
         if not isinstance(choices, list) or not choices:
             return
@@ -106,6 +106,12 @@ class Assembler:
                 yield from self._choice(choice, index)
                 return
         yield from self._several_choices(choices)
+
+    def add_usage(self, chunk: Mapping[str, Any]) -> None:
+        if chunk.get("usage"):
+            self._usage.add(chunk["usage"])
+        elif chunk.get("x_groq"):
+            self._usage.add_within(chunk["x_groq"])
 
     def _several_choices(self, choices: list[Any]) -> Iterator[Delta]:
         """As `_choice`, where more than one number came."""
@@ -137,7 +143,7 @@ class Assembler:
                 self._has_deltas = True
             yield from self._piece(said, index, whole=not delta)
         if choice.get("usage"):
-            self._usage = usage(choice["usage"]) or self._usage
+            self._usage.add(choice["usage"])
         if not self._came:
             self._leftover = self._leftover or leftover(choice)
         elif self._raw_finish:
@@ -214,6 +220,10 @@ class Assembler:
         yield from map(self._call_delta, self._calls.close())
 
     @property
+    def has_usage(self) -> bool:
+        return self._usage.usage() is not None
+
+    @property
     def kept(self) -> int:
         """Bytes that `reply` will have to do with."""
         return self._kept
@@ -241,7 +251,7 @@ class Assembler:
             tool_calls=calls,
             finish=finish,
             raw_finish=sound(raw),
-            usage=self._usage,
+            usage=self._usage.usage(),
             model=sound(self._model) or model,
             id=sound(self._id),
             dropped=tuple(dropped),
@@ -267,33 +277,6 @@ class Assembler:
         self._kept += added
         if self._kept > self._largest:
             raise too_large(self._largest)
-
-
-def usage(raw: object) -> Usage | None:
-    """None where there is nothing but zeros: a reply that cost nothing is one that was not counted."""
-    if not isinstance(raw, Mapping):
-        return None
-    prompt = _count(raw, "prompt_tokens", "input_tokens")
-    completion = _count(raw, "completion_tokens", "output_tokens")
-    total = _count(raw, "total_tokens") or prompt + completion
-    if not total:
-        return None
-    out, into = raw.get("completion_tokens_details"), raw.get("prompt_tokens_details")
-    return Usage(
-        prompt,
-        completion,
-        total,
-        reasoning=_count(out, "reasoning_tokens") or _count(raw, "reasoning_tokens"),
-        cached=_count(into, "cached_tokens") or _count(raw, "prompt_cache_hit_tokens", "cached_tokens"),
-    )
-
-
-def _count(raw: object, *names: str) -> int:
-    for name in names:
-        value = raw.get(name) if isinstance(raw, Mapping) else None
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 2**31:
-            return int(value)
-    return 0
 
 
 def _parts(content: list[Any]) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import contextlib
 import re
 import ssl
 import time
+import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -224,21 +225,31 @@ class _NoStream(openai.AsyncStream[Any]):
 async def _bound_errors(response: httpx2.Response) -> None:
     """A refusal is read as a whole by the package: not more of it than is of use."""
     if response.status_code >= 300:
-        response.stream = _Bounded(response.stream)
         response.encoding = "utf-8"  # it could name any that Python has, and some take time with the square of the text
         # Nobody asked for compression, and unpacked it could be a thousand times as large.
-        response.headers.pop("content-encoding", None)
+        packed = response.headers.pop("content-encoding", "identity")
+        response.stream = _Bounded(response.stream, packed.strip().lower())
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    """The first `_LARGEST_ERROR` bytes, unpacked."""
+
+    def __init__(self, stream: Any, packed: str) -> None:
+        self._stream, self._packed = stream, packed
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._packed not in ("identity", "gzip", "x-gzip", "deflate", ""):
+            yield f"the reason is compressed with {self._packed[:20]}, which was not asked for".encode()
+            return
         left = _LARGEST_ERROR
+        unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if self._packed not in ("identity", "") else None
         async for data in self._stream:
-            yield data[:left]
-            left -= len(data)
+            try:
+                text = data if unpacker is None else unpacker.decompress(data, left)
+            except zlib.error:
+                text, unpacker = data, None  # it says so and is not
+            yield text[:left]
+            left -= len(text)
             if left <= 0:
                 return
 

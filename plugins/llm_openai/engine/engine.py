@@ -33,6 +33,7 @@ _PATIENCE = 2.0  # seconds, while another endpoint is left to ask
 # After the finish reason only usage and `[DONE]` can follow; after those, the end of the body, which frees the
 # connection for the next call. Seconds that each is waited for.
 _AFTER_FINISH, _AFTER_DONE = 2.0, 0.1
+_FOR_USAGE = 0.5  # seconds that counts are waited for which came with neither
 _MODELS_SECONDS, _NO_MODELS_SECONDS = 300.0, 10.0
 _SLICE = 2**14  # bytes of a reply that are read before other calls have their turn
 _MOST_BEFORE_PAUSE = 256  # chunks, likewise
@@ -221,6 +222,8 @@ class Engine:
                     if not ended and not reader.done:
                         raise Failure(Kind.TRUNCATED, "the reply was cut off before its end")
                     assembler.check()
+                    if reader.done and stream and not assembler.has_usage:
+                        await _late_usage(pieces, reader, assembler)
                     yield await _reply(assembler, model, dropped)
                     if not assembler.cut:
                         await _drain(pieces)
@@ -340,6 +343,17 @@ async def _while_of_use(data: AsyncIterator[bytes], over: Callable[[], bool]) ->
         except (StopAsyncIteration, TimeoutError):
             return
         yield piece
+
+
+async def _late_usage(pieces: AsyncIterator[bytes], reader: ChunkReader, assembler: Assembler) -> None:
+    """Reads on for a little while behind `[DONE]`, where some servers count."""
+    with contextlib.suppress(TimeoutError, Failure):
+        async with asyncio.timeout(_FOR_USAGE):
+            async for piece in pieces:
+                for chunk in reader.feed(piece[:_SLICE]):
+                    assembler.add_usage(chunk)
+                if assembler.has_usage:
+                    return
 
 
 async def _drain(pieces: AsyncIterator[bytes]) -> None:

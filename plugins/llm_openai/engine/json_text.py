@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, NoReturn
 
 _DEEPEST = 200
 # Of one text: more would take gigabytes, and a second in which nothing else runs. Commas in strings are counted too.
 MOST_VALUES = 250_000
-_MOST_DIGITS = 400  # of a number in a large text: reading one takes time with the square of them
+_MOST_DIGITS = 400  # of an integer: reading one takes time with the square of them
 _LARGE = 2**18  # characters
 # What can stand at the end of JSON that was cut: the start of a word, of a number, of an escape.
 _STARTED = re.compile(r'(t(ru?)?|f(a(ls?)?)?|n(ul?)?|-|\.|[eE][+-]?|\\?u?[0-9a-fA-F]{0,4})?"?\s*')
@@ -21,9 +22,10 @@ class TooManyValues(ValueError):
 
 
 def read(text: str) -> Any:
-    """Raises ValueError also for what `json` lets pass: NaN, half a character, hundreds of levels."""
+    """Raises ValueError also for what `json` lets pass: NaN, numbers that are infinite or endless, half a character,
+    hundreds of levels."""
     try:
-        value = loads(text, parse_constant=_no_constant)
+        value = loads(text, parse_constant=_no_constant, parse_int=_int, parse_float=_float)
     except RecursionError:
         raise ValueError("it is too deep") from None
     if "\\u" in text:
@@ -37,12 +39,19 @@ def read(text: str) -> Any:
 
 
 def loads(text: str, **more: Any) -> Any:
-    """As `json.loads`. Raises TooManyValues before it begins."""
+    """As `json.loads`, an integer that is endless as infinite. Raises TooManyValues before it begins."""
     if len(text) > _LARGE:
         if text.count(",") + text.count("[") + text.count("{") > MOST_VALUES:
             raise TooManyValues(f"it has more than {MOST_VALUES} values")
-        more["parse_int"] = _int
-    return json.loads(text, **more)
+        more.setdefault("parse_int", _int_or_infinite)
+    try:
+        return json.loads(text, **more)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # more digits than Python reads
+        if "parse_int" in more:
+            raise
+        return json.loads(text, parse_int=_int_or_infinite, **more)
 
 
 def loads_first(text: str) -> tuple[Any, int]:
@@ -146,7 +155,18 @@ def _int(digits: str) -> int:
     return int(digits)
 
 
-_first = json.JSONDecoder(parse_int=_int)
+def _int_or_infinite(digits: str) -> float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"its number {text[:40]} is out of range")
+    return value
+
+
+_first = json.JSONDecoder(parse_int=_int_or_infinite)
 
 
 def _no_constant(name: str) -> NoReturn:

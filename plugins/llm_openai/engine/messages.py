@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -126,6 +126,22 @@ class Delta:
     text: str = ""
     reasoning: str = ""
     call: CallDelta | None = None
+
+    @property
+    def length(self) -> int:
+        """Characters, all in all."""
+        return len(self.text) + len(self.reasoning) + (len(self.call.arguments) if self.call else 0)
+
+    def split(self, longest: int) -> Iterator[Delta]:
+        """The same in pieces of at most so many characters."""
+        for start in range(0, len(self.reasoning), longest):
+            yield Delta("", self.reasoning[start : start + longest])
+        for start in range(0, len(self.text), longest):
+            yield Delta(self.text[start : start + longest])
+        if (call := self.call) is not None:
+            yield Delta(call=CallDelta(call.index, call.id, call.name, call.arguments[:longest]))
+            for start in range(longest, len(call.arguments), longest):
+                yield Delta(call=CallDelta(call.index, "", "", call.arguments[start : start + longest]))
 
 
 @dataclass(frozen=True, slots=True)
