@@ -1382,6 +1382,116 @@ def gzip_error(body: Body, nth: int) -> Play:
     return Play([reason], 400, "application/json", {"Content-Encoding": "gzip"}, chunked=False)
 
 
+# ---------------------------------------------------------------- options that are refused
+
+# What is refused, when, and the words of it, as real servers have them; the model `refuses-seed` refuses `seed`.
+REFUSALS: dict[str, tuple[Callable[[Body], bool], str]] = {
+    "temperature": (
+        lambda body: body.get("temperature", 1) != 1,
+        "invalid temperature: only 1 is allowed for this model",
+    ),
+    "top_p": (lambda body: "top_p" in body, "`temperature` and `top_p` cannot both be specified for this model."),
+    "seed": (lambda body: "seed" in body, "seed is deprecated for this model"),
+    "max_tokens": (
+        lambda body: "max_tokens" in body,
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+    ),
+    "max_completion_tokens": (lambda body: "max_completion_tokens" in body, "unknown field max_completion_tokens"),
+    "stop": (lambda body: "stop" in body, "Argument not supported on this model: stop"),
+    "presence_penalty": (
+        lambda body: "presence_penalty" in body,
+        "Model grok-4 does not support parameter presence_penalty.",
+    ),
+    "frequency_penalty": (
+        lambda body: "frequency_penalty" in body,
+        "Extra inputs are not permitted: frequency_penalty",
+    ),
+    "reasoning_effort": (lambda body: "reasoning_effort" in body, "Unrecognized request argument: reasoning_effort"),
+    "parallel_tool_calls": (
+        lambda body: "parallel_tool_calls" in body,
+        "Unknown parameter: 'parallel_tool_calls'.",
+    ),
+    "stream_options": (lambda body: "stream_options" in body, "stream_options: Extra inputs are not permitted"),
+    "json_schema": (
+        lambda body: _format_of(body) == "json_schema",
+        "This response_format type is unavailable now",
+    ),
+    "json_object": (
+        lambda body: _format_of(body) == "json_object",
+        "'response_format.type' must be 'json_schema' or 'text'",
+    ),
+    "json_unsaid": (
+        lambda body: _format_of(body) == "json_object" and "json" not in json.dumps(body["messages"]).lower(),
+        "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.",
+    ),
+    "strict": (
+        lambda body: _format_of(body) == "json_schema" and body["response_format"]["json_schema"]["strict"],
+        "Invalid schema for response_format 'reply': In context=(), 'oneOf' is not permitted.",
+    ),
+    "choice_by_name": (
+        lambda body: isinstance(body.get("tool_choice"), Mapping),
+        "tool_choice: Input should be 'none', 'auto' or 'required', and is invalid",
+    ),
+    "choice_required": (
+        lambda body: body.get("tool_choice") == "required",
+        "Thinking mode does not support this tool_choice",
+    ),
+    "choice": (lambda body: "tool_choice" in body, "tool_choice is not supported"),
+    "developer": (
+        lambda body: any(message["role"] == "developer" for message in body["messages"]),
+        "developer is not one of ['system', 'assistant', 'user', 'tool', 'function'] - 'messages.[0].role'",
+    ),
+}
+
+
+def _format_of(body: Body) -> str:
+    form = body.get("response_format")
+    return str(form.get("type")) if isinstance(form, Mapping) else ""
+
+
+def refusing(names: Sequence[str]) -> Behaviour:
+    """`refuses-temperature,seed` refuses these, one at a time; what is left it answers with a call or JSON."""
+
+    def play(body: Body, nth: int) -> Play:
+        for name in names:
+            is_refused, words = REFUSALS[name]
+            if is_refused(body):
+                return refusal(400, words)
+        if body.get("tools"):
+            return tool(body, nth)
+        return answer(body, '{"city": "Rome"}')
+
+    return play
+
+
+@behaviour
+def refuses_in_a_list(body: Body, nth: int) -> Play:
+    """Refuses seed and stop in a `message` that is a list."""
+    if "seed" in body or "stop" in body:
+        return Play(['{"statusCode":400,"message":["property seed: unknown","property stop: unknown"]}'], 400)
+    return answer(body)
+
+
+@behaviour
+def base_resp(body: Body, nth: int) -> Play:
+    """Status 200 with the error in `base_resp`."""
+    wrong = {"id": "1", "choices": None, "base_resp": {"status_code": 1008, "status_msg": "the well is dry"}}
+    return Play([json.dumps(wrong)], kind="application/json", chunked=False)
+
+
+@behaviour
+def broken_and_hot(body: Body, nth: int) -> Play:
+    """500 at the first try, with a word on a temperature that is not supported."""
+    return refusal(500, "temperature sensor: fan not supported") if nth == 1 else answer(body)
+
+
+@behaviour
+def words_behind(body: Body, nth: int) -> Play:
+    """400 of a proxy, the provider's words in `metadata`."""
+    error = {"message": "Provider returned error", "code": 400, "metadata": {"raw": "the tea is cold"}}
+    return Play([json.dumps({"error": error})], 400, "application/json", chunked=False)
+
+
 def status_behaviour(status: int) -> Behaviour:
     """`status-503` and so on."""
     return lambda body, nth: refusal(status, f"this is {status}", headers={"x-should-retry": "false"})
@@ -1467,6 +1577,8 @@ class Endpoint:
         name = str(seen.body.get("model"))
         self._asked[name] += 1
         chosen = status_behaviour(int(name[7:])) if name.startswith("status-") else BEHAVIOURS.get(name)
+        if name.startswith("refuses-") and chosen is None:
+            chosen = refusing(name[8:].split(","))
         if chosen is None:
             return refusal(404, f"no model {name!r}; there are {', '.join(BEHAVIOURS)}", code="model_not_found")
         play = chosen(seen.body, self._asked[name])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from plugins.llm_openai.engine import stops
-from plugins.llm_openai.engine.body import stops_in
 from plugins.llm_openai.engine.json_text import read
 from plugins.llm_openai.engine.messages import Format, Options, Part, Request
+from plugins.llm_openai.engine.refusals import stops_in
 from shared.errors import InvalidArgument, quoted
 from shared.json_schema import MOST_STEPS, complaint, is_known, schema_problem
 

@@ -22,9 +22,9 @@ import httpx2
 import openai
 
 from plugins.llm_openai.engine import json_text, model_list
-from plugins.llm_openai.engine.body import Refusals
 from plugins.llm_openai.engine.failures import Failure, Kind, of_status
 from plugins.llm_openai.engine.messages import Model
+from plugins.llm_openai.engine.refusals import Refusals
 from shared.errors import StartError
 from shared.off_loop import LARGE, in_thread
 from shared.units import Secret, SecretUrl, secret_texts_in, spellings

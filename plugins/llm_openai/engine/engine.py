@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 
 from plugins.llm_openai.engine import model_list
 from plugins.llm_openai.engine.assembler import Assembler
-from plugins.llm_openai.engine.body import Refusals, build, encoded, stops_in, weight
+from plugins.llm_openai.engine.body import build, encoded, weight
 from plugins.llm_openai.engine.checks import check, is_quick, structured
 from plugins.llm_openai.engine.endpoint import Endpoint, Settings
 from plugins.llm_openai.engine.failures import Failure, Kind
 from plugins.llm_openai.engine.merging import PAUSE, merged
 from plugins.llm_openai.engine.messages import Delta, Finish, Format, Message, Model, Reply, Request
 from plugins.llm_openai.engine.reading import Chunk, ChunkReader
+from plugins.llm_openai.engine.refusals import Refusals, stops_in
 from shared.errors import FailedPrecondition, InvalidArgument, PluginError
 from shared.json_schema import QUICK_STEPS, CannotCheck
 from shared.off_loop import LARGE, in_thread

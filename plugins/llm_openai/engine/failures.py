@@ -35,6 +35,7 @@ from shared.errors import (
 
 _LONGEST_MESSAGE = 400  # characters that an endpoint's own words get in ours
 _LONGEST_KEPT = 10_000  # of them, until secrets were taken out: a half would not be recognised
+_MOST_COMPLAINTS = 5  # of a list of them
 _LONGEST_WORD = 1_000  # characters of a code, before secrets were taken out
 _OVERFLOW = re.compile(
     r"context[_ ]length|context[_ ](size|window)|maximum (context|prompt|input)|too many (input )?tokens|"
@@ -50,7 +51,9 @@ _STATUS_OF = {
 }  # fmt: skip
 
 
-_MESSAGES = ("message", "msg", "error", "title", "status_msg")
+# Where servers put the words: OpenAI and most, FastAPI, Cohere, RFC 9457, MiniMax, Baidu, Java and OAuth.
+_MESSAGES = ("message", "msg", "error", "title", "status_msg", "error_msg", "errorMessage", "error_message",
+             "error_description", "reason")  # fmt: skip
 
 
 class Kind(Enum):
@@ -203,17 +206,40 @@ def describe(body: Any, levels: int = 3) -> tuple[str, str, str, int]:
         elif inner is not None and not body.get("message"):
             body = inner
     if isinstance(body, list) and body and isinstance(body[0], Mapping):
-        first = body[0]
-        loc = first.get("loc")
-        parts = [part for part in loc[:10] if isinstance(part, str | int)] if isinstance(loc, list) else []
-        if place := [_word(str(part)) for part in parts if part != "body"]:
-            said = first.get("msg")
-            return _short(f"{'.'.join(place)}: {said if isinstance(said, str) else ''}"), "", place[0], 0
-        return describe(first, levels - 1) if levels else _of_mapping(first)
+        placed = [placed for one in body[:_MOST_COMPLAINTS] if (placed := _placed(one))]
+        if placed:
+            return _short("; ".join(words for _, words in placed)), "", placed[0][0], 0
+        return describe(body[0], levels - 1) if levels else _of_mapping(body[0])
     if not isinstance(body, Mapping):
         text = "" if body is None else str(_beginning(body))
         return _short(re.sub(r"<[^<>]*>", " ", text) if text.lstrip().startswith("<") else text), "", "", 0
     return _of_mapping(body)
+
+
+def _placed(complaint: object) -> tuple[str, str] | None:
+    """(the field at fault, the words) of a complaint as FastAPI has it."""
+    loc = complaint.get("loc") if isinstance(complaint, Mapping) else None
+    parts = [part for part in loc[:10] if isinstance(part, str | int)] if isinstance(loc, list) else []
+    place = [_word(str(part)) for part in parts if part != "body"]
+    if not place or not isinstance(complaint, Mapping):
+        return None
+    said = complaint.get("msg")
+    return place[0], f"{'.'.join(place)}: {said if isinstance(said, str) else ''}"
+
+
+def _words_of(body: Mapping[str, Any]) -> str:
+    """The message of an error, whatever it is called, and the words of the provider behind a proxy."""
+    words = ""
+    for key in _MESSAGES:
+        value = body.get(key)
+        if isinstance(value, list):
+            value = "; ".join(one for one in value[:_MOST_COMPLAINTS] if isinstance(one, str))
+        if isinstance(value, str) and value:
+            words = value
+            break
+    behind = body.get("metadata")
+    raw = behind.get("raw") if isinstance(behind, Mapping) else None
+    return f"{words}: {raw}" if isinstance(raw, str) and raw else words
 
 
 def _of_mapping(body: Mapping[str, Any]) -> tuple[str, str, str, int]:
@@ -222,8 +248,7 @@ def _of_mapping(body: Mapping[str, Any]) -> tuple[str, str, str, int]:
     number = next((int(str(one)) for one in named if _is_status(one)), 0)
     words = f"{code} {_word(body.get('type'))}".lower()
     status = number or next((status for word, status in _STATUS_OF.items() if word in words), 0)
-    message = next((body[key] for key in _MESSAGES if isinstance(body.get(key), str)), "")
-    return _short(message), code, _word(body.get("param")), status
+    return _short(_words_of(body)), code, _word(body.get("param")), status
 
 
 def _beginning(body: Any, levels: int = 3) -> Any:
