@@ -1492,6 +1492,54 @@ def words_behind(body: Body, nth: int) -> Play:
     return Play([json.dumps({"error": error})], 400, "application/json", chunked=False)
 
 
+# ---------------------------------------------------------------- what an endpoint wants back
+
+SIGNED = {"extra_content": {"google": {"thought_signature": "c2lnbmVk"}}}
+DETAILS = {"type": "reasoning.text", "text": "Two and two.", "signature": "s1", "index": 0, "format": "f"}
+THOUGHT = {"reasoning_content": "Two and two.", "reasoning_details": [DETAILS]}
+
+
+def _wants(body: Body, of_message: Mapping[str, Any], of_call: Mapping[str, Any]) -> Play:
+    """A tool call with these fields; once its result comes, an answer where they came back, else a refusal."""
+    past = [message for message in body["messages"] if message["role"] == "assistant"]
+    if past:
+        is_back = all(past[-1].get(name) == value for name, value in of_message.items())
+        is_back &= all(past[-1]["tool_calls"][0].get(name) == value for name, value in of_call.items())
+        return answer(body) if is_back else refusal(400, "its reasoning must be passed back to the API.")
+    call = piece(0, "c1", "weather", ROME) | dict(of_call)
+    if not body.get("stream"):
+        return whole(None, "tool_calls", tool_calls=[call], **of_message)
+    pieces = []
+    if "reasoning_content" in of_message:
+        half, rest = {"text": "Two and "}, {"text": "two.", "signature": "s1"}
+        bare = {key: DETAILS[key] for key in ("type", "index", "format")}
+        pieces = [
+            chunk(reasoning_content="Two and ", reasoning_details=[bare | half]),
+            chunk(reasoning_content="two.", reasoning_details=[bare | rest]),
+        ]
+    return Play(events(*pieces, chunk(tool_calls=[call]), chunk(finish="tool_calls")))
+
+
+@behaviour
+def wants_reasoning(body: Body, nth: int) -> Play:
+    """Wants its reasoning back with the result of a tool, as text and in blocks."""
+    return _wants(body, THOUGHT, {})
+
+
+@behaviour
+def wants_signature(body: Body, nth: int) -> Play:
+    """Wants the signature of a tool call back."""
+    return _wants(body, {}, SIGNED)
+
+
+@behaviour
+def refuses_reasoning(body: Body, nth: int) -> Play:
+    """Gives reasoning and refuses it in what comes back."""
+    if any("reasoning_content" in message for message in body["messages"]):
+        return refusal(400, "reasoning_content must not be included in the input messages")
+    return answer(body) if len(body["messages"]) > 1 else _wants(body, {"reasoning_content": "Hm."}, {})
+
+
 def status_behaviour(status: int) -> Behaviour:
     """`status-503` and so on."""
     return lambda body, nth: refusal(status, f"this is {status}", headers={"x-should-retry": "false"})

@@ -85,6 +85,7 @@ def endpoints(config: Config) -> list[Settings]:
         "headers": config.headers,
         "query": config.query,
         "body": config.body,
+        "send_back": config.send_back,
         "proxy": config.proxy,
         "ca_bundle": config.ca_bundle,
         "connect_timeout": config.connect_timeout,

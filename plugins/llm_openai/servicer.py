@@ -155,13 +155,14 @@ def _message(message: pb.ChatMessage, field: str) -> Message:
         tuple(_call(call, f"{field}.tool_calls[{n}]") for n, call in enumerate(message.tool_calls)),
         message.tool_call_id,
         message.name,
+        message.opaque,
     )
 
 
 def _call(call: pb.ToolCall, field: str) -> ToolCall:
     # Text goes back as the model wrote it, also where it is no JSON.
     arguments = call.arguments_json or dump(whole_numbers(read_object(call.arguments, "", f"{field}.arguments")))
-    return ToolCall(call.id, call.name, arguments)
+    return ToolCall(call.id, call.name, arguments, opaque=call.opaque)
 
 
 def _tool(tool: pb.Tool, field: str) -> Tool:
@@ -236,6 +237,7 @@ def _filled(message: AnyReply, reply: Reply, most: int) -> AnyReply:
     message.model = reply.model
     message.response_id = reply.id
     message.dropped_params.extend(reply.dropped)
+    message.opaque = reply.opaque
     return message
 
 
@@ -247,7 +249,7 @@ def _tool_calls(calls: Sequence[ToolCall], room: int, is_stream: bool) -> Iterat
     for call, size in zip(calls, sizes, strict=True):
         if left_out:
             many = f"the arguments have {size} bytes, too many for one message: they are what the deltas add up to"
-            yield pb.ToolCall(id=call.id, name=call.name, arguments_error=call.error or many)
+            yield pb.ToolCall(id=call.id, name=call.name, arguments_error=call.error or many, opaque=call.opaque)
             continue
         message = pb.ToolCall(
             id=call.id,
@@ -255,6 +257,7 @@ def _tool_calls(calls: Sequence[ToolCall], room: int, is_stream: bool) -> Iterat
             arguments_json=call.arguments,
             arguments_valid=not call.error,
             arguments_error=call.error,
+            opaque=call.opaque,
         )
         with contextlib.suppress(ValueError):
             if size <= min(_LARGEST_STRUCT, room):

@@ -13,6 +13,7 @@ from plugins.llm_openai.engine.halves import HalfJoiner, sound
 from plugins.llm_openai.engine.leftovers import leftover
 from plugins.llm_openai.engine.limits import too_large
 from plugins.llm_openai.engine.messages import CallDelta, Delta, Finish, Reply, Tool
+from plugins.llm_openai.engine.opaque import Keeper, pack
 from plugins.llm_openai.engine.stops import StopCutter
 from plugins.llm_openai.engine.think import ThinkSplitter
 from plugins.llm_openai.engine.tokens import Counts
@@ -40,13 +41,15 @@ class Assembler:
         largest: int,
         keep: bool = True,
         several: bool = False,
+        tag: str = "",
     ) -> None:
         """`stops` are cut here: the endpoint does not know them. Without `keep` the reply has no text and reasoning:
         all of it went out as deltas. What is kept may have `largest` bytes, past that LimitReached is raised.
-        `several`: more than one choice was asked for."""
+        `several`: more than one choice was asked for. `tag`: the endpoint's, for what it wants back."""
         self._tools, self._keep, self._largest, self._several = tools, keep, largest, several
         self._content_halves, self._think, self._stops = HalfJoiner(), ThinkSplitter(), StopCutter(stops)
-        self._thought_halves, self._thoughts, self._calls = HalfJoiner(), Thoughts(), CallAssembler(self._count)
+        self._thought_halves, self._thoughts = HalfJoiner(), Thoughts()
+        self._calls, self._keeper, self._tag = CallAssembler(self._count, tag), Keeper(self._count), tag
         self._old_calls: bool | None = None  # they come as `function_call`
         self._said, self._echo = Said(), ""  # the content, and what may be all of it again
         self._has_deltas = self._came = self._answered = False
@@ -161,6 +164,8 @@ class Assembler:
             content, inner = _parts(content)
             thought = thought or inner
         again = whole and self._has_deltas  # a message that tells what the deltas told
+        if len(said) > 1 or "content" not in said:
+            self._keeper.take(said, thoughts=bool(self._tools) and not (again and self._thoughts))
         if not isinstance(thought, str) or (again and self._thoughts):
             thought = ""
         if thought and (self._thoughts_of is None or self._thoughts_of.takes(index, self._chunks)):
@@ -255,6 +260,7 @@ class Assembler:
             model=sound(self._model) or model,
             id=sound(self._id),
             dropped=tuple(dropped),
+            opaque=pack(self._tag, self._keeper.fields(thoughts=bool(calls))),
         )
 
     def _delta(self, text: str, reasoning: str) -> Delta:

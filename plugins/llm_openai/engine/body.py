@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from plugins.llm_openai.engine.messages import Format, Message, Options, Part, Request, Tool
+from plugins.llm_openai.engine.opaque import OF_A_CALL, OF_A_MESSAGE, unpack
 from shared.json_schema import subschemas
 
 _MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"%PDF": "application/pdf"}
@@ -24,17 +25,19 @@ def weight(request: Request) -> int:
         100
         + len(message.content)
         + sum(len(part.text) + len(part.data) for part in message.parts)
-        + sum(len(call.arguments) for call in message.tool_calls)
+        + len(message.opaque)
+        + sum(len(call.arguments) + len(call.opaque) for call in message.tool_calls)
         for message in request.messages
     )
 
 
-def build(request: Request, model: str, extra: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
-    """The whole body. `extra` is the settings', the request's own `extra` wins over it and over everything."""
+def build(request: Request, model: str, extra: Mapping[str, Any], *, stream: bool, tag: str = "") -> dict[str, Any]:
+    """The whole body. `extra` is the settings', the request's own `extra` wins over it and over everything. What came
+    from the endpoint of this `tag` goes back to it; an empty one gets nothing back."""
     options = request.options
     body: dict[str, Any] = {
         "model": model,
-        "messages": [_message(message) for message in request.messages],
+        "messages": [_message(message, tag) for message in request.messages],
         **_sampling(options),
     }
     if request.tools:
@@ -69,8 +72,9 @@ def _sampling(options: Options) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _message(message: Message, tag: str) -> dict[str, Any]:
     body: dict[str, Any] = {"role": message.role, "content": message.content}
+    body |= unpack(message.opaque, tag, OF_A_MESSAGE)
     if message.parts:
         first = [Part(text=message.content)] if message.content else []
         body["content"] = [_part(part) for part in [*first, *message.parts]]
@@ -81,6 +85,7 @@ def _message(message: Message) -> dict[str, Any]:
     if message.tool_calls:
         body["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            | unpack(call.opaque, tag, OF_A_CALL)
             for call in message.tool_calls
         ]
         body["content"] = body["content"] or None

@@ -19,6 +19,7 @@ from plugins.llm_openai.engine.failures import Failure, Kind
 from plugins.llm_openai.engine.halves import sound
 from plugins.llm_openai.engine.json_text import is_cut, read
 from plugins.llm_openai.engine.messages import CallDelta, Tool, ToolCall
+from plugins.llm_openai.engine.opaque import of_call, pack
 from plugins.llm_openai.engine.open_call import OpenCall
 from shared.json_schema import MOST_STEPS, CannotCheck, complaint
 
@@ -27,9 +28,9 @@ _LEAST_STEPS = 1_000  # of checking each, when there are many
 
 
 class CallAssembler:
-    def __init__(self, count: Callable[[int], None] = lambda size: None) -> None:
-        """`count` is told of every byte that is kept."""
-        self._count = count
+    def __init__(self, count: Callable[[int], None] = lambda size: None, tag: str = "") -> None:
+        """`count` is told of every byte that is kept; `tag` is the endpoint's."""
+        self._count, self._tag = count, tag
         self._calls: list[OpenCall] = []
         self._shown = 0  # of them, whose deltas went out
         # The last call of an index, and of an index and an id; under `_ANY` whatever the index.
@@ -64,6 +65,8 @@ class CallAssembler:
             same = self._last_of_id.get((_ANY, piece.id)) if piece.id else None
             if same is None and place < len(calls) and calls[place].name == piece.name:
                 same = calls[place]
+            if same is not None:
+                self._keep(same, piece)
             if same is None:
                 yield from self._piece(piece, whole=True)
             elif rest := same.missing(piece.arguments):
@@ -84,6 +87,7 @@ class CallAssembler:
         elif piece.id and not call.given_id:
             call.given_id = piece.id
             self._remember(call)
+        self._keep(call, piece)
         name = call.add_name(piece.name)
         before = call.kept
         added = call.add(piece.arguments)
@@ -101,6 +105,11 @@ class CallAssembler:
             yield CallDelta(call.number, call.id, call.name, str(call.arguments))
         elif name or added:
             yield CallDelta(call.number, "", name, added)
+
+    def _keep(self, call: OpenCall, piece: _Piece) -> None:
+        if piece.opaque:
+            call.opaque |= piece.opaque
+            self._count(len(pack(self._tag, piece.opaque)))
 
     def _remember(self, call: OpenCall) -> None:
         if call.given_id:
@@ -174,7 +183,7 @@ class CallAssembler:
                     if most < MOST_STEPS:
                         raise
                     problem = str(error)
-            calls.append(ToolCall(call.id, call.name, arguments or "{}", problem))
+            calls.append(ToolCall(call.id, call.name, arguments or "{}", problem, pack(self._tag, call.opaque)))
         return tuple(calls), cut
 
 
@@ -183,7 +192,7 @@ _CUT = "the arguments were cut off"
 
 
 class _Piece:
-    __slots__ = ("arguments", "id", "index", "name")
+    __slots__ = ("arguments", "id", "index", "name", "opaque")
 
     def __init__(self, piece: Mapping[str, Any], index: object) -> None:
         inner = piece.get("function")
@@ -191,6 +200,7 @@ class _Piece:
         self.index = index
         self.id, self.name = _text(piece.get("id")), _text(function.get("name"))
         self.arguments = function.get("arguments")
+        self.opaque = of_call(piece)
 
     @property
     def says(self) -> bool:

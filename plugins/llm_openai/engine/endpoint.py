@@ -24,6 +24,7 @@ import openai
 from plugins.llm_openai.engine import json_text, model_list
 from plugins.llm_openai.engine.failures import Failure, Kind, of_status
 from plugins.llm_openai.engine.messages import Model
+from plugins.llm_openai.engine.opaque import tag_of
 from plugins.llm_openai.engine.refusals import Refusals
 from shared.errors import StartError
 from shared.off_loop import LARGE, in_thread
@@ -37,7 +38,8 @@ _MOST_LEARNT, _LEARNT_SECONDS = 1_000, 3600.0  # models whose refusals are remem
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to reach one endpoint. `model`, when set, is asked for whatever the request names. Times in seconds."""
+    """How to reach one endpoint. `model`, when set, is asked for whatever the request names; `send_back`: reasoning and
+    signatures of earlier turns go back to it. Times in seconds."""
 
     url: str
     api_key: Secret = field(default_factory=Secret)
@@ -46,6 +48,7 @@ class Settings:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
+    send_back: bool = True
     proxy: str = ""
     ca_bundle: str = ""
     connect_timeout: float = 10.0
@@ -69,6 +72,7 @@ class Endpoint:
                     "use printable ASCII, without a line break"
                 )
         self.name = _bare(url)
+        self.tag = tag_of(self.name)
         self._refusals: dict[str, tuple[float, Refusals]] = {}
         self._places = places
         key = settings.api_key.reveal()

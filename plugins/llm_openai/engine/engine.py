@@ -197,8 +197,9 @@ class Engine:
     async def _attempt(self, endpoint: Endpoint, model: str, request: Request, *, stream: bool) -> _Items:
         """One endpoint, once; and at once again without the options it turns out not to take. Raises Failure."""
         is_large = weight(request) > LARGE
-        extra = endpoint.settings.body
-        body = await _in_thread_if(is_large, build, request, model, extra, stream=stream)
+        settings = endpoint.settings
+        tag = endpoint.tag if settings.send_back else ""
+        body = await _in_thread_if(is_large, build, request, model, settings.body, tag=tag, stream=stream)
         learnt = endpoint.refusals(model)
         refusals = Refusals(learnt.known.copy())
         # What goes with fields of the caller's own is refused for reasons that hold for no other call.
@@ -209,7 +210,9 @@ class Engine:
             keep = not stream or request.options.format is not Format.TEXT
             asked_for = sent.get("n")
             several = isinstance(asked_for, int) and asked_for > 1
-            assembler = Assembler(request.tools, stops, largest=self._largest, keep=keep, several=several)
+            assembler = Assembler(
+                request.tools, stops, largest=self._largest, keep=keep, several=several, tag=endpoint.tag
+            )
             said = False
             try:
                 async with endpoint.chat(await _in_thread_if(is_large, encoded, sent)) as data:

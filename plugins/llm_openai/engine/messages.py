@@ -20,12 +20,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the model wants made. `arguments` is JSON as the model wrote it, `error` what is wrong with it."""
+    """A call that the model wants made. `arguments` is JSON as the model wrote it, `error` what is wrong with it,
+    `opaque` what the endpoint wants back with it (`opaque.py`)."""
 
     id: str
     name: str
     arguments: str
     error: str = ""
+    opaque: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     name: str = ""
+    opaque: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,8 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer. `usage` is None where the endpoint did not say; `dropped` names the options it does not take."""
+    """A whole answer. `usage` is None where the endpoint did not say; `dropped` names the options it does not take;
+    `opaque` is what it wants back with the next turn (`opaque.py`)."""
 
     text: str
     reasoning: str
@@ -158,6 +162,7 @@ class Reply:
     model: str
     id: str
     dropped: tuple[str, ...] = ()
+    opaque: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from plugins.llm_openai.engine.halves import HalfJoiner, sound
 from plugins.llm_openai.engine.json_text import GrowingObject, read
@@ -14,7 +15,7 @@ _LONGEST_NAME = 1_000  # characters after which no more pieces of one are taken
 class OpenCall:
     __slots__ = (
         "_halves", "_more", "_whole", "arguments", "given_id", "guessed", "id", "ids_change", "index", "kept", "name",
-        "number", "original",
+        "number", "opaque", "original",
     )  # fmt: skip
 
     def __init__(self, index: object, given_id: str, id: str) -> None:
@@ -25,6 +26,7 @@ class OpenCall:
         self.ids_change = False  # from piece to piece, and so tell nothing
         self.guessed = False  # that all of its pieces belong to it
         self.original: OpenCall | None = None  # the call that it may turn out to repeat
+        self.opaque: dict[str, Any] = {}  # what the endpoint wants back with it
         self.kept = 0  # bytes
         self._halves = HalfJoiner()
         self._whole = ""  # its arguments, once they are, in one way to write them

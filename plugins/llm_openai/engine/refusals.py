@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from plugins.llm_openai.engine.failures import Failure, Kind
+from plugins.llm_openai.engine.opaque import OF_A_CALL, OF_A_MESSAGE
 
 
 class _Option(NamedTuple):
@@ -53,10 +54,12 @@ _WRONG_ROLE = re.compile(
     r"unknown|unexpected|invalid|incorrect|not one of|must be|unsupported|n.?t support", re.IGNORECASE
 )
 _WORD_JSON = re.compile(r"contain the word .{0,3}json", re.IGNORECASE)
+_NOT_BACK = re.compile(rf"{_REFUSAL.pattern}|must not|should not|remove|do not include", re.IGNORECASE)
 _TAUGHT_BY = (400, 404, 405, 409, 413, 415, 422, 501)  # what a 500 mentions may have nothing to do with it
 _EFFORTS = ("low", "medium", "high")
 _SCHEMA, _OBJECT, _STRICT = "response_format=json_schema", "response_format=json_object", "response_format=strict"
-_BY_NAME, _REQUIRED, _DEVELOPER, _JSON = "tool_choice=name", "tool_choice=required", "role=developer", "word json"
+_BY_NAME, _REQUIRED = "tool_choice=name", "tool_choice=required"
+_DEVELOPER, _JSON, _OPAQUE = "role=developer", "word json", "opaque"
 
 
 class Refusals:
@@ -91,6 +94,8 @@ class Refusals:
                 message | {"role": "system"} if message.get("role") == "developer" else message
                 for message in body["messages"]
             ]
+        if _OPAQUE in refused and _opaque_in(body):
+            body["messages"] = [_without_opaque(message) for message in body["messages"]]
         return body, list(dict.fromkeys(dropped))
 
     def learn(self, failure: Failure, body: Mapping[str, Any], shared: Refusals | None) -> bool:
@@ -113,6 +118,8 @@ def _refused_in(failure: Failure, body: Mapping[str, Any]) -> tuple[set[str], se
         return {_JSON}, {_JSON}
     if _has_developer(body) and _ROLE.search(failure.message) and _WRONG_ROLE.search(words):
         return {_DEVELOPER}, {_DEVELOPER}
+    if any(name in failure.message for name in _opaque_in(body)) and _NOT_BACK.search(words):
+        return {_OPAQUE}, {_OPAQUE}
     param = re.split(r"[.\[]", failure.param, maxsplit=1)[0]
     named = [name for name in _OPTIONS if name == param]
     if not failure.param or (not named and failure.param == "body"):
@@ -172,6 +179,29 @@ def _choice_down(body: dict[str, Any], refused: set[str]) -> list[str]:
         choice = "auto"
     body["tool_choice"] = choice
     return ["tool_choice"] if choice != wanted else []
+
+
+def _opaque_in(body: Mapping[str, Any]) -> set[str]:
+    """The names of what goes back of earlier turns."""
+    messages = body.get("messages")
+    listed = [message for message in messages if isinstance(message, Mapping)] if isinstance(messages, list) else []
+    found = {name for message in listed for name in OF_A_MESSAGE if name in message}
+    calls = [
+        call for message in listed if isinstance(message.get("tool_calls"), list) for call in message["tool_calls"]
+    ]
+    return found | {name for call in calls if isinstance(call, Mapping) for name in OF_A_CALL if name in call}
+
+
+def _without_opaque(message: Any) -> Any:
+    if not isinstance(message, Mapping):
+        return message
+    bare = {name: value for name, value in message.items() if name not in OF_A_MESSAGE}
+    if isinstance(calls := bare.get("tool_calls"), list):
+        bare["tool_calls"] = [
+            {name: call[name] for name in call if name not in OF_A_CALL} if isinstance(call, Mapping) else call
+            for call in calls
+        ]
+    return bare
 
 
 def _name_of(tool: object) -> object:
