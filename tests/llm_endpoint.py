@@ -1540,6 +1540,78 @@ def refuses_reasoning(body: Body, nth: int) -> Play:
     return answer(body) if len(body["messages"]) > 1 else _wants(body, {"reasoning_content": "Hm."}, {})
 
 
+# ---------------------------------------------------------------- endpoints that are busy
+
+
+def busy(message: str, headers: Mapping[str, str] | None = None, **more: Any) -> Behaviour:
+    """429 at the first try, an answer at the next."""
+    return lambda body, nth: answer(body) if nth > 1 else refusal(429, message, headers=headers or {}, **more)
+
+
+RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "0.3s"}
+BUSY = {
+    "busy-ms": busy("slow down", {"retry-after-ms": "300"}),
+    "busy-delay": busy("You exceeded your current quota.", status="RESOURCE_EXHAUSTED", details=[RETRY_INFO]),
+    "busy-words": busy("Rate limit reached for model m on tokens per min. Please try again in 300ms."),
+    "busy-reset": busy(
+        "slow down",
+        {
+            "x-ratelimit-reset-requests": "1h2m",
+            "x-ratelimit-remaining-requests": "9",
+            "x-ratelimit-reset-tokens": "0.3s",
+            "x-ratelimit-remaining-tokens": "0",
+        },
+    ),
+}
+for _name, _busy in BUSY.items():
+    _busy.__doc__ = "429 at the first try; when to come again is said in a place of its own."
+    BEHAVIOURS[_name] = _busy
+
+
+@behaviour
+def used_up(body: Body, nth: int) -> Play:
+    """429: the account has no money left."""
+    return refusal(429, "You exceeded your current quota, please check your plan.", code="insufficient_quota")
+
+
+@behaviour
+def used_up_today(body: Body, nth: int) -> Play:
+    """429: the quota of the day is used up, with a delay all the same."""
+    failure = {"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}
+    return refusal(429, "You exceeded your current quota.", details=[failure, RETRY_INFO])
+
+
+OVERFLOWS = (
+    (400, "The decoder prompt (length 9) is longer than the maximum model length of 8."),
+    (500, "This model's maximum context length is 8 tokens. However, you requested 9 tokens."),
+    (422, "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 8. Given: 9"),
+    (400, "the request exceeds the available context size, try increasing it"),
+    (400, "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 8]"),
+    (400, "Invalid request: Your request exceeded model token limit: 8"),
+    (413, "prompt is too long: 9 tokens > 8 maximum"),
+)
+
+
+@behaviour
+def overflows(body: Body, nth: int) -> Play:
+    """The context is too long, in the words of the server that the message's number names."""
+    status, words = OVERFLOWS[int(body["messages"][-1]["content"])]
+    return refusal(status, words)
+
+
+@behaviour
+def call_not_read_once(body: Body, nth: int) -> Play:
+    """400 at the first try: the endpoint cannot read the tool call that the model wrote."""
+    return call_not_read(body, nth) if nth == 1 else tool(body, nth)
+
+
+@behaviour
+def call_not_read(body: Body, nth: int) -> Play:
+    """400: the endpoint cannot read the tool call that the model wrote."""
+    text = "Failed to call a function. Please adjust your prompt. See 'failed_generation' for more details."
+    return refusal(400, text, code="tool_use_failed", failed_generation='<function=weather{"city": "Rome"}')
+
+
 def status_behaviour(status: int) -> Behaviour:
     """`status-503` and so on."""
     return lambda body, nth: refusal(status, f"this is {status}", headers={"x-should-retry": "false"})

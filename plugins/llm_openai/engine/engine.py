@@ -170,7 +170,7 @@ class Engine:
         left = len(self._endpoints)
         for endpoint in self._endpoints:
             left -= 1
-            tries = 0
+            tries, unread = 0, 0
             while True:
                 said = False
                 try:
@@ -186,6 +186,8 @@ class Engine:
                     if said and stream:
                         raise failure.error() from None
                     wait = _wait(failure, tries, ends, patient=not left) if tries < self._max_retries else None
+                    if failure.generation and not unread:
+                        unread, tries, wait = 1, tries - 1, 0.0  # a model may well write it right the next time
                     if wait is None and (not left or not failure.elsewhere):
                         raise failure.error() from None
                     _log.warning("event=upstream_failed endpoint=%s cause=%r", failure.endpoint, failure.message)
