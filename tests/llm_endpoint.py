@@ -553,6 +553,12 @@ def filtered(body: Body, nth: int) -> Play:
 
 
 @behaviour
+def filtered_json(body: Body, nth: int) -> Play:
+    """JSON that a filter stopped."""
+    return whole('{"city": "Ro', finish="content_filter")
+
+
+@behaviour
 def long(body: Body, nth: int) -> Play:
     """Finish reason length."""
     return whole("Hel", finish="length")

@@ -21,6 +21,7 @@ from plugins.llm_openai.engine.json_text import is_cut, read
 from plugins.llm_openai.engine.messages import CallDelta, Tool, ToolCall
 from plugins.llm_openai.engine.opaque import of_call, pack
 from plugins.llm_openai.engine.open_call import OpenCall
+from plugins.llm_openai.engine.patterns import UNCHECKED, checkable
 from shared.json_schema import MOST_STEPS, CannotCheck, complaint
 
 MOST_CALLS = 1_024  # in one reply
@@ -178,7 +179,10 @@ class CallAssembler:
                 problem = f"no tool {call.name[:200]!r} was offered"
             if not problem:
                 try:
-                    problem = complaint(value, schemas[call.name], steps)
+                    schema = checkable(schemas[call.name]) or {}
+                    problem = complaint(value, schema, steps)
+                    if not problem and schema is not schemas[call.name]:
+                        problem = UNCHECKED
                 except CannotCheck as error:
                     if most < MOST_STEPS:
                         raise

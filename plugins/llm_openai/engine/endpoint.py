@@ -26,6 +26,7 @@ from plugins.llm_openai.engine.failures import Failure, Kind, of_status
 from plugins.llm_openai.engine.messages import Model
 from plugins.llm_openai.engine.opaque import tag_of
 from plugins.llm_openai.engine.refusals import Refusals
+from plugins.llm_openai.engine.surroundings import check_tls, proxy_of
 from shared.errors import StartError
 from shared.off_loop import LARGE, in_thread
 from shared.units import Secret, SecretUrl, secret_texts_in, spellings
@@ -108,11 +109,13 @@ class Endpoint:
         if settings.ca_bundle and Path(settings.ca_bundle).exists() and not Path(settings.ca_bundle).is_file():
             # OpenSSL would wait for a pipe for ever, and read a device without end.
             raise StartError(f"setting ca_bundle: cannot use {settings.ca_bundle}: it is not a regular file")
+        check_tls()
         try:
             verify = ssl.create_default_context(cafile=settings.ca_bundle) if settings.ca_bundle else True
         except (OSError, ssl.SSLError) as error:
             raise StartError(f"setting ca_bundle: cannot use {settings.ca_bundle}: {error.strerror or error}") from None
         proxy = Secret(settings.proxy).reveal()
+        self._proxy = proxy_of(Secret(settings.url).reveal(), proxy)
         try:
             return httpx2.AsyncClient(
                 verify=verify,
@@ -198,7 +201,7 @@ class Endpoint:
                 cause = error.__cause__ or error
                 if isinstance(cause, httpx2.ConnectTimeout):
                     raise Failure(
-                        Kind.UNREACHABLE, f"no connection within {self.settings.connect_timeout:g} s"
+                        Kind.UNREACHABLE, f"no connection within {self.settings.connect_timeout:g} s{self._through}"
                     ) from None
                 raise Failure(Kind.TIMEOUT, f"nothing came for {self.settings.read_timeout:g} s") from None
             except openai.APIConnectionError as error:
@@ -206,7 +209,7 @@ class Endpoint:
                 if isinstance(cause, httpx2.RemoteProtocolError | httpx2.ReadError):
                     raise Failure(Kind.UNREACHABLE, "the connection was closed without an answer") from None
                 if isinstance(cause, httpx2.ConnectError | httpx2.ProxyError):
-                    raise Failure(Kind.UNREACHABLE, f"cannot be reached: {cause}") from None
+                    raise Failure(Kind.UNREACHABLE, f"cannot be reached: {cause}{self._through}") from None
                 # Not its words: some repeat the request's headers.
                 raise Failure(Kind.UNREACHABLE, f"the request failed: {type(cause).__name__}") from None
             except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.DecodingError):
@@ -215,6 +218,10 @@ class Endpoint:
                 raise Failure(Kind.UNREACHABLE, f"the request failed: {type(error).__name__}") from None
         except Failure as failure:
             raise self.named(failure) from None
+
+    @property
+    def _through(self) -> str:
+        return f"; what is down may be the proxy {self._proxy}, which it is asked through" if self._proxy else ""
 
     def named(self, failure: Failure) -> Failure:
         """`failure` with this endpoint's name and without its secrets, which some endpoints repeat in their errors."""

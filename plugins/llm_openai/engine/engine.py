@@ -76,7 +76,7 @@ class Engine:
         if not _is_structured(request, reply):
             return reply
         text, problem = await _structured(reply, request)
-        if problem and reply.finish is not Finish.LENGTH:
+        if problem and reply.finish not in (Finish.LENGTH, Finish.CONTENT_FILTER):
             told = f"That cannot be used: {problem}. Answer again, with nothing but the JSON."
             messages = (*request.messages, Message("assistant", reply.text), Message("user", told))
             first, reply = reply, await self._whole(dataclasses.replace(request, messages=messages), ends)
@@ -385,6 +385,12 @@ def _is_structured(request: Request, reply: Reply) -> bool:
 
 
 def _invalid_output(problem: str, reply: Reply) -> FailedPrecondition:
+    if reply.finish is Finish.CONTENT_FILTER:
+        return FailedPrecondition(
+            f"the endpoint's filter stopped the answer ({reply.raw_finish[:100]}), so it does not hold to the response "
+            f"format: {problem}; ask for something else",
+            reason="CONTENT_FILTERED",
+        )
     cut = "; it was cut off at its largest length: raise max_tokens" if reply.finish is Finish.LENGTH else ""
     return FailedPrecondition(
         f"the model's answer does not hold to the response format: {problem}{cut}", reason="INVALID_OUTPUT"
