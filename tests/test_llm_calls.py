@@ -700,7 +700,7 @@ def test_a_proxy_that_is_down_is_named(endpoint: Endpoint, source: str) -> None:
         if source == "setting"
         else {"HTTP_PROXY": proxy, "http_proxy": proxy, "NO_PROXY": ""}
     )
-    with started(endpoint, "--max-retries", "0", env=own | {"no_proxy": ""}) as plugin:
+    with started(endpoint, "--max-retries", "0", env=own | {"no_proxy": "", "no_grpc_proxy": "127.0.0.1"}) as plugin:
         error = refused(generate, stub_of(plugin), "hello")
     assert details(error).reason == "UPSTREAM_UNREACHABLE"
     assert f"proxy http://127.0.0.1:{proxy.rpartition(':')[2]}" in said(error)
