@@ -159,9 +159,10 @@ class ChunkReader:
         if not bare or self._name in _PINGS:
             return
         self._seen = True
-        if bare == DONE:
+        if bare.startswith(DONE):
             yield from self._end()
             self.done = True
+            yield from self._data(bare[len(DONE) :].lstrip().removeprefix("data:"))
             return
         try:
             parsed = loads(bare)
