@@ -1618,6 +1618,96 @@ def call_not_read(body: Body, nth: int) -> Play:
     return refusal(400, text, code="tool_use_failed", failed_generation='<function=weather{"city": "Rome"}')
 
 
+# ---------------------------------------------------------------- more that models say
+
+
+def _thinks(opens: str, closes: str) -> Behaviour:
+    def play(body: Body, nth: int) -> Play:
+        text = f"{opens}Two and two.{closes}\n\nFour."
+        if not body.get("stream"):
+            return whole(text)
+        return Play(events(*(chunk(text[place : place + 3]) for place in range(0, len(text), 3)), chunk(finish="stop")))
+
+    play.__doc__ = f"Reasoning inline, in `{opens}`."
+    return play
+
+
+HARMONY_BETWEEN = "<|end|><|start|>assistant<|channel|>final<|message|>"
+for _name, _opens, _closes in (
+    ("thinks-thinking", "<thinking>", "</thinking>"),
+    ("thinks-thought", "<thought>", "</thought>"),
+    ("thinks-mistral", "[THINK]", "[/THINK]"),
+    ("thinks-harmony", "<|channel|>analysis<|message|>", HARMONY_BETWEEN),
+):
+    BEHAVIOURS[_name] = _thinks(_opens, _closes)
+
+
+@behaviour
+def thinks_details(body: Body, nth: int) -> Play:
+    """Reasoning in `reasoning_details` only."""
+    details = [{"reasoning_details": [{"type": "reasoning.text", "text": text}]} for text in ("Two and ", "two.")]
+    return Play(events(*(chunk("", **part) for part in details), chunk("Four."), chunk(finish="stop")))
+
+
+@behaviour
+def thinks_text(body: Body, nth: int) -> Play:
+    """Reasoning in `reasoning_text`."""
+    return Play(events(chunk(reasoning_text="Two and two."), chunk("Four."), chunk(finish="stop")))
+
+
+@behaviour
+def thinks_object(body: Body, nth: int) -> Play:
+    """Reasoning in an object."""
+    return Play(events(chunk(reasoning={"content": "Two and two."}), chunk("Four."), chunk(finish="stop")))
+
+
+WRITTEN = {
+    "written-hermes": 'Hello\n<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>',
+    "written-mistral": '[TOOL_CALLS][{"name": "weather", "arguments": {"city": "Rome"}}]',
+    "written-llama": '<|python_tag|>{"name": "weather", "parameters": {"city": "Rome"}}',
+    "written-function": '<function=weather>{"city": "Rome"}</function>',
+    "written-harmony": "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary "
+    'to=functions.weather <|constrain|>json<|message|>{"city": "Rome"}<|call|>',
+    "written-unknown": 'Hello <tool_call>{"name": "nobody", "arguments": {}}</tool_call>',
+    "written-broken": 'Hello <tool_call>{"name": "weather", "argum',
+    "written-about": "Hello, a < b, and `<tool` is how it begins.",
+}
+
+
+def _written(text: str) -> Behaviour:
+    def play(body: Body, nth: int) -> Play:
+        if not body.get("stream"):
+            return whole(text)
+        return Play(events(*(chunk(text[place : place + 4]) for place in range(0, len(text), 4)), chunk(finish="stop")))
+
+    play.__doc__ = "A tool call written into the text, or what looks like one."
+    return play
+
+
+BEHAVIOURS.update({_name: _written(_text) for _name, _text in WRITTEN.items()})
+
+
+@behaviour
+def image_only(body: Body, nth: int) -> Play:
+    """An image for an answer."""
+    images = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    return whole(None, images=images) if not body.get("stream") else Play(events(chunk(images=images, finish="stop")))
+
+
+@behaviour
+def image_and_text(body: Body, nth: int) -> Play:
+    """An image beside the text."""
+    images = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    return Play(events(chunk("Hello"), chunk(images=images), chunk(finish="stop")))
+
+
+@behaviour
+def spoken(body: Body, nth: int) -> Play:
+    """A spoken answer with its words."""
+    parts = [{"audio": {"id": "a1", "data": "AAAA", "transcript": text}} for text in ("Hel", "lo")]
+    return Play(events(*(chunk(**part) for part in parts), chunk(finish="stop")))
+
+
 def status_behaviour(status: int) -> Behaviour:
     """`status-503` and so on."""
     return lambda body, nth: refusal(status, f"this is {status}", headers={"x-should-retry": "false"})

@@ -13,10 +13,11 @@ import hector_plugins_pb2_grpc as rpc
 import pytest
 from google.protobuf import json_format
 
-from tests.llm_endpoint import POEM, Endpoint
+from tests.llm_endpoint import POEM, WRITTEN, Endpoint
 from tests.llm_tools import WEATHER, generate, reasoning_of, refused, said, started, stream, stub_of, text_of
 from tests.servers import details
 
+NO_CALLS = ["written-unknown", "written-broken", "written-about"]
 ROME, OSLO = {"city": "Rome"}, {"city": "Oslo"}
 
 
@@ -32,7 +33,7 @@ def stub(endpoint: Endpoint) -> Iterator[rpc.LLMProviderStub]:
         yield stub_of(plugin)
 
 
-def calls_of(reply: pb.StreamTextResponse | pb.GenerateTextResponse) -> list[Any]:
+def calls_of(reply: pb.StreamTextResponse | pb.GenerateTextResponse | pb.CallToolResponse) -> list[Any]:
     """The arguments of valid calls; of others what is wrong."""
     assert len({call.id for call in reply.tool_calls}) == len(reply.tool_calls)
     assert all(call.id and call.name == "weather" for call in reply.tool_calls)
@@ -308,3 +309,56 @@ def test_a_huge_event_is_split(stub: rpc.LLMProviderStub) -> None:
 def test_a_compressed_reason_is_read(stub: rpc.LLMProviderStub) -> None:
     """The words of an error that came compressed are in ours."""
     assert "the moon is full" in said(refused(generate, stub, "gzip-error"))
+
+
+# ---------------------------------------------------------------- more that models say
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "thinks-thinking",
+        "thinks-thought",
+        "thinks-mistral",
+        "thinks-harmony",
+        "thinks-details",
+        "thinks-text",
+        "thinks-object",
+    ],
+)
+def test_reasoning_by_other_marks_and_fields(stub: rpc.LLMProviderStub, model: str) -> None:
+    """It is reasoning wherever it stands, and nothing of it is in the text."""
+    messages = stream(stub, model)
+    assert (reasoning_of(messages), text_of(messages)) == ("Two and two.", "Four.")
+    reply = generate(stub, model)
+    assert (reply.reasoning, reply.text) == ("Two and two.", "Four.")
+
+
+@pytest.mark.parametrize("model", [name for name in WRITTEN if name not in NO_CALLS])
+def test_a_call_in_the_text_is_a_call(stub: rpc.LLMProviderStub, model: str) -> None:
+    """Where the endpoint left it in the text and it is of a tool of the request; its markup is shown to nobody."""
+    messages = stream(stub, model, tools=[WEATHER])
+    assert (calls_of(messages[-1]), list(map(json.loads, streamed_calls(messages)))) == ([ROME], [ROME])
+    assert messages[-1].finish_reason == pb.FINISH_REASON_TOOL_CALLS
+    assert text_of(messages).strip() == ("Hello" if "hermes" in model else "")
+    assert calls_of(stub.CallTool(pb.CallToolRequest(prompt="Hi", model=model, tools=[WEATHER]))) == [ROME]
+
+
+@pytest.mark.parametrize("model", NO_CALLS)
+def test_what_is_no_call_stays_text(stub: rpc.LLMProviderStub, model: str) -> None:
+    """Of an unknown tool, broken off, or only about calls: every letter of it comes out; so does all without tools."""
+    for tools in ([WEATHER], []):
+        for messages in (stream(stub, model, tools=tools), [generate(stub, model, tools=tools)]):
+            assert "".join(message.text for message in messages) == WRITTEN[model]
+            assert not messages[-1].tool_calls
+    assert text_of(stream(stub, "written-hermes")) == WRITTEN["written-hermes"]
+
+
+def test_images_and_sound_are_told(stub: rpc.LLMProviderStub) -> None:
+    """An answer that is nothing but an image is an error; beside a text it is told; the words of a voice are text."""
+    for call in (stream, generate):
+        assert "images" in said(refused(call, stub, "image-only"))
+    last = stream(stub, "image-and-text")
+    assert (text_of(last), list(last[-1].dropped_params)) == ("Hello", ["images"])
+    last = stream(stub, "spoken")
+    assert (text_of(last), list(last[-1].dropped_params)) == ("Hello", ["audio"])

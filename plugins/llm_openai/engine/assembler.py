@@ -17,6 +17,8 @@ from plugins.llm_openai.engine.opaque import Keeper, pack
 from plugins.llm_openai.engine.stops import StopCutter
 from plugins.llm_openai.engine.think import ThinkSplitter
 from plugins.llm_openai.engine.tokens import Counts
+from plugins.llm_openai.engine.unusual import elsewhere, left_out, transcript
+from plugins.llm_openai.engine.written import WrittenCalls
 from shared.json_schema import MOST_STEPS
 
 _FINISHES = {
@@ -27,6 +29,7 @@ _FINISHES = {
     "tool_calls": Finish.TOOL_CALLS, "function_call": Finish.TOOL_CALLS, "tool_use": Finish.TOOL_CALLS,
     "content_filter": Finish.CONTENT_FILTER, "safety": Finish.CONTENT_FILTER, "refusal": Finish.CONTENT_FILTER,
 }  # fmt: skip
+_PLAIN = {"content", "role", "refusal", "tool_calls", "function_call"}  # fields that need no second look
 _NO_FINISHES = ("null", "none", "undefined")  # what some send while there is none yet
 
 
@@ -42,17 +45,21 @@ class Assembler:
         keep: bool = True,
         several: bool = False,
         tag: str = "",
+        take_written: bool = True,
     ) -> None:
         """`stops` are cut here: the endpoint does not know them. Without `keep` the reply has no text and reasoning:
         all of it went out as deltas. What is kept may have `largest` bytes, past that LimitReached is raised.
-        `several`: more than one choice was asked for. `tag`: the endpoint's, for what it wants back."""
+        `several`: more than one choice was asked for. `tag`: the endpoint's, for what it wants back.
+        `take_written`: calls that the model wrote into its text are calls."""
         self._tools, self._keep, self._largest, self._several = tools, keep, largest, several
         self._content_halves, self._think, self._stops = HalfJoiner(), ThinkSplitter(), StopCutter(stops)
         self._thought_halves, self._thoughts = HalfJoiner(), Thoughts()
         self._calls, self._keeper, self._tag = CallAssembler(self._count, tag), Keeper(self._count), tag
+        self._written = WrittenCalls(tools if take_written else ())
         self._old_calls: bool | None = None  # they come as `function_call`
         self._said, self._echo = Said(), ""  # the content, and what may be all of it again
         self._has_deltas = self._came = self._answered = False
+        self._left_out = set[str]()  # kinds of parts that no field of a reply is for
         self._leftover = ""  # a field that was not read
         self._index: object = None  # of the choice that came first
         self._text_of: Turns | None = None
@@ -163,8 +170,14 @@ class Assembler:
         if isinstance(content, list):
             content, inner = _parts(content)
             thought = thought or inner
+        plain = said.keys() <= _PLAIN and content.__class__ is str
+        if not plain:
+            if not isinstance(thought, str) or not thought:
+                thought = elsewhere(said)
+            content = content or transcript(said)
         again = whole and self._has_deltas  # a message that tells what the deltas told
-        if len(said) > 1 or "content" not in said:
+        if not plain:
+            self._left_out |= left_out(said)
             self._keeper.take(said, thoughts=bool(self._tools) and not (again and self._thoughts))
         if not isinstance(thought, str) or (again and self._thoughts):
             thought = ""
@@ -202,7 +215,7 @@ class Assembler:
                 yield from self._thought(reasoning, inline=True)
             if text:
                 self._answered = True
-                if text := self._stops.feed(text):
+                if text := self._shown(self._stops.feed(text)):
                     yield self._delta(text, "")
 
     def _thought(self, text: str, *, inline: bool) -> Iterator[Delta]:
@@ -220,9 +233,28 @@ class Assembler:
         if again := self._thoughts.close():
             yield self._delta("", again)
         self._answered = self._answered or bool(said + text)
-        if text := self._stops.feed(said + text) + self._stops.close():
+        if text := self._shown(self._stops.feed(said + text) + self._stops.close()):
             yield self._delta(text, "")
+        written = self._written.close(take=not self._calls)
+        if written.reasoning:
+            yield from self._thought(written.reasoning, inline=True)
+        if written.text:
+            yield self._delta(written.text, "")
+        yield from map(self._call_delta, self._calls.feed(written.calls, whole=True))
         yield from map(self._call_delta, self._calls.close())
+
+    def _shown(self, text: str) -> str:
+        if not text:
+            return ""
+        shown = self._written.feed(text)
+        if len(shown) < len(text):
+            self._count(len(text) - len(shown))  # about: it is what an endless call would take
+        return shown
+
+    @property
+    def held(self) -> int:
+        """Characters that `close` will have to read."""
+        return self._written.held
 
     @property
     def has_usage(self) -> bool:
@@ -259,7 +291,7 @@ class Assembler:
             usage=self._usage.usage(),
             model=sound(self._model) or model,
             id=sound(self._id),
-            dropped=tuple(dropped),
+            dropped=(*dropped, *sorted(self._left_out)),
             opaque=pack(self._tag, self._keeper.fields(thoughts=bool(calls))),
         )
 

@@ -213,7 +213,13 @@ class Engine:
             asked_for = sent.get("n")
             several = isinstance(asked_for, int) and asked_for > 1
             assembler = Assembler(
-                request.tools, stops, largest=self._largest, keep=keep, several=several, tag=endpoint.tag
+                request.tools,
+                stops,
+                largest=self._largest,
+                keep=keep,
+                several=several,
+                tag=endpoint.tag,
+                take_written=request.options.tool_choice != "none",
             )
             said = False
             try:
@@ -265,7 +271,7 @@ async def _deltas(
     except Failure as failure:
         if not assembler.is_over() or failure.kind is Kind.STATUS:
             raise
-    for delta in assembler.close():
+    for delta in await _in_thread_if(assembler.held > _SMALL, lambda: list(assembler.close())):
         yield delta
 
 
