@@ -1628,7 +1628,8 @@ def _thinks(opens: str, closes: str) -> Behaviour:
             return whole(text)
         return Play(events(*(chunk(text[place : place + 3]) for place in range(0, len(text), 3)), chunk(finish="stop")))
 
-    play.__doc__ = f"Reasoning inline, in `{opens}`."
+    mark = "the channels of gpt-oss" if "|" in opens else f"`{opens}`"
+    play.__doc__ = f"Reasoning inline, in {mark}."
     return play
 
 
@@ -1645,7 +1646,9 @@ for _name, _opens, _closes in (
 @behaviour
 def thinks_details(body: Body, nth: int) -> Play:
     """Reasoning in `reasoning_details` only."""
-    details = [{"reasoning_details": [{"type": "reasoning.text", "text": text}]} for text in ("Two and ", "two.")]
+    details: list[dict[str, Any]] = [
+        {"reasoning_details": [{"type": "reasoning.text", "text": text}]} for text in ("Two and ", "two.")
+    ]
     return Play(events(*(chunk("", **part) for part in details), chunk("Four."), chunk(finish="stop")))
 
 
@@ -1680,7 +1683,7 @@ def _written(text: str) -> Behaviour:
             return whole(text)
         return Play(events(*(chunk(text[place : place + 4]) for place in range(0, len(text), 4)), chunk(finish="stop")))
 
-    play.__doc__ = "A tool call written into the text, or what looks like one."
+    play.__doc__ = f"In the text: `{text}`."
     return play
 
 
@@ -1704,7 +1707,9 @@ def image_and_text(body: Body, nth: int) -> Play:
 @behaviour
 def spoken(body: Body, nth: int) -> Play:
     """A spoken answer with its words."""
-    parts = [{"audio": {"id": "a1", "data": "AAAA", "transcript": text}} for text in ("Hel", "lo")]
+    parts: list[dict[str, Any]] = [
+        {"audio": {"id": "a1", "data": "AAAA", "transcript": text}} for text in ("Hel", "lo")
+    ]
     return Play(events(*(chunk(**part) for part in parts), chunk(finish="stop")))
 
 

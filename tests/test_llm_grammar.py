@@ -117,7 +117,7 @@ def call_deltas(
 def made(seed: int) -> Made:
     rng = random.Random(seed)
     wanted = replies(rng)
-    recipe = {
+    recipe: dict[str, Any] = {
         "role": rng.random() < 0.5,
         "thinks": rng.choice(("field", "field", "inline", "twice")),
         "field": rng.choice(("reasoning", "reasoning_content")),

@@ -104,12 +104,13 @@ class Assembler:
             self._id = _text(chunk.get("id"))
         if not self._model:
             self._model = _text(chunk.get("model"))
-        self.add_usage(chunk)
+        if "usage" in chunk or "x_groq" in chunk:
+            self.add_usage(chunk)
         choices = chunk.get("choices")
         if not isinstance(choices, list) or not choices:
             return
         choice = choices[0]
-        if len(choices) == 1 and isinstance(choice, Mapping):
+        if len(choices) == 1 and isinstance(choice, dict):
             index = choice.get("index") or 0
             if self._text_of is None and (index == self._index or self._index is None):
                 self._index = index
@@ -131,7 +132,7 @@ class Assembler:
         self._chunks += 1
         numbers = set[object]()
         for place, choice in enumerate(choices):
-            if not isinstance(choice, Mapping):
+            if not isinstance(choice, dict):
                 continue
             index = choice.get("index") or 0
             if not isinstance(index, int | str) or index in numbers:
@@ -148,7 +149,7 @@ class Assembler:
         delta = choice.get("delta")
         said = delta or choice.get("message") or {"content": choice.get("text")}
         self._came = False
-        if isinstance(said, Mapping):
+        if isinstance(said, dict):
             if delta:
                 self._has_deltas = True
             yield from self._piece(said, index, whole=not delta)
@@ -215,7 +216,10 @@ class Assembler:
                 yield from self._thought(reasoning, inline=True)
             if text:
                 self._answered = True
-                if text := self._shown(self._stops.feed(text)):
+                text = self._stops.feed(text)
+                if not self._written.passes:
+                    text = self._shown(text)
+                if text:
                     yield self._delta(text, "")
 
     def _thought(self, text: str, *, inline: bool) -> Iterator[Delta]:

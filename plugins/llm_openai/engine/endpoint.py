@@ -26,7 +26,6 @@ from plugins.llm_openai.engine.failures import Failure, Kind, of_status
 from plugins.llm_openai.engine.messages import Model
 from plugins.llm_openai.engine.opaque import tag_of
 from plugins.llm_openai.engine.refusals import Refusals
-from plugins.llm_openai.engine.surroundings import check_tls, proxy_of
 from shared.errors import StartError
 from shared.off_loop import LARGE, in_thread
 from shared.units import Secret, SecretUrl, secret_texts_in, spellings
@@ -40,7 +39,7 @@ _MOST_LEARNT, _LEARNT_SECONDS = 1_000, 3600.0  # models whose refusals are remem
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How to reach one endpoint. `model`, when set, is asked for whatever the request names; `send_back`: reasoning and
-    signatures of earlier turns go back to it. Times in seconds."""
+    signatures of earlier turns go back to it; `through`: what errors call the proxy in force. Times in seconds."""
 
     url: str
     api_key: Secret = field(default_factory=Secret)
@@ -51,6 +50,7 @@ class Settings:
     model: str = ""
     send_back: bool = True
     proxy: str = ""
+    through: str = ""
     ca_bundle: str = ""
     connect_timeout: float = 10.0
     read_timeout: float = 300.0
@@ -109,13 +109,11 @@ class Endpoint:
         if settings.ca_bundle and Path(settings.ca_bundle).exists() and not Path(settings.ca_bundle).is_file():
             # OpenSSL would wait for a pipe for ever, and read a device without end.
             raise StartError(f"setting ca_bundle: cannot use {settings.ca_bundle}: it is not a regular file")
-        check_tls()
         try:
             verify = ssl.create_default_context(cafile=settings.ca_bundle) if settings.ca_bundle else True
         except (OSError, ssl.SSLError) as error:
             raise StartError(f"setting ca_bundle: cannot use {settings.ca_bundle}: {error.strerror or error}") from None
         proxy = Secret(settings.proxy).reveal()
-        self._proxy = proxy_of(Secret(settings.url).reveal(), proxy)
         try:
             return httpx2.AsyncClient(
                 verify=verify,
@@ -221,7 +219,8 @@ class Endpoint:
 
     @property
     def _through(self) -> str:
-        return f"; what is down may be the proxy {self._proxy}, which it is asked through" if self._proxy else ""
+        proxy = self.settings.through
+        return f"; what is down may be the proxy {proxy}, which it is asked through" if proxy else ""
 
     def named(self, failure: Failure) -> Failure:
         """`failure` with this endpoint's name and without its secrets, which some endpoints repeat in their errors."""

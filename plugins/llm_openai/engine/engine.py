@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from itertools import chain
 from typing import Any, TypeVar
 
-from plugins.llm_openai.engine import model_list
+from plugins.llm_openai.engine import model_list, written
 from plugins.llm_openai.engine.assembler import Assembler
 from plugins.llm_openai.engine.body import build, encoded, weight
 from plugins.llm_openai.engine.checks import check, is_quick, structured
@@ -198,6 +198,8 @@ class Engine:
 
     async def _attempt(self, endpoint: Endpoint, model: str, request: Request, *, stream: bool) -> _Items:
         """One endpoint, once; and at once again without the options it turns out not to take. Raises Failure."""
+        if request.tools and not written.is_loaded():
+            await in_thread(written.load)
         is_large = weight(request) > LARGE
         settings = endpoint.settings
         tag = endpoint.tag if settings.send_back else ""
@@ -271,7 +273,8 @@ async def _deltas(
     except Failure as failure:
         if not assembler.is_over() or failure.kind is Kind.STATUS:
             raise
-    for delta in await _in_thread_if(assembler.held > _SMALL, lambda: list(assembler.close())):
+    is_work = assembler.held > (_SMALL if written.is_loaded() else 0)
+    for delta in await _in_thread_if(is_work, lambda: list(assembler.close())):
         yield delta
 
 

@@ -244,7 +244,7 @@ def _unreadable(error: ValueError) -> Failure:
 
 
 def _checked(name: str, parsed: Any) -> Chunk:
-    if not isinstance(parsed, Mapping):
+    if not isinstance(parsed, dict):
         raise Failure(Kind.MALFORMED, "the reply is JSON of another kind than a chat completion")
     choices = parsed.get("choices")
     error = parsed.get("error")
@@ -259,7 +259,7 @@ def _checked(name: str, parsed: Any) -> Chunk:
     if wrong:
         raise in_reply(parsed)
     for choice in choices if isinstance(choices, list) else ():
-        error = choice.get("error") if isinstance(choice, Mapping) else None
+        error = choice.get("error") if isinstance(choice, dict) else None
         if error and is_error(error):
             raise in_reply({"error": error})
     return parsed

@@ -6,16 +6,27 @@ What turns out to be no call of a tool that was offered comes out as the text th
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from plugins.llm_openai.engine.messages import Tool
-from shared.call_markup import read_marked
-from shared.call_markup.started import begun, started
 
 _HARMONY = ("<|channel|>", "<|start|>assistant")
 _MOST_BLANKS = 1_000  # before them
+_SIGN = re.compile(r"[<\[\]f\u25c1]")  # every mark of a call begins with one of these
+
+
+def load() -> None:
+    """Imports the reader of call markup, which takes a tenth of a second: not at the start, since few need it."""
+    importlib.import_module("shared.call_markup")
+
+
+def is_loaded() -> bool:
+    return "shared.call_markup" in sys.modules
 
 
 class Written(NamedTuple):
@@ -27,6 +38,7 @@ class Written(NamedTuple):
 class WrittenCalls:
     def __init__(self, tools: Sequence[Tool]) -> None:
         self._schemas: Mapping[str, Mapping[str, Any]] = {tool.name: tool.schema for tool in tools}
+        self.passes = False  # all that follows is let through: no need to ask
         self._at_start = True
         self._held: list[str] = []
         self._tail = ""  # of the text, which may be the beginning of a mark
@@ -42,7 +54,7 @@ class WrittenCalls:
         if self._holds:
             self._held.append(text)
             return ""
-        if not self._at_start and not self._schemas:
+        if not self._tail and not self._at_start and _SIGN.search(text) is None:
             return text
         text, self._tail = self._tail + text, ""
         if self._at_start:
@@ -56,7 +68,10 @@ class WrittenCalls:
                 self._held.append(text)
                 return ""
         if not self._schemas:
+            self.passes = True
             return text
+        from shared.call_markup.started import begun, started
+
         place = begun(text)
         if place >= 0:
             self._holds = True
@@ -71,6 +86,8 @@ class WrittenCalls:
         text = "".join([*self._held, self._tail])
         if not self._holds:
             return Written("", text, [])
+        from shared.call_markup import read_marked
+
         marked = read_marked(text, self._schemas)
         known = all(call.name in self._schemas for call in marked.calls)
         if text.lstrip().startswith(_HARMONY):
