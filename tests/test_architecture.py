@@ -89,6 +89,7 @@ EXTRAS = {
     "messages.py": "what a servicer reads and packs, where that is long",
     "fast.py": "a codec",
     "allocator.py": "memory",
+    "surroundings.py": "what the environment says of TLS and proxies",
 }
 
 
