@@ -86,10 +86,10 @@ EXTRAS = {
     "admin.py": "a command line for people",
     "chat.py": "another",
     "policy.py": "another, which says what the policy allows",
+    "surroundings.py": "what the environment says of TLS and proxies",
     "messages.py": "what a servicer reads and packs, where that is long",
     "fast.py": "a codec",
     "allocator.py": "memory",
-    "surroundings.py": "what the environment says of TLS and proxies",
 }
 
 

@@ -294,7 +294,7 @@ class Engine:
     ) -> list[Embedding | Fault]:
         edges = np.cumsum([0, *map(len, pieces)]).tolist()
         vectors = np.stack([_mean(rows[start:end], self._facts.normalizes) for start, end in pairwise(edges)])
-        finite = [bool(np.isfinite(vector).all()) for vector in vectors]
+        finite = np.asarray(np.isfinite(vectors).all(axis=1)).tolist()
         return [
             Embedding(vector, sum(len(one.ids) for one in some), any(one.truncated for one in some))
             if is_finite
