@@ -818,7 +818,7 @@ class GenerateTextResponse(_message.Message):
 
     @_builtins.property
     def dropped_params(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """options that the endpoint refused and that were left out"""
+        """options refused, and parts of the answer (images, audio), that were left out"""
 
     def __init__(
         self,
@@ -938,7 +938,7 @@ class StreamTextResponse(_message.Message):
 
     @_builtins.property
     def dropped_params(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """options refused and left out; on the last message"""
+        """as GenerateTextResponse.dropped_params; on the last message"""
 
     def __init__(
         self,
@@ -1054,7 +1054,7 @@ class CallToolResponse(_message.Message):
 
     @_builtins.property
     def dropped_params(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """options that the endpoint refused and that were left out"""
+        """options refused, and parts of the answer (images, audio), that were left out"""
 
     def __init__(
         self,

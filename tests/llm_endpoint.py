@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import gzip
 import json
 import ssl
 import struct
@@ -552,6 +553,12 @@ def filtered(body: Body, nth: int) -> Play:
 
 
 @behaviour
+def filtered_json(body: Body, nth: int) -> Play:
+    """JSON that a filter stopped."""
+    return whole('{"city": "Ro', finish="content_filter")
+
+
+@behaviour
 def long(body: Body, nth: int) -> Play:
     """Finish reason length."""
     return whole("Hel", finish="length")
@@ -866,7 +873,7 @@ def too_many_calls(body: Body, nth: int) -> Play:
 
 def _calls(count: int) -> Play:
     pieces = [
-        part for n in range(count) for part in (piece(n, "c", "weather", '{"city":'), piece(n, arguments='"Rome"}'))
+        part for n in range(count) for part in (piece(n, "c", "weather", '{"city":'), piece(n, arguments=f'"{n}"}}'))
     ]
     return called(*pieces)
 
@@ -936,6 +943,774 @@ def picky_value(body: Body, nth: int) -> Play:
     if "pattern" in json.dumps(body.get("response_format", "")):
         return refusal(400, "response_format: the schema uses 'pattern', which is not supported")
     return answer(body, '{"city": "Rome"}')
+
+
+# ---------------------------------------------------------------- ends that are none
+
+
+@behaviour
+def finish_on_every_chunk(body: Body, nth: int) -> Play:
+    """Finish reason stop on every chunk, 3 s between two of them."""
+    return Play([event(chunk("Hel", finish="stop")), 3.0, *events(chunk("lo", finish="stop"))])
+
+
+@behaviour
+def finish_on_reasoning(body: Body, nth: int) -> Play:
+    """Finish reason stop on the last chunk of the reasoning, 3 s before the answer."""
+    thoughts = events(chunk(reasoning="Two and "), chunk(reasoning="two.", finish="stop"), done=False)
+    return Play([*thoughts, 3.0, *events(chunk("Four."), chunk(finish="stop"))])
+
+
+@behaviour
+def finish_before_answer(body: Body, nth: int) -> Play:
+    """A finish reason on a chunk of its own between the reasoning and the answer, 3 s before that."""
+    thoughts = events(chunk(reasoning="Two and two."), chunk(finish="stop"), done=False)
+    return Play([*thoughts, 3.0, *events(chunk("Four."), chunk(finish="stop"))])
+
+
+@behaviour
+def finish_before_tool(body: Body, nth: int) -> Play:
+    """A finish reason beside the text, and a tool call 3 s after it."""
+    call = chunk(tool_calls=[piece(0, "c1", "weather", ROME)])
+    return Play([event(chunk("Hello", finish="stop")), 3.0, *events(call, chunk(finish="tool_calls"))])
+
+
+@behaviour
+def finish_null_text(body: Body, nth: int) -> Play:
+    """The text "null" for a finish reason on every chunk, and the body ends after the first."""
+    return Play(events(chunk("Hel", finish="null"), done=False))
+
+
+@behaviour
+def finish_on_every_chunk_reset(body: Body, nth: int) -> Play:
+    """Finish reason stop on every chunk, and the connection breaks."""
+    return Play(events(chunk("H", finish="stop"), chunk("el", finish="stop"), done=False), ends=CLOSE)
+
+
+@behaviour
+def finish_on_first_chunk_reset(body: Body, nth: int) -> Play:
+    """Finish reason stop beside the first text, and the connection breaks."""
+    return Play(events(chunk("Hel", finish="stop"), done=False), ends=CLOSE)
+
+
+@behaviour
+def finish_on_reasoning_reset(body: Body, nth: int) -> Play:
+    """A finish reason after the reasoning, and the connection breaks before the answer."""
+    return Play(events(chunk(reasoning="Two."), chunk(finish="stop"), done=False), ends=CLOSE)
+
+
+@behaviour
+def finish_on_every_chunk_stall(body: Body, nth: int) -> Play:
+    """Finish reason stop on every chunk, and then silence."""
+    return Play(events(chunk("H", finish="stop"), chunk("el", finish="stop"), done=False), ends=HANG)
+
+
+# ---------------------------------------------------------------- choices
+
+
+def chosen(index: object, content: str | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    """A chunk whose choice has this number."""
+    made = chunk(content, finish=finish, **more)
+    made["choices"][0]["index"] = index
+    return made
+
+
+@behaviour
+def choice_counts_up(body: Body, nth: int) -> Play:
+    """The number of the choice counts up with the chunks."""
+    return Play(events(chosen(0, "H"), chosen(1, "el"), chosen(2, "lo"), chosen(3, finish="stop")))
+
+
+@behaviour
+def choice_one(body: Body, nth: int) -> Play:
+    """The only choice has number 1."""
+    if not body.get("stream"):
+        choice = {"index": 1, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
+        return Play([json.dumps({"choices": [choice], "model": "played"})], kind="application/json", chunked=False)
+    return Play(events(chosen(1, "Hel"), chosen(1, "lo"), chosen(1, finish="stop")))
+
+
+@behaviour
+def choice_two_texts(body: Body, nth: int) -> Play:
+    """Two choices in each chunk, with a text each."""
+    both = [
+        chunk() | {"choices": chosen(0, a)["choices"] + chosen(1, b)["choices"]}
+        for a, b in (("Hel", "By"), ("lo", "e"))
+    ]
+    return Play(events(*both, chosen(0, finish="stop"), chosen(1, finish="stop")))
+
+
+@behaviour
+def choice_several(body: Body, nth: int) -> Play:
+    """As many choices as `n` asks for, in turns."""
+    numbers = range(body.get("n", 2))
+    return Play(events(*(chosen(n, text) for text in ("Hel", "lo") for n in numbers), chosen(0, finish="stop")))
+
+
+@behaviour
+def choice_spread(body: Body, nth: int) -> Play:
+    """The text in one choice, a tool call in each of two others."""
+    calls = [piece(0, "c1", "weather", ROME), piece(0, "c2", "weather", OSLO)]
+    if not body.get("stream"):
+        messages: list[dict[str, Any]] = [{"content": "Hello"}, *({"tool_calls": [call]} for call in calls)]
+        choices = [{"message": {"role": "assistant"} | said, "finish_reason": "tool_calls"} for said in messages]
+        return Play([json.dumps({"choices": choices})], kind="application/json", chunked=False)
+    spread = [chosen(n + 1, tool_calls=[call]) for n, call in enumerate(calls)]
+    return Play(events(chosen(0, "Hel"), chosen(0, "lo"), *spread, chosen(0, finish="tool_calls")))
+
+
+@behaviour
+def unread(body: Body, nth: int) -> Play:
+    """Nothing but a field that nobody knows."""
+    if not body.get("stream"):
+        return whole("", hologram={"url": "https://example.org/h"})
+    return Play(events(chunk("", hologram={"url": "https://example.org/h"}), chunk(finish="stop")))
+
+
+@behaviour
+def done_only(body: Body, nth: int) -> Play:
+    """`[DONE]`, and nothing before it."""
+    return Play(events())
+
+
+# ---------------------------------------------------------------- what is said twice
+
+POEM = "Roses are red, violets are blue, and this is the end."
+
+
+def told(content: str | None = None, finish: str | None = "stop", **more: Any) -> dict[str, Any]:
+    """A chunk that holds a whole message."""
+    return chunk() | {"choices": [{"index": 0, "message": {"content": content} | more, "finish_reason": finish}]}
+
+
+@behaviour
+def repeats_message(body: Body, nth: int) -> Play:
+    """The last event repeats the whole message."""
+    return Play(events(chunk("Hel"), chunk("lo"), told("Hello")))
+
+
+@behaviour
+def repeats_delta(body: Body, nth: int) -> Play:
+    """The last delta repeats the whole text."""
+    pieces = [chunk(f"{word} ") for word in POEM.split()]
+    return Play(events(*pieces, chunk(f"{POEM} "), chunk(finish="stop")))
+
+
+@behaviour
+def completes_message(body: Body, nth: int) -> Play:
+    """The whole message at the end has more than the deltas: the end of the text and of a call, and a second call."""
+    calls = [piece(None, "c1", "weather", ROME), piece(None, "c2", "weather", OSLO)]
+    first = chunk(tool_calls=[piece(0, "c1", "weather", '{"city":')])
+    return Play(events(chunk("Hel"), first, told("Hello", "tool_calls", tool_calls=calls)))
+
+
+@behaviour
+def repeats_calls(body: Body, nth: int) -> Play:
+    """The last event repeats the message with its tool call, the id another."""
+    call = chunk(tool_calls=[piece(0, "c1", "weather", ROME)])
+    return Play(events(call, told(None, "tool_calls", tool_calls=[piece(0, "other", "weather", ROME)])))
+
+
+@behaviour
+def thinks_twice(body: Body, nth: int) -> Play:
+    """Reasoning in `<think>` and in a field of its own."""
+    if not body.get("stream"):
+        return whole("<think>\nTwo and two.\n</think>\n\nFour.", reasoning_content="Two and two.")
+    pairs = (("Two and ", "<think>\nTwo and "), ("two.", "two.\n</think>\n\nFo"))
+    return Play(events(*(chunk(b, reasoning_content=a) for a, b in pairs), chunk("ur."), chunk(finish="stop")))
+
+
+@behaviour
+def thinks_again(body: Body, nth: int) -> Play:
+    """Reasoning in a field, and other reasoning in `<think>`."""
+    return Play(events(chunk(reasoning="Two and "), chunk("<think>two.</think>Four."), chunk(finish="stop")))
+
+
+# ---------------------------------------------------------------- calls, labelled in odder ways
+
+
+@behaviour
+def call_old_and_new(body: Body, nth: int) -> Play:
+    """`function_call` beside `tool_calls`, for the same call."""
+    function = {"name": "weather", "arguments": ROME}
+    if not body.get("stream"):
+        return whole(None, "tool_calls", tool_calls=[piece(0, "c1", "weather", ROME)], function_call=function)
+    both = chunk(function_call=function, tool_calls=[piece(0, "c1", "weather", ROME)])
+    return Play(events(both, chunk(finish="tool_calls")))
+
+
+@behaviour
+def call_new_ids(body: Body, nth: int) -> Play:
+    """Another id in every delta of a call."""
+    return called(*(piece(0, f"c{n}", "weather", part) for n, part in enumerate(('{"ci', 'ty":', '"Rome"}', ""))))
+
+
+@behaviour
+def call_new_ids_no_index(body: Body, nth: int) -> Play:
+    """Another id in every delta of a call, without index and name."""
+    return called(
+        piece(None, "c1", "weather", '{"ci'),
+        piece(None, "c2", arguments='ty":"Ro'),
+        piece(None, "c3", arguments='me"}'),
+    )
+
+
+@behaviour
+def call_split_index(body: Body, nth: int) -> Play:
+    """The head of a call under index 0, its tail under index 1, for two calls."""
+    return called(
+        piece(0, "c1", "weather", '{"city":'),
+        piece(1, arguments='"Rome"}'),
+        piece(0, "c2", "weather", ""),
+        piece(2, arguments='{"city":"Os'),
+        piece(2, arguments='lo"}'),
+    )
+
+
+@behaviour
+def call_object_then_text(body: Body, nth: int) -> Play:
+    """Arguments as an object, then the same as text."""
+    return called(piece(0, "c1", "weather", {"city": "Rome"}), piece(0, "c1", "weather", '{"city": "Rome"}'))
+
+
+@behaviour
+def call_empty_object_first(body: Body, nth: int) -> Play:
+    """An empty object for arguments first, and then they come as text."""
+    return called(piece(0, "c1", "weather", {}), piece(0, arguments='{"city":'), piece(0, arguments='"Rome"}'))
+
+
+@behaviour
+def call_places(body: Body, nth: int) -> Play:
+    """Two calls in one delta and the tails of both in the next, without index, the second without any label."""
+    heads = [piece(None, "c1", "weather", '{"city":'), piece(None, "c2", "weather", '{"city":')]
+    tails = [piece(None, arguments='"Rome"}'), piece(None, arguments='"Oslo"}')]
+    return Play(events(chunk(tool_calls=heads), chunk(tool_calls=tails), chunk(finish="tool_calls")))
+
+
+@behaviour
+def call_twice(body: Body, nth: int) -> Play:
+    """The arguments again at the end, whole."""
+    return called(piece(0, "c1", "weather", '{"city":'), piece(0, arguments='"Rome"}'), piece(0, arguments=ROME))
+
+
+@behaviour
+def call_twice_encoded(body: Body, nth: int) -> Play:
+    """The whole call again at the end, its arguments as text in text."""
+    return called(piece(0, "c1", "weather", ROME), piece(0, "c1", "weather", json.dumps(ROME)))
+
+
+@behaviour
+def call_twice_no_id(body: Body, nth: int) -> Play:
+    """The whole call again under its index, without id."""
+    return called(piece(0, None, "weather", ROME), piece(0, None, "weather", ROME))
+
+
+@behaviour
+def call_under_each_index(body: Body, nth: int) -> Play:
+    """One call, with one id, under three indexes."""
+    return called(piece(0, "c1", "weather", ROME), piece(1, "c1", "weather", ROME), piece(2, "c1", "weather", ROME))
+
+
+@behaviour
+def call_two_values(body: Body, nth: int) -> Play:
+    """Arguments for one call, twice, and they differ."""
+    return called(piece(0, "c1", "weather", {"city": "Rome"}), piece(0, "c1", arguments=OSLO))
+
+
+@behaviour
+def call_guess(body: Body, nth: int) -> Play:
+    """Two calls that are not whole, and a tail that can be either's."""
+    heads = (piece(0, "c1", "weather", '{"city":'), piece(1, "c2", "weather", '{"city":'))
+    return called(*heads, piece(7, arguments='"Rome"}'))
+
+
+# ---------------------------------------------------------------- lines
+
+
+def line(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+@behaviour
+def json_lines_separator(body: Body, nth: int) -> Play:
+    """JSON texts, one a line, with U+2028 in one of them."""
+    return Play([*map(line, (chunk("a\u2028b"), chunk("\u0085c"), chunk(finish="stop")))])
+
+
+@behaviour
+def json_lines_slow(body: Body, nth: int) -> Play:
+    """JSON texts, one a line, half a minute between the first and the second."""
+    return Play([line(chunk("Hel")), 30.0, *map(line, (chunk("lo"), chunk(finish="stop")))])
+
+
+@behaviour
+def no_blank_lines_slow(body: Body, nth: int) -> Play:
+    """No blank lines between the events, half a minute between the first and the second."""
+    rest = [str(one).rstrip("\n") + "\n" for one in events(chunk("lo"), chunk(finish="stop"))]
+    return Play([event(chunk("Hel")).rstrip("\n") + "\n", 30.0, *rest])
+
+
+@behaviour
+def json_lines_broken(body: Body, nth: int) -> Play:
+    """JSON texts, one a line, the second of them broken off."""
+    return Play([line(chunk("Hel")), line(chunk("lo"))[:-20] + "\n", *map(line, (chunk("!"), chunk(finish="stop")))])
+
+
+@behaviour
+def json_lines_cut(body: Body, nth: int) -> Play:
+    """JSON texts, one a line, the last of them cut off by the end."""
+    return Play([line(chunk("Hel")), line(chunk("lo"))[:-20]])
+
+
+@behaviour
+def two_in_one_event(body: Body, nth: int) -> Play:
+    """Two JSON texts in one event."""
+    both = json.dumps(chunk("Hel")) + json.dumps(chunk("lo"))
+    return Play([f"data: {both}\n\n", *events(chunk(finish="stop"))])
+
+
+@behaviour
+def lost_line_end(body: Body, nth: int) -> Play:
+    """The line end between two events got lost."""
+    return Play([event(chunk("Hel")).rstrip("\n"), *events(chunk("lo"), chunk(finish="stop"))])
+
+
+@behaviour
+def error_over_lines(body: Body, nth: int) -> Play:
+    """An error object over several lines after some text, without `data:`."""
+    wrong = {"error": {"message": "the GPU is on fire", "code": 503}}
+    return Play([event(chunk("Hel")), json.dumps(wrong, indent=2) + "\n"])
+
+
+@behaviour
+def error_over_data_lines(body: Body, nth: int) -> Play:
+    """An error object over several `data:` lines after some text."""
+    wrong = json.dumps({"error": {"message": "the GPU is on fire", "code": 503}}, indent=2)
+    return Play([event(chunk("Hel")), "".join(f"data: {part}\n" for part in wrong.split("\n")) + "\n"])
+
+
+@behaviour
+def error_of_nothing(body: Body, nth: int) -> Play:
+    """An error object with code 0 and no words on every chunk."""
+    nothing = {"error": {"code": 0, "message": ""}}
+    return Play(events(*(made | nothing for made in (chunk("Hel"), chunk("lo"), chunk(finish="stop")))))
+
+
+# ---------------------------------------------------------------- numbers and sizes
+
+
+def numbered(value: object, number: str) -> str:
+    """JSON in which a number stands for the text "N"."""
+    return json.dumps(value).replace('"N"', number)
+
+
+@behaviour
+def call_endless_number(body: Body, nth: int) -> Play:
+    """Arguments as an object, with a number of 5,000 digits."""
+    call = numbered(chunk(tool_calls=[piece(0, "c1", "weather", {"city": "N"})]), "1" * 5000)
+    return Play([f"data: {call}\n\n", *events(chunk(finish="tool_calls"))])
+
+
+@behaviour
+def call_infinite_number(body: Body, nth: int) -> Play:
+    """Arguments with 1e999."""
+    return called(piece(0, "c1", "weather", '{"city":1e999}'))
+
+
+@behaviour
+def endless_number(body: Body, nth: int) -> Play:
+    """A number of 5,000 digits beside the text."""
+    return Play([f"data: {numbered(chunk('Hello') | {'created': 'N'}, '1' * 5000)}\n\n", *events(chunk(finish="stop"))])
+
+
+@behaviour
+def usage_null(body: Body, nth: int) -> Play:
+    """Usage with a count that is null, and no total to tell it from."""
+    return whole(usage={"prompt_tokens": None, "completion_tokens": 2, "total_tokens": None})
+
+
+@behaviour
+def usage_null_told(body: Body, nth: int) -> Play:
+    """Usage with a count that is null, to be told from the total."""
+    return whole(usage={"prompt_tokens": 3, "completion_tokens": None, "total_tokens": 5})
+
+
+@behaviour
+def usage_in_parts(body: Body, nth: int) -> Play:
+    """What was read is counted on the first chunk, what was written on the last."""
+    first, last = {"usage": {"prompt_tokens": 3}}, {"usage": {"completion_tokens": 2}}
+    return Play(events(chunk("Hello") | first, chunk(finish="stop") | last))
+
+
+@behaviour
+def usage_beside_reasoning(body: Body, nth: int) -> Play:
+    """Usage whose completion leaves out the reasoning."""
+    details = {"completion_tokens_details": {"reasoning_tokens": 20}}
+    return whole(usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 25} | details)
+
+
+@behaviour
+def usage_elsewhere(body: Body, nth: int) -> Play:
+    """Usage in `x_groq`."""
+    return Play(events(chunk("Hello"), chunk(finish="stop") | {"x_groq": {"id": "r1", "usage": USAGE}}))
+
+
+@behaviour
+def usage_late(body: Body, nth: int) -> Play:
+    """Usage behind `[DONE]`, a little later."""
+    return Play([*events(chunk("Hello"), chunk(finish="stop")), 0.1, event(USED)], ends=HANG)
+
+
+@behaviour
+def large_arguments(body: Body, nth: int) -> Play:
+    """Three calls with 730 kB of arguments each."""
+    text = "x" * 730_000
+    return called(*(piece(n, f"c{n}", "weather", json.dumps({"city": text})) for n in range(3)))
+
+
+@behaviour
+def huge_arguments(body: Body, nth: int) -> Play:
+    """A call with 5 MB of arguments, in deltas of 100 kB."""
+    texts = ['{"city":"', *["x" * 100_000] * 50, '"}']
+    return called(*(piece(0, "c1", "weather", text) for text in texts))
+
+
+@behaviour
+def huge_event(body: Body, nth: int) -> Play:
+    """5 MB of text in one event, and as much reasoning."""
+    return Play(events(chunk("\u20ac" * (5 * 10**6 // 6)), chunk(reasoning="x" * 5 * 10**6), chunk(finish="stop")))
+
+
+@behaviour
+def gzip_error(body: Body, nth: int) -> Play:
+    """400 with a reason that is compressed though nobody asked for it."""
+    reason = gzip.compress(json.dumps({"error": {"message": "the moon is full"}}).encode())
+    return Play([reason], 400, "application/json", {"Content-Encoding": "gzip"}, chunked=False)
+
+
+# ---------------------------------------------------------------- options that are refused
+
+# What is refused, when, and the words of it, as real servers have them; the model `refuses-seed` refuses `seed`.
+REFUSALS: dict[str, tuple[Callable[[Body], bool], str]] = {
+    "temperature": (
+        lambda body: body.get("temperature", 1) != 1,
+        "invalid temperature: only 1 is allowed for this model",
+    ),
+    "top_p": (lambda body: "top_p" in body, "`temperature` and `top_p` cannot both be specified for this model."),
+    "seed": (lambda body: "seed" in body, "seed is deprecated for this model"),
+    "max_tokens": (
+        lambda body: "max_tokens" in body,
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+    ),
+    "max_completion_tokens": (lambda body: "max_completion_tokens" in body, "unknown field max_completion_tokens"),
+    "stop": (lambda body: "stop" in body, "Argument not supported on this model: stop"),
+    "presence_penalty": (
+        lambda body: "presence_penalty" in body,
+        "Model grok-4 does not support parameter presence_penalty.",
+    ),
+    "frequency_penalty": (
+        lambda body: "frequency_penalty" in body,
+        "Extra inputs are not permitted: frequency_penalty",
+    ),
+    "reasoning_effort": (lambda body: "reasoning_effort" in body, "Unrecognized request argument: reasoning_effort"),
+    "parallel_tool_calls": (
+        lambda body: "parallel_tool_calls" in body,
+        "Unknown parameter: 'parallel_tool_calls'.",
+    ),
+    "stream_options": (lambda body: "stream_options" in body, "stream_options: Extra inputs are not permitted"),
+    "json_schema": (
+        lambda body: _format_of(body) == "json_schema",
+        "This response_format type is unavailable now",
+    ),
+    "json_object": (
+        lambda body: _format_of(body) == "json_object",
+        "'response_format.type' must be 'json_schema' or 'text'",
+    ),
+    "json_unsaid": (
+        lambda body: _format_of(body) == "json_object" and "json" not in json.dumps(body["messages"]).lower(),
+        "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.",
+    ),
+    "strict": (
+        lambda body: _format_of(body) == "json_schema" and body["response_format"]["json_schema"]["strict"],
+        "Invalid schema for response_format 'reply': In context=(), 'oneOf' is not permitted.",
+    ),
+    "choice_by_name": (
+        lambda body: isinstance(body.get("tool_choice"), Mapping),
+        "tool_choice: Input should be 'none', 'auto' or 'required', and is invalid",
+    ),
+    "choice_required": (
+        lambda body: body.get("tool_choice") == "required",
+        "Thinking mode does not support this tool_choice",
+    ),
+    "choice": (lambda body: "tool_choice" in body, "tool_choice is not supported"),
+    "developer": (
+        lambda body: any(message["role"] == "developer" for message in body["messages"]),
+        "developer is not one of ['system', 'assistant', 'user', 'tool', 'function'] - 'messages.[0].role'",
+    ),
+}
+
+
+def _format_of(body: Body) -> str:
+    form = body.get("response_format")
+    return str(form.get("type")) if isinstance(form, Mapping) else ""
+
+
+def refusing(names: Sequence[str]) -> Behaviour:
+    """`refuses-temperature,seed` refuses these, one at a time; what is left it answers with a call or JSON."""
+
+    def play(body: Body, nth: int) -> Play:
+        for name in names:
+            is_refused, words = REFUSALS[name]
+            if is_refused(body):
+                return refusal(400, words)
+        if body.get("tools"):
+            return tool(body, nth)
+        return answer(body, '{"city": "Rome"}')
+
+    return play
+
+
+@behaviour
+def refuses_in_a_list(body: Body, nth: int) -> Play:
+    """Refuses seed and stop in a `message` that is a list."""
+    if "seed" in body or "stop" in body:
+        return Play(['{"statusCode":400,"message":["property seed: unknown","property stop: unknown"]}'], 400)
+    return answer(body)
+
+
+@behaviour
+def base_resp(body: Body, nth: int) -> Play:
+    """Status 200 with the error in `base_resp`."""
+    wrong = {"id": "1", "choices": None, "base_resp": {"status_code": 1008, "status_msg": "the well is dry"}}
+    return Play([json.dumps(wrong)], kind="application/json", chunked=False)
+
+
+@behaviour
+def broken_and_hot(body: Body, nth: int) -> Play:
+    """500 at the first try, with a word on a temperature that is not supported."""
+    return refusal(500, "temperature sensor: fan not supported") if nth == 1 else answer(body)
+
+
+@behaviour
+def words_behind(body: Body, nth: int) -> Play:
+    """400 of a proxy, the provider's words in `metadata`."""
+    error = {"message": "Provider returned error", "code": 400, "metadata": {"raw": "the tea is cold"}}
+    return Play([json.dumps({"error": error})], 400, "application/json", chunked=False)
+
+
+# ---------------------------------------------------------------- what an endpoint wants back
+
+SIGNED = {"extra_content": {"google": {"thought_signature": "c2lnbmVk"}}}
+DETAILS = {"type": "reasoning.text", "text": "Two and two.", "signature": "s1", "index": 0, "format": "f"}
+THOUGHT = {"reasoning_content": "Two and two.", "reasoning_details": [DETAILS]}
+
+
+def _wants(body: Body, of_message: Mapping[str, Any], of_call: Mapping[str, Any]) -> Play:
+    """A tool call with these fields; once its result comes, an answer where they came back, else a refusal."""
+    past = [message for message in body["messages"] if message["role"] == "assistant"]
+    if past:
+        is_back = all(past[-1].get(name) == value for name, value in of_message.items())
+        is_back &= all(past[-1]["tool_calls"][0].get(name) == value for name, value in of_call.items())
+        return answer(body) if is_back else refusal(400, "its reasoning must be passed back to the API.")
+    call = piece(0, "c1", "weather", ROME) | dict(of_call)
+    if not body.get("stream"):
+        return whole(None, "tool_calls", tool_calls=[call], **of_message)
+    pieces = []
+    if "reasoning_content" in of_message:
+        half, rest = {"text": "Two and "}, {"text": "two.", "signature": "s1"}
+        bare = {key: DETAILS[key] for key in ("type", "index", "format")}
+        pieces = [
+            chunk(reasoning_content="Two and ", reasoning_details=[bare | half]),
+            chunk(reasoning_content="two.", reasoning_details=[bare | rest]),
+        ]
+    return Play(events(*pieces, chunk(tool_calls=[call]), chunk(finish="tool_calls")))
+
+
+@behaviour
+def wants_reasoning(body: Body, nth: int) -> Play:
+    """Wants its reasoning back with the result of a tool, as text and in blocks."""
+    return _wants(body, THOUGHT, {})
+
+
+@behaviour
+def wants_signature(body: Body, nth: int) -> Play:
+    """Wants the signature of a tool call back."""
+    return _wants(body, {}, SIGNED)
+
+
+@behaviour
+def refuses_reasoning(body: Body, nth: int) -> Play:
+    """Gives reasoning and refuses it in what comes back."""
+    if any("reasoning_content" in message for message in body["messages"]):
+        return refusal(400, "reasoning_content must not be included in the input messages")
+    return answer(body) if len(body["messages"]) > 1 else _wants(body, {"reasoning_content": "Hm."}, {})
+
+
+# ---------------------------------------------------------------- endpoints that are busy
+
+
+def busy(message: str, headers: Mapping[str, str] | None = None, **more: Any) -> Behaviour:
+    """429 at the first try, an answer at the next."""
+    return lambda body, nth: answer(body) if nth > 1 else refusal(429, message, headers=headers or {}, **more)
+
+
+RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "0.3s"}
+BUSY = {
+    "busy-ms": busy("slow down", {"retry-after-ms": "300"}),
+    "busy-delay": busy("You exceeded your current quota.", status="RESOURCE_EXHAUSTED", details=[RETRY_INFO]),
+    "busy-words": busy("Rate limit reached for model m on tokens per min. Please try again in 300ms."),
+    "busy-reset": busy(
+        "slow down",
+        {
+            "x-ratelimit-reset-requests": "1h2m",
+            "x-ratelimit-remaining-requests": "9",
+            "x-ratelimit-reset-tokens": "0.3s",
+            "x-ratelimit-remaining-tokens": "0",
+        },
+    ),
+}
+for _name, _busy in BUSY.items():
+    _busy.__doc__ = "429 at the first try; when to come again is said in a place of its own."
+    BEHAVIOURS[_name] = _busy
+
+
+@behaviour
+def used_up(body: Body, nth: int) -> Play:
+    """429: the account has no money left."""
+    return refusal(429, "You exceeded your current quota, please check your plan.", code="insufficient_quota")
+
+
+@behaviour
+def used_up_today(body: Body, nth: int) -> Play:
+    """429: the quota of the day is used up, with a delay all the same."""
+    failure = {"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}
+    return refusal(429, "You exceeded your current quota.", details=[failure, RETRY_INFO])
+
+
+OVERFLOWS = (
+    (400, "The decoder prompt (length 9) is longer than the maximum model length of 8."),
+    (500, "This model's maximum context length is 8 tokens. However, you requested 9 tokens."),
+    (422, "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 8. Given: 9"),
+    (400, "the request exceeds the available context size, try increasing it"),
+    (400, "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 8]"),
+    (400, "Invalid request: Your request exceeded model token limit: 8"),
+    (413, "prompt is too long: 9 tokens > 8 maximum"),
+)
+
+
+@behaviour
+def overflows(body: Body, nth: int) -> Play:
+    """The context is too long, in the words of the server that the message's number names."""
+    status, words = OVERFLOWS[int(body["messages"][-1]["content"])]
+    return refusal(status, words)
+
+
+@behaviour
+def call_not_read_once(body: Body, nth: int) -> Play:
+    """400 at the first try: the endpoint cannot read the tool call that the model wrote."""
+    return call_not_read(body, nth) if nth == 1 else tool(body, nth)
+
+
+@behaviour
+def call_not_read(body: Body, nth: int) -> Play:
+    """400: the endpoint cannot read the tool call that the model wrote."""
+    text = "Failed to call a function. Please adjust your prompt. See 'failed_generation' for more details."
+    return refusal(400, text, code="tool_use_failed", failed_generation='<function=weather{"city": "Rome"}')
+
+
+# ---------------------------------------------------------------- more that models say
+
+
+def _thinks(opens: str, closes: str) -> Behaviour:
+    def play(body: Body, nth: int) -> Play:
+        text = f"{opens}Two and two.{closes}\n\nFour."
+        if not body.get("stream"):
+            return whole(text)
+        return Play(events(*(chunk(text[place : place + 3]) for place in range(0, len(text), 3)), chunk(finish="stop")))
+
+    mark = "the channels of gpt-oss" if "|" in opens else f"`{opens}`"
+    play.__doc__ = f"Reasoning inline, in {mark}."
+    return play
+
+
+HARMONY_BETWEEN = "<|end|><|start|>assistant<|channel|>final<|message|>"
+for _name, _opens, _closes in (
+    ("thinks-thinking", "<thinking>", "</thinking>"),
+    ("thinks-thought", "<thought>", "</thought>"),
+    ("thinks-mistral", "[THINK]", "[/THINK]"),
+    ("thinks-harmony", "<|channel|>analysis<|message|>", HARMONY_BETWEEN),
+):
+    BEHAVIOURS[_name] = _thinks(_opens, _closes)
+
+
+@behaviour
+def thinks_details(body: Body, nth: int) -> Play:
+    """Reasoning in `reasoning_details` only."""
+    details: list[dict[str, Any]] = [
+        {"reasoning_details": [{"type": "reasoning.text", "text": text}]} for text in ("Two and ", "two.")
+    ]
+    return Play(events(*(chunk("", **part) for part in details), chunk("Four."), chunk(finish="stop")))
+
+
+@behaviour
+def thinks_text(body: Body, nth: int) -> Play:
+    """Reasoning in `reasoning_text`."""
+    return Play(events(chunk(reasoning_text="Two and two."), chunk("Four."), chunk(finish="stop")))
+
+
+@behaviour
+def thinks_object(body: Body, nth: int) -> Play:
+    """Reasoning in an object."""
+    return Play(events(chunk(reasoning={"content": "Two and two."}), chunk("Four."), chunk(finish="stop")))
+
+
+WRITTEN = {
+    "written-hermes": 'Hello\n<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>',
+    "written-mistral": '[TOOL_CALLS][{"name": "weather", "arguments": {"city": "Rome"}}]',
+    "written-llama": '<|python_tag|>{"name": "weather", "parameters": {"city": "Rome"}}',
+    "written-function": '<function=weather>{"city": "Rome"}</function>',
+    "written-harmony": "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary "
+    'to=functions.weather <|constrain|>json<|message|>{"city": "Rome"}<|call|>',
+    "written-unknown": 'Hello <tool_call>{"name": "nobody", "arguments": {}}</tool_call>',
+    "written-broken": 'Hello <tool_call>{"name": "weather", "argum',
+    "written-about": "Hello, a < b, and `<tool` is how it begins.",
+}
+
+
+def _written(text: str) -> Behaviour:
+    def play(body: Body, nth: int) -> Play:
+        if not body.get("stream"):
+            return whole(text)
+        return Play(events(*(chunk(text[place : place + 4]) for place in range(0, len(text), 4)), chunk(finish="stop")))
+
+    play.__doc__ = f"In the text: `{text}`."
+    return play
+
+
+BEHAVIOURS.update({_name: _written(_text) for _name, _text in WRITTEN.items()})
+
+
+@behaviour
+def image_only(body: Body, nth: int) -> Play:
+    """An image for an answer."""
+    images = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    return whole(None, images=images) if not body.get("stream") else Play(events(chunk(images=images, finish="stop")))
+
+
+@behaviour
+def image_and_text(body: Body, nth: int) -> Play:
+    """An image beside the text."""
+    images = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    return Play(events(chunk("Hello"), chunk(images=images), chunk(finish="stop")))
+
+
+@behaviour
+def spoken(body: Body, nth: int) -> Play:
+    """A spoken answer with its words."""
+    parts: list[dict[str, Any]] = [
+        {"audio": {"id": "a1", "data": "AAAA", "transcript": text}} for text in ("Hel", "lo")
+    ]
+    return Play(events(*(chunk(**part) for part in parts), chunk(finish="stop")))
 
 
 def status_behaviour(status: int) -> Behaviour:
@@ -1023,6 +1798,8 @@ class Endpoint:
         name = str(seen.body.get("model"))
         self._asked[name] += 1
         chosen = status_behaviour(int(name[7:])) if name.startswith("status-") else BEHAVIOURS.get(name)
+        if name.startswith("refuses-") and chosen is None:
+            chosen = refusing(name[8:].split(","))
         if chosen is None:
             return refusal(404, f"no model {name!r}; there are {', '.join(BEHAVIOURS)}", code="model_not_found")
         play = chosen(seen.body, self._asked[name])

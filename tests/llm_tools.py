@@ -46,7 +46,7 @@ def started(endpoint: Endpoint, *args: str, env: dict[str, str] | None = None) -
         for name, value in environ.items():
             patch.setenv(name, value)
         config = configured(["--port", "0", "--endpoint", endpoint.url, *args])
-        servicer = Servicer(build(config), timeout=config.timeout)
+        servicer = Servicer(build(config), timeout=config.timeout, max_reply_bytes=config.max_reply_bytes)
         with served(
             config,
             SERVICE,

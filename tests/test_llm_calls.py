@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -374,6 +375,26 @@ def test_a_cut_answer_is_not_repaired(stub: rpc.LLMProviderStub, endpoint: Endpo
     assert len(endpoint.seen) == before + 1
 
 
+def test_a_filtered_answer_is_not_repaired(stub: rpc.LLMProviderStub, endpoint: Endpoint) -> None:
+    """JSON that the endpoint's filter stopped says so at once: the next try would be stopped as well."""
+    before = len(endpoint.seen)
+    error = refused(generate, stub, "filtered-json", options=STRUCTURED)
+    assert (details(error).reason, "filter" in said(error)) == ("CONTENT_FILTERED", True)
+    assert len(endpoint.seen) == before + 1
+
+
+def test_a_pattern_that_we_do_not_know_is_sent(stub: rpc.LLMProviderStub, endpoint: Endpoint) -> None:
+    """A tool whose schema has such a pattern is offered as it is; its calls are not called valid, and what is surely
+    wrong is told."""
+    schema = json.loads(WEATHER.parameters_json)
+    schema["properties"]["city"]["pattern"] = r"^(?!Oslo).*(.)\1"
+    for model, words in (("tool", "cannot be checked"), ("tool-wrong", 'city: 5 is not of type "string"')):
+        tool = pb.Tool(name="weather", parameters_json=json.dumps(schema))
+        call = stream(stub, model, tools=[tool])[-1].tool_calls[0]
+        assert (call.arguments_valid, words in call.arguments_error) == (False, True)
+        assert endpoint.bodies[-1]["tools"][0]["function"]["parameters"] == schema
+
+
 # ---------------------------------------------------------------- models
 
 
@@ -657,6 +678,33 @@ def test_a_proxy_of_the_environment_that_is_none() -> None:
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "HTTPS_PROXY" in ended.stderr
     assert KEY not in ended.stderr
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"])
+@pytest.mark.parametrize("check", [[], ["--check"]])
+def test_a_variable_of_openssl_that_cannot_be_used(variable: str, check: list[str]) -> None:
+    """One line that names it, and status 2; with --check and for plain http too."""
+    env = QUIET | {variable: "/nowhere/file", "LLM_OPENAI__ENDPOINT": "http://127.0.0.1:8000/v1"}
+    ended = run_plugin(MODULE, "--port", "0", *check, env=env)
+    assert (ended.returncode, ended.stderr.count("\n"), variable in ended.stderr) == (2, 1, True)
+
+
+@pytest.mark.parametrize("source", ["setting", "environment"])
+def test_a_proxy_that_is_down_is_named(endpoint: Endpoint, source: str) -> None:
+    """The error says through which proxy it went, without its password."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        proxy = f"http://me:{KEY}@127.0.0.1:{probe.getsockname()[1]}"
+    own = (
+        {"LLM_OPENAI__PROXY": proxy}
+        if source == "setting"
+        else {"HTTP_PROXY": proxy, "http_proxy": proxy, "NO_PROXY": ""}
+    )
+    with started(endpoint, "--max-retries", "0", env=own | {"no_proxy": "", "no_grpc_proxy": "127.0.0.1"}) as plugin:
+        error = refused(generate, stub_of(plugin), "hello")
+    assert details(error).reason == "UPSTREAM_UNREACHABLE"
+    assert f"proxy http://127.0.0.1:{proxy.rpartition(':')[2]}" in said(error)
+    assert KEY not in said(error)
 
 
 @pytest.mark.parametrize("option", ["--headers", "--query", "--body", "--fallbacks", "--api-key"])

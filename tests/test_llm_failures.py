@@ -16,8 +16,8 @@ import hector_plugins_pb2_grpc as rpc
 import pytest
 
 from plugins.llm_openai.engine import Engine, Message, Request, Settings
-from tests.llm_endpoint import Endpoint
-from tests.llm_tools import generate, refused, said, started, started_alone, stream, stub_of, text_of
+from tests.llm_endpoint import BUSY, OVERFLOWS, Endpoint
+from tests.llm_tools import WEATHER, generate, refused, said, started, started_alone, stream, stub_of, text_of
 from tests.servers import details, wait_until
 
 
@@ -172,6 +172,46 @@ def test_retry_after_is_honoured(endpoint: Endpoint) -> None:
         began = time.monotonic()
         assert generate(stub_of(plugin), "busy-once").text == "Hello"
         assert time.monotonic() - began >= 0.2
+
+
+@pytest.mark.parametrize("model", BUSY)
+def test_a_delay_is_found(endpoint: Endpoint, model: str) -> None:
+    """Wherever an endpoint says when to come again, it is tried again then, not before."""
+    with started(endpoint, "--max-retries", "1") as plugin:
+        began = time.monotonic()
+        assert generate(stub_of(plugin), model).text == "Hello"
+        assert 0.3 <= time.monotonic() - began < 60, "not after the 62 minutes of another limit"
+
+
+@pytest.mark.parametrize("model", ["used-up", "used-up-today"])
+def test_what_is_used_up_is_not_tried_again(stub: rpc.LLMProviderStub, endpoint: Endpoint, model: str) -> None:
+    """No money, or no quota of the day: one try, and a reason of its own without RetryInfo."""
+    before = len(endpoint.seen)
+    found = details(refused(generate, stub, model))
+    assert (found.reason, found.retry_after) == ("UPSTREAM_QUOTA", None)
+    assert len(endpoint.seen) == before + 1
+
+
+@pytest.mark.parametrize("number", range(len(OVERFLOWS)))
+def test_an_overflow_is_known(stub: rpc.LLMProviderStub, endpoint: Endpoint, number: int) -> None:
+    """In the words of many servers, whatever the status: one try, and CONTEXT_LENGTH_EXCEEDED."""
+    before = len(endpoint.seen)
+    error = refused(generate, stub, "overflows", prompt=str(number))
+    assert (error.code().name, details(error).reason) == ("INVALID_ARGUMENT", "CONTEXT_LENGTH_EXCEEDED")
+    assert len(endpoint.seen) == before + 1
+
+
+def test_a_call_that_was_not_read(endpoint: Endpoint) -> None:
+    """A tool call that the endpoint itself cannot read is tried once more, without retries too; its text is kept."""
+    with started(endpoint, "--max-retries", "0") as plugin:
+        stub = stub_of(plugin)
+        assert [call.name for call in generate(stub, "call-not-read-once", tools=[WEATHER]).tool_calls] == ["weather"]
+        before = len(endpoint.seen)
+        error = refused(generate, stub, "call-not-read", tools=[WEATHER])
+    assert len(endpoint.seen) == before + 2
+    found = details(error)
+    assert (error.code().name, found.reason) == ("FAILED_PRECONDITION", "TOOL_CALL_NOT_READ")
+    assert found.metadata["failed_generation"] == '<function=weather{"city": "Rome"}'
 
 
 def test_a_long_retry_after_is_told(endpoint: Endpoint) -> None:

@@ -18,7 +18,7 @@ from plugins.llm_openai.engine.halves import HalfJoiner
 from plugins.llm_openai.engine.json_text import GrowingObject, is_cut
 from plugins.llm_openai.engine.messages import Delta, Reply
 from plugins.llm_openai.engine.reading import ChunkReader
-from plugins.llm_openai.engine.sse import LONGEST, EventReader, TooLong
+from plugins.llm_openai.engine.sse import LONGEST, LineReader, TooLong
 from plugins.llm_openai.engine.stops import StopCutter
 from plugins.llm_openai.engine.think import ThinkSplitter
 from shared.errors import LimitReached
@@ -29,11 +29,14 @@ LARGEST = 64 * 2**20
 STREAM = (
     "\ufeff: hello\r\n"
     'event: x\r\ndata: {"a": "ä\u2028b"}\r\n\r\n'
-    "data: one\rdata:two\r\rid: 5\n\n"
+    'data: {"one": 1}\rdata:{"two": 2}\r\rid: 5\n\n'
     'data:\n\n{"line": 1}\n'
+    'data: {"a": 1} {"b": 2}\ndata: {"c": 3}data: {"d": 4}\n'
+    '{\n"over": {\n"lines": "}"\n}\n}\n'
     "retry: 10\n\ndata: [DONE]"
 ).encode()
-EVENTS = [("x", '{"a": "ä\u2028b"}'), ("", "one\ntwo"), ("", '{"line": 1}'), ("", "[DONE]")]
+CHUNKS: list[Any] = [{"a": "ä\u2028b"}, {"one": 1}, {"two": 2}, {"line": 1}, {"a": 1}, {"b": 2}, {"c": 3}, {"d": 4},
+                     {"over": {"lines": "}"}}]  # fmt: skip
 
 
 def cut(data: Any, places: list[int]) -> list[Any]:
@@ -45,16 +48,31 @@ def cut(data: Any, places: list[int]) -> list[Any]:
 @given(st.lists(st.integers(0, 10_000), max_size=40))
 @example([1, 2, 3])
 @example(list(range(len(STREAM))))
-def test_events_are_the_same_however_the_bytes_are_cut(places: list[int]) -> None:
-    """Every cut of the bytes, inside of a character or a line end too, gives the same events."""
-    reader = EventReader()
-    found = [event for piece in cut(STREAM, places) for event in reader.feed(piece)]
-    assert found + reader.close() == EVENTS
+def test_chunks_are_the_same_however_the_bytes_are_cut(places: list[int]) -> None:
+    """Every cut of the bytes, inside of a character or a line end too, gives the same chunks."""
+    reader = ChunkReader(LARGEST)
+    found = [chunk for piece in cut(STREAM, places) for chunk in reader.feed(piece)]
+    assert found + list(reader.close()) == CHUNKS
+    assert (reader.done, reader.cut) == (True, False)
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\n", b""])
+def test_a_chunk_goes_out_when_its_line_ends(end: bytes) -> None:
+    """Neither the blank line nor the next chunk is waited for; what the end cut off is told."""
+    reader = ChunkReader(LARGEST)
+    assert list(reader.feed(b'data: {"a": 1}\n')) == [{"a": 1}]
+    if end == b"\n\n":
+        with pytest.raises(Failure, match="no JSON"):
+            list(reader.feed(b'data: {"b": ' + end))
+        return
+    assert list(reader.feed(b'data: {"b": ' + end)) == []
+    assert list(reader.close()) == []
+    assert (reader.done, reader.cut) == (False, True)
 
 
 def test_an_endless_line_is_refused() -> None:
     """A line longer than 8 MiB ends in an error, not in the memory."""
-    reader = EventReader()
+    reader = LineReader()
     for _ in range(LONGEST // 2**20):
         reader.feed(b"x" * 2**20)
     with pytest.raises(TooLong):
@@ -62,13 +80,13 @@ def test_an_endless_line_is_refused() -> None:
 
 
 def test_endless_blanks_are_refused() -> None:
-    """Blanks before the reply, or empty data in it, end in an error too."""
+    """Blanks before the reply, or JSON over lines without end, end in an error too."""
     reader = ChunkReader(LARGEST)
     with pytest.raises(LimitReached):
         [list(reader.feed(b" " * 2**20)) for _ in range(70)]
-    events = EventReader()
-    with pytest.raises(TooLong):
-        [events.feed(b"data:\n" * 10**6) for _ in range(70)]
+    reader = ChunkReader(LARGEST)
+    with pytest.raises(Failure, match="too long"):
+        [list(reader.feed(b"data: {\ndata:\n" + b"data:\n" * 10**6)) for _ in range(70)]
 
 
 WHOLE = '{"a":true,"b":-1.5e3,"c":"x\\u00e9\\n","d":null,"e":[false,{}]}'
@@ -195,7 +213,8 @@ def test_calls_take_time_with_their_number_only() -> None:
     for n in range(30_000):
         list(calls.feed([{"id": "c", "function": {"name": "a", "arguments": '{"a":[' if n == 0 else "{},"}}]))
     for n in range(1, 1_000):
-        list(calls.feed([{"index": n, "id": "c", "function": {"name": "a", "arguments": "{}"}}]))
+        list(calls.feed([{"index": n, "id": "c", "function": {"name": "a", "arguments": f"[{n}]"}}]))
+    list(calls.close())
     found, _ = calls.finish(())
     assert time.process_time() - began < 10  # 0.5 s; it was minutes
     assert [call.id for call in found[:3]] == ["c", "c-2", "c-3"]

@@ -11,7 +11,7 @@ import hector_plugins_pb2_grpc as rpc
 import openai
 import pytest
 
-from tests.llm_endpoint import BEHAVIOURS, Endpoint
+from tests.llm_endpoint import BEHAVIOURS, POEM, Endpoint
 from tests.llm_tools import WEATHER, started, stream, stub_of, text_of
 from tests.servers import ROOT
 
@@ -22,27 +22,44 @@ ROWS = {
         [
             "comments", "empty-data", "pings", "no-done", "no-finish", "no-last-blank", "crlf", "no-blank-lines",
             "json-lines", "json-body", "null-content", "separators", "usage-on-every-chunk", "no-usage",
+            "finish-on-every-chunk", "finish-on-reasoning", "choice-counts-up", "choice-one", "choice-two-texts",
+            "repeats-message", "repeats-delta", "json-lines-separator", "two-in-one-event", "lost-line-end",
+            "error-of-nothing", "endless-number", "usage-late", "thinks-twice", "thinks-mistral", "thinks-harmony",
+            "spoken",
         ],
         "the text",
     ),
     **dict.fromkeys(
         [
             "cut-off", "cut-in-event", "reset", "error-in-stream", "error-event", "error-text", "error-object",
-            "error-in-choice",
+            "error-in-choice", "finish-null-text", "finish-on-every-chunk-reset", "finish-on-first-chunk-reset",
+            "json-lines-broken", "json-lines-cut", "error-over-lines",
         ],
         CUT,
     ),
-    **dict.fromkeys(["page", "error-200", "nothing"], "an error"),
+    **dict.fromkeys(["page", "error-200", "nothing", "unread", "done-only", "image-only", "base-resp"], "an error"),
     **dict.fromkeys(
         [
             "tool", "tool-no-index", "tool-no-id", "tool-equal-ids", "tool-repeated-names", "tool-object",
-            "tool-one-function", "tool-index-zero",
+            "tool-one-function", "tool-index-zero", "finish-before-tool", "choice-spread", "repeats-calls",
+            "completes-message", "call-old-and-new", "call-new-ids", "call-split-index", "call-object-then-text",
+            "call-empty-object-first", "call-places", "call-twice", "call-twice-encoded", "call-twice-no-id",
+            "call-under-each-index", "large-arguments", "written-hermes",
         ],
         "the calls",
     ),
 }  # fmt: skip
-TEXTS = {"separators": "a\u2028b\u0085c"}
-CALLS = {"tool": ["Rome"], "tool-repeated-names": ["Rome"], "tool-object": ["Rome"]}
+TEXTS = {
+    **dict.fromkeys(["separators", "json-lines-separator"], "a\u2028b\u0085c"),
+    **dict.fromkeys(["finish-on-reasoning", "thinks-twice", "thinks-mistral", "thinks-harmony"], "Four."),
+    "repeats-delta": f"{POEM} ",
+}
+ONE_CALL = (
+    "tool", "tool-repeated-names", "tool-object", "finish-before-tool", "repeats-calls", "call-old-and-new",
+    "call-new-ids", "call-object-then-text", "call-empty-object-first", "call-twice", "call-twice-encoded",
+    "call-twice-no-id", "call-under-each-index", "written-hermes",
+)  # fmt: skip
+CALLS = {name: ["Rome"] for name in ONE_CALL} | {"large-arguments": ["x" * 730_000] * 3}
 
 
 @dataclass(frozen=True)
@@ -106,8 +123,8 @@ def verdict(model: str, got: Outcome) -> str:
         if got.failed:
             return "fails"
         cities = CALLS.get(model, ["Rome", "Oslo"])
-        right = [(name, arguments) for _, name, arguments in got.calls] == [
-            ("weather", json.dumps({"city": city}, separators=(",", ":"))) for city in cities
+        right = [(name, parsed(arguments)) for _, name, arguments in got.calls] == [
+            ("weather", {"city": city}) for city in cities
         ]
         unique = len({id_ for id_, _, _ in got.calls if id_}) == len(cities)
         return "the calls" if right and unique else "wrong calls" if not right else "no ids of their own"
@@ -115,6 +132,14 @@ def verdict(model: str, got: Outcome) -> str:
     if wanted == CUT:
         return (CUT if got.text == text else "an error, no text") if got.failed else "a success"
     return "fails" if got.failed else "the text" if got.text == text else "another text"
+
+
+def parsed(arguments: object) -> object:
+    """Of a call; None where they are not JSON in a text."""
+    try:
+        return json.loads(arguments) if isinstance(arguments, str) else None
+    except ValueError:
+        return None
 
 
 def row(model: str, own: str, other: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hector_plugins_pb2_grpc import add_LLMProviderServicer_to_server
 
 from plugins.llm_openai.config import Config
+from plugins.llm_openai.surroundings import check_tls, proxy_of
 from shared.bounded_file import read_bounded
 from shared.cli import configure
 from shared.errors import StartError
@@ -31,7 +32,7 @@ def main() -> int:
     config = configured()
     from plugins.llm_openai.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 
-    servicer = Servicer(build(config), timeout=config.timeout)
+    servicer = Servicer(build(config), timeout=config.timeout, max_reply_bytes=config.max_reply_bytes)
     return serve(
         config,
         service="hector.plugins.v1.LLMProvider",
@@ -78,6 +79,7 @@ def endpoints(config: Config) -> list[Settings]:
     """The endpoint and its fallbacks; what a fallback does not say is as with the endpoint. Raises StartError."""
     from plugins.llm_openai.engine import Settings
 
+    check_tls()
     first: dict[str, Any] = {
         "url": config.endpoint or SecretUrl(OPENAI),
         "api_key": _key(config),
@@ -85,6 +87,7 @@ def endpoints(config: Config) -> list[Settings]:
         "headers": config.headers,
         "query": config.query,
         "body": config.body,
+        "send_back": config.send_back,
         "proxy": config.proxy,
         "ca_bundle": config.ca_bundle,
         "connect_timeout": config.connect_timeout,
@@ -106,7 +109,8 @@ def endpoints(config: Config) -> list[Settings]:
                 "body": {},
             }
         found.append(Settings(**(first | other | own)))
-    return found
+    proxy = Secret(config.proxy).reveal()
+    return [dataclasses.replace(one, through=proxy_of(Secret(one.url).reveal(), proxy)) for one in found]
 
 
 def _key(config: Config) -> Secret:

@@ -10,8 +10,8 @@ from shared.config import BaseConfig, setting, suggest, types
 from shared.errors import StartError
 from shared.units import READERS, Duration, Secret, SecretMapping, SecretUrl, Size, name_for_message
 
-_OF_A_FALLBACK = ("endpoint", "api_key", "model", "organization", "headers", "query", "body")
-_PUBLIC_OF_A_FALLBACK = ("model", "organization")
+_OF_A_FALLBACK = ("endpoint", "api_key", "model", "organization", "headers", "query", "body", "send_back")
+_PUBLIC_OF_A_FALLBACK = ("model", "organization", "send_back")
 _OF_A_MODEL = ("context_length", "max_output_tokens", "capabilities")
 _OF_TEXTS = ("headers", "query", "aliases")
 _CAPABILITIES = ("tools", "vision", "json_schema", "reasoning")
@@ -33,6 +33,7 @@ class Config(BaseConfig):
     model: str = setting("", "Model of requests that name none; empty takes the endpoint's, if it has one only.")
     aliases: dict[str, Any] = setting("{}", "Names that stand for models: {fast: gpt-4o-mini}.")
     models: dict[str, Any] = setting("{}", "What /models does not say: {NAME: {context_length, max_output_tokens, …}}.")
+    send_back: bool = setting("true", "Reasoning and signatures of earlier turns go back to where they are from.")
     temperature: float | None = setting("", "For requests without one; empty leaves it to the endpoint.", at_least=0)
     max_tokens: int | None = setting("", "For requests without one; empty leaves it to the endpoint.", at_least=1)
     max_retries: int = setting(2, "Further tries at an endpoint that is busy or failing.", at_least=0, at_most=10)

@@ -6,7 +6,7 @@ Unlike the other plugins' replies, these have no `success`: every error is a gRP
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -63,19 +63,23 @@ _MOST_TOKENS = 2**31 - 1  # an int32 holds no more
 _MANY_MODELS = 500
 _LARGE_REQUEST, _MANY = 2**13, 200  # bytes, messages and tools: more take milliseconds to be read
 _LARGE_ARGUMENTS = 2**13  # characters, likewise
-_LARGEST_STRUCT = 2**20  # characters of arguments that come as a Struct too, which takes thirty times as much
+_LARGEST_STRUCT = 2**20  # bytes of arguments that come as a Struct too, which takes thirty times as much
+_LONGEST_DELTA = 2**18  # characters of one message of a stream, which may have four times as many bytes
 _LONGEST_JSON = 2**20  # characters of a schema, and of extra_json
 
 
 class Servicer(LLMProviderServicer):
-    def __init__(self, engine: Engine, *, timeout: float) -> None:
-        """`timeout` is the server's own bound on a call in seconds, 0 for none."""
+    def __init__(self, engine: Engine, *, timeout: float, max_reply_bytes: int) -> None:
+        """`timeout` is the server's own bound on a call in seconds, 0 for none. Messages of a stream are kept below
+        `max_reply_bytes`, past which the server refuses them."""
         self._engine = engine
         self._timeout = timeout
+        self._most = max_reply_bytes
+        self._longest = min(_LONGEST_DELTA, max_reply_bytes // 16)
 
     async def GenerateText(self, request: pb.GenerateTextRequest, context: Context) -> pb.GenerateTextResponse:
         reply = await self._engine.generate(await _read_request(request), self._left(context))
-        return await _fill(pb.GenerateTextResponse(text=reply.text), reply)
+        return await _fill(pb.GenerateTextResponse(text=reply.text), reply, self._most)
 
     async def StreamText(self, request: pb.StreamTextRequest, context: Context) -> AsyncIterator[pb.StreamTextResponse]:
         # Closed here, whatever ends the call, and with it the connection to the endpoint.
@@ -83,13 +87,16 @@ class Servicer(LLMProviderServicer):
         async with contextlib.aclosing(items):
             async for item in items:
                 if isinstance(item, Reply):
-                    yield await _fill(pb.StreamTextResponse(done=True), item)
-                else:
+                    yield await _fill(pb.StreamTextResponse(done=True), item, self._most)
+                elif item.length <= self._longest:
                     yield _delta(item)
+                else:
+                    for piece in item.split(self._longest):
+                        yield _delta(piece)
 
     async def CallTool(self, request: pb.CallToolRequest, context: Context) -> pb.CallToolResponse:
         reply = await self._engine.call_tool(await _read_request(request), self._left(context))
-        return await _fill(pb.CallToolResponse(text=reply.text), reply)
+        return await _fill(pb.CallToolResponse(text=reply.text), reply, self._most)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         models = await self._engine.models()
@@ -148,13 +155,14 @@ def _message(message: pb.ChatMessage, field: str) -> Message:
         tuple(_call(call, f"{field}.tool_calls[{n}]") for n, call in enumerate(message.tool_calls)),
         message.tool_call_id,
         message.name,
+        message.opaque,
     )
 
 
 def _call(call: pb.ToolCall, field: str) -> ToolCall:
     # Text goes back as the model wrote it, also where it is no JSON.
     arguments = call.arguments_json or dump(whole_numbers(read_object(call.arguments, "", f"{field}.arguments")))
-    return ToolCall(call.id, call.name, arguments)
+    return ToolCall(call.id, call.name, arguments, opaque=call.opaque)
 
 
 def _tool(tool: pb.Tool, field: str) -> Tool:
@@ -211,41 +219,54 @@ def _delta(delta: Delta) -> pb.StreamTextResponse:
     return message
 
 
-async def _fill(message: AnyReply, reply: Reply) -> AnyReply:
+async def _fill(message: AnyReply, reply: Reply, most: int) -> AnyReply:
     size = sum(len(call.arguments) for call in reply.tool_calls)
-    return await in_thread(_filled, message, reply) if size > _LARGE_ARGUMENTS else _filled(message, reply)
+    return await in_thread(_filled, message, reply, most) if size > _LARGE_ARGUMENTS else _filled(message, reply, most)
 
 
-def _filled(message: AnyReply, reply: Reply) -> AnyReply:
-    """`message` with all that the three replies have in common."""
-    message.tool_calls.extend(_tool_calls(reply.tool_calls))
+def _filled(message: AnyReply, reply: Reply, most: int) -> AnyReply:
+    """`message` with all that the three replies have in common; it may have `most` bytes."""
+    is_stream = isinstance(message, pb.StreamTextResponse)
+    message.tool_calls.extend(_tool_calls(reply.tool_calls, most * 7 // 8 - message.ByteSize(), is_stream))
     message.finish_reason = _FINISHES[reply.finish]
     message.raw_finish_reason = reply.raw_finish
     if reply.usage is not None:
         message.usage.CopyFrom(_usage(reply.usage))
-    message.reasoning = "" if isinstance(message, pb.StreamTextResponse) else reply.reasoning  # it went out in pieces
+    message.reasoning = "" if is_stream else reply.reasoning  # it went out in pieces
     message.refusal = reply.refusal
     message.model = reply.model
     message.response_id = reply.id
     message.dropped_params.extend(reply.dropped)
+    message.opaque = reply.opaque
     return message
 
 
-def _tool_calls(calls: Iterable[ToolCall]) -> Iterable[pb.ToolCall]:
-    for call in calls:
+def _tool_calls(calls: Sequence[ToolCall], room: int, is_stream: bool) -> Iterator[pb.ToolCall]:
+    """In at most about `room` bytes: Structs are left out first, and of a stream the arguments that went out before."""
+    sizes = [len(call.arguments) if call.arguments.isascii() else len(call.arguments.encode()) for call in calls]
+    left_out = is_stream and sum(sizes) > room
+    room -= sum(sizes)
+    for call, size in zip(calls, sizes, strict=True):
+        if left_out:
+            many = f"the arguments have {size} bytes, too many for one message: they are what the deltas add up to"
+            yield pb.ToolCall(id=call.id, name=call.name, arguments_error=call.error or many, opaque=call.opaque)
+            continue
         message = pb.ToolCall(
             id=call.id,
             name=call.name,
             arguments_json=call.arguments,
             arguments_valid=not call.error,
             arguments_error=call.error,
+            opaque=call.opaque,
         )
         with contextlib.suppress(ValueError):
-            if len(call.arguments) > _LARGEST_STRUCT:
-                raise ValueError
-            value = read(call.arguments)
-            if isinstance(value, dict):
-                fill(message.arguments, value)
+            if size <= min(_LARGEST_STRUCT, room):
+                value = read(call.arguments)
+                if isinstance(value, dict):
+                    fill(message.arguments, value)
+            if message.arguments.ByteSize() > room:
+                message.ClearField("arguments")
+            room -= message.arguments.ByteSize()
         yield message
 
 

@@ -45,3 +45,16 @@ def started(text: str) -> int:
 def is_call(beginning: str) -> bool:
     """Whether it can hardly be anything else than the beginning of a call."""
     return len(beginning) >= _LEAST_OF_CALL and any(mark.startswith(beginning) for mark in _CALLS)
+
+
+_BEGUN = re.compile("|".join(map(re.escape, _CALLS)))
+
+
+def begun(text: str) -> int:
+    """Where the first mark of a call begins in `text`; -1 where there is none.
+
+    >>> begun("I look. <tool_call>{"), begun("3 < 4")
+    (8, -1)
+    """
+    found = _BEGUN.search(text)
+    return found.start() if found else -1

@@ -2,6 +2,7 @@
 
     CACHE/hector-plugins/embed_st/KEY/manifest.json   the checksum of every other file
                                       facts.json, tokenizer.json, reference.npy, model.xml, …
+                                  KEY.failed.txt      why it could not be converted, so that it is tried once only
 
 KEY stands for the model's files, the libraries' versions and the form. A folder of that name is whole: it is written
 under another name and renamed, so that two processes may convert at once and a kill leaves nothing behind that counts.
@@ -39,7 +40,7 @@ from shared import logs
 from shared.errors import StartError
 
 # Counts up when what is written changes.
-FORMAT = 1
+FORMAT = 2
 _LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
 _MORE_LIBRARIES: Mapping[Kind, tuple[str, ...]] = {
     "openvino": ("openvino",),
@@ -49,6 +50,8 @@ _MORE_LIBRARIES: Mapping[Kind, tuple[str, ...]] = {
 _MANIFEST = "manifest.json"
 # Names of folders that are no conversions: what is being written, and what was damaged.
 _PARTIAL, _DAMAGED = ".partial-", ".damaged-"
+_FAILED, _LONGEST_REASON = ".failed.txt", 1_000  # beside a folder that could not be made: why, in so many bytes
+_PASSING = ("no space", "memory", "allocate", "quota", "too many open files", "interrupted")
 _OURS = re.compile(rf"{re.escape(_PARTIAL)}[0-9a-f]{{32}}")
 _FILES = (
     _MANIFEST,
@@ -79,7 +82,9 @@ def converted(source: Source, kind: Kind, cache: Path) -> Iterator[Converted]:
     Raises UnfitError where the model cannot be had in that form, StartError where it cannot be served at all.
     """
     final = cache / "hector-plugins" / "embed_st" / key(source, kind)
+    failure = final.with_name(final.name + _FAILED)
     if not _whole(final):
+        _raise_remembered(failure)
         try:
             _private_folder(final.parent)
             _sweep(final.parent)
@@ -96,6 +101,10 @@ def converted(source: Source, kind: Kind, cache: Path) -> Iterator[Converted]:
         try:
             _make(source, kind, partial)
             _put(partial, final)
+        except UnfitError as error:
+            if error.lasts:
+                _remember(failure, str(error))
+            raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     yield _read(final, source)
@@ -140,7 +149,29 @@ def _in_child(task: Task) -> None:
     if failed.exists():
         raise StartError(failed.read_text(encoding="utf-8"))
     if status:
-        raise UnfitError(f"converting it ended with status {status} ({last})")
+        error = UnfitError(f"converting it ended with status {status} ({last})")
+        # One that was killed, or had no room, may well succeed the next time.
+        error.lasts = status > 0 and not any(word in last.lower() for word in _PASSING)
+        raise error
+
+
+def _raise_remembered(failure: Path) -> None:
+    """Raises UnfitError where the same conversion has failed before."""
+    with suppress(OSError):
+        reason = failure.read_bytes()[:_LONGEST_REASON].decode(errors="replace")
+        raise UnfitError(f"{reason}, at an earlier start; delete {failure.name} in the cache to try again")
+
+
+def _remember(failure: Path, reason: str) -> None:
+    written = _beside(failure, _PARTIAL)
+    try:
+        written.touch(mode=0o600)
+        written.write_text(reason, encoding="utf-8")
+        written.rename(failure)
+    except OSError as error:
+        logs.event("cache_unwritable", level=logging.WARNING, folder=failure.parent, error=error)
+        with suppress(OSError):
+            written.unlink()
 
 
 def _put(partial: Path, final: Path) -> None:
@@ -210,3 +241,5 @@ def _sweep(folder: Path) -> None:
     for left in folder.iterdir():
         if _OURS.fullmatch(left.name) and time.time() - left.lstat().st_mtime > 86_400:
             shutil.rmtree(left, ignore_errors=True)  # which follows no link
+            with suppress(OSError):
+                left.unlink()  # a reason that was not written to its end

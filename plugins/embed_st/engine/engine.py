@@ -21,7 +21,7 @@ from plugins.embed_st.engine.model import open_model
 from plugins.embed_st.engine.scheduler import Caller, Scheduler
 from plugins.embed_st.engine.tokenizer import Side, Tokens
 from plugins.embed_st.engine.worker import Worker
-from shared.errors import CallerError, InvalidArgument, Unsupported, quoted
+from shared.errors import CallerError, FailedPrecondition, InvalidArgument, Unsupported, quoted
 
 # Texts of a call that are tokenised together, at most; as many more are with the model meanwhile.
 _TOGETHER = 256
@@ -60,6 +60,8 @@ class Fault(Enum):
     TOO_LONG = auto()
     EMPTY = auto()
     """The model's tokenizer finds nothing in it, such as in control characters."""
+    NOT_FINITE = auto()
+    """The model's vector of it has NaN or infinity in it."""
 
 
 @dataclass(frozen=True)
@@ -287,12 +289,17 @@ class Engine:
         cut: Side = "left" if overflow is Overflow.CUT_LEFT else "right"
         return [[tokens] for tokens in self._tokenizer.encode(texts, prompt, cut=cut)]
 
-    def _embeddings(self, pieces: Sequence[Sequence[Tokens]], rows: Floats, options: Options) -> list[Embedding]:
+    def _embeddings(
+        self, pieces: Sequence[Sequence[Tokens]], rows: Floats, options: Options
+    ) -> list[Embedding | Fault]:
         edges = np.cumsum([0, *map(len, pieces)]).tolist()
         vectors = np.stack([_mean(rows[start:end], self._facts.normalizes) for start, end in pairwise(edges)])
+        finite = np.asarray(np.isfinite(vectors).all(axis=1)).tolist()
         return [
             Embedding(vector, sum(len(one.ids) for one in some), any(one.truncated for one in some))
-            for vector, some in zip(_shaped(vectors, options), pieces, strict=True)
+            if is_finite
+            else Fault.NOT_FINITE
+            for vector, some, is_finite in zip(_shaped(vectors, options), pieces, finite, strict=True)
         ]
 
     def _error(self, fault: Fault, name: str) -> CallerError:
@@ -302,7 +309,10 @@ class Engine:
             Fault.TOO_LONG: f"has more than the {self._facts.max_tokens} tokens that the model reads; shorten it, or "
             "let it be cut with TRUNCATE_RIGHT",
             Fault.EMPTY: "has nothing that the model reads; leave such texts out",
+            Fault.NOT_FINITE: "gets NaN or infinity from the model; leave it out, or set `precision` to fp32",
         }[fault]
+        if fault is Fault.NOT_FINITE:
+            return FailedPrecondition(f"{name} {what}", reason="NOT_FINITE")
         long = fault in (Fault.HUGE, Fault.TOO_LONG)
         return InvalidArgument(f"{name} {what}", reason="TEXT_TOO_LONG" if long else "BLANK_TEXT", field=name)
 
@@ -312,8 +322,11 @@ class Engine:
             if indexes := [index for index, one in faults.items() if one is fault]:
                 errors = [self._error(fault, name(index)) for index in indexes[:_MOST_NAMED]]
                 first, more = errors[0], len(indexes) - 1
+                message = first.message + (f" (and {more} more)" if more else "")
+                if fault is Fault.NOT_FINITE:
+                    raise FailedPrecondition(message, reason=first.reason)
                 raise InvalidArgument(
-                    first.message + (f" (and {more} more)" if more else ""),
+                    message,
                     reason=first.reason,
                     violations=[violation for error in errors for violation in error.violations],
                 )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from plugins.embed_st.engine.weights import OTHER_FORMATS, damage
 from shared.errors import StartError
 
 _log = logging.getLogger("hector")
@@ -26,7 +27,7 @@ _PACKAGED_WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab12
 
 # What a model's vectors depend on; a repository may hold the weights in other formats too, some ten times over.
 _READ = {".json", ".txt", ".model", ".vocab", ".jinja", ".py", ".safetensors", ".bin"}
-_OTHER_FORMATS = ("onnx", "openvino", "coreml")
+_MOST_DAMAGED = 100  # files that are fetched again
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Source:
         return {
             name.as_posix(): sha256(path)
             for name, path in names.items()
-            if name.parts[0] not in _OTHER_FORMATS
+            if name.parts[0] not in OTHER_FORMATS
             and not any(part.startswith(".") for part in name.parts)
             and not (name.suffix == ".bin" and name.with_name("model.safetensors") in names)
         }
@@ -63,6 +64,9 @@ def find(model: str, cache_dir: str) -> Source:
     folder = Path(locate(model, cache_dir))
     if not folder.is_dir():
         folder = Path(_download(model, cache_dir))
+    if damaged := damage(folder):
+        name, wrong = damaged
+        raise StartError(f"model {model}: {name} {wrong}; delete {folder / name} and put the weights there again")
     if not any((folder / name).is_file() for name in ("modules.json", "config.json")):
         raise StartError(f"model {model} could not be loaded: the folder has neither modules.json nor config.json")
     return Source(model, folder)
@@ -86,7 +90,11 @@ def locate(model: str, cache_dir: str) -> str:
         return str(Path(model).expanduser())
     if model.startswith((".", "/", "~")):
         raise StartError(f"setting model: there is no folder {model}")
-    found = _in_cache(model, cache_dir) or _in_package(model)
+    cached = _in_cache(model, cache_dir)
+    damaged = damage(Path(cached)) if cached else None
+    if cached and damaged:
+        return _fetched_again(model, cache_dir, cached, *damaged)
+    found = cached or _in_package(model)
     if found is None:
         _ask_hub(model)
     _log.info("event=model_found model=%s where=%s", model, "here" if found else "hub")
@@ -154,10 +162,32 @@ def _ask_hub(model: str) -> None:
         ) from error
 
 
+def _fetched_again(model: str, cache_dir: str, folder: str, name: str, wrong: str) -> str:
+    """`folder` of the cache with the damaged file anew. Raises StartError, which says what to delete."""
+    from huggingface_hub import hf_hub_download
+
+    _log.warning("event=model_damaged model=%s file=%s why=%r then=fetched_again", model, name, wrong)
+    try:
+        for _ in range(_MOST_DAMAGED):
+            # The cache takes what is there for whole unless it is told not to.
+            hf_hub_download(model, name, cache_dir=cache_dir or None, revision=Path(folder).name, force_download=True)
+            damaged = damage(Path(folder))
+            if damaged is None:
+                return folder
+            name, wrong = damaged
+    except Exception as error:
+        raise StartError(
+            f"model {model}: {name} in the Hugging Face cache {wrong}, and could not be fetched again: delete "
+            f"{Path(folder) / name} and start where the hub can be reached, or set `model` to a folder "
+            f"({type(error).__name__})"
+        ) from error
+    raise StartError(f"model {model}: {name} {wrong}, also when it is fetched again; choose another model")
+
+
 def _download(model: str, cache_dir: str) -> str:
     from huggingface_hub import HfApi, snapshot_download
 
-    ignore = [f"{folder}/*" for folder in _OTHER_FORMATS] + [
+    ignore = [f"{folder}/*" for folder in OTHER_FORMATS] + [
         "*.onnx",
         "*.h5",
         "*.ot",

@@ -6,12 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from plugins.llm_openai.engine.calls import CallAssembler
+from plugins.llm_openai.engine.choices import Turns
+from plugins.llm_openai.engine.echoes import Said, Thoughts
 from plugins.llm_openai.engine.failures import Failure, Kind
 from plugins.llm_openai.engine.halves import HalfJoiner, sound
+from plugins.llm_openai.engine.leftovers import leftover
 from plugins.llm_openai.engine.limits import too_large
-from plugins.llm_openai.engine.messages import CallDelta, Delta, Finish, Reply, Tool, Usage
+from plugins.llm_openai.engine.messages import CallDelta, Delta, Finish, Reply, Tool
+from plugins.llm_openai.engine.opaque import Keeper, pack
 from plugins.llm_openai.engine.stops import StopCutter
 from plugins.llm_openai.engine.think import ThinkSplitter
+from plugins.llm_openai.engine.tokens import Counts
+from plugins.llm_openai.engine.unusual import elsewhere, left_out, transcript
+from plugins.llm_openai.engine.written import WrittenCalls
 from shared.json_schema import MOST_STEPS
 
 _FINISHES = {
@@ -22,26 +29,69 @@ _FINISHES = {
     "tool_calls": Finish.TOOL_CALLS, "function_call": Finish.TOOL_CALLS, "tool_use": Finish.TOOL_CALLS,
     "content_filter": Finish.CONTENT_FILTER, "safety": Finish.CONTENT_FILTER, "refusal": Finish.CONTENT_FILTER,
 }  # fmt: skip
+_PLAIN = {"content", "role", "refusal", "tool_calls", "function_call"}  # fields that need no second look
+_NO_FINISHES = ("null", "none", "undefined")  # what some send while there is none yet
 
 
 class Assembler:
     """One for a reply. `feed` it every chunk, then `close` and `reply`."""
 
-    def __init__(self, tools: Sequence[Tool], stops: Sequence[str] = (), *, largest: int, keep: bool = True) -> None:
+    def __init__(
+        self,
+        tools: Sequence[Tool],
+        stops: Sequence[str] = (),
+        *,
+        largest: int,
+        keep: bool = True,
+        several: bool = False,
+        tag: str = "",
+        take_written: bool = True,
+    ) -> None:
         """`stops` are cut here: the endpoint does not know them. Without `keep` the reply has no text and reasoning:
-        all of it went out as deltas. What is kept may have `largest` bytes, past that LimitReached is raised."""
-        self._tools, self._keep, self._largest = tools, keep, largest
-        self._halves, self._think, self._stops = HalfJoiner(), ThinkSplitter(), StopCutter(stops)
-        self._thoughts, self._calls = HalfJoiner(), CallAssembler()
+        all of it went out as deltas. What is kept may have `largest` bytes, past that LimitReached is raised.
+        `several`: more than one choice was asked for. `tag`: the endpoint's, for what it wants back.
+        `take_written`: calls that the model wrote into its text are calls."""
+        self._tools, self._keep, self._largest, self._several = tools, keep, largest, several
+        self._content_halves, self._think, self._stops = HalfJoiner(), ThinkSplitter(), StopCutter(stops)
+        self._thought_halves, self._thoughts = HalfJoiner(), Thoughts()
+        self._calls, self._keeper, self._tag = CallAssembler(self._count, tag), Keeper(self._count), tag
+        self._written = WrittenCalls(tools if take_written else ())
+        self._old_calls: bool | None = None  # they come as `function_call`
+        self._said, self._echo = Said(), ""  # the content, and what may be all of it again
+        self._has_deltas = self._came = self._answered = False
+        self._left_out = set[str]()  # kinds of parts that no field of a reply is for
+        self._leftover = ""  # a field that was not read
+        self._index: object = None  # of the choice that came first
+        self._text_of: Turns | None = None
+        self._thoughts_of: Turns | None = None
+        self._chunks = 0
+        self._lied = self._by_itself = False  # what is to be made of the finish reason
         # As bytes, since a list of a million little texts takes many times as much.
         self._text, self._reasoning, self._refusal = bytearray(), bytearray(), bytearray()
         self._kept = 0  # bytes of them and of tool calls
-        self._usage: Usage | None = None
+        self._usage = Counts()
         self._model = self._id = self._raw_finish = ""
 
     def is_finished(self) -> bool:
-        """A finish reason came, or a stop sequence."""
+        """A finish reason came and nothing after it, or a stop sequence."""
         return bool(self._raw_finish) or self._stops.hit
+
+    def is_over(self) -> bool:
+        """Everything says that the reply has ended. A finish reason beside a piece of the reply says little, and one
+        that was taken back by what followed says nothing: some servers send one with every piece."""
+        answered = self._answered or bool(self._calls) or bool(self._refusal)
+        return self._stops.hit or (bool(self._raw_finish) and self._by_itself and not self._lied and answered)
+
+    def check(self) -> None:
+        """Raises Failure where nothing came, or nothing that can be read. To be asked after `close`."""
+        if self._answered or self._thoughts or self._calls or self._refusal:
+            return
+        if self._leftover:
+            raise Failure(
+                Kind.MALFORMED, f"the reply has nothing but {self._leftover!r}, which is neither text nor a call"
+            )
+        if self._index is None:
+            raise Failure(Kind.TRUNCATED, "the reply is empty: it has no choice")
 
     @property
     def cut(self) -> bool:
@@ -49,56 +99,170 @@ class Assembler:
         return self._stops.hit
 
     def feed(self, chunk: Mapping[str, Any]) -> Iterator[Delta]:
+        """Raises Failure where the choices in it make no reply."""
         if not self._id:
             self._id = _text(chunk.get("id"))
         if not self._model:
             self._model = _text(chunk.get("model"))
-        if chunk.get("usage"):
-            self._usage = usage(chunk["usage"]) or self._usage
+        if "usage" in chunk or "x_groq" in chunk:
+            self.add_usage(chunk)
         choices = chunk.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, Mapping) and choice.get("index") in (0, None):
-                yield from self._choice(choice)
+        if not isinstance(choices, list) or not choices:
+            return
+        choice = choices[0]
+        if len(choices) == 1 and isinstance(choice, dict):
+            index = choice.get("index") or 0
+            if self._text_of is None and (index == self._index or self._index is None):
+                self._index = index
+                yield from self._choice(choice, index)
+                return
+        yield from self._several_choices(choices)
 
-    def _choice(self, choice: Mapping[str, Any]) -> Iterator[Delta]:
+    def add_usage(self, chunk: Mapping[str, Any]) -> None:
+        if chunk.get("usage"):
+            self._usage.add(chunk["usage"])
+        elif chunk.get("x_groq"):
+            self._usage.add_within(chunk["x_groq"])
+
+    def _several_choices(self, choices: list[Any]) -> Iterator[Delta]:
+        """As `_choice`, where more than one number came."""
+        if self._text_of is None:
+            self._text_of = Turns(self._index if self._said.length or self._refusal else None)
+            self._thoughts_of = Turns(self._index if self._thoughts else None)
+        self._chunks += 1
+        numbers = set[object]()
+        for place, choice in enumerate(choices):
+            if not isinstance(choice, dict):
+                continue
+            index = choice.get("index") or 0
+            if not isinstance(index, int | str) or index in numbers:
+                index = f"place {place}"  # some number all of them 0
+            numbers.add(index)
+            if self._index is None:
+                self._index = index
+            if self._several and index != self._index:
+                continue
+            yield from self._choice(choice, index)
+
+    def _choice(self, choice: Mapping[str, Any], index: object) -> Iterator[Delta]:
         # A JSON body has `message`, a stream `delta`, and text completions have neither.
-        said = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
-        if isinstance(said, Mapping):
-            yield from self._said(said, whole=not choice.get("delta"))
+        delta = choice.get("delta")
+        said = delta or choice.get("message") or {"content": choice.get("text")}
+        self._came = False
+        if isinstance(said, dict):
+            if delta:
+                self._has_deltas = True
+            yield from self._piece(said, index, whole=not delta)
         if choice.get("usage"):
-            self._usage = usage(choice["usage"]) or self._usage
+            self._usage.add(choice["usage"])
+        if not self._came:
+            self._leftover = self._leftover or leftover(choice)
+        elif self._raw_finish:
+            self._raw_finish, self._lied = "", True
         finish = _text(choice.get("finish_reason"))
         if finish in ("error", "abort"):
             raise Failure(Kind.TRUNCATED, f"the endpoint gave up: finish reason {finish}")
-        self._raw_finish = finish or self._raw_finish
+        if finish and finish.lower() not in _NO_FINISHES:
+            self._raw_finish, self._by_itself = finish, not self._came
 
-    def _said(self, said: Mapping[str, Any], whole: bool) -> Iterator[Delta]:
+    def _piece(self, said: Mapping[str, Any], index: object, whole: bool) -> Iterator[Delta]:
         content = said.get("content")
         thought = said.get("reasoning_content") or said.get("reasoning")
         if isinstance(content, list):
             content, inner = _parts(content)
             thought = thought or inner
-        if isinstance(thought, str) and (thought := self._thoughts.feed(thought)):
-            yield self._delta("", thought)
-        if isinstance(content, str) and (content := self._halves.feed(content)):
-            reasoning, text = self._think.feed(content)
-            if reasoning or text:
-                yield from self._passed(reasoning, self._stops.feed(text))
-        if refusal := _text(said.get("refusal")):
+        plain = said.keys() <= _PLAIN and content.__class__ is str
+        if not plain:
+            if not isinstance(thought, str) or not thought:
+                thought = elsewhere(said)
+            content = content or transcript(said)
+        again = whole and self._has_deltas  # a message that tells what the deltas told
+        if not plain:
+            self._left_out |= left_out(said)
+            self._keeper.take(said, thoughts=bool(self._tools) and not (again and self._thoughts))
+        if not isinstance(thought, str) or (again and self._thoughts):
+            thought = ""
+        if thought and (self._thoughts_of is None or self._thoughts_of.takes(index, self._chunks)):
+            self._came = True
+            yield from self._thought(self._thought_halves.feed(thought), inline=False)
+        if isinstance(content, str) and content:
+            if again:
+                content = self._said.rest_of(sound(content)) or ""
+            if content and (self._text_of is None or self._text_of.takes(index, self._chunks)):
+                yield from self._content(content)
+        if (refusal := _text(said.get("refusal"))) and not (again and self._refusal):
+            self._came = True
             self._keep_in(self._refusal, refusal)  # comes as a whole, with the reply
         if calls := said.get("tool_calls"):
-            yield from map(self._call_delta, self._calls.feed(calls, whole=whole))
-        if old := said.get("function_call"):
-            yield from map(self._call_delta, self._calls.feed([old]))
+            deltas = self._calls.complete(calls) if again else self._calls.feed(calls, whole=whole)
+            yield from map(self._call_delta, deltas)
+            self._old_calls = False
+        elif (old := said.get("function_call")) and self._old_calls is not False:
+            self._old_calls = True
+            deltas = self._calls.complete([old]) if again else self._calls.feed([old])
+            yield from map(self._call_delta, deltas)
+
+    def _content(self, content: str) -> Iterator[Delta]:
+        if self._echo:
+            content, self._echo = self._echo + content, ""  # it was none
+        elif self._said.is_all(content):
+            self._echo = content
+            return
+        self._came = True
+        if content := self._content_halves.feed(content):
+            self._said.add(content)
+            reasoning, text = self._think.feed(content)
+            if reasoning:
+                yield from self._thought(reasoning, inline=True)
+            if text:
+                self._answered = True
+                text = self._stops.feed(text)
+                if not self._written.passes:
+                    text = self._shown(text)
+                if text:
+                    yield self._delta(text, "")
+
+    def _thought(self, text: str, *, inline: bool) -> Iterator[Delta]:
+        if text and (new := self._thoughts.add(text, inline=inline)):
+            yield self._delta("", new)
+        elif text:
+            self._count(len(text.encode()))
 
     def close(self) -> Iterator[Delta]:
         """What was held back until it was certain that nothing follows."""
-        if thought := self._thoughts.close():
-            yield self._delta("", thought)
-        before, said = self._think.feed(self._halves.close())
+        yield from self._thought(self._thought_halves.close(), inline=False)
+        before, said = self._think.feed(self._content_halves.close())
         reasoning, text = self._think.close()
-        reasoning, text = before + reasoning, said + text
-        yield from self._passed(reasoning, self._stops.feed(text) + self._stops.close())
+        yield from self._thought(before + reasoning, inline=True)
+        if again := self._thoughts.close():
+            yield self._delta("", again)
+        self._answered = self._answered or bool(said + text)
+        if text := self._shown(self._stops.feed(said + text) + self._stops.close()):
+            yield self._delta(text, "")
+        written = self._written.close(take=not self._calls)
+        if written.reasoning:
+            yield from self._thought(written.reasoning, inline=True)
+        if written.text:
+            yield self._delta(written.text, "")
+        yield from map(self._call_delta, self._calls.feed(written.calls, whole=True))
+        yield from map(self._call_delta, self._calls.close())
+
+    def _shown(self, text: str) -> str:
+        if not text:
+            return ""
+        shown = self._written.feed(text)
+        if len(shown) < len(text):
+            self._count(len(text) - len(shown))  # about: it is what an endless call would take
+        return shown
+
+    @property
+    def held(self) -> int:
+        """Characters that `close` will have to read."""
+        return self._written.held
+
+    @property
+    def has_usage(self) -> bool:
+        return self._usage.usage() is not None
 
     @property
     def kept(self) -> int:
@@ -128,15 +292,12 @@ class Assembler:
             tool_calls=calls,
             finish=finish,
             raw_finish=sound(raw),
-            usage=self._usage,
+            usage=self._usage.usage(),
             model=sound(self._model) or model,
             id=sound(self._id),
-            dropped=tuple(dropped),
+            dropped=(*dropped, *sorted(self._left_out)),
+            opaque=pack(self._tag, self._keeper.fields(thoughts=bool(calls))),
         )
-
-    def _passed(self, reasoning: str, text: str) -> Iterator[Delta]:
-        if reasoning or text:
-            yield self._delta(text, reasoning)
 
     def _delta(self, text: str, reasoning: str) -> Delta:
         if text and self._keep:
@@ -146,7 +307,7 @@ class Assembler:
         return Delta(text, reasoning)
 
     def _call_delta(self, call: CallDelta) -> Delta:
-        self._count(len(call.id) + len(call.name) + len(call.arguments.encode()))
+        self._came = True
         return Delta(call=call)
 
     def _keep_in(self, kept: bytearray, text: str) -> None:
@@ -158,33 +319,6 @@ class Assembler:
         self._kept += added
         if self._kept > self._largest:
             raise too_large(self._largest)
-
-
-def usage(raw: object) -> Usage | None:
-    """None where there is nothing but zeros: a reply that cost nothing is one that was not counted."""
-    if not isinstance(raw, Mapping):
-        return None
-    prompt = _count(raw, "prompt_tokens", "input_tokens")
-    completion = _count(raw, "completion_tokens", "output_tokens")
-    total = _count(raw, "total_tokens") or prompt + completion
-    if not total:
-        return None
-    out, into = raw.get("completion_tokens_details"), raw.get("prompt_tokens_details")
-    return Usage(
-        prompt,
-        completion,
-        total,
-        reasoning=_count(out, "reasoning_tokens") or _count(raw, "reasoning_tokens"),
-        cached=_count(into, "cached_tokens") or _count(raw, "prompt_cache_hit_tokens", "cached_tokens"),
-    )
-
-
-def _count(raw: object, *names: str) -> int:
-    for name in names:
-        value = raw.get(name) if isinstance(raw, Mapping) else None
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 2**31:
-            return int(value)
-    return 0
 
 
 def _parts(content: list[Any]) -> tuple[str, str]:

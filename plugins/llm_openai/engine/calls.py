@@ -2,49 +2,43 @@
 
 Which call a piece belongs to, the first that holds:
 1. it has an id that is known, and no other index: that call
-2. it has an index that is known: that call, unless it brings another id, or a name after arguments that are whole
-   (servers that send index 0 for every call)
-3. it has neither: the last call, unless it brings another name, or a name after arguments that are whole
-4. otherwise a new one
+2. it has an index that is known: that call, unless it begins another: with an id or a name, after arguments that are
+   whole (servers that send index 0 for every call); an id that changes in mid-call begins none
+3. it has an unknown index and neither id nor name: the last call, while that is not whole
+4. it has none of them: the last call, unless it begins another as above, or has another name
+5. otherwise a new one
 """
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from plugins.llm_openai.engine.failures import Failure, Kind
-from plugins.llm_openai.engine.halves import HalfJoiner, sound
-from plugins.llm_openai.engine.json_text import GrowingObject, is_cut, read
+from plugins.llm_openai.engine.halves import sound
+from plugins.llm_openai.engine.json_text import is_cut, read
 from plugins.llm_openai.engine.messages import CallDelta, Tool, ToolCall
+from plugins.llm_openai.engine.opaque import of_call, pack
+from plugins.llm_openai.engine.open_call import OpenCall
+from plugins.llm_openai.engine.patterns import UNCHECKED, checkable
 from shared.json_schema import MOST_STEPS, CannotCheck, complaint
 
 MOST_CALLS = 1_024  # in one reply
 _LEAST_STEPS = 1_000  # of checking each, when there are many
-_LONGEST_NAME = 1_000  # characters after which no more pieces of one are taken
-
-
-class _Open:
-    """A call that still grows."""
-
-    __slots__ = ("arguments", "given_id", "halves", "id", "index", "name", "number", "whole_object")
-
-    def __init__(self, number: int, index: object, given_id: str, id: str) -> None:
-        self.number, self.index, self.given_id, self.id = number, index, given_id, id
-        self.name = ""
-        self.arguments = GrowingObject()
-        self.halves = HalfJoiner()
-        self.whole_object = False  # arguments came as an object, not as text
 
 
 class CallAssembler:
-    def __init__(self) -> None:
-        self._calls: list[_Open] = []
+    def __init__(self, count: Callable[[int], None] = lambda size: None, tag: str = "") -> None:
+        """`count` is told of every byte that is kept; `tag` is the endpoint's."""
+        self._count, self._tag = count, tag
+        self._calls: list[OpenCall] = []
+        self._shown = 0  # of them, whose deltas went out
         # The last call of an index, and of an index and an id; under `_ANY` whatever the index.
-        self._last: dict[object, _Open] = {}
-        self._last_of_id: dict[tuple[object, str], _Open] = {}
+        self._last: dict[object, OpenCall] = {}
+        self._last_of_id: dict[tuple[object, str], OpenCall] = {}
+        self._shown_of_id: dict[str, OpenCall] = {}
+        self._tail: tuple[object, OpenCall] | None = None  # a call that goes on under another index
         self._ids: set[str] = set()
         self._numbers: dict[str, int] = {}  # the last that was put behind an id that came more than once
 
@@ -54,54 +48,97 @@ class CallAssembler:
     def feed(self, pieces: object, *, whole: bool = False) -> Iterator[CallDelta]:
         """`pieces` is what came as `tool_calls` of a delta or, with `whole`, of a message: there each is a call. Raises
         Failure past MOST_CALLS."""
-        for piece in pieces if isinstance(pieces, list) else ():
+        listed = pieces if isinstance(pieces, list) else [pieces]
+        for place, piece in enumerate(listed):
             if isinstance(piece, Mapping):
-                yield from self._piece(piece, whole)
+                index = _index(piece.get("index"))
+                if index is _ANY and len(listed) > 1:
+                    index = f"place {place}"  # of several in one delta each is another call
+                yield from self._piece(_Piece(piece, index), whole)
 
-    def _piece(self, piece: Mapping[str, Any], whole: bool) -> Iterator[CallDelta]:
-        inner = piece.get("function")
-        function = inner if isinstance(inner, Mapping) else piece
-        id_, name, arguments = _text(piece.get("id")), _text(function.get("name")), function.get("arguments")
-        if not (id_ or name or arguments) and not self._calls:
+    def complete(self, pieces: object) -> Iterator[CallDelta]:
+        """`pieces` is of a message that comes after deltas: what they lack is added, nothing is said twice."""
+        calls = list(self._calls)
+        for place, given in enumerate(pieces if isinstance(pieces, list) else ()):
+            if not isinstance(given, Mapping):
+                continue
+            piece = _Piece(given, _index(given.get("index")))
+            same = self._last_of_id.get((_ANY, piece.id)) if piece.id else None
+            if same is None and place < len(calls) and calls[place].name == piece.name:
+                same = calls[place]
+            if same is not None:
+                self._keep(same, piece)
+            if same is None:
+                yield from self._piece(piece, whole=True)
+            elif rest := same.missing(piece.arguments):
+                yield from self._shown_delta(same, same.add(rest))
+
+    def _piece(self, piece: _Piece, whole: bool) -> Iterator[CallDelta]:
+        if not (piece.id or piece.name or piece.arguments) and not self._calls:
             return
-        index = _index(piece.get("index"))
-        call = None if whole else self._find(index, id_, name, arguments)
+        call = None if whole else self._find(piece)
         if call is None:
             if len(self._calls) >= MOST_CALLS:
                 raise Failure(Kind.MALFORMED, f"the reply has more than {MOST_CALLS} tool calls; offer fewer tools")
-            call = _Open(len(self._calls), index, id_, self._unique(id_))
+            call = OpenCall(piece.index, piece.id, self._unique(piece.id))
+            call.original = None if whole else self._shown_of_id.get(piece.id)
             self._calls.append(call)
-            self._last[index] = self._last[_ANY] = call
+            self._last[piece.index] = self._last[_ANY] = call
             self._remember(call)
-            new_id = call.id
-        else:
-            if id_ and not call.given_id:
-                call.given_id = id_
-                self._remember(call)
-            new_id = ""
-        new_name = self._name(call, name)
-        added = _arguments(call, arguments)
-        if new_id or new_name or added:
-            yield CallDelta(call.number, new_id, new_name, added)
+        elif piece.id and not call.given_id:
+            call.given_id = piece.id
+            self._remember(call)
+        self._keep(call, piece)
+        name = call.add_name(piece.name)
+        before = call.kept
+        added = call.add(piece.arguments)
+        self._count(len(name) + call.kept - before)
+        if not call.is_repetition(added):
+            yield from self._shown_delta(call, added, name)
 
-    def _remember(self, call: _Open) -> None:
+    def _shown_delta(self, call: OpenCall, added: str, name: str = "") -> Iterator[CallDelta]:
+        if call.number < 0:
+            call.number, call.original = self._shown, None
+            self._shown += 1
+            if call.given_id:
+                self._shown_of_id[call.given_id] = call
+            self._count(len(call.id))
+            yield CallDelta(call.number, call.id, call.name, str(call.arguments))
+        elif name or added:
+            yield CallDelta(call.number, "", name, added)
+
+    def _keep(self, call: OpenCall, piece: _Piece) -> None:
+        if piece.opaque:
+            call.opaque |= piece.opaque
+            self._count(len(pack(self._tag, piece.opaque)))
+
+    def _remember(self, call: OpenCall) -> None:
         if call.given_id:
             for key in ((call.index, call.given_id), (_ANY, call.given_id)):
-                if key not in self._last_of_id or self._last_of_id[key].number < call.number:
-                    self._last_of_id[key] = call
+                self._last_of_id[key] = call
 
-    def _find(self, index: object, id_: str, name: str, arguments: object) -> _Open | None:
-        if id_ and (same := self._last_of_id.get((index, id_))):
+    def _find(self, piece: _Piece) -> OpenCall | None:
+        if piece.id and (same := self._last_of_id.get((piece.index, piece.id))):
             return same
-        last = self._last.get(index)
+        last = self._last.get(piece.index)
         if last is None:
+            return None if piece.id or piece.name else self._tail_of(piece)
+        if _begins(piece, last):
             return None
-        says = arguments.strip() if isinstance(arguments, str) else arguments is not None
-        renamed = index is _ANY and bool(last.name) and not name.startswith(last.name)
-        another = (id_ and last.given_id) or (
-            name and ((says and last.arguments and last.arguments.is_whole) or renamed)
-        )
-        return None if another else last
+        last.ids_change = last.ids_change or bool(piece.id and last.given_id)
+        return last
+
+    def _tail_of(self, piece: _Piece) -> OpenCall | None:
+        """The call that a piece with an index of its own and no other label goes on with."""
+        if self._tail is not None and self._tail[0] == piece.index:
+            return self._tail[1]
+        if not self._calls or self._calls[-1].is_full:
+            return None
+        call = self._calls[-1]
+        if len(self._calls) > 1 and not self._calls[-2].is_full:
+            call.guessed = True
+        self._tail = piece.index, call
+        return call
 
     def _unique(self, given: str) -> str:
         """An id that no other call has; it goes out with the first piece, so one that comes later is too late."""
@@ -112,44 +149,90 @@ class CallAssembler:
         self._ids.add(name)
         return name
 
-    @staticmethod
-    def _name(call: _Open, name: str) -> str:
-        """The part of `name` that is new: some servers repeat it with every piece, some send it in pieces."""
-        if not name or call.name == name or (call.name and call.arguments) or len(call.name) > _LONGEST_NAME:
-            return ""
-        new = name[len(call.name) :] if name.startswith(call.name) else name
-        call.name += new
-        return new
+    def close(self) -> Iterator[CallDelta]:
+        """What was held back until it was certain that it is no repetition."""
+        said = set[tuple[str, str, str]]()
+        for call in self._calls:
+            added = call.settle()
+            same = call.given_id, call.name, str(call.arguments)
+            if call.number >= 0 or same not in said:
+                yield from self._shown_delta(call, added)
+                said.add(same)
 
     def finish(self, tools: Sequence[Tool], most: int = MOST_STEPS) -> tuple[tuple[ToolCall, ...], bool]:
         """The calls, checked against the tools; and whether arguments were cut off. `most` is how much work it may be
         to check all of them. Past MOST_STEPS the call's `error` says that it cannot be checked, past less CannotCheck
         is raised."""
         schemas = {tool.name: tool.schema for tool in tools}
-        steps = most // max(1, len(self._calls))
+        shown = sorted((call for call in self._calls if call.number >= 0), key=lambda call: call.number)
+        steps = most // max(1, len(shown))
         steps = steps if most < MOST_STEPS else max(_LEAST_STEPS, steps)
         calls: list[ToolCall] = []
         cut = False
-        for call in self._calls:
-            call.arguments.add(call.halves.close())
+        for call in shown:
             arguments = str(call.arguments)
             value, problem = _reading(arguments)
             cut |= problem == _CUT
+            if not problem and call.guessed:
+                problem = "the endpoint did not say to which call these arguments belong"
             if not problem and call.name not in schemas:
                 problem = f"no tool {call.name[:200]!r} was offered"
             if not problem:
                 try:
-                    problem = complaint(value, schemas[call.name], steps)
+                    schema = checkable(schemas[call.name]) or {}
+                    problem = complaint(value, schema, steps)
+                    if not problem and schema is not schemas[call.name]:
+                        problem = UNCHECKED
                 except CannotCheck as error:
                     if most < MOST_STEPS:
                         raise
                     problem = str(error)
-            calls.append(ToolCall(call.id, call.name, arguments or "{}", problem))
+            calls.append(ToolCall(call.id, call.name, arguments or "{}", problem, pack(self._tag, call.opaque)))
         return tuple(calls), cut
 
 
 _ANY = None  # what a piece without an index has for one
 _CUT = "the arguments were cut off"
+
+
+class _Piece:
+    __slots__ = ("arguments", "id", "index", "name", "opaque")
+
+    def __init__(self, piece: Mapping[str, Any], index: object) -> None:
+        inner = piece.get("function")
+        function = inner if isinstance(inner, Mapping) else piece
+        self.index = index
+        self.id, self.name = _text(piece.get("id")), _text(function.get("name"))
+        self.arguments = function.get("arguments")
+        self.opaque = of_call(piece)
+
+    @property
+    def says(self) -> bool:
+        """It has arguments that are more than blanks."""
+        return bool(self.arguments.strip()) if isinstance(self.arguments, str) else bool(self.arguments)
+
+    @property
+    def may_be_first(self) -> bool:
+        """Arguments begin with a bracket."""
+        return not isinstance(self.arguments, str) or self.arguments.lstrip()[:1] in ("", "{", "[")
+
+
+def _begins(piece: _Piece, last: OpenCall) -> bool:
+    """Whether `piece`, which has the index of `last`, begins another call."""
+    same_name = not piece.name or piece.name == last.name
+    if piece.id and last.given_id:  # another one, or it would have been found
+        if last.is_full:
+            return (bool(piece.name) and not last.ids_change) or (piece.says and not last.repeats(piece.arguments))
+        if piece.index is _ANY or not last.arguments:
+            return (
+                bool(piece.name)
+                and (not same_name or piece.may_be_first)
+                and not (same_name and piece.index is not _ANY and piece.says)
+            )
+        return False
+    if piece.name and piece.says and last.is_full:
+        return piece.index is _ANY or not same_name or not last.repeats(piece.arguments)
+    return piece.index is _ANY and bool(last.name) and bool(piece.name) and not piece.name.startswith(last.name)
 
 
 def _index(index: object) -> object:
@@ -165,21 +248,6 @@ def _reading(text: str) -> tuple[Any, str]:
     except ValueError as error:
         return None, _CUT if is_cut(text) else f"the arguments are not JSON: {error}"
     return value, "" if isinstance(value, dict) else "the arguments are no JSON object"
-
-
-def _arguments(call: _Open, arguments: object) -> str:
-    """Adds them to the call; the text that is new."""
-    if isinstance(arguments, str):
-        arguments = call.halves.feed(arguments)
-        if not call.whole_object:
-            call.arguments.add(arguments)
-            return arguments
-    elif isinstance(arguments, Mapping | list) and not call.arguments:
-        call.whole_object = True
-        text = sound(json.dumps(arguments, ensure_ascii=False, separators=(",", ":")))
-        call.arguments.add(text)
-        return text
-    return ""
 
 
 def _text(value: object) -> str:

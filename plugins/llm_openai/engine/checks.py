@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from plugins.llm_openai.engine import stops
-from plugins.llm_openai.engine.body import stops_in
 from plugins.llm_openai.engine.json_text import read
 from plugins.llm_openai.engine.messages import Format, Options, Part, Request
+from plugins.llm_openai.engine.patterns import checkable
+from plugins.llm_openai.engine.refusals import stops_in
 from shared.errors import InvalidArgument, quoted
 from shared.json_schema import MOST_STEPS, complaint, is_known, schema_problem
 
@@ -49,7 +50,8 @@ def check(request: Request) -> None:
         if tool.name in names:
             raise InvalidArgument(f"two tools are named {quoted(tool.name)}", field=f"tools[{number}].name")
         names.add(tool.name)
-        if problem := schema_problem(tool.schema):
+        if checkable(tool.schema) is None:
+            problem = schema_problem(tool.schema)
             raise InvalidArgument(f"tools[{number}].parameters: {problem}", field=f"tools[{number}].parameters")
     _check_options(request.options, names)
 

@@ -11,6 +11,7 @@ import contextlib
 import re
 import ssl
 import time
+import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,10 @@ import httpx2
 import openai
 
 from plugins.llm_openai.engine import json_text, model_list
-from plugins.llm_openai.engine.body import Refusals
 from plugins.llm_openai.engine.failures import Failure, Kind, of_status
 from plugins.llm_openai.engine.messages import Model
+from plugins.llm_openai.engine.opaque import tag_of
+from plugins.llm_openai.engine.refusals import Refusals
 from shared.errors import StartError
 from shared.off_loop import LARGE, in_thread
 from shared.units import Secret, SecretUrl, secret_texts_in, spellings
@@ -36,7 +38,8 @@ _MOST_LEARNT, _LEARNT_SECONDS = 1_000, 3600.0  # models whose refusals are remem
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to reach one endpoint. `model`, when set, is asked for whatever the request names. Times in seconds."""
+    """How to reach one endpoint. `model`, when set, is asked for whatever the request names; `send_back`: reasoning and
+    signatures of earlier turns go back to it; `through`: what errors call the proxy in force. Times in seconds."""
 
     url: str
     api_key: Secret = field(default_factory=Secret)
@@ -45,7 +48,9 @@ class Settings:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
+    send_back: bool = True
     proxy: str = ""
+    through: str = ""
     ca_bundle: str = ""
     connect_timeout: float = 10.0
     read_timeout: float = 300.0
@@ -68,6 +73,7 @@ class Endpoint:
                     "use printable ASCII, without a line break"
                 )
         self.name = _bare(url)
+        self.tag = tag_of(self.name)
         self._refusals: dict[str, tuple[float, Refusals]] = {}
         self._places = places
         key = settings.api_key.reveal()
@@ -193,7 +199,7 @@ class Endpoint:
                 cause = error.__cause__ or error
                 if isinstance(cause, httpx2.ConnectTimeout):
                     raise Failure(
-                        Kind.UNREACHABLE, f"no connection within {self.settings.connect_timeout:g} s"
+                        Kind.UNREACHABLE, f"no connection within {self.settings.connect_timeout:g} s{self._through}"
                     ) from None
                 raise Failure(Kind.TIMEOUT, f"nothing came for {self.settings.read_timeout:g} s") from None
             except openai.APIConnectionError as error:
@@ -201,7 +207,7 @@ class Endpoint:
                 if isinstance(cause, httpx2.RemoteProtocolError | httpx2.ReadError):
                     raise Failure(Kind.UNREACHABLE, "the connection was closed without an answer") from None
                 if isinstance(cause, httpx2.ConnectError | httpx2.ProxyError):
-                    raise Failure(Kind.UNREACHABLE, f"cannot be reached: {cause}") from None
+                    raise Failure(Kind.UNREACHABLE, f"cannot be reached: {cause}{self._through}") from None
                 # Not its words: some repeat the request's headers.
                 raise Failure(Kind.UNREACHABLE, f"the request failed: {type(cause).__name__}") from None
             except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.DecodingError):
@@ -210,6 +216,11 @@ class Endpoint:
                 raise Failure(Kind.UNREACHABLE, f"the request failed: {type(error).__name__}") from None
         except Failure as failure:
             raise self.named(failure) from None
+
+    @property
+    def _through(self) -> str:
+        proxy = self.settings.through
+        return f"; what is down may be the proxy {proxy}, which it is asked through" if proxy else ""
 
     def named(self, failure: Failure) -> Failure:
         """`failure` with this endpoint's name and without its secrets, which some endpoints repeat in their errors."""
@@ -224,21 +235,31 @@ class _NoStream(openai.AsyncStream[Any]):
 async def _bound_errors(response: httpx2.Response) -> None:
     """A refusal is read as a whole by the package: not more of it than is of use."""
     if response.status_code >= 300:
-        response.stream = _Bounded(response.stream)
         response.encoding = "utf-8"  # it could name any that Python has, and some take time with the square of the text
         # Nobody asked for compression, and unpacked it could be a thousand times as large.
-        response.headers.pop("content-encoding", None)
+        packed = response.headers.pop("content-encoding", "identity")
+        response.stream = _Bounded(response.stream, packed.strip().lower())
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    """The first `_LARGEST_ERROR` bytes, unpacked."""
+
+    def __init__(self, stream: Any, packed: str) -> None:
+        self._stream, self._packed = stream, packed
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._packed not in ("identity", "gzip", "x-gzip", "deflate", ""):
+            yield f"the reason is compressed with {self._packed[:20]}, which was not asked for".encode()
+            return
         left = _LARGEST_ERROR
+        unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if self._packed not in ("identity", "") else None
         async for data in self._stream:
-            yield data[:left]
-            left -= len(data)
+            try:
+                text = data if unpacker is None else unpacker.decompress(data, left)
+            except zlib.error:
+                text, unpacker = data, None  # it says so and is not
+            yield text[:left]
+            left -= len(text)
             if left <= 0:
                 return
 

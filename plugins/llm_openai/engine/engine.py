@@ -11,15 +11,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from itertools import chain
 from typing import Any, TypeVar
 
-from plugins.llm_openai.engine import model_list
+from plugins.llm_openai.engine import model_list, written
 from plugins.llm_openai.engine.assembler import Assembler
-from plugins.llm_openai.engine.body import Refusals, build, encoded, stops_in, weight
+from plugins.llm_openai.engine.body import build, encoded, weight
 from plugins.llm_openai.engine.checks import check, is_quick, structured
 from plugins.llm_openai.engine.endpoint import Endpoint, Settings
 from plugins.llm_openai.engine.failures import Failure, Kind
 from plugins.llm_openai.engine.merging import PAUSE, merged
 from plugins.llm_openai.engine.messages import Delta, Finish, Format, Message, Model, Reply, Request
 from plugins.llm_openai.engine.reading import Chunk, ChunkReader
+from plugins.llm_openai.engine.refusals import Refusals, stops_in
 from shared.errors import FailedPrecondition, InvalidArgument, PluginError
 from shared.json_schema import QUICK_STEPS, CannotCheck
 from shared.off_loop import LARGE, in_thread
@@ -33,6 +34,7 @@ _PATIENCE = 2.0  # seconds, while another endpoint is left to ask
 # After the finish reason only usage and `[DONE]` can follow; after those, the end of the body, which frees the
 # connection for the next call. Seconds that each is waited for.
 _AFTER_FINISH, _AFTER_DONE = 2.0, 0.1
+_FOR_USAGE = 0.5  # seconds that counts are waited for which came with neither
 _MODELS_SECONDS, _NO_MODELS_SECONDS = 300.0, 10.0
 _SLICE = 2**14  # bytes of a reply that are read before other calls have their turn
 _MOST_BEFORE_PAUSE = 256  # chunks, likewise
@@ -74,7 +76,7 @@ class Engine:
         if not _is_structured(request, reply):
             return reply
         text, problem = await _structured(reply, request)
-        if problem and reply.finish is not Finish.LENGTH:
+        if problem and reply.finish not in (Finish.LENGTH, Finish.CONTENT_FILTER):
             told = f"That cannot be used: {problem}. Answer again, with nothing but the JSON."
             messages = (*request.messages, Message("assistant", reply.text), Message("user", told))
             first, reply = reply, await self._whole(dataclasses.replace(request, messages=messages), ends)
@@ -168,7 +170,7 @@ class Engine:
         left = len(self._endpoints)
         for endpoint in self._endpoints:
             left -= 1
-            tries = 0
+            tries, unread = 0, 0
             while True:
                 said = False
                 try:
@@ -184,6 +186,8 @@ class Engine:
                     if said and stream:
                         raise failure.error() from None
                     wait = _wait(failure, tries, ends, patient=not left) if tries < self._max_retries else None
+                    if failure.generation and not unread:
+                        unread, tries, wait = 1, tries - 1, 0.0  # a model may well write it right the next time
                     if wait is None and (not left or not failure.elsewhere):
                         raise failure.error() from None
                     _log.warning("event=upstream_failed endpoint=%s cause=%r", failure.endpoint, failure.message)
@@ -194,9 +198,12 @@ class Engine:
 
     async def _attempt(self, endpoint: Endpoint, model: str, request: Request, *, stream: bool) -> _Items:
         """One endpoint, once; and at once again without the options it turns out not to take. Raises Failure."""
+        if request.tools and not written.is_loaded():
+            await in_thread(written.load)
         is_large = weight(request) > LARGE
-        extra = endpoint.settings.body
-        body = await _in_thread_if(is_large, build, request, model, extra, stream=stream)
+        settings = endpoint.settings
+        tag = endpoint.tag if settings.send_back else ""
+        body = await _in_thread_if(is_large, build, request, model, settings.body, tag=tag, stream=stream)
         learnt = endpoint.refusals(model)
         refusals = Refusals(learnt.known.copy())
         # What goes with fields of the caller's own is refused for reasons that hold for no other call.
@@ -205,18 +212,32 @@ class Engine:
             sent, dropped = refusals.without(body)
             stops = stops_in(body) if "stop" in dropped else ()
             keep = not stream or request.options.format is not Format.TEXT
-            assembler = Assembler(request.tools, stops, largest=self._largest, keep=keep)
+            asked_for = sent.get("n")
+            several = isinstance(asked_for, int) and asked_for > 1
+            assembler = Assembler(
+                request.tools,
+                stops,
+                largest=self._largest,
+                keep=keep,
+                several=several,
+                tag=endpoint.tag,
+                take_written=request.options.tool_choice != "none",
+            )
             said = False
             try:
                 async with endpoint.chat(await _in_thread_if(is_large, encoded, sent)) as data:
                     reader = ChunkReader(self._largest)
-                    pieces = _while_of_use(data, assembler.is_finished)
+                    pieces = _while_of_use(data, assembler.is_over)
                     async with contextlib.aclosing(_deltas(pieces, reader, assembler)) as deltas:
                         async for delta in deltas:
                             said = True
                             yield delta
-                    if not assembler.is_finished() and not reader.done:
+                    ended = assembler.is_over() if reader.cut else assembler.is_finished()
+                    if not ended and not reader.done:
                         raise Failure(Kind.TRUNCATED, "the reply was cut off before its end")
+                    assembler.check()
+                    if reader.done and stream and not assembler.has_usage:
+                        await _late_usage(pieces, reader, assembler)
                     yield await _reply(assembler, model, dropped)
                     if not assembler.cut:
                         await _drain(pieces)
@@ -239,7 +260,7 @@ class Engine:
 async def _deltas(
     pieces: AsyncIterator[bytes], reader: ChunkReader, assembler: Assembler
 ) -> AsyncGenerator[Delta, None]:
-    """A whole reply ends with its finish reason: what is broken after it breaks nothing."""
+    """What is broken after a reply that was over breaks nothing."""
     try:
         async for piece in pieces:
             async for delta in _read(_slices(reader, piece), assembler, reader.held + len(piece)):
@@ -250,9 +271,10 @@ async def _deltas(
             async for delta in _read(reader.close(), assembler, reader.held):
                 yield delta
     except Failure as failure:
-        if not assembler.is_finished() or failure.kind is Kind.STATUS:
+        if not assembler.is_over() or failure.kind is Kind.STATUS:
             raise
-    for delta in assembler.close():
+    is_work = assembler.held > (_SMALL if written.is_loaded() else 0)
+    for delta in await _in_thread_if(is_work, lambda: list(assembler.close())):
         yield delta
 
 
@@ -322,11 +344,13 @@ async def _in_thread_if(is_large: bool, function: Callable[..., _Result], *args:
     return await in_thread(function, *args, **kwargs) if is_large else function(*args, **kwargs)
 
 
-async def _while_of_use(data: AsyncIterator[bytes], finished: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """`data`, which after the finish reason may go on for a little while only."""
+async def _while_of_use(data: AsyncIterator[bytes], over: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """`data`, which after the end of the reply may go on for a little while only."""
     ends: float | None = None
     while True:
-        if ends is None and finished():
+        if not over():
+            ends = None
+        elif ends is None:
             ends = _now() + _AFTER_FINISH
         try:
             async with asyncio.timeout_at(ends):
@@ -334,6 +358,17 @@ async def _while_of_use(data: AsyncIterator[bytes], finished: Callable[[], bool]
         except (StopAsyncIteration, TimeoutError):
             return
         yield piece
+
+
+async def _late_usage(pieces: AsyncIterator[bytes], reader: ChunkReader, assembler: Assembler) -> None:
+    """Reads on for a little while behind `[DONE]`, where some servers count."""
+    with contextlib.suppress(TimeoutError, Failure):
+        async with asyncio.timeout(_FOR_USAGE):
+            async for piece in pieces:
+                for chunk in reader.feed(piece[:_SLICE]):
+                    assembler.add_usage(chunk)
+                if assembler.has_usage:
+                    return
 
 
 async def _drain(pieces: AsyncIterator[bytes]) -> None:
@@ -359,6 +394,12 @@ def _is_structured(request: Request, reply: Reply) -> bool:
 
 
 def _invalid_output(problem: str, reply: Reply) -> FailedPrecondition:
+    if reply.finish is Finish.CONTENT_FILTER:
+        return FailedPrecondition(
+            f"the endpoint's filter stopped the answer ({reply.raw_finish[:100]}), so it does not hold to the response "
+            f"format: {problem}; ask for something else",
+            reason="CONTENT_FILTERED",
+        )
     cut = "; it was cut off at its largest length: raise max_tokens" if reply.finish is Finish.LENGTH else ""
     return FailedPrecondition(
         f"the model's answer does not hold to the response format: {problem}{cut}", reason="INVALID_OUTPUT"

@@ -5,7 +5,8 @@
 | 400, other 4xx | INVALID_ARGUMENT | UPSTREAM_INVALID_REQUEST, or CONTEXT_LENGTH_EXCEEDED |
 | 401 · 403 · 404 | UNAUTHENTICATED · PERMISSION_DENIED · NOT_FOUND | UPSTREAM_… and the same |
 | 408, 504, silence | DEADLINE_EXCEEDED | UPSTREAM_TIMEOUT |
-| 402, 429 | RESOURCE_EXHAUSTED | UPSTREAM_QUOTA, UPSTREAM_RATE_LIMITED with RetryInfo |
+| 402, a quota that is used up · 429 | RESOURCE_EXHAUSTED | UPSTREAM_QUOTA · UPSTREAM_RATE_LIMITED with RetryInfo |
+| a tool call that the endpoint could not read | FAILED_PRECONDITION | TOOL_CALL_NOT_READ |
 | 5xx, 529, no connection | UNAVAILABLE | UPSTREAM_UNAVAILABLE, UPSTREAM_UNREACHABLE |
 | a page, a redirect, anything that is no reply | UNAVAILABLE | UPSTREAM_MALFORMED |
 | an empty reply, or one that was cut off | UNAVAILABLE | STREAM_TRUNCATED |
@@ -14,16 +15,18 @@
 
 from __future__ import annotations
 
-import email.utils
+import json
 import re
-import time
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from plugins.llm_openai.engine.halves import sound
+from plugins.llm_openai.engine.waiting import is_used_up, retry_after
 from shared.errors import (
     DeadlineExceeded,
+    FailedPrecondition,
     InvalidArgument,
     LimitReached,
     NotFound,
@@ -35,12 +38,10 @@ from shared.errors import (
 
 _LONGEST_MESSAGE = 400  # characters that an endpoint's own words get in ours
 _LONGEST_KEPT = 10_000  # of them, until secrets were taken out: a half would not be recognised
+_LONGEST_GENERATION = 500  # characters of it: an error has to fit into the headers of HTTP/2
+_MOST_COMPLAINTS = 5  # of a list of them
 _LONGEST_WORD = 1_000  # characters of a code, before secrets were taken out
-_OVERFLOW = re.compile(
-    r"context[_ ]length|context[_ ](size|window)|maximum (context|prompt|input)|too many (input )?tokens|"
-    r"(prompt|input) is too long|exceeds? the (model'?s? )?(maximum|limit) .{0,30}tokens|exceed_context_size",
-    re.IGNORECASE,
-)
+_OVERFLOWS = tuple(entry["words"] for entry in json.loads(Path(__file__).with_name("overflow.json").read_text()))
 # What is said in words where there is no status, as in an error inside a stream.
 _STATUS_OF = {
     "rate_limit": 429, "too_many_requests": 429, "quota": 429, "overloaded": 529, "timeout": 504, "not_found": 404,
@@ -48,6 +49,11 @@ _STATUS_OF = {
     "context_length": 400, "invalid": 400, "badrequest": 400, "bad_request": 400, "unavailable": 503, "internal": 500,
     "server_error": 500,
 }  # fmt: skip
+
+
+# Where servers put the words: OpenAI and most, FastAPI, Cohere, RFC 9457, MiniMax, Baidu, Java and OAuth.
+_MESSAGES = ("message", "msg", "error", "title", "status_msg", "error_msg", "errorMessage", "error_message",
+             "error_description", "reason")  # fmt: skip
 
 
 class Kind(Enum):
@@ -71,10 +77,14 @@ class Failure(Exception):
         param: str = "",
         retry_after: float | None = None,
         should_retry: bool | None = None,
+        is_used_up: bool = False,
+        generation: str = "",
     ) -> None:
+        """`is_used_up`: no quota or money is left; `generation`: what the model wrote and the endpoint took for a tool
+        call that it cannot read."""
         super().__init__(message)
         self.kind, self.message, self.status, self.code, self.param = kind, message, status, code, param
-        self.retry_after = retry_after
+        self.retry_after, self.is_used_up, self.generation = retry_after, is_used_up, generation
         self._should_retry = should_retry
         self.endpoint = ""
 
@@ -83,7 +93,15 @@ class Failure(Exception):
         self.endpoint = endpoint
         for secret in secrets:
             self.message, self.code = self.message.replace(secret, "***"), self.code.replace(secret, "***")
+            self.generation = self.generation.replace(secret, "***")
         self.message, self.code = _cut(self.message, _LONGEST_MESSAGE), _cut(self.code, 100)
+        self.generation = _cut(self.generation, _LONGEST_GENERATION)
+
+    @property
+    def is_overflow(self) -> bool:
+        """The request is longer than the model's context."""
+        words = f"{self.code} {self.message}".lower()
+        return self.kind is Kind.STATUS and self.status not in (401, 429) and any(one in words for one in _OVERFLOWS)
 
     @property
     def retryable(self) -> bool:
@@ -91,7 +109,7 @@ class Failure(Exception):
         if self._should_retry is not None:
             return self._should_retry
         if self.kind is Kind.STATUS:
-            lasting = self.code in ("insufficient_quota", "billing_hard_limit_reached") or self.status == 501
+            lasting = self.is_used_up or self.is_overflow or self.status == 501
             return not lasting and (self.status in (408, 409, 425, 429) or self.status >= 500)
         return self.kind in (Kind.UNREACHABLE, Kind.TRUNCATED)
 
@@ -100,7 +118,8 @@ class Failure(Exception):
         """Whether another endpoint or model may do better: unless the request itself is wrong."""
         return (
             self.kind is not Kind.STATUS
-            or self.status >= 500
+            or self.is_used_up
+            or (self.status >= 500 and not self.is_overflow)
             or self.status in (401, 402, 403, 404, 408, 409, 425, 429)
         )
 
@@ -123,13 +142,19 @@ class Failure(Exception):
             return Unavailable(said, reason="STREAM_TRUNCATED", metadata=metadata)
         if self.kind is Kind.MALFORMED:
             return Unavailable(said, reason="UPSTREAM_MALFORMED", metadata=metadata)
+        if self.is_used_up:
+            return LimitReached(f"{said}; top up the account", reason="UPSTREAM_QUOTA", metadata=metadata)
         if status == 429:
             return LimitReached(
                 said, reason="UPSTREAM_RATE_LIMITED", metadata=metadata, retry_after=self.retry_after or 1
             )
-        if status == 402:
-            return LimitReached(f"{said}; top up the account", reason="UPSTREAM_QUOTA", metadata=metadata)
-        if _OVERFLOW.search(f"{self.code} {self.message}"):
+        if self.generation:
+            return FailedPrecondition(
+                f"{said}; the model wrote a tool call that the endpoint cannot read: try again, or another model",
+                reason="TOOL_CALL_NOT_READ",
+                metadata=metadata | {"failed_generation": self.generation},
+            )
+        if self.is_overflow:
             return InvalidArgument(
                 f"{said}; send fewer or shorter messages", reason="CONTEXT_LENGTH_EXCEEDED", metadata=metadata
             )
@@ -159,13 +184,16 @@ class Failure(Exception):
 def of_status(status: int, body: Any, *, headers: Mapping[str, str]) -> Failure:
     """`body` is the parsed JSON of a reply with this status, or its text."""
     message, code, param, _ = describe(body)
+    delay = retry_after(status, headers, body, message)
     return Failure(
         Kind.STATUS,
         message or "no reason was given",
         status=status,
         code=code,
         param=param,
-        retry_after=_retry_after(headers),
+        retry_after=delay,
+        is_used_up=is_used_up(status, code, message, body, delay),
+        generation=_generation(body),
         should_retry={"true": True, "false": False}.get(headers.get("x-should-retry", "")),
     )
 
@@ -173,7 +201,33 @@ def of_status(status: int, body: Any, *, headers: Mapping[str, str]) -> Failure:
 def in_reply(body: Any) -> Failure:
     """An error that came with a 200, alone or in the middle of a stream."""
     message, code, param, status = describe(body)
-    return Failure(Kind.STATUS, message or "an error without a reason", status=status or 500, code=code, param=param)
+    status = status or 500
+    delay = retry_after(status, {}, body, message)
+    return Failure(
+        Kind.STATUS,
+        message or "an error without a reason",
+        status=status,
+        code=code,
+        param=param,
+        retry_after=delay,
+        is_used_up=is_used_up(status, code, message, body, delay),
+        generation=_generation(body),
+    )
+
+
+def _generation(body: Any) -> str:
+    """Groq's `failed_generation`."""
+    inner = body.get("error") if isinstance(body, Mapping) else None
+    text = inner.get("failed_generation") if isinstance(inner, Mapping) else None
+    return sound(text[:_LONGEST_KEPT]) if isinstance(text, str) else ""
+
+
+def is_error(error: object) -> bool:
+    """Whether what stands in `error` says anything: some servers send one with code 0 and no words on every chunk."""
+    if not isinstance(error, Mapping):
+        return bool(error)
+    says = [value for key, value in error.items() if key != "param"]
+    return any(value not in (0, "", "0", False, None, [], {}) for value in says)
 
 
 def describe(body: Any, levels: int = 3) -> tuple[str, str, str, int]:
@@ -185,24 +239,47 @@ def describe(body: Any, levels: int = 3) -> tuple[str, str, str, int]:
     ('stop: Extra inputs are not permitted', '', 'stop', 0)
     """
     if isinstance(body, Mapping):
-        inner = next((body[key] for key in ("error", "detail", "errors") if body.get(key)), None)
+        inner = next((body[key] for key in ("error", "detail", "errors", "base_resp") if body.get(key)), None)
         if isinstance(inner, Mapping):
             outer = {key: value for key, value in body.items() if not isinstance(value, Mapping | list)}
             body = outer | dict(inner)
         elif inner is not None and not body.get("message"):
             body = inner
     if isinstance(body, list) and body and isinstance(body[0], Mapping):
-        first = body[0]
-        loc = first.get("loc")
-        parts = [part for part in loc[:10] if isinstance(part, str | int)] if isinstance(loc, list) else []
-        if place := [_word(str(part)) for part in parts if part != "body"]:
-            said = first.get("msg")
-            return _short(f"{'.'.join(place)}: {said if isinstance(said, str) else ''}"), "", place[0], 0
-        return describe(first, levels - 1) if levels else _of_mapping(first)
+        placed = [placed for one in body[:_MOST_COMPLAINTS] if (placed := _placed(one))]
+        if placed:
+            return _short("; ".join(words for _, words in placed)), "", placed[0][0], 0
+        return describe(body[0], levels - 1) if levels else _of_mapping(body[0])
     if not isinstance(body, Mapping):
         text = "" if body is None else str(_beginning(body))
         return _short(re.sub(r"<[^<>]*>", " ", text) if text.lstrip().startswith("<") else text), "", "", 0
     return _of_mapping(body)
+
+
+def _placed(complaint: object) -> tuple[str, str] | None:
+    """(the field at fault, the words) of a complaint as FastAPI has it."""
+    loc = complaint.get("loc") if isinstance(complaint, Mapping) else None
+    parts = [part for part in loc[:10] if isinstance(part, str | int)] if isinstance(loc, list) else []
+    place = [_word(str(part)) for part in parts if part != "body"]
+    if not place or not isinstance(complaint, Mapping):
+        return None
+    said = complaint.get("msg")
+    return place[0], f"{'.'.join(place)}: {said if isinstance(said, str) else ''}"
+
+
+def _words_of(body: Mapping[str, Any]) -> str:
+    """The message of an error, whatever it is called, and the words of the provider behind a proxy."""
+    words = ""
+    for key in _MESSAGES:
+        value = body.get(key)
+        if isinstance(value, list):
+            value = "; ".join(one for one in value[:_MOST_COMPLAINTS] if isinstance(one, str))
+        if isinstance(value, str) and value:
+            words = value
+            break
+    behind = body.get("metadata")
+    raw = behind.get("raw") if isinstance(behind, Mapping) else None
+    return f"{words}: {raw}" if isinstance(raw, str) and raw else words
 
 
 def _of_mapping(body: Mapping[str, Any]) -> tuple[str, str, str, int]:
@@ -211,8 +288,7 @@ def _of_mapping(body: Mapping[str, Any]) -> tuple[str, str, str, int]:
     number = next((int(str(one)) for one in named if _is_status(one)), 0)
     words = f"{code} {_word(body.get('type'))}".lower()
     status = number or next((status for word, status in _STATUS_OF.items() if word in words), 0)
-    message = next((body[key] for key in ("message", "msg", "error", "title") if isinstance(body.get(key), str)), "")
-    return _short(message), code, _word(body.get("param")), status
+    return _short(_words_of(body)), code, _word(body.get("param")), status
 
 
 def _beginning(body: Any, levels: int = 3) -> Any:
@@ -243,16 +319,3 @@ def _cut(text: str, limit: int) -> str:
 
 def _short(text: str) -> str:
     return _cut(sound(" ".join(text[:_LONGEST_KEPT].split())), _LONGEST_KEPT)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the endpoint asks to wait: `retry-after-ms`, or `retry-after` as seconds or as a date."""
-    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        text = headers.get(name, "")
-        if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
-            return float(text) * scale
-    try:
-        date = email.utils.parsedate_tz(headers.get("retry-after", ""))
-        return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
-    except (ValueError, OverflowError):  # a date that no calendar has
-        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -20,12 +20,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the model wants made. `arguments` is JSON as the model wrote it, `error` what is wrong with it."""
+    """A call that the model wants made. `arguments` is JSON as the model wrote it, `error` what is wrong with it,
+    `opaque` what the endpoint wants back with it (`opaque.py`)."""
 
     id: str
     name: str
     arguments: str
     error: str = ""
+    opaque: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     name: str = ""
+    opaque: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +130,27 @@ class Delta:
     reasoning: str = ""
     call: CallDelta | None = None
 
+    @property
+    def length(self) -> int:
+        """Characters, all in all."""
+        return len(self.text) + len(self.reasoning) + (len(self.call.arguments) if self.call else 0)
+
+    def split(self, longest: int) -> Iterator[Delta]:
+        """The same in pieces of at most so many characters."""
+        for start in range(0, len(self.reasoning), longest):
+            yield Delta("", self.reasoning[start : start + longest])
+        for start in range(0, len(self.text), longest):
+            yield Delta(self.text[start : start + longest])
+        if (call := self.call) is not None:
+            yield Delta(call=CallDelta(call.index, call.id, call.name, call.arguments[:longest]))
+            for start in range(longest, len(call.arguments), longest):
+                yield Delta(call=CallDelta(call.index, "", "", call.arguments[start : start + longest]))
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer. `usage` is None where the endpoint did not say; `dropped` names the options it does not take."""
+    """A whole answer. `usage` is None where the endpoint did not say; `dropped` names the options it does not take;
+    `opaque` is what it wants back with the next turn (`opaque.py`)."""
 
     text: str
     reasoning: str
@@ -142,6 +162,7 @@ class Reply:
     model: str
     id: str
     dropped: tuple[str, ...] = ()
+    opaque: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,26 @@
-"""The bytes of a reply to chunks of it: a stream, or a JSON body where a stream was asked for, or what is neither."""
+"""The bytes of a reply to chunks of it: a stream, or a JSON body where a stream was asked for, or what is neither.
+
+Taken besides the standard of server-sent events: a last event without its blank line; JSON on lines without `data:`;
+events without a blank line between them; several JSON texts in one event, or one over several lines. Each JSON text
+goes out as soon as it is whole. Dropped: comments, empty data, pings, `id:`, `retry:`. What cannot be read and is not
+the last line, which the end of the bytes may have cut, is an error: a chunk that is passed over is text that is lost.
+"""
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from plugins.llm_openai.engine.failures import Failure, Kind, in_reply
-from plugins.llm_openai.engine.json_text import TooManyValues, loads
+from plugins.llm_openai.engine.failures import Failure, Kind, in_reply, is_error
+from plugins.llm_openai.engine.json_text import GrowingText, TooManyValues, loads, loads_first
 from plugins.llm_openai.engine.limits import too_large
-from plugins.llm_openai.engine.sse import DONE, EventReader, TooLong
+from plugins.llm_openai.engine.sse import LONGEST, LineReader, TooLong
 
 Chunk = Mapping[str, Any]
-_FIELD = re.compile(rb"(data|event|id|retry)?:")
+DONE = "[DONE]"
+_FIELDS = (b"data", b"event", b"id", b"retry", b"")
+_PINGS = ("ping", "keepalive", "keep-alive", "heartbeat")
 
 
 class ChunkReader:
@@ -23,40 +31,87 @@ class ChunkReader:
 
     def __init__(self, largest: int) -> None:
         """`largest` is how many bytes a reply may have that is not a stream."""
-        self.done = False  # `[DONE]` came
+        self.done = False  # `[DONE]` came, or a whole body
+        self.cut = False  # the end came in the middle of a line or an event
         self._largest = largest
-        self._events: EventReader | None = None
+        self._lines: LineReader | None = None
         self._body = bytearray()
         self._head = b""  # the first bytes that are no blanks
+        self._looked = False  # at the first line of a body
         self._seen = False  # an event
+        self._name = ""  # of the event under way
+        self._open: GrowingText | None = None  # JSON of it that goes on
+        self._words: list[str] = []  # data of it that is no JSON
+        self._size = 0  # of them
 
     def feed(self, data: bytes) -> Iterator[Chunk]:
-        if self._events is None:
+        if self._lines is None:
             self._body += data
             if len(self._body) > self._largest:
                 raise too_large(self._largest)
             self._head = self._head or data.lstrip(b"\xef\xbb\xbf \t\r\n")[:200]
-            if not self._head or self._head[:1] in b"{[<":
+            if not self._head or self._head[:1] == b"<":
                 return
-            self._events, data = EventReader(), bytes(self._body)
+            if self._head[:1] in b"{[" and not self._is_lines(data):
+                return
+            self._lines, data = LineReader(), bytes(self._body)
+            self._body.clear()
         try:
-            events = self._events.feed(data)
+            for line in self._lines.feed(data):
+                if line.startswith(b"data: {") and self._open is None and not self._words:
+                    # Nearly every line is one of these.
+                    try:
+                        parsed = loads(line[6:].decode("utf-8", "replace"))
+                    except (ValueError, RecursionError):
+                        yield from self._line(line)
+                    else:
+                        self._seen = True
+                        if "choices" in parsed and not self._name:
+                            yield _checked("", parsed)
+                        elif self._name not in _PINGS:
+                            yield from self._parsed(parsed)
+                else:
+                    yield from self._line(line)
         except TooLong:
             raise Failure(Kind.MALFORMED, "one event of the stream is too long to be a chunk") from None
-        yield from self._chunks(events)
 
     @property
     def held(self) -> int:
         """Bytes that wait for the rest of what they belong to."""
-        return len(self._body) if self._events is None else self._events.held
+        return len(self._body) if self._lines is None else self._lines.held + self._size
 
     def close(self) -> Iterator[Chunk]:
-        if self._events is not None:
-            yield from self._chunks(self._events.close(), cut=True)
-            if not self._seen and not _FIELD.match(self._head):
-                words = self._head.decode("utf-8", "replace")
-                raise Failure(Kind.MALFORMED, f"the reply is neither a stream nor JSON: {words!r}")
+        if self._lines is None:
+            yield from self._whole()
             return
+        try:
+            yield from self._line(self._lines.close())
+            yield from self._end()
+        except TooLong:
+            self.cut = True
+        except Failure as failure:
+            if failure.kind is not Kind.MALFORMED:
+                raise
+            self.cut = True
+        if not self._seen and self._head.partition(b":")[0] not in _FIELDS:
+            words = self._head.decode("utf-8", "replace")
+            raise Failure(Kind.MALFORMED, f"the reply is neither a stream nor JSON: {words!r}")
+
+    def _is_lines(self, data: bytes) -> bool:
+        """Whether a body that begins like JSON is a chunk a line. Its first line is looked at once."""
+        if self._looked or b"\n" not in data:
+            return False
+        self._looked = True
+        line = bytes(self._body).lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")[0]
+        try:
+            first = loads(line.decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            return False
+        choices = first.get("choices") if isinstance(first, Mapping) else None
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        return isinstance(choice, Mapping) and not choice.get("message")
+
+    def _whole(self) -> Iterator[Chunk]:
         text = self._body.decode("utf-8-sig", "replace").strip()
         if not text:
             raise Failure(Kind.TRUNCATED, "the reply is empty")
@@ -67,57 +122,144 @@ class ChunkReader:
         except TooManyValues as error:
             raise Failure(Kind.MALFORMED, f"the reply cannot be read: {error}") from None
         except (ValueError, RecursionError):
-            # Lines of JSON, perhaps; a body that was cut off ends in one that cannot be read.
-            for line in text.splitlines():
-                yield from self._chunk("", line, cut=True)
+            # Several JSON texts, perhaps; a body that was cut off ends in one that cannot be read.
+            self._lines = LineReader()
+            try:
+                yield from self.feed(bytes(self._body))
+            except Failure as failure:
+                raise Failure(Kind.TRUNCATED, "the reply was cut off before its end") from failure
+            yield from self.close()
             return
-        chunk = _checked("", whole)
-        if not isinstance(chunk.get("choices"), list) or not chunk["choices"]:
+        chunks = [_checked("", one) for one in (whole if isinstance(whole, list) else [whole])]
+        if not any(isinstance(chunk.get("choices"), list) and chunk["choices"] for chunk in chunks):
             raise Failure(Kind.MALFORMED, "the reply has no choices; is this a chat completions endpoint?")
         self.done = True
-        yield chunk
+        yield from chunks
 
-    def _chunks(self, events: list[tuple[str, str]], cut: bool = False) -> Iterator[Chunk]:
-        for name, data in events:
-            self._seen = True
-            yield from self._chunk(name, data, cut)
+    def _line(self, line: bytes) -> Iterator[Chunk]:
+        if not line:
+            yield from self._end()
+            self._name = ""
+            return
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            text = value.decode("utf-8", "replace")
+            yield from self._data(text[1:] if text.startswith(" ") else text)
+        elif line[:1] in b"{[" or (self._open is not None and field not in _FIELDS):
+            yield from self._data(line.decode("utf-8", "replace"))
+        elif field == b"event":
+            yield from self._end()
+            self._name = value.decode("utf-8", "replace").strip()
 
-    def _chunk(self, name: str, data: str, cut: bool = False) -> Iterator[Chunk]:
-        """`cut`: the end of the bytes came in the middle, so what cannot be read is no fault of the sender."""
-        if data.strip() == DONE:
+    def _data(self, text: str) -> Iterator[Chunk]:
+        if self._open is not None:
+            yield from self._more(text)
+            return
+        bare = text.strip()
+        if not bare or self._name in _PINGS:
+            return
+        self._seen = True
+        if bare.startswith(DONE):
+            yield from self._end()
             self.done = True
+            yield from self._data(bare[len(DONE) :].lstrip().removeprefix("data:"))
             return
         try:
-            parsed = loads(data)
+            parsed = loads(bare)
         except TooManyValues as error:
-            raise Failure(Kind.MALFORMED, f"one event of the stream cannot be read: {error}") from None
+            raise _unreadable(error) from None
+        except json.JSONDecodeError as error:
+            if error.msg == "Extra data":
+                yield from self._several(bare)
+            elif bare[0] in "{[":
+                yield from self._end()
+                self._open = GrowingText()
+                yield from self._more(text)
+            else:
+                self._held(text)
+                self._words.append(text)
         except (ValueError, RecursionError):
-            if "\n" in data:
-                for line in data.split("\n"):
-                    yield from self._chunk(name, line, cut)
+            raise _no_json(bare) from None
+        else:
+            yield from self._parsed(parsed)
+
+    def _several(self, text: str) -> Iterator[Chunk]:
+        """`text` begins with a whole JSON text, and more follows."""
+        while text:
+            try:
+                first, end = loads_first(text)
+            except (ValueError, RecursionError):
+                yield from self._data(text)
                 return
-            if name == "error":
-                raise in_reply(data) from None
-            if cut or not data.strip() or name in ("ping", "keepalive"):
-                return
-            raise Failure(Kind.MALFORMED, f"the stream has an event that is no JSON: {data[:1000]!r}") from None
-        if name in ("ping", "keepalive") or parsed is None:
+            yield from self._parsed(first)
+            # `}data: {` is a line whose end got lost.
+            text = text[end:].lstrip().removeprefix("data:").lstrip()
+
+    def _more(self, text: str) -> Iterator[Chunk]:
+        """`text` is a line of JSON that began before, or begins with it."""
+        assert self._open is not None
+        self._held(text)
+        self._open.add(text)
+        if self._open.in_string or self._open.ended:
+            # No text in JSON goes over the end of a line; and one that ends is whole, or never will be.
+            whole, self._open, self._size = str(self._open), None, 0
+            try:
+                loads_first(whole)
+            except (ValueError, RecursionError):
+                raise self._wrong(whole) from None
+            yield from self._several(whole)
             return
-        if isinstance(parsed, Mapping) and parsed.get("type") == "ping":
+        self._open.add("\n")
+
+    def _held(self, text: str) -> None:
+        self._size += len(text) + 1  # an empty one takes room as well
+        if self._size > LONGEST:
+            raise TooLong
+
+    def _end(self) -> Iterator[Chunk]:
+        """A blank line came, or what is as good as one: what has not become JSON by now is none."""
+        if self._open is None and not self._words:
             return
-        yield _checked(name, parsed)
+        words = "\n".join([*self._words, *([str(self._open)] if self._open is not None else [])]).strip()
+        self._open, self._words, self._size = None, [], 0
+        raise self._wrong(words)
+        yield  # a generator, as its callers expect
+
+    def _wrong(self, words: str) -> Failure:
+        return in_reply(words) if self._name == "error" else _no_json(words)
+
+    def _parsed(self, parsed: Any) -> Iterator[Chunk]:
+        if parsed == DONE:
+            self.done = True
+        elif parsed is not None and not (isinstance(parsed, Mapping) and parsed.get("type") == "ping"):
+            yield _checked(self._name, parsed)
+
+
+def _no_json(words: str) -> Failure:
+    return Failure(Kind.MALFORMED, f"the stream has an event that is no JSON: {words[:1000]!r}")
+
+
+def _unreadable(error: ValueError) -> Failure:
+    return Failure(Kind.MALFORMED, f"one event of the stream cannot be read: {error}")
 
 
 def _checked(name: str, parsed: Any) -> Chunk:
-    if not isinstance(parsed, Mapping):
+    if not isinstance(parsed, dict):
         raise Failure(Kind.MALFORMED, "the reply is JSON of another kind than a chat completion")
     choices = parsed.get("choices")
-    wrong = parsed.get("error") or (name == "error" and parsed) or (parsed.get("object") == "error" and parsed)
+    error = parsed.get("error")
+    wrong: object = (error and is_error(error)) or name == "error" or parsed.get("object") == "error"
     if not wrong and not choices:
-        wrong = parsed.get("detail") or (parsed.get("type") == "error" and parsed)
+        base = parsed.get("base_resp")
+        wrong = (
+            parsed.get("detail")
+            or parsed.get("type") == "error"
+            or (isinstance(base, Mapping) and base.get("status_code"))
+        )
     if wrong:
-        raise in_reply(parsed if isinstance(parsed.get("error"), Mapping) or wrong is parsed else {"error": wrong})
+        raise in_reply(parsed)
     for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, Mapping) and choice.get("error"):
-            raise in_reply({"error": choice["error"]})
+        error = choice.get("error") if isinstance(choice, dict) else None
+        if error and is_error(error):
+            raise in_reply({"error": error})
     return parsed

@@ -1,43 +1,35 @@
-"""Bytes of a reply, cut anywhere, to the JSON texts in it: server-sent events as real servers write them.
+"""Bytes of a stream, cut anywhere, to its lines: server-sent events as real servers write them.
 
-Taken besides the standard: a last event without its blank line, JSON on a line without `data:`, several events with
-no blank line between them (each line is then a JSON text of its own). Dropped: comments, empty data, `id:`, `retry:`.
 Only \\n, \\r\\n and \\r end a line. `str.splitlines` and what is built on it would also end one at U+2028, which JSON
-may hold as it is.
+may hold as it is. What the lines mean is `reading.py`'s.
 """
 
 from __future__ import annotations
 
-DONE = "[DONE]"
 LONGEST = 8 * 2**20  # bytes of one event; a server that never ends a line would fill the memory
 
 
 class TooLong(Exception):
-    """An event is longer than LONGEST."""
+    """A line, or an event, is longer than LONGEST."""
 
 
-class EventReader:
-    """Push bytes in with `feed`, get the events that are complete; `close` gives what the end left over.
+class LineReader:
+    """Push bytes in with `feed`, get the lines that are complete; `close` gives what the end left over.
 
-    >>> reader = EventReader()
-    >>> reader.feed(b'data: {"a":1}\\n\\n: ping\\n\\ndata: [DO'), reader.feed(b'NE]'), reader.close()
-    ([('', '{"a":1}')], [], [('', '[DONE]')])
-
-    An event is (its name, mostly empty; its data, never empty).
+    >>> reader = LineReader()
+    >>> reader.feed(b"data: 1\\r\\n\\r\\ndata: [DO"), reader.feed(b"NE]"), reader.close()
+    ([b'data: 1', b''], [], b'data: [DONE]')
     """
 
     def __init__(self) -> None:
         self._rest = bytearray()
-        self._name = ""
-        self._data: list[str] = []
-        self._size = 0
         self._started = False
 
-    def feed(self, data: bytes) -> list[tuple[str, str]]:
+    def feed(self, data: bytes) -> list[bytes]:
         """Raises TooLong."""
         unfinished = self._rest.endswith(b"\r")
         self._rest += data
-        if len(self._rest) + self._size > LONGEST:
+        if len(self._rest) > LONGEST:
             raise TooLong
         if not (unfinished or b"\n" in data or b"\r" in data):
             return []
@@ -50,33 +42,15 @@ class EventReader:
             text = text.removesuffix(held).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = text.split(b"\n")
         self._rest = bytearray(rest + held)
-        events: list[tuple[str, str]] = []
-        for line in lines:
-            self._line(line, events)
-        return events
+        return lines
 
     @property
     def held(self) -> int:
-        """Bytes of an event that has not ended."""
-        return len(self._rest) + self._size
+        """Bytes of a line that has not ended."""
+        return len(self._rest)
 
-    def close(self) -> list[tuple[str, str]]:
-        """What the end of the bytes left over, as if a line end and a blank line had come."""
-        self._size = -2  # room for these two
-        return self.feed(b"\n\n")
-
-    def _line(self, line: bytes, events: list[tuple[str, str]]) -> None:
-        if not line:
-            if self._data and (data := "\n".join(self._data)):
-                events.append((self._name, data))
-            self._name, self._data, self._size = "", [], 0
-            return
-        field, _, value = line.partition(b":")
-        if field == b"data":
-            text = value.decode("utf-8", "replace")
-            self._data.append(text[1:] if text.startswith(" ") else text)
-            self._size += len(value) + 1  # an empty one takes room as well
-        elif field == b"event":
-            self._name = value.decode("utf-8", "replace").strip()
-        elif line[:1] == b"{":
-            events.append((self._name, line.decode("utf-8", "replace")))
+    def close(self) -> bytes:
+        """The last line, which nothing has ended; mostly empty."""
+        rest = bytes(self._rest).removesuffix(b"\r")
+        self._rest.clear()
+        return rest if self._started else rest.removeprefix(b"\xef\xbb\xbf")

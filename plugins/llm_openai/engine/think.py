@@ -1,8 +1,11 @@
-"""Inline reasoning, `<think>…</think>` at the start of the text, told from the answer while it streams."""
+"""Inline reasoning, `<think>…</think>` and its like at the start of the text, told from the answer while it streams."""
 
 from __future__ import annotations
 
-_OPEN, _CLOSE = "<think>", "</think>"
+_MARKS = {
+    "<think>": "</think>", "<thinking>": "</thinking>", "<thought>": "</thought>", "<reasoning>": "</reasoning>",
+    "[THINK]": "[/THINK]", "<seed:think>": "</seed:think>",
+}  # fmt: skip
 _MOST_BLANKS = 1_000  # before the tag; text that begins with more has none
 
 
@@ -16,7 +19,7 @@ class ThinkSplitter:
 
     def __init__(self) -> None:
         self._state = "start"  # start → inside → after → answer, or start → answer
-        self._held = ""
+        self._held = self._close = ""
 
     def feed(self, text: str) -> tuple[str, str]:
         """(reasoning, answer) that is certain by now."""
@@ -26,17 +29,17 @@ class ThinkSplitter:
         reasoning = ""
         if self._state == "start":
             bare = self._held.lstrip()
-            if bare.startswith(_OPEN):
-                self._state, self._held = "inside", bare[len(_OPEN) :]
-            elif _OPEN.startswith(bare) and len(self._held) <= _MOST_BLANKS:
+            if opened := next((mark for mark in _MARKS if bare.startswith(mark)), ""):
+                self._state, self._held, self._close = "inside", bare[len(opened) :], _MARKS[opened]
+            elif len(self._held) <= _MOST_BLANKS and any(mark.startswith(bare) for mark in _MARKS):
                 return "", ""
             else:
                 return "", self._all()
         if self._state == "inside":
-            reasoning, closed, rest = self._held.partition(_CLOSE)
+            reasoning, closed, rest = self._held.partition(self._close)
             if not closed:
                 # The tail may be the start of the closing tag.
-                kept = next(n for n in range(len(_CLOSE) - 1, -1, -1) if reasoning.endswith(_CLOSE[:n]))
+                kept = next(n for n in range(len(self._close) - 1, -1, -1) if reasoning.endswith(self._close[:n]))
                 self._held = reasoning[len(reasoning) - kept :]
                 return reasoning[: len(reasoning) - kept], ""
             self._state, self._held = "after", rest

@@ -42,6 +42,8 @@ class Backend(Protocol):
 class UnfitError(Exception):
     """This backend cannot serve this model on this machine. The message says why, in one clause."""
 
+    lasts = False  # it will be so at the next start too
+
 
 def padded(batch: Sequence[Tokens], facts: ModelFacts, multiple: int = 1) -> tuple[Ids, Ids]:
     """Ids and attention mask, each of shape (len(batch), longest), that rounded up to a multiple if the model can."""

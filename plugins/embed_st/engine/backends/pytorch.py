@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from plugins.embed_st.engine.facts import ModelFacts
 from plugins.embed_st.engine.tokenizer import Tokenizer, Tokens
 from shared.errors import StartError
 
+_LONGEST_TRIED = 4096  # tokens: a model that reads more has no table of positions, and would take minutes
 _PRECISIONS: dict[Any, Precision] = {torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
@@ -40,6 +42,10 @@ class Torch:
             raise StartError(f"model {name} could not be loaded: {cause}") from error
         self.model.eval()
         self.facts = _facts(self.model, name, sha256)
+        if (longest := self._longest()) < self.facts.max_tokens:
+            # The library's limit, where neither tokenizer nor configuration says it right.
+            self.model.max_seq_length = longest
+            self.facts = replace(self.facts, max_tokens=longest)
         self.tokenizer = self._same_tokenizer()
         self.precision: Precision = _PRECISIONS.get(self.model.dtype, "fp32")
 
@@ -62,6 +68,35 @@ class Torch:
         with torch.inference_mode():
             found: Floats = self.model(features)["sentence_embedding"].float().cpu().numpy()
         return found
+
+    def _longest(self) -> int:
+        """Tokens that the model can read of a text: as many as it has positions, less those that it leaves out, and as
+        many as it turns out to take."""
+        limit = self.facts.max_tokens
+        tables = [
+            module
+            for name, module in self.model[0].named_modules()
+            if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding)
+        ]
+        for table in tables:
+            # RoBERTa and its like count from behind the position of padding.
+            left_out = 0 if table.padding_idx is None else table.padding_idx + 1
+            limit = min(limit, table.num_embeddings - left_out)
+        if not tables or limit > _LONGEST_TRIED or self._reads(limit):
+            return limit
+        works, fails = 1, limit
+        while fails - works > 1:
+            middle = (works + fails) // 2
+            works, fails = (middle, fails) if self._reads(middle) else (works, middle)
+        return works
+
+    def _reads(self, length: int) -> bool:
+        token = next((n for n in range(4) if n != self.facts.pad_id), 0)
+        try:
+            self.run([Tokens(np.full(length, token, np.int64), length)])
+        except (IndexError, RuntimeError):
+            return False
+        return True
 
     def _same_tokenizer(self) -> Tokenizer:
         """The library's tokenizer without the library, once it has been seen to give the same tokens."""
