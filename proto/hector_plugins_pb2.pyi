@@ -1492,7 +1492,10 @@ Global___UpsertVectorsResponse: _TypeAlias = UpsertVectorsResponse  # noqa: Y015
 
 @_typing.final
 class Filter(_message.Message):
-    """Conditions on metadata and ids; all three lists must be satisfied. An empty list asks for nothing."""
+    """Conditions on metadata and ids; all three lists must be satisfied. An empty list asks for nothing, and so does a
+    filter without conditions: searches, counts and lists take it as if it were unset. What deletes refuses a filter that
+    restricts nothing: one without conditions, one of such filters alone, NOT_IN of no values, must_not of no ids.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1841,7 +1844,9 @@ Global___SearchVectorsBatchResponse: _TypeAlias = SearchVectorsBatchResponse  # 
 
 @_typing.final
 class DeleteVectorsRequest(_message.Message):
-    """Takes ids or a filter. Neither is an error, never "all"."""
+    """Takes ids or a filter; with both, of these ids those that match. Neither is an error, never "all", and so is a
+    filter without ids that restricts nothing (see Filter).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1859,7 +1864,7 @@ class DeleteVectorsRequest(_message.Message):
 
     @_builtins.property
     def filter(self) -> Global___Filter:
-        """deletes every match"""
+        """deletes every match; without ids it must restrict something"""
 
     def __init__(
         self,

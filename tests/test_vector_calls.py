@@ -515,8 +515,47 @@ def test_deletes_by_ids_and_filter(database: Database) -> None:
     assert database.delete("i10", dry_run=True).deleted_count == 1
     assert count(database) == 10
     assert database.delete(filter=below(10)).deleted_count == 0
-    assert database.delete(filter=pb.Filter()).deleted_count == 10
+    assert database.delete("i10", "i11", filter=pb.Filter()).deleted_count == 2
     assert_refused(database.delete(dry_run=True), Code.INVALID_ARGUMENT, "NOTHING_NAMED", "ids")
+
+
+def nested(filter: pb.Filter) -> pb.Condition:
+    return pb.Condition(filter=filter)
+
+
+@pytest.mark.parametrize(
+    ("filter", "field"),
+    [
+        (pb.Filter(), "filter"),
+        (where(nested(pb.Filter())), "filter.must[0].filter"),
+        (where(nested(where(nested(pb.Filter())))), "filter.must[0].filter.must[0].filter"),
+        (where(compare("n", pb.OPERATOR_NOT_IN, [])), "filter.must[0]"),
+        (pb.Filter(must_not=[compare("n", pb.OPERATOR_IN, [])]), "filter.must_not[0]"),
+        (pb.Filter(must_not=[pb.Condition(ids=pb.IdList())]), "filter.must_not[0]"),
+        (pb.Filter(must_not=[pb.Condition(ids=pb.IdList(ids=["x" * 600]))]), "filter.must_not[0]"),
+        (pb.Filter(should=[compare("n", 1, 1), nested(pb.Filter())]), "filter.should[1].filter"),
+        (
+            pb.Filter(must_not=[nested(pb.Filter(must_not=[nested(pb.Filter())]))]),
+            "filter.must_not[0].filter.must_not[0].filter",
+        ),
+        (
+            pb.Filter(must_not=[nested(where(compare("n", 1, 1), pb.Condition(ids=pb.IdList())))]),
+            "filter.must_not[0].filter.must[1]",
+        ),
+    ],
+    ids=str,
+)
+def test_deletes_nothing_by_a_filter_that_restricts_nothing(
+    database: Database, filter: pb.Filter, field: str
+) -> None:
+    """A filter that fits everything whatever is stored deletes nothing and is named; elsewhere it means everything."""
+    database.create()
+    database.upsert(*some(20))
+    for dry in (True, False):
+        assert_refused(database.delete(filter=filter, dry_run=dry), Code.INVALID_ARGUMENT, "BAD_FILTER", field)
+    assert count(database) == count(database, filter) == len(listed(database, filter=filter)) == 20
+    assert len(database.search(filter=filter, limit=50).results) == 20
+    assert database.delete("i3", filter=filter).deleted_count == 1
 
 
 # ---------------------------------------------------------------- batches

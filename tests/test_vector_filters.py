@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.vector_hnsw.engine import Engine, Item, Metric, Query, matches
-from plugins.vector_hnsw.engine.filters import Compare, Condition, Exists, Filter, Ids, Operator, where
+from plugins.vector_hnsw.engine.filters import Compare, Condition, Exists, Filter, Ids, Operator, unrestricted, where
 from shared.errors import InvalidArgument
 from shared.structs import dump
 from tests.servers import unhurried
@@ -182,6 +182,24 @@ def test_a_condition_on_its_own_value_is_the_oracles(condition: Compare, value: 
         document = {key: document}
     for one in (condition, Compare(condition.field, Operator.EQ, "x")):
         assert by_sqlite(Filter((one,)), [("d", document)]) == ({"d"} if fits(one, "d", document) else set())
+
+
+@given(FILTERS, st.lists(DOCUMENTS, min_size=1, max_size=len(NAMES)))
+def test_what_restricts_nothing_fits_everything(filter: Filter, documents: list[Document]) -> None:
+    """A filter that is said to restrict nothing fits every document there can be."""
+    if unrestricted(filter):
+        assert all(fits(filter, name, document) for name, document in zip(NAMES, documents, strict=False))
+
+
+EMPTY = st.sampled_from(
+    [Filter(), Compare("a", Operator.NOT_IN, []), Compare("a", Operator.IN, []), Ids(())],
+)
+
+
+@given(_filters(st.recursive(EMPTY, lambda inner: _filters(inner), max_leaves=6)))
+def test_of_conditions_without_content_each_that_fits_everything_is_known(filter: Filter) -> None:
+    """Where no condition looks at an item, the filter fits all or nothing, and those that fit all are named."""
+    assert bool(unrestricted(filter)) == fits(filter, "x", {"a": 1})
 
 
 def _edge_conditions(value: Any) -> list[Compare]:

@@ -22,7 +22,7 @@ from plugins.vector_hnsw.engine import checks, health, opening
 from plugins.vector_hnsw.engine.cache import GraphCache
 from plugins.vector_hnsw.engine.collection import OpenCollection, Query, SearchResult
 from plugins.vector_hnsw.engine.files import make_folder
-from plugins.vector_hnsw.engine.filters import Filter, where
+from plugins.vector_hnsw.engine.filters import Filter, refused, unrestricted, where
 from plugins.vector_hnsw.engine.labels import Labels
 from plugins.vector_hnsw.engine.metric import Metric
 from plugins.vector_hnsw.engine.snapshots import Snapshot, Snapshots, copy_in
@@ -280,7 +280,7 @@ class Engine:
         """Deletes, durably, the items with these ids that fit the filter; without ids, all that fit.
 
         Returns how many that were, or would be with `dry_run`, and the store's sequence. Raises NotFound,
-        InvalidArgument (also when there is neither an id nor a filter), StorageFull.
+        InvalidArgument (also when there is neither an id nor a filter that restricts anything), StorageFull.
         """
         if not ids and filter is None:
             raise InvalidArgument(
@@ -288,6 +288,10 @@ class Engine:
             )
         checks.check_ids(ids)
         fits = where(filter) if filter is not None else None
+        if not ids and filter is not None and (at := unrestricted(filter)):
+            raise refused(
+                at, "restricts nothing, so everything would be deleted; name a condition, or delete the collection"
+            )
         with self._writing:
             entry = self._find(name)
             number = entry.spec.number

@@ -90,6 +90,43 @@ class Where:
     values: tuple[object, ...]
 
 
+def unrestricted(filter: Filter, at: str = "filter") -> str:
+    """Where the filter fits everything whatever is stored: what makes it so, such as `filter.must[0]`; else ""."""
+    # A list that excludes nobody (`NOT_IN []`) looks like a condition and is none.
+    wide = [_fits_all(one, f"{at}.must[{i}]") for i, one in enumerate(filter.must)]
+    wide += [_fits_none(one, f"{at}.must_not[{i}]") for i, one in enumerate(filter.must_not)]
+    if not all(wide):
+        return ""
+    if filter.should:
+        choices = (_fits_all(one, f"{at}.should[{i}]") for i, one in enumerate(filter.should))
+        return next((choice for choice in choices if choice), "")
+    return wide[0] if wide else at
+
+
+def _fits_all(condition: Condition, at: str) -> str:
+    match condition:
+        case Filter():
+            return unrestricted(condition, f"{at}.filter")
+        case Compare(_, Operator.NOT_IN, []):
+            return at
+    return ""
+
+
+def _fits_none(condition: Condition, at: str) -> str:
+    match condition:
+        case Filter(must, should, must_not):
+            at += ".filter"
+            parts = [_fits_none(one, f"{at}.must[{i}]") for i, one in enumerate(must)]
+            parts += [_fits_all(one, f"{at}.must_not[{i}]") for i, one in enumerate(must_not)]
+            choices = [_fits_none(one, f"{at}.should[{i}]") for i, one in enumerate(should)]
+            if choices and all(choices):
+                parts.append(choices[0])
+            return next((part for part in parts if part), "")
+        case Compare(_, Operator.IN, []) | Ids(()):
+            return at
+    return ""
+
+
 def where(filter: Filter) -> Where:
     """Raises InvalidArgument, naming the condition at fault as `filter.must[0]`."""
     writer = _Writer()
