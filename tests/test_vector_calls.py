@@ -545,9 +545,7 @@ def nested(filter: pb.Filter) -> pb.Condition:
     ],
     ids=str,
 )
-def test_deletes_nothing_by_a_filter_that_restricts_nothing(
-    database: Database, filter: pb.Filter, field: str
-) -> None:
+def test_deletes_nothing_by_a_filter_that_restricts_nothing(database: Database, filter: pb.Filter, field: str) -> None:
     """A filter that fits everything whatever is stored deletes nothing and is named; elsewhere it means everything."""
     database.create()
     database.upsert(*some(20))
@@ -895,6 +893,7 @@ def test_the_number_of_collections_is_bounded(tmp_path: Path) -> None:
         assert names == ["a", "c"]
 
 
+@pytest.mark.usefixtures("only_graphs")
 def test_memory_is_bounded(tmp_path: Path) -> None:
     """A write past max_memory is RESOURCE_EXHAUSTED in the reply and writes nothing; updates and searches go on."""
     with serving(tmp_path, max_memory=100_000) as database:
@@ -913,6 +912,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
         assert_refused(database.upsert(*some(20, "x", 16)), Code.RESOURCE_EXHAUSTED, "MEMORY_LIMIT")
 
 
+@pytest.mark.usefixtures("only_graphs")
 def test_memory_is_bounded_in_a_restore(tmp_path: Path) -> None:
     """A restore past max_memory, the old collection counted, changes nothing; with the old one deleted it works."""
     with serving(tmp_path, max_memory=150_000) as database:

@@ -16,7 +16,7 @@ import hector_plugins_pb2_grpc as rpc
 import numpy as np
 import pytest
 
-from plugins.vector_hnsw.engine import Engine, Item, Metric, Query, opening
+from plugins.vector_hnsw.engine import Engine, Item, Metric, Query, flat, opening
 from plugins.vector_hnsw.engine.graph import Graph
 from tests.servers import SECONDS, start_plugin, wait_until
 from tests.vector_tools import Floats, assert_holds, contents, exact_scores, ids, items, opened, vectors
@@ -215,7 +215,7 @@ def test_an_end_during_a_rebuild(tmp_path: Path, end: signal.Signals) -> None:
 
 def _load(folder: Path, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight writers and eight readers, with resizes, rebuilds and snapshots under way."""
-    monkeypatch.setattr(opening, "_SMALL", 200)
+    monkeypatch.setattr(flat, "MOST", 200)
     rebuilds, resizes = [0], [0]
     real_build, real_reserve = opening.build, Graph.reserve
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from plugins.vector_hnsw.engine import Engine, Item, Metric, Mode, Query, matches, opening
+from plugins.vector_hnsw.engine import Engine, Item, Metric, Mode, Query, flat, matches
 from plugins.vector_hnsw.engine.filters import Compare, Exists, Filter, Ids, Operator
 from shared.errors import AlreadyExists, InvalidArgument, NotFound
 from shared.structs import dump
@@ -298,7 +298,7 @@ def run(examples: int, steps: int) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thresholds so low that a hundred items meet them."""
-    monkeypatch.setattr(opening, "_SMALL", 30)
+    monkeypatch.setattr(flat, "MOST", 30)
     monkeypatch.setattr(matches, "_FEW_NUMBERS", 20 * DIMENSION)
     monkeypatch.setattr(matches, "_MOST_RECENT", 60)
 

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import yaml
 
+from plugins.vector_hnsw.engine import flat
 from tests.servers import Plugin, details, run_plugin, start_plugin
-from tests.vector_tools import graphs, vectors
+from tests.vector_tools import graphs, items, opened, vectors
 
 MODULE = "plugins.vector_hnsw"
 NUMBERS = vectors(400, 64)
@@ -188,6 +189,9 @@ def test_a_vector_of_the_wrong_size_is_refused(folder: Path) -> None:
 
 def test_a_damaged_graph_is_rebuilt(folder: Path) -> None:
     """A flipped byte in the graph costs a rebuild and a log line, and nothing else."""
+    with opened(folder) as engine:
+        engine.create("many", 8)
+        engine.upsert("many", items(vectors(flat.MOST + 1, 8)))
     graph = next(graphs(folder).glob("*.hnsw"))
     raw = bytearray(graph.read_bytes())
     raw[len(raw) // 3] ^= 0x40

@@ -23,6 +23,7 @@ from plugins.vector_hnsw.engine.cache import GraphCache
 from plugins.vector_hnsw.engine.collection import OpenCollection, Query, SearchResult
 from plugins.vector_hnsw.engine.files import make_folder
 from plugins.vector_hnsw.engine.filters import Filter, refused, unrestricted, where
+from plugins.vector_hnsw.engine.flat import Flat, index_for
 from plugins.vector_hnsw.engine.labels import Labels
 from plugins.vector_hnsw.engine.metric import Metric
 from plugins.vector_hnsw.engine.snapshots import Snapshot, Snapshots, copy_in
@@ -184,7 +185,7 @@ class Engine:
                     return False
                 raise AlreadyExists(checks.already(there.spec, wanted, if_not_exists), reason="COLLECTION_EXISTS")
             self._check_number()
-            graph = opening.new_graph(wanted, self._threads)  # before the commit: there may be no memory for it
+            graph = index_for(wanted, 0, self._threads)
             with self._store.write() as transaction:
                 spec = self._store.create(transaction, wanted)
             self._collections[name] = OpenCollection(spec, self._store, Labels(0), graph, self._max_limit)
@@ -474,7 +475,11 @@ class Engine:
 
     def _save(self, entry: OpenCollection) -> None:
         """Saves the graph. A failure is logged and costs only time at the next start."""
-        if entry.graph is not None:
+        if isinstance(entry.graph, Flat):
+            with suppress(OSError):
+                self._cache.remove(entry.spec.number)
+            entry.unsaved = 0
+        elif entry.graph is not None:
             self._cache.save(entry.graph, entry.spec, self._store.sequence)
             entry.unsaved = 0
 

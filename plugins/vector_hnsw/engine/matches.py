@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from plugins.vector_hnsw.engine.comparing import Doubles, lengths_of
 from plugins.vector_hnsw.engine.filters import Where
 from plugins.vector_hnsw.engine.metric import Floats
 from plugins.vector_hnsw.engine.store import Collection, Store
@@ -24,14 +25,15 @@ _LARGEST_FILTER = 100_000  # characters and values; a larger one is not kept
 _FEW_NUMBERS = 1_000_000
 # Rows that were written lately, as far back as a kept answer can be brought up to date.
 _MOST_RECENT = 5_000
-_NONE = np.empty(0, np.int64)
+_NONE, _NO_LENGTHS = np.empty(0, np.int64), np.empty(0, np.float64)
 
 
 @dataclass(frozen=True)
 class Matches:
     """As of write `sequence`: `label_of` each row that fits.
 
-    When they are few: `vectors`, prepared, and their `versions`, in the order of `rows`; otherwise None and empty.
+    When they are few: `vectors` as they came, their `lengths` and `versions`, in the order of `rows`; otherwise None
+    and empty.
     """
 
     sequence: int
@@ -40,6 +42,7 @@ class Matches:
     rows: npt.NDArray[np.int64]
     versions: npt.NDArray[np.int64]
     vectors: Floats | None
+    lengths: Doubles
 
     @property
     def count(self) -> int:
@@ -102,8 +105,8 @@ class MatchCache:
     def _made(self, label_of: dict[int, int], where: Where, now: int) -> Matches:
         labels = frozenset(label_of.values())
         if len(label_of) * self._spec.dimension > _FEW_NUMBERS:
-            return Matches(now, label_of, labels, _NONE, _NONE, None)
+            return Matches(now, label_of, labels, _NONE, _NONE, None, _NO_LENGTHS)
         found = self._store.versioned_vectors(self._spec.number, list(label_of))
         matrix = np.frombuffer(b"".join(vector for *_, vector in found), "<f4").reshape(-1, self._spec.dimension)
         rows, versions = np.array([(row, version) for row, version, _ in found], np.int64).reshape(-1, 2).T
-        return Matches(now, label_of, labels, rows, versions, self._spec.metric.prepare(matrix))
+        return Matches(now, label_of, labels, rows, versions, matrix, lengths_of(matrix))
