@@ -489,8 +489,8 @@ def test_no_memory_for_a_graph(database: Database, monkeypatch: pytest.MonkeyPat
             assert "delete something, or give it more memory" in said.status.message
         assert database.search().sequence == 3
     counts = {one.name: one.count for one in database.stub.ListCollections(pb.ListCollectionsRequest()).collections}
-    assert counts == {"c": 50, "huge": 0}
-    database.create("huge", 16_384)
+    assert counts == {"c": 40, "huge": 0}
+    assert database.upsert(vector("a", *[1] * 16_384), collection="huge").success
     assert database.upsert(*many).upserted_count == 2000
 
 

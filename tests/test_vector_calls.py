@@ -14,13 +14,14 @@ from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
+import hector_plugins_pb2_grpc as rpc
 import numpy as np
 import pytest
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct, Value
 
 from shared.errors import Code
-from tests.servers import SECONDS, details, wait_until
+from tests.servers import SECONDS, details, start_plugin, wait_until
 from tests.vector_tools import contents, vectors
 from tests.vector_wire import Database, assert_refused, serving, vector
 
@@ -495,6 +496,24 @@ def test_a_cancelled_stream_keeps_what_was_answered(database: Database) -> None:
     assert caught.value.code() == grpc.StatusCode.CANCELLED
     assert count(database) == 150
     assert database.upsert(vector("after")).success
+
+
+def test_a_stream_outlives_the_timeout(tmp_path: Path) -> None:
+    """`timeout` bounds each message of an upload stream and each silence, not the stream, which may take longer."""
+    with start_plugin("plugins.vector_hnsw", "--data-dir", str(tmp_path), "--timeout", "4s") as plugin:
+        stub = rpc.DatabaseProviderStub(plugin.channel())
+        assert stub.CreateCollection(pb.CreateCollectionRequest(name="c", dimension=4)).success
+        began = time.monotonic()
+
+        def messages() -> Iterator[pb.UpsertVectorsRequest]:
+            while time.monotonic() - began < 6:
+                yield pb.UpsertVectorsRequest(collection="c", vectors=some(1, f"{time.monotonic()}-"))
+                time.sleep(0.3)
+
+        replies = list(stub.UpsertVectorsStream(messages(), timeout=SECONDS))
+        assert time.monotonic() - began > 6
+        assert all(reply.success for reply in replies)
+        assert stub.CountVectors(pb.CountVectorsRequest(collection="c")).count == len(replies)
 
 
 # ---------------------------------------------------------------- deletes
