@@ -1340,7 +1340,9 @@ Global___DeleteCollectionResponse: _TypeAlias = DeleteCollectionResponse  # noqa
 
 @_typing.final
 class Vector(_message.Message):
-    """One stored vector with its id and metadata."""
+    """One stored vector with its id and metadata. An upsert of one that would not fit into a reply of 4 MiB, which is what
+    gRPC clients take by default, is refused.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2134,10 +2136,16 @@ class GetVectorsRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
     INCLUDE_VECTORS_FIELD_NUMBER: _builtins.int
+    INCLUDE_METADATA_FIELD_NUMBER: _builtins.int
+    METADATA_AS_JSON_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """an existing collection"""
     include_vectors: _builtins.bool
     """false: ids and metadata only"""
+    include_metadata: _builtins.bool
+    """unset: true"""
+    metadata_as_json: _builtins.bool
+    """true: metadata comes in metadata_json alone, as it is stored"""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """in any order"""
@@ -2148,12 +2156,16 @@ class GetVectorsRequest(_message.Message):
         collection: _builtins.str = ...,
         ids: _abc.Iterable[_builtins.str] | None = ...,
         include_vectors: _builtins.bool = ...,
+        include_metadata: _builtins.bool | None = ...,
+        metadata_as_json: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata", "include_metadata", b"include_metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "ids", b"ids", "include_vectors", b"include_vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata", "collection", b"collection", "ids", b"ids", "include_metadata", b"include_metadata", "include_vectors", b"include_vectors", "metadata_as_json", b"metadata_as_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__include_metadata: _TypeAlias = _typing.Literal["include_metadata"]  # noqa: Y015
+    _WhichOneofArgType__include_metadata: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__include_metadata) -> _WhichOneofReturnType__include_metadata | None: ...
 
 Global___GetVectorsRequest: _TypeAlias = GetVectorsRequest  # noqa: Y015
 
@@ -2212,6 +2224,8 @@ class ListVectorsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     INCLUDE_VECTORS_FIELD_NUMBER: _builtins.int
+    INCLUDE_METADATA_FIELD_NUMBER: _builtins.int
+    METADATA_AS_JSON_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """an existing collection"""
     page_size: _builtins.int
@@ -2220,6 +2234,10 @@ class ListVectorsRequest(_message.Message):
     """the last reply's next_page_token, unchanged; empty: the first page"""
     include_vectors: _builtins.bool
     """false: ids and metadata only"""
+    include_metadata: _builtins.bool
+    """unset: true"""
+    metadata_as_json: _builtins.bool
+    """true: metadata comes in metadata_json alone, as it is stored"""
     @_builtins.property
     def filter(self) -> Global___Filter:
         """unset: all vectors"""
@@ -2232,12 +2250,16 @@ class ListVectorsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         include_vectors: _builtins.bool = ...,
+        include_metadata: _builtins.bool | None = ...,
+        metadata_as_json: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata", "filter", b"filter", "include_metadata", b"include_metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "filter", b"filter", "include_vectors", b"include_vectors", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata", "collection", b"collection", "filter", b"filter", "include_metadata", b"include_metadata", "include_vectors", b"include_vectors", "metadata_as_json", b"metadata_as_json", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__include_metadata: _TypeAlias = _typing.Literal["include_metadata"]  # noqa: Y015
+    _WhichOneofArgType__include_metadata: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__include_metadata) -> _WhichOneofReturnType__include_metadata | None: ...
 
 Global___ListVectorsRequest: _TypeAlias = ListVectorsRequest  # noqa: Y015
 

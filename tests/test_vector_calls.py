@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -915,7 +917,7 @@ def test_the_number_of_collections_is_bounded(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("only_graphs")
 def test_memory_is_bounded(tmp_path: Path) -> None:
     """A write past max_memory is RESOURCE_EXHAUSTED in the reply and writes nothing; updates and searches go on."""
-    with serving(tmp_path, max_memory=100_000) as database:
+    with serving(tmp_path, max_memory=400_000) as database:
         database.create(dimension=16)
         written = 0
         for n in range(100):
@@ -924,17 +926,50 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
                 break
             written += 20
         assert_refused(reply, Code.RESOURCE_EXHAUSTED, "MEMORY_LIMIT")
-        assert 200 <= written <= 1000
+        assert 1000 <= written <= 400_000 // (4 * 16)
         assert count(database) == written
         assert database.upsert(*some(20, "0-", 16, seed=500)).success
         assert len(database.search(vectors(1, 16)[0].tolist()).results) == 10
         assert_refused(database.upsert(*some(20, "x", 16)), Code.RESOURCE_EXHAUSTED, "MEMORY_LIMIT")
 
 
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_small_collections_take_little_memory(tmp_path: Path) -> None:
+    """400 empty collections of 768 dimensions and 150 of one vector take 40 MB at most, and max_memory counts them."""
+    with serving(tmp_path, max_memory=64 * 2**20) as database:
+        before = resident()
+        for n in range(400):
+            database.create(f"empty{n}", 768)
+        for n in range(150):
+            database.create(f"one{n}", 768)
+            assert database.upsert(vector("a", *[1.0] * 768), collection=f"one{n}").success
+        assert resident() - before < 40e6
+        assert sum(one.graph.bytes for one in database.engine._collections.values() if one.graph) < 64 * 2**20
+
+
+def test_what_is_reserved_counts(tmp_path: Path) -> None:
+    """The graphs never have room for more than max_memory, whatever they hold, and are filled to seven tenths of it."""
+    with serving(tmp_path, max_memory=2 * 2**20) as database:
+        database.create(dimension=64)
+        database.create("d", 64)
+        written = 0
+        for n in range(100):
+            if not database.upsert(*some(200, f"{n}-", 64, seed=n), collection="cd"[n % 2]).success:
+                break
+            written += 200
+        used = sum(one.graph.bytes for one in database.engine._collections.values() if one.graph)
+        assert used <= 2 * 2**20
+        assert written * (4 * 64 + 8 * 16) > 0.7 * 2 * 2**20
+
+
 @pytest.mark.usefixtures("only_graphs")
 def test_memory_is_bounded_in_a_restore(tmp_path: Path) -> None:
     """A restore past max_memory, the old collection counted, changes nothing; with the old one deleted it works."""
-    with serving(tmp_path, max_memory=150_000) as database:
+    with serving(tmp_path, max_memory=400_000) as database:
         database.create(dimension=16)
         assert database.upsert(*some(500, "", 16)).success
         snapshot(database)

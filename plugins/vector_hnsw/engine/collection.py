@@ -22,8 +22,8 @@ import numpy.typing as npt
 from plugins.vector_hnsw.engine.checks import LARGEST_EF, check_model, within
 from plugins.vector_hnsw.engine.comparing import Doubles, keys_of, lengths_of, nearest
 from plugins.vector_hnsw.engine.filters import Filter, Where, where
-from plugins.vector_hnsw.engine.flat import Flat, index_for
-from plugins.vector_hnsw.engine.graph import Found, Graph
+from plugins.vector_hnsw.engine.flat import Flat, index_for, most_of
+from plugins.vector_hnsw.engine.graph import Found, Graph, graph_bytes
 from plugins.vector_hnsw.engine.labels import Labels, Plan, digests
 from plugins.vector_hnsw.engine.matches import MatchCache, Matches
 from plugins.vector_hnsw.engine.metric import Floats, Metric, check_dimension, check_query
@@ -127,6 +127,12 @@ class OpenCollection:
         self.graphs += 1
         self.labels.follow(graph.versions)
 
+    def bytes_with(self, more: int) -> int:
+        """What the graph takes in memory with `more` vectors that are new."""
+        if isinstance(self.graph, Flat) and self.graph.count + more > most_of(self.spec.dimension):
+            return graph_bytes(self.spec.dimension, self.spec.m, self.graph.count + more)
+        return self.graph.bytes_with(more) if self.graph else 0
+
     @property
     def sequence(self) -> int:
         """Of the store's last write that every search sees."""
@@ -135,15 +141,16 @@ class OpenCollection:
 
     # -- writing ------------------------------------------------------------------------------------------------
 
-    def put(self, items: Sequence[Item], known: dict[str, Place]) -> None:
-        """Writes items, whose ids differ, durably; `known` is where some of them are."""
+    def put(self, items: Sequence[Item], known: dict[str, Place], most_bytes: int = 0) -> None:
+        """Writes items, whose ids differ, durably; `known` is where some of them are. The graph makes room for others
+        only as far as `most_bytes` (0: no bound) allow."""
         store, number = self._store, self.spec.number
         vectors = np.stack([item.vector for item in items if item.vector is not None])
         prepared = self.spec.metric.prepare(vectors)
         version = store.sequence + 1
         plan = self.labels.plan_put([known.get(item.id) for item in items], digests(prepared), version)
         # Before the commit: what there is no memory for must be refused, not accepted and then lost.
-        self._reserve(len(plan.put))
+        self._reserve(len(plan.put), most_bytes)
         touched = {place.label for place in [*known.values(), *plan.places]}
         with self._write(touched) as transaction:
             rows = store.put(transaction, number, list(zip(items, plan.places, strict=True)), plan.next_label)
@@ -167,16 +174,16 @@ class OpenCollection:
             self._store.remove(transaction, self.spec.number, [place.row for place in places])
         self._apply(plan, lambda graph: graph.delete(plan.delete), [place.row for place in places], len(places))
 
-    def _reserve(self, more: int) -> None:
+    def _reserve(self, more: int, most_bytes: int) -> None:
         """Makes room for `more` labels; where they are few no longer, in a graph. Raises Overloaded."""
         if isinstance(self.graph, Flat):
             larger = index_for(self.spec, self.graph.count + more, self.graph.threads)
             if isinstance(larger, Graph):
-                larger.reserve(self.graph.count + more)
+                larger.reserve(self.graph.count + more, most_bytes)
                 larger.put(*self.graph.contents())
                 self.use(larger)
         if self.graph is not None:
-            self.graph.reserve(more)
+            self.graph.reserve(more, most_bytes)
 
     @contextmanager
     def _write(self, touched: set[int]) -> Iterator[sqlite3.Connection]:

@@ -270,8 +270,8 @@ class Engine:
             checks.check_wrong(wrong)
             latest = {item.id: item for index, item in enumerate(items) if index not in wrong}
             if latest:
-                self._check_memory(entry.spec, len(latest) - len(known))
-                entry.put(list(latest.values()), known)
+                room = self._check_memory(entry.bytes_with(len(latest) - len(known)), entry)
+                entry.put(list(latest.values()), known, room)
                 self._after(entry)
             return Written(len(latest), self._store.sequence, wrong)
 
@@ -342,14 +342,23 @@ class Engine:
             results = entry.search_many(queries)
         return [result or self.search(name, query) for result, query in zip(results, queries, strict=True)]
 
-    def get(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Item]:
+    def get(
+        self, name: str, ids: Sequence[str], *, with_vectors: bool = False, with_metadata: bool = True
+    ) -> dict[str, Item]:
         """The items with these ids that exist. Raises NotFound, InvalidArgument."""
         checks.check_ids(ids, "read")
         wanted = list(dict.fromkeys(ids))
-        return self._read(name, lambda entry: self._store.items(entry.spec.number, wanted, with_vectors))
+        return self._read(name, lambda entry: self._store.items(entry.spec.number, wanted, with_vectors, with_metadata))
 
     def page(
-        self, name: str, *, token: str = "", size: int = 0, filter: Filter | None = None, with_vectors: bool = False
+        self,
+        name: str,
+        *,
+        token: str = "",
+        size: int = 0,
+        filter: Filter | None = None,
+        with_vectors: bool = False,
+        with_metadata: bool = True,
     ) -> tuple[list[Item], str]:
         """The items after the page that came with `token`, and the token for the next; "" when this is the last.
 
@@ -363,7 +372,8 @@ class Engine:
         def read(entry: OpenCollection) -> tuple[list[Item], str]:
             number = entry.spec.number
             try:
-                found, more = self._store.page(number, checks.row_after(token, number), size, fits, with_vectors)
+                after = checks.row_after(token, number)
+                found, more = self._store.page(number, after, size, fits, with_vectors, with_metadata)
             except DataLoss as error:
                 if row := error.metadata.pop("row", ""):
                     error.metadata["page_token"] = checks.page_token(number, int(row))
@@ -405,7 +415,9 @@ class Engine:
                 made = copy_in(self._store, file, spec, next_label, _HIDDEN)
             try:
                 # The old one is in memory beside it until they are exchanged.
-                self._check_memory(spec, self._store.count(made.number, None))
+                count = self._store.count(made.number, None)
+                index = index_for(spec, count, self._threads)
+                self._check_memory(index.bytes_with(count))
                 entry = self._opened(replace(made, name=collection))
                 with self._writing:
                     old = self._collections.get(collection)
@@ -451,17 +463,23 @@ class Engine:
                 reason="TOO_MANY_COLLECTIONS",
             )
 
-    def _check_memory(self, spec: Collection, more: int) -> None:
+    def _check_memory(self, wanted: int, instead_of: OpenCollection | None = None) -> int:
+        """How many bytes a graph may have that needs so many, instead of this collection's; 0 for any number.
+
+        Raises LimitReached.
+        """
         if not self._max_memory:
-            return
-        used = sum(one.graph.bytes for one in self._collections.values() if one.graph)
-        needed = used + max(0, more) * (4 * spec.dimension + 8 * spec.m + 16)
+            return 0
+        others = (one.graph for one in self._collections.values() if one is not instead_of)
+        used = sum(graph.bytes for graph in others if graph)
+        needed = used + wanted
         if needed > self._max_memory:
             raise LimitReached(
                 f"the graphs would take {needed} bytes, more than max_memory of {self._max_memory}; "
                 "delete something, or raise the setting",
                 reason="MEMORY_LIMIT",
             )
+        return self._max_memory - used
 
     def _after(self, entry: OpenCollection) -> None:
         """What a write leaves to be done, some of it only now and then."""

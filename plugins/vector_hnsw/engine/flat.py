@@ -60,11 +60,11 @@ class Flat:
         """What it takes in memory."""
         return self._vectors.nbytes
 
-    def grown(self, more: int) -> int:
+    def bytes_with(self, more: int) -> int:
         """`bytes` with room for `more` new labels."""
         return self._size(more) * self._vectors.shape[1] * 4
 
-    def reserve(self, more: int) -> None:
+    def reserve(self, more: int, most_bytes: int = 0) -> None:
         """Makes room for a `put` of `more` new labels. Raises Overloaded when there is no memory for them."""
         size = self._size(more)
         if size == len(self._vectors):

@@ -31,6 +31,11 @@ _NUMBERS_A_TURN = 50_000
 _FIRST_SIZE, _FIRST_BYTES = 1024, 4 * 2**20
 
 
+def graph_bytes(dimension: int, m: int, nodes: int) -> int:
+    """What so many nodes take in memory: vectors, links in the lowest layer, and what hnswlib keeps beside them."""
+    return nodes * (4 * dimension + 8 * m + 80)
+
+
 class Found(NamedTuple):
     """Labels with their distances, nearest first, and the version that each distance is of."""
 
@@ -51,6 +56,7 @@ class Graph:
         self._query_lock = threading.Lock()
         self._versions: dict[int, int] = {}
         self._moves = 0
+        self._node_bytes = graph_bytes(dimension, m, 1)
         self._index = self._new_index()
         size = max(16, min(_FIRST_SIZE, _FIRST_BYTES // (4 * dimension)))
         try:
@@ -85,17 +91,27 @@ class Graph:
 
     @property
     def bytes(self) -> int:
-        """What the index takes in memory: vectors and links."""
-        return int(self._index.index_file_size())
+        """What the index takes in memory, room for vectors to come included."""
+        return int(self._index.get_max_elements()) * self._node_bytes
 
-    def reserve(self, more: int) -> None:
-        """Makes room for a `put` of `more` new labels. Raises Overloaded when there is no memory for them."""
+    def bytes_with(self, more: int) -> int:
+        """`bytes` with just so much room that `more` new labels fit."""
+        return max(self.bytes, (self.nodes + more) * self._node_bytes)
+
+    def reserve(self, more: int, most_bytes: int = 0) -> None:
+        """Makes room for a `put` of `more` new labels, and for others as far as `most_bytes` (0: no bound) allow.
+
+        Raises Overloaded when there is no memory for them.
+        """
         needed = int(self._index.get_current_count()) + more
         if needed <= self._index.get_max_elements():
             return
+        size = max(needed, int(self._index.get_max_elements() * 1.5))
+        if most_bytes:
+            size = max(needed, min(size, most_bytes // self._node_bytes))
         with self._lock.write():
             try:
-                self._index.resize_index(max(needed, int(self._index.get_max_elements() * 1.5)))
+                self._index.resize_index(size)
             except (MemoryError, RuntimeError) as error:
                 raise no_memory(f"{needed} vectors in this collection") from error
 

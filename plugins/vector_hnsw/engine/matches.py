@@ -20,6 +20,8 @@ from plugins.vector_hnsw.engine.metric import Floats
 from plugins.vector_hnsw.engine.store import Collection, Store
 
 _MOST_FILTERS = 16
+_MOST_BYTES = 32 * 2**20  # of them together, but for the one that was used last
+_ROW_BYTES = 240  # of a row that fits, in a dictionary and a set
 _LARGEST_FILTER = 100_000  # characters and values; a larger one is not kept
 # So few matches are compared one by one, and their vectors kept: 4 MB a filter at most.
 _FEW_NUMBERS = 1_000_000
@@ -47,6 +49,11 @@ class Matches:
     @property
     def count(self) -> int:
         return len(self.label_of)
+
+    @property
+    def bytes(self) -> int:
+        """About what it takes in memory."""
+        return _ROW_BYTES * len(self.label_of) + (self.vectors.nbytes if self.vectors is not None else 0)
 
 
 class MatchCache:
@@ -91,8 +98,9 @@ class MatchCache:
             return matches
         with self._lock:
             self._kept[where] = matches
-            while len(self._kept) > _MOST_FILTERS:
-                self._kept.popitem(last=False)
+            size = sum(one.bytes for one in self._kept.values())
+            while len(self._kept) > _MOST_FILTERS or (size > _MOST_BYTES and len(self._kept) > 1):
+                size -= self._kept.popitem(last=False)[1].bytes
         return matches
 
     def _brought_up(self, kept: Matches, where: Where, touched: set[int], now: int) -> Matches:
