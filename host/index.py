@@ -19,7 +19,7 @@ from host.clients import Collection, Embedder
 from host.connect import CallFailed
 from host.documents import Document, documents, read
 from host.manifest import Entry, Manifest, Settings
-from shared.errors import StartError
+from shared.errors import Code, StartError
 
 TEXTS_AT_ONCE = 32  # in one call of the embedder
 GROUP_CHUNKS = 256  # about so many between two saves of the manifest; an interrupted run loses no more
@@ -72,7 +72,15 @@ def index(
     manifest = Manifest(state / f"index-{collection.name}.json", root, settings)
     _create(collection, embedder.dimension, manifest)
     run = _Run(root, database, embedder, collection, manifest, report)
+    before = collection.state()
+    if before is None or before != manifest.store:
+        run.believe_the_store()
+    manifest.store = None
     run.update(include)
+    after = collection.state()
+    if after and after[1] == (collection.written_at or (before or (0, 0))[1]):  # nobody else has written
+        manifest.store = after
+    manifest.save()
     return run.tally
 
 
@@ -109,6 +117,19 @@ class _Run:
         self._collection = collection
         self._manifest = manifest
         self._report = report
+
+    def believe_the_store(self) -> None:
+        """Somebody else has written into the collection, or a copy was put back: what is there counts, not the list.
+
+        A file whose chunks are not all there, as of its hash, is embedded again; a chunk of no known file is deleted.
+        """
+        try:
+            there = {key: str(about.get("sha256", "")) for key, about in self._collection.stored()}
+        except CallFailed as error:
+            if error.code == Code.UNIMPLEMENTED:
+                return
+            raise
+        self.tally.removed += self._collection.delete(self._manifest.compare(there))
 
     def update(self, include: Sequence[str]) -> None:
         tally, files = self.tally, self._manifest.files
@@ -195,6 +216,7 @@ class _Run:
             "end_line": found.end_line,
             "heading": found.heading,
             "text": found.text,
+            "sha256": cut.document.sha256,
         }
 
 
