@@ -32,12 +32,14 @@ def serve(config: HostConfig) -> int:
     return 0
 
 
-def index(config: HostConfig, folder: Path, database: Database, include: Sequence[str] = ()) -> int:
+def index(
+    config: HostConfig, folder: Path, database: Database, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> int:
     if not folder.is_dir():
         raise StartError(f"{folder} is not a folder; name the one that holds the documents")
     began = time.monotonic()
     with opened(config, database) as (embedder, collection), show.progress() as report:
-        tally = bring_in_line(folder, database, embedder, collection, config.state, report, include)
+        tally = bring_in_line(folder, database, embedder, collection, config.state, report, include, exclude)
     show.indexed(tally, time.monotonic() - began)
     return 0
 

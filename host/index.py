@@ -56,8 +56,10 @@ def index(
     state: Path,
     report: Callable[[Tally], None] = lambda tally: None,
     include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
 ) -> Tally:
-    """Indexes what is below `folder` and fits a pattern of `include`, if there are any; what does not is removed.
+    """Indexes what is below `folder` and fits a pattern of `include`, if there are any, and none of `exclude`; what
+    does not is removed.
 
     The manifest is kept in `state`. Raises StartError.
     """
@@ -76,7 +78,7 @@ def index(
     if before is None or before != manifest.store:
         run.believe_the_store()
     manifest.store = None
-    run.update(include)
+    run.update(include, exclude)
     after = collection.state()
     if after and after[1] == (collection.written_at or (before or (0, 0))[1]):  # nobody else has written
         manifest.store = after
@@ -131,11 +133,11 @@ class _Run:
             raise
         self.tally.removed += self._collection.delete(self._manifest.compare(there))
 
-    def update(self, include: Sequence[str]) -> None:
+    def update(self, include: Sequence[str], exclude: Sequence[str] = ()) -> None:
         tally, files = self.tally, self._manifest.files
         changed: list[str] = []
         found: set[str] = set()
-        for document in documents(self._root, tally.skipped, include):
+        for document in documents(self._root, tally.skipped, include, exclude):
             tally.files += 1
             found.add(document.path)
             if document.path in files and files[document.path].sha256 == document.sha256:

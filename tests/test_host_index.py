@@ -232,8 +232,8 @@ def test_what_is_no_document_is_skipped_and_counted(bench: Bench, capsys: pytest
     bench.index()
     assert bench.fake.ids == {"a.md#0"}
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "skipped: 2 binary or not UTF-8, 2 generated, 1 hidden, 4 hidden or foreign folder, 1 of no kind that is read, "
-        "1 over 1 MiB, 1 unreadable"
+        "skipped: 2 binary or not UTF-8, 1 hidden, 2 hidden or foreign folder, 2 ignored, 2 ignored folder, "
+        "1 of no kind that is read, 1 over 1 MiB, 1 unreadable"
     )
 
 
@@ -514,3 +514,57 @@ def test_a_copy_that_was_put_back_counts_for_every_folder(real: tuple[Bench, Dat
     assert commands.index(config, other, config.database()) == 0
     bench.index()
     assert texts(database) == wanted
+
+
+# ---------------------------------------------------------------- patterns
+
+
+def paths(bench: Bench, *include: str, exclude: tuple[str, ...] = ()) -> set[str]:
+    config = load(bench.config)
+    assert commands.index(config, bench.docs, config.database(), include, exclude) == 0
+    return {one.rpartition("#")[0] for one in bench.fake.ids}
+
+
+def test_patterns_mean_what_they_mean_in_git(bench: Bench) -> None:
+    """`**/` fits at the top too, a slash binds to the folder, `!` takes back, and a folder's name takes all in it."""
+    for path in ("a.md", "sub/b.md", "sub/deep/c.md", "old/d.md", "e.txt"):
+        bench.write(path, "words")
+    markdown = {"a.md", "sub/b.md", "sub/deep/c.md", "old/d.md"}
+    assert paths(bench, "**/*.md") == markdown
+    assert paths(bench, "*.md") == markdown
+    assert paths(bench, "sub/**/*.md") == {"sub/b.md", "sub/deep/c.md"}
+    assert paths(bench, "/*.md") == {"a.md"}
+    assert paths(bench, "sub/", "*.txt") == {"sub/b.md", "sub/deep/c.md", "e.txt"}
+    assert paths(bench, exclude=("old/", "*.txt")) == markdown - {"old/d.md"}
+    assert paths(bench, exclude=("sub/**", "!sub/deep/", "!sub/deep/**")) == {
+        "a.md",
+        "old/d.md",
+        "e.txt",
+        "sub/deep/c.md",
+    }
+
+
+def test_a_pattern_that_fits_nothing_removes_nothing(bench: Bench) -> None:
+    """A pattern without a file is an error that names it, and the collection stays as it was."""
+    bench.write("a.md", "words")
+    before = paths(bench)
+    with pytest.raises(StartError, match=r"--include docs/\*\.md fits no file below .*; nothing was changed"):
+        paths(bench, "*.md", "docs/*.md")
+    with pytest.raises(StartError, match="stars"):
+        paths(bench, "*a*a*a*a*a*a*b")
+    assert {one.rpartition("#")[0] for one in bench.fake.ids} == before
+
+
+def test_gitignore_and_what_tools_write_are_left_out(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """`.gitignore` files of every level count, above the folder too within a repository, and so do usual folders."""
+    (bench.folder / ".git").mkdir()
+    (bench.folder / ".gitignore").write_text("secret.md\n*a*a*a*a*a*a*b\n!\n")
+    (bench.docs / ".gitignore").write_text("*.log\n/drafts/\n")
+    for path in ("a.md", "secret.md", "x.log", "drafts/b.md", "sub/drafts/c.md", "sub/keep.log", "vendor/d.md"):
+        bench.write(path, "words")
+    for folder in ("build", "node_modules/x", "sub/dist", "target", "venv"):
+        bench.write(f"{folder}/z.md", "words")
+    (bench.docs / "sub/.gitignore").write_text("!keep.log\n")
+    assert paths(bench) == {"a.md", "sub/drafts/c.md", "sub/keep.log"}
+    assert "ignored" in capsys.readouterr().out
+    assert "vendor/d.md" in paths(bench, exclude=("!vendor/",))
