@@ -1582,10 +1582,15 @@ class Compare(_message.Message):
     FIELD_FIELD_NUMBER: _builtins.int
     OP_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
+    VALUE_JSON_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """the left side: a key of the metadata"""
+    """The left side: a key of the metadata, or keys inside one another with dots between (`author.name`). A key with a
+    dot, a quote or a backslash in it, or nothing, stands as a JSON string (`"file.name"`).
+    """
     op: Global___Operator.ValueType
     """unspecified: EQ"""
+    value_json: _builtins.str
+    """`value` as JSON, which has integers of any size; wins when sent"""
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
         """The right side; a list for IN and NOT_IN. Its numbers are doubles: a stored integer above 2^53 is
@@ -1598,10 +1603,11 @@ class Compare(_message.Message):
         field: _builtins.str = ...,
         op: Global___Operator.ValueType = ...,
         value: _struct_pb2.Value | None = ...,
+        value_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "op", b"op", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "op", b"op", "value", b"value", "value_json", b"value_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

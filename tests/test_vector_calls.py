@@ -325,6 +325,28 @@ def test_every_condition_over_the_wire(database: Database) -> None:
         assert count(database, some_of) == len(names)
 
 
+def test_values_as_json(database: Database) -> None:
+    """An integer of any size is compared exactly as JSON, alone and in a list; what is no value is named."""
+    database.create()
+    big = 2**53 + 1
+    database.upsert(*[vector(f"{n}", metadata_json=json.dumps({"n": big + n})) for n in range(4)])
+
+    def found(op: Any, text: str) -> str:
+        some = where(pb.Condition(compare=pb.Compare(field="n", op=op, value_json=text)))
+        assert count(database, some) == len(listed(database, filter=some))
+        return "".join(sorted(one.id for one in database.search(filter=some).results))
+
+    assert found(pb.OPERATOR_EQ, str(big)) == "0"
+    assert found(pb.OPERATOR_GT, str(big + 1)) == "23"
+    assert found(pb.OPERATOR_IN, f"[{big}, {big + 2}, 1.5]") == "02"
+    assert found(pb.OPERATOR_NOT_IN, f"[{big}]") == "123"
+    for text in ("[1", "1, 2", '1}, "x": {', "NaN", "1e999", "{"):
+        some = where(pb.Condition(compare=pb.Compare(field="n", value_json=text)))
+        reply = database.search(filter=some)
+        assert (reply.success, reply.status.code) == (False, int(Code.INVALID_ARGUMENT))
+        assert "filter.must[0]" in reply.error
+
+
 @pytest.mark.parametrize(
     ("filter", "field"),
     [

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import hector_plugins_pb2 as pb
 import numpy as np
-from google.protobuf.struct_pb2 import Value
+from google.protobuf.struct_pb2 import Struct, Value
 
 from plugins.vector_hnsw.engine import Description, Hit, Item, Metric, Mode, Query, SearchResult, Snapshot, checks
 from plugins.vector_hnsw.engine.filters import (
@@ -188,6 +188,8 @@ class _FilterReader:
             compare = message.compare
             operator = known(_OPERATORS, compare.op, f"{at}.compare.op")
             self._add_text(compare.field, at)
+            if compare.value_json:
+                return Compare(compare.field, operator, self._json_value(compare.value_json, at))
             return Compare(compare.field, operator, self._value(compare.value, at))
         if kind == "filter":
             return self.filter(message.filter, f"{at}.filter")
@@ -201,6 +203,19 @@ class _FilterReader:
             # A longer one than any item's fits none, so it need not be looked for.
             return Ids(tuple(one for one in message.ids.ids if len(one) <= checks.LONGEST_ID))
         raise InvalidArgument(f"{at} is empty: set compare, filter, exists or ids", reason="BAD_FILTER", field=at)
+
+    def _json_value(self, text: str, at: str) -> Any:
+        """As `_value`, of JSON."""
+        self._add_text(text, at)
+        # Counted before it is converted: each value but the first has a comma before it.
+        self._add(text.count(",") if text.lstrip()[:1] == "[" else 0, at)
+        parsed = read_object(Struct(), f'{{"value":{text}}}', f"{at}.compare.value")
+        if parsed.keys() != {"value"}:
+            raise refused(at, "has a value_json that is not one JSON value")
+        value = parsed["value"]
+        if isinstance(value, list):
+            return [[] if isinstance(one, list) else {} if isinstance(one, dict) else one for one in value]
+        return {} if isinstance(value, dict) else value
 
     def _value(self, value: Value, at: str, inside: bool = False) -> Any:
         """A scalar, or a list of scalars. What is inside of anything deeper fits no operator and stays behind."""
@@ -241,7 +256,7 @@ def _left_of(message: pb.Filter, left: int) -> int:
             kind = condition.WhichOneof("kind")
             if kind == "compare":
                 compare = condition.compare
-                left -= (len(compare.field) + len(compare.value.string_value)) // 100
+                left -= (len(compare.field) + len(compare.value.string_value) + len(compare.value_json)) // 100
                 left -= len(compare.value.list_value.values)
             elif kind == "filter":
                 left = _left_of(condition.filter, left)

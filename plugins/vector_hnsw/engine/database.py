@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from plugins.vector_hnsw.engine.files import make_file, sync_folder
+from plugins.vector_hnsw.engine.filters import member
 from shared.errors import DataLoss, NotFound, StartError, StorageFull, TooLarge, Unavailable
 
 
@@ -136,6 +137,7 @@ class Database:
         )
         connection.execute("PRAGMA synchronous = FULL")
         connection.text_factory = _text
+        connection.create_function("json_member", 2, member, deterministic=True)
         return connection
 
     def _refuse_closed(self) -> None:
@@ -232,7 +234,7 @@ def as_plugin_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if "malformed JSON" in str(error):
+        if "malformed JSON" in str(error) or "user-defined function raised" in str(error):
             raise MalformedJson(f"the vector store's file {path.name} is damaged; restore a backup") from error
         if _is_full(error):
             raise StorageFull(
