@@ -8,7 +8,9 @@ searches go on beside them.
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -37,6 +39,7 @@ from shared.errors import (
     NotFound,
     PluginError,
     StartError,
+    StorageFull,
     quoted,
 )
 
@@ -46,6 +49,8 @@ _log = logging.getLogger("hector")
 _SAVE_AFTER = 10_000
 _HIDDEN = ".restoring"  # no client can name it: what a restore that was cut off leaves behind
 _LARGEST_PAGE = 1000
+# Free pages of the file, of 8 KiB each: fewer are kept for what comes; so many go back at once; and seconds in between.
+_FEW_PAGES, _PAGES_A_TURN, _PAUSE = 32, 256, 0.01
 _PAGE = 100
 Result = TypeVar("Result")
 
@@ -107,6 +112,7 @@ class Engine:
         self._writing = threading.Lock()
         self._snapshotting = threading.Lock()
         self._collections: dict[str, OpenCollection] = {}
+        self._giving_back = self._is_full = False
         # Whichever thread closes lets go of it.
         self._lock = FileLock(data_dir / "lock", mode=0o600, thread_local=False)
         try:
@@ -126,6 +132,7 @@ class Engine:
             self._store = Store(self._data_dir / "store.db", max_read=self._max_read)
             try:
                 self._open_all()
+                self._store.database.keep_reserve()
             except BaseException:
                 self._store.close()
                 raise
@@ -195,11 +202,16 @@ class Engine:
         """Removes the collection with everything in it and returns how many vectors that were. Raises NotFound."""
         with self._writing:
             spec = self._find(name, "name").spec
-            with self._store.write() as transaction:
-                count = self._store.drop(transaction, spec.number)
+
+            def drop() -> int:
+                with self._store.write() as transaction:
+                    return self._store.drop(transaction, spec.number)
+
+            count = self._when_full_too(drop, deletes=True)
             del self._collections[name]
             with suppress(OSError):  # the next start removes what is left
                 self._cache.remove(spec.number)
+            self._give_back()
         return count
 
     def describe_all(self) -> list[Description]:
@@ -271,7 +283,7 @@ class Engine:
             latest = {item.id: item for index, item in enumerate(items) if index not in wrong}
             if latest:
                 room = self._check_memory(entry.bytes_with(len(latest) - len(known)), entry)
-                entry.put(list(latest.values()), known, room)
+                self._when_full_too(lambda: entry.put(list(latest.values()), known, room), deletes=False)
                 self._after(entry)
             return Written(len(latest), self._store.sequence, wrong)
 
@@ -302,8 +314,9 @@ class Engine:
                 wanted = [one for one in wanted if one in fitting] if ids else list(fitting)
             places = list(self._store.places(number, wanted).values())
             if places and not dry_run:
-                entry.delete(places)
+                self._when_full_too(lambda: entry.delete(places), deletes=True)
                 self._after(entry)
+                self._give_back()
             return len(places), self._store.sequence
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -454,6 +467,50 @@ class Engine:
         except NotFound:
             with self._writing:
                 return read(self._find(name, field))
+
+    def _when_full_too(self, write: Callable[[], Result], *, deletes: bool) -> Result:
+        """What `write` returns. On a full disk it is tried again with the log folded in and, where it deletes, with the
+        reserve given back to the disk: deleting needs some of it before it can give any back."""
+        try:
+            return write()
+        except StorageFull:
+            self._is_full = True
+            with suppress(PluginError, sqlite3.Error):
+                self._store.database.fold_in()
+        try:
+            return write()
+        except StorageFull:
+            if not (deletes and self._store.database.use_reserve()):
+                raise
+            return write()
+
+    def _give_back(self) -> None:
+        """Has the file shrink, little by little and in a thread, where much of it holds nothing. Call it while
+        writing."""
+        free, pages = self._store.database.free_pages()
+        if self._giving_back or not (self._is_full or (free >= _FEW_PAGES and free * 20 >= pages)):
+            return
+        self._giving_back, self._is_full = True, False
+
+        def work() -> None:
+            database = self._store.database
+            try:
+                left = free
+                while left:
+                    with self._writing:
+                        database.give_back(_PAGES_A_TURN)
+                        left = database.free_pages()[0]
+                    time.sleep(_PAUSE)
+                with self._writing:
+                    database.fold_in()
+                    database.keep_reserve()
+            except (PluginError, sqlite3.Error) as error:
+                # The store was closed, or the disk is too full even for this: after the next delete it goes on.
+                _log.warning("event=space_not_given_back cause=%r", str(error))
+            finally:
+                self._giving_back = False
+
+        threading.Thread(target=work, name="give back", daemon=True).start()
 
     def _check_number(self) -> None:
         if len(self._collections) >= self._max_collections:
