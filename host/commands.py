@@ -45,6 +45,8 @@ def index(
 
 
 def search(config: HostConfig, question: str, limit: int, database: Database, as_json: bool) -> int:
+    if not question.strip():
+        raise StartError('the question is empty; name what to look for, as in `search "how do I add a plugin?"`')
     with opened(config, database) as (embedder, collection):
         passages = list(find(question, limit, embedder, collection))
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from host.patterns import Ignored, Patterns
 from shared.errors import StartError
 
 LARGEST = 2**20  # bytes; what is larger is data rather than a document
+# An image within a text: no words.
+_DATA = re.compile(r"data:[A-Za-z0-9.+/-]{1,100}+;base64,[A-Za-z0-9+/=]{64,}+")
 # fmt: off
 _TEXT = ("", ".txt", ".rst", ".adoc", ".org", ".tex", ".log")
 _MARKDOWN = (".md", ".markdown", ".mdx")
@@ -45,7 +48,7 @@ class Document:
         return hashlib.sha256(self.content).hexdigest()
 
     def lines(self) -> list[Line]:
-        text = self.content.decode("utf-8-sig")
+        text = _DATA.sub("data:", self.content.decode("utf-8-sig"))
         return html_lines(text) if self.kind == "html" else lines_of(text)
 
 

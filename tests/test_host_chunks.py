@@ -294,3 +294,26 @@ def test_a_megabyte_is_cut_in_time_that_grows_with_its_size(kind: Kind, unit: st
 
     small = min(seconds(2**17) for _ in range(2))
     assert seconds(2**20) < 30 * max(small, 0.02)
+
+
+def test_comments_are_no_headings() -> None:
+    """What begins with # in front matter or in an HTML comment is no heading; behind it headings are."""
+    text = "---\n# a comment\ntitle: x\n---\n<!--\n# no\n-->\n<!-- # neither -->\n# yes\n\nwords\n"
+    text += "<!-- a --> b\n## two\n\nmore\n"
+    assert [found.heading for found in cut(text)] == ["", "yes", "yes > two"]
+    assert [found.heading for found in cut("---\n# yes\n\nwords\n")] == ["", "yes"]
+
+
+def test_an_image_within_a_text_gives_no_passages() -> None:
+    """Of an image in base64 nothing is left but the words beside it, in Markdown, HTML and plain text."""
+    image = "data:image/png;base64," + "iVBORw0KGgo+/" * 5000 + "=="
+    for kind, text in (
+        ("markdown", f"![a cat]({image}) words"),
+        ("html", f"<img src={image}> words"),
+        ("text", f"{image} words"),
+    ):
+        lines = Document("x", kind, text.encode()).lines()  # type: ignore[arg-type]
+        found = chunk(lines, kind, chars=500, overlap=0)  # type: ignore[arg-type]
+        assert len(found) == 1
+        assert "words" in found[0].text
+        assert len(found[0].text) < 60

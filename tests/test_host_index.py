@@ -568,3 +568,11 @@ def test_gitignore_and_what_tools_write_are_left_out(bench: Bench, capsys: pytes
     assert paths(bench) == {"a.md", "sub/drafts/c.md", "sub/keep.log"}
     assert "ignored" in capsys.readouterr().out
     assert "vendor/d.md" in paths(bench, exclude=("!vendor/",))
+
+
+def test_an_empty_question_is_named(bench: Bench) -> None:
+    """`search ""` says what is wrong and asks no plugin."""
+    for question in ("", "  \n"):
+        with pytest.raises(StartError, match="the question is empty"):
+            bench.search(question)
+    assert bench.fake.embedder.queries == []
