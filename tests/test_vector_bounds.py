@@ -194,7 +194,7 @@ def test_what_is_written_can_be_read(database: Database, kind: str) -> None:
 
 def test_what_is_too_large_already_can_be_listed(database: Database) -> None:
     """An item that an earlier version took and no reply holds is listed, got and found without its metadata."""
-    row = np.float32([1, 0, 0, 0])
+    row = np.array([1, 0, 0, 0], np.float32)
     database.engine.upsert("c", [Item("big", row, dump({"a": [0] * 500_000})), Item("small", row, '{"n":1}')])
     stub = database.stub
     for call in (
@@ -532,13 +532,14 @@ def test_no_memory_for_a_graph(database: Database, monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as patch:
         patch.setattr(Graph, "_new_index", lambda self: Index(real(self)))
         graph = database.engine._collections["c"].graph
-        assert graph is not None
+        assert isinstance(graph, Graph)
         patch.setattr(graph, "_index", Index(graph._index))
         many = [vector(f"m{n}", 1, n, 0, 0) for n in range(2000)]
-        for call in (
+        calls: list[Callable[[], Any]] = [
             lambda: database.upsert(vector("a", *[1] * 16_384), collection="huge"),
             lambda: database.upsert(*many),
-        ):
+        ]
+        for call in calls:
             with pytest.raises(grpc.RpcError) as caught:
                 call()
             said = details(caught.value)

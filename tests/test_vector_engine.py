@@ -48,7 +48,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 def graph_of(engine: Engine, name: str) -> Graph:
     graph = engine._collections[name].graph
-    assert graph is not None
+    assert isinstance(graph, Graph)
     return graph
 
 

@@ -119,7 +119,7 @@ def test_a_rebuild_goes_unnoticed(
     strange: list[object] = []
     build = opening.build
 
-    def build_when_told(*values: Any, **options: Any) -> Graph:
+    def build_when_told(*values: Any, **options: Any) -> flat.Flat | Graph:
         assert may_build.wait(SECONDS)
         return build(*values, **options)
 
@@ -219,13 +219,13 @@ def _load(folder: Path, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None
     rebuilds, resizes = [0], [0]
     real_build, real_reserve = opening.build, Graph.reserve
 
-    def build(*values: object, **options: object) -> Graph:
+    def build(*values: object, **options: object) -> flat.Flat | Graph:
         rebuilds[0] += 1
         return real_build(*values, **options)  # type: ignore[arg-type]
 
-    def reserve(self: Graph, more: int) -> None:
+    def reserve(self: Graph, more: int, most_bytes: int = 0) -> None:
         before = self._index.get_max_elements()
-        real_reserve(self, more)
+        real_reserve(self, more, most_bytes)
         resizes[0] += self._index.get_max_elements() != before
 
     monkeypatch.setattr(opening, "build", build)

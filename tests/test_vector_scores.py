@@ -96,9 +96,9 @@ def test_small_products_keep_their_order(engine: Engine, count: int, exact: bool
     matrix = vectors(count, 4) * np.float32(1e-9)
     matrix[:3] = [[1.00e-6, 0, 0, 0], [1.02e-6, 0, 0, 0], [1.04e-6, 0, 0, 0]]
     filled(engine, Metric.DOT, matrix)
-    for found in both(engine, Query(np.float32([1, 0, 0, 0]), limit=3, exact=exact, ef=200)):
+    for found in both(engine, Query(np.array([1, 0, 0, 0], np.float32), limit=3, exact=exact, ef=200)):
         assert ids(found) == ["i00002", "i00001", "i00000"]
-        assert [hit.score for hit in found.hits] == np.float32([1.04e-6, 1.02e-6, 1.00e-6]).tolist()
+        assert [hit.score for hit in found.hits] == np.array([1.04e-6, 1.02e-6, 1.00e-6], np.float32).tolist()
 
 
 @pytest.mark.parametrize("metric", METRICS)

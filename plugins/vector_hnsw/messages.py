@@ -354,7 +354,7 @@ def _result(hit: Hit, with_metadata: bool) -> pb.VectorResult:
     return result
 
 
-def pack_items(into: Any, items: Sequence[Item], room: Room, as_json: bool) -> None:
+def pack_items(into: Any, items: Sequence[Item], room: Room, as_json: bool = False) -> None:
     """Appends each to the repeated field `into`, `as_json` with its metadata as stored. Raises TooLarge where there is
     not `room` for them."""
     vectors = sum(item.vector.nbytes for item in items if item.vector is not None)
