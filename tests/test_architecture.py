@@ -87,6 +87,7 @@ EXTRAS = {
     "chat.py": "another",
     "policy.py": "another, which says what the policy allows",
     "messages.py": "what a servicer reads and packs, where that is long",
+    "transfer.py": "what that command writes to files and reads from them",
     "fast.py": "a codec",
     "allocator.py": "memory",
 }

@@ -185,6 +185,7 @@ def test_a_small_collection_does_not_rot(tmp_path: Path, metric: Metric) -> None
             current = vectors(1000, 32, seed=int(scale * 10)) * np.float32(scale)
             for start in range(0, 1000, 50):
                 engine.upsert("c", [Item(f"i{n}", current[n]) for n in range(start, start + 50)])
+                assert engine.search("c", Query(current[0])).exact
         assert_finds_all(engine, metric, current)
     with opened(tmp_path, threads=1) as engine:
         assert_finds_all(engine, metric, current)

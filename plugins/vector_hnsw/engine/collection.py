@@ -150,7 +150,8 @@ class OpenCollection:
         version = store.sequence + 1
         plan = self.labels.plan_put([known.get(item.id) for item in items], digests(prepared), version)
         # Before the commit: what there is no memory for must be refused, not accepted and then lost.
-        self._reserve(len(plan.put), most_bytes)
+        # A label that gets another vector needs no room.
+        self._reserve(sum(label not in self.labels.versions for label in plan.put), most_bytes)
         touched = {place.label for place in [*known.values(), *plan.places]}
         with self._write(touched) as transaction:
             rows = store.put(transaction, number, list(zip(items, plan.places, strict=True)), plan.next_label)

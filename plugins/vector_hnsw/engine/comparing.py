@@ -68,13 +68,15 @@ def _possible(metric: Metric, query: Floats, vectors: Floats, lengths: Doubles, 
     if metric is Metric.COSINE and not _SHORTEST < shortest <= longest < _LONGEST:
         return np.arange(len(vectors))
     dimension = vectors.shape[1]
-    rough: Doubles = -(vectors @ query).astype(np.float64)
-    scale = lengths * length
-    error = (dimension + 8) * (_ROUNDING * scale + _SMALLEST)
+    products = vectors @ query
     if metric is Metric.COSINE:
-        rough /= scale
-        error /= scale
-    elif metric is Metric.EUCLIDEAN:
+        # One error for all: `lengths` go out of what it is relative to.
+        cosines: Doubles = products / (lengths * length)
+        least = np.partition(cosines, -k)[-k]
+        return np.flatnonzero(cosines >= least - 2 * (dimension + 16) * _ROUNDING)
+    rough: Doubles = -products.astype(np.float64)
+    error = (dimension + 8) * (_ROUNDING * lengths * length + _SMALLEST)
+    if metric is Metric.EUCLIDEAN:
         squares = lengths * lengths + length * length
         rough, error = 2 * rough + squares, 2 * error + 1e-14 * squares
     farthest = np.partition(rough + error, k - 1)[k - 1]
