@@ -24,7 +24,7 @@ index and search use the plugins of a running `serve`, or start those they need 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    installed("host", ["rich"])
+    installed("host", ["rich", "pathspec", "turbohtml"])
     from host import commands
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -37,9 +37,8 @@ def main() -> int:
         case "serve":
             return commands.serve(config)
         case "index":
-            return commands.index(
-                config, Path(arguments.folder), config.database(arguments.database), arguments.include
-            )
+            database = config.database(arguments.database)
+            return commands.index(config, Path(arguments.folder), database, arguments.include, arguments.exclude)
         case "search":
             return commands.search(
                 config, arguments.question, arguments.limit, config.database(arguments.database), as_json=arguments.json
@@ -68,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("folder", metavar="DIR", help="folder of text, Markdown, HTML and source files")
     one.add_argument(
         "--include", metavar="GLOB", action="append", default=[], help="only such files, as '*.md'; may be repeated"
+    )
+    one.add_argument(
+        "--exclude",
+        metavar="GLOB",
+        action="append",
+        default=[],
+        help="leave these out, as 'old/', or with a ! read what is left out by default, as '!vendor/'; may be repeated",
     )
     one = add("search", parents=[anywhere, database], help="print the passages that answer a question best")
     one.add_argument("question")

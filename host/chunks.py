@@ -24,6 +24,7 @@ _FENCE = re.compile(r"\s*(`{3,}|~{3,})(.*)")
 _ATX = re.compile(r" {0,3}(#{1,6})(?=\s|$)")
 _UNDERLINE = re.compile(r" {0,3}(=+|-+)\s*")
 
+_LONGEST_FRONT_MATTER = 1000  # lines
 LONGEST_TITLE = 200  # characters of a heading that are kept, since every chunk below repeats them
 
 
@@ -66,7 +67,14 @@ def _marked(lines: Sequence[Line]) -> Iterator[Line]:
     """Markdown, with the lines of headings and of fenced code marked as such."""
     fence = ""
     underlined = 0
+    front = _end_of_front_matter(lines)
+    in_comment = False
     for at, line in enumerate(lines):
+        if at < front or in_comment or (not fence and line.text.lstrip().startswith("<!--")):
+            # A `#` there is no heading.
+            in_comment = at >= front and "-->" not in line.text
+            yield line
+            continue
         match = _FENCE.fullmatch(line.text)
         if fence:
             yield replace(line, code=True)
@@ -84,6 +92,15 @@ def _marked(lines: Sequence[Line]) -> Iterator[Line]:
             yield replace(line, level=underlined)
         else:
             yield line
+
+
+def _end_of_front_matter(lines: Sequence[Line]) -> int:
+    """How many lines at the beginning are YAML between two lines of three dashes."""
+    if lines and lines[0].text.rstrip() == "---":
+        for at in range(1, min(len(lines), _LONGEST_FRONT_MATTER)):
+            if lines[at].text.rstrip() in ("---", "..."):
+                return at + 1
+    return 0
 
 
 def _underlined(lines: Sequence[Line], at: int) -> int:

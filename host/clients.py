@@ -15,6 +15,7 @@ from host.connect import CallFailed, Connection, connect
 from shared.errors import Code, StartError
 
 _DELETE_AT_ONCE = 1000
+_LIST_AT_ONCE = 200  # with their texts
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,29 @@ class Collection:
         self._connection = connection
         self._stub = DatabaseProviderStub(connection.channel)
         self._model = model
+        self.written_at = 0  # the store's sequence after the last write of this run
+
+    def state(self) -> tuple[int, int] | None:
+        """How many vectors it has, and the store's sequence at its last write; None where the plugin does not say."""
+        try:
+            found = self._call(self._stub.ListCollections, pb.ListCollectionsRequest()).collections
+        except CallFailed as error:
+            if error.code == Code.UNIMPLEMENTED:
+                return None
+            raise
+        return next(((one.count, one.sequence) for one in found if one.name == self.name), None)
+
+    def stored(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Id and metadata of everything in it."""
+        token = ""
+        while True:
+            request = pb.ListVectorsRequest(collection=self.name, page_size=_LIST_AT_ONCE, page_token=token)
+            reply = self._call(self._stub.ListVectors, request)
+            for vector in reply.vectors:
+                yield vector.id, dict(vector.metadata)
+            token = reply.next_page_token
+            if not token:
+                return
 
     def create(self, dimension: int) -> bool:
         """Makes it where it is missing; whether it was. One of another model or dimension is an error."""
@@ -97,14 +121,17 @@ class Collection:
         request = pb.UpsertVectorsRequest(collection=self.name)
         for key, vector in vectors.items():
             request.vectors.add(id=key, vector=vector).metadata.update(metadata[key])
-        self._call(self._stub.UpsertVectors, request)
+        self.written_at = self._call(self._stub.UpsertVectors, request).sequence
 
     def delete(self, ids: Sequence[str]) -> int:
         """How many of `ids` were there."""
         deleted = 0
         for start in range(0, len(ids), _DELETE_AT_ONCE):
             request = pb.DeleteVectorsRequest(collection=self.name, ids=ids[start : start + _DELETE_AT_ONCE])
-            deleted += self._call(self._stub.DeleteVectors, request).deleted_count
+            reply = self._call(self._stub.DeleteVectors, request)
+            deleted += reply.deleted_count
+            if reply.deleted_count:
+                self.written_at = reply.sequence
         return deleted
 
     def search(self, vector: Sequence[float], limit: int) -> list[Hit]:

@@ -32,17 +32,21 @@ def serve(config: HostConfig) -> int:
     return 0
 
 
-def index(config: HostConfig, folder: Path, database: Database, include: Sequence[str] = ()) -> int:
+def index(
+    config: HostConfig, folder: Path, database: Database, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> int:
     if not folder.is_dir():
         raise StartError(f"{folder} is not a folder; name the one that holds the documents")
     began = time.monotonic()
     with opened(config, database) as (embedder, collection), show.progress() as report:
-        tally = bring_in_line(folder, database, embedder, collection, config.state, report, include)
+        tally = bring_in_line(folder, database, embedder, collection, config.state, report, include, exclude)
     show.indexed(tally, time.monotonic() - began)
     return 0
 
 
 def search(config: HostConfig, question: str, limit: int, database: Database, as_json: bool) -> int:
+    if not question.strip():
+        raise StartError('the question is empty; name what to look for, as in `search "how do I add a plugin?"`')
     with opened(config, database) as (embedder, collection):
         passages = list(find(question, limit, embedder, collection))
     if as_json:

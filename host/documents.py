@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,12 @@ from pathlib import Path
 
 from host.chunks import Kind, Line, lines_of
 from host.html_lines import html_lines
+from host.patterns import Ignored, Patterns
 from shared.errors import StartError
 
 LARGEST = 2**20  # bytes; what is larger is data rather than a document
-_SKIPPED_FOLDERS = frozenset(("node_modules", "__pycache__"))
-_GENERATED = ("*_pb2*.py*",)
+# An image within a text: no words.
+_DATA = re.compile(r"data:[A-Za-z0-9.+/-]{1,100}+;base64,[A-Za-z0-9+/=]{64,}+")
 # fmt: off
 _TEXT = ("", ".txt", ".rst", ".adoc", ".org", ".tex", ".log")
 _MARKDOWN = (".md", ".markdown", ".mdx")
@@ -47,18 +48,27 @@ class Document:
         return hashlib.sha256(self.content).hexdigest()
 
     def lines(self) -> list[Line]:
-        text = self.content.decode("utf-8-sig")
+        text = _DATA.sub("data:", self.content.decode("utf-8-sig"))
         return html_lines(text) if self.kind == "html" else lines_of(text)
 
 
-def documents(root: Path, skipped: Counter[str], include: Sequence[str] = ()) -> Iterator[Document]:
+def documents(
+    root: Path, skipped: Counter[str], include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> Iterator[Document]:
     """Every document below `root`, in the order of the paths. What is left out is counted in `skipped` by reason.
 
-    `root` has no links in it, as of `Path.resolve`.
-    `include`: with patterns such as `*.md`, only files whose name or path below `root` fits one.
+    `root` has no links in it, as of `Path.resolve`. `include` and `exclude` are patterns as in a `.gitignore`, such as
+    `*.md`: with the first only files that fit. Raises StartError, at the end, where one of `include` fits no file.
     """
-    for path in _paths(root, skipped):
-        if include and not any(fnmatch.fnmatch(name, one) for one in include for name in (path, Path(path).name)):
+    try:
+        included, ignored = [Patterns([one]) for one in include], Ignored(root, exclude)
+    except ValueError as error:
+        raise StartError(str(error)) from None
+    of_use: set[int] = set()
+    for path in _paths(root, skipped, ignored):
+        fitting = {index for index, one in enumerate(included) if one.check(path)}
+        of_use |= fitting
+        if included and not fitting:
             skipped["not included"] += 1
             continue
         found = read(root, path)
@@ -66,13 +76,14 @@ def documents(root: Path, skipped: Counter[str], include: Sequence[str] = ()) ->
             yield found
         else:
             skipped[found] += 1
+    for index, pattern in enumerate(include):
+        if index not in of_use:
+            raise StartError(f"--include {pattern} fits no file below {root}; nothing was changed")
 
 
 def read(root: Path, path: str) -> Document | str:
     """The document, or why it is none. `root` has no links in it."""
     kind = KINDS.get(os.path.splitext(path)[1].lower())
-    if any(fnmatch.fnmatch(os.path.basename(path), pattern) for pattern in _GENERATED):
-        return "generated"
     if kind is None:
         return "of no kind that is read"
     try:
@@ -111,7 +122,7 @@ def _content(root: Path, path: str) -> bytes | str:
     return content if len(content) <= LARGEST else "over 1 MiB"
 
 
-def _paths(root: Path, skipped: Counter[str]) -> Iterator[str]:
+def _paths(root: Path, skipped: Counter[str], ignored: Ignored) -> Iterator[str]:
     """Every file below `root` as a path with "/", in the order of the paths, those in a folder before its folders."""
     folders = [root]
     while folders:
@@ -133,15 +144,20 @@ def _paths(root: Path, skipped: Counter[str]) -> Iterator[str]:
             continue
         kept = [one for one in inner if not _is_foreign(one)]
         skipped["hidden or foreign folder"] += len(inner) - len(kept)
+        left_out = {one for one in kept if ignored.is_left_out(one, is_folder=True)}
+        skipped["ignored folder"] += len(left_out)
+        kept = [one for one in kept if one not in left_out]
         folders += sorted(kept, reverse=True)
         below = folder.relative_to(root)
         for name in sorted(files):
             if name.startswith("."):
                 skipped["hidden"] += 1
+            elif ignored.is_left_out(folder / name, is_folder=False):
+                skipped["ignored"] += 1
             else:
                 yield (below / name).as_posix()
 
 
 def _is_foreign(folder: Path) -> bool:
-    """Not written by the author of the documents: settings of tools, packages, caches, virtual environments."""
-    return folder.name.startswith(".") or folder.name in _SKIPPED_FOLDERS or (folder / "pyvenv.cfg").exists()
+    """Not written by the author of the documents: settings of tools, caches, virtual environments."""
+    return folder.name.startswith(".") or (folder / "pyvenv.cfg").exists()

@@ -1,86 +1,85 @@
 """HTML as the lines that a reader sees, with the numbers of the source lines.
 
-A tokenizer of its own that reads every character once, as browsers do: a tag or comment that never ends takes the rest
-of the document with it. Python's html.parser needs minutes for 60 kB of `<a <a <a …` (it looks for the end again from
-every `<`), and other parsers do not say in which line a text stands.
+turbohtml builds the tree that browsers build, whatever is missing or wrong in the source, and says where its tags
+stand; a text stands behind the tag before it.
 """
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import turbohtml
+from turbohtml import Comment, Element, Node, Text
 
 from host.chunks import Line
 
-_HIDDEN = frozenset(("script", "style", "nav", "template", "svg", "title", "noscript", "iframe", "noembed", "noframes"))
-_RAW = frozenset(("script", "style", "title", "textarea", "xmp", "iframe", "noembed", "noframes"))  # no tags inside
-_HEADINGS = {f"h{level}": level for level in range(1, 7)}
+# Not of the text. What has no end tag would take the rest of the page with it, and is read.
+_HIDDEN = frozenset(("script", "style", "nav", "template", "svg", "noscript", "iframe", "noembed", "noframes"))
+_NO_TEXT = frozenset(("script", "style", "template", "iframe"))  # and these even then
+_HEADINGS = {"title": 1} | {f"h{level}": level for level in range(1, 7)}
 # fmt: off
 _BLOCKS = frozenset((
-    "address", "article", "aside", "blockquote", "body", "dd", "details", "div", "dl", "dt", "fieldset", "figcaption",
-    "figure", "footer", "form", "head", "header", "hr", "html", "li", "main", "ol", "p", "pre", "section", "summary",
-    "table", "tbody", "tfoot", "thead", "tr", "ul", *_HEADINGS,
+    "address", "article", "aside", "blockquote", "body", "caption", "dd", "details", "dialog", "div", "dl", "dt",
+    "fieldset", "figcaption", "figure", "footer", "form", "head", "header", "hr", "html", "legend", "li", "main", "nav",
+    "ol", "p", "pre", "section", "summary", "table", "tbody", "tfoot", "thead", "tr", "ul", "xmp", *_HEADINGS,
 ))
 # fmt: on
-_SPACES = frozenset(("br", "td", "th"))
-
-# What there is. A group that never gives back what it took (`*+`) makes a search that fails linear too.
-_TEXT = re.compile(r"(?:[^<]++|<(?![A-Za-z/!?]))*+")
-_NAME = re.compile(r"</?([A-Za-z][^\s/>]*+)")
-_ATTRIBUTES = re.compile(r"""(?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+'|(?!["'])))*+>""")
-_RAW_END = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in _RAW}
-_LONG_REFERENCE = re.compile(r"&#(?:[0-9]{9,}|[xX][0-9A-Fa-f]{9,});?")  # to no character; html.unescape may refuse it
-
-
-@dataclass(frozen=True, slots=True)
-class _Tag:
-    name: str
-    ends: bool  # </name>
+_LINES = frozenset(("br", "option", "optgroup"))
+_SPACES = frozenset(("button", "img", "input", "label", "select", "td", "textarea", "th"))
+_PRE = frozenset(("pre", "xmp", "listing"))
+_SPACE = re.compile(r"[ \t\n\f]*+")
+_LINE_ENDS = re.compile(r"&(?:#0*+1[03]|#[xX]0*+[aAdD]|NewLine)(?![0-9A-Za-z]);?")
 
 
 def html_lines(text: str) -> list[Line]:
     """Visible text only. Block elements are set apart by a blank line; headings carry their level."""
+    # A reference to a line end is none of the source.
+    text = _LINE_ENDS.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
     lines = _Lines()
-    number = 1
-    for source, token in _tokens(text.replace("\r\n", "\n").replace("\r", "\n")):
-        if isinstance(token, str):
-            lines.add(token, number)
-        elif token is not None:
-            lines.end_tag(token.name) if token.ends else lines.start_tag(token.name)
-        number += source.count("\n")
+    number, at, last = 1, 0, 0  # line and offset of what comes next, as far as they are known; end of the last tag
+    for node, ends in _walk(turbohtml.parse(text, source_locations=True, allow_declarative_shadow_roots=False)):
+        if isinstance(node, Text):
+            # Blanks are dropped where the tree has no place for them.
+            spaces = _SPACE.match(text, at)
+            dropped = spaces[0].count("\n") if spaces else 0
+            kept = _SPACE.match(node.data)
+            number += max(0, dropped - (kept[0].count("\n") if kept else 0))
+            lines.add(node.data, number)
+            number += node.data.count("\n")
+            at = len(text) if node.data.strip() else at  # unknown until the next tag
+        elif isinstance(node, Comment):
+            number += node.data.count("\n")
+        elif isinstance(node, Element):
+            location = node.source_location
+            tag = location and (location.end_tag if ends else location.start_tag)
+            if tag and tag.end_offset >= last:  # of what a browser moves, the tag may stand far above
+                number, at, last = tag.end_line, tag.end_offset, tag.end_offset
+            if ends:
+                lines.end_tag(node.tag)
+                continue
+            hidden = node.tag in _HIDDEN and bool(node.tag in _NO_TEXT or (location and location.end_tag))
+            lines.start_tag(node.tag, hidden)
+            if node.tag == "img" and isinstance(alt := node.attrs.get("alt"), str) and alt.strip():
+                lines.add(" ".join(alt.split()), number)
     lines.end_line()
     return lines.lines
 
 
-def _tokens(text: str) -> Iterator[tuple[str, str | _Tag | None]]:
-    """The source in pieces, and what each is: text, a tag, or nothing that is seen. References stay as they are."""
-    at = 0
-    while at < len(text):
-        plain = _TEXT.match(text, at)
-        if plain and plain[0]:
-            yield plain[0], plain[0]
-            at = plain.end()
-        elif name := _NAME.match(text, at):
-            end = _ATTRIBUTES.match(text, name.end())
-            if end is None:
-                return
-            tag = _Tag(name[1].lower(), ends=text[at + 1] == "/")
-            yield text[at : end.end()], tag
-            at = end.end()
-            if tag.name in _RAW and not tag.ends:
-                closing = _RAW_END[tag.name].search(text, at)
-                end_of_raw = closing.start() if closing else len(text)
-                yield text[at:end_of_raw], text[at:end_of_raw]
-                at = end_of_raw
-        else:  # a comment, a doctype, or what browsers take for a comment
-            mark = "-->" if text.startswith("<!--", at) else ">"
-            end_of_comment = text.find(mark, at + 2)
-            if end_of_comment < 0:
-                return
-            yield text[at : end_of_comment + len(mark)], None
-            at = end_of_comment + len(mark)
+def _walk(root: Node) -> Iterator[tuple[Node, bool]]:
+    """Each node, and each element once more where it ends. Not recursive: nesting has no end."""
+    open_: list[tuple[Node | None, Iterator[Node]]] = [(None, iter(root.children))]
+    while open_:
+        parent, children = open_[-1]
+        node = next(children, None)
+        if node is None:
+            open_.pop()
+            if parent is not None:
+                yield parent, True
+        else:
+            yield node, False
+            if isinstance(node, Element):
+                open_.append((node, iter(node.children)))
 
 
 class _Lines:
@@ -91,40 +90,41 @@ class _Lines:
         self._parts: list[str] = []  # of the line that is gathered
         self._has_text = False
         self._number = 1
-        self._hidden = 0
+        self._depth = 0  # of elements
+        self._hidden = 0  # the depth of the outermost hidden one; 0: none
         self._level = 0
         self._pre = 0
 
-    def start_tag(self, name: str) -> None:
-        if name in _HIDDEN:
-            self._hidden += 1
-        elif name in _BLOCKS:
-            self._end_block()
-            self._level = _HEADINGS.get(name, 0)
-            self._pre += name == "pre"
-        elif name == "br" and not self._level:
-            self.end_line()
-        elif name in _SPACES and not self._hidden:
-            self._parts.append(" ")
+    def start_tag(self, name: str, hidden: bool) -> None:
+        self._depth += 1
+        if hidden and not self._hidden:
+            self._hidden = self._depth
+        self._set_apart(name)
+        if name in _HEADINGS:
+            self._level = _HEADINGS[name]
+        self._pre += name in _PRE
 
     def end_tag(self, name: str) -> None:
-        if name in _HIDDEN:
-            self._hidden = max(0, self._hidden - 1)
-        elif name in _BLOCKS:
-            self._end_block()
+        self._set_apart(name)
+        if name in _HEADINGS:
             self._level = 0
-            self._pre = max(0, self._pre - (name == "pre"))
+        self._pre -= name in _PRE
+        if self._hidden == self._depth:
+            self._hidden = 0
+        self._depth -= 1
 
     def add(self, source: str, number: int) -> None:
         """Text that begins in the line `number`."""
         if self._hidden:
             return
         # A heading stays one line.
-        for offset, text in enumerate([source] if self._level else source.split("\n")):
+        for offset, text in enumerate([source.replace("\n", " ")] if self._level else source.split("\n")):
             if offset:
                 self.end_line()
-            # Converted line by line: an expanded &#10; would shift the line numbers.
-            self._add(_unescaped(text), number + offset)
+            if not self._has_text:
+                self._number = number + offset
+                self._has_text = bool(text.strip())
+            self._parts.append(text)
 
     def end_line(self) -> None:
         text = "".join(self._parts)
@@ -134,19 +134,12 @@ class _Lines:
             self.lines.append(Line(self._number, text, 0 if self._pre else self._level, code=bool(self._pre)))
         self._parts, self._has_text = [], False
 
-    def _add(self, text: str, number: int) -> None:
-        if not self._has_text:
-            self._number = number
-            self._has_text = bool(text.strip())
-        self._parts.append(text)
-
-    def _end_block(self) -> None:
-        self.end_line()
-        if self.lines and self.lines[-1].text:
-            self.lines.append(Line(self._number, ""))
-
-
-def _unescaped(text: str) -> str:
-    if "&" not in text:
-        return text
-    return html.unescape(_LONG_REFERENCE.sub("\ufffd", text)).replace("\n", " ").replace("\r", " ")
+    def _set_apart(self, name: str) -> None:
+        if name in _BLOCKS:
+            self.end_line()
+            if self.lines and self.lines[-1].text:
+                self.lines.append(Line(self._number, ""))
+        elif name in _LINES and not self._level:
+            self.end_line()
+        elif (name in _SPACES or name in _LINES) and not self._hidden:
+            self._parts.append(" ")

@@ -19,7 +19,7 @@ from host.clients import Collection, Embedder
 from host.connect import CallFailed
 from host.documents import Document, documents, read
 from host.manifest import Entry, Manifest, Settings
-from shared.errors import StartError
+from shared.errors import Code, StartError
 
 TEXTS_AT_ONCE = 32  # in one call of the embedder
 GROUP_CHUNKS = 256  # about so many between two saves of the manifest; an interrupted run loses no more
@@ -56,8 +56,10 @@ def index(
     state: Path,
     report: Callable[[Tally], None] = lambda tally: None,
     include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
 ) -> Tally:
-    """Indexes what is below `folder` and fits a pattern of `include`, if there are any; what does not is removed.
+    """Indexes what is below `folder` and fits a pattern of `include`, if there are any, and none of `exclude`; what
+    does not is removed.
 
     The manifest is kept in `state`. Raises StartError.
     """
@@ -72,7 +74,15 @@ def index(
     manifest = Manifest(state / f"index-{collection.name}.json", root, settings)
     _create(collection, embedder.dimension, manifest)
     run = _Run(root, database, embedder, collection, manifest, report)
-    run.update(include)
+    before = collection.state()
+    if before is None or before != manifest.store:
+        run.believe_the_store()
+    manifest.store = None
+    run.update(include, exclude)
+    after = collection.state()
+    if after and after[1] == (collection.written_at or (before or (0, 0))[1]):  # nobody else has written
+        manifest.store = after
+    manifest.save()
     return run.tally
 
 
@@ -110,11 +120,24 @@ class _Run:
         self._manifest = manifest
         self._report = report
 
-    def update(self, include: Sequence[str]) -> None:
+    def believe_the_store(self) -> None:
+        """Somebody else has written into the collection, or a copy was put back: what is there counts, not the list.
+
+        A file whose chunks are not all there, as of its hash, is embedded again; a chunk of no known file is deleted.
+        """
+        try:
+            there = {key: str(about.get("sha256", "")) for key, about in self._collection.stored()}
+        except CallFailed as error:
+            if error.code == Code.UNIMPLEMENTED:
+                return
+            raise
+        self.tally.removed += self._collection.delete(self._manifest.compare(there))
+
+    def update(self, include: Sequence[str], exclude: Sequence[str] = ()) -> None:
         tally, files = self.tally, self._manifest.files
         changed: list[str] = []
         found: set[str] = set()
-        for document in documents(self._root, tally.skipped, include):
+        for document in documents(self._root, tally.skipped, include, exclude):
             tally.files += 1
             found.add(document.path)
             if document.path in files and files[document.path].sha256 == document.sha256:
@@ -195,6 +218,7 @@ class _Run:
             "end_line": found.end_line,
             "heading": found.heading,
             "text": found.text,
+            "sha256": cut.document.sha256,
         }
 
 

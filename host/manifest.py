@@ -45,10 +45,11 @@ class Manifest:
         self._root = str(root)
         self._settings = settings
         self.whole = False  # the file's hashes can be trusted
+        self.store: tuple[int, int] | None = None  # count and sequence of the collection when the last run ended
         self._roots: dict[str, dict[str, Entry]] = {}
         try:
             document = atomic.read(path, at_most=_LARGEST)
-            self._roots, self.whole = _entries(document), _is_whole(document, settings)
+            self._roots, self.whole, self.store = _entries(document), _is_whole(document, settings), _store(document)
         except (OSError, ValueError):
             pass
         if not self.whole:
@@ -68,13 +69,37 @@ class Manifest:
         roots = {
             folder: {name: asdict(entry) for name, entry in files.items()} for folder, files in self._roots.items()
         }
-        document = {"whole": whole, "settings": asdict(self._settings), "roots": roots}
+        document = {"whole": whole, "settings": asdict(self._settings), "store": self.store, "roots": roots}
         atomic.write(self._path, json.dumps(document, indent=0) + "\n")
 
     def chunk_id(self, path: str, number: int) -> str:
         """`HASH/path#number`, HASH being the root's. A path too long for an id (512 bytes) is hashed too."""
-        name = path if len(path.encode()) <= 480 else hashlib.sha256(path.encode()).hexdigest()
-        return f"{hashlib.sha256(self._root.encode()).hexdigest()[:12]}/{name}#{number}"
+        return _chunk_id(self._root, path, number)
+
+    def compare(self, there: dict[str, str]) -> list[str]:
+        """Takes what is in the collection for the truth, for every root: for the id of each chunk, its file's hash.
+
+        A file whose chunks are not all there has no hash any more. Returns the ids that are of no known file.
+        """
+        unknown: list[str] = []
+        for root, files in self._roots.items():
+            left = {key for key in there if key.startswith(_prefix(root))}
+            for path, entry in files.items():
+                ids = [_chunk_id(root, path, number) for number in range(entry.chunks)]
+                left.difference_update(ids)
+                if any(there.get(key) != entry.sha256 for key in ids):
+                    files[path] = Entry("", entry.chunks)
+            unknown += sorted(left)
+        return unknown
+
+
+def _prefix(root: str) -> str:
+    return f"{hashlib.sha256(root.encode()).hexdigest()[:12]}/"
+
+
+def _chunk_id(root: str, path: str, number: int) -> str:
+    name = path if len(path.encode()) <= 480 else hashlib.sha256(path.encode()).hexdigest()
+    return f"{_prefix(root)}{name}#{number}"
 
 
 def _entries(document: object) -> dict[str, dict[str, Entry]]:
@@ -98,6 +123,13 @@ def _entry(value: object) -> Entry:
         case {"sha256": str(sha256), "chunks": int(chunks)} if 0 <= chunks <= MOST_CHUNKS:
             return Entry(sha256, int(chunks))
     raise ValueError("no entry of a manifest")
+
+
+def _store(document: object) -> tuple[int, int] | None:
+    match document:
+        case {"store": [int(count), int(sequence)]}:
+            return count, sequence
+    return None
 
 
 def _is_whole(document: object, settings: Settings) -> bool:

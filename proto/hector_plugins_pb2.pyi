@@ -1340,7 +1340,9 @@ Global___DeleteCollectionResponse: _TypeAlias = DeleteCollectionResponse  # noqa
 
 @_typing.final
 class Vector(_message.Message):
-    """One stored vector with its id and metadata."""
+    """One stored vector with its id and metadata. An upsert of one that would not fit into a reply of 4 MiB, which is what
+    gRPC clients take by default, is refused.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1492,7 +1494,10 @@ Global___UpsertVectorsResponse: _TypeAlias = UpsertVectorsResponse  # noqa: Y015
 
 @_typing.final
 class Filter(_message.Message):
-    """Conditions on metadata and ids; all three lists must be satisfied. An empty list asks for nothing."""
+    """Conditions on metadata and ids; all three lists must be satisfied. An empty list asks for nothing, and so does a
+    filter without conditions: searches, counts and lists take it as if it were unset. What deletes refuses a filter that
+    restricts nothing: one without conditions, one of such filters alone, NOT_IN of no values, must_not of no ids.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1577,10 +1582,15 @@ class Compare(_message.Message):
     FIELD_FIELD_NUMBER: _builtins.int
     OP_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
+    VALUE_JSON_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """the left side: a key of the metadata"""
+    """The left side: a key of the metadata, or keys inside one another with dots between (`author.name`). A key with a
+    dot, a quote or a backslash in it, or nothing, stands as a JSON string (`"file.name"`).
+    """
     op: Global___Operator.ValueType
     """unspecified: EQ"""
+    value_json: _builtins.str
+    """`value` as JSON, which has integers of any size; wins when sent"""
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
         """The right side; a list for IN and NOT_IN. Its numbers are doubles: a stored integer above 2^53 is
@@ -1593,10 +1603,11 @@ class Compare(_message.Message):
         field: _builtins.str = ...,
         op: Global___Operator.ValueType = ...,
         value: _struct_pb2.Value | None = ...,
+        value_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "op", b"op", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "op", b"op", "value", b"value", "value_json", b"value_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1841,7 +1852,9 @@ Global___SearchVectorsBatchResponse: _TypeAlias = SearchVectorsBatchResponse  # 
 
 @_typing.final
 class DeleteVectorsRequest(_message.Message):
-    """Takes ids or a filter. Neither is an error, never "all"."""
+    """Takes ids or a filter; with both, of these ids those that match. Neither is an error, never "all", and so is a
+    filter without ids that restricts nothing (see Filter).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1859,7 +1872,7 @@ class DeleteVectorsRequest(_message.Message):
 
     @_builtins.property
     def filter(self) -> Global___Filter:
-        """deletes every match"""
+        """deletes every match; without ids it must restrict something"""
 
     def __init__(
         self,
@@ -2129,10 +2142,16 @@ class GetVectorsRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
     INCLUDE_VECTORS_FIELD_NUMBER: _builtins.int
+    INCLUDE_METADATA_FIELD_NUMBER: _builtins.int
+    METADATA_AS_JSON_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """an existing collection"""
     include_vectors: _builtins.bool
     """false: ids and metadata only"""
+    include_metadata: _builtins.bool
+    """unset: true"""
+    metadata_as_json: _builtins.bool
+    """true: metadata comes in metadata_json alone, as it is stored"""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """in any order"""
@@ -2143,12 +2162,16 @@ class GetVectorsRequest(_message.Message):
         collection: _builtins.str = ...,
         ids: _abc.Iterable[_builtins.str] | None = ...,
         include_vectors: _builtins.bool = ...,
+        include_metadata: _builtins.bool | None = ...,
+        metadata_as_json: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata", "include_metadata", b"include_metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "ids", b"ids", "include_vectors", b"include_vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata", "collection", b"collection", "ids", b"ids", "include_metadata", b"include_metadata", "include_vectors", b"include_vectors", "metadata_as_json", b"metadata_as_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__include_metadata: _TypeAlias = _typing.Literal["include_metadata"]  # noqa: Y015
+    _WhichOneofArgType__include_metadata: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__include_metadata) -> _WhichOneofReturnType__include_metadata | None: ...
 
 Global___GetVectorsRequest: _TypeAlias = GetVectorsRequest  # noqa: Y015
 
@@ -2207,6 +2230,8 @@ class ListVectorsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     INCLUDE_VECTORS_FIELD_NUMBER: _builtins.int
+    INCLUDE_METADATA_FIELD_NUMBER: _builtins.int
+    METADATA_AS_JSON_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """an existing collection"""
     page_size: _builtins.int
@@ -2215,6 +2240,10 @@ class ListVectorsRequest(_message.Message):
     """the last reply's next_page_token, unchanged; empty: the first page"""
     include_vectors: _builtins.bool
     """false: ids and metadata only"""
+    include_metadata: _builtins.bool
+    """unset: true"""
+    metadata_as_json: _builtins.bool
+    """true: metadata comes in metadata_json alone, as it is stored"""
     @_builtins.property
     def filter(self) -> Global___Filter:
         """unset: all vectors"""
@@ -2227,12 +2256,16 @@ class ListVectorsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         include_vectors: _builtins.bool = ...,
+        include_metadata: _builtins.bool | None = ...,
+        metadata_as_json: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata", "filter", b"filter", "include_metadata", b"include_metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "filter", b"filter", "include_vectors", b"include_vectors", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata", "collection", b"collection", "filter", b"filter", "include_metadata", b"include_metadata", "include_vectors", b"include_vectors", "metadata_as_json", b"metadata_as_json", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__include_metadata: _TypeAlias = _typing.Literal["include_metadata"]  # noqa: Y015
+    _WhichOneofArgType__include_metadata: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__include_metadata) -> _WhichOneofReturnType__include_metadata | None: ...
 
 Global___ListVectorsRequest: _TypeAlias = ListVectorsRequest  # noqa: Y015
 

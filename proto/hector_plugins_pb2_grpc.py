@@ -405,7 +405,7 @@ class DatabaseProviderServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVectors(self, request, context):
-        """Deletes by ids or by filter; with neither it is an error, never "all".
+        """Deletes by ids or by filter; with neither, or a filter that restricts nothing, it is an error, never "all".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -202,7 +202,7 @@ class DatabaseProviderStub:
     SearchVectors: _grpc.UnaryUnaryMultiCallable[_hector_plugins_pb2.SearchVectorsRequest, _hector_plugins_pb2.SearchVectorsResponse]
     """The vectors nearest to one vector, best first."""
     DeleteVectors: _grpc.UnaryUnaryMultiCallable[_hector_plugins_pb2.DeleteVectorsRequest, _hector_plugins_pb2.DeleteVectorsResponse]
-    """Deletes by ids or by filter; with neither it is an error, never "all"."""
+    """Deletes by ids or by filter; with neither, or a filter that restricts nothing, it is an error, never "all"."""
     ListCollections: _grpc.UnaryUnaryMultiCallable[_hector_plugins_pb2.ListCollectionsRequest, _hector_plugins_pb2.ListCollectionsResponse]
     """Additions.
 
@@ -257,7 +257,7 @@ class DatabaseProviderAsyncStub(DatabaseProviderStub):
     SearchVectors: _aio.UnaryUnaryMultiCallable[_hector_plugins_pb2.SearchVectorsRequest, _hector_plugins_pb2.SearchVectorsResponse]  # type: ignore[assignment]
     """The vectors nearest to one vector, best first."""
     DeleteVectors: _aio.UnaryUnaryMultiCallable[_hector_plugins_pb2.DeleteVectorsRequest, _hector_plugins_pb2.DeleteVectorsResponse]  # type: ignore[assignment]
-    """Deletes by ids or by filter; with neither it is an error, never "all"."""
+    """Deletes by ids or by filter; with neither, or a filter that restricts nothing, it is an error, never "all"."""
     ListCollections: _aio.UnaryUnaryMultiCallable[_hector_plugins_pb2.ListCollectionsRequest, _hector_plugins_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     """Additions.
 
@@ -334,7 +334,7 @@ class DatabaseProviderServicer:
         request: _hector_plugins_pb2.DeleteVectorsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_hector_plugins_pb2.DeleteVectorsResponse, _abc.Awaitable[_hector_plugins_pb2.DeleteVectorsResponse]]:
-        """Deletes by ids or by filter; with neither it is an error, never "all"."""
+        """Deletes by ids or by filter; with neither, or a filter that restricts nothing, it is an error, never "all"."""
 
     def ListCollections(
         self,

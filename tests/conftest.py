@@ -29,6 +29,12 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder / "cache-home"
 
 
+@pytest.fixture
+def only_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vector store makes a graph of however few vectors."""
+    monkeypatch.setattr("plugins.vector_hnsw.engine.flat.MOST", 0)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "loop_may_stall(why): in this test a plugin's event loop is kept from its work")
 

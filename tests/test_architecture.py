@@ -93,6 +93,7 @@ EXTRAS = {
     "providers": "a folder: the other plugins that it calls, as its engine wants them",
     "surroundings.py": "what the environment says of TLS and proxies",
     "messages.py": "what a servicer reads and packs, where that is long",
+    "transfer.py": "what that command writes to files and reads from them",
     "fast.py": "a codec",
     "allocator.py": "memory",
 }

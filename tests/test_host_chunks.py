@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from itertools import pairwise
 from typing import get_args
 
@@ -12,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from host.chunks import LONGEST_TITLE, Chunk, Kind, chunk, lines_of
+from host.documents import Document
 from host.html_lines import html_lines
 from tests.servers import environment
 
@@ -147,9 +149,10 @@ var hidden = "<p>no</p>";
 
 
 def test_html_gives_visible_text_with_source_line_numbers() -> None:
-    """Visible text only, with the line numbers of the source; script, style, nav and title are left out."""
+    """Visible text only, with the line numbers of the source; script, style and nav are left out."""
     found = [(line.number, line.text) for line in html_lines(_PAGE) if line.text]
     assert found == [
+        (2, "T"),
         (4, "Guide & more"),
         (6, "First bold word"),
         (7, "second line"),
@@ -167,7 +170,7 @@ def test_html_headings_make_sections() -> None:
     """An HTML document is cut at h1 to h6, under the path of its headings."""
     chunks = chunk(html_lines(_PAGE), "html", chars=1000, overlap=100)
     assert [(c.heading, c.line, c.end_line) for c in chunks] == [
-        ("Guide & more", 4, 14),
+        ("Guide & more", 2, 14),
         ("Guide & more > Sub", 16, 18),
     ]
 
@@ -245,12 +248,72 @@ def test_html_that_is_broken_reads_as_in_a_browser() -> None:
         "a < b <3 <1": "a < b <3 <1",
         "a <!-- <p> --> b <!doctype x> c <? php ?> d </ e> f": "a b c d f",
         "a <!--> b": "a b",
-        "a <b title='x > y' c>b</b> <i =\">c</i>": "a b",
+        "a <b title='x > y' c>b</b> <i =\">c</i>": "a b c",
         "a <b \"'>b</b>": "a b",
         "a <textarea><p>b</textarea> c": "a <p>b c",
         "a <script>'</scrip' < b</script > c": "a c",
         "a <b": "a",
         "a <!-- b": "a",
+        "a <nav>b <p>c": "a b c",
+        "a <nav>b</nav> c": "a c",
+        "a <svg>b <p>c": "a b c",
+        "a <svg><title>b</title></svg> c": "a c",
+        "<title>a <p>b": "a <p>b",
+        "R&D, Q&A &c; AT&T; &ampx": "R&D, Q&A &c; AT&T; &x",
+        "<select><option>a<option>b</select><button>c</button><button>d</button>": "a b c d",
+        "<title>a</title>b <img src=x alt=' a  picture '>c": "a b a picture c",
+        "<table><tr><td>a<td>b<th>c</table>": "a b c",
         "a &lt;b&gt; &amp &#65; &#x41; &nosuch; &#" + "9" * 5000 + "; b": "a <b> & A A &nosuch; \ufffd b",
     }.items():
         assert " ".join(line.text for line in html_lines(source) if line.text) == seen, source
+
+
+@pytest.mark.parametrize("kind", ["markdown", "source", "text", "html"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "```\n",
+        "- a: 1\n",
+        "x\n\n",
+        "<p>a <b>b</b>\n",
+        "<nav>\n",
+        "# h\n",
+        "| a | b |\n",
+        "data:image/png;base64,",
+        "  ",
+    ],
+)
+def test_a_megabyte_is_cut_in_time_that_grows_with_its_size(kind: Kind, unit: str) -> None:
+    """Eight times as much takes about eight times as long, and never thirty times."""
+
+    def seconds(size: int) -> float:
+        text = unit * (size // len(unit))
+        began = time.process_time()
+        chunk(Document("x", kind, text.encode()).lines(), kind, chars=1000, overlap=100)
+        return time.process_time() - began
+
+    small = min(seconds(2**17) for _ in range(2))
+    assert seconds(2**20) < 30 * max(small, 0.02)
+
+
+def test_comments_are_no_headings() -> None:
+    """What begins with # in front matter or in an HTML comment is no heading; behind it headings are."""
+    text = "---\n# a comment\ntitle: x\n---\n<!--\n# no\n-->\n<!-- # neither -->\n# yes\n\nwords\n"
+    text += "<!-- a --> b\n## two\n\nmore\n"
+    assert [found.heading for found in cut(text)] == ["", "yes", "yes > two"]
+    assert [found.heading for found in cut("---\n# yes\n\nwords\n")] == ["", "yes"]
+
+
+def test_an_image_within_a_text_gives_no_passages() -> None:
+    """Of an image in base64 nothing is left but the words beside it, in Markdown, HTML and plain text."""
+    image = "data:image/png;base64," + "iVBORw0KGgo+/" * 5000 + "=="
+    for kind, text in (
+        ("markdown", f"![a cat]({image}) words"),
+        ("html", f"<img src={image}> words"),
+        ("text", f"{image} words"),
+    ):
+        lines = Document("x", kind, text.encode()).lines()  # type: ignore[arg-type]
+        found = chunk(lines, kind, chars=500, overlap=0)  # type: ignore[arg-type]
+        assert len(found) == 1
+        assert "words" in found[0].text
+        assert len(found[0].text) < 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -14,11 +15,14 @@ import pytest
 
 import host.index
 from host import commands
+from host.clients import Collection
 from host.config import load
 from host.connect import CallFailed
 from host.search import excerpt
+from plugins.vector_hnsw.engine import Item
 from shared.errors import StartError
 from tests.host_fakes import Fakes, config_for, fakes, write_config
+from tests.vector_wire import Database, serving
 
 
 class Bench:
@@ -228,8 +232,8 @@ def test_what_is_no_document_is_skipped_and_counted(bench: Bench, capsys: pytest
     bench.index()
     assert bench.fake.ids == {"a.md#0"}
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "skipped: 2 binary or not UTF-8, 2 generated, 1 hidden, 4 hidden or foreign folder, 1 of no kind that is read, "
-        "1 over 1 MiB, 1 unreadable"
+        "skipped: 2 binary or not UTF-8, 1 hidden, 2 hidden or foreign folder, 2 ignored, 2 ignored folder, "
+        "1 of no kind that is read, 1 over 1 MiB, 1 unreadable"
     )
 
 
@@ -364,6 +368,7 @@ def test_the_metadata_says_where_a_passage_is(bench: Bench) -> None:
         "end_line": 3,
         "heading": "0",
         "text": "# 0\n\ncats purr",
+        "sha256": hashlib.sha256((bench.docs / "sub/a.md").read_bytes()).hexdigest(),
     }
     bench.search("cats")
     assert set(bench.fake.database.models) == {"fake-model"}
@@ -419,3 +424,155 @@ def test_a_long_passage_is_shown_where_it_answers() -> None:
     shown = excerpt("\n".join(lines), "what purrs here?").split("\n")
     assert "here it purrs" in shown
     assert (shown[0], shown[-1], len(shown)) == ("…", "…", 10)
+
+
+# ---------------------------------------------------------------- a real store
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[tuple[Bench, Database]]:
+    """The fake embedder beside a real vector store."""
+    with fakes() as fake, serving(tmp_path / "data") as database:
+        bench = Bench(fake, tmp_path)
+        document = config_for(fake.address)
+        document["plugins"]["database_providers"]["vectors"]["address"] = database.server.address
+        bench.config = write_config(tmp_path, document)
+        yield bench, database
+
+
+def texts(database: Database) -> dict[str, str]:
+    items, _ = database.engine.page("docs", size=1000)
+    return {item.id.partition("/")[2]: json.loads(item.metadata)["text"] for item in items}
+
+
+def test_what_was_put_back_is_brought_up(real: tuple[Bench, Database], capsys: pytest.CaptureFixture[str]) -> None:
+    """After a restore of an older copy the edited file is embedded again, and a new one; the rest is not."""
+    bench, database = real
+    bench.write("a.md", "cats purr", "dogs bark")
+    bench.write("same.md", "birds sing")
+    bench.index()
+    database.engine.create_snapshot("docs", "s")
+    bench.write("a.md", "cats sleep")
+    bench.write("new.md", "fish swim")
+    bench.index()
+    wanted = texts(database)
+    database.engine.restore_snapshot("docs", "s")
+    assert texts(database) != wanted
+    assert len(bench.index()) == 2
+    assert texts(database) == wanted
+    assert bench.index() == []
+    assert "3 unchanged" in capsys.readouterr().out
+
+
+def test_a_vector_that_was_deleted_comes_back(real: tuple[Bench, Database]) -> None:
+    """What somebody deleted through the API is made again, and what somebody put among the file's ids is removed."""
+    bench, database = real
+    bench.write("a.md", "cats purr", "dogs bark")
+    bench.write("b.md", "birds sing")
+    bench.index()
+    wanted = texts(database)
+    items, _ = database.engine.page("docs", with_vectors=True)
+    database.engine.delete_vectors("docs", [items[0].id])
+    stray = Item(items[0].id.replace("#0", "#99"), items[0].vector, items[0].metadata)
+    database.engine.upsert("docs", [stray, Item("foreign", items[0].vector)])
+    assert len(bench.index()) == 2
+    assert database.engine.get("docs", ["foreign"])
+    database.engine.delete_vectors("docs", ["foreign"])
+    assert texts(database) == wanted
+
+
+def test_an_unchanged_store_is_not_read(real: tuple[Bench, Database], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where count and sequence are those that the last run left, also of another folder, nothing is listed."""
+    bench, _ = real
+    bench.write("a.md", "cats purr")
+    bench.index()
+    other = bench.folder / "other"
+    other.mkdir()
+    (other / "b.md").write_text("dogs bark")
+    config = load(bench.config)
+    monkeypatch.setattr(Collection, "stored", lambda self: pytest.fail("it was listed"))
+    assert commands.index(config, other, config.database()) == 0
+    assert bench.index() == []
+    assert bench.index() == []
+
+
+def test_a_copy_that_was_put_back_counts_for_every_folder(real: tuple[Bench, Database]) -> None:
+    """Each folder of a collection that was put back is brought up, whichever is indexed first."""
+    bench, database = real
+    other = bench.folder / "other"
+    other.mkdir()
+    config = load(bench.config)
+    bench.write("a.md", "cats purr")
+    bench.index()
+    database.engine.create_snapshot("docs", "s")
+    bench.write("a.md", "cats sleep")
+    (other / "b.md").write_text("dogs bark")
+    bench.index()
+    assert commands.index(config, other, config.database()) == 0
+    wanted = texts(database)
+    database.engine.restore_snapshot("docs", "s")
+    assert commands.index(config, other, config.database()) == 0
+    bench.index()
+    assert texts(database) == wanted
+
+
+# ---------------------------------------------------------------- patterns
+
+
+def paths(bench: Bench, *include: str, exclude: tuple[str, ...] = ()) -> set[str]:
+    config = load(bench.config)
+    assert commands.index(config, bench.docs, config.database(), include, exclude) == 0
+    return {one.rpartition("#")[0] for one in bench.fake.ids}
+
+
+def test_patterns_mean_what_they_mean_in_git(bench: Bench) -> None:
+    """`**/` fits at the top too, a slash binds to the folder, `!` takes back, and a folder's name takes all in it."""
+    for path in ("a.md", "sub/b.md", "sub/deep/c.md", "old/d.md", "e.txt"):
+        bench.write(path, "words")
+    markdown = {"a.md", "sub/b.md", "sub/deep/c.md", "old/d.md"}
+    assert paths(bench, "**/*.md") == markdown
+    assert paths(bench, "*.md") == markdown
+    assert paths(bench, "sub/**/*.md") == {"sub/b.md", "sub/deep/c.md"}
+    assert paths(bench, "/*.md") == {"a.md"}
+    assert paths(bench, "sub/", "*.txt") == {"sub/b.md", "sub/deep/c.md", "e.txt"}
+    assert paths(bench, exclude=("old/", "*.txt")) == markdown - {"old/d.md"}
+    assert paths(bench, exclude=("sub/**", "!sub/deep/", "!sub/deep/**")) == {
+        "a.md",
+        "old/d.md",
+        "e.txt",
+        "sub/deep/c.md",
+    }
+
+
+def test_a_pattern_that_fits_nothing_removes_nothing(bench: Bench) -> None:
+    """A pattern without a file is an error that names it, and the collection stays as it was."""
+    bench.write("a.md", "words")
+    before = paths(bench)
+    with pytest.raises(StartError, match=r"--include docs/\*\.md fits no file below .*; nothing was changed"):
+        paths(bench, "*.md", "docs/*.md")
+    with pytest.raises(StartError, match="stars"):
+        paths(bench, "*a*a*a*a*a*a*b")
+    assert {one.rpartition("#")[0] for one in bench.fake.ids} == before
+
+
+def test_gitignore_and_what_tools_write_are_left_out(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """`.gitignore` files of every level count, above the folder too within a repository, and so do usual folders."""
+    (bench.folder / ".git").mkdir()
+    (bench.folder / ".gitignore").write_text("secret.md\n*a*a*a*a*a*a*b\n!\n")
+    (bench.docs / ".gitignore").write_text("*.log\n/drafts/\n")
+    for path in ("a.md", "secret.md", "x.log", "drafts/b.md", "sub/drafts/c.md", "sub/keep.log", "vendor/d.md"):
+        bench.write(path, "words")
+    for folder in ("build", "node_modules/x", "sub/dist", "target", "venv"):
+        bench.write(f"{folder}/z.md", "words")
+    (bench.docs / "sub/.gitignore").write_text("!keep.log\n")
+    assert paths(bench) == {"a.md", "sub/drafts/c.md", "sub/keep.log"}
+    assert "ignored" in capsys.readouterr().out
+    assert "vendor/d.md" in paths(bench, exclude=("!vendor/",))
+
+
+def test_an_empty_question_is_named(bench: Bench) -> None:
+    """`search ""` says what is wrong and asks no plugin."""
+    for question in ("", "  \n"):
+        with pytest.raises(StartError, match="the question is empty"):
+            bench.search(question)
+    assert bench.fake.embedder.queries == []

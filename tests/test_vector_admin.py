@@ -41,7 +41,7 @@ def plugin(folder: Path) -> Iterator[Plugin]:
 
 
 def items(path: Path) -> dict[str, object]:
-    return {item["id"]: item for item in map(json.loads, path.read_text().splitlines())}
+    return {item["id"]: item for item in map(json.loads, path.read_text().split("\n")[:-1]) if "id" in item}
 
 
 def test_round_trips(plugin: Plugin, folder: Path) -> None:
@@ -49,7 +49,7 @@ def test_round_trips(plugin: Plugin, folder: Path) -> None:
     at = ("--address", plugin.address)
     assert admin("export", "docs", "out.jsonl", *at, folder=folder).returncode == 0
     assert admin("export", "docs", "out.npz", *at, folder=folder).returncode == 0
-    assert admin("import", "copy", "out.npz", "--metric", "euclidean", *at, folder=folder).returncode == 0
+    assert admin("import", "copy", "out.npz", *at, folder=folder).returncode == 0
     assert admin("export", "copy", "copy.jsonl", *at, folder=folder).returncode == 0
     out = items(folder / "out.jsonl")
     assert out == items(folder / "copy.jsonl")

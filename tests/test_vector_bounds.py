@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from tests.vector_tools import opened, vectors
 from tests.vector_wire import Database, assert_refused, serving, vector
 
 MIB = 2**20
+COUNT = 500_000
 
 
 @pytest.fixture(params=[True, False], ids=["fast", "plain"])
@@ -153,6 +155,61 @@ def test_too_many_searches_in_a_batch(database: Database, conversions: list[str]
         assert (caught.value.code(), said.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "TOO_MANY_ITEMS")
         assert "at most 1000" in said.status.message
         assert conversions == []
+
+
+WIDE = {
+    "zeros": "[" + ",".join(["0"] * COUNT) + "]",
+    "strings": "[" + ",".join(['""'] * COUNT) + "]",
+    "lists": "[" + ",".join(["[]"] * COUNT) + "]",
+    "large numbers": "[" + ",".join(["9007199254740993"] * (COUNT // 5)) + "]",
+    "three bytes": dump("€" * 2 * COUNT),
+}
+
+
+@pytest.mark.parametrize("kind", WIDE)
+def test_what_is_written_can_be_read(database: Database, kind: str) -> None:
+    """Of metadata cut to any length, what is accepted is found, got and listed in default replies, vector included; the
+    rest is refused with its size in a reply and the limit."""
+    accepted = []
+    text = WIDE[kind]
+    for share in (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0):
+        value = json.loads(text)
+        value = value[: int(len(value) * share)]
+        reply = database.upsert(vector("a", metadata_json=dump({"a": value})))
+        accepted.append(reply.success)
+        if not reply.success:
+            assert_refused(reply, Code.INVALID_ARGUMENT, "METADATA_TOO_LARGE", "vectors[0].metadata_json")
+            assert "bytes" in reply.error
+        if not any(accepted):
+            continue
+        stub = database.stub
+        got = stub.GetVectors(pb.GetVectorsRequest(collection="c", ids=["a"], include_vectors=True))
+        listed = stub.ListVectors(pb.ListVectorsRequest(collection="c", page_size=1, include_vectors=True))
+        found = database.search(limit=1, include_vectors=True)
+        assert len(got.vectors) == len(listed.vectors) == len(found.results) == 1
+    assert accepted == sorted(accepted, reverse=True)
+    assert accepted[0]
+    assert not accepted[-1]
+
+
+def test_what_is_too_large_already_can_be_listed(database: Database) -> None:
+    """An item that an earlier version took and no reply holds is listed, got and found without its metadata."""
+    row = np.array([1, 0, 0, 0], np.float32)
+    database.engine.upsert("c", [Item("big", row, dump({"a": [0] * 500_000})), Item("small", row, '{"n":1}')])
+    stub = database.stub
+    for call in (
+        lambda **more: stub.ListVectors(pb.ListVectorsRequest(collection="c", **more)),
+        lambda **more: stub.GetVectors(pb.GetVectorsRequest(collection="c", ids=["big", "small"], **more)),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            call()
+        assert "include_metadata" in str(caught.value.details())
+        vectors_of = call(include_metadata=False, include_vectors=True).vectors
+        assert [(one.id, list(one.vector)) for one in vectors_of] == [("big", [1, 0, 0, 0]), ("small", [1, 0, 0, 0])]
+        assert not any(one.HasField("metadata") or one.metadata_json for one in vectors_of)
+    assert len(database.search(include_metadata=False).results) == 2
+    (small,) = stub.GetVectors(pb.GetVectorsRequest(collection="c", ids=["small"], include_metadata=True)).vectors
+    assert small.metadata["n"] == 1
 
 
 @pytest.mark.slow
@@ -456,8 +513,9 @@ def test_long_calls_keep_nobody_waiting(database: Database, monkeypatch: pytest.
 # ---------------------------------------------------------------- no memory
 
 
+@pytest.mark.usefixtures("only_graphs")
 def test_no_memory_for_a_graph(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph that cannot be allocated, at a create or as it grows, is OUT_OF_MEMORY, changes nothing, and passes."""
+    """A graph that cannot be allocated, at first or as it grows, is OUT_OF_MEMORY, changes nothing, and passes."""
 
     class Index:
         def __init__(self, real: Any) -> None:
@@ -468,26 +526,29 @@ def test_no_memory_for_a_graph(database: Database, monkeypatch: pytest.MonkeyPat
                 raise RuntimeError("Not enough memory")
             return getattr(self._real, name)
 
+    database.create("huge", 16_384, index=pb.IndexParams(m=128, ef_construction=4096))
     fill(database)
     real = Graph._new_index
     with monkeypatch.context() as patch:
         patch.setattr(Graph, "_new_index", lambda self: Index(real(self)))
         graph = database.engine._collections["c"].graph
-        assert graph is not None
+        assert isinstance(graph, Graph)
         patch.setattr(graph, "_index", Index(graph._index))
         many = [vector(f"m{n}", 1, n, 0, 0) for n in range(2000)]
-        for call in (
-            lambda: database.create("huge", 16_384, index=pb.IndexParams(m=128, ef_construction=4096)),
+        calls: list[Callable[[], Any]] = [
+            lambda: database.upsert(vector("a", *[1] * 16_384), collection="huge"),
             lambda: database.upsert(*many),
-        ):
+        ]
+        for call in calls:
             with pytest.raises(grpc.RpcError) as caught:
                 call()
             said = details(caught.value)
             assert (caught.value.code(), said.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY")
             assert "delete something, or give it more memory" in said.status.message
-        assert database.search().sequence == 2
-    assert [one.name for one in database.stub.ListCollections(pb.ListCollectionsRequest()).collections] == ["c"]
-    database.create("huge", 16_384)
+        assert database.search().sequence == 3
+    counts = {one.name: one.count for one in database.stub.ListCollections(pb.ListCollectionsRequest()).collections}
+    assert counts == {"c": 40, "huge": 0}
+    assert database.upsert(vector("a", *[1] * 16_384), collection="huge").success
     assert database.upsert(*many).upserted_count == 2000
 
 

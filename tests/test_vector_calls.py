@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +16,14 @@ from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
+import hector_plugins_pb2_grpc as rpc
 import numpy as np
 import pytest
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct, Value
 
 from shared.errors import Code
-from tests.servers import SECONDS, details, wait_until
+from tests.servers import SECONDS, details, start_plugin, wait_until
 from tests.vector_tools import contents, vectors
 from tests.vector_wire import Database, assert_refused, serving, vector
 
@@ -322,6 +325,28 @@ def test_every_condition_over_the_wire(database: Database) -> None:
         assert count(database, some_of) == len(names)
 
 
+def test_values_as_json(database: Database) -> None:
+    """An integer of any size is compared exactly as JSON, alone and in a list; what is no value is named."""
+    database.create()
+    big = 2**53 + 1
+    database.upsert(*[vector(f"{n}", metadata_json=json.dumps({"n": big + n})) for n in range(4)])
+
+    def found(op: Any, text: str) -> str:
+        some = where(pb.Condition(compare=pb.Compare(field="n", op=op, value_json=text)))
+        assert count(database, some) == len(listed(database, filter=some))
+        return "".join(sorted(one.id for one in database.search(filter=some).results))
+
+    assert found(pb.OPERATOR_EQ, str(big)) == "0"
+    assert found(pb.OPERATOR_GT, str(big + 1)) == "23"
+    assert found(pb.OPERATOR_IN, f"[{big}, {big + 2}, 1.5]") == "02"
+    assert found(pb.OPERATOR_NOT_IN, f"[{big}]") == "123"
+    for text in ("[1", "1, 2", '1}, "x": {', "NaN", "1e999", "{"):
+        some = where(pb.Condition(compare=pb.Compare(field="n", value_json=text)))
+        reply = database.search(filter=some)
+        assert (reply.success, reply.status.code) == (False, int(Code.INVALID_ARGUMENT))
+        assert "filter.must[0]" in reply.error
+
+
 @pytest.mark.parametrize(
     ("filter", "field"),
     [
@@ -497,6 +522,24 @@ def test_a_cancelled_stream_keeps_what_was_answered(database: Database) -> None:
     assert database.upsert(vector("after")).success
 
 
+def test_a_stream_outlives_the_timeout(tmp_path: Path) -> None:
+    """`timeout` bounds each message of an upload stream and each silence, not the stream, which may take longer."""
+    with start_plugin("plugins.vector_hnsw", "--data-dir", str(tmp_path), "--timeout", "4s") as plugin:
+        stub = rpc.DatabaseProviderStub(plugin.channel())
+        assert stub.CreateCollection(pb.CreateCollectionRequest(name="c", dimension=4)).success
+        began = time.monotonic()
+
+        def messages() -> Iterator[pb.UpsertVectorsRequest]:
+            while time.monotonic() - began < 6:
+                yield pb.UpsertVectorsRequest(collection="c", vectors=some(1, f"{time.monotonic()}-"))
+                time.sleep(0.3)
+
+        replies = list(stub.UpsertVectorsStream(messages(), timeout=SECONDS))
+        assert time.monotonic() - began > 6
+        assert all(reply.success for reply in replies)
+        assert stub.CountVectors(pb.CountVectorsRequest(collection="c")).count == len(replies)
+
+
 # ---------------------------------------------------------------- deletes
 
 
@@ -515,8 +558,45 @@ def test_deletes_by_ids_and_filter(database: Database) -> None:
     assert database.delete("i10", dry_run=True).deleted_count == 1
     assert count(database) == 10
     assert database.delete(filter=below(10)).deleted_count == 0
-    assert database.delete(filter=pb.Filter()).deleted_count == 10
+    assert database.delete("i10", "i11", filter=pb.Filter()).deleted_count == 2
     assert_refused(database.delete(dry_run=True), Code.INVALID_ARGUMENT, "NOTHING_NAMED", "ids")
+
+
+def nested(filter: pb.Filter) -> pb.Condition:
+    return pb.Condition(filter=filter)
+
+
+@pytest.mark.parametrize(
+    ("filter", "field"),
+    [
+        (pb.Filter(), "filter"),
+        (where(nested(pb.Filter())), "filter.must[0].filter"),
+        (where(nested(where(nested(pb.Filter())))), "filter.must[0].filter.must[0].filter"),
+        (where(compare("n", pb.OPERATOR_NOT_IN, [])), "filter.must[0]"),
+        (pb.Filter(must_not=[compare("n", pb.OPERATOR_IN, [])]), "filter.must_not[0]"),
+        (pb.Filter(must_not=[pb.Condition(ids=pb.IdList())]), "filter.must_not[0]"),
+        (pb.Filter(must_not=[pb.Condition(ids=pb.IdList(ids=["x" * 600]))]), "filter.must_not[0]"),
+        (pb.Filter(should=[compare("n", 1, 1), nested(pb.Filter())]), "filter.should[1].filter"),
+        (
+            pb.Filter(must_not=[nested(pb.Filter(must_not=[nested(pb.Filter())]))]),
+            "filter.must_not[0].filter.must_not[0].filter",
+        ),
+        (
+            pb.Filter(must_not=[nested(where(compare("n", 1, 1), pb.Condition(ids=pb.IdList())))]),
+            "filter.must_not[0].filter.must[1]",
+        ),
+    ],
+    ids=str,
+)
+def test_deletes_nothing_by_a_filter_that_restricts_nothing(database: Database, filter: pb.Filter, field: str) -> None:
+    """A filter that fits everything whatever is stored deletes nothing and is named; elsewhere it means everything."""
+    database.create()
+    database.upsert(*some(20))
+    for dry in (True, False):
+        assert_refused(database.delete(filter=filter, dry_run=dry), Code.INVALID_ARGUMENT, "BAD_FILTER", field)
+    assert count(database) == count(database, filter) == len(listed(database, filter=filter)) == 20
+    assert len(database.search(filter=filter, limit=50).results) == 20
+    assert database.delete("i3", filter=filter).deleted_count == 1
 
 
 # ---------------------------------------------------------------- batches
@@ -856,9 +936,10 @@ def test_the_number_of_collections_is_bounded(tmp_path: Path) -> None:
         assert names == ["a", "c"]
 
 
+@pytest.mark.usefixtures("only_graphs")
 def test_memory_is_bounded(tmp_path: Path) -> None:
     """A write past max_memory is RESOURCE_EXHAUSTED in the reply and writes nothing; updates and searches go on."""
-    with serving(tmp_path, max_memory=100_000) as database:
+    with serving(tmp_path, max_memory=400_000) as database:
         database.create(dimension=16)
         written = 0
         for n in range(100):
@@ -867,16 +948,50 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
                 break
             written += 20
         assert_refused(reply, Code.RESOURCE_EXHAUSTED, "MEMORY_LIMIT")
-        assert 200 <= written <= 1000
+        assert 1000 <= written <= 400_000 // (4 * 16)
         assert count(database) == written
         assert database.upsert(*some(20, "0-", 16, seed=500)).success
         assert len(database.search(vectors(1, 16)[0].tolist()).results) == 10
         assert_refused(database.upsert(*some(20, "x", 16)), Code.RESOURCE_EXHAUSTED, "MEMORY_LIMIT")
 
 
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_small_collections_take_little_memory(tmp_path: Path) -> None:
+    """400 empty collections of 768 dimensions and 150 of one vector take 40 MB at most, and max_memory counts them."""
+    with serving(tmp_path, max_memory=64 * 2**20) as database:
+        before = resident()
+        for n in range(400):
+            database.create(f"empty{n}", 768)
+        for n in range(150):
+            database.create(f"one{n}", 768)
+            assert database.upsert(vector("a", *[1.0] * 768), collection=f"one{n}").success
+        assert resident() - before < 40e6
+        assert sum(one.graph.bytes for one in database.engine._collections.values() if one.graph) < 64 * 2**20
+
+
+def test_what_is_reserved_counts(tmp_path: Path) -> None:
+    """The graphs never have room for more than max_memory, whatever they hold, and are filled to seven tenths of it."""
+    with serving(tmp_path, max_memory=2 * 2**20) as database:
+        database.create(dimension=64)
+        database.create("d", 64)
+        written = 0
+        for n in range(100):
+            if not database.upsert(*some(200, f"{n}-", 64, seed=n), collection="cd"[n % 2]).success:
+                break
+            written += 200
+        used = sum(one.graph.bytes for one in database.engine._collections.values() if one.graph)
+        assert used <= 2 * 2**20
+        assert written * (4 * 64 + 8 * 16) > 0.7 * 2 * 2**20
+
+
+@pytest.mark.usefixtures("only_graphs")
 def test_memory_is_bounded_in_a_restore(tmp_path: Path) -> None:
     """A restore past max_memory, the old collection counted, changes nothing; with the old one deleted it works."""
-    with serving(tmp_path, max_memory=150_000) as database:
+    with serving(tmp_path, max_memory=400_000) as database:
         database.create(dimension=16)
         assert database.upsert(*some(500, "", 16)).success
         snapshot(database)

@@ -14,7 +14,7 @@ import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 import pytest
 
-from plugins.vector_hnsw.engine import Engine
+from plugins.vector_hnsw.engine import Engine, flat
 from plugins.vector_hnsw.engine import snapshots as snapshots_module
 from plugins.vector_hnsw.engine.cache import GraphCache
 from plugins.vector_hnsw.engine.files import sync_folder
@@ -131,6 +131,7 @@ def test_a_kill_between_the_two_renames_of_a_snapshot(tmp_path: Path, monkeypatc
     assert sorted(path.name for path in (copy / "snapshots").rglob("*")) == ["c", "s.db", "s.json"]
 
 
+@pytest.mark.usefixtures("only_graphs")
 def test_graphs_of_an_earlier_version_are_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph that lies in graphs/ itself and says that it is this store's is used, not built anew."""
     fill(tmp_path)
@@ -173,6 +174,7 @@ def test_admin_export_overwrites_nothing_but_its_target(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", ["both", "graphs", "snapshots"])
+@pytest.mark.usefixtures("only_graphs")
 def test_a_missing_store_is_not_replaced_by_an_empty_one(tmp_path: Path, left: str) -> None:
     """Without store.db beside graphs or snapshots the start is refused with the remedy; put back, all is there."""
     fill(tmp_path / "data")
@@ -226,7 +228,7 @@ def test_new_files_are_for_their_owner_alone(tmp_path: Path, umask: str) -> None
     with start_plugin(["bash", "-c", command], env=environment()) as plugin:
         stub = rpc.DatabaseProviderStub(plugin.channel())
         assert stub.CreateCollection(pb.CreateCollectionRequest(name="c", dimension=4)).success
-        new = [pb.Vector(id="a", vector=[1, 0, 0, 0])]
+        new = [pb.Vector(id=f"i{n}", vector=[1, n, 0, 0]) for n in range(flat.MOST + 1)]
         assert stub.UpsertVectors(pb.UpsertVectorsRequest(collection="c", vectors=new)).success
         assert stub.CreateSnapshot(pb.CreateSnapshotRequest(collection="c", name="s")).success
         running = list(modes(tmp_path / "new"))

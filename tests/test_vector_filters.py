@@ -16,7 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.vector_hnsw.engine import Engine, Item, Metric, Query, matches
-from plugins.vector_hnsw.engine.filters import Compare, Condition, Exists, Filter, Ids, Operator, where
+from plugins.vector_hnsw.engine.filters import (
+    Compare,
+    Condition,
+    Exists,
+    Filter,
+    Ids,
+    Operator,
+    member,
+    unrestricted,
+    where,
+)
 from shared.errors import InvalidArgument
 from shared.structs import dump
 from tests.servers import unhurried
@@ -29,16 +39,13 @@ Document = dict[str, Any]
 
 def _keys(field: str) -> list[str]:
     """`a."b.c".d` as its keys."""
-    keys, inside, key = [], False, ""
-    for letter in field:
-        if letter == '"':
-            inside = not inside
-        elif letter == "." and not inside:
-            keys.append(key)
-            key = ""
-        else:
-            key += letter
-    return [*keys, key]
+    keys = []
+    while field:
+        key, end = json.JSONDecoder(strict=False).raw_decode(field) if field[0] == '"' else (None, field.find("."))
+        end = len(field) if end < 0 else end
+        keys.append(field[:end] if key is None else key)
+        field = field[end + 1 :]
+    return keys
 
 
 def _at(document: Document, field: str) -> tuple[bool, Any]:
@@ -120,14 +127,16 @@ SCALARS = st.one_of(
     st.floats(-1e6, 1e6, width=32),
     TEXTS,
 )
-KEYS = ["a", "b", "c.d", "é", "$", "0", " "]
+KEYS = ["a", "b", "c.d", "é", "$", "0", " ", "", "\n", "\t", '"', "\\", 'x"\\\n.', "'", "\x01"]
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
     max_leaves=6,
 )
 DOCUMENTS = st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=5)
-PARTS = st.sampled_from([key if "." not in key else f'"{key}"' for key in KEYS] + ['"a"', '" "'])
+PARTS = st.sampled_from(
+    [json.dumps(key) for key in KEYS] + [key for key in KEYS if key and not set(key) & set('."\\')] + ['"é"']
+)
 FIELDS = st.lists(PARTS, min_size=1, max_size=3).map(".".join)
 NAMES = ["0", "1", "2", "é", "'", "x\0y", "x"]
 ORDERED = [Operator.GT, Operator.GTE, Operator.LT, Operator.LTE]
@@ -157,6 +166,7 @@ FILTERS = _filters(st.recursive(LEAVES, lambda inner: _filters(inner), max_leave
 
 def by_sqlite(filter: Filter, documents: Sequence[tuple[str, Document]]) -> set[str]:
     with sqlite3.connect(":memory:") as connection:
+        connection.create_function("json_member", 2, member, deterministic=True)
         connection.execute("CREATE TABLE items (id TEXT, metadata TEXT)")
         connection.executemany("INSERT INTO items VALUES (?, ?)", [(name, dump(d)) for name, d in documents])
         found = where(filter)
@@ -182,6 +192,24 @@ def test_a_condition_on_its_own_value_is_the_oracles(condition: Compare, value: 
         document = {key: document}
     for one in (condition, Compare(condition.field, Operator.EQ, "x")):
         assert by_sqlite(Filter((one,)), [("d", document)]) == ({"d"} if fits(one, "d", document) else set())
+
+
+@given(FILTERS, st.lists(DOCUMENTS, min_size=1, max_size=len(NAMES)))
+def test_what_restricts_nothing_fits_everything(filter: Filter, documents: list[Document]) -> None:
+    """A filter that is said to restrict nothing fits every document there can be."""
+    if unrestricted(filter):
+        assert all(fits(filter, name, document) for name, document in zip(NAMES, documents, strict=False))
+
+
+EMPTY: st.SearchStrategy[Condition] = st.sampled_from(
+    [Filter(), Compare("a", Operator.NOT_IN, []), Compare("a", Operator.IN, []), Ids(())],
+)
+
+
+@given(_filters(st.recursive(EMPTY, lambda inner: _filters(inner), max_leaves=6)))
+def test_of_conditions_without_content_each_that_fits_everything_is_known(filter: Filter) -> None:
+    """Where no condition looks at an item, the filter fits all or nothing, and those that fit all are named."""
+    assert bool(unrestricted(filter)) == fits(filter, "x", {"a": 1})
 
 
 def _edge_conditions(value: Any) -> list[Compare]:
@@ -220,7 +248,7 @@ def test_null_and_absent_differ() -> None:
     assert kept() == {"null", "absent", "one"}
 
 
-BAD_FIELDS = ("", ".", "a.", ".a", "a..b", '"a', 'a"b', '""', '"a"b', "a\\b")
+BAD_FIELDS = ("", ".", "a.", ".a", "a..b", '"a', 'a"b', '"a"b', "a\\b", '"\\x"', '"\\ud800"')
 
 
 def _nested(levels: int) -> Filter:

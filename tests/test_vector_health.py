@@ -16,7 +16,7 @@ import hector_plugins_pb2_grpc as rpc
 import numpy as np
 import pytest
 
-from plugins.vector_hnsw.engine import Engine, Item, Metric, Query, opening
+from plugins.vector_hnsw.engine import Engine, Item, Metric, Query, flat, opening
 from plugins.vector_hnsw.engine.graph import Graph
 from tests.servers import SECONDS, start_plugin, wait_until
 from tests.vector_tools import Floats, assert_holds, contents, exact_scores, ids, items, opened, vectors
@@ -119,7 +119,7 @@ def test_a_rebuild_goes_unnoticed(
     strange: list[object] = []
     build = opening.build
 
-    def build_when_told(*values: Any, **options: Any) -> Graph:
+    def build_when_told(*values: Any, **options: Any) -> flat.Flat | Graph:
         assert may_build.wait(SECONDS)
         return build(*values, **options)
 
@@ -215,17 +215,17 @@ def test_an_end_during_a_rebuild(tmp_path: Path, end: signal.Signals) -> None:
 
 def _load(folder: Path, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight writers and eight readers, with resizes, rebuilds and snapshots under way."""
-    monkeypatch.setattr(opening, "_SMALL", 200)
+    monkeypatch.setattr(flat, "MOST", 200)
     rebuilds, resizes = [0], [0]
     real_build, real_reserve = opening.build, Graph.reserve
 
-    def build(*values: object, **options: object) -> Graph:
+    def build(*values: object, **options: object) -> flat.Flat | Graph:
         rebuilds[0] += 1
         return real_build(*values, **options)  # type: ignore[arg-type]
 
-    def reserve(self: Graph, more: int) -> None:
+    def reserve(self: Graph, more: int, most_bytes: int = 0) -> None:
         before = self._index.get_max_elements()
-        real_reserve(self, more)
+        real_reserve(self, more, most_bytes)
         resizes[0] += self._index.get_max_elements() != before
 
     monkeypatch.setattr(opening, "build", build)

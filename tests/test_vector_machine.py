@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from plugins.vector_hnsw.engine import Engine, Item, Metric, Mode, Query, matches, opening
+from plugins.vector_hnsw.engine import Engine, Item, Metric, Mode, Query, flat, matches
 from plugins.vector_hnsw.engine.filters import Compare, Exists, Filter, Ids, Operator
 from shared.errors import AlreadyExists, InvalidArgument, NotFound
 from shared.structs import dump
@@ -207,6 +207,36 @@ class Machine(RuleBasedStateMachine):
                 self.found += sum(score >= wanted[-1] - 2e-5 * max(1, abs(wanted[-1])) for score in scores)
                 self.wanted += len(wanted)
 
+    @rule(
+        name=st.sampled_from(COLLECTIONS),
+        number=NUMBERS,
+        filter=st.none() | st.just(Filter()) | FILTERS,
+        limit=st.sampled_from([3, 10]),
+        exact=st.booleans(),
+    )
+    def search_pages(self, name: str, number: int, filter: Filter | None, limit: int, exact: bool) -> None:
+        """Each match once over the pages; and the last score of a page, as `min_score`, keeps that page."""
+        if name not in self.models:
+            return
+        wanted = self.models[name].kept(filter)
+        seen: list[str] = []
+        for offset in range(0, len(wanted) + limit, limit):
+            asked = Query(POOL[number], limit, offset, filter=filter, exact=exact)
+            found = self.engine.search(name, asked)
+            seen += ids(found)
+            if found.hits:
+                least = min(hit.score for hit in found.hits)
+                assert float(np.float32(least)) == least
+                assert ids(self.engine.search(name, asked._replace(min_score=least))) == ids(found)
+        assert sorted(seen) == wanted
+
+    @rule(name=st.sampled_from(COLLECTIONS), dry=st.booleans())
+    def delete_by_nothing(self, name: str, dry: bool) -> None:
+        if name in self.models:
+            for nothing in (Filter(), Filter((Filter(),)), Filter((Compare("n", Operator.NOT_IN, []),))):
+                with pytest.raises(InvalidArgument):
+                    self.engine.delete_vectors(name, [], nothing, dry_run=dry)
+
     @rule(name=st.sampled_from(COLLECTIONS), names=st.lists(NAMES, max_size=6))
     def get(self, name: str, names: list[str]) -> None:
         if name in self.models:
@@ -298,15 +328,18 @@ def run(examples: int, steps: int) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thresholds so low that a hundred items meet them."""
-    monkeypatch.setattr(opening, "_SMALL", 30)
+    monkeypatch.setattr(flat, "MOST", 30)
     monkeypatch.setattr(matches, "_FEW_NUMBERS", 20 * DIMENSION)
     monkeypatch.setattr(matches, "_MOST_RECENT", 60)
 
 
 @pytest.mark.usefixtures("small")
-def test_a_short_life(tmp_path: Path) -> None:
-    """Create, upsert, update, delete, search, snapshot, restore, restart and kill, in any order, are the oracle's."""
-    run(30, 30)
+@pytest.mark.parametrize("most", [0, 30, 1000])
+def test_a_short_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Create, upsert, update, delete, search, snapshot, restore, restart and kill, in any order, are the oracle's, with
+    a graph of however few vectors, with one past thirty, and without one."""
+    monkeypatch.setattr(flat, "MOST", most)
+    run(15, 30)
 
 
 @pytest.mark.slow

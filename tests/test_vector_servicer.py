@@ -285,6 +285,7 @@ def test_an_upsert_replaces_metadata_as_a_whole(database: Database) -> None:
     ("metric", "number"),
     [(Metric.COSINE, 0), (Metric.COSINE, 1), (Metric.DOT, 2), (Metric.EUCLIDEAN, 3)],
 )
+@pytest.mark.usefixtures("only_graphs")
 def test_scores_over_the_wire(database: Database, metric: Metric, number: int) -> None:
     """Results come best first with the metric's score, by graph and, with `exact`, by scan; `exact` says which."""
     matrix = vectors(200, 16)

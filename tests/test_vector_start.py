@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +18,9 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.servers import Plugin, details, run_plugin, start_plugin
-from tests.vector_tools import graphs, vectors
+from plugins.vector_hnsw.engine import flat
+from tests.servers import SECONDS, Plugin, details, run_plugin, start_plugin, wait_until
+from tests.vector_tools import graphs, items, opened, vectors
 
 MODULE = "plugins.vector_hnsw"
 NUMBERS = vectors(400, 64)
@@ -188,6 +190,9 @@ def test_a_vector_of_the_wrong_size_is_refused(folder: Path) -> None:
 
 def test_a_damaged_graph_is_rebuilt(folder: Path) -> None:
     """A flipped byte in the graph costs a rebuild and a log line, and nothing else."""
+    with opened(folder) as engine:
+        engine.create("many", 8)
+        engine.upsert("many", items(vectors(flat.MOST + 1, 8)))
     graph = next(graphs(folder).glob("*.hnsw"))
     raw = bytearray(graph.read_bytes())
     raw[len(raw) // 3] ^= 0x40
@@ -257,7 +262,7 @@ def assert_goes_on(stub: rpc.DatabaseProviderStub, count: int, make_room: Callab
 
 def test_a_folder_that_may_not_grow(tmp_path: Path) -> None:
     """Under a limit on file sizes writes are refused as STORAGE_FULL; lifted, they go on; nothing is lost."""
-    argv = ["bash", "-c", f'ulimit -S -f 1200; exec "{sys.executable}" -m {MODULE} --port 0 --data-dir "{tmp_path}"']
+    argv = ["bash", "-c", f'ulimit -S -f 160; exec "{sys.executable}" -m {MODULE} --port 0 --data-dir "{tmp_path}"']
     with start_plugin(argv) as plugin:
         stub, pid = stub_of(plugin), plugin.process.pid
         hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
@@ -292,6 +297,48 @@ def test_a_full_disk(tmp_path: Path, small_disk: Callable[[str], list[str]]) -> 
         assert plugin.terminate() == 0
     with start_plugin(MODULE, "--data-dir", str(tmp_path / "copy")) as plugin:
         assert found(stub_of(plugin)) == expected(count + 20)
+
+
+def test_a_full_disk_has_a_way_out(tmp_path: Path, small_disk: Callable[[str], list[str]]) -> None:
+    """On a full disk vectors and collections can be deleted, and then there is room for as many again."""
+    data = tmp_path / "disk" / "data"
+    with start_plugin(small_disk(f'"{sys.executable}" -m {MODULE} --port 0 --data-dir "{data}"')) as plugin:
+        stub = stub_of(plugin)
+        count = fill(stub)
+        for start in range(0, count - 20, 10):
+            gone = [f"i{n}" for n in range(start, start + 10)]
+            assert stub.DeleteVectors(pb.DeleteVectorsRequest(collection="c", ids=gone)).success
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                assert upsert(stub, 0, 20).success
+                break
+            except grpc.RpcError:
+                assert time.monotonic() < deadline, plugin.stderr()[-3000:]
+                time.sleep(0.2)
+        assert stub.DeleteCollection(pb.DeleteCollectionRequest(name="c")).success
+        assert plugin.terminate() == 0
+
+
+def test_the_file_shrinks(tmp_path: Path) -> None:
+    """With everything deleted the store takes a few pages, log included, while it runs and after a restart."""
+    with opened(tmp_path) as engine:
+        for name in ("a", "b"):
+            engine.create(name, 256)
+            engine.upsert(name, items(vectors(3000, 256)))
+
+        def size() -> int:
+            return sum((tmp_path / name).stat().st_size for name in ("store.db", "store.db-wal"))
+
+        full = size()
+        engine.delete_vectors("a", [f"i{n}" for n in range(3000)])
+        engine.delete("b")
+        wait_until(lambda: size() < 0.1 * full, "a smaller file")
+        engine.upsert("a", items(vectors(10, 256)))
+        assert engine.count("a") == 10
+    with opened(tmp_path) as engine:
+        assert engine.count("a") == 10
+    assert (tmp_path / "store.db").stat().st_size < 0.1 * full
 
 
 def test_a_disk_that_is_full_from_the_start(tmp_path: Path, small_disk: Callable[[str], list[str]]) -> None:

@@ -8,13 +8,15 @@
     python -m plugins.vector_hnsw.admin restore docs before-upgrade
     python -m plugins.vector_hnsw.admin verify --data-dir ./data/vector_hnsw    # while the plugin is stopped
 
-JSON Lines hold {"id", "vector", "metadata"} in each line; .npz holds the arrays ids, vectors and metadata (JSON texts).
+JSON Lines hold {"id", "vector", "metadata"} in each line, behind a first one that says how the collection was made;
+.npz holds the same as arrays. An import that was cut off goes on where it stopped when it is started again.
 All but `verify` talk to a running plugin; where it wants a token, set VECTOR_HNSW__TOKEN.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -25,19 +27,17 @@ from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
-import numpy as np
 from google.protobuf.json_format import MessageToDict
 from hector_plugins_pb2_grpc import DatabaseProviderStub
 
+from plugins.vector_hnsw import transfer
 from plugins.vector_hnsw.engine.files import make_file
 from plugins.vector_hnsw.engine.verify import verify
 from shared.client import Address, channel
 from shared.errors import StartError
 from shared.server import run
-from shared.structs import dump, from_value
 from shared.units import Secret
 
-_BATCH = 500
 _PAGE_BYTES = 2 * 2**20
 _CALL_SECONDS = 600.0
 
@@ -126,16 +126,12 @@ def _export(database: _Database, arguments: argparse.Namespace) -> int:
     progress = _Progress("exported")
     aside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     made = False
+    about = _about(database, arguments.collection)
     try:
         make_file(aside)
         made = True
-        if file.suffix == ".npz":
-            _write_npz(aside, progress.through(_pages(database, arguments.collection)))
-        else:
-            with aside.open("w", encoding="utf-8") as lines:
-                for vector in progress.through(_pages(database, arguments.collection)):
-                    item = {"id": vector.id, "vector": list(vector.vector), "metadata": _metadata(vector)}
-                    lines.write(dump(item) + "\n")
+        write = transfer.write_npz if file.suffix == ".npz" else transfer.write_lines
+        write(aside, about, progress.through(_pages(database, arguments.collection, about)))
         aside.replace(file)
     except OSError as error:
         raise StartError(f"cannot write {file}: {error.strerror}") from None
@@ -147,22 +143,71 @@ def _export(database: _Database, arguments: argparse.Namespace) -> int:
 
 
 def _import(database: _Database, arguments: argparse.Namespace) -> int:
-    items = _read(Path(arguments.file))
-    first = next(items, None)
-    if first is None:
-        raise StartError(f"{arguments.file} holds no vectors")
-    metric = pb.Metric.Value(f"METRIC_{arguments.metric.upper()}")
-    request = pb.CreateCollectionRequest(
-        name=arguments.collection, dimension=len(first.vector), metric=metric, if_not_exists=True
-    )
-    existing = database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
-    if arguments.collection not in [one.name for one in existing]:
+    about, items = transfer.read(Path(arguments.file))
+    existing = {
+        one.name: one for one in database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
+    }
+    there = existing.get(arguments.collection)
+    if about is None:
+        first = next(items, None)
+        if first is None:
+            raise StartError(f"{arguments.file} holds no vectors")
+        items = itertools.chain([first], items)
+        about = pb.CollectionInfo(dimension=len(first.vector), metric=there.metric if there else pb.METRIC_COSINE)
+    if arguments.metric:
+        about.metric = pb.Metric.Value(f"METRIC_{arguments.metric.upper()}")
+    if there is None:
+        request = pb.CreateCollectionRequest(
+            name=arguments.collection,
+            dimension=about.dimension,
+            metric=about.metric,
+            index=about.index,
+            embedding_model=about.embedding_model,
+        )
         database.call(database.stub.CreateCollection, request)
+    else:
+        _refuse_another(about, there)
     progress = _Progress("imported")
-    for reply in database.stream(database.stub.UpsertVectorsStream, _batches(arguments.collection, first, items)):
-        progress.add(reply.upserted_count)
+    batches = transfer.batches(arguments.collection, items)
+    if there is not None and there.count:
+        batches = _not_there_yet(database, batches, progress)
+    try:
+        for reply in database.stream(database.stub.UpsertVectorsStream, batches):
+            progress.add(reply.upserted_count)
+    except StartError as error:
+        raise StartError(
+            f"{error}; {progress.count:,} vectors are there, and the same command goes on behind them"
+        ) from None
     progress.done()
     return 0
+
+
+def _refuse_another(wanted: pb.CollectionInfo, there: pb.CollectionInfo) -> None:
+    """Raises StartError where vectors of the one would mean something else in the other."""
+    for name in ("dimension", "metric", "embedding_model"):
+        want, have = getattr(wanted, name), getattr(there, name)
+        if want != have and want and have:
+            text = (pb.Metric.Name(one) if name == "metric" else repr(one) for one in (want, have))
+            raise StartError(
+                f"the file has {name} {next(text)}, collection {there.name} {next(text)}; name another one"
+            )
+
+
+def _not_there_yet(
+    database: _Database, batches: Iterator[pb.UpsertVectorsRequest], progress: _Progress
+) -> Iterator[pb.UpsertVectorsRequest]:
+    """Without the batches at the beginning that an import which was cut off has written already."""
+    for batch in batches:
+        ids = [one.id for one in batch.vectors]
+        request = pb.GetVectorsRequest(
+            collection=batch.collection, ids=ids, include_vectors=True, metadata_as_json=True
+        )
+        there = {one.id: one for one in database.call(database.stub.GetVectors, request).vectors}
+        if any(one.id not in there or not transfer.is_same(one, there[one.id]) for one in batch.vectors):
+            yield batch
+            break
+        progress.add(len(ids))
+    yield from batches
 
 
 def _snapshot(database: _Database, arguments: argparse.Namespace) -> int:
@@ -202,14 +247,27 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-# ---------------------------------------------------------------- vectors in files
+def _about(database: _Database, collection: str) -> pb.CollectionInfo:
+    """As it was created; and its name."""
+    found = database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
+    for one in found:
+        if one.name == collection:
+            return pb.CollectionInfo(
+                name=one.name,
+                dimension=one.dimension,
+                metric=one.metric,
+                index=one.index,
+                embedding_model=one.embedding_model,
+            )
+    raise StartError(f"there is no collection {collection!r}; `ls` lists those there are")
 
 
-def _pages(database: _Database, collection: str) -> Iterator[pb.Vector]:
-    about = database.call(database.stub.DescribeCollection, pb.DescribeCollectionRequest(name=collection)).collection
+def _pages(database: _Database, collection: str, about: pb.CollectionInfo) -> Iterator[pb.Vector]:
     size, token = max(1, min(1000, _PAGE_BYTES // (4 * about.dimension + 500))), ""
     while True:
-        request = pb.ListVectorsRequest(collection=collection, page_size=size, page_token=token, include_vectors=True)
+        request = pb.ListVectorsRequest(
+            collection=collection, page_size=size, page_token=token, include_vectors=True, metadata_as_json=True
+        )
         try:
             reply = database.checked(
                 database.stub.ListVectors(request, timeout=_CALL_SECONDS, metadata=database._address.metadata)
@@ -226,57 +284,6 @@ def _pages(database: _Database, collection: str) -> Iterator[pb.Vector]:
             return
 
 
-def _batches(collection: str, first: pb.Vector, items: Iterator[pb.Vector]) -> Iterator[pb.UpsertVectorsRequest]:
-    request = pb.UpsertVectorsRequest(collection=collection, vectors=[first])
-    for item in items:
-        if len(request.vectors) == _BATCH:
-            yield request
-            request = pb.UpsertVectorsRequest(collection=collection)
-        request.vectors.append(item)
-    yield request
-
-
-def _read(file: Path) -> Iterator[pb.Vector]:
-    try:
-        if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as arrays:
-                for name, vector, metadata in zip(arrays["ids"], arrays["vectors"], arrays["metadata"], strict=True):
-                    yield pb.Vector(id=str(name), vector=vector.tolist(), metadata_json=str(metadata))
-            return
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _vector(file, number, line)
-    except (OSError, KeyError, ValueError) as error:
-        raise StartError(f"cannot read {file}: {error}") from None
-
-
-def _vector(file: Path, number: int, line: str) -> pb.Vector:
-    try:
-        item = json.loads(line)
-        return pb.Vector(id=item["id"], vector=item["vector"], metadata_json=dump(item.get("metadata", {})))
-    except (ValueError, KeyError, TypeError) as error:
-        wanted = '{"id": "…", "vector": [...], "metadata": {...}}'
-        raise StartError(f"{file}:{number} is not {wanted}: {error!r}") from None
-
-
-def _write_npz(file: Path, vectors: Iterable[pb.Vector]) -> None:
-    found = list(vectors)
-    with file.open("wb") as out:
-        np.savez_compressed(
-            out,
-            ids=np.array([one.id for one in found], dtype=np.str_),
-            vectors=np.array([np.array(one.vector, np.float32) for one in found]),
-            metadata=np.array([dump(_metadata(one)) for one in found], dtype=np.str_),
-        )
-
-
-def _metadata(vector: pb.Vector) -> Any:
-    if vector.metadata_json:
-        return json.loads(vector.metadata_json)
-    return {key: from_value(value) for key, value in vector.metadata.fields.items()}
-
-
 # ---------------------------------------------------------------- for people
 
 
@@ -285,11 +292,11 @@ class _Progress:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._count = 0
+        self.count = 0
         self._began = self._shown = time.monotonic()
 
     def add(self, count: int) -> None:
-        self._count += count
+        self.count += count
         if sys.stderr.isatty() and time.monotonic() - self._shown > 0.2:
             self._shown = time.monotonic()
             print(f"\r{self._line()} ", end="", file=sys.stderr, flush=True)
@@ -304,7 +311,7 @@ class _Progress:
 
     def _line(self) -> str:
         seconds = time.monotonic() - self._began
-        return f"{self._what} {self._count:,} vectors in {seconds:.1f} s, {self._count / max(seconds, 1e-9):,.0f}/s"
+        return f"{self._what} {self.count:,} vectors in {seconds:.1f} s, {self.count / max(seconds, 1e-9):,.0f}/s"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -346,7 +353,7 @@ def _parser() -> argparse.ArgumentParser:
     importing = command("import", _import, "upsert the vectors of a file", running, collection)
     importing.add_argument("file")
     metrics = ("cosine", "dot", "euclidean")
-    importing.add_argument("--metric", choices=metrics, default="cosine", help="of a collection that is made [cosine]")
+    importing.add_argument("--metric", choices=metrics, help="of a collection that is made [the file's, or cosine]")
     command("snapshot", _snapshot, "keep a copy on the server", running, collection).add_argument("name")
     command("snapshots", _snapshots, "list the copies", running)
     command("restore", _restore, "put a collection back to a copy", running, collection).add_argument("name")

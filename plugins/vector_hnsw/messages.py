@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import hector_plugins_pb2 as pb
 import numpy as np
-from google.protobuf.struct_pb2 import Value
+from google.protobuf.struct_pb2 import Struct, Value
 
 from plugins.vector_hnsw.engine import Description, Hit, Item, Metric, Mode, Query, SearchResult, Snapshot, checks
 from plugins.vector_hnsw.engine.filters import (
@@ -54,6 +54,10 @@ _OPERATORS = {pb.OPERATOR_UNSPECIFIED: Operator.EQ} | {
 _LIGHT = 50
 # Of metadata and vectors, in bytes: what is packed between other calls.
 _LIGHT_REPLY = 64 * 1024
+# What gRPC clients take by default, less what stands around an item in a reply.
+LARGEST_ITEM = 4 * 2**20 - 1024
+# Of metadata in a reply, whatever it is: four in UTF-8, and a Struct takes up to six times its JSON.
+_MOST_BYTES_A_CHARACTER = 30
 # A character of stored JSON takes at least a sixth of a byte in a reply: `\u0001` is one byte there.
 _CHARACTERS_A_BYTE = 6
 
@@ -71,8 +75,11 @@ def known(values: dict[Any, Result], number: int, field: str) -> Result:
     return values[number]
 
 
-def read_items(request: pb.UpsertVectorsRequest) -> tuple[list[Item], dict[int, CallerError]]:
-    """The items, and what is already known to be wrong with which. Raises InvalidArgument when they are too many."""
+def read_items(request: pb.UpsertVectorsRequest, most: int = LARGEST_ITEM) -> tuple[list[Item], dict[int, CallerError]]:
+    """The items, and what is already known to be wrong with which. Raises InvalidArgument when they are too many.
+
+    An item that takes more than `most` bytes in a reply is wrong: nobody could ever read it.
+    """
     checks.check_batch("vectors", len(request.vectors))
     items: list[Item] = []
     wrong: dict[int, CallerError] = {}
@@ -81,7 +88,7 @@ def read_items(request: pb.UpsertVectorsRequest) -> tuple[list[Item], dict[int, 
         try:
             numbers = _numbers(vector.vector, f"vectors[{index}].vector")
             if vector.metadata_json or vector.HasField("metadata"):
-                metadata = _metadata(vector, f"vectors[{index}].metadata")
+                metadata = _metadata(vector, f"vectors[{index}].metadata", most)
         except CallerError as error:
             wrong[index] = error
         items.append(Item(vector.id, numbers, metadata))
@@ -89,12 +96,27 @@ def read_items(request: pb.UpsertVectorsRequest) -> tuple[list[Item], dict[int, 
     return items, wrong
 
 
-def _metadata(vector: pb.Vector, field: str) -> str:
+def _metadata(vector: pb.Vector, field: str, most: int) -> str:
     text = vector.metadata_json
     if len(text) <= checks.LARGEST_METADATA and (text or vector.metadata.ByteSize() <= checks.LARGEST_METADATA):
-        metadata = dump(read_object(vector.metadata, text, field))
-        if len(metadata) <= checks.LARGEST_METADATA:
+        value = read_object(vector.metadata, text, field)
+        metadata = dump(value)
+        if _MOST_BYTES_A_CHARACTER * len(metadata) <= most:
             return metadata
+        if len(metadata.encode()) <= checks.LARGEST_METADATA:
+            # Short JSON can be a long Struct: `0,` is two bytes and eleven.
+            packed = pb.Vector(id=vector.id[: checks.LONGEST_ID])
+            if not fill(packed.metadata, value):
+                packed.metadata_json = metadata
+            size = packed.ByteSize() + 4 * len(vector.vector)
+            if size <= most:
+                return metadata
+            raise InvalidArgument(
+                f"{field.rpartition('.')[0]} would take {size} bytes in a reply, over the {most} that one may have; "
+                "keep the bulk of its metadata elsewhere and its address here",
+                reason="METADATA_TOO_LARGE",
+                field=field + ("_json" if text else ""),
+            )
     field += "_json" if text else ""
     raise InvalidArgument(
         f"{field} is of more than {checks.LARGEST_METADATA} bytes; keep the bulk elsewhere and its address here",
@@ -126,7 +148,7 @@ def read_query(request: pb.SearchVectorsRequest, embedding_model: str) -> Query:
         ef=request.ef_search,
         exact=request.exact,
         with_vectors=request.include_vectors,
-        with_metadata=_with_metadata(request),
+        with_metadata=with_metadata(request),
         embedding_model=embedding_model,
     )
 
@@ -137,7 +159,7 @@ def _min_score(request: pb.SearchVectorsRequest) -> float | None:
     return request.threshold or None
 
 
-def _with_metadata(request: pb.SearchVectorsRequest) -> bool:
+def with_metadata(request: pb.SearchVectorsRequest | pb.GetVectorsRequest | pb.ListVectorsRequest) -> bool:
     return not request.HasField("include_metadata") or request.include_metadata
 
 
@@ -166,6 +188,8 @@ class _FilterReader:
             compare = message.compare
             operator = known(_OPERATORS, compare.op, f"{at}.compare.op")
             self._add_text(compare.field, at)
+            if compare.value_json:
+                return Compare(compare.field, operator, self._json_value(compare.value_json, at))
             return Compare(compare.field, operator, self._value(compare.value, at))
         if kind == "filter":
             return self.filter(message.filter, f"{at}.filter")
@@ -179,6 +203,19 @@ class _FilterReader:
             # A longer one than any item's fits none, so it need not be looked for.
             return Ids(tuple(one for one in message.ids.ids if len(one) <= checks.LONGEST_ID))
         raise InvalidArgument(f"{at} is empty: set compare, filter, exists or ids", reason="BAD_FILTER", field=at)
+
+    def _json_value(self, text: str, at: str) -> Any:
+        """As `_value`, of JSON."""
+        self._add_text(text, at)
+        # Counted before it is converted: each value but the first has a comma before it.
+        self._add(text.count(",") if text.lstrip()[:1] == "[" else 0, at)
+        parsed = read_object(Struct(), f'{{"value":{text}}}', f"{at}.compare.value")
+        if parsed.keys() != {"value"}:
+            raise refused(at, "has a value_json that is not one JSON value")
+        value = parsed["value"]
+        if isinstance(value, list):
+            return [[] if isinstance(one, list) else {} if isinstance(one, dict) else one for one in value]
+        return {} if isinstance(value, dict) else value
 
     def _value(self, value: Value, at: str, inside: bool = False) -> Any:
         """A scalar, or a list of scalars. What is inside of anything deeper fits no operator and stays behind."""
@@ -219,7 +256,7 @@ def _left_of(message: pb.Filter, left: int) -> int:
             kind = condition.WhichOneof("kind")
             if kind == "compare":
                 compare = condition.compare
-                left -= (len(compare.field) + len(compare.value.string_value)) // 100
+                left -= (len(compare.field) + len(compare.value.string_value) + len(compare.value_json)) // 100
                 left -= len(compare.value.list_value.values)
             elif kind == "filter":
                 left = _left_of(condition.filter, left)
@@ -269,7 +306,7 @@ def is_light_reply(result: SearchResult) -> bool:
 
 def least_bytes(request: pb.SearchVectorsRequest, result: SearchResult) -> int:
     """What the reply has at least."""
-    text = sum(len(hit.metadata) for hit in result.hits) if _with_metadata(request) else 0
+    text = sum(len(hit.metadata) for hit in result.hits) if with_metadata(request) else 0
     return text // _CHARACTERS_A_BYTE + sum(
         len(hit.id) + (hit.vector.nbytes if hit.vector is not None else 0) for hit in result.hits
     )
@@ -279,14 +316,14 @@ def search_reply(
     request: pb.SearchVectorsRequest, result: SearchResult, room: Room | None = None
 ) -> pb.SearchVectorsResponse:
     """Raises TooLarge where there is not `room` for it."""
-    with_metadata = _with_metadata(request)
+    metadata = with_metadata(request)
     reply = pb.SearchVectorsResponse(
         success=True, exact=result.exact, complete=result.complete, sequence=result.sequence
     )
     if room is not None:
         room.check(least_bytes(request, result))
     for hit in result.hits:
-        packed = _result(hit, with_metadata)
+        packed = _result(hit, metadata)
         if room is not None:
             room.take(packed.ByteSize())
         reply.results.append(packed)
@@ -317,13 +354,17 @@ def _result(hit: Hit, with_metadata: bool) -> pb.VectorResult:
     return result
 
 
-def pack_items(into: Any, items: Sequence[Item], room: Room) -> None:
-    """Appends each to the repeated field `into`. Raises TooLarge where there is not `room` for them."""
+def pack_items(into: Any, items: Sequence[Item], room: Room, as_json: bool = False) -> None:
+    """Appends each to the repeated field `into`, `as_json` with its metadata as stored. Raises TooLarge where there is
+    not `room` for them."""
     vectors = sum(item.vector.nbytes for item in items if item.vector is not None)
     room.check(vectors + sum(len(item.metadata) for item in items) // _CHARACTERS_A_BYTE)
     for item in items:
         vector = into.add(id=item.id)
-        fill_metadata(vector, item.metadata)
+        if as_json:
+            vector.metadata_json = item.metadata
+        else:
+            fill_metadata(vector, item.metadata)
         if item.vector is not None:
             vector.vector.extend(item.vector.tolist())
         room.take(vector.ByteSize())
@@ -331,7 +372,7 @@ def pack_items(into: Any, items: Sequence[Item], room: Room) -> None:
 
 
 def fill_metadata(message: pb.VectorResult | pb.Vector, metadata: str) -> None:
-    if metadata != "{}" and not fill(message.metadata, json.loads(metadata)):
+    if metadata not in ("{}", "") and not fill(message.metadata, json.loads(metadata)):
         message.metadata_json = metadata
 
 

@@ -38,10 +38,10 @@ MOST_ITEMS = {
     "SearchVectorsBatch": {"searches": checks.LARGEST_SEARCH_BATCH},
 }
 TOO_LARGE_HINTS = {
-    "SearchVectors": "page with limit and offset, or leave include_vectors unset",
+    "SearchVectors": "page with limit and offset, or leave include_vectors unset, or set include_metadata to false",
     "SearchVectorsBatch": "send fewer searches at once",
-    "GetVectors": "name fewer ids at once",
-    "ListVectors": "ask for a smaller page_size",
+    "GetVectors": "name fewer ids at once, or set include_metadata to false",
+    "ListVectors": "ask for a smaller page_size, or set include_metadata to false",
 }
 _MODEL_KEY = "x-embedding-model"
 # An upsert of more items is converted while the one before it is written; so many are read between others' pages.
@@ -54,6 +54,7 @@ class Servicer(DatabaseProviderServicer):
     def __init__(self, engine: Engine, *, max_reply_bytes: int = 4 * 2**20) -> None:
         self._engine = engine
         self._max_reply_bytes = max_reply_bytes
+        self._most_of_an_item = min(messages.LARGEST_ITEM, max_reply_bytes - 1024)
         self._writer = _threads("writer", 1)
         self._items = _threads("items", 1)  # convert large upserts
         # One thread for each length of work: most of it is Python's own, which runs in one thread at a time, so
@@ -117,7 +118,8 @@ class Servicer(DatabaseProviderServicer):
     async def UpsertVectors(self, request: pb.UpsertVectorsRequest, context: Context) -> pb.UpsertVectorsResponse:
         try:
             checks.check_batch("vectors", len(request.vectors))
-            read = await _in(self._items, read_items, request) if len(request.vectors) > _FEW_ITEMS else None
+            large = len(request.vectors) > _FEW_ITEMS
+            read = await _in(self._items, read_items, request, self._most_of_an_item) if large else None
             written, errors = await _in(self._writer, self._upsert, request, read, _named_model(context))
             return pb.UpsertVectorsResponse(
                 success=True, upserted_count=written.count, errors=errors, sequence=written.sequence
@@ -214,7 +216,7 @@ class Servicer(DatabaseProviderServicer):
         read: tuple[list[Item], dict[int, CallerError]] | None,
         embedding_model: str,
     ) -> tuple[Written, list[pb.ItemError]]:
-        items, wrong = read or read_items(request)
+        items, wrong = read or read_items(request, self._most_of_an_item)
         written = self._engine.upsert(
             request.collection,
             items,
@@ -238,11 +240,18 @@ class Servicer(DatabaseProviderServicer):
         checks.check_batch("ids", len(request.ids))
         room = self.room("GetVectors")
         with _hinting(room):
-            found = self._engine.get(request.collection, list(request.ids), with_vectors=request.include_vectors)
+            found = self._engine.get(
+                request.collection,
+                list(request.ids),
+                with_vectors=request.include_vectors,
+                with_metadata=messages.with_metadata(request),
+            )
         missing = [name for name in request.ids if name not in found]
         room.take(sum(map(len, missing)))
         reply = pb.GetVectorsResponse(success=True, missing_ids=missing)
-        messages.pack_items(reply.vectors, [found[name] for name in request.ids if name in found], room)
+        messages.pack_items(
+            reply.vectors, [found[name] for name in request.ids if name in found], room, request.metadata_as_json
+        )
         return reply
 
     def _list(self, request: pb.ListVectorsRequest) -> pb.ListVectorsResponse:
@@ -254,9 +263,10 @@ class Servicer(DatabaseProviderServicer):
                 size=request.page_size,
                 filter=read_filter(request.filter) if request.HasField("filter") else None,
                 with_vectors=request.include_vectors,
+                with_metadata=messages.with_metadata(request),
             )
         reply = pb.ListVectorsResponse(success=True, next_page_token=token)
-        messages.pack_items(reply.vectors, items, room)
+        messages.pack_items(reply.vectors, items, room, request.metadata_as_json)
         return reply
 
     def _count(self, request: pb.CountVectorsRequest) -> int:

@@ -5,6 +5,8 @@ collection.py  one of them: the order of a write, and how a search is planned
 store.py       SQLite: ids, metadata, original vectors
 database.py    one SQLite file: opened safely, its failures told apart
 graph.py       one hnswlib index, without the ways in which hnswlib dies
+flat.py        few vectors in its place, compared one by one
+comparing.py   a query with many vectors, exact to the last digit
 cache.py       a graph on disk: written aside, checksummed, loaded only when it is what was written
 opening.py     a graph loaded and caught up, or built from the store
 labels.py      equal vectors share a label, because hnswlib loses what is beside many equal ones

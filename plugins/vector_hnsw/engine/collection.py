@@ -10,20 +10,23 @@ import logging
 import math
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from plugins.vector_hnsw.engine.checks import LARGEST_EF, check_model, within
+from plugins.vector_hnsw.engine.comparing import Doubles, keys_of, lengths_of, nearest
 from plugins.vector_hnsw.engine.filters import Filter, Where, where
-from plugins.vector_hnsw.engine.graph import Found, Graph
+from plugins.vector_hnsw.engine.flat import Flat, index_for, most_of
+from plugins.vector_hnsw.engine.graph import Found, Graph, graph_bytes
 from plugins.vector_hnsw.engine.labels import Labels, Plan, digests
 from plugins.vector_hnsw.engine.matches import MatchCache, Matches
-from plugins.vector_hnsw.engine.metric import Floats, check_dimension, check_query
+from plugins.vector_hnsw.engine.metric import Floats, Metric, check_dimension, check_query
 from plugins.vector_hnsw.engine.rows import Row, RowCache, Rows
 from plugins.vector_hnsw.engine.store import Collection, Item, Place, Store
 from shared.errors import InvalidArgument, TooLarge
@@ -38,6 +41,8 @@ _INLINE_BYTES = 128 * 1024
 _INLINE_SHARED = 500
 # More neighbours than these are not worth asking the graph for; nor is a quarter of the collection.
 _MOST_FROM_GRAPH = 10_000
+# A product of this size has lost four of the digits of a float32, 24 bits, in hnswlib's 1 - product.
+_SMALL = 2.0**-4
 
 
 class Query(NamedTuple):
@@ -61,13 +66,15 @@ class Query(NamedTuple):
 
 
 class Hit:
-    """An item as it is found. `score` is higher for better; `vector` is None unless asked for."""
+    """An item as it is found. `score`, as a float32 holds it, is higher for better; `distance` is lower for nearer and
+    orders more finely; `vector` is None unless asked for."""
 
-    __slots__ = ("item", "score", "vector")
+    __slots__ = ("distance", "item", "score", "vector")
 
-    def __init__(self, item: Row, score: float, vector: Floats | None = None) -> None:
+    def __init__(self, item: Row, score: float, distance: float = 0.0, vector: Floats | None = None) -> None:
         self.item = item
         self.score = score
+        self.distance = distance
         self.vector = vector
 
     @property
@@ -95,10 +102,10 @@ class OpenCollection:
     Without a graph (it failed, and could not be built anew) every search compares all vectors.
     """
 
-    def __init__(self, spec: Collection, store: Store, labels: Labels, graph: Graph, max_limit: int) -> None:
+    def __init__(self, spec: Collection, store: Store, labels: Labels, graph: Flat | Graph, max_limit: int) -> None:
         self.spec = spec
         self.labels = labels
-        self.graph: Graph | None = None
+        self.graph: Flat | Graph | None = None
         self.graphs = 0  # how many it has had
         self.use(graph)
         self.unsaved = 0
@@ -114,11 +121,17 @@ class OpenCollection:
         self._matches = MatchCache(store, spec)
         self._rows = RowCache(store, spec.number)
 
-    def use(self, graph: Graph) -> None:
+    def use(self, graph: Flat | Graph) -> None:
         """Searches go to this graph from here on. It has every label, as they are now."""
         self.graph = graph
         self.graphs += 1
         self.labels.follow(graph.versions)
+
+    def bytes_with(self, more: int) -> int:
+        """What the graph takes in memory with `more` vectors that are new."""
+        if isinstance(self.graph, Flat) and self.graph.count + more > most_of(self.spec.dimension):
+            return graph_bytes(self.spec.dimension, self.spec.m, self.graph.count + more)
+        return self.graph.bytes_with(more) if self.graph else 0
 
     @property
     def sequence(self) -> int:
@@ -128,22 +141,28 @@ class OpenCollection:
 
     # -- writing ------------------------------------------------------------------------------------------------
 
-    def put(self, items: Sequence[Item], known: dict[str, Place]) -> None:
-        """Writes items, whose ids differ, durably; `known` is where some of them are."""
+    def put(self, items: Sequence[Item], known: dict[str, Place], most_bytes: int = 0) -> None:
+        """Writes items, whose ids differ, durably; `known` is where some of them are. The graph makes room for others
+        only as far as `most_bytes` (0: no bound) allow."""
         store, number = self._store, self.spec.number
-        prepared = self.spec.metric.prepare(np.stack([item.vector for item in items if item.vector is not None]))
+        vectors = np.stack([item.vector for item in items if item.vector is not None])
+        prepared = self.spec.metric.prepare(vectors)
         version = store.sequence + 1
         plan = self.labels.plan_put([known.get(item.id) for item in items], digests(prepared), version)
         # Before the commit: what there is no memory for must be refused, not accepted and then lost.
-        if self.graph is not None:
-            self.graph.reserve(len(plan.put))
+        # A label that gets another vector needs no room.
+        self._reserve(sum(label not in self.labels.versions for label in plan.put), most_bytes)
         touched = {place.label for place in [*known.values(), *plan.places]}
         with self._write(touched) as transaction:
             rows = store.put(transaction, number, list(zip(items, plan.places, strict=True)), plan.next_label)
         indexes = list(plan.put.values())
 
-        def change(graph: Graph) -> None:
-            graph.put(list(plan.put), prepared[indexes], [version] * len(indexes))
+        def change(graph: Flat | Graph) -> None:
+            if isinstance(graph, Flat):
+                # All of them, which costs nothing: where the disk had changed a vector, it is whole again.
+                graph.put([at.label for at in plan.places], vectors, [at.version for at in plan.places])
+            else:
+                graph.put(list(plan.put), vectors[indexes], [version] * len(indexes))
             graph.delete(plan.delete)
 
         self._apply(plan, change, rows, len(items))
@@ -156,6 +175,17 @@ class OpenCollection:
             self._store.remove(transaction, self.spec.number, [place.row for place in places])
         self._apply(plan, lambda graph: graph.delete(plan.delete), [place.row for place in places], len(places))
 
+    def _reserve(self, more: int, most_bytes: int) -> None:
+        """Makes room for `more` labels; where they are few no longer, in a graph. Raises Overloaded."""
+        if isinstance(self.graph, Flat):
+            larger = index_for(self.spec, self.graph.count + more, self.graph.threads)
+            if isinstance(larger, Graph):
+                larger.reserve(self.graph.count + more, most_bytes)
+                larger.put(*self.graph.contents())
+                self.use(larger)
+        if self.graph is not None:
+            self.graph.reserve(more, most_bytes)
+
     @contextmanager
     def _write(self, touched: set[int]) -> Iterator[sqlite3.Connection]:
         """One write of items with these labels, durable when the block ends; searches see it after `_apply`."""
@@ -167,7 +197,7 @@ class OpenCollection:
             self._before = None
             raise
 
-    def _apply(self, plan: Plan, change: Callable[[Graph], None], rows: list[int], count: int) -> None:
+    def _apply(self, plan: Plan, change: Callable[[Flat | Graph], None], rows: list[int], count: int) -> None:
         """Brings memory up to the store, where `count` items were changed.
 
         The write is durable whatever becomes of the graph, so it is the graph that gives way.
@@ -195,8 +225,7 @@ class OpenCollection:
         """
         sequence, count, generation = self.sequence, self.labels.count, self._rows.generation
         vector = self._checked(query)
-        k, ef = query.offset + query.limit, query.ef or self.spec.ef_search
-        if not wait and (query.exact or k > _INLINE_K or max(ef, k) * self.spec.dimension > _INLINE_WORK):
+        if not wait and (query.exact or query.offset + query.limit > _INLINE_K or self._work(query) > _INLINE_WORK):
             return None
         fits = where(query.filter) if query.filter else None
         matches = None
@@ -205,17 +234,17 @@ class OpenCollection:
             if matches is None:
                 return None
             count = matches.count
-        found = None if query.exact else self._from_graph(vector, k, ef, matches, wait)
-        if found is None and not wait and (matches is None or matches.vectors is None):
-            return None
         try:
-            if found is None:
-                hits = self._exact(vector, query, fits, matches, wait)
+            near = None if query.exact else self._near(vector, query, matches, wait)
+            if near is None and not wait and (matches is None or matches.vectors is None):
+                return None
+            if near is None:
+                hits = self._exact(query, fits, matches, wait)
             else:
-                hits = self._rank(found, self._rows_of(found.labels, wait), query, matches, wait)
+                hits = self._ranked(near, query, fits, matches, wait)
             if hits is None:
                 return None
-            complete = found is None or len(hits) >= min(query.limit, max(0, count - query.offset))
+            complete = len(hits) >= min(query.limit, max(0, count - query.offset))
             kept = hits if query.min_score is None else [hit for hit in hits if hit.score >= query.min_score]
             if not self._bring_along(kept, query):
                 return None
@@ -226,7 +255,7 @@ class OpenCollection:
         if (matches or query.with_vectors) and (generation % 2 or generation != self._rows.generation):
             # With a write in between, an item may fit the filter no more, or a vector be newer than its metadata.
             return None
-        return SearchResult(kept, found is None, complete, sequence)
+        return SearchResult(kept, near is None or near.is_exact, complete, sequence)
 
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult | None]:
         """As `search`, for queries that the graph answers together; None for those that it does not.
@@ -234,20 +263,24 @@ class OpenCollection:
         Raises TooLarge also where each of them alone could be answered.
         """
         sequence, count, graph = self.sequence, self.labels.count, self.graph
-        k, ef = (
-            max(query.offset + query.limit for query in queries),
-            max(query.ef or self.spec.ef_search for query in queries),
-        )
         alone = any(query.exact or query.with_vectors or query.filter is not None for query in queries)
-        if graph is None or alone or k > max(1000, count // 4):
+        same = len({(query.offset, query.limit, query.ef) for query in queries}) == 1
+        if not isinstance(graph, Graph) or alone or not same:
             return [None] * len(queries)
-        found = graph.search_many(np.stack([self._checked(query) for query in queries]), k, ef)
+        candidates, most = self._candidates(queries[0], graph, None)
+        k, ef = queries[0].offset + queries[0].limit, queries[0].ef or self.spec.ef_search
+        if k > candidates or candidates > most:
+            return [None] * len(queries)
+        found = graph.search_many(np.stack([self._checked(query) for query in queries]), k, max(ef, candidates))
         if found is None:
             return [None] * len(queries)
         rows = self._rows.at_labels(list({label for one in found for label in one.labels}))
         results: list[SearchResult | None] = []
         for one, query in zip(found, queries, strict=True):
-            hits = self._rank(one, rows, query, None, wait=True)
+            scores = self.spec.metric.scores_of(one.distances)
+            hits = self._hits(one, scores, rows, None, wait=True)
+            if hits is not None:
+                hits = self._page(hits, query)
             if hits is None:
                 results.append(None)
                 continue
@@ -267,30 +300,61 @@ class OpenCollection:
         check_dimension(query.vector, self.spec.dimension, "vector")
         return check_query(self.spec.metric, query.vector)
 
-    def _from_graph(self, vector: Floats, k: int, ef: int, matches: Matches | None, wait: bool) -> Found | None:
-        """The `k` nearest that match, or all the graph can reach; None where comparing is better, or waiting needed."""
+    def _work(self, query: Query) -> int:
+        """About how many numbers a search without a filter looks at."""
+        if isinstance(self.graph, Flat):
+            return self.graph.count * self.spec.dimension
+        return max(query.ef or self.spec.ef_search, query.offset + query.limit) * self.spec.dimension
+
+    def _candidates(self, query: Query, graph: Graph, matches: Matches | None) -> tuple[int, int]:
+        """How many neighbours the graph is asked for first, and beyond how many it is not worth asking.
+
+        The same for every page of a search: what is on one page follows from what is on those before.
+        """
+        most = min(_MOST_FROM_GRAPH, max(1000, graph.count // 4))
+        candidates = max(query.limit, min(query.ef or self.spec.ef_search, most))
+        if matches is not None:
+            # So many that, were matches spread evenly, `limit` of them would be among these; more when they are not.
+            candidates = max(candidates, math.ceil(1.3 * query.limit * graph.count / max(1, matches.count)) + 16)
+        return candidates, most
+
+    def _near(self, vector: Floats, query: Query, matches: Matches | None, wait: bool) -> _Near | None:
+        """What matches and is near, nearest first, as far as the page's end; None where comparing is better, or waiting
+        needed.
+
+        A page is a part of one order that all pages share: the matches among the first candidates of the graph, then
+        those among four times as many that were not among the first, and so on; then all others, compared.
+        """
         graph = self.graph
+        end = query.offset + query.limit
+        if isinstance(graph, Flat):
+            flat = graph.search(query.vector, end, matches.labels if matches else None, wait)
+            return flat and _Near(flat, self.spec.metric.scores_of_keys(flat.distances), is_exact=True, is_all=True)
         if graph is None or (matches is not None and matches.vectors is not None):
             return None
-        most = min(_MOST_FROM_GRAPH, max(1000, graph.count // 4))
-        if matches is None:
-            return graph.search(vector, k, ef, wait) if k <= most else None
-        # Neighbours enough that, were matches spread evenly, `k` of them would match; more when they are not.
-        asked = math.ceil(1.3 * k * graph.count / matches.count) + 16
-        while asked <= most:
-            if not wait and asked * self.spec.dimension > _INLINE_WORK:
+        candidates, most = self._candidates(query, graph, matches)
+        there = graph.count if matches is None else len(matches.labels)
+        near = Found([], [], [])
+        while candidates <= most and len(near.labels) < min(end, there):
+            if not wait and candidates * self.spec.dimension > _INLINE_WORK:
                 return None
-            found = graph.search(vector, asked, max(ef, asked), wait)
+            ef = max(query.ef or self.spec.ef_search, candidates)
+            is_first_page = matches is None and end <= candidates
+            found = graph.search(vector, end if is_first_page else candidates, ef, wait)
             if found is None:
                 return None
-            fitting = [i for i, label in enumerate(found.labels) if label in matches.labels][:k]
-            if len(fitting) >= min(k, len(matches.labels)):
-                labels, versions = [found.labels[i] for i in fitting], [found.versions[i] for i in fitting]
-                return Found(labels, found.distances[fitting], versions)
-            if not wait:
+            if matches is not None or near.labels:
+                found = _those(found, matches.labels if matches else None, set(near.labels))
+            if near.labels or len(found.labels) >= min(query.limit, there):
+                near = _joined(near, found)
+            if not wait and len(near.labels) < min(end, there):
                 return None
-            asked *= 4
-        return None
+            candidates *= 4
+        if not near.labels:
+            return None
+        is_all = len(near.labels) >= there
+        near = Found(near.labels[:end], near.distances[:end], near.versions[:end])  # each has an item at least
+        return _Near(near, self.spec.metric.scores_of(near.distances), is_exact=False, is_all=is_all)
 
     def _rows_of(self, labels: Sequence[int], wait: bool) -> Rows:
         """The items; without their metadata when it is too much: it may be that few of it are handed out."""
@@ -301,42 +365,83 @@ class OpenCollection:
         except TooLarge:
             return self._rows.without_metadata(labels)
 
-    def _rank(self, found: Found, rows: Rows, query: Query, matches: Matches | None, wait: bool) -> list[Hit] | None:
-        """The page of what was found that is asked for; None when some of it is not any more what was scored."""
+    def _ranked(
+        self, near: _Near, query: Query, fits: Where | None, matches: Matches | None, wait: bool
+    ) -> list[Hit] | None:
+        """The page that is asked for, of what is near and, behind it, of the rest; None when some of it is not any more
+        what was scored."""
+        end = query.offset + query.limit
+        hits = self._hits(near.found, near.scores, self._rows_of(near.found.labels, wait), matches, wait)
+        if hits is None:
+            return None
+        if near.is_exact:
+            hits.sort(key=_nearest_first)
+        elif not near.is_all and len(hits) < end:
+            begin = max(0, query.offset - len(hits))
+            beyond = query._replace(offset=begin, limit=end - max(len(hits), query.offset))
+            rest = self._exact(beyond, fits, matches, wait, without=set(near.found.labels))
+            if rest is None:
+                return None
+            return _best_first(hits[query.offset : end] + rest)
+        return self._page(hits, query, wait)
+
+    def _hits(
+        self, found: Found, scores: list[float], rows: Rows, matches: Matches | None, wait: bool
+    ) -> list[Hit] | None:
+        """The items that have these labels, in their order; None as `_ranked`."""
         hits: list[Hit] = []
-        scores = self.spec.metric.scores_of(found.distances)
-        for label, score, version in zip(found.labels, scores, found.versions, strict=True):
+        for label, distance, score, version in zip(found.labels, found.distances, scores, found.versions, strict=True):
             there = rows.get(label)
             if there is None or there[0].version != version or (not wait and len(there) > _INLINE_SHARED):
                 return None
+            if len(there) > 1:
+                there = tuple(sorted(there, key=_id))
             for row in there:
                 if matches is None or row.row in matches.label_of:
-                    hits.append(Hit(row, score))
-        if len(set(scores)) < len(hits):
-            hits.sort(key=_best_first)
-        return self._page(hits, query)
+                    hits.append(Hit(row, score, distance))
+        return hits
+
+    def _page(self, hits: list[Hit], query: Query, wait: bool = True) -> list[Hit] | None:
+        """Of hits in their order, the part that is asked for, best first; None when it must be looked for again."""
+        page = hits[query.offset : query.offset + query.limit]
+        is_small = self.spec.metric is Metric.DOT and any(-_SMALL < hit.score < _SMALL for hit in page)
+        if is_small and isinstance(self.graph, Graph) and not query.exact:
+            # hnswlib's 1 - product has lost the digits of small products.
+            if not wait:
+                return None
+            rows = [hit.item.row for hit in page]
+            there = {row: (at, vector) for row, at, vector in self._store.versioned_vectors(self.spec.number, rows)}
+            if any(there.get(hit.item.row, (None,))[0] != hit.item.version for hit in page):
+                return None
+            vectors = np.stack([np.frombuffer(there[row][1], "<f4") for row in rows])
+            keys = keys_of(self.spec.metric, query.vector, vectors, lengths_of(vectors)).tolist()
+            for hit, score in zip(page, self.spec.metric.scores_of_keys(keys), strict=True):
+                hit.score = score
+        return _best_first(page)
 
     def _exact(
-        self, vector: Floats, query: Query, fits: Where | None, matches: Matches | None, wait: bool
+        self, query: Query, fits: Where | None, matches: Matches | None, wait: bool, without: Container[int] = ()
     ) -> list[Hit] | None:
-        """The page that is asked for, by comparing with everything that matches; None as `_rank`."""
+        """The page that is asked for, by comparing with everything that matches, but not with the labels `without`;
+        None as `_ranked`."""
         metric, k = self.spec.metric, query.offset + query.limit
         if matches is not None and matches.vectors is not None:
-            scores = metric.scores(metric.distances(vector, matches.vectors))
-            return self._compared(_best([_Scored(matches.rows, matches.versions, scores)], k), query, wait)
-        blocks, waiting = [_NOTHING], 0
+            chosen, keys = nearest(metric, query.vector, matches.vectors, matches.lengths, k)
+            return self._compared(_Compared(matches.rows[chosen], matches.versions[chosen], keys), query, wait)
+        best = _NOTHING
         for found, vectors in self._store.scan(self.spec, fits):
-            scores = metric.scores(metric.distances(vector, metric.prepare(vectors)))
-            if not (finite := np.isfinite(scores)).all():  # none was stored that has such a score
-                raise self._store.damaged(self.spec.number, found[int(np.argmin(finite))][3], "vector")
-            rows, _, versions, _ = zip(*(one[:4] for one in found), strict=True)
-            blocks.append(_Scored(np.array(rows), np.array(versions), scores))
-            waiting += len(found)
-            if waiting > k + 10_000:
-                blocks, waiting = [_best(blocks, k)], 0
-        return self._compared(_best(blocks, k), query, wait)
+            lengths = lengths_of(vectors)
+            if not (sound := np.isfinite(lengths)).all():  # none was stored that has such a length
+                raise self._store.damaged(self.spec.number, found[int(np.argmin(sound))][3], "vector")
+            at = np.array([(row, version, label not in without) for row, label, version, *_ in found], np.int64)
+            if without:
+                kept = at[:, 2].astype(bool)
+                at, vectors, lengths = at[kept], vectors[kept], lengths[kept]
+            chosen, keys = nearest(metric, query.vector, vectors, lengths, k)
+            best = _best(best, _Compared(at[chosen, 0], at[chosen, 1], keys), k)
+        return self._compared(best, query, wait)
 
-    def _compared(self, best: _Scored, query: Query, wait: bool) -> list[Hit] | None:
+    def _compared(self, best: _Compared, query: Query, wait: bool) -> list[Hit] | None:
         number, rows = self.spec.number, best.rows.tolist()
         there: dict[int, tuple[int, str, str]]
         try:
@@ -346,16 +451,14 @@ class OpenCollection:
                 raise
             there = {row: (*found, "") for row, found in self._store.names_at_rows(number, rows).items()}
         hits = []
-        for row, version, score in zip(rows, best.versions.tolist(), best.scores.tolist(), strict=True):
+        keys = best.keys.tolist()
+        scores = self.spec.metric.scores_of_keys(keys)
+        for row, version, key, score in zip(rows, best.versions.tolist(), keys, scores, strict=True):
             if row not in there or there[row][0] != version:
                 return None
-            hits.append(Hit(Row(row, *there[row]), score))
-        hits.sort(key=_best_first)
-        return self._page(hits, query)
-
-    def _page(self, hits: list[Hit], query: Query) -> list[Hit]:
-        """Of hits in their order, the part that is asked for."""
-        return hits[query.offset : query.offset + query.limit]
+            hits.append(Hit(Row(row, *there[row]), score, key))
+        hits.sort(key=_nearest_first)
+        return _best_first(hits[query.offset : query.offset + query.limit])
 
     def _bring_along(self, hits: list[Hit], query: Query) -> bool:
         """Reads what is handed out and was not read before. False when some of it is not there any more."""
@@ -376,26 +479,62 @@ class OpenCollection:
         return True
 
 
-def _best_first(hit: Hit) -> tuple[float, str]:
-    return -hit.score, hit.item.id
+def _id(row: Row) -> str:
+    return row.id
+
+
+def _nearest_first(hit: Hit) -> tuple[float, str]:
+    return hit.distance, hit.item.id
+
+
+def _best_first(page: list[Hit]) -> list[Hit]:
+    """By score, and where that is equal by id. It orders less finely than distances, so it must not choose the page."""
+    if any(before.score <= after.score for before, after in pairwise(page)):
+        page.sort(key=lambda hit: (-hit.score, hit.item.id))
+    return page
+
+
+class _Near(NamedTuple):
+    """Labels in the order in which pages have them, with their scores. `is_exact`: all that matches was compared;
+    `is_all`: nothing else matches."""
+
+    found: Found
+    scores: list[float]
+    is_exact: bool
+    is_all: bool
+
+
+def _those(found: Found, among: Container[int] | None, without: Container[int]) -> Found:
+    kept = [
+        index for index, label in enumerate(found.labels) if (among is None or label in among) and label not in without
+    ]
+    return Found(
+        [found.labels[index] for index in kept],
+        [found.distances[index] for index in kept],
+        [found.versions[index] for index in kept],
+    )
+
+
+def _joined(before: Found, after: Found) -> Found:
+    return Found(before.labels + after.labels, before.distances + after.distances, before.versions + after.versions)
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
+class _Compared:
     rows: npt.NDArray[np.int64]
     versions: npt.NDArray[np.int64]
-    scores: Floats
+    keys: Doubles
 
 
-_NOTHING = _Scored(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+_NOTHING = _Compared(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
 
 
-def _best(blocks: Sequence[_Scored], k: int) -> _Scored:
-    """Those with the `k` best scores, and those with the score of the last of them."""
-    rows = np.concatenate([block.rows for block in blocks])
-    versions = np.concatenate([block.versions for block in blocks])
-    scores = np.concatenate([block.scores for block in blocks])
-    if len(scores) <= k:
-        return _Scored(rows, versions, scores)
-    kept = scores >= -np.partition(-scores, k - 1)[k - 1]
-    return _Scored(rows[kept], versions[kept], scores[kept])
+def _best(these: _Compared, those: _Compared, k: int) -> _Compared:
+    """Of both, the `k` nearest and all that are as near as the last of them."""
+    rows = np.concatenate([these.rows, those.rows])
+    versions = np.concatenate([these.versions, those.versions])
+    keys = np.concatenate([these.keys, those.keys])
+    if len(keys) <= k:
+        return _Compared(rows, versions, keys)
+    kept = keys <= np.partition(keys, k - 1)[k - 1]
+    return _Compared(rows[kept], versions[kept], keys[kept])

@@ -6,6 +6,8 @@ power cut. Which tables there are is `store.py`'s.
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 import threading
 import uuid
@@ -15,7 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from plugins.vector_hnsw.engine.files import make_file, sync_folder
+from plugins.vector_hnsw.engine.filters import member
 from shared.errors import DataLoss, NotFound, StartError, StorageFull, TooLarge, Unavailable
+
+_MOST_RESERVED = 8 * 2**20  # bytes
+_COUNTS = ("freelist_count", "page_count")
 
 
 class Database:
@@ -30,6 +36,7 @@ class Database:
         self._idle: list[sqlite3.Connection] = []  # for reading
         self._idle_lock = threading.Lock()
         self._closed = False
+        self._reserve = path.with_name("reserve")
         try:
             if not path.exists():
                 _create(path, format, tables)
@@ -69,6 +76,45 @@ class Database:
         with as_plugin_errors(self.path), self._writer as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
+
+    def free_pages(self) -> tuple[int, int]:
+        """Pages of the file that hold nothing, and all of them."""
+        with as_plugin_errors(self.path):
+            free, pages = (self._writer.execute(f"PRAGMA {what}").fetchone()[0] for what in _COUNTS)
+        return free, pages
+
+    def give_back(self, pages: int) -> None:
+        """Shortens the file by so many free pages; on disk at the next checkpoint."""
+        with self.transaction() as connection:
+            connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+
+    def fold_in(self) -> None:
+        """The log is folded into the file and emptied, unless somebody reads for so long that it has to wait."""
+        self._refuse_closed()
+        with as_plugin_errors(self.path):
+            self._writer.execute("PRAGMA busy_timeout = 1000")
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._writer.execute("PRAGMA busy_timeout = 30000")
+
+    def keep_reserve(self) -> None:
+        """Takes some of the disk that is free, so that deleting works once it is full; without room it does without."""
+        if self._reserve.exists():
+            return
+        try:
+            size = min(_MOST_RESERVED, shutil.disk_usage(self._reserve.parent).free // 8)
+            make_file(self._reserve)
+            with self._reserve.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, max(1, size))
+        except OSError:
+            self.use_reserve()
+
+    def use_reserve(self) -> bool:
+        """Gives the reserve back to the disk. False where there was none."""
+        try:
+            self._reserve.unlink()
+        except OSError:
+            return False
+        return True
 
     @contextmanager
     def attached(self, file: Path, name: str) -> Iterator[None]:
@@ -136,6 +182,7 @@ class Database:
         )
         connection.execute("PRAGMA synchronous = FULL")
         connection.text_factory = _text
+        connection.create_function("json_member", 2, member, deterministic=True)
         return connection
 
     def _refuse_closed(self) -> None:
@@ -166,6 +213,7 @@ class Database:
         self._writer.execute("PRAGMA journal_mode = WAL")
         # A large log costs nothing until it is folded in, and folding in rarely is cheaper.
         self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
+        self._writer.execute("PRAGMA journal_size_limit = 33554432")
         return str(about["uuid"]), int(about["sequence"])
 
 
@@ -232,7 +280,7 @@ def as_plugin_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if "malformed JSON" in str(error):
+        if "malformed JSON" in str(error) or "user-defined function raised" in str(error):
             raise MalformedJson(f"the vector store's file {path.name} is damaged; restore a backup") from error
         if _is_full(error):
             raise StorageFull(

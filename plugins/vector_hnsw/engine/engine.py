@@ -8,7 +8,9 @@ searches go on beside them.
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,7 +24,8 @@ from plugins.vector_hnsw.engine import checks, health, opening
 from plugins.vector_hnsw.engine.cache import GraphCache
 from plugins.vector_hnsw.engine.collection import OpenCollection, Query, SearchResult
 from plugins.vector_hnsw.engine.files import make_folder
-from plugins.vector_hnsw.engine.filters import Filter, where
+from plugins.vector_hnsw.engine.filters import Filter, refused, unrestricted, where
+from plugins.vector_hnsw.engine.flat import Flat, index_for
 from plugins.vector_hnsw.engine.labels import Labels
 from plugins.vector_hnsw.engine.metric import Metric
 from plugins.vector_hnsw.engine.snapshots import Snapshot, Snapshots, copy_in
@@ -36,6 +39,7 @@ from shared.errors import (
     NotFound,
     PluginError,
     StartError,
+    StorageFull,
     quoted,
 )
 
@@ -45,6 +49,8 @@ _log = logging.getLogger("hector")
 _SAVE_AFTER = 10_000
 _HIDDEN = ".restoring"  # no client can name it: what a restore that was cut off leaves behind
 _LARGEST_PAGE = 1000
+# Free pages of the file, of 8 KiB each: fewer are kept for what comes; so many go back at once; and seconds in between.
+_FEW_PAGES, _PAGES_A_TURN, _PAUSE = 32, 256, 0.01
 _PAGE = 100
 Result = TypeVar("Result")
 
@@ -106,6 +112,7 @@ class Engine:
         self._writing = threading.Lock()
         self._snapshotting = threading.Lock()
         self._collections: dict[str, OpenCollection] = {}
+        self._giving_back = self._is_full = False
         # Whichever thread closes lets go of it.
         self._lock = FileLock(data_dir / "lock", mode=0o600, thread_local=False)
         try:
@@ -125,6 +132,7 @@ class Engine:
             self._store = Store(self._data_dir / "store.db", max_read=self._max_read)
             try:
                 self._open_all()
+                self._store.database.keep_reserve()
             except BaseException:
                 self._store.close()
                 raise
@@ -184,7 +192,7 @@ class Engine:
                     return False
                 raise AlreadyExists(checks.already(there.spec, wanted, if_not_exists), reason="COLLECTION_EXISTS")
             self._check_number()
-            graph = opening.new_graph(wanted, self._threads)  # before the commit: there may be no memory for it
+            graph = index_for(wanted, 0, self._threads)
             with self._store.write() as transaction:
                 spec = self._store.create(transaction, wanted)
             self._collections[name] = OpenCollection(spec, self._store, Labels(0), graph, self._max_limit)
@@ -194,11 +202,16 @@ class Engine:
         """Removes the collection with everything in it and returns how many vectors that were. Raises NotFound."""
         with self._writing:
             spec = self._find(name, "name").spec
-            with self._store.write() as transaction:
-                count = self._store.drop(transaction, spec.number)
+
+            def drop() -> int:
+                with self._store.write() as transaction:
+                    return self._store.drop(transaction, spec.number)
+
+            count = self._when_full_too(drop, deletes=True)
             del self._collections[name]
             with suppress(OSError):  # the next start removes what is left
                 self._cache.remove(spec.number)
+            self._give_back()
         return count
 
     def describe_all(self) -> list[Description]:
@@ -269,8 +282,8 @@ class Engine:
             checks.check_wrong(wrong)
             latest = {item.id: item for index, item in enumerate(items) if index not in wrong}
             if latest:
-                self._check_memory(entry.spec, len(latest) - len(known))
-                entry.put(list(latest.values()), known)
+                room = self._check_memory(entry.bytes_with(len(latest) - len(known)), entry)
+                self._when_full_too(lambda: entry.put(list(latest.values()), known, room), deletes=False)
                 self._after(entry)
             return Written(len(latest), self._store.sequence, wrong)
 
@@ -280,7 +293,7 @@ class Engine:
         """Deletes, durably, the items with these ids that fit the filter; without ids, all that fit.
 
         Returns how many that were, or would be with `dry_run`, and the store's sequence. Raises NotFound,
-        InvalidArgument (also when there is neither an id nor a filter), StorageFull.
+        InvalidArgument (also when there is neither an id nor a filter that restricts anything), StorageFull.
         """
         if not ids and filter is None:
             raise InvalidArgument(
@@ -288,6 +301,10 @@ class Engine:
             )
         checks.check_ids(ids)
         fits = where(filter) if filter is not None else None
+        if not ids and filter is not None and (at := unrestricted(filter)):
+            raise refused(
+                at, "restricts nothing, so everything would be deleted; name a condition, or delete the collection"
+            )
         with self._writing:
             entry = self._find(name)
             number = entry.spec.number
@@ -297,8 +314,9 @@ class Engine:
                 wanted = [one for one in wanted if one in fitting] if ids else list(fitting)
             places = list(self._store.places(number, wanted).values())
             if places and not dry_run:
-                entry.delete(places)
+                self._when_full_too(lambda: entry.delete(places), deletes=True)
                 self._after(entry)
+                self._give_back()
             return len(places), self._store.sequence
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -337,14 +355,23 @@ class Engine:
             results = entry.search_many(queries)
         return [result or self.search(name, query) for result, query in zip(results, queries, strict=True)]
 
-    def get(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Item]:
+    def get(
+        self, name: str, ids: Sequence[str], *, with_vectors: bool = False, with_metadata: bool = True
+    ) -> dict[str, Item]:
         """The items with these ids that exist. Raises NotFound, InvalidArgument."""
         checks.check_ids(ids, "read")
         wanted = list(dict.fromkeys(ids))
-        return self._read(name, lambda entry: self._store.items(entry.spec.number, wanted, with_vectors))
+        return self._read(name, lambda entry: self._store.items(entry.spec.number, wanted, with_vectors, with_metadata))
 
     def page(
-        self, name: str, *, token: str = "", size: int = 0, filter: Filter | None = None, with_vectors: bool = False
+        self,
+        name: str,
+        *,
+        token: str = "",
+        size: int = 0,
+        filter: Filter | None = None,
+        with_vectors: bool = False,
+        with_metadata: bool = True,
     ) -> tuple[list[Item], str]:
         """The items after the page that came with `token`, and the token for the next; "" when this is the last.
 
@@ -358,7 +385,8 @@ class Engine:
         def read(entry: OpenCollection) -> tuple[list[Item], str]:
             number = entry.spec.number
             try:
-                found, more = self._store.page(number, checks.row_after(token, number), size, fits, with_vectors)
+                after = checks.row_after(token, number)
+                found, more = self._store.page(number, after, size, fits, with_vectors, with_metadata)
             except DataLoss as error:
                 if row := error.metadata.pop("row", ""):
                     error.metadata["page_token"] = checks.page_token(number, int(row))
@@ -400,7 +428,9 @@ class Engine:
                 made = copy_in(self._store, file, spec, next_label, _HIDDEN)
             try:
                 # The old one is in memory beside it until they are exchanged.
-                self._check_memory(spec, self._store.count(made.number, None))
+                count = self._store.count(made.number, None)
+                index = index_for(spec, count, self._threads)
+                self._check_memory(index.bytes_with(count))
                 entry = self._opened(replace(made, name=collection))
                 with self._writing:
                     old = self._collections.get(collection)
@@ -438,6 +468,50 @@ class Engine:
             with self._writing:
                 return read(self._find(name, field))
 
+    def _when_full_too(self, write: Callable[[], Result], *, deletes: bool) -> Result:
+        """What `write` returns. On a full disk it is tried again with the log folded in and, where it deletes, with the
+        reserve given back to the disk: deleting needs some of it before it can give any back."""
+        try:
+            return write()
+        except StorageFull:
+            self._is_full = True
+            with suppress(PluginError, sqlite3.Error):
+                self._store.database.fold_in()
+        try:
+            return write()
+        except StorageFull:
+            if not (deletes and self._store.database.use_reserve()):
+                raise
+            return write()
+
+    def _give_back(self) -> None:
+        """Has the file shrink, little by little and in a thread, where much of it holds nothing. Call it while
+        writing."""
+        free, pages = self._store.database.free_pages()
+        if self._giving_back or not (self._is_full or (free >= _FEW_PAGES and free * 20 >= pages)):
+            return
+        self._giving_back, self._is_full = True, False
+
+        def work() -> None:
+            database = self._store.database
+            try:
+                left = free
+                while left:
+                    with self._writing:
+                        database.give_back(_PAGES_A_TURN)
+                        left = database.free_pages()[0]
+                    time.sleep(_PAUSE)
+                with self._writing:
+                    database.fold_in()
+                    database.keep_reserve()
+            except (PluginError, sqlite3.Error) as error:
+                # The store was closed, or the disk is too full even for this: after the next delete it goes on.
+                _log.warning("event=space_not_given_back cause=%r", str(error))
+            finally:
+                self._giving_back = False
+
+        threading.Thread(target=work, name="give back", daemon=True).start()
+
     def _check_number(self) -> None:
         if len(self._collections) >= self._max_collections:
             raise LimitReached(
@@ -446,17 +520,23 @@ class Engine:
                 reason="TOO_MANY_COLLECTIONS",
             )
 
-    def _check_memory(self, spec: Collection, more: int) -> None:
+    def _check_memory(self, wanted: int, instead_of: OpenCollection | None = None) -> int:
+        """How many bytes a graph may have that needs so many, instead of this collection's; 0 for any number.
+
+        Raises LimitReached.
+        """
         if not self._max_memory:
-            return
-        used = sum(one.graph.bytes for one in self._collections.values() if one.graph)
-        needed = used + max(0, more) * (4 * spec.dimension + 8 * spec.m + 16)
+            return 0
+        others = (one.graph for one in self._collections.values() if one is not instead_of)
+        used = sum(graph.bytes for graph in others if graph)
+        needed = used + wanted
         if needed > self._max_memory:
             raise LimitReached(
                 f"the graphs would take {needed} bytes, more than max_memory of {self._max_memory}; "
                 "delete something, or raise the setting",
                 reason="MEMORY_LIMIT",
             )
+        return self._max_memory - used
 
     def _after(self, entry: OpenCollection) -> None:
         """What a write leaves to be done, some of it only now and then."""
@@ -470,7 +550,11 @@ class Engine:
 
     def _save(self, entry: OpenCollection) -> None:
         """Saves the graph. A failure is logged and costs only time at the next start."""
-        if entry.graph is not None:
+        if isinstance(entry.graph, Flat):
+            with suppress(OSError):
+                self._cache.remove(entry.spec.number)
+            entry.unsaved = 0
+        elif entry.graph is not None:
             self._cache.save(entry.graph, entry.spec, self._store.sequence)
             entry.unsaved = 0
 

@@ -11,8 +11,8 @@
 | `Exists(field)` | a field that is there, with null too |
 | `Ids(ids)` | an item with one of these ids |
 
-A field is a path with dots (`author.name`); a key that has a dot itself stands in double quotes (`"file.name"`). SQLite
-ends a text at a NUL character, so texts that have one are compared up to it.
+A field is a path with dots (`author.name`). A key with a dot, quote or backslash in it, or nothing, stands as a JSON
+string (`"file.name"`, `""`). SQLite ends a text at a NUL character, so texts that have one are compared up to it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MOST_TEXT = 2**20
 _LONGEST_FIELD = 1000
 _GROUP = 40
 # SQLite would end a path at a NUL.
-_PART = re.compile(r'"([^"\\\0]+)"|([^."\\\0]+)')
+_PART = re.compile(r'("(?:[^"\\\0]|\\[^\0])*+")|([^."\\\0]+)')
 
 Scalar = str | float | int | bool | None
 
@@ -88,6 +88,43 @@ class Where:
 
     sql: str
     values: tuple[object, ...]
+
+
+def unrestricted(filter: Filter, at: str = "filter") -> str:
+    """Where the filter fits everything whatever is stored: what makes it so, such as `filter.must[0]`; else ""."""
+    # A list that excludes nobody (`NOT_IN []`) looks like a condition and is none.
+    wide = [_fits_all(one, f"{at}.must[{i}]") for i, one in enumerate(filter.must)]
+    wide += [_fits_none(one, f"{at}.must_not[{i}]") for i, one in enumerate(filter.must_not)]
+    if not all(wide):
+        return ""
+    if filter.should:
+        choices = (_fits_all(one, f"{at}.should[{i}]") for i, one in enumerate(filter.should))
+        return next((choice for choice in choices if choice), "")
+    return wide[0] if wide else at
+
+
+def _fits_all(condition: Condition, at: str) -> str:
+    match condition:
+        case Filter():
+            return unrestricted(condition, f"{at}.filter")
+        case Compare(_, Operator.NOT_IN, []):
+            return at
+    return ""
+
+
+def _fits_none(condition: Condition, at: str) -> str:
+    match condition:
+        case Filter(must, should, must_not):
+            at += ".filter"
+            parts = [_fits_none(one, f"{at}.must[{i}]") for i, one in enumerate(must)]
+            parts += [_fits_all(one, f"{at}.must_not[{i}]") for i, one in enumerate(must_not)]
+            choices = [_fits_none(one, f"{at}.should[{i}]") for i, one in enumerate(should)]
+            if choices and all(choices):
+                parts.append(choices[0])
+            return next((part for part in parts if part), "")
+        case Compare(_, Operator.IN, []) | Ids(()):
+            return at
+    return ""
 
 
 def where(filter: Filter) -> Where:
@@ -152,16 +189,16 @@ class _Writer:
             case Operator.PREFIX:
                 if not isinstance(value, str):
                     raise refused(at, "needs a string to begin with")
-                typed, path = self._typed(field, at), self._path(field, at)
-                self.values += [path, value, value]
-                return f"({typed} IS 'text' AND substr(json_extract(metadata, ?), 1, length(?)) = ?)"
+                typed, source = self._typed(field, at), self._source(field, at)
+                self.values += [value, value]
+                return f"({typed} IS 'text' AND substr(json_extract({source}), 1, length(?)) = ?)"
             case Operator.GT | Operator.GTE | Operator.LT | Operator.LTE as operator:
                 if isinstance(value, bool) or not isinstance(value, str | int | float):
                     raise refused(at, "needs a number or a string to compare with")
                 kinds = "('text')" if isinstance(value, str) else "('integer', 'real')"
-                typed = self._typed(field, at)
-                self.values += [self._path(field, at), _finite(value, at)]
-                return f"(coalesce({typed} IN {kinds}, 0) AND json_extract(metadata, ?) {operator.value} ?)"
+                typed, source = self._typed(field, at), self._source(field, at)
+                self.values.append(_finite(value, at))
+                return f"(coalesce({typed} IN {kinds}, 0) AND json_extract({source}) {operator.value} ?)"
 
     def _equal(self, field: str, value: Any, at: str) -> str:
         typed = self._typed(field, at)
@@ -170,13 +207,12 @@ class _Writer:
         if not isinstance(value, str | int | float):
             raise refused(at, "compares with a string, number, boolean or null")
         kinds = "('text')" if isinstance(value, str) else "('integer', 'real')"
-        self.values += [self._path(field, at), _finite(value, at)]
-        return f"(coalesce({typed} IN {kinds}, 0) AND json_extract(metadata, ?) = ?)"
+        source = self._source(field, at)
+        self.values.append(_finite(value, at))
+        return f"(coalesce({typed} IN {kinds}, 0) AND json_extract({source}) = ?)"
 
     def _contains(self, field: str, value: Any, at: str) -> str:
-        typed = self._typed(field, at)
-        path = self._path(field, at)
-        self.values.append(path)
+        typed, source = self._typed(field, at), self._source(field, at)
         if value is None or isinstance(value, bool):
             element = f"type = '{json.dumps(value)}'"
         elif isinstance(value, str | int | float):
@@ -185,10 +221,11 @@ class _Writer:
             self.values.append(_finite(value, at))
         else:
             raise refused(at, "looks for a string, number, boolean or null")
-        sql = f"({typed} IS 'array' AND EXISTS (SELECT 1 FROM json_each(metadata, ?) WHERE {element}))"
+        sql = f"({typed} IS 'array' AND EXISTS (SELECT 1 FROM json_each({source}) WHERE {element}))"
         if isinstance(value, str):
-            sql = f"({sql} OR ({self._typed(field, at)} IS 'text' AND instr(json_extract(metadata, ?), ?) > 0))"
-            self.values += [path, value]
+            typed, source = self._typed(field, at), self._source(field, at)
+            sql = f"({sql} OR ({typed} IS 'text' AND instr(json_extract({source}), ?) > 0))"
+            self.values.append(value)
         return sql
 
     def _add(self, more: int, at: str) -> None:
@@ -197,21 +234,52 @@ class _Writer:
             raise too_many(at)
 
     def _typed(self, field: str, at: str) -> str:
-        self.values.append(self._path(field, at))
-        return "json_type(metadata, ?)"
+        return f"json_type({self._source(field, at)})"
 
-    def _path(self, field: str, at: str) -> str:
-        """`author.name` as SQLite's `$."author"."name"`."""
+    def _source(self, field: str, at: str) -> str:
+        """Where SQLite's JSON functions find the field: their first two arguments."""
+        keys = self._keys(field, at)
+        if any('"' in key for key in keys):  # SQLite has no path to such a key
+            self.values.append(json.dumps(keys))
+            return "json_member(metadata, ?), '$'"
+        self.values.append("$" + "".join("." + json.dumps(key, ensure_ascii=False) for key in keys))
+        return "metadata, ?"
+
+    def _keys(self, field: str, at: str) -> list[str]:
+        """`author."file.name"` as its keys."""
         if len(field) > _LONGEST_FIELD:
             raise refused(at, f"names a field of more than {_LONGEST_FIELD} characters")
-        path, position = "$", 0
+        keys: list[str] = []
+        position = 0
         while position <= len(field):
             part = _PART.match(field, position)
             if part is None or (part.end() < len(field) and field[part.end()] != "."):
-                raise refused(at, f"names the field {quoted(field)}: keys with dots between, a dotted key in quotes")
-            path += f'."{part[1] or part[2]}"'
+                raise self._bad_field(field, at)
+            try:
+                key = json.loads(part[1], strict=False) if part[1] else part[2]
+                key.encode()
+            except ValueError:
+                raise self._bad_field(field, at) from None
+            keys.append(key)
             position = part.end() + 1
-        return path
+        return keys
+
+    def _bad_field(self, field: str, at: str) -> InvalidArgument:
+        return refused(
+            at,
+            f"names the field {quoted(field)}: keys with dots between, and a key with a dot, a quote or a backslash "
+            "in it as a JSON string",
+        )
+
+
+def member(metadata: str, keys: str) -> str | None:
+    """For SQLite, as `json_member`: the JSON of what stands under these keys, one in the other; None for nothing."""
+    value = json.loads(metadata)
+    for key in json.loads(keys):
+        if not isinstance(value, dict) or key not in value:
+            return None
+        value = value[key]
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _joined(word: str, parts: Sequence[str]) -> str:

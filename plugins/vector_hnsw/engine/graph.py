@@ -31,16 +31,21 @@ _NUMBERS_A_TURN = 50_000
 _FIRST_SIZE, _FIRST_BYTES = 1024, 4 * 2**20
 
 
+def graph_bytes(dimension: int, m: int, nodes: int) -> int:
+    """What so many nodes take in memory: vectors, links in the lowest layer, and what hnswlib keeps beside them."""
+    return nodes * (4 * dimension + 8 * m + 80)
+
+
 class Found(NamedTuple):
     """Labels with their distances, nearest first, and the version that each distance is of."""
 
     labels: list[int]
-    distances: Floats
+    distances: list[float]
     versions: list[int]
 
 
 class Graph:
-    """Holds prepared vectors (`Metric.prepare`). One thread writes; any may search."""
+    """Holds vectors as `Metric.prepare` makes them. One thread writes; any may search."""
 
     def __init__(self, metric: Metric, dimension: int, m: int, ef_construction: int, threads: int = 0) -> None:
         """`threads` that insert; 0 for one a core. Raises Overloaded when there is no memory for it."""
@@ -51,12 +56,13 @@ class Graph:
         self._query_lock = threading.Lock()
         self._versions: dict[int, int] = {}
         self._moves = 0
+        self._node_bytes = graph_bytes(dimension, m, 1)
         self._index = self._new_index()
         size = max(16, min(_FIRST_SIZE, _FIRST_BYTES // (4 * dimension)))
         try:
             self._index.init_index(size, M=m, ef_construction=ef_construction, random_seed=100)
         except (MemoryError, RuntimeError) as error:
-            raise _no_memory(f"a graph of dimension {dimension} with m of {m}") from error
+            raise no_memory(f"a graph of dimension {dimension} with m of {m}") from error
 
     @property
     def count(self) -> int:
@@ -85,22 +91,36 @@ class Graph:
 
     @property
     def bytes(self) -> int:
-        """What the index takes in memory: vectors and links."""
-        return int(self._index.index_file_size())
+        """What the index takes in memory, room for vectors to come included."""
+        return int(self._index.get_max_elements()) * self._node_bytes
 
-    def reserve(self, more: int) -> None:
-        """Makes room for a `put` of `more` new labels. Raises Overloaded when there is no memory for them."""
+    def bytes_with(self, more: int) -> int:
+        """`bytes` with just so much room that `more` new labels fit."""
+        return max(self.bytes, (self.nodes + more) * self._node_bytes)
+
+    def reserve(self, more: int, most_bytes: int = 0) -> None:
+        """Makes room for a `put` of `more` new labels, and for others as far as `most_bytes` (0: no bound) allow.
+
+        Raises Overloaded when there is no memory for them.
+        """
         needed = int(self._index.get_current_count()) + more
         if needed <= self._index.get_max_elements():
             return
+        size = max(needed, int(self._index.get_max_elements() * 1.5))
+        if most_bytes:
+            size = max(needed, min(size, most_bytes // self._node_bytes))
         with self._lock.write():
             try:
-                self._index.resize_index(max(needed, int(self._index.get_max_elements() * 1.5)))
+                self._index.resize_index(size)
             except (MemoryError, RuntimeError) as error:
-                raise _no_memory(f"{needed} vectors in this collection") from error
+                raise no_memory(f"{needed} vectors in this collection") from error
 
     def put(self, labels: Sequence[int], vectors: Floats, versions: Sequence[int]) -> None:
-        """Adds labels, or moves those that are there (at seven times the cost). `reserve` must have made room."""
+        """Adds labels, or moves those that are there (at seven times the cost). `reserve` must have made room.
+
+        `vectors` are as they came.
+        """
+        vectors = self._metric.prepare(vectors)
         for start in range(0, len(labels), self._turn):
             part = slice(start, start + self._turn)
             with self._lock.write():
@@ -116,21 +136,23 @@ class Graph:
                     self._index.mark_deleted(label)
 
     def search(self, query: Floats, k: int, ef: int, wait: bool = True) -> Found | None:
-        """The `k` nearest labels, or all when there are fewer. None when the graph cannot reach that many.
+        """The first `k` of the nearest `ef` labels, or all when there are fewer. None when it cannot reach that many.
 
-        Without `wait` it is None also where it would have to wait for a write or another search, or look further.
+        `query` is prepared. With one `ef` the first `k` are among the first `k + 1`, ties included. So all are asked
+        for, which costs no more: of equally near ones hnswlib gives others when it is asked for fewer. Without `wait`
+        it is None also where it would have to wait for a write or another search, or look further.
         """
         if not self._lock.enter(wait):
             return None
         try:
-            k = min(k, len(self._versions))
-            if k == 0:
-                return Found([], np.empty(0, np.float32), [])
+            asked = min(max(k, ef), len(self._versions))
+            if asked == 0:
+                return Found([], [], [])
             for wider in (1, 4, 16) if wait else (1,):
-                found = self._query(query, k, max(ef * wider, k), 1, wait)
+                found = self._query(query, asked, max(ef * wider, asked), 1, wait)
                 if found is not None:
-                    labels = found[0][0].tolist()
-                    return Found(labels, found[1][0], [self._versions[label] for label in labels])
+                    labels = found[0][0][:k].tolist()
+                    return Found(labels, found[1][0][:k].tolist(), [self._versions[label] for label in labels])
             return None
         finally:
             self._lock.leave()
@@ -138,16 +160,16 @@ class Graph:
     def search_many(self, queries: Floats, k: int, ef: int) -> list[Found] | None:
         """As `search`, for each row of `queries`, on all threads at once. None when one of them cannot be answered."""
         with self._lock.read():
-            k = min(k, len(self._versions))
-            if k == 0:
-                return [Found([], np.empty(0, np.float32), [])] * len(queries)
-            answer = self._query(queries, k, max(ef, k), self.threads, wait=True)
+            asked = min(max(k, ef), len(self._versions))
+            if asked == 0:
+                return [Found([], [], [])] * len(queries)
+            answer = self._query(queries, asked, max(ef, asked), self.threads, wait=True)
             if answer is None:
                 return None
             versions = self._versions
             return [
                 Found(labels, distances, [versions[label] for label in labels])
-                for labels, distances in zip(answer[0].tolist(), answer[1], strict=True)
+                for labels, distances in zip(answer[0][:, :k].tolist(), answer[1][:, :k].tolist(), strict=True)
             ]
 
     # -- on disk, for cache.py ----------------------------------------------------------------------------------
@@ -195,7 +217,7 @@ class Graph:
         return hnswlib.Index(space=self._metric.space, dim=self._dimension)
 
 
-def _no_memory(what: str) -> Overloaded:
+def no_memory(what: str) -> Overloaded:
     return Overloaded(
         f"the server has no memory for {what}; delete something, or give it more memory", reason="OUT_OF_MEMORY"
     )

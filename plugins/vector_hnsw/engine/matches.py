@@ -14,24 +14,28 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from plugins.vector_hnsw.engine.comparing import Doubles, lengths_of
 from plugins.vector_hnsw.engine.filters import Where
 from plugins.vector_hnsw.engine.metric import Floats
 from plugins.vector_hnsw.engine.store import Collection, Store
 
 _MOST_FILTERS = 16
+_MOST_BYTES = 32 * 2**20  # of them together, but for the one that was used last
+_ROW_BYTES = 240  # of a row that fits, in a dictionary and a set
 _LARGEST_FILTER = 100_000  # characters and values; a larger one is not kept
 # So few matches are compared one by one, and their vectors kept: 4 MB a filter at most.
 _FEW_NUMBERS = 1_000_000
 # Rows that were written lately, as far back as a kept answer can be brought up to date.
 _MOST_RECENT = 5_000
-_NONE = np.empty(0, np.int64)
+_NONE, _NO_LENGTHS = np.empty(0, np.int64), np.empty(0, np.float64)
 
 
 @dataclass(frozen=True)
 class Matches:
     """As of write `sequence`: `label_of` each row that fits.
 
-    When they are few: `vectors`, prepared, and their `versions`, in the order of `rows`; otherwise None and empty.
+    When they are few: `vectors` as they came, their `lengths` and `versions`, in the order of `rows`; otherwise None
+    and empty.
     """
 
     sequence: int
@@ -40,10 +44,16 @@ class Matches:
     rows: npt.NDArray[np.int64]
     versions: npt.NDArray[np.int64]
     vectors: Floats | None
+    lengths: Doubles
 
     @property
     def count(self) -> int:
         return len(self.label_of)
+
+    @property
+    def bytes(self) -> int:
+        """About what it takes in memory."""
+        return _ROW_BYTES * len(self.label_of) + (self.vectors.nbytes if self.vectors is not None else 0)
 
 
 class MatchCache:
@@ -88,8 +98,9 @@ class MatchCache:
             return matches
         with self._lock:
             self._kept[where] = matches
-            while len(self._kept) > _MOST_FILTERS:
-                self._kept.popitem(last=False)
+            size = sum(one.bytes for one in self._kept.values())
+            while len(self._kept) > _MOST_FILTERS or (size > _MOST_BYTES and len(self._kept) > 1):
+                size -= self._kept.popitem(last=False)[1].bytes
         return matches
 
     def _brought_up(self, kept: Matches, where: Where, touched: set[int], now: int) -> Matches:
@@ -102,8 +113,8 @@ class MatchCache:
     def _made(self, label_of: dict[int, int], where: Where, now: int) -> Matches:
         labels = frozenset(label_of.values())
         if len(label_of) * self._spec.dimension > _FEW_NUMBERS:
-            return Matches(now, label_of, labels, _NONE, _NONE, None)
+            return Matches(now, label_of, labels, _NONE, _NONE, None, _NO_LENGTHS)
         found = self._store.versioned_vectors(self._spec.number, list(label_of))
         matrix = np.frombuffer(b"".join(vector for *_, vector in found), "<f4").reshape(-1, self._spec.dimension)
         rows, versions = np.array([(row, version) for row, version, _ in found], np.int64).reshape(-1, 2).T
-        return Matches(now, label_of, labels, rows, versions, self._spec.metric.prepare(matrix))
+        return Matches(now, label_of, labels, rows, versions, matrix, lengths_of(matrix))

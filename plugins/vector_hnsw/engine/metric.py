@@ -14,6 +14,7 @@ their `l2` distances differ.
 from __future__ import annotations
 
 import math
+from array import array
 from enum import StrEnum
 
 import numpy as np
@@ -71,25 +72,31 @@ class Metric(StrEnum):
         products: Floats = vectors @ query
         return np.float32(1) - products if self is Metric.DOT else np.float32(2) - np.float32(2) * products
 
-    def scores(self, distances: Floats) -> Floats:
-        if self is Metric.EUCLIDEAN:
-            return (1 / (1 + np.sqrt(np.maximum(distances, 0)))).astype(np.float32)
-        if self is Metric.DOT:
-            products: Floats = np.float32(1) - distances
-            return products
-        cosines: Floats = np.clip(np.float32(1) - distances / np.float32(2), np.float32(-1), np.float32(1))
-        return cosines
+    def scores_of(self, distances: list[float]) -> list[float]:
+        """Scores, as a float32 holds them, for distances in ascending order as the graph gives them.
 
-    def scores_of(self, distances: Floats) -> list[float]:
-        """`scores` of a few that come in ascending order: numpy takes longer to begin than this to end."""
-        found: list[float] = distances.tolist()
+        Of few: numpy takes longer to begin than this to end.
+        """
         if self is Metric.EUCLIDEAN:
-            return [1 / (1 + math.sqrt(distance)) if distance > 0 else 1.0 for distance in found]
+            return _as_shown([1 / (1 + math.sqrt(distance)) if distance > 0 else 1.0 for distance in distances])
         if self is Metric.DOT:
-            return [1 - distance for distance in found]
-        if found and (found[0] < 0 or found[-1] > 4):  # rounding
-            found = [max(0.0, min(4.0, distance)) for distance in found]
-        return [1 - distance / 2 for distance in found]
+            return _as_shown([1 - distance for distance in distances])
+        if distances and (distances[0] < 0 or distances[-1] > 4):  # rounding
+            distances = [max(0.0, min(4.0, distance)) for distance in distances]
+        return _as_shown([1 - distance / 2 for distance in distances])
+
+    def scores_of_keys(self, keys: list[float]) -> list[float]:
+        """Scores, as a float32 holds them, for the keys of `comparing.py`."""
+        if self is Metric.EUCLIDEAN:
+            return _as_shown([1 / (1 + math.sqrt(key)) for key in keys])
+        if self is Metric.COSINE:
+            return _as_shown([max(-1.0, min(1.0, -key)) for key in keys])
+        return _as_shown([-key for key in keys])
+
+
+def _as_shown(scores: list[float]) -> list[float]:
+    # What a reply shows is what is compared with a caller's `min_score`, and what ties are told by.
+    return array("f", scores).tolist()
 
 
 def check_query(metric: Metric, vector: Floats) -> Floats:
@@ -102,7 +109,12 @@ def check_query(metric: Metric, vector: Floats) -> Floats:
             raise InvalidArgument(f"the query vector {wrong[0]}", reason="BAD_VECTOR", field="vector")
         prepared: Floats = metric.prepare(vector[None, :])[0]
         return prepared
-    return vector / np.float32(math.sqrt(square)) if metric is Metric.COSINE else vector
+    if metric is not Metric.COSINE:
+        return vector
+    # As `prepare` does it, so that a stored vector is found at distance 0.
+    exact = vector.astype(np.float64)
+    unit: Floats = (exact / math.sqrt(np.einsum("i,i->", exact, exact))).astype(np.float32)
+    return unit
 
 
 def check_dimension(vector: Floats, dimension: int, field: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from plugins.vector_hnsw.engine.cache import GraphCache
 from plugins.vector_hnsw.engine.collection import OpenCollection
+from plugins.vector_hnsw.engine.flat import Flat, index_for
 from plugins.vector_hnsw.engine.graph import Graph
 from plugins.vector_hnsw.engine.labels import Labels
 from plugins.vector_hnsw.engine.store import Collection, Store
@@ -18,9 +19,8 @@ from shared.errors import StartError
 
 _log = logging.getLogger("hector")
 
-# Past this share of nodes that were deleted or moved a graph is built anew; a small one is not worth the trouble.
+# Past this share of nodes that were deleted or moved a graph is built anew, or given up where few vectors are left.
 _MOST_WEAR = 0.3
-_SMALL = 1000
 
 
 def refuse_lost_store(data_dir: Path) -> None:
@@ -35,16 +35,15 @@ def refuse_lost_store(data_dir: Path) -> None:
         )
 
 
-def new_graph(spec: Collection, threads: int) -> Graph:
-    return Graph(spec.metric, spec.dimension, spec.m, spec.ef_construction, threads)
-
-
-def open_graph(store: Store, cache: GraphCache, spec: Collection, threads: int) -> tuple[Labels, Graph, int]:
+def open_graph(store: Store, cache: GraphCache, spec: Collection, threads: int) -> tuple[Labels, Flat | Graph, int]:
     """The labels, the graph, and how many of its labels the file on disk has not got."""
     labels = Labels(store.counters(spec.number)[0])
     for block in store.all_labels(spec.number):
         labels.load(block)
-    graph = new_graph(spec, threads)
+    graph = index_for(spec, len(labels.versions), threads)
+    if isinstance(graph, Flat):
+        cache.remove(spec.number)
+        return labels, build(store, spec, labels.versions, threads), 0
     loaded = cache.load(graph, spec, store.sequence)
     if loaded is not None:
         saved_at, in_file = loaded
@@ -59,9 +58,9 @@ def open_graph(store: Store, cache: GraphCache, spec: Collection, threads: int) 
     return labels, graph, graph.count
 
 
-def build(store: Store, spec: Collection, versions: Mapping[int, int], threads: int) -> Graph:
+def build(store: Store, spec: Collection, versions: Mapping[int, int], threads: int) -> Flat | Graph:
     """A graph of every label there is, from the store."""
-    graph = new_graph(spec, threads)
+    graph = index_for(spec, len(versions), threads)
     done: set[int] = set()
     for found, vectors in store.scan(spec):
         part: dict[int, int] = {}  # label → index of the row that brings its vector
@@ -71,11 +70,13 @@ def build(store: Store, spec: Collection, versions: Mapping[int, int], threads: 
         done.update(part)
         indexes = list(part.values())
         graph.reserve(len(part))
-        graph.put(list(part), spec.metric.prepare(vectors[indexes]), [found[index][2] for index in indexes])
+        graph.put(list(part), vectors[indexes], [found[index][2] for index in indexes])
     return graph
 
 
-def bring_up(graph: Graph, store: Store, spec: Collection, labels: Iterable[int], versions: Mapping[int, int]) -> None:
+def bring_up(
+    graph: Flat | Graph, store: Store, spec: Collection, labels: Iterable[int], versions: Mapping[int, int]
+) -> None:
     """Gives the graph these labels' vectors as the store has them."""
     wanted = list(labels)
     graph.reserve(len(wanted))
@@ -85,13 +86,13 @@ def bring_up(graph: Graph, store: Store, spec: Collection, labels: Iterable[int]
         vectors = store.vectors(spec.number, list(row_of.values()))
         there = [label for label in part if row_of.get(label) in vectors]
         if there:
-            matrix = spec.metric.prepare(np.stack([vectors[row_of[label]] for label in there]))
+            matrix = np.stack([vectors[row_of[label]] for label in there])
             graph.put(there, matrix, [versions[label] for label in there])
 
 
-def needs_rebuild(graph: Graph) -> bool:
+def needs_rebuild(graph: Flat | Graph) -> bool:
     """Whether so much was deleted and moved that recall or speed suffers."""
-    return graph.nodes > _SMALL and graph.wear > _MOST_WEAR
+    return graph.wear > _MOST_WEAR
 
 
 def rebuild_aside(entry: OpenCollection, store: Store, threads: int, writing: threading.Lock) -> None:

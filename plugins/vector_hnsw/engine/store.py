@@ -76,7 +76,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item: `vector` of shape (dimension,), or None where it was not asked for; `metadata` as JSON text."""
+    """An item: `vector` of shape (dimension,), or None where it was not asked for; `metadata` as JSON text, "" where it
+    was not."""
 
     id: str
     vector: Floats | None
@@ -244,14 +245,15 @@ class Store:
         found = self._in_parts(query, rows, most=self.max_read)
         return {row: self._sound_vector(number, *one) for row, *one in found}
 
-    def items(self, number: int, ids: Sequence[str], with_vectors: bool) -> dict[str, Item]:
+    def items(self, number: int, ids: Sequence[str], with_vectors: bool, with_metadata: bool = True) -> dict[str, Item]:
         """The items with these ids that exist. Raises TooLarge beyond `max_read`."""
-        query = f"SELECT {_item(with_vectors)} FROM items_{number} {_join(number, with_vectors)} WHERE id IN ({{}})"
+        columns, tables = _item(with_vectors, with_metadata), f"items_{number} {_join(number, with_vectors)}"
+        query = f"SELECT {columns} FROM {tables} WHERE id IN ({{}})"
         found = self._in_parts(query, ids, most=self.max_read)
         return {name: self._item(number, name, *rest) for name, *rest in found}
 
     def page(
-        self, number: int, after: int, size: int, where: Where | None, with_vectors: bool
+        self, number: int, after: int, size: int, where: Where | None, with_vectors: bool, with_metadata: bool = True
     ) -> tuple[list[tuple[int, Item]], bool]:
         """The next `size` items that fit, in the order of their rows, each with its row; and whether there are more.
 
@@ -259,7 +261,8 @@ class Store:
         """
         extra, values = (f" AND {where.sql}", where.values) if where else ("", ())
         query = (
-            f"SELECT items_{number}.row, {_item(with_vectors)} FROM items_{number} {_join(number, with_vectors)}"
+            f"SELECT items_{number}.row, {_item(with_vectors, with_metadata)}"
+            f" FROM items_{number} {_join(number, with_vectors)}"
             f" WHERE items_{number}.row > ?{extra} ORDER BY items_{number}.row LIMIT ?"
         )
         with self._naming(number):
@@ -327,10 +330,12 @@ class Store:
         return np.frombuffer(vector, "<f4")
 
     def _item(
-        self, number: int, name: str, metadata: str, vector: bytes | None, text_sum: int, vector_sum: int
+        self, number: int, name: str, metadata: str | None, vector: bytes | None, text_sum: int, vector_sum: int
     ) -> Item:
-        self._sound(number, 0, 0, 0, name, metadata, text_sum)
-        return Item(name, None if vector is None else self._sound_vector(number, name, vector, vector_sum), metadata)
+        if metadata is not None:  # without it the sum of both cannot be told
+            self._sound(number, 0, 0, 0, name, metadata, text_sum)
+        sound = None if vector is None else self._sound_vector(number, name, vector, vector_sum)
+        return Item(name, sound, metadata or "")
 
     def damaged(self, number: int, name: str, what: str) -> DataLoss:
         """The error that names an item which the disk has changed."""
@@ -405,8 +410,9 @@ def _add_sums(connection: sqlite3.Connection) -> None:
     _log.info("event=store_upgraded format=%d", FORMAT)
 
 
-def _item(with_vectors: bool) -> str:
-    return f"id, metadata, {'vector' if with_vectors else 'NULL'}, text_sum, vector_sum"
+def _item(with_vectors: bool, with_metadata: bool) -> str:
+    metadata, vector = "metadata" if with_metadata else "NULL", "vector" if with_vectors else "NULL"
+    return f"id, {metadata}, {vector}, text_sum, vector_sum"
 
 
 def _join(number: int, with_vectors: bool) -> str:

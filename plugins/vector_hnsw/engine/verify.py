@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from plugins.vector_hnsw.engine.cache import GraphCache
-from plugins.vector_hnsw.engine.opening import new_graph
+from plugins.vector_hnsw.engine.graph import Graph
 from plugins.vector_hnsw.engine.snapshots import Snapshots
 from plugins.vector_hnsw.engine.store import Collection, Store
 from shared.errors import DataLoss, PluginError, StartError
@@ -55,7 +55,7 @@ def _verify_graph(store: Store, data_dir: Path, spec: Collection) -> str:
     cause = cache.why_not(spec, store.sequence)
     if cause:
         return f"damaged  graph of {spec.name}: {cause}; it will be built anew at the next start"
-    loaded = cache.load(new_graph(spec, 1), spec, store.sequence)
+    loaded = cache.load(Graph(spec.metric, spec.dimension, spec.m, spec.ef_construction, 1), spec, store.sequence)
     assert loaded is not None
     return f"sound    graph of {spec.name}: {len(loaded[1]):,} nodes"
 

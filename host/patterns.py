@@ -1,0 +1,89 @@
+"""Which files and folders are left out: patterns mean what they mean in git, nested `.gitignore` files too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore import GitIgnorePatternError
+
+# Written by tools or copied from elsewhere. `--exclude '!vendor/'` has one of them read all the same.
+DEFAULT = (
+    "node_modules/", "__pycache__/", "vendor/", "build/", "dist/", "target/", "venv/", "site-packages/",
+    "bower_components/", "coverage/", "*.egg-info/", "*.min.js", "*.min.css", "*_pb2*.py*",
+)  # fmt: skip
+_LARGEST = 2**20  # of a .gitignore
+# More stars in one name than these make a match take a time that no file of somebody else's may decide.
+_MANY_STARS = re.compile(r"(?:\*+[^*/]+){4}")
+
+
+class Patterns:
+    """A list of patterns as in a `.gitignore`. Raises ValueError where one of them is none, naming it."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = lines
+        for line in lines:
+            if _MANY_STARS.search(line):
+                raise ValueError(f"the pattern {line!r} has more than three stars in one name")
+            try:
+                GitIgnoreSpec.from_lines([line])
+            except GitIgnorePatternError:
+                raise ValueError(f"{line!r} is no pattern") from None
+        # `sub/**` is what is in the folder and not the folder itself, which pathspec would leave out with it.
+        self._spec = GitIgnoreSpec.from_lines([re.sub(r"(?<=[^*/])/\*\*/?$", "/*", line.rstrip()) for line in lines])
+
+    def check(self, path: str) -> bool | None:
+        """Whether the last pattern that fits says yes, or no with a `!`; None where none fits. Folders end in "/"."""
+        return self._spec.check_file(path).include
+
+
+class Ignored:
+    """What is left out below `root`."""
+
+    def __init__(self, root: Path, exclude: Sequence[str] = ()) -> None:
+        self._root = root
+        self._exclude = Patterns([*DEFAULT, *exclude])
+        self._files: dict[Path, Patterns | None] = {}
+        # Those above count too, up to the top of the repository.
+        above = next((at for at, one in enumerate([root, *root.parents]) if (one / ".git").exists()), 0)
+        self._top = [root, *root.parents][above]
+
+    def is_left_out(self, path: Path, *, is_folder: bool) -> bool:
+        """Whether it is; the folders above it are not."""
+        mark = "/" if is_folder else ""
+        verdict = self._exclude.check(path.relative_to(self._root).as_posix() + mark)
+        folder = path.parent
+        ignored: bool | None = None
+        while ignored is None:
+            patterns = self._of(folder)
+            if patterns is not None:
+                ignored = patterns.check(path.relative_to(folder).as_posix() + mark)
+            if folder == self._top or folder == folder.parent:
+                break
+            folder = folder.parent
+        return bool(verdict) or (verdict is None and bool(ignored))
+
+    def _of(self, folder: Path) -> Patterns | None:
+        if folder not in self._files:
+            self._files[folder] = _read(folder / ".gitignore")
+        return self._files[folder]
+
+
+def _read(file: Path) -> Patterns | None:
+    """Its patterns; lines that are none are passed over, as git does."""
+    try:
+        if file.is_symlink() or not file.is_file() or file.stat().st_size > _LARGEST:
+            return None
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    sound = []
+    for line in text.splitlines():
+        try:
+            Patterns([line])
+        except ValueError:
+            continue
+        sound.append(line)
+    return Patterns(sound) if sound else None
