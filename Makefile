@@ -1,6 +1,7 @@
 # make run          start the plugins, index documents, answer a question, stop   (DOCS=folder Q="…" KEEP=1)
 # make test         the quick tests          make test-slow   kills, soaks, whole commands
-# make lint         ruff and mypy            make bench       measurements, tables in benchmarks/results/
+# make lint         ruff and mypy            make bench       measurements, tables in benchmarks/results/; or one:
+#                   bench-vector, bench-embed, bench-llm, bench-tools, bench-react, bench-logs, bench-attack
 # make fuzz         attack every plugin      (MINUTES=10 SEED=N PLUGINS=toy,… KINDS=frames,… SHARE=0.5)
 # make generate-proto   write the generated modules in proto/ anew
 # make image-NAME   a container image of the plugin NAME
@@ -27,6 +28,9 @@ LLM_PEERS_VENV = .venv-llm-peers
 LLM_PEERS = litellm[proxy]==1.100.5
 LLM_MOCK = @copilotkit/aimock@1.43.0
 
+# The browser that pages are looked at in, where Debian's chromium is not installed.
+BROWSER = @sparticuz/chromium@147.0.0
+
 MINUTES ?= 10
 SEED ?=
 PLUGINS ?=
@@ -38,11 +42,11 @@ Q ?=
 KEEP ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test test-slow lint fuzz bench bench-vector bench-embed bench-llm bench-tools bench-logs \
-	bench-attack generate-proto clean
+.PHONY: help install run test test-slow lint fuzz bench bench-vector bench-embed bench-llm bench-tools bench-react \
+	bench-logs bench-attack generate-proto clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -6
+	@sed -n 's/^# //p' Makefile | head -7
 
 install: $(VENV)/.installed
 
@@ -59,7 +63,7 @@ run: install
 test: install
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-slow: install $(LLM_PEERS_VENV)/.installed .llm-peers/.installed
+test-slow: install $(LLM_PEERS_VENV)/.installed .llm-peers/.installed .browser/.installed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 lint: install
@@ -71,7 +75,7 @@ fuzz: install
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --share $(SHARE) \
 		$(if $(SEED),--seed $(SEED)) $(if $(PLUGINS),--plugins $(PLUGINS)) $(if $(KINDS),--kinds $(KINDS))
 
-bench: bench-vector bench-embed bench-llm bench-tools bench-logs bench-attack
+bench: bench-vector bench-embed bench-llm bench-tools bench-react bench-logs bench-attack
 
 bench-attack: install
 	@$(BIN)/python -m benchmarks.attack
@@ -87,6 +91,9 @@ bench-llm: install $(LLM_PEERS_VENV)/.installed
 
 bench-tools: install
 	@$(BIN)/python -m benchmarks.tools
+
+bench-react: install
+	@$(BIN)/python -m benchmarks.react
 
 bench-logs: install
 	@$(BIN)/python -m benchmarks.logs
@@ -117,9 +124,16 @@ $(LLM_PEERS_VENV)/.installed: Makefile
 	npm install --silent --no-fund --no-audit --prefix .llm-peers $(LLM_MOCK)
 	@touch $@
 
+.browser/.installed: Makefile
+	@mkdir -p .browser
+	@command -v chromium >/dev/null || npm install --silent --no-fund --no-audit --prefix .browser $(BROWSER)
+	@command -v chromium >/dev/null || (cd .browser && TMPDIR="$$PWD" node --input-type=module -e \
+		'import chromium from "@sparticuz/chromium"; await chromium.executablePath()')
+	@touch $@
+
 image-%:
 	docker build --network=host --build-arg TORCH=$(TORCH) --build-arg TORCH_INDEX=$(TORCH_INDEX) \
 		-f Dockerfiles/$*.Dockerfile -t hector-plugins/$* .
 
 clean:
-	rm -rf $(VENV) $(PROTO_VENV) $(PEERS_VENV) $(LLM_PEERS_VENV) .llm-peers .hector .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PROTO_VENV) $(PEERS_VENV) $(LLM_PEERS_VENV) .llm-peers .browser .hector .pytest_cache .mypy_cache .ruff_cache

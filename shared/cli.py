@@ -1,7 +1,7 @@
 """The command line of every plugin: `python -m plugins.NAME [--port N] [--config FILE [--name NAME]] [--check]`.
 
 Every setting is an option too (`--data-dir`), except those that can hold a secret, which other users of the machine
-could read there; a URL is an option as long as it has neither user nor query.
+could read there; a URL is an option as long as it has neither user nor query, and so are addresses without tokens.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from shared.config import (
 )
 from shared.credentials import check_exposure, security_warnings, server_credentials
 from shared.errors import StartError
-from shared.units import SecretUrl
+from shared.units import Addresses, SecretUrl
 
 
 def configure(
@@ -67,6 +67,8 @@ def configure(
     for key, value in given.items():
         if types(kind)[key] is SecretUrl and set("@?#") & set(value):
             raise _no_option("--" + key.replace("_", "-") + " with a user, a password or a query", key, plugin)
+        if types(kind)[key] is Addresses and "{" in value:
+            raise _no_option("--" + key.replace("_", "-") + " with more than addresses", key, plugin)
     sources = [Source("command line", given), Source("environment", from_environment(kind, plugin, environ))]
     if file is not None:
         values = guide.settings_in(Path(file), plugin=plugin, section=section, name=name)
@@ -126,7 +128,8 @@ def _no_option(what: str, key: str, plugin: str) -> StartError:
 
 
 def _parser(kind: type[Config], plugin: str, about: str | None) -> argparse.ArgumentParser:
-    hidden = [name for name in types(kind) if may_hold_secrets(kind, name) and types(kind)[name] is not SecretUrl]
+    options = (SecretUrl, Addresses)  # as long as there is no secret in them
+    hidden = [name for name in types(kind) if may_hold_secrets(kind, name) and types(kind)[name] not in options]
     parser = _Parser(
         prog=f"python -m plugins.{plugin}",
         description=about,

@@ -54,7 +54,11 @@ def channel(address: Address, *, aio: bool = False) -> Any:
     """A grpc.Channel, or with `aio` a grpc.aio.Channel, that takes replies of any size.
 
     Raises StartError where a TLS file cannot be used."""
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    options = [
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_reconnect_backoff_ms", 2_000),  # a server that was away is found soon, not after two minutes
+    ]
     if _is_local(address.address):
         options.append(("grpc.enable_http_proxy", 0))  # a proxy's loopback is another machine's
     module: Any = grpc.aio if aio else grpc

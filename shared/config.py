@@ -27,6 +27,7 @@ from shared.errors import StartError
 from shared.logs import LEVELS
 from shared.units import (
     READERS,
+    Addresses,
     Duration,
     Secret,
     SecretMapping,
@@ -136,7 +137,7 @@ def from_environment(kind: type[BaseConfig], plugin: str, environ: Mapping[str, 
         if not name.upper().startswith(prefix):
             continue
         key, *inner = name[len(prefix) :].lower().split("__")
-        if inner and key in fields and fields[key] not in (dict[str, Any], SecretMapping):
+        if inner and key in fields and fields[key] not in (dict[str, Any], SecretMapping, Addresses):
             raise StartError(f"environment: {name} sets a part of {key!r}, which is not a mapping")
         place, last = values, key
         for part in inner:
@@ -206,7 +207,7 @@ _type_hints: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_h
 
 def may_hold_secrets(kind: type[BaseConfig], name: str) -> bool:
     """Whether the setting is of one of the types that are masked."""
-    return types(kind).get(name) in (Secret, SecretUrl, SecretMapping)
+    return types(kind).get(name) in (Secret, SecretUrl, SecretMapping, Addresses, tuple[Secret, ...])
 
 
 def shown(config: BaseConfig) -> dict[str, Any]:

@@ -12,8 +12,10 @@
 | `Secret` | text | itself; prints as `***` |
 | `SecretUrl` | a URL, or `none` | itself; prints without user, password and the values of its query |
 | `SecretMapping` | `{"a": "b"}` | itself; prints its names and `***` |
+| tuple of `Secret` | as a list | prints as a list of `***` |
+| `Addresses` | `HOST:PORT`, a list of them, or `{"name": "HOST:PORT"}` | name to address; prints without tokens |
 
-A setting that can hold a secret has one of the last three types: then it is masked wherever it is shown, it is no
+A setting that can hold a secret has one of the last five types: then it is masked wherever it is shown, it is no
 command-line option, and its texts are kept out of the log. Values of other types are shown as they are.
 
 Each reader takes what YAML or the environment gives and raises ValueError with what was expected, never with the value.
@@ -151,6 +153,20 @@ class SecretMapping(Mapping[str, Any]):
         typed = isinstance(value, Secret | SecretMapping)
         plain = value is None or isinstance(value, bool) or value == "" or name in self._public
         return not typed and not plain
+
+
+class Addresses(SecretMapping):
+    """Servers by name, in their order: each a mapping as `shared.client.Address.read` takes it. Of several without
+    names the first is `server_1`.
+
+    >>> read_addresses("127.0.0.1:8084")
+    {'server_1': {'address': '127.0.0.1:8084'}}
+    """
+
+    __slots__ = ()
+
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        super().__init__(values, public=("address", "tls_ca", "tls_cert", "tls_key"))
 
 
 def masked(value: Any) -> Any:
@@ -374,6 +390,49 @@ def read_secret_mapping(value: object) -> SecretMapping:
     return value if isinstance(value, SecretMapping) else SecretMapping(read_mapping(value))
 
 
+_ADDRESS = re.compile(r"unix:[^\s@?#]{1,200}|(?:\[[0-9A-Fa-f:.%]{2,64}\]|[A-Za-z0-9._-]{1,253}):[0-9]{1,5}")
+_OF_AN_ADDRESS = ("address", "token", "tls_ca", "tls_cert", "tls_key")
+
+
+def read_addresses(value: object) -> Addresses:
+    """One address, several, or some with names; each `HOST:PORT`, `unix:PATH`, or a mapping with `address`."""
+    if isinstance(value, Addresses):
+        return value
+    if isinstance(value, str):
+        text = read_str(value).strip()
+        if text.startswith(("{", "[")):
+            value = _json(text, "addresses: HOST:PORT, a list or a mapping")
+        else:
+            value = [part for part in (part.strip() for part in text.split(",")) if part]
+    if isinstance(value, Mapping) and "address" in value:
+        value = [value]
+    if isinstance(value, Mapping):
+        named = {str(name): item for name, item in value.items()}
+    elif isinstance(value, list | tuple):
+        named = {f"server_{number}": item for number, item in enumerate(value, 1)}
+    else:
+        raise ValueError("expected addresses: HOST:PORT, a list or a mapping")
+    _check_inside(list(named.values()))
+    if not all(_SERVER.fullmatch(name) for name in named):
+        raise ValueError("a name of an address has 1 to 32 letters, digits, _ and -")
+    return Addresses({name: _address(item) for name, item in named.items()})
+
+
+_SERVER = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+
+def _address(value: object) -> dict[str, Any]:
+    if isinstance(value, str):
+        value = {"address": value}
+    if not isinstance(value, Mapping) or not isinstance(value.get("address"), str):
+        raise ValueError("an address is HOST:PORT, unix:PATH, or a mapping with `address`")
+    if not _ADDRESS.fullmatch(value["address"]):
+        raise ValueError("an address is HOST:PORT or unix:PATH")
+    if not all(key in _OF_AN_ADDRESS and isinstance(item, str) for key, item in value.items()):
+        raise ValueError(f"an address has {', '.join(_OF_AN_ADDRESS)}, each a text")
+    return dict(value)
+
+
 def _or_none(reader: Callable[[object], Any]) -> Callable[[object], Any]:
     return lambda value: None if value in ("", None) else reader(value)
 
@@ -383,6 +442,8 @@ READERS: Mapping[Any, Callable[[object], Any]] = {
     Secret: lambda value: Secret(read_str(value)),
     SecretUrl: read_secret_url,
     SecretMapping: read_secret_mapping,
+    Addresses: read_addresses,
+    tuple[Secret, ...]: lambda value: tuple(map(Secret, read_list(value))),
     Path: read_path,
     int: read_int,
     float: read_float,

@@ -16,7 +16,7 @@ import yaml
 from shared.cli import configure
 from shared.config import BaseConfig, setting
 from shared.errors import StartError
-from shared.units import SecretMapping, SecretUrl
+from shared.units import Addresses, Secret, SecretMapping, SecretUrl
 from tests.servers import environment, run_plugin
 from tests.toy_plugin import Config
 
@@ -135,7 +135,9 @@ def test_check_refuses_what_cannot_be_served(
     assert "log_level: " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("option", [["--url", "{}"], ["--url={}"], ["--mapping", "{}"], ["--token={}"]])
+@pytest.mark.parametrize(
+    "option", [["--url", "{}"], ["--url={}"], ["--mapping", "{}"], ["--token={}"], ["--keys", "{}"]]
+)
 @pytest.mark.parametrize("value", ["http://me:s3cr3t@h/v1", "http://s3cr3t@h", "http://h?s3cr3t", "http://h#s3cr3t"])
 def test_what_can_hold_a_secret_is_no_option(option: list[str], value: str) -> None:
     """Other users of the machine could read it there: the error names the variable to use in its place."""
@@ -156,6 +158,30 @@ def test_a_url_without_a_secret_is_an_option() -> None:
     environ = {"TOY__URL": "http://me:s3cr3t@h", "TOY__MAPPING__KEY": "s3cr3t"}
     config = configure(WithSecrets, plugin="toy", section="llm_providers", argv=[], environ=environ)
     assert (config.url.reveal(), dict(config.mapping)) == ("http://me:s3cr3t@h", {"key": "s3cr3t"})
+
+
+def test_addresses_with_a_token_are_no_option() -> None:
+    """As with other secrets, the error names the variable, and not the token."""
+    about = json.dumps({"address": "a.test:1", "token": "s3cr3t"})
+    with pytest.raises(StartError) as caught:
+        configure(WithSecrets, plugin="toy", section="llm_providers", argv=["--at", about], environ={})
+    assert str(caught.value).startswith("command line: --at with more than addresses is no option")
+    assert "set TOY__AT or put it in the file" in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_addresses_without_a_token_are_an_option() -> None:
+    """Addresses that are no more are an option like any other; a part of the setting can be a variable of its own."""
+    config = configure(
+        WithSecrets, plugin="toy", section="llm_providers", argv=["--at", "a.test:1,b.test:2"], environ={}
+    )
+    assert [about["address"] for about in config.at.values()] == ["a.test:1", "b.test:2"]
+    environ = {"TOY__AT__WEB__ADDRESS": "a.test:1", "TOY__AT__WEB__TOKEN": "s3cr3t", "TOY__KEYS": "k1, k2"}
+    config = configure(WithSecrets, plugin="toy", section="llm_providers", argv=[], environ=environ)
+    assert dict(config.at) == {"web": {"address": "a.test:1", "token": "s3cr3t"}}
+    assert [key.reveal() for key in config.keys] == ["k1", "k2"]
+    assert "s3cr3t" not in repr(config)
+    assert "k1" not in repr(config)
 
 
 def test_check_where_the_terminal_is_simple(tmp_path: Path) -> None:
@@ -180,6 +206,8 @@ class WithFolder(BaseConfig):
 @dataclass(frozen=True, kw_only=True)
 class WithSecrets(BaseConfig):
     url: SecretUrl = setting("", "A URL.")
+    at: Addresses = setting("", "Addresses.")
+    keys: tuple[Secret, ...] = setting("", "Keys.")
     mapping: SecretMapping = setting("{}", "A mapping.")
 
 
@@ -192,6 +220,7 @@ class WithSecrets(BaseConfig):
         ("plugins.vector_hnsw", "hnswlib", "vector-hnsw"),
         ("plugins.embed_st", "numpy", "embed-st"),
         ("plugins.embed_st", "tokenizers", "embed-st"),
+        ("plugins.reasoning_react", "jsonschema_rs", "reasoning-react"),
         ("host serve", "rich", "host"),
     ],
 )

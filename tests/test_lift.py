@@ -67,7 +67,8 @@ def test_wheel(python: str, tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     own = next((tmp_path / "venv").glob("lib/python*/site-packages"))
     shutil.unpack_archive(wheel, own, "zip")
-    script = WHERE.format("vector_hnsw") + "import host, plugins.embed_st, hector_plugins_pb2_grpc"
+    script = WHERE.format("vector_hnsw") + "import host, plugins.embed_st, hector_plugins_pb2_grpc\n"
+    script += "from plugins.reasoning_react.engine.prompts import load; load()"
     done = subprocess.run([python, "-c", script], cwd=tmp_path, env={}, capture_output=True, text=True, check=True)
     assert all(Path(file).is_relative_to(own) for file in done.stdout.split())
     assert (own / "hector_plugins_pb2.pyi").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from plugins.reasoning_react.seeing.command_line import command_line
 from tests.llm_endpoint import Endpoint
 from tests.llm_tools import QUIET
 from tests.servers import ROOT, environment, start_plugin
@@ -55,6 +57,15 @@ def test_chat_commands(command: str) -> None:
     assert module._parser().parse_args(words[3:]).question
 
 
+@pytest.mark.parametrize("command", [line for line in commands() if ".run " in line])
+def test_run_commands(command: str) -> None:
+    """Every `python -m plugins.reasoning_react.run` command of the READMEs has options and settings that it takes."""
+    words = shlex.split(command)
+    words = words[words.index("-m") :]
+    assert words[1] == "plugins.reasoning_react.run"
+    command_line(words[2:], None)
+
+
 @pytest.mark.parametrize("command", [line for line in commands() if re.search(r"-m plugins\.\w+( |$)", line)])
 def test_plugin_commands(command: str, tmp_path: Path) -> None:
     """Every `python -m plugins.NAME` command of the READMEs has options and settings that are valid."""
@@ -87,14 +98,13 @@ def test_examples(name: str, tmp_path: Path) -> None:
     """The Python example of a plugin's README runs as it stands against that plugin and prints something."""
     (example,) = blocks(ROOT / "plugins" / name / "README.md", "python")
     assert example.count("127.0.0.1:80") == 1
-    with (
-        Endpoint() as endpoint,
-        start_plugin(
-            f"plugins.{name}",
-            cwd=tmp_path,
-            env=QUIET | {"OPENAI_BASE_URL": endpoint.url, "LLM_OPENAI__MODEL": "hello"},
-        ) as plugin,
-    ):
+    with contextlib.ExitStack() as stack:
+        endpoint = stack.enter_context(Endpoint())
+        env = QUIET | {"OPENAI_BASE_URL": endpoint.url, "LLM_OPENAI__MODEL": "hello", "REASONING_REACT__TOOLS": ""}
+        if name == "reasoning_react":
+            model = stack.enter_context(start_plugin("plugins.llm_openai", cwd=tmp_path, env=env))
+            env["REASONING_REACT__LLM"] = model.address
+        plugin = stack.enter_context(start_plugin(f"plugins.{name}", cwd=tmp_path, env=env))
         script = re.sub(r"127\.0\.0\.1:80\d\d", plugin.address, example)
         argv = [sys.executable, "-c", script]
         done = subprocess.run(argv, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)

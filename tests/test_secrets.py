@@ -18,12 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plugins.llm_openai.__main__ import build
+from plugins.reasoning_react.__main__ import check as check_react
 from plugins.tools_http.__main__ import check as check_tools
 from shared.cli import configure
 from shared.config import BaseConfig, may_hold_secrets, shown, types
 from shared.credentials import check_exposure, server_credentials
 from shared.errors import StartError
-from shared.units import Secret, SecretMapping, SecretUrl
+from shared.units import Addresses, Secret, SecretMapping, SecretUrl
 from tests.llm_tools import QUIET
 from tests.servers import ROOT, run_plugin
 
@@ -33,8 +34,13 @@ SECTIONS = {
     "vector_hnsw": "database_providers",
     "embed_st": "embedder_providers",
     "tools_http": "tool_providers",
+    "reasoning_react": "reasoning_strategies",
 }
-CHECKS: dict[str, Callable[[Any], object]] = {"llm_openai": build, "tools_http": check_tools}
+CHECKS: dict[str, Callable[[Any], object]] = {
+    "llm_openai": build,
+    "tools_http": check_tools,
+    "reasoning_react": check_react,
+}
 VARIABLES = {"endpoint": "OPENAI_BASE_URL", "api_key": "OPENAI_API_KEY", "organization": "OPENAI_ORG_ID"}
 KINDS: dict[str, type[BaseConfig]] = {
     name: importlib.import_module(f"plugins.{name}.config").Config for name in SECTIONS
@@ -87,6 +93,30 @@ VALUES: dict[Any, list[Callable[[str], Any]]] = {
         lambda s: s,
         lambda s: json.dumps({"X-Key": s})[:-1],
         lambda s: json.dumps({f"X-Key {s}": 1})[:-1] + f', "X-Key {s}": 2}}',
+    ],
+    Addresses: [
+        lambda s: {"address": "127.0.0.1:8084", "token": s},
+        lambda s: {"a": {"address": "127.0.0.1:8084", "token": s}, "b": "127.0.0.1:8085"},
+        lambda s: [{"address": "127.0.0.1:8084", "token": s}, "127.0.0.1:8085"],
+        lambda s: json.dumps({"a": {"address": "unix:/run/tools", "token": s}}),
+        lambda s: {"a": {"address": f"{s}@127.0.0.1:8084"}},
+        lambda s: f"http://me:{s}@127.0.0.1:8084",
+        lambda s: {"a": {"address": "127.0.0.1:8084", "token": [s]}},
+        lambda s: {"a": {"address": "127.0.0.1:8084", f"token {s}": None}},
+        lambda s: {"a": {"address": "127.0.0.1:8084", "toke": s}},
+        lambda s: {f"a {s}": "127.0.0.1:8084"},
+        lambda s: {"a": None, "token": s},
+        lambda s: [s],
+        lambda s: s,
+        lambda s: json.dumps({"a": {"address": "127.0.0.1:8084", "token": s}})[:-1],
+    ],
+    tuple[Secret, ...]: [
+        lambda s: [s * 10, s],
+        lambda s: f"{s * 10},{s * 10}",
+        lambda s: json.dumps([s * 10]),
+        lambda s: [{"key": s * 10}],
+        lambda s: {s: s},
+        lambda s: json.dumps([s])[:-1],
     ],
 }
 # YAML that is broken at the secret; {0} is the setting.
@@ -241,7 +271,8 @@ def test_every_plugin_says_what_can_be_secret(plugin: str) -> None:
     """--help of every plugin has no option for what can hold a secret, and names those settings below."""
     done = run_plugin(f"plugins.{plugin}", "--help")
     kind = KINDS[plugin]
-    hidden = [name for name in types(kind) if may_hold_secrets(kind, name) and types(kind)[name] is not SecretUrl]
+    options = (SecretUrl, Addresses)  # as long as they hold none
+    hidden = [name for name in types(kind) if may_hold_secrets(kind, name) and types(kind)[name] not in options]
     assert hidden[0] == "token"
     assert " ".join(done.stdout.split()).endswith(
         f"No options, since others could read them here: {', '.join(hidden)}."

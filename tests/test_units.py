@@ -23,6 +23,7 @@ from shared.units import (
     SecretUrl,
     Size,
     name_for_message,
+    read_addresses,
     read_bool,
     read_duration,
     read_list,
@@ -30,6 +31,7 @@ from shared.units import (
     read_secret_mapping,
     read_secret_url,
     read_size,
+    secret_texts_in,
 )
 from tests.servers import unhurried
 
@@ -242,6 +244,41 @@ def test_a_url_that_can_be_read_in_two_ways(url: str) -> None:
     """An @ behind the host is refused: a part of a password could otherwise pass for a host or a path."""
     with pytest.raises(ValueError, match="has an @ behind the host: write it as %40"):
         read_secret_url(url)
+
+
+def test_addresses() -> None:
+    """One address, several or named ones, as text, JSON or YAML's values: a mapping by name, in their order."""
+    one = {"server_1": {"address": "127.0.0.1:8084"}}
+    for written in ("127.0.0.1:8084", " 127.0.0.1:8084,", ["127.0.0.1:8084"], {"address": "127.0.0.1:8084"}):
+        assert dict(read_addresses(written)) == one
+    assert list(read_addresses("a.test:1, unix:/run/b, [::1]:3")) == ["server_1", "server_2", "server_3"]
+    named = {"b": "b.test:1", "a": {"address": "a.test:2", "tls_ca": "/ca.pem"}}
+    assert dict(read_addresses(named)) == dict(read_addresses(json.dumps(named)))
+    assert list(read_addresses(named)) == ["b", "a"]
+    assert dict(read_addresses("")) == {}
+
+
+def test_addresses_hide_their_tokens() -> None:
+    """Of addresses everything is shown but tokens."""
+    value = read_addresses({"a": {"address": "a.test:2", "token": "s3cr3t", "tls_ca": "/ca.pem"}})
+    assert repr(value) == "{'a': {'address': 'a.test:2', 'token': '***', 'tls_ca': '/ca.pem'}}"
+    assert value["a"]["token"] == "s3cr3t"
+    assert list(secret_texts_in(value)) == ["s3cr3t", "s3cr3t"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("s3cr3t", "me:s3cr3t@a.test:1", "http://a.test:1", "a.test:", ":1", "a.test:1 s3cr3t", "unix:", 5, None),
+        *({"a": "s3cr3t"}, {"a s3cr3t": "a.test:1"}, {"a": {"address": "a.test:1", "tokn": "s3cr3t"}}, {"a": {}}),
+        *({"a": {"address": "a.test:1", "token": 5}}, {"address": "s3cr3t"}, [["a.test:1"]], '{"a": "s3cr3t"', "[5]"),
+    ],
+)
+def test_what_is_no_address(value: object) -> None:
+    """Anything else is refused with what was expected, and not repeated."""
+    with pytest.raises(ValueError, match="address") as raised:
+        read_addresses(value)
+    assert "s3cr3t" not in str(raised.value)
 
 
 def test_a_mapping_hides() -> None:

@@ -14,6 +14,7 @@ SERVICES = {
     "embed_st": "EmbedderProvider",
     "llm_openai": "LLMProvider",
     "tools_http": "ToolProvider",
+    "reasoning_react": "ReasoningStrategy",
     "toy": "LLMProvider",
 }
 HEALTH = "/grpc.health.v1.Health/Check"

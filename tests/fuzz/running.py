@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 import re
 import resource
@@ -34,6 +35,7 @@ MODULES = {
     "embed_st": "plugins.embed_st",
     "llm_openai": "plugins.llm_openai",
     "tools_http": "plugins.tools_http",
+    "reasoning_react": "plugins.reasoning_react",
     "toy": "tests.toy_plugin",
 }
 
@@ -147,6 +149,16 @@ def _sum(channel: grpc.Channel, timeout: float) -> None:
     assert "9223372036854775808" in reply.result, reply
 
 
+def _reason(channel: grpc.Channel, timeout: float) -> None:
+    stub: Any = rpc.ReasoningStrategyStub(channel)
+    begun = stub.Initialize(pb.InitializeRequest(query="Which one is it?"), timeout=timeout)
+    assert begun.success, begun.error
+    reply = stub.ProcessIteration(pb.ProcessIterationRequest(state=begun.state), timeout=timeout)
+    assert (reply.done, reply.result) == (True, "first"), reply  # which is what the toy says
+    changed = begun.state[:-1] + bytes([begun.state[-1] ^ 1])
+    assert not stub.ProcessIteration(pb.ProcessIterationRequest(state=changed), timeout=timeout).success
+
+
 def _nothing(channel: grpc.Channel) -> None:
     pass
 
@@ -156,6 +168,7 @@ PREPARE: Mapping[str, Callable[[grpc.Channel], None]] = {
     "embed_st": _nothing,
     "llm_openai": _nothing,
     "tools_http": _nothing,
+    "reasoning_react": _nothing,
     "toy": _nothing,
 }
 # One call each, within so many seconds. Raises grpc.RpcError or AssertionError.
@@ -164,6 +177,7 @@ WORKS: Mapping[str, Callable[[grpc.Channel, float], None]] = {
     "embed_st": _embed,
     "llm_openai": _generate,
     "tools_http": _sum,
+    "reasoning_react": _reason,
     "toy": _generate,
 }
 
@@ -179,6 +193,22 @@ def running(
 
     An empty `timeout` leaves it to the plugin.
     """
+    if plugin == "reasoning_react":
+        # Its model is the toy; tools it has none.
+        with running("toy", folder) as model:
+            about = json.dumps({"address": model.address, "token": TOKEN})
+            environ = {"REASONING_REACT__LLM": about, "REASONING_REACT__TOOLS": ""}
+            with _running(plugin, folder, endpoint, timeout, read_log, environ) as started:
+                yield started
+    else:
+        with _running(plugin, folder, endpoint, timeout, read_log, {}) as started:
+            yield started
+
+
+@contextlib.contextmanager
+def _running(
+    plugin: str, folder: Path, endpoint: str, timeout: str, read_log: bool, environ: Mapping[str, str]
+) -> Iterator[Running]:
     module = MODULES[plugin]
     argv = [sys.executable, "-m", module, "--port", "0", *(["--timeout", timeout] if timeout else [])]
     if plugin == "vector_hnsw":
@@ -196,7 +226,7 @@ def running(
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env=environment(QUIET | {f"{name}__TOKEN": TOKEN}),
+        env=environment(QUIET | {f"{name}__TOKEN": TOKEN} | dict(environ)),
         cwd=folder,
     )
     resource.prlimit(process.pid, resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))

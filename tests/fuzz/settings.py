@@ -29,12 +29,15 @@ from tests.fuzz.findings import Finding
 from tests.fuzz.mutate import mutate
 from tests.servers import ROOT, environment
 
-MODULES = {name: f"plugins.{name}" for name in ("vector_hnsw", "embed_st", "llm_openai", "tools_http")}
+MODULES = {
+    name: f"plugins.{name}" for name in ("vector_hnsw", "embed_st", "llm_openai", "tools_http", "reasoning_react")
+}
 SECTIONS = {
     "vector_hnsw": "database_providers",
     "embed_st": "embedder_providers",
     "llm_openai": "llm_providers",
     "tools_http": "tool_providers",
+    "reasoning_react": "reasoning_strategies",
 }
 CPU_SECONDS = 5  # that one file may take
 ADDRESS_SPACE = 4 * 2**30  # bytes
@@ -131,6 +134,15 @@ SECRET_VALUES: tuple[tuple[str, Any], ...] = (
     ("tools", {"a": {"url": "https://api.test", "description": "A.", "haeders": {"name": SECRET}}}),
     ("tools", {"a": {"url": "https://api.test", "description": "A.", "credential": SECRET}}),
     ("tools", {"a": SECRET}),
+    ("tools", {"a": {"address": "127.0.0.1:1", "token": SECRET}}),
+    ("tools", {"a": {"address": "127.0.0.1:1", "tokne": SECRET}}),
+    ("llm", {"address": "127.0.0.1:1", "token": SECRET}),
+    ("llm", {"address": f"{SECRET}@127.0.0.1:1"}),
+    ("llm", f"{{'address': '127.0.0.1:1', 'token': '{SECRET}'"),
+    ("state_key", SECRET),
+    ("state_key", 3 * SECRET),
+    ("older_state_keys", [3 * SECRET, 4 * SECRET]),
+    ("older_state_keys", f"{3 * SECRET}, {SECRET}"),
     ("openapi", {"a": {"document": "./a.yaml", "credentials": {"key": SECRET}}}),
     ("openapi", {"a": {"document": f"http://127.0.0.1:1/?key={SECRET}", "headers": {"X-Key": SECRET}}}),
 )
@@ -292,6 +304,8 @@ def main() -> None:
         importlib.import_module("plugins.llm_openai.engine")
     if plugin == "tools_http":
         importlib.import_module("plugins.tools_http.engine.openapi")
+    if plugin == "reasoning_react":
+        importlib.import_module("plugins.reasoning_react.engine.engine")
     gists: dict[str, tuple[str, bytes]] = {}  # so that equal problems are told once
     count, longest, end = 0, 0.0, time.monotonic() + float(seconds)
     path = Path(folder) / f"{plugin}.yaml"

@@ -28,6 +28,8 @@ def _large(plugin: str) -> tuple[str, bytes]:
         return service + "ListModels", b""
     if plugin == "tools_http":
         return service + "ListTools", b""
+    if plugin == "reasoning_react":
+        return service + "Initialize", pb.InitializeRequest(query="x", context="x" * 2**17).SerializeToString()
     return service + "StreamText", pb.StreamTextRequest(prompt="flood").SerializeToString()
 
 

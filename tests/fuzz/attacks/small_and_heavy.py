@@ -124,6 +124,40 @@ def _tools_of_provider() -> list[Call]:
     ]  # fmt: skip
 
 
+@functools.cache
+def _strategy() -> list[Call]:
+    query = b"\x52\x01x"
+    wide = {"type": "object", "properties": {f"p{number}": {"type": "string"} for number in range(20_000)}}
+    branches = {"$defs": {"n": {"anyOf": [{"properties": {"a": {"$ref": "#/$defs/n"}}}] * 2}}, "$ref": "#/$defs/n"}
+    return [
+        ("Initialize", "1,000,000 empty messages of a history", query + _field(11, b"") * 1_000_000),
+        ("Initialize", "60,000 empty messages of a history", query + _field(11, b"") * 60_000),
+        ("Initialize", "500,000 empty tools", query + _field(12, b"") * 500_000),
+        ("Initialize", "128 tools", _of_host(*(pb.Tool(name=f"tool-{number}") for number in range(128)))),
+        ("Initialize", "tools of 20,000 parameters", _of_host(*(_tool(f"tool-{n}", wide) for n in range(2)))),
+        ("Initialize", "a schema that branches at every level", _of_host(_tool("tool", branches))),
+        ("Initialize", "a schema 100,000 deep", _of_host(pb.Tool(name="tool", parameters_json="[" * 100_000))),
+        ("Initialize", "a tool of 300,000 empty values", query + _field(12, _field(3, _entries(300_000)))),
+        ("Initialize", "a call with 300,000 empty values", query + _field(11, _field(4, _field(4, _entries(300_000))))),
+        ("Initialize", "a context of 4 MB", pb.InitializeRequest(context="x " * 2_000_000).SerializeToString()),
+        ("Initialize", "1,000,000 line breaks", pb.InitializeRequest(context="\n" * 1_000_000).SerializeToString()),
+        ("ProcessIteration", "500,000 empty observations", b"\x0a\x01x" + _field(10, b"") * 500_000),
+        ("ProcessIteration", "60,000 empty observations", b"\x0a\x01x" + _field(10, b"") * 60_000),
+        ("StreamIteration", "60,000 empty observations", b"\x0a\x01x" + _field(10, b"") * 60_000),
+        ("ProcessIteration", "a state of 16 MB", _field(1, b"hector-react" + b"\0" * 2**24)),
+        ("StreamIteration", "an input of 1 MB", _field(1, b"hector-react") + _field(2, b"x" * 2**20)),
+        ("Finalize", "a state of 16 MB", _field(1, b"hector-react" + b"\0" * 2**24)),
+    ]  # fmt: skip
+
+
+def _of_host(*tools: pb.Tool) -> bytes:
+    return pb.InitializeRequest(query="x", tools=tools, host_executes=True).SerializeToString()
+
+
+def _tool(name: str, schema: object) -> pb.Tool:
+    return pb.Tool(name=name, parameters_json=json.dumps(schema))
+
+
 def _entries(values: int) -> bytes:
     return _field(1, _field(1, b"json") + _field(2, _field(6, b"\x0a\x00" * values)))
 
@@ -150,6 +184,7 @@ CALLS = {
     "EmbedderProvider": _embedder,
     "LLMProvider": _llm,
     "ToolProvider": _tools_of_provider,
+    "ReasoningStrategy": _strategy,
 }
 
 

@@ -1,0 +1,295 @@
+"""An LLM provider over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import hector_plugins_pb2 as pb
+from google.protobuf.json_format import MessageToDict
+from hector_plugins_pb2_grpc import LLMProviderStub
+
+from shared import logs
+from shared.client import Address, channel
+from shared.errors import Code
+from shared.structs import dump, whole_numbers
+
+from ..engine.chat import Abilities, Delta, Finish, Message, Tool, ToolCall, Turn, TurnRequest, Usage
+from ..engine.ports import LLMFailed
+from .calling import metadata
+from .failure import Failure, of_call
+
+ABILITIES_FOR = 300.0  # seconds that what ListModels said is believed
+UNKNOWN_FOR = 15.0  # seconds until one that failed is asked again
+_LIST_SECONDS = 5.0
+_AGAIN_SECONDS = 0.5  # that a run waits for what is asked again
+_MOST_MODELS = 1_000  # that are remembered
+_MOST_CHARS = 2**23  # of a turn; a provider that writes on is cut off there
+_MOST_PACKED = 2_000  # tools whose messages are kept
+
+_FINISHES = {
+    pb.FINISH_REASON_STOP: Finish.STOP,
+    pb.FINISH_REASON_LENGTH: Finish.LENGTH,
+    pb.FINISH_REASON_TOOL_CALLS: Finish.TOOL_CALLS,
+    pb.FINISH_REASON_CONTENT_FILTER: Finish.CONTENT_FILTER,
+    pb.FINISH_REASON_OTHER: Finish.OTHER,
+}
+_OF_TOOLS = re.compile(r"\btools?\b|tool[ _-]?(?:call|choice|use)|function[ _-]?call", re.IGNORECASE)
+_REFUSES = re.compile(r"not support|unsupported|not enabled|requires?\b|not implemented|not available", re.IGNORECASE)
+_OF_THE_REQUEST = (Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.FAILED_PRECONDITION, Code.UNIMPLEMENTED)
+
+
+class GrpcLLM:
+    """`engine/ports.py`'s LLM. Made where the event loop runs. Raises StartError where a TLS file cannot be used."""
+
+    def __init__(self, name: str, address: Address) -> None:
+        """`name` stands in messages: the setting's."""
+        self._name = name
+        self._address = address
+        self._channel = channel(address, aio=True)
+        self._stub: Any = LLMProviderStub(self._channel)
+        self._abilities = _Abilities(self._list_models)
+        self._packed: OrderedDict[int, tuple[Tool, pb.Tool]] = OrderedDict()
+
+    async def turn(self, request: TurnRequest) -> AsyncGenerator[Delta | Turn, None]:
+        """See ports.LLM. A provider that does not stream is asked for the whole turn."""
+        has_begun = False
+        try:
+            try:
+                async with contextlib.aclosing(self._stream(request)) as items:
+                    async for item in items:
+                        has_begun = True
+                        yield item
+                return
+            except grpc.aio.AioRpcError as error:
+                if has_begun or error.code() is not grpc.StatusCode.UNIMPLEMENTED or not _is_no_method(error):
+                    raise
+            yield await self._whole(request)
+        except grpc.aio.AioRpcError as error:
+            raise self._failed(of_call(error), request) from None
+
+    async def abilities(self, model: str) -> Abilities:
+        return await self._abilities.of(model)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    # ------------------------------------------------------------ turns
+
+    async def _stream(self, request: TurnRequest) -> AsyncGenerator[Delta | Turn, None]:
+        call = self._stub.StreamText(
+            pb.StreamTextRequest(**self._fields(request)), metadata=metadata(self._address), wait_for_ready=False
+        )
+        texts: list[str] = []
+        reasoning: list[str] = []
+        size = 0
+        try:
+            async for message in call:
+                if message.text or message.reasoning:
+                    texts.append(message.text)
+                    reasoning.append(message.reasoning)
+                    size += len(message.text) + len(message.reasoning)
+                    yield Delta(message.text, message.reasoning)
+                if message.done:
+                    yield self._checked(_turn("".join(texts), "".join(reasoning), message), request)
+                    return
+                if size > _MOST_CHARS:
+                    yield Turn("".join(texts), "".join(reasoning), finish=Finish.LENGTH)
+                    return
+        finally:
+            call.cancel()
+        raise LLMFailed(
+            f"the LLM provider {self._name} ended its reply before it was whole; take the step again",
+            reason="STREAM_TRUNCATED",
+            retry_after=1.0,
+        )
+
+    async def _whole(self, request: TurnRequest) -> Turn:
+        reply = await self._stub.GenerateText(
+            pb.GenerateTextRequest(**self._fields(request)), metadata=metadata(self._address), wait_for_ready=False
+        )
+        return self._checked(_turn(reply.text, reply.reasoning, reply), request)
+
+    def _checked(self, turn: Turn, request: TurnRequest) -> Turn:
+        if request.tools and "tools" in turn.dropped:
+            raise LLMFailed(
+                f"the LLM provider {self._name} leaves tools out, since the model does not take them",
+                code=Code.INVALID_ARGUMENT,
+                reason="TOOLS_REFUSED",
+                tools_refused=True,
+            )
+        return turn
+
+    def _failed(self, failure: Failure, request: TurnRequest) -> LLMFailed:
+        if failure.code is Code.CANCELLED:  # by the server, as by one that shuts down
+            failure = replace(failure, code=Code.UNAVAILABLE)
+        too_long = failure.reason == "CONTEXT_LENGTH_EXCEEDED"
+        refused = bool(request.tools) and not too_long and _refuses_tools(failure)
+        return LLMFailed(
+            self._words(failure),
+            code=failure.code,
+            reason=failure.reason or _REASONS.get(failure.code, "LLM_FAILED"),
+            retry_after=failure.retry_after or (1.0 if failure.code is Code.UNAVAILABLE else None),
+            tools_refused=refused,
+            too_long=too_long,
+        )
+
+    def _words(self, failure: Failure) -> str:
+        if failure.reason:
+            return f"the LLM provider {self._name}: {failure.message}"
+        # gRPC's own words name addresses of this network.
+        match failure.code:
+            case Code.UNAVAILABLE:
+                return f"the LLM provider {self._name} is not there, or has gone; start it, or correct the setting llm"
+            case Code.UNAUTHENTICATED | Code.PERMISSION_DENIED:
+                return f"the LLM provider {self._name} refuses this plugin; correct the token in the setting llm"
+            case Code.UNIMPLEMENTED:
+                return f"what runs as the LLM provider {self._name} is none; correct the setting llm"
+            case Code.RESOURCE_EXHAUSTED | Code.INVALID_ARGUMENT | Code.FAILED_PRECONDITION | Code.NOT_FOUND:
+                return f"the LLM provider {self._name} refuses the call: {failure.message}"
+        return f"the LLM provider {self._name} failed with {failure.code.name}; its log may say why"
+
+    # ------------------------------------------------------------ requests
+
+    def _fields(self, request: TurnRequest) -> dict[str, Any]:
+        options = pb.GenerationOptions(stop=request.stop)
+        if request.temperature is not None:
+            options.temperature = request.temperature
+        if request.max_tokens is not None:
+            options.max_tokens = request.max_tokens
+        return {
+            "model": request.model,
+            "messages": [_message(message) for message in request.messages],
+            "tools": [self._tool(tool) for tool in request.tools],
+            "options": options,
+        }
+
+    def _tool(self, tool: Tool) -> pb.Tool:
+        """The tool's message. To write a schema takes longer than all else of a request, and tools stay the same."""
+        kept = self._packed.get(id(tool))
+        if kept is None or kept[0] is not tool:
+            message = pb.Tool(name=tool.name, description=tool.description, parameters_json=dump(tool.parameters))
+            kept = self._packed[id(tool)] = tool, message
+            if len(self._packed) > _MOST_PACKED:
+                self._packed.popitem(last=False)
+        return kept[1]
+
+    async def _list_models(self) -> Iterable[pb.ModelInfo]:
+        reply = await self._stub.ListModels(
+            pb.ListModelsRequest(), metadata=metadata(self._address), timeout=_LIST_SECONDS, wait_for_ready=False
+        )
+        return list(reply.models[:_MOST_MODELS])
+
+
+class _Abilities:
+    """What ListModels said, for a while. Asked once at a time, however many runs want to know."""
+
+    def __init__(self, list_models: Any) -> None:
+        self._list_models = list_models
+        self._models: dict[str, Abilities] = {}
+        self._until = 0.0
+        self._asking: asyncio.Task[None] | None = None
+        self._is_first = True
+
+    async def of(self, model: str) -> Abilities:
+        if time.monotonic() >= self._until:
+            if self._asking is None or self._asking.done():
+                self._is_first = self._asking is None
+                self._asking = asyncio.ensure_future(self._ask())
+            # It belongs to no run: one that is cancelled takes nothing from the others that wait.
+            await asyncio.wait([self._asking], timeout=None if self._is_first else _AGAIN_SECONDS)
+        return self._models.get(model, Abilities())
+
+    async def _ask(self) -> None:
+        try:
+            models = await self._list_models()
+        except grpc.aio.AioRpcError as error:
+            # What was known stays known.
+            self._until = time.monotonic() + UNKNOWN_FOR
+            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                logs.event("models_unknown", code=error.code().name)
+            return
+        found = {model.id: _abilities(model) for model in models}
+        default = [model for model in models if model.is_default]
+        if default or len(found) == 1:
+            found[""] = _abilities(default[0] if default else models[0])
+        self._models, self._until = found, time.monotonic() + ABILITIES_FOR
+
+
+_REASONS = {
+    Code.UNAVAILABLE: "LLM_UNAVAILABLE",
+    Code.DEADLINE_EXCEEDED: "LLM_TIMEOUT",
+    Code.UNAUTHENTICATED: "LLM_UNAUTHENTICATED",
+    Code.PERMISSION_DENIED: "LLM_PERMISSION_DENIED",
+}
+
+
+def _is_no_method(error: grpc.aio.AioRpcError) -> bool:
+    """Whether it is the method that is not there, and not an option: gRPC's own error has no reason."""
+    return of_call(error).reason in ("", "UNIMPLEMENTED")
+
+
+def _refuses_tools(failure: Failure) -> bool:
+    if not _OF_TOOLS.search(failure.message):
+        return False
+    # A 5xx that only mentions tools is a passing fault of the endpoint.
+    return failure.code in _OF_THE_REQUEST or bool(_REFUSES.search(failure.message))
+
+
+def _abilities(model: pb.ModelInfo) -> Abilities:
+    # Vision is told of models of which nobody says what else they can.
+    is_told = bool(set(model.capabilities) - {"vision"})
+    return Abilities(max(0, model.context_length), "tools" in model.capabilities if is_told else None)
+
+
+def _message(message: Message) -> pb.ChatMessage:
+    return pb.ChatMessage(
+        role=message.role,
+        content=message.content,
+        tool_calls=[
+            pb.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments, opaque=call.opaque)
+            for call in message.tool_calls
+        ],
+        tool_call_id=message.tool_call_id,
+        name=message.name,
+        reasoning=message.reasoning,
+        opaque=message.opaque,
+    )
+
+
+def _turn(text: str, reasoning: str, last: pb.StreamTextResponse | pb.GenerateTextResponse) -> Turn:
+    calls = tuple(
+        ToolCall(call.id, call.name, call.arguments_json or _written(call), call.opaque) for call in last.tool_calls
+    )
+    return Turn(
+        text=text,
+        reasoning=reasoning,
+        tool_calls=calls,
+        finish=_FINISHES.get(last.finish_reason, Finish.TOOL_CALLS if calls else Finish.STOP),
+        usage=_usage(last.usage) if last.HasField("usage") else None,
+        refusal=last.refusal,
+        opaque=last.opaque,
+        dropped=tuple(last.dropped_params),
+    )
+
+
+def _written(call: pb.ToolCall) -> str:
+    """The arguments of a provider that fills the Struct alone."""
+    return dump(whole_numbers(MessageToDict(call.arguments)))
+
+
+def _usage(usage: pb.TokenUsage) -> Usage:
+    return Usage(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.total_tokens or usage.prompt_tokens + usage.completion_tokens,
+        usage.reasoning_tokens,
+        usage.cached_tokens,
+    )
