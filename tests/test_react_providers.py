@@ -129,7 +129,7 @@ async def test_all_of_a_request_arrives() -> None:
         Message("assistant", "", (ToolCall("c1", "weather", "{}", b"sig"),), reasoning="Hm.", opaque=b"turn"),
         Message("tool", "rain", tool_call_id="c1", name="weather"),
     )
-    request = TurnRequest(messages, (WEATHER,), "big", 0.0, ("\nObservation:",), 100)
+    request = TurnRequest(messages, (WEATHER,), "big", 0.0, ("\nObservation:",))
     servicer = LLM(said("ok"))
     async with asking(servicer) as llm:
         await turn_of(llm, request)
@@ -137,7 +137,7 @@ async def test_all_of_a_request_arrives() -> None:
         await turn_of(llm)
     sent, again, bare = servicer.requests
     assert sent == again
-    assert (sent.model, sent.options.stop, sent.options.max_tokens) == ("big", ["\nObservation:"], 100)
+    assert (sent.model, sent.options.stop) == ("big", ["\nObservation:"])
     assert sent.options.HasField("temperature")
     assert [(one.role, one.content, one.tool_call_id, one.name) for one in sent.messages] == [
         ("system", "Be brief.", "", ""),

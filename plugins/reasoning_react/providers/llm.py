@@ -162,8 +162,6 @@ class GrpcLLM:
         options = pb.GenerationOptions(stop=request.stop)
         if request.temperature is not None:
             options.temperature = request.temperature
-        if request.max_tokens is not None:
-            options.max_tokens = request.max_tokens
         return {
             "model": request.model,
             "messages": [_message(message) for message in request.messages],
