@@ -366,6 +366,7 @@ async def test_nobody_there(tmp_path: Path) -> None:
             (("--llm", "127.0.0.1:1"), "llm"),
             (("--tools", "127.0.0.1:1"), "tools"),
             (("--address", "127.0.0.1:1"), "start it with `python -m plugins.reasoning_react`"),
+            (("--address", run.options[1]), "give the address of one"),
         ):
             servers = dict(zip(run.options[::2], run.options[1::2], strict=True)) | dict([options])
             if "--address" in servers:
@@ -459,7 +460,7 @@ async def test_a_plugin_elsewhere(tmp_path: Path) -> None:
             assert [step["turns"] for step in run.trace()["steps"]] == [[], []]
             wrong = await other.run("What is 2 + 2?", env={"REASONING_REACT__TOKEN": "wrong-token"})
             assert wrong.status == 1
-            assert "UNAUTHENTICATED" in wrong.err
+            assert "UNAUTHENTICATED: the plugin at --address wants its token" in wrong.err
             run.llm.requests.clear()
             options = ("--model", "one", "--temperature", "0.5", "--max-iterations", "1", "--mode", "text")
             limited = await other.run("What is 2 + 2?", *options, env=env)
@@ -486,6 +487,9 @@ async def test_a_plugin_elsewhere(tmp_path: Path) -> None:
         (["q", "--resume", "x"], "leave out one of the two"),
         (["--resume", "nowhere.json"], "cannot read nowhere.json: No such file"),
         (["q", "--tls-ca", "nowhere.pem", "--address", "127.0.0.1:1"], "cannot read nowhere.pem"),
+        (["q", "--tls-ca", "ca.pem"], "--tls-ca is for the plugin at --address"),
+        (["q", "--address", "http://127.0.0.1:1"], "--address: an address is HOST:PORT or unix:PATH"),
+        (["q", "--address", "127.0.0.1"], "--address: an address is HOST:PORT or unix:PATH"),
     ],
 )
 @in_loop

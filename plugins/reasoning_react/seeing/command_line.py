@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from shared.config import suggest, types
 from shared.errors import StartError
-from shared.units import name_for_message
+from shared.units import name_for_message, read_addresses
 
 from ..config import Config
 from .trace import Trace
@@ -70,9 +70,20 @@ def command_line(argv: Sequence[str] | None, about: str | None) -> tuple[Options
         raise StartError(f"command line: unknown option {name_for_message(flag)}{suggest(flag, [*ours, *theirs])}")
     if parsed.resume and parsed.question:
         raise StartError("command line: a run that is resumed has its question; leave out one of the two")
+    if parsed.tls_ca and not parsed.address:
+        raise StartError("command line: --tls-ca is for the plugin at --address; give that too, or leave it out")
+    if parsed.address:
+        _check_address(parsed.address)
     given = {key.removeprefix("setting--"): value for key, value in vars(parsed).items() if key.startswith("setting--")}
     options = Options(**{name: getattr(parsed, name) for name in Options.__dataclass_fields__})
     return options, {key.replace("-", "_"): value for key, value in given.items() if value is not None}
+
+
+def _check_address(address: str) -> None:
+    try:
+        read_addresses([address])
+    except ValueError as error:
+        raise StartError(f"command line: --address: {error}") from None
 
 
 def asked(question: str) -> Trace:
