@@ -208,7 +208,7 @@ async def test_an_unknown_tool() -> None:
     made = engine(llm, FakeTools(look=echo, other=echo))
     first, _ = await to_end(made, await begin(made))
     unknown, ran = first.step.observations
-    assert unknown.content == "Unknown tool: loook; did you mean look?; the tools are: look, other"
+    assert unknown.content == "Unknown tool: loook; the tools are: look, other; did you mean look?"
     assert ran.content == "echo x"
 
 
