@@ -360,6 +360,15 @@ def test_circles(brought: list[str], times: int) -> None:
     assert loops.times(steps(*brought)) == times
 
 
+def test_circles_of_several() -> None:
+    """Steps of which one has an action more, or which have none, are not the same."""
+    one, two = steps("a:x", "a:x")
+    two.actions, two.observations = two.actions * 2, two.observations * 2
+    assert loops.times([one, two]) == loops.times([two, one]) == 1
+    assert loops.times([two, two]) == 2
+    assert loops.times([Step(), Step()]) == 1
+
+
 def test_circles_by_meaning() -> None:
     """Arguments are compared by what they mean: their order, spaces and the form of a number do not matter."""
 

@@ -51,6 +51,43 @@ async def test_what_is_piped_in(tmp_path: Path) -> None:
 
 
 @in_loop
+async def test_nothing_comes_in(tmp_path: Path) -> None:
+    """Where something is piped in and nothing comes, it is said what is waited for."""
+    async with world(tmp_path, answers("Yes.")) as run, run.started("Well?") as process:
+        assert process.stdin
+        assert process.stderr
+        assert b"waiting for what is piped in" in await process.stderr.readline()
+        assert not run.llm.requests
+        process.stdin.close()
+        assert (await ended(process, b"")).out == "Yes.\n"
+
+
+@pytest.mark.parametrize(
+    ("redirected", "status", "out", "words"),
+    [
+        ("<&-", 0, "Yes.\n", "Step 1"),
+        ("2>&-", 0, "Yes.\n", ""),
+        (">&-", 0, "", "Step 1"),
+        ("> /dev/full", 1, "", "error: cannot write the answer: No space left on device"),
+    ],
+)
+@in_loop
+async def test_streams_that_are_closed(tmp_path: Path, redirected: str, status: int, out: str, words: str) -> None:
+    """A stream that is closed is one that nothing comes from, or that nobody reads; a full disk is told."""
+    async with world(tmp_path, answers("Yes.")) as run:
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", f'exec "$@" {redirected}', "sh",
+            sys.executable, "-m", "plugins.reasoning_react.run", "Well?", *run.options,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            cwd=tmp_path, env=environment({}),
+        )  # fmt: skip
+        done = await ended(process, b"")
+    assert (done.status, done.out) == (status, out), done
+    assert words in done.err
+    assert "Traceback" not in done.err
+
+
+@in_loop
 async def test_settings(tmp_path: Path) -> None:
     """Every setting of the plugin is an option, a variable or a line of --config FILE."""
     (tmp_path / "react.yaml").write_text("temperature: 0.25\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import select
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from ..config import Config
 from .trace import Trace
 
 _MOST_PIPED = 4 * 2**20  # bytes
+_PATIENCE = 2.0  # seconds until it is said what is waited for
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def asked(question: str) -> Trace:
     """A new run. What is piped in is the question's background, or the question. Raises StartError."""
     piped = ""
     if not sys.stdin.isatty():
+        _say_what_is_waited_for()
         raw = sys.stdin.buffer.read(_MOST_PIPED + 1)
         if len(raw) > _MOST_PIPED:
             raise StartError(f"what is piped in has more than {_MOST_PIPED // 2**20} MiB; give less of it")
@@ -99,3 +103,10 @@ def asked(question: str) -> Trace:
             'command line: what is the question? python -m plugins.reasoning_react.run "question"; see --help'
         )
     return Trace(question=question.strip() or piped, context=piped if question.strip() else "")
+
+
+def _say_what_is_waited_for() -> None:
+    """Whoever starts this from a program may not know that there is a stdin, which never ends."""
+    with contextlib.suppress(OSError, ValueError):  # not every stdin can be asked
+        if not select.select([sys.stdin], [], [], _PATIENCE)[0]:
+            print("waiting for what is piped in; with `< /dev/null` there is nothing", file=sys.stderr, flush=True)
