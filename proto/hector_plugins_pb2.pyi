@@ -3650,8 +3650,14 @@ class ReasoningStep(_message.Message):
     THOUGHT_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
     OBSERVATIONS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     thought: _builtins.str
     """the model's text before it acted; may be empty"""
+    note: _builtins.str
+    """what the plugin told the model after it, such as that it repeats itself; empty: nothing"""
+    left_out: _builtins.bool
+    """in FinalizeResponse: true: for want of room the model was shown no more than a line of it"""
     @_builtins.property
     def actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Action]:
         """in the model's order; none: the step gave the answer"""
@@ -3666,10 +3672,12 @@ class ReasoningStep(_message.Message):
         thought: _builtins.str = ...,
         actions: _abc.Iterable[Global___Action] | None = ...,
         observations: _abc.Iterable[Global___Observation] | None = ...,
+        note: _builtins.str = ...,
+        left_out: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "observations", b"observations", "thought", b"thought"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "left_out", b"left_out", "note", b"note", "observations", b"observations", "thought", b"thought"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -391,6 +391,8 @@ async def test_the_same_again() -> None:
     assert (results[-1].stop_reason, results[-1].text) == (StopReason.REPEATED_ACTION, "The best answer.")
     assert "You have made this call before" not in llm.told(1)
     assert 'the same result: look {"text":"x"}' in llm.told(2)
+    assert [bool(result.step.note) for result in results] == [False, True, False]
+    assert results[1].step.note in llm.told(2)
 
 
 @in_loop

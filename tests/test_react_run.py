@@ -41,6 +41,20 @@ async def test_a_question(tmp_path: Path) -> None:
 
 
 @in_loop
+async def test_what_the_model_is_told(tmp_path: Path) -> None:
+    """What the plugin tells the model after a step is shown, also of a run elsewhere."""
+    env = {"REASONING_REACT__STATE_KEY": KEY}
+    async with world(tmp_path, SUM[0], SUM[0], SUM[1], SUM[0], SUM[0], SUM[1]) as run:
+        done = await run.run("What is 2 + 2?")
+        with start_plugin("plugins.reasoning_react", *run.options, env=env) as plugin:
+            other = await dataclasses.replace(run, options=("--address", plugin.address)).run("What is 2 + 2?")
+    for each in (done, other):
+        assert (each.status, each.out) == (0, "It is 4.\n")
+        in_order(each.err, "Step 2", "← add", "! You have made this call before", "Step 3")
+        assert each.err.count("You have made this call before") == 1
+
+
+@in_loop
 async def test_what_is_piped_in(tmp_path: Path) -> None:
     """What is piped in is the question's background; without a question it is the question, whatever its encoding."""
     async with world(tmp_path, answers("Yes.")) as run:

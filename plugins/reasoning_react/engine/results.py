@@ -15,7 +15,7 @@ def of_run(run: Run) -> Result:
     """Of one that is done."""
     assert run.stop_reason is not None
     usage = (run.usage or Usage()) if run.usage_is_whole else None
-    return Result(run.answer, run.stop_reason, usage, tuple(map(_shown, run.steps)))
+    return Result(run.answer, run.stop_reason, usage, tuple(map(_shown, run.steps)), run.left_out)
 
 
 def of_step(run: Run, state: bytes, step: Step, answer: str, usage: Usage | None) -> StepResult:

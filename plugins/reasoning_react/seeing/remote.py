@@ -117,6 +117,7 @@ def _step(step: pb.ReasoningStep) -> Step:
         thought=step.thought,
         actions=list(map(_action, step.actions)),
         observations=list(map(_observation, step.observations)),
+        note=step.note,
     )
 
 
