@@ -203,6 +203,20 @@ class CallerOdd(PluginError):
 
 
 @in_loop
+async def test_another_kind_of_server() -> None:
+    """Where another plugin runs at the address, its name, the setting and what is wrong are told."""
+    async with peer(Tools({})) as other:
+        llm = GrpcLLM("main", Address(other.address))
+        try:
+            error = await failure_of(llm)
+        finally:
+            await llm.close()
+    assert str(error) == "the LLM provider main is another kind of server; correct the setting llm"
+    async with asking(LLM(CallerOdd("no such method"), streams=False)) as llm:
+        assert "is another kind of server" in str(await failure_of(llm))
+
+
+@in_loop
 async def test_what_was_shown_is_not_asked_for_again() -> None:
     """UNIMPLEMENTED after the first pieces is a turn that failed: asked for once more, they would be there twice."""
 
