@@ -212,7 +212,7 @@ async def test_another_kind_of_server() -> None:
         finally:
             await llm.close()
     assert str(error) == "the LLM provider main is another kind of server; correct the setting llm"
-    async with asking(LLM(CallerOdd("no such method"), streams=False)) as llm:
+    async with asking(LLM(CallerOdd("no such method", reason="UNIMPLEMENTED"), streams=False)) as llm:
         assert "is another kind of server" in str(await failure_of(llm))
 
 
