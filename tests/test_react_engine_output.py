@@ -92,6 +92,18 @@ async def test_no_output_at_all(turn: Turn) -> None:
 
 
 @in_loop
+async def test_what_a_content_filter_left() -> None:
+    """Of a turn that a content filter cut short what there is counts; where that is nothing, the model is told why."""
+    made = engine(FakeLLM(says("as far as this", finish=Finish.CONTENT_FILTER)))
+    assert (await made.step(await begin(made))).text == "as far as this"
+    for turn, is_withheld in ((says("", finish=Finish.CONTENT_FILTER), True), (says(""), False)):
+        llm = FakeLLM(turn, says("an answer"))
+        made = engine(llm)
+        await made.step(await begin(made))
+        assert ("content filter withheld it" in llm.told(1)) is is_withheld
+
+
+@in_loop
 async def test_a_thought_alone() -> None:
     """A turn that is a thought and nothing else is asked on once, and no repair."""
     llm = FakeLLM(says("Thought: I should look."), says(ACTION), says("Final Answer: Rain."), abilities=TEXT_ONLY)
