@@ -3683,8 +3683,14 @@ class ReasoningStep(_message.Message):
     THOUGHT_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
     OBSERVATIONS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     thought: _builtins.str
     """the model's text before it acted; may be empty"""
+    note: _builtins.str
+    """what the plugin told the model after it, such as that it repeats itself; empty: nothing"""
+    left_out: _builtins.bool
+    """in FinalizeResponse: true: for want of room the model was shown no more than a line of it"""
     @_builtins.property
     def actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Action]:
         """in the model's order; none: the step gave the answer"""
@@ -3699,10 +3705,12 @@ class ReasoningStep(_message.Message):
         thought: _builtins.str = ...,
         actions: _abc.Iterable[Global___Action] | None = ...,
         observations: _abc.Iterable[Global___Observation] | None = ...,
+        note: _builtins.str = ...,
+        left_out: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "observations", b"observations", "thought", b"thought"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "left_out", b"left_out", "note", b"note", "observations", b"observations", "thought", b"thought"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3893,7 +3901,6 @@ class FinalizeResponse(_message.Message):
     STOP_REASON_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_NUMBER: _builtins.int
-    LEFT_OUT_FIELD_NUMBER: _builtins.int
     success: _builtins.bool
     """false: `error` and `status` say why"""
     error: _builtins.str
@@ -3902,8 +3909,6 @@ class FinalizeResponse(_message.Message):
     """the answer"""
     stop_reason: Global___StopReason.ValueType
     """why the run ended; FINALIZED_EARLY where this call ended it"""
-    left_out: _builtins.int
-    """so many of the first steps were no longer shown to the model, for want of room"""
     @_builtins.property
     def status(self) -> _status_pb2.Status:
         """code and details; unset on success"""
@@ -3926,11 +3931,10 @@ class FinalizeResponse(_message.Message):
         stop_reason: Global___StopReason.ValueType = ...,
         usage: Global___TokenUsage | None = ...,
         trace: _abc.Iterable[Global___ReasoningStep] | None = ...,
-        left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "left_out", b"left_out", "result", b"result", "status", b"status", "stop_reason", b"stop_reason", "success", b"success", "trace", b"trace", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "result", b"result", "status", b"status", "stop_reason", b"stop_reason", "success", b"success", "trace", b"trace", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

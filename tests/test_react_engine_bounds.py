@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -143,6 +144,23 @@ async def test_seconds_are_over_in_a_tool() -> None:
     _, results = await ended(FakeLLM(calls(("look", {})), BEST), tools, max_seconds=2)
     assert tools.executed[0][3] <= 2
     assert tools.cancelled == ["look"]
+    assert (results[-1].stop_reason, results[-1].text) == (StopReason.MAX_SECONDS, "The best answer.")
+
+
+@in_loop
+async def test_seconds_are_over_before_a_tool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked for with the run's last second is not run, and the model is told; then the run ends."""
+    tools, later = FakeTools(look=echo), time.time() + 1_000
+
+    def turn(request: TurnRequest) -> Turn:
+        monkeypatch.setattr(time, "time", lambda: later)
+        return calls(("look", {"text": "x"})) if request.tools else BEST
+
+    _, results = await ended(FakeLLM(turn), tools, max_seconds=600)
+    assert tools.executed == []
+    (observation,) = results[0].step.observations
+    assert observation.is_error
+    assert "was not run: the 600 s of the run are over" in observation.content
     assert (results[-1].stop_reason, results[-1].text) == (StopReason.MAX_SECONDS, "The best answer.")
 
 
@@ -360,6 +378,15 @@ def test_circles(brought: list[str], times: int) -> None:
     assert loops.times(steps(*brought)) == times
 
 
+def test_circles_of_several() -> None:
+    """Steps of which one has an action more, or which have none, are not the same."""
+    one, two = steps("a:x", "a:x")
+    two.actions, two.observations = two.actions * 2, two.observations * 2
+    assert loops.times([one, two]) == loops.times([two, one]) == 1
+    assert loops.times([two, two]) == 2
+    assert loops.times([Step(), Step()]) == 1
+
+
 def test_circles_by_meaning() -> None:
     """Arguments are compared by what they mean: their order, spaces and the form of a number do not matter."""
 
@@ -382,6 +409,8 @@ async def test_the_same_again() -> None:
     assert (results[-1].stop_reason, results[-1].text) == (StopReason.REPEATED_ACTION, "The best answer.")
     assert "You have made this call before" not in llm.told(1)
     assert 'the same result: look {"text":"x"}' in llm.told(2)
+    assert [bool(result.step.note) for result in results] == [False, True, False]
+    assert results[1].step.note in llm.told(2)
 
 
 @in_loop

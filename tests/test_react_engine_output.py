@@ -92,6 +92,18 @@ async def test_no_output_at_all(turn: Turn) -> None:
 
 
 @in_loop
+async def test_what_a_content_filter_left() -> None:
+    """Of a turn that a content filter cut short what there is counts; where that is nothing, the model is told why."""
+    made = engine(FakeLLM(says("as far as this", finish=Finish.CONTENT_FILTER)))
+    assert (await made.step(await begin(made))).text == "as far as this"
+    for turn, is_withheld in ((says("", finish=Finish.CONTENT_FILTER), True), (says(""), False)):
+        llm = FakeLLM(turn, says("an answer"))
+        made = engine(llm)
+        await made.step(await begin(made))
+        assert ("content filter withheld it" in llm.told(1)) is is_withheld
+
+
+@in_loop
 async def test_a_thought_alone() -> None:
     """A turn that is a thought and nothing else is asked on once, and no repair."""
     llm = FakeLLM(says("Thought: I should look."), says(ACTION), says("Final Answer: Rain."), abilities=TEXT_ONLY)
@@ -208,7 +220,7 @@ async def test_an_unknown_tool() -> None:
     made = engine(llm, FakeTools(look=echo, other=echo))
     first, _ = await to_end(made, await begin(made))
     unknown, ran = first.step.observations
-    assert unknown.content == "Unknown tool: loook; did you mean look?; the tools are: look, other"
+    assert unknown.content == "Unknown tool: loook; the tools are: look, other; did you mean look?"
     assert ran.content == "echo x"
 
 
@@ -355,7 +367,6 @@ async def test_a_context_that_is_too_long() -> None:
     assert f"The first {run.left_out} steps are left out" in llm.told()
     assert "page 5 page 5" in llm.told()
     assert len(run.steps) == 7
-    assert (await made.finalize(state)).left_out >= run.left_out
     for request in llm.requests:
         asked = [call.id for message in request.messages for call in message.tool_calls]
         assert len(asked) == sum(message.role == "tool" for message in request.messages)
@@ -394,7 +405,10 @@ async def test_the_window_of_the_model() -> None:
         state = await begin(made)
         for _ in range(6):
             state = (await made.step(state)).state
-        assert opened(state).left_out > 0
+        left_out = opened(state).left_out
+        assert left_out > 0
+        llm.turns[:] = [says("an answer")]
+        assert (await made.finalize(state)).left_out >= left_out
         assert len(llm.told()) < 16_000
 
 

@@ -130,7 +130,7 @@ async def test_all_of_a_request_arrives() -> None:
         Message("assistant", "", (ToolCall("c1", "weather", "{}", b"sig"),), reasoning="Hm.", opaque=b"turn"),
         Message("tool", "rain", tool_call_id="c1", name="weather"),
     )
-    request = TurnRequest(messages, (WEATHER,), "big", 0.0, ("\nObservation:",), 100)
+    request = TurnRequest(messages, (WEATHER,), "big", 0.0, ("\nObservation:",))
     servicer = LLM(said("ok"))
     async with asking(servicer) as llm:
         await turn_of(llm, request)
@@ -138,7 +138,7 @@ async def test_all_of_a_request_arrives() -> None:
         await turn_of(llm)
     sent, again, bare = servicer.requests
     assert sent == again
-    assert (sent.model, sent.options.stop, sent.options.max_tokens) == ("big", ["\nObservation:"], 100)
+    assert (sent.model, sent.options.stop) == ("big", ["\nObservation:"])
     assert sent.options.HasField("temperature")
     assert [(one.role, one.content, one.tool_call_id, one.name) for one in sent.messages] == [
         ("system", "Be brief.", "", ""),
@@ -200,6 +200,20 @@ async def test_an_option_that_is_not_there_is_no_missing_method() -> None:
 
 class CallerOdd(PluginError):
     code = Code.UNIMPLEMENTED
+
+
+@in_loop
+async def test_another_kind_of_server() -> None:
+    """Where another plugin runs at the address, its name, the setting and what is wrong are told."""
+    async with peer(Tools({})) as other:
+        llm = GrpcLLM("main", Address(other.address))
+        try:
+            error = await failure_of(llm)
+        finally:
+            await llm.close()
+    assert str(error) == "the LLM provider main is another kind of server; correct the setting llm"
+    async with asking(LLM(CallerOdd("no such method", reason="UNIMPLEMENTED"), streams=False)) as llm:
+        assert "is another kind of server" in str(await failure_of(llm))
 
 
 @in_loop

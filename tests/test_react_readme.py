@@ -110,6 +110,7 @@ async def test_plan_and_execute(tmp_path: Path, mode: str) -> None:
         for request in (second, third):
             in_order("\n".join(one.content for one in request.messages), "What is 2 + 2?", PLAN, "point by point")
             assert "Write a plan" not in request.messages[-1].content
+            assert request.messages[-1].role != "assistant"  # many endpoints refuse it
         run.llm.turns = [answers("Final Answer: It is 4.")]
         run.llm.requests.clear()
         refused = await run.run("--resume", "run.json")  # by the plugin as it is

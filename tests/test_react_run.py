@@ -41,6 +41,20 @@ async def test_a_question(tmp_path: Path) -> None:
 
 
 @in_loop
+async def test_what_the_model_is_told(tmp_path: Path) -> None:
+    """What the plugin tells the model after a step is shown, also of a run elsewhere."""
+    env = {"REASONING_REACT__STATE_KEY": KEY}
+    async with world(tmp_path, SUM[0], SUM[0], SUM[1], SUM[0], SUM[0], SUM[1]) as run:
+        done = await run.run("What is 2 + 2?")
+        with start_plugin("plugins.reasoning_react", *run.options, env=env) as plugin:
+            other = await dataclasses.replace(run, options=("--address", plugin.address)).run("What is 2 + 2?")
+    for each in (done, other):
+        assert (each.status, each.out) == (0, "It is 4.\n")
+        in_order(each.err, "Step 2", "← add", "! You have made this call before", "Step 3")
+        assert each.err.count("You have made this call before") == 1
+
+
+@in_loop
 async def test_what_is_piped_in(tmp_path: Path) -> None:
     """What is piped in is the question's background; without a question it is the question, whatever its encoding."""
     async with world(tmp_path, answers("Yes.")) as run:
@@ -48,6 +62,43 @@ async def test_what_is_piped_in(tmp_path: Path) -> None:
         assert (await run.run(piped=b"caf\xe9?\n")).status == 0
     for request, parts in zip(run.llm.requests, (("diff --git", "Is it long?"), ("caf\ufffd?",)), strict=True):
         in_order(request.messages[-1].content, *parts)
+
+
+@in_loop
+async def test_nothing_comes_in(tmp_path: Path) -> None:
+    """Where something is piped in and nothing comes, it is said what is waited for."""
+    async with world(tmp_path, answers("Yes.")) as run, run.started("Well?") as process:
+        assert process.stdin
+        assert process.stderr
+        assert b"waiting for what is piped in" in await process.stderr.readline()
+        assert not run.llm.requests
+        process.stdin.close()
+        assert (await ended(process, b"")).out == "Yes.\n"
+
+
+@pytest.mark.parametrize(
+    ("redirected", "status", "out", "words"),
+    [
+        ("<&-", 0, "Yes.\n", "Step 1"),
+        ("2>&-", 0, "Yes.\n", ""),
+        (">&-", 0, "", "Step 1"),
+        ("> /dev/full", 1, "", "error: cannot write the answer: No space left on device"),
+    ],
+)
+@in_loop
+async def test_streams_that_are_closed(tmp_path: Path, redirected: str, status: int, out: str, words: str) -> None:
+    """A stream that is closed is one that nothing comes from, or that nobody reads; a full disk is told."""
+    async with world(tmp_path, answers("Yes.")) as run:
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", f'exec "$@" {redirected}', "sh",
+            sys.executable, "-m", "plugins.reasoning_react.run", "Well?", *run.options,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            cwd=tmp_path, env=environment({}),
+        )  # fmt: skip
+        done = await ended(process, b"")
+    assert (done.status, done.out) == (status, out), done
+    assert words in done.err
+    assert "Traceback" not in done.err
 
 
 @in_loop
@@ -272,6 +323,7 @@ async def test_nobody_there(tmp_path: Path) -> None:
             (("--llm", "127.0.0.1:1"), "llm"),
             (("--tools", "127.0.0.1:1"), "tools"),
             (("--address", "127.0.0.1:1"), "start it with `python -m plugins.reasoning_react`"),
+            (("--address", run.options[1]), "give the address of one"),
         ):
             servers = dict(zip(run.options[::2], run.options[1::2], strict=True)) | dict([options])
             if "--address" in servers:
@@ -365,7 +417,7 @@ async def test_a_plugin_elsewhere(tmp_path: Path) -> None:
             assert [step["turns"] for step in run.trace()["steps"]] == [[], []]
             wrong = await other.run("What is 2 + 2?", env={"REASONING_REACT__TOKEN": "wrong-token"})
             assert wrong.status == 1
-            assert "UNAUTHENTICATED" in wrong.err
+            assert "UNAUTHENTICATED: the plugin at --address wants its token" in wrong.err
             run.llm.requests.clear()
             options = ("--model", "one", "--temperature", "0.5", "--max-iterations", "1", "--mode", "text")
             limited = await other.run("What is 2 + 2?", *options, env=env)
@@ -392,6 +444,9 @@ async def test_a_plugin_elsewhere(tmp_path: Path) -> None:
         (["q", "--resume", "x"], "leave out one of the two"),
         (["--resume", "nowhere.json"], "cannot read nowhere.json: No such file"),
         (["q", "--tls-ca", "nowhere.pem", "--address", "127.0.0.1:1"], "cannot read nowhere.pem"),
+        (["q", "--tls-ca", "ca.pem"], "--tls-ca is for the plugin at --address"),
+        (["q", "--address", "http://127.0.0.1:1"], "--address: an address is HOST:PORT or unix:PATH"),
+        (["q", "--address", "127.0.0.1"], "--address: an address is HOST:PORT or unix:PATH"),
     ],
 )
 @in_loop

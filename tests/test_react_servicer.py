@@ -42,7 +42,7 @@ STEP = StepResult(
     state=b"after",
     text="Let me look.",
     done=False,
-    step=Step("Let me look.", [ACTION], [OBSERVATION]),
+    step=Step("Let me look.", [ACTION], [OBSERVATION], note="Go on."),
     pending=(),
     stop_reason=None,
     usage=Usage(5, 3, 8, 2, 1),
@@ -299,6 +299,7 @@ def test_a_step(react: Strategy) -> None:
             thought="Let me look.",
             actions=[action],
             observations=[pb.Observation(action_id="a-1-0", content="19.5 dollars")],
+            note="Go on.",
         ),
         usage=pb.TokenUsage(
             prompt_tokens=5,
@@ -338,14 +339,15 @@ def test_the_contract_has_no_other_stop_reason() -> None:
 
 
 def test_finalize(react: Strategy) -> None:
-    """The answer, why the run ended, what it took, and every step."""
+    """The answer, why the run ended, what it took, and every step: also which of them the model was not shown any
+    more."""
     react.answers(RESULT)
     reply = react.finalize(state=b"last")
     assert react.engine.given[0][0] == b"last"
     assert (reply.success, reply.result, reply.usage.total_tokens) == (True, "19.5 dollars", 12)
     assert [step.thought for step in reply.trace] == ["Let me look.", "I know."]
-    assert reply.left_out == 1
     assert reply.trace[0].observations[0].content == "19.5 dollars"
+    assert [(step.note, step.left_out) for step in reply.trace] == [("Go on.", True), ("", False)]
 
 
 def test_numbers_that_an_int32_does_not_hold(react: Strategy) -> None:

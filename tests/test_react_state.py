@@ -334,9 +334,9 @@ def test_another_version() -> None:
 
 def test_older_keys() -> None:
     """A state of an older key opens, and what is sealed next has the new one."""
-    old, new = b"the key of last year", b"the key of this year"
+    old, new = b"the key of last year, long enough", b"the key of this year, long enough"
     before = sealed(full(), Keys(old))
-    both = Keys(new, [old, b"yet another key ....."])
+    both = Keys(new, [old, b"yet another key, and long enough."])
     assert opened(before, both) == full()
     after = sealed(opened(before, both), both)
     assert opened(after, Keys(new)) == full()
@@ -352,9 +352,9 @@ def test_a_key_is_not_shown() -> None:
     assert SECRET not in sealed(full())
 
 
-@pytest.mark.parametrize(("secret", "older"), [(b"", []), (b"short", []), (SECRET, [b"short"])])
+@pytest.mark.parametrize(("secret", "older"), [(b"", []), (SECRET[:31], []), (SECRET, [b"short"])])
 def test_a_key_that_can_be_guessed(secret: bytes, older: list[bytes]) -> None:
-    """A key of fewer than 16 bytes is refused at the start, with how to make one."""
+    """A key of fewer than 32 bytes is refused at the start, with how to make one."""
     with pytest.raises(StartError, match="openssl rand"):
         Keys(secret, older)
 

@@ -129,11 +129,13 @@ def event_message(event: Event) -> pb.IterationEvent:
             return pb.IterationEvent(observation=observation_message(observation))
 
 
-def step_message(step: Step) -> pb.ReasoningStep:
+def step_message(step: Step, *, left_out: bool = False) -> pb.ReasoningStep:
     return pb.ReasoningStep(
         thought=sound(step.thought),
         actions=map(action_message, step.actions),
         observations=map(observation_message, step.observations),
+        note=sound(step.note),
+        left_out=left_out,
     )
 
 

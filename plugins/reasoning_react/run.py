@@ -48,16 +48,29 @@ _OF_A_RUN = ("model", "temperature", "mode", "max_iterations", "max_tokens", "ma
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    _open_streams()
     options, settings = command_line(argv, __doc__)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr] # a terminal may know but ASCII
     trace = read(Path(options.resume)) if options.resume else asked(options.question)
     open_run = _remote(options, settings, trace) if options.address else _local(options, settings, trace)
     try:
         return asyncio.run(_run(options, trace, open_run))
-    except BrokenPipeError:  # nobody reads the answer
+    except _NotWritten as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the interpreter's end
+        if not isinstance(error.__cause__, BrokenPipeError):  # somebody reads, or would later
+            print(f"error: cannot write the answer: {error}", file=sys.stderr)
         return 1
+
+
+def _open_streams() -> None:
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it was closed by whoever started this
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 # until the end
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr] # a terminal may know but ASCII
+
+
+class _NotWritten(Exception):
+    """The answer, to stdout."""
 
 
 async def _run(options: Options, trace: Trace, open_run: _Opened) -> int:
@@ -71,7 +84,10 @@ async def _run(options: Options, trace: Trace, open_run: _Opened) -> int:
             status = await _ended(session, new, timeline)
     files.keep(trace)
     if trace.done:
-        timeline.whole_answer(trace.answer)
+        try:
+            timeline.whole_answer(trace.answer)
+        except OSError as error:
+            raise _NotWritten(error.strerror) from error
     timeline.ended(trace)
     if not trace.done and options.save:
         timeline.line(f"go on with --resume {options.save} --save {options.save} in place of the question")

@@ -116,12 +116,11 @@ class Servicer(ReasoningStrategyServicer):
             success=True,
             result=sound(result.answer),
             stop_reason=STOP_REASONS[result.stop_reason],
-            left_out=result.left_out,
         )
         if result.usage is not None:
             reply.usage.CopyFrom(usage_message(result.usage))
-        for step in result.steps:
-            reply.trace.add().CopyFrom(step_message(step))
+        for place, step in enumerate(result.steps):
+            reply.trace.add().CopyFrom(step_message(step, left_out=place < result.left_out))
         return reply
 
     def _left(self, context: Context) -> float | None:

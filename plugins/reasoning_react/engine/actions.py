@@ -97,7 +97,7 @@ async def problem_of(asked: Asked, offered: Mapping[str, Tool], frozen: Mapping[
         if asked.tool in frozen:
             return f"{asked.tool} is not offered any more: it has changed, or is gone, since the run began"
         known = f"; the tools are: {', '.join(list(offered)[:50])}" if offered else "; there are no tools"
-        return f"Unknown tool: {asked.tool}{did_you_mean(asked.tool, offered)}{known}"
+        return f"Unknown tool: {asked.tool}{known}{did_you_mean(asked.tool, offered)}"
     if asked.arguments is None:
         return f"{asked.tool} was not run: {asked.problem}"
     return await _complaint(tool, asked.arguments)

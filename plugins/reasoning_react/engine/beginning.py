@@ -73,8 +73,8 @@ async def _check_tools(new: NewRun, offered: Mapping[str, Tool]) -> None:
         field = f"tools[{place}]"
         if not new.host_executes and tool.name not in offered:
             raise InvalidArgument(
-                f"Unknown tool: {tool.name}: no tool provider has it{did_you_mean(tool.name, offered)}; set "
-                "host_executes to run it yourself",
+                f"Unknown tool: {tool.name}: no tool provider has it; set host_executes to run it yourself"
+                f"{did_you_mean(tool.name, offered)}",
                 reason="UNKNOWN_TOOL",
                 field=f"{field}.name",
             )

@@ -84,7 +84,6 @@ class TurnRequest:
     model: str = ""  # empty: the LLM provider's own
     temperature: float | None = None
     stop: tuple[str, ...] = ()
-    max_tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,12 @@ from shared.errors import CallerError, FailedPrecondition, LimitReached, PluginE
 from shared.off_loop import LARGE, in_thread
 from shared.repeats import Repeats
 
-from . import answers, repeating, results
+from . import incoming, repeated_calls, results
 from .asker import Asker
 from .audience import Audience, Audiences
 from .beginning import begun
 from .bounds import Clock
 from .chat import Tool, Usage
-from .fitting import cut_down
 from .interface import (
     ActionAsked,
     AnswerDelta,
@@ -33,6 +32,7 @@ from .interface import (
     StepResult,
     ThoughtDelta,
 )
+from .left_out import cut_down
 from .names import Names
 from .observations import kept
 from .ports import LLM, Tools
@@ -53,8 +53,8 @@ class Engine:
     def __init__(self, llms: Mapping[str, LLM], tools: Tools, keys: Keys, prompts: Prompts, settings: Settings) -> None:
         """`llms`: by the names that runs may choose from, the first is the one of runs that choose none."""
         self._llms, self._tools, self._keys, self._prompts, self._settings = llms, tools, keys, prompts, settings
-        self._steps: Repeats[StepResult | CallerError] = repeating.memory(settings)
-        self._results: Repeats[Result | CallerError] = repeating.memory(settings)
+        self._steps: Repeats[StepResult | CallerError] = repeated_calls.memory(settings)
+        self._results: Repeats[Result | CallerError] = repeated_calls.memory(settings)
         self._turns = Turns(settings.kept_replies, settings.kept_bytes // 3, settings.kept_for)
         self._audiences = Audiences()
         self._digests = _Digests()
@@ -83,21 +83,21 @@ class Engine:
         Whatever it raises, `state` stays usable: InvalidArgument (state, question, observations), LLMFailed,
         Unavailable, DeadlineExceeded. Cancelled, it ends the LLM's and the tools' calls under way, unless somebody else
         waits for the same step."""
-        key = await repeating.key(state, input, observations)
+        key = await repeated_calls.key(state, input, observations)
         with self._audiences.joined(key, show) as audience:
             work = functools.partial(self._step, key, state, input, observations, seconds, audience)
-            reply, _ = await self._steps.answer(key.hex(), key, repeating.as_run(work, results.size_of_step))
-        return repeating.unless_failed(reply)
+            reply, _ = await self._steps.answer(key.hex(), key, repeated_calls.as_run(work, results.size_of_step))
+        return repeated_calls.unless_failed(reply)
 
     async def finalize(self, state: bytes, seconds: float | None = None) -> Result:
         """The run's result; a run that is not done gets a last answer without tools. Raises InvalidArgument."""
         run = await self._opened(state)
         if run.done:
             return results.of_run(run)
-        key = await repeating.key(state, "", ()) + b" finalize"
+        key = await repeated_calls.key(state, "", ()) + b" finalize"
         work = functools.partial(self._finalize, key, run, len(state), seconds)
-        reply, _ = await self._results.answer(key.hex(), key, repeating.as_run(work, results.size_of_result))
-        return repeating.unless_failed(reply)
+        reply, _ = await self._results.answer(key.hex(), key, repeated_calls.as_run(work, results.size_of_result))
+        return repeated_calls.unless_failed(reply)
 
     async def close(self) -> None:
         """Ends what is under way."""
@@ -121,7 +121,7 @@ class Engine:
         if run.done:
             return results.of_step(run, state, run.steps[-1], run.answer, Usage())
         is_after_host = run.pending
-        self._add(run, answers.take(run, input, observations))
+        self._add(run, incoming.take(run, input, observations))
         if len(input) > self._settings.max_state_bytes // 8:
             await self._sealed_off_loop(run, len(input))  # a question that is too long fails before it costs anything
         if clock.left() <= 0:
@@ -140,7 +140,7 @@ class Engine:
 
     async def _finalize(self, key: bytes, run: Run, size: int, seconds: float | None) -> Result:
         clock = Clock(seconds)
-        answers.ask(run, "")
+        incoming.ask(run, "")
         run.pending = False
         _, stepper = await self._stepper(run, clock, key, size, lambda event: None)
         is_answered = await stepper.end(run.stop_reason or StopReason.FINALIZED_EARLY)

@@ -102,4 +102,4 @@ class Result:
     stop_reason: StopReason
     usage: Usage | None  # of the whole run; None: unknown
     steps: tuple[Step, ...]  # their observations are cut to Settings.kept_chars
-    left_out: int = 0  # so many of the first steps were no longer shown to the model, for want of room
+    left_out: int = 0  # of `steps`, the oldest, which for want of room the model was shown no more than a line of

@@ -1,10 +1,13 @@
-"""What a run can do without: its oldest steps, as wholes, first in what the model is shown, then in the state."""
+"""What a run can do without: its oldest steps, as wholes, first in what the model is shown, then in the state; and,
+where that is not enough, most of its last step."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 
+from .observations import cut, kept
+from .prompts import Prompts
 from .run import Action, Run, Step
 from .run_json import packed_step
 
@@ -81,3 +84,27 @@ def _without_most(content: str) -> str:
 
 def _size(step: Step) -> int:
     return len(json.dumps(packed_step(step), ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+
+def cut_down(run: Run, most: int, prompts: Prompts) -> None:
+    """Cuts the last step, and the answer, to `most` characters each, about; what was told of them is whole. The
+    arguments of actions that the host is still to run are not touched: what it is asked for is what it runs."""
+    step = run.steps[-1]
+    each = most // (1 + len(step.actions) + len(step.observations))
+    run.answer = cut(run.answer, most, prompts)
+    run.steps[-1] = replace(
+        step,
+        thought=cut(step.thought, each, prompts),
+        actions=step.actions if run.pending else [_cut_action(action, each) for action in step.actions],
+        observations=kept(step.observations, each, prompts),
+        text="",
+        reasoning="",
+        opaque=b"",
+    )
+
+
+def _cut_action(action: Action, most: int) -> Action:
+    if len(action.arguments) > most:
+        left_out = json.dumps({"left_out": f"{len(action.arguments):,} characters of arguments"})
+        return replace(action, arguments=left_out, opaque=b"")
+    return replace(action, opaque=b"")

@@ -21,7 +21,7 @@ from .run import Run
 from .run_json import packed, packed_tool, unpacked
 
 VERSION = 1  # of the JSON; one more whenever a field comes, goes or changes
-SHORTEST_KEY = 16  # bytes
+SHORTEST_KEY = 32  # bytes
 
 _MAGIC = b"hector-react"
 _VERSION_BYTES, _ID_BYTES, _MAC_BYTES = 2, 8, 32
@@ -36,7 +36,7 @@ class Keys:
         if any(len(one) < SHORTEST_KEY for one in (secret, *older)):
             raise StartError(
                 f"state_key and older_state_keys must have at least {SHORTEST_KEY} characters; "
-                "make one with: openssl rand -base64 32"
+                "`openssl rand -hex 32` makes one"
             )
         self._by_id = {_derived(one, b"id")[:_ID_BYTES]: _derived(one, b"mac") for one in (*older, secret)}
         self.id = _derived(secret, b"id")[:_ID_BYTES]

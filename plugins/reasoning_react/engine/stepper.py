@@ -63,6 +63,7 @@ class Stepper:
         step = await self._act(outcome)
         if not run.pending:
             self._look_back()
+            step.note = run.steps[-1].note
             if reason := run.stop_reason or bounds.reached(run, time.time()):
                 run.stop_reason = reason
                 await self.end(reason, can_wait=True)

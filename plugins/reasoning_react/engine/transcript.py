@@ -8,7 +8,6 @@ since there are endpoints that refuse it: what the model is told then stands at 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,9 +15,6 @@ from .chat import Message, Tool, ToolCall
 from .observations import cut, fenced, harmless
 from .prompts import Prompts
 from .run import Action, Mode, Run, Step
-
-_NAME = re.compile(r"[^A-Za-z0-9_-]")  # what endpoints take in no name of a function
-_LONGEST_NAME = 64
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,7 @@ class Transcript:
         if step.actions and self._mode is Mode.NATIVE:
             ids = _call_ids(step.actions)
             calls = tuple(
-                ToolCall(call_id, _function_name(one.tool), _object(one.arguments), one.opaque)
+                ToolCall(call_id, one.tool, one.arguments, one.opaque)
                 for call_id, one in zip(ids, step.actions, strict=True)
             )
             out.add(Message("assistant", step.thought, calls, reasoning=step.reasoning, opaque=step.opaque))
@@ -179,20 +175,6 @@ def _call_ids(actions: Sequence[Action]) -> list[str]:
     for action in actions:
         ids.append(action.call_id if action.call_id and action.call_id not in ids else action.id)
     return ids
-
-
-def _function_name(name: str) -> str:
-    """A name that endpoints take, also where the model asked for a tool that there is not."""
-    return _NAME.sub("_", name)[:_LONGEST_NAME] or "unknown"
-
-
-def _object(arguments: str) -> str:
-    """The arguments as a JSON object: many endpoints read them to write them into their template."""
-    try:
-        is_object = isinstance(json.loads(arguments), dict)
-    except (ValueError, RecursionError):
-        is_object = False
-    return arguments if is_object else json.dumps({"unreadable": arguments})
 
 
 def _sound(text: str) -> str:

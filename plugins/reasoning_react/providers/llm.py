@@ -64,7 +64,7 @@ class GrpcLLM:
                         yield item
                 return
             except grpc.aio.AioRpcError as error:
-                if has_begun or error.code() is not grpc.StatusCode.UNIMPLEMENTED or not _is_no_method(error):
+                if has_begun or not _is_no_method(of_call(error)):
                     raise
             yield await self._whole(request)
         except grpc.aio.AioRpcError as error:
@@ -137,7 +137,7 @@ class GrpcLLM:
         )
 
     def _words(self, failure: Failure) -> str:
-        if failure.reason:
+        if failure.reason and not _is_no_method(failure):
             return f"the LLM provider {self._name}: {failure.message}"
         # gRPC's own words name addresses of this network.
         match failure.code:
@@ -146,7 +146,7 @@ class GrpcLLM:
             case Code.UNAUTHENTICATED | Code.PERMISSION_DENIED:
                 return f"the LLM provider {self._name} refuses this plugin; correct the token in the setting llm"
             case Code.UNIMPLEMENTED:
-                return f"what runs as the LLM provider {self._name} is none; correct the setting llm"
+                return f"the LLM provider {self._name} is another kind of server; correct the setting llm"
             case Code.RESOURCE_EXHAUSTED | Code.INVALID_ARGUMENT | Code.FAILED_PRECONDITION | Code.NOT_FOUND:
                 return f"the LLM provider {self._name} refuses the call: {failure.message}"
         return f"the LLM provider {self._name} failed with {failure.code.name}; its log may say why"
@@ -157,8 +157,6 @@ class GrpcLLM:
         options = pb.GenerationOptions(stop=request.stop)
         if request.temperature is not None:
             options.temperature = request.temperature
-        if request.max_tokens is not None:
-            options.max_tokens = request.max_tokens
         return {
             "model": request.model,
             "messages": [_message(message) for message in request.messages],
@@ -191,9 +189,9 @@ _REASONS = {
 }
 
 
-def _is_no_method(error: grpc.aio.AioRpcError) -> bool:
+def _is_no_method(failure: Failure) -> bool:
     """Whether it is the method that is not there, and not an option: gRPC's own error has no reason."""
-    return of_call(error).reason in ("", "UNIMPLEMENTED")
+    return failure.code is Code.UNIMPLEMENTED and failure.reason in ("", "UNIMPLEMENTED")
 
 
 def _refuses_tools(failure: Failure) -> bool:

@@ -186,7 +186,7 @@ def _why_not(failure: Failure) -> str:
         case Code.DEADLINE_EXCEEDED:
             return f"did not say within {_LIST_SECONDS:g} s which tools it has"
         case Code.UNIMPLEMENTED:
-            return "is none"
+            return "is another kind of server"
         case Code.UNAUTHENTICATED:
             return "refuses this plugin's token"
     return f"failed with {failure.code.name}{f': {failure.message}' if failure.reason else ''}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import select
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +12,13 @@ from typing import Any, NoReturn
 
 from shared.config import suggest, types
 from shared.errors import StartError
-from shared.units import name_for_message
+from shared.units import name_for_message, read_addresses
 
 from ..config import Config
 from .trace import Trace
 
 _MOST_PIPED = 4 * 2**20  # bytes
+_PATIENCE = 2.0  # seconds until it is said what is waited for
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,27 @@ def command_line(argv: Sequence[str] | None, about: str | None) -> tuple[Options
         raise StartError(f"command line: unknown option {name_for_message(flag)}{suggest(flag, [*ours, *theirs])}")
     if parsed.resume and parsed.question:
         raise StartError("command line: a run that is resumed has its question; leave out one of the two")
+    if parsed.tls_ca and not parsed.address:
+        raise StartError("command line: --tls-ca is for the plugin at --address; give that too, or leave it out")
+    if parsed.address:
+        _check_address(parsed.address)
     given = {key.removeprefix("setting--"): value for key, value in vars(parsed).items() if key.startswith("setting--")}
     options = Options(**{name: getattr(parsed, name) for name in Options.__dataclass_fields__})
     return options, {key.replace("-", "_"): value for key, value in given.items() if value is not None}
+
+
+def _check_address(address: str) -> None:
+    try:
+        read_addresses([address])
+    except ValueError as error:
+        raise StartError(f"command line: --address: {error}") from None
 
 
 def asked(question: str) -> Trace:
     """A new run. What is piped in is the question's background, or the question. Raises StartError."""
     piped = ""
     if not sys.stdin.isatty():
+        _say_what_is_waited_for()
         raw = sys.stdin.buffer.read(_MOST_PIPED + 1)
         if len(raw) > _MOST_PIPED:
             raise StartError(f"what is piped in has more than {_MOST_PIPED // 2**20} MiB; give less of it")
@@ -88,3 +103,10 @@ def asked(question: str) -> Trace:
             'command line: what is the question? python -m plugins.reasoning_react.run "question"; see --help'
         )
     return Trace(question=question.strip() or piped, context=piped if question.strip() else "")
+
+
+def _say_what_is_waited_for() -> None:
+    """Whoever starts this from a program may not know that there is a stdin, which never ends."""
+    with contextlib.suppress(OSError, ValueError):  # not every stdin can be asked
+        if not select.select([sys.stdin], [], [], _PATIENCE)[0]:
+            print("waiting for what is piped in; with `< /dev/null` there is nothing", file=sys.stderr, flush=True)

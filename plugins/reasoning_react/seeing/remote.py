@@ -9,11 +9,12 @@ import hector_plugins_pb2 as pb
 from hector_plugins_pb2_grpc import ReasoningStrategyStub
 
 from shared.client import Address, channel
-from shared.errors import PluginError
+from shared.errors import Code, PluginError
 
 from ..engine.chat import Usage
 from ..engine.engine import ActionAsked, AnswerDelta, NewRun, Observed, Show, StepResult, ThoughtDelta
 from ..engine.run import Action, Mode, Observation, Step, StopReason
+from ..providers.failure import of_call
 
 _MODES = {Mode.NATIVE: pb.REASONING_MODE_NATIVE, Mode.TEXT: pb.REASONING_MODE_TEXT}
 
@@ -91,10 +92,19 @@ class RemoteEngine:
 
 
 def _failed(error: grpc.aio.AioRpcError) -> PluginError:
-    words = error.details() or ""
-    if error.code() is grpc.StatusCode.UNAVAILABLE and "onnect" in words:  # gRPC's own: "failed to connect to all …"
-        words = "no plugin can be reached at this address; start it with `python -m plugins.reasoning_react`"
-    return PluginError(f"{error.code().name}: {words}")
+    failure = of_call(error)
+    words = failure.message
+    match failure.code:
+        case Code.UNAVAILABLE if not failure.reason:  # gRPC's own
+            words = (
+                "no plugin can be reached at --address; start it with `python -m plugins.reasoning_react`, or correct "
+                "--address, and --tls-ca where it speaks TLS"
+            )
+        case Code.UNIMPLEMENTED:
+            words = "the plugin at --address is no reasoning strategy; give the address of one"
+        case Code.UNAUTHENTICATED:
+            words = "the plugin at --address wants its token; set REASONING_REACT__TOKEN to it"
+    return PluginError(f"{failure.code.name}: {words}")
 
 
 def _check(reply: Any) -> None:
@@ -107,6 +117,7 @@ def _step(step: pb.ReasoningStep) -> Step:
         thought=step.thought,
         actions=list(map(_action, step.actions)),
         observations=list(map(_observation, step.observations)),
+        note=step.note,
     )
 
 

@@ -240,8 +240,6 @@ def _blob(text: str, start: int, place: Place, tools: Tools) -> Asked:
     except Unreadable as error:
         raise CannotRead(f"The JSON of the action cannot be read: {error}. Write it again as {blobs.FORM}.") from None
     blob = blobs.of_value(value, tools)
-    if blob is None and place.input_start is not None and isinstance(value, dict):
-        blob = None
     if blob is None:
         raise no_name(tools)
     if blob.answer is not None:

@@ -15,8 +15,8 @@ from .labelled import MADE_UP, Labelled, read_labelled
 from .labels import Kind, find_labels, first_observation, line_labels
 from .named import named_calls
 from .names import Tools
+from .reasoning import without_reasoning
 from .schemas import CannotRead
-from .visible import without_reasoning
 
 
 @dataclass(frozen=True)

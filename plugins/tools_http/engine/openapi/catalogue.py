@@ -177,7 +177,7 @@ class Catalogue:
         entry = self._by_name.get(name)
         if entry is None:
             raise NotFound(
-                f"there is no operation {quoted(name)}{did_you_mean(name, self._by_name)}; search for its name first",
+                f"there is no operation {quoted(name)}; search for its name first{did_you_mean(name, self._by_name)}",
                 reason="UNKNOWN_OPERATION",
                 field="operation",
             )
