@@ -268,6 +268,7 @@ def test_html_that_is_broken_reads_as_in_a_browser() -> None:
         assert " ".join(line.text for line in html_lines(source) if line.text) == seen, source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["markdown", "source", "text", "html"])
 @pytest.mark.parametrize(
     "unit",
@@ -292,8 +293,8 @@ def test_a_megabyte_is_cut_in_time_that_grows_with_its_size(kind: Kind, unit: st
         chunk(Document("x", kind, text.encode()).lines(), kind, chars=1000, overlap=100)
         return time.process_time() - began
 
-    small = min(seconds(2**17) for _ in range(2))
-    assert seconds(2**20) < 30 * max(small, 0.02)
+    # Once is enough: what is linear looks like the square by chance, never the other way round.
+    assert any(seconds(2**20) < 30 * max(seconds(2**17), 0.02) for _ in range(3))
 
 
 def test_comments_are_no_headings() -> None:

@@ -65,6 +65,7 @@ def _sources() -> list[Path]:
     return sorted(ours) + random.Random(7).sample(sorted(files), min(600, len(files)))
 
 
+@pytest.mark.slow
 def test_code_and_text_of_people_do_not_repeat() -> None:
     """No file of this repository, and none of 600 of Python's library, counts as repeating itself."""
     found = []

@@ -166,7 +166,10 @@ WIDE = {
 }
 
 
-@pytest.mark.parametrize("kind", WIDE)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.slow if kind in ("zeros", "strings", "lists") else ()) for kind in WIDE],
+)
 def test_what_is_written_can_be_read(database: Database, kind: str) -> None:
     """Of metadata cut to any length, what is accepted is found, got and listed in default replies, vector included; the
     rest is refused with its size in a reply and the limit."""

@@ -232,6 +232,7 @@ def test_many_equal_vectors_hide_nothing(engine: Engine, metric: Metric) -> None
 # ---------------------------------------------------------------- writes
 
 
+@pytest.mark.usefixtures("only_graphs")
 def test_an_upsert_twice_keeps_the_label(engine: Engine) -> None:
     """An update replaces vector and metadata in place: one hit, the same label."""
     first, second = vectors(2, 8)
