@@ -37,7 +37,13 @@ def test_committed_results(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("bench", "plugin"),
-    [("vector", "vector_hnsw"), ("embed", "embed_st"), ("llm", "llm_openai"), ("tools", "tools_http")],
+    [
+        ("vector", "vector_hnsw"),
+        ("embed", "embed_st"),
+        ("llm", "llm_openai"),
+        ("tools", "tools_http"),
+        ("react", "reasoning_react"),
+    ],
 )
 def test_the_readme_has_the_measured_table(bench: str, plugin: str) -> None:
     """A plugin's README shows the tables that were measured last."""

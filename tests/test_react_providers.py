@@ -24,6 +24,7 @@ from plugins.reasoning_react.engine.chat import (
     Usage,
 )
 from plugins.reasoning_react.engine.ports import LLMFailed, Outcome
+from plugins.reasoning_react.providers import abilities as abilities_module
 from plugins.reasoning_react.providers import llm as llm_module
 from plugins.reasoning_react.providers import provider as provider_module
 from plugins.reasoning_react.providers import tools as tools_module
@@ -412,7 +413,7 @@ async def test_abilities_are_asked_once_and_again_after_a_time(monkeypatch: pyte
         asked[0].cancel()
         assert set(await asyncio.gather(*asked[1:])) == {Abilities(5)}
         assert servicer.listed == 1
-        monkeypatch.setattr(llm_module, "ABILITIES_FOR", -1.0)
+        monkeypatch.setattr(abilities_module, "ABILITIES_FOR", -1.0)
         llm._abilities._until = 0.0
         servicer.models = [model("a", length=6)]
         assert await llm.abilities("a") == Abilities(6)
@@ -448,7 +449,7 @@ async def test_abilities_of_a_provider_that_is_silent(monkeypatch: pytest.Monkey
 @in_loop
 async def test_abilities_that_are_asked_again_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A provider that is silent when it is asked again is not waited for: what was known counts meanwhile."""
-    monkeypatch.setattr(llm_module, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(abilities_module, "_AGAIN_SECONDS", 0.01)
     go = asyncio.Event()
 
     class Slow(LLM):
@@ -1057,4 +1058,4 @@ async def test_no_providers() -> None:
 def test_the_times_are_sane() -> None:
     """What is believed for a while is believed longer than what failed is left alone."""
     assert tools_module._AGAIN_AFTER < tools_module.LISTED_FOR
-    assert llm_module.UNKNOWN_FOR < llm_module.ABILITIES_FOR
+    assert abilities_module.UNKNOWN_FOR < abilities_module.ABILITIES_FOR

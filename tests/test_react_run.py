@@ -231,7 +231,7 @@ async def test_in_a_terminal(tmp_path: Path) -> None:
         except OSError:  # how a terminal of Linux says that its program has ended
             pass
         assert await process.wait() == 0
-    assert "\x1b[2mLet me think." in shown
+    assert "\x1b[2mLet me think" in shown
     assert "\x1b[2J" not in shown
     assert shown.count("It is‹U+001B›[2J four.") == 1
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
-import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import replace
@@ -16,20 +14,17 @@ import hector_plugins_pb2 as pb
 from google.protobuf.json_format import MessageToDict
 from hector_plugins_pb2_grpc import LLMProviderStub
 
-from shared import logs
 from shared.client import Address, channel
 from shared.errors import Code
 from shared.structs import dump, whole_numbers
 
 from ..engine.chat import Abilities, Delta, Finish, Message, Tool, ToolCall, Turn, TurnRequest, Usage
 from ..engine.ports import LLMFailed
+from .abilities import Asked
 from .calling import metadata
 from .failure import Failure, of_call
 
-ABILITIES_FOR = 300.0  # seconds that what ListModels said is believed
-UNKNOWN_FOR = 15.0  # seconds until one that failed is asked again
 _LIST_SECONDS = 5.0
-_AGAIN_SECONDS = 0.5  # that a run waits for what is asked again
 _MOST_MODELS = 1_000  # that are remembered
 _MOST_CHARS = 2**23  # of a turn; a provider that writes on is cut off there
 _MOST_PACKED = 2_000  # tools whose messages are kept
@@ -55,7 +50,7 @@ class GrpcLLM:
         self._address = address
         self._channel = channel(address, aio=True)
         self._stub: Any = LLMProviderStub(self._channel)
-        self._abilities = _Abilities(self._list_models)
+        self._abilities = Asked(self._list_models)
         self._packed: OrderedDict[int, tuple[Tool, pb.Tool]] = OrderedDict()
 
     async def turn(self, request: TurnRequest) -> AsyncGenerator[Delta | Turn, None]:
@@ -188,41 +183,6 @@ class GrpcLLM:
         return list(reply.models[:_MOST_MODELS])
 
 
-class _Abilities:
-    """What ListModels said, for a while. Asked once at a time, however many runs want to know."""
-
-    def __init__(self, list_models: Any) -> None:
-        self._list_models = list_models
-        self._models: dict[str, Abilities] = {}
-        self._until = 0.0
-        self._asking: asyncio.Task[None] | None = None
-        self._is_first = True
-
-    async def of(self, model: str) -> Abilities:
-        if time.monotonic() >= self._until:
-            if self._asking is None or self._asking.done():
-                self._is_first = self._asking is None
-                self._asking = asyncio.ensure_future(self._ask())
-            # It belongs to no run: one that is cancelled takes nothing from the others that wait.
-            await asyncio.wait([self._asking], timeout=None if self._is_first else _AGAIN_SECONDS)
-        return self._models.get(model, Abilities())
-
-    async def _ask(self) -> None:
-        try:
-            models = await self._list_models()
-        except grpc.aio.AioRpcError as error:
-            # What was known stays known.
-            self._until = time.monotonic() + UNKNOWN_FOR
-            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-                logs.event("models_unknown", code=error.code().name)
-            return
-        found = {model.id: _abilities(model) for model in models}
-        default = [model for model in models if model.is_default]
-        if default or len(found) == 1:
-            found[""] = _abilities(default[0] if default else models[0])
-        self._models, self._until = found, time.monotonic() + ABILITIES_FOR
-
-
 _REASONS = {
     Code.UNAVAILABLE: "LLM_UNAVAILABLE",
     Code.DEADLINE_EXCEEDED: "LLM_TIMEOUT",
@@ -241,12 +201,6 @@ def _refuses_tools(failure: Failure) -> bool:
         return False
     # A 5xx that only mentions tools is a passing fault of the endpoint.
     return failure.code in _OF_THE_REQUEST or bool(_REFUSES.search(failure.message))
-
-
-def _abilities(model: pb.ModelInfo) -> Abilities:
-    # Vision is told of models of which nobody says what else they can.
-    is_told = bool(set(model.capabilities) - {"vision"})
-    return Abilities(max(0, model.context_length), "tools" in model.capabilities if is_told else None)
 
 
 def _message(message: Message) -> pb.ChatMessage:
