@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 from .observations import cut, kept
@@ -19,7 +20,7 @@ def cut_down(run: Run, most: int, prompts: Prompts) -> None:
     run.steps[-1] = replace(
         step,
         thought=cut(step.thought, each, prompts),
-        actions=step.actions if run.pending else [_cut_action(action, each) for action in step.actions],
+        actions=[_cut_action(action, math.inf if run.pending else each) for action in step.actions],
         observations=kept(step.observations, each, prompts),
         text="",
         reasoning="",
@@ -27,7 +28,7 @@ def cut_down(run: Run, most: int, prompts: Prompts) -> None:
     )
 
 
-def _cut_action(action: Action, most: int) -> Action:
+def _cut_action(action: Action, most: float) -> Action:
     if len(action.arguments) > most:
         left_out = json.dumps({"left_out": f"{len(action.arguments):,} characters of arguments"})
         return replace(action, arguments=left_out, opaque=b"")

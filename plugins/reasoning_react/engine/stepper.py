@@ -22,6 +22,7 @@ from .run import Action, Observation, Run, Step, StopReason
 from .thinker import Acts, Thinker, too_late
 
 _LAST_ANSWER = 60.0  # seconds for the last answer of a run whose own are spent
+_SHARE = 4  # of a state, for the arguments of the actions that its host is to run
 _DENIED_AT = 3  # steps in a row of which the host denied everything: it will go on to
 
 
@@ -123,6 +124,7 @@ class Stepper:
     ) -> tuple[list[Action], dict[str, Observation]]:
         """Those to be run; and by their ids what the others get for an observation."""
         run, to_run, refused = self._run, list[Action](), dict[str, Observation]()
+        room = self._settings.max_state_bytes // _SHARE  # what the host is to run is whole in the state
         for action, call in zip(asked, calls, strict=True):
             problem = await actions.problem_of(call, self._offered, run.tool_digests)
             if not problem and len(to_run) >= bounds.calls_left(run):
@@ -130,6 +132,10 @@ class Stepper:
                 run.stop_reason = StopReason.MAX_TOOL_CALLS
             if not problem and bounds.seconds_left(run, time.time()) <= 0:
                 problem = f"{action.tool} was not run: the {run.budget.max_seconds:g} s of the run are over"
+            if not problem and run.host_executes:
+                room -= len(action.arguments.encode("utf-8", "surrogatepass"))
+                if room < 0:
+                    problem = f"{action.tool} was not run: its arguments are too large here; call it with shorter ones"
             if problem:
                 refused[action.id] = Observation(action.id, problem, is_error=True)
             else:

@@ -32,13 +32,17 @@ from shared.structs import read_object, whole_numbers
 
 from ..engine.chat import Tool
 from ..engine.ports import Outcome
-from .calling import metadata
+from .calling import LARGEST_REPLY, metadata
 from .failure import Failure, of_call, of_status
 
 PATIENCE = 5.0  # seconds that a provider which cannot be reached, or is not ready, is waited for
 _LIST_SECONDS = 10.0
 _MOST_TOOLS = 1_000
 _LARGEST_SCHEMA = 2**17  # bytes; no model reads as much for a tool
+_MOST_BYTES = 2**20  # of all its tools; no model reads as much
+_LONGEST_DESCRIPTION = 2**14  # characters
+_LARGEST_DATA = 2**20  # bytes of a result that is data alone
+_LARGE = 2**14  # bytes of it: to write more as JSON takes milliseconds
 _SLACK = 1_000  # characters of a result beyond what was asked for that nobody minds
 _LEAST_SECONDS = 0.05  # that a try is worth
 _PAUSE = 0.25  # seconds between tries at a provider that is not ready
@@ -60,7 +64,7 @@ class Provider:
         """`name` stands in messages: the setting's. `max_result_chars`: what is asked for of a result."""
         self.name = name
         self._address = address
-        self._channel = channel(address, aio=True)
+        self._channel = channel(address, aio=True, largest=LARGEST_REPLY)
         self._stub: Any = ToolProviderStub(self._channel)
         self._max_result_chars = max_result_chars
         self._ready: asyncio.Task[None] | None = None  # done once there is a connection
@@ -87,10 +91,14 @@ class Provider:
         return await in_thread(self._read, reply)
 
     def _read(self, reply: pb.ListToolsResponse) -> Sequence[Tool]:
-        tools = []
+        tools, room = [], _MOST_BYTES
         for message in reply.tools[:_MOST_TOOLS]:
             try:
+                size = min(len(message.description), _LONGEST_DESCRIPTION) + _schema_bytes(message)
+                if size > room:
+                    raise InvalidArgument(f"the tools together have more than {_MOST_BYTES:,} bytes")
                 tools.append(_tool(message))
+                room -= size
             except InvalidArgument as error:
                 logs.event("tool_left_out", provider=self.name, tool=message.name[:80], reason=error.message)
         if len(reply.tools) > _MOST_TOOLS:
@@ -132,7 +140,9 @@ class Provider:
             if (own := _id_of_its_own(reply, tool, request)) is not None:
                 request = own
                 continue
-            return _outcome(reply, shown, self._max_result_chars)
+            is_large = reply.structured.ByteSize() > _LARGE
+            told = (reply, shown, self._max_result_chars)
+            return await in_thread(_outcome, *told) if is_large else _outcome(*told)
 
     async def _connected(self, seconds: float) -> None:
         """Returns once there is a connection: only then is a call that fails one that may have begun. Raises
@@ -169,6 +179,8 @@ class Provider:
                 return Outcome(f"{shown} was not run: its server is not ready{words}", is_error=True)
             case Code.INVALID_ARGUMENT:
                 return Outcome(f"{shown} was not run: its server does not take the call{words}", is_error=True)
+            case _ if _is_too_large(failure):
+                return Outcome(f"{shown} was run, and its result is too large to be taken.", is_error=True)
             case _ if failure.reason:
                 told = f"{shown} failed: {failure.message}"
             case _:
@@ -183,6 +195,8 @@ def _why_not(failure: Failure) -> str:
     match failure.code:
         case Code.UNAVAILABLE if not failure.reason:
             return "cannot be reached"
+        case _ if _is_too_large(failure):
+            return f"lists tools of more than {LARGEST_REPLY:,} bytes"
         case Code.DEADLINE_EXCEEDED:
             return f"did not say within {_LIST_SECONDS:g} s which tools it has"
         case Code.UNIMPLEMENTED:
@@ -190,6 +204,12 @@ def _why_not(failure: Failure) -> str:
         case Code.UNAUTHENTICATED:
             return "refuses this plugin's token"
     return f"failed with {failure.code.name}{f': {failure.message}' if failure.reason else ''}"
+
+
+def _is_too_large(failure: Failure) -> bool:
+    """Whether it is a reply that came, and was not taken in: gRPC's own words for that."""
+    is_ours = failure.code is Code.RESOURCE_EXHAUSTED and not failure.reason
+    return is_ours and failure.message.startswith("CLIENT: Received message larger")
 
 
 def _broke(failure: Failure) -> bool:
@@ -201,19 +221,26 @@ def _tool(message: pb.Tool) -> Tool:
     """Raises InvalidArgument where it cannot be offered."""
     if not message.name:
         raise InvalidArgument("it has no name")
-    if (len(message.parameters_json) or message.parameters.ByteSize()) > _LARGEST_SCHEMA:
+    if _schema_bytes(message) > _LARGEST_SCHEMA:
         raise InvalidArgument(f"its schema has more than {_LARGEST_SCHEMA:,} bytes")
     schema = as_object_schema(whole_numbers(read_object(message.parameters, message.parameters_json, "parameters")))
     if problem := schema_problem(schema):
         raise InvalidArgument(problem)
+    description = message.description
+    if len(description) > _LONGEST_DESCRIPTION:
+        description = description[:_LONGEST_DESCRIPTION] + "…"
     return Tool(
         message.name,
-        message.description,
+        description,
         schema,
         read_only=message.read_only,
         destructive=message.destructive,
         idempotent=message.idempotent,
     )
+
+
+def _schema_bytes(message: pb.Tool) -> int:
+    return len(message.parameters_json) or message.parameters.ByteSize()
 
 
 def _id_of_its_own(
@@ -263,4 +290,6 @@ def _outcome(reply: pb.ExecuteToolResponse, shown: str, most: int) -> Outcome:
 
 
 def _json(message: Message) -> str:
+    if message.ByteSize() > _LARGEST_DATA:  # to write it takes seconds
+        return f"[The result is data of {message.ByteSize():,} bytes, which are too many to be shown.]"
     return MessageToJson(message, indent=None, ensure_ascii=False)
