@@ -17,10 +17,14 @@ def cut_down(run: Run, most: int, prompts: Prompts) -> None:
     step = run.steps[-1]
     each = most // (1 + len(step.actions) + len(step.observations))
     run.answer = cut(run.answer, most, prompts)
+    answered = {one.action_id for one in step.observations}
     run.steps[-1] = replace(
         step,
         thought=cut(step.thought, each, prompts),
-        actions=[_cut_action(action, math.inf if run.pending else each) for action in step.actions],
+        actions=[
+            _cut_action(action, math.inf if run.pending and action.id not in answered else each)
+            for action in step.actions
+        ],
         observations=kept(step.observations, each, prompts),
         text="",
         reasoning="",

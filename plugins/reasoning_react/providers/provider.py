@@ -209,7 +209,7 @@ def _why_not(failure: Failure) -> str:
 def _is_too_large(failure: Failure) -> bool:
     """Whether it is a reply that came, and was not taken in: gRPC's own words for that."""
     is_ours = failure.code is Code.RESOURCE_EXHAUSTED and not failure.reason
-    return is_ours and failure.message.startswith("CLIENT: Received message larger")
+    return is_ours and "CLIENT: Received message larger" in failure.message
 
 
 def _broke(failure: Failure) -> bool:
