@@ -313,3 +313,30 @@ async def test_data_past_all_measure_is_not_written_out() -> None:
         outcome = await provider.execute(Tool("look", "", {}), "look", "{}", "id", SECONDS)
         await provider.close()
     assert outcome.text.startswith("[The result is data of 5,500,0")
+
+
+@in_loop
+async def test_a_run_of_large_calls_ends() -> None:
+    """A run whose calls' arguments and thoughts are more than its state can hold goes on to its answer, and the model
+    is told that the first steps are left out."""
+    thought = " ".join(map(str, range(8_000)))
+    large = [calls(("look", {"text": str(n) * 100_000}), text=f"Step {n}: {thought}") for n in range(9)]
+    for max_state_bytes in (2**20, 2**14):
+        llm = FakeLLM(*large, says("Done."))
+        made = engine(llm, FakeTools(look=lambda _: "ok"), max_state_bytes=max_state_bytes, max_tokens=0)
+        steps = await to_end(made, await begin(made))
+        assert (len(steps), steps[-1].text) == (10, "Done.")
+        assert "steps are left out here" in llm.told()
+
+
+@in_loop
+async def test_a_run_of_many_small_calls_ends_in_a_small_state() -> None:
+    """Where even what is kept of old steps for the trace is too much, the oldest go, and the run still ends."""
+    many = [
+        calls(*[("look", {"text": f"{n} {place} " + "é" * 150}) for place in range(8)], text=f"{n} " + "t" * 200)
+        for n in range(9)
+    ]
+    made = engine(FakeLLM(*many, says("Done.")), FakeTools(look=lambda _: "r" * 300), max_state_bytes=2**14, max_tool_calls=100)
+    steps = await to_end(made, await begin(made))
+    assert steps[-1].text == "Done."
+    assert len((await made.finalize(steps[-1].state)).steps) == len(steps)

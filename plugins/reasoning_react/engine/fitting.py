@@ -12,11 +12,13 @@ from .run import Action, Run
 
 
 def cut_down(run: Run, most: int, prompts: Prompts) -> None:
-    """Cuts the last step, and the answer, to `most` characters each, about; what was told of them is whole. The
+    """Cuts the last step, the answer and the summary to `most` characters each, about; what was told of them is whole. The
     arguments of actions that the host is still to run are not touched: what it is asked for is what it runs."""
     step = run.steps[-1]
     each = most // (1 + len(step.actions) + len(step.observations))
     run.answer = cut(run.answer, most, prompts)
+    if len(run.summary) > most:
+        run.summary = run.summary[-most:].partition("\n")[2]
     answered = {one.action_id for one in step.observations}
     run.steps[-1] = replace(
         step,
