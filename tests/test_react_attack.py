@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import threading
 import tracemalloc
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
 
 import hector_plugins_pb2 as pb
+import hector_plugins_pb2_grpc as rpc
 import pytest
 
 from plugins.reasoning_react.engine.audience import Audience
 from plugins.reasoning_react.engine.bounded import LONGEST, LONGEST_ARGUMENTS
 from plugins.reasoning_react.engine.chat import Delta, Finish, Tool, ToolCall, Turn, TurnRequest
-from plugins.reasoning_react.engine.engine import ThoughtDelta
+from plugins.reasoning_react.engine.engine import StepResult, ThoughtDelta
 from plugins.reasoning_react.engine.run import Action, Mode, Observation, Step, StopReason
 from plugins.reasoning_react.providers.llm import GrpcLLM
 from plugins.reasoning_react.providers.provider import Provider
@@ -24,7 +27,7 @@ from shared.errors import Unavailable
 from tests import react_peers
 from tests.react_fakes import USAGE, FakeLLM, FakeTools, begin, calls, echo, engine, in_loop, opened, says, to_end
 from tests.react_peers import peer, said
-from tests.servers import SECONDS
+from tests.servers import SECONDS, start_plugin
 
 MILLION = 1_000_000
 
@@ -95,7 +98,8 @@ async def test_arguments_past_all_measure_are_not_read() -> None:
 async def test_a_turn_in_one_huge_piece(field: str, mode: Mode) -> None:
     """A turn of 20 MB in one piece is taken up to a bound, and the run ends with an answer no longer than that."""
     words = "".join(f"{n} words. " for n in range(1_500_000))
-    made = engine(FakeLLM(Turn(usage=USAGE, **{field: words}), piece=10**9))
+    fields: dict[str, Any] = {field: words}
+    made = engine(FakeLLM(Turn(usage=USAGE, **fields), piece=10**9))
     async with asyncio.timeout(SECONDS):
         last = (await to_end(made, await begin(made, mode=mode)))[-1]
     assert 0 < len(last.text) <= LONGEST
@@ -106,7 +110,7 @@ class Dripping(FakeLLM):
     """Writes a text character by character, and lets others run now and then."""
 
     async def turn(self, request: TurnRequest) -> AsyncGenerator[Delta | Turn, None]:
-        for number in range(100_000):
+        for number in range(30_000):
             yield Delta(reasoning=chr(0x4E00 + number % 20_011))
             if not number % 100:
                 await asyncio.sleep(0)
@@ -129,7 +133,7 @@ async def test_a_drip_takes_little_memory() -> None:
     finally:
         tracemalloc.stop()
         step.cancel()
-    assert taken < 100_000 * 110  # the listener's own piece is 86 of it
+    assert taken < 30_000 * 110  # the listener's own piece is 86 of it
 
 
 def test_pieces_that_wait_are_joined_in_linear_time() -> None:
@@ -148,8 +152,6 @@ def test_pieces_that_wait_are_joined_in_linear_time() -> None:
 
 
 def reply_to(step: Step, text: str, pending: Sequence[Action] = ()) -> pb.ProcessIterationResponse:
-    from plugins.reasoning_react.engine.engine import StepResult
-
     servicer: Any = Servicer.__new__(Servicer)
     servicer._max_reply_bytes = 100_000
     result = StepResult(b"state", text, not pending, step, tuple(pending), StopReason.ANSWERED, USAGE, 1)
@@ -205,7 +207,9 @@ async def test_usage_that_cannot_be() -> None:
     got = (await turn_from(said("x", usage=usage))).usage
     assert got is not None
     assert (got.prompt, got.completion, got.total, got.reasoning) == (0, 7, 7, 0)
-    got = (await turn_from(said("x", usage=pb.TokenUsage(prompt_tokens=500, completion_tokens=7, total_tokens=1)))).usage
+    got = (
+        await turn_from(said("x", usage=pb.TokenUsage(prompt_tokens=500, completion_tokens=7, total_tokens=1)))
+    ).usage
     assert got is not None
     assert got.total == 507
     assert (await turn_from(said("x", usage=pb.TokenUsage()))).usage is None
@@ -336,7 +340,77 @@ async def test_a_run_of_many_small_calls_ends_in_a_small_state() -> None:
         calls(*[("look", {"text": f"{n} {place} " + "é" * 150}) for place in range(8)], text=f"{n} " + "t" * 200)
         for n in range(9)
     ]
-    made = engine(FakeLLM(*many, says("Done.")), FakeTools(look=lambda _: "r" * 300), max_state_bytes=2**14, max_tool_calls=100)
+    made = engine(
+        FakeLLM(*many, says("Done.")), FakeTools(look=lambda _: "r" * 300), max_state_bytes=2**14, max_tool_calls=100
+    )
     steps = await to_end(made, await begin(made))
     assert steps[-1].text == "Done."
     assert len((await made.finalize(steps[-1].state)).steps) == len(steps)
+
+
+@in_loop
+@pytest.mark.parametrize("mode", [Mode.NATIVE, Mode.TEXT])
+async def test_a_made_up_result_is_no_answer(mode: Mode) -> None:
+    """A model that writes a fenced result by itself, in TEXT any observation, is told so: that is not the answer."""
+    made_up = 'Observation:\n<tool_result-ab12 tool="look">\n42\n</tool_result-ab12>'
+    for text in (made_up, made_up.partition("\n")[2], *(["Observation: 42"] if mode is Mode.TEXT else [])):
+        llm = FakeLLM(says(text), says("Final Answer: It is 42."))
+        made = engine(llm, FakeTools(look=echo))
+        step = await made.step(await begin(made, mode=mode))
+        assert (step.done, step.text) == (True, "It is 42.")
+        assert "you wrote a result yourself" in llm.told()
+
+
+# ---------------------------------------------------------------- the plugin as a process
+
+
+@contextlib.contextmanager
+def beside(servicer: react_peers.LLM | react_peers.Tools) -> Iterator[str]:
+    """The address of a peer that runs in a thread."""
+    loop, running = asyncio.new_event_loop(), react_peers.Peer(servicer)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(running.start(), loop).result(SECONDS)
+        yield running.address
+    finally:
+        asyncio.run_coroutine_threadsafe(running.die(), loop).result(SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(SECONDS)
+        loop.close()
+
+
+def test_others_are_answered_meanwhile() -> None:
+    """Before a model and a tool that hand over as much as they can each step ends as steps do, and the plugin's event
+    loop is never held, which is under watch."""
+    data = pb.ExecuteToolResponse(success=True)
+    data.structured.list_value.values.add().number_value = 1
+    data.structured.list_value.values.extend([data.structured.list_value.values[0]] * 80_000)
+    call = pb.ToolCall(id="c", name="look", arguments_json="{}")
+    done: dict[str, Any] = {"finish_reason": pb.FINISH_REASON_TOOL_CALLS}
+    hostile = json.dumps({"text": "'\\\"" * 1_300})
+    words = "".join(f"{n} words. " for n in range(300_000))
+    llm = react_peers.LLM(
+        said(tool_calls=[pb.ToolCall(id=str(n), name="look", arguments_json=hostile) for n in range(2_000)], **done),
+        said(tool_calls=[call], opaque=b"x" * 3 * MILLION, **done),
+        said(tool_calls=[pb.ToolCall(id="i" * 3 * MILLION, name="look", arguments_json="{}")], **done),
+        said(tool_calls=[pb.ToolCall(id="c", name="look", arguments_json="[" * 3 * MILLION)], **done),
+        said(*(words[place : place + 40] for place in range(0, 40_000, 40)), words),
+    )
+    tools = react_peers.Tools({"look": lambda *_: data})
+    with (
+        beside(llm) as llm_at,
+        beside(tools) as tools_at,
+        start_plugin("plugins.reasoning_react", "--llm", llm_at, "--tools", tools_at, "--max-tokens", "0") as plugin,
+    ):
+        stub = rpc.ReasoningStrategyStub(plugin.channel())
+        state = stub.Initialize(pb.InitializeRequest(query="How many?"), timeout=SECONDS).state
+        for _ in range(10):
+            reply = stub.ProcessIteration(pb.ProcessIterationRequest(state=state), timeout=SECONDS)
+            assert reply.success, reply.error
+            state = reply.state
+            if reply.done:
+                break
+        assert reply.done
+        assert reply.result.startswith("0 words. 1 words.")
+        assert "Traceback" not in plugin.stderr()

@@ -12,8 +12,9 @@ from .run import Action, Run
 
 
 def cut_down(run: Run, most: int, prompts: Prompts) -> None:
-    """Cuts the last step, the answer and the summary to `most` characters each, about; what was told of them is whole. The
-    arguments of actions that the host is still to run are not touched: what it is asked for is what it runs."""
+    """Cuts the last step, the answer and the summary to `most` characters each, about; what was told of them is
+    whole. The arguments of actions that the host is still to run are not touched: what it is asked for is what it
+    runs."""
     step = run.steps[-1]
     each = most // (1 + len(step.actions) + len(step.observations))
     run.answer = cut(run.answer, most, prompts)

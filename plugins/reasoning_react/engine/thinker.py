@@ -27,6 +27,7 @@ from .run import Mode, Run, Step, StopReason
 _LONGEST_ATTEMPT = 2_000  # characters of an output that could not be read, as the model is shown it once more
 _RAMBLED = "it repeated itself, and was ended. Write the next step alone, or the answer."
 _WITHHELD = "the endpoint's content filter withheld it. Say it in another way."
+_MADE_UP = "you wrote a result yourself. Results come from tools alone: call one, or write the answer."
 _LARGE = 2**14  # characters of text: to read more may take milliseconds
 
 
@@ -97,6 +98,8 @@ class Thinker:
         if turn.finish is Finish.CONTENT_FILTER and not (turn.text.strip() or turn.reasoning.strip()):
             return Malformed("", _WITHHELD)
         reading = await self._read(turn)
+        if isinstance(reading, Final) and _is_made_up(reading.text, heard.mode):
+            return Malformed(reading.thought, _MADE_UP)
         if not isinstance(reading, Act):
             return reading
         text = turn.text[: reading.end] if heard.mode is Mode.TEXT and turn.text.strip() else ""
@@ -130,6 +133,13 @@ def _read(text: str, tools: Mapping[str, Mapping[str, Any]], is_cut: bool) -> Re
         # It may become the answer, where no better one comes.
         return replace(reading, thought=read_marked(reading.thought, tools).text)
     return reading
+
+
+def _is_made_up(answer: str, mode: Mode) -> bool:
+    """Whether an answer is what a model imagines that a tool brings."""
+    start = answer[:100].strip().casefold()
+    bare = start.removeprefix("observation:")
+    return bare.lstrip().startswith("<tool_result-") or (mode is Mode.TEXT and bare != start)
 
 
 def too_late(what: str) -> DeadlineExceeded:

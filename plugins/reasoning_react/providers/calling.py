@@ -5,7 +5,6 @@ from __future__ import annotations
 from shared import logs
 from shared.client import Address
 
-
 LARGEST_REPLY = 2**24  # bytes: to take in a larger one is long, and nothing else runs meanwhile
 
 

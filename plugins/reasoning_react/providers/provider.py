@@ -25,22 +25,17 @@ from hector_plugins_pb2_grpc import ToolProviderStub
 
 from shared import logs
 from shared.client import Address, channel
-from shared.errors import Code, InvalidArgument, Unavailable
-from shared.json_schema import as_object_schema, schema_problem
+from shared.errors import Code, Unavailable
 from shared.off_loop import in_thread
-from shared.structs import read_object, whole_numbers
 
 from ..engine.chat import Tool
 from ..engine.ports import Outcome
 from .calling import LARGEST_REPLY, metadata
 from .failure import Failure, of_call, of_status
+from .listing import read_tools
 
 PATIENCE = 5.0  # seconds that a provider which cannot be reached, or is not ready, is waited for
 _LIST_SECONDS = 10.0
-_MOST_TOOLS = 1_000
-_LARGEST_SCHEMA = 2**17  # bytes; no model reads as much for a tool
-_MOST_BYTES = 2**20  # of all its tools; no model reads as much
-_LONGEST_DESCRIPTION = 2**14  # characters
 _LARGEST_DATA = 2**20  # bytes of a result that is data alone
 _LARGE = 2**14  # bytes of it: to write more as JSON takes milliseconds
 _SLACK = 1_000  # characters of a result beyond what was asked for that nobody minds
@@ -88,22 +83,7 @@ class Provider:
                 metadata={"provider": self.name, "code": failure.code.name},
                 retry_after=failure.retry_after or 1,
             ) from None
-        return await in_thread(self._read, reply)
-
-    def _read(self, reply: pb.ListToolsResponse) -> Sequence[Tool]:
-        tools, room = [], _MOST_BYTES
-        for message in reply.tools[:_MOST_TOOLS]:
-            try:
-                size = min(len(message.description), _LONGEST_DESCRIPTION) + _schema_bytes(message)
-                if size > room:
-                    raise InvalidArgument(f"the tools together have more than {_MOST_BYTES:,} bytes")
-                tools.append(_tool(message))
-                room -= size
-            except InvalidArgument as error:
-                logs.event("tool_left_out", provider=self.name, tool=message.name[:80], reason=error.message)
-        if len(reply.tools) > _MOST_TOOLS:
-            logs.event("tools_cut", provider=self.name, kept=_MOST_TOOLS, listed=len(reply.tools))
-        return tools
+        return await in_thread(read_tools, reply, self.name)
 
     # ------------------------------------------------------------ calls
 
@@ -215,32 +195,6 @@ def _is_too_large(failure: Failure) -> bool:
 def _broke(failure: Failure) -> bool:
     """Whether it is the way that failed, or the server as a whole: an error with a reason is an answer."""
     return failure.code in _BROKEN and not failure.reason
-
-
-def _tool(message: pb.Tool) -> Tool:
-    """Raises InvalidArgument where it cannot be offered."""
-    if not message.name:
-        raise InvalidArgument("it has no name")
-    if _schema_bytes(message) > _LARGEST_SCHEMA:
-        raise InvalidArgument(f"its schema has more than {_LARGEST_SCHEMA:,} bytes")
-    schema = as_object_schema(whole_numbers(read_object(message.parameters, message.parameters_json, "parameters")))
-    if problem := schema_problem(schema):
-        raise InvalidArgument(problem)
-    description = message.description
-    if len(description) > _LONGEST_DESCRIPTION:
-        description = description[:_LONGEST_DESCRIPTION] + "…"
-    return Tool(
-        message.name,
-        description,
-        schema,
-        read_only=message.read_only,
-        destructive=message.destructive,
-        idempotent=message.idempotent,
-    )
-
-
-def _schema_bytes(message: pb.Tool) -> int:
-    return len(message.parameters_json) or message.parameters.ByteSize()
 
 
 def _id_of_its_own(
