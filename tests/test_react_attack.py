@@ -18,6 +18,7 @@ from plugins.reasoning_react.engine.audience import Audience
 from plugins.reasoning_react.engine.bounded import LONGEST, LONGEST_ARGUMENTS
 from plugins.reasoning_react.engine.chat import Delta, Finish, Tool, ToolCall, Turn, TurnRequest
 from plugins.reasoning_react.engine.engine import StepResult, ThoughtDelta
+from plugins.reasoning_react.engine.ports import LLMFailed
 from plugins.reasoning_react.engine.run import Action, Mode, Observation, Step, StopReason
 from plugins.reasoning_react.providers.llm import GrpcLLM
 from plugins.reasoning_react.providers.provider import Provider
@@ -216,6 +217,13 @@ async def test_usage_that_cannot_be() -> None:
 
 
 @react_peers.in_loop
+async def test_a_message_past_all_measure_is_not_taken_in() -> None:
+    """A message of 60 MB is an error that names the provider, in our words."""
+    with pytest.raises(LLMFailed, match=r"^the LLM provider main sent a message of more than 4,194,304 bytes$"):
+        await turn_from(said("x" * 60 * MILLION))
+
+
+@react_peers.in_loop
 async def test_a_stream_of_nothing_ends() -> None:
     """A stream that goes on without a word, or with pieces of calls alone, is ended."""
 
@@ -277,8 +285,8 @@ async def test_tools_past_all_measure_are_left_out() -> None:
     keeps no small one out."""
     large = json.dumps({"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(4_000)}})
     tools = await listed(
-        pb.Tool(name="talks", description="x" * 5 * MILLION),
-        *(pb.Tool(name=f"large{n}", parameters_json=large) for n in range(50)),
+        pb.Tool(name="talks", description="x" * 500_000),
+        *(pb.Tool(name=f"large{n}", parameters_json=large) for n in range(25)),
         pb.Tool(name="small"),
     )
     names = [tool.name for tool in tools]
@@ -311,12 +319,12 @@ async def test_data_past_all_measure_is_not_written_out() -> None:
     """A result that is data alone is written out for the model up to a size, and past it named by that."""
     reply = pb.ExecuteToolResponse(success=True)
     reply.structured.list_value.values.add().number_value = 1
-    reply.structured.list_value.values.extend([reply.structured.list_value.values[0]] * 500_000)
+    reply.structured.list_value.values.extend([reply.structured.list_value.values[0]] * 200_000)
     async with peer(react_peers.Tools({"look": lambda *_: reply})) as running:
         provider = Provider("web", Address(running.address), max_result_chars=1000)
         outcome = await provider.execute(Tool("look", "", {}), "look", "{}", "id", SECONDS)
         await provider.close()
-    assert outcome.text.startswith("[The result is data of 5,500,0")
+    assert outcome.text.startswith("[The result is data of 2,200,0")
 
 
 @in_loop
@@ -391,7 +399,7 @@ def test_others_are_answered_meanwhile() -> None:
     hostile = json.dumps({"text": "'\\\"" * 1_300})
     words = "".join(f"{n} words. " for n in range(300_000))
     llm = react_peers.LLM(
-        said(tool_calls=[pb.ToolCall(id=str(n), name="look", arguments_json=hostile) for n in range(2_000)], **done),
+        said(tool_calls=[pb.ToolCall(id=str(n), name="look", arguments_json=hostile) for n in range(600)], **done),
         said(tool_calls=[call], opaque=b"x" * 3 * MILLION, **done),
         said(tool_calls=[pb.ToolCall(id="i" * 3 * MILLION, name="look", arguments_json="{}")], **done),
         said(tool_calls=[pb.ToolCall(id="c", name="look", arguments_json="[" * 3 * MILLION)], **done),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from shared import logs
 from shared.client import Address
 
-LARGEST_REPLY = 2**24  # bytes: to take in a larger one is long, and nothing else runs meanwhile
-
 
 def metadata(address: Address) -> tuple[tuple[str, str], ...]:
     """The credentials, and the id of the call that this one is made for: it ties the lines of all logs together."""

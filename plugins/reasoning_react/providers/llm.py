@@ -23,12 +23,13 @@ from ..engine.bounded import LONGEST_ARGUMENTS
 from ..engine.chat import Abilities, Delta, Finish, Message, Tool, ToolCall, Turn, TurnRequest, Usage
 from ..engine.ports import LLMFailed
 from .abilities import Asked
-from .calling import LARGEST_REPLY, metadata
+from .calling import metadata
 from .failure import Failure, of_call
 
 _LIST_SECONDS = 5.0
 _MOST_MODELS = 1_000  # that are remembered
 _MOST_BYTES = 2**23  # of a turn; a provider that writes on is cut off there
+_LARGEST_MESSAGE = 2**22  # bytes; plugins send no larger ones unless they are told to
 _OF_A_MESSAGE = 4  # bytes that one counts for, however little is in it
 _MOST_CALLS = 100  # of a turn; more are not run
 _MOST_DROPPED = 100
@@ -54,7 +55,7 @@ class GrpcLLM:
         """`name` stands in messages: the setting's."""
         self._name = name
         self._address = address
-        self._channel = channel(address, aio=True, largest=LARGEST_REPLY)
+        self._channel = channel(address, aio=True, largest=_LARGEST_MESSAGE)
         self._stub: Any = LLMProviderStub(self._channel)
         self._abilities = Asked(self._list_models)
         self._packed: OrderedDict[int, tuple[Tool, pb.Tool]] = OrderedDict()
@@ -149,6 +150,8 @@ class GrpcLLM:
     def _words(self, failure: Failure) -> str:
         if failure.reason:
             return f"the LLM provider {self._name}: {failure.message}"
+        if failure.is_reply_too_large:
+            return f"the LLM provider {self._name} sent a message of more than {_LARGEST_MESSAGE:,} bytes"
         # gRPC's own words name addresses of this network.
         match failure.code:
             case Code.UNAVAILABLE:
