@@ -14,9 +14,9 @@ import pytest
 from plugins.reasoning_react.engine.reader import read
 from plugins.reasoning_react.engine.reading import Act, Final, Malformed, ThoughtOnly
 from shared.errors import Unavailable
+from tests.react_command import SUM, answers, in_order, world
 from tests.react_peers import in_loop
 from tests.servers import ROOT
-from tests.test_react_run import SUM, answers, in_order, world
 
 PLUGIN = ROOT / "plugins" / "reasoning_react"
 README = (PLUGIN / "README.md").read_text(encoding="utf-8")
