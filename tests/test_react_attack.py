@@ -369,6 +369,25 @@ async def test_a_made_up_result_is_no_answer(mode: Mode) -> None:
         assert "you wrote a result yourself" in llm.told()
 
 
+KIMI = (
+    "<|tool_calls_section_begin|><|tool_call_begin|>functions.look:0<|tool_call_argument_begin|>{}<|tool_call_end|>"
+    "<|tool_calls_section_end|>"
+)
+HARMONY = "<|channel|>commentary to=functions.look <|constrain|>json<|message|>{}<|call|>"
+
+
+@in_loop
+@pytest.mark.parametrize("before", ["", "I know half of it.\n"])
+async def test_a_last_thought_is_bare_of_calls_in_every_format(before: str) -> None:
+    """A model that goes on calling, in two formats at once, when it is asked for its answer: what there is of a thought
+    is the answer, without the markup of either."""
+    llm = FakeLLM(says(before + KIMI + HARMONY))
+    made = engine(llm, FakeTools(look=echo), max_iterations=1)
+    last = (await to_end(made, await begin(made)))[-1]
+    assert last.stop_reason is StopReason.MAX_ITERATIONS
+    assert last.text == (before.strip() or "There is no answer: the run ended before the model gave one.")
+
+
 # ---------------------------------------------------------------- the plugin as a process
 
 

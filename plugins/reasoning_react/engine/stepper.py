@@ -59,7 +59,7 @@ class Stepper:
             await self.end(outcome)
             return run.steps[-1]
         if isinstance(outcome, Final):
-            self._answered(outcome.thought, outcome.text, StopReason.ANSWERED)
+            await self._answered(outcome.thought, outcome.text, StopReason.ANSWERED)
             return run.steps[-1]
         step = await self._act(outcome)
         if not run.pending:
@@ -82,14 +82,21 @@ class Stepper:
                 return False
             heard = self._asker.unfinished
         thought, text = await self._thinker.last_words(heard) if heard else ("", "")
-        self._answered(thought, text, reason)
+        await self._answered(thought, text, reason)
         return bool(text)
 
-    def _answered(self, thought: str, text: str, reason: StopReason) -> None:
+    async def _answered(self, thought: str, text: str, reason: StopReason) -> None:
         run = self._run
-        text = text.strip() or self._thinker.thought or _best(run)
+        text = text.strip() or await self._best()
         run.steps.append(Step(thought=thought))
         run.done, run.answer, run.stop_reason = True, text, reason
+
+    async def _best(self) -> str:
+        """The best text there is in a run without an answer: the model's last thought."""
+        for thought in (self._thinker.thought, *(step.thought for step in reversed(self._run.steps))):
+            if bare := await self._thinker.without_calls(thought):
+                return bare
+        return "There is no answer: the run ended before the model gave one."
 
     # ------------------------------------------------------------ acting
 
@@ -165,9 +172,3 @@ class Stepper:
 def _in_short(action: Action) -> str:
     arguments = action.arguments if len(action.arguments) <= 200 else action.arguments[:200] + "…"
     return f"{action.tool} {arguments}"
-
-
-def _best(run: Run) -> str:
-    """The best text there is in a run without an answer: the model's last thought."""
-    thoughts = (step.thought.strip() for step in reversed(run.steps))
-    return next(filter(None, thoughts), "There is no answer: the run ended before the model gave one.")
