@@ -349,7 +349,7 @@ async def test_closing_a_turn_ends_the_call() -> None:
 @in_loop
 async def test_a_turn_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn that goes on past what any model writes ends as one that was cut off, and the call with it."""
-    monkeypatch.setattr(llm_module, "_MOST_CHARS", 1_000)
+    monkeypatch.setattr(llm_module, "_MOST_BYTES", 1_000)
 
     def flood(request: Any, context: Any) -> Any:
         while True:

@@ -15,8 +15,10 @@ from hector_plugins_pb2_grpc import ReasoningStrategyServicer
 from shared.errors import CallerError
 from shared.off_loop import in_thread
 from shared.status import failure
+from shared.structs import dump
 
-from .engine.engine import AnswerDelta, Engine, Event, StepResult, ThoughtDelta
+from .engine.audience import add_joined
+from .engine.engine import Engine, Event, StepResult
 from .messages import (
     MOST,
     STOP_REASONS,
@@ -129,7 +131,9 @@ class Servicer(ReasoningStrategyServicer):
         return None if left is None else max(0.0, left - min(1.0, left * _MARGIN))
 
     async def _stepped(self, result: StepResult) -> pb.ProcessIterationResponse:
-        size = len(result.text) + sum(len(observation.content) for observation in result.step.observations)
+        step = result.step
+        size = len(result.text) + len(step.thought) + sum(len(one.content) for one in step.observations)
+        size += sum(len(one.arguments) for one in step.actions)
         return await in_thread(self._reply, result) if size > 2**18 else self._reply(result)
 
     def _reply(self, result: StepResult) -> pb.ProcessIterationResponse:
@@ -150,19 +154,23 @@ class Servicer(ReasoningStrategyServicer):
         return reply
 
     def _shorten(self, reply: pb.ProcessIterationResponse) -> None:
-        """Cuts results, where the reply would be refused otherwise and the step with all that it did be lost."""
-        observations = reply.step.observations
-        most = max((len(one.content) for one in observations), default=0)
-        while reply.ByteSize() > self._max_reply_bytes and most > _LEAST_SHOWN:
-            most = max(_LEAST_SHOWN, most // 2)
-            for one in observations:
-                if len(one.content) > most:
-                    one.content = f"{one.content[:most]}\n[The reply had no room for the rest.]"
+        """Cuts the step's texts, and last the result, where the reply would be refused otherwise and the step with all
+        that it did be lost. What the host is to run stays whole."""
+        step = reply.step
+        for fields in ([(one, "content") for one in step.observations], [(step, "thought")], [(reply, "result")]):
+            most = max((len(getattr(*field)) for field in fields), default=0)
+            while reply.ByteSize() > self._max_reply_bytes and most > _LEAST_SHOWN:
+                most = max(_LEAST_SHOWN, most // 2)
+                for message, name in fields:
+                    if len(text := getattr(message, name)) > most:
+                        setattr(message, name, f"{text[:most]}\n[The reply had no room for the rest.]")
+        for action in step.actions if reply.ByteSize() > self._max_reply_bytes else ():
+            if len(action.parameters_json) > _LEAST_SHOWN:
+                action.parameters_json = dump({"left_out": f"{len(action.parameters_json):,} characters of arguments"})
 
 
 class _Events:
-    """What happened in a step, on the way to a caller. Pieces of text join while the caller is busy, so that one who
-    reads slowly holds no more messages than there are actions."""
+    """What happened in a step, on the way to a caller. Pieces of text join while the caller is busy."""
 
     def __init__(self) -> None:
         self._waiting: deque[Event] = deque()
@@ -170,13 +178,7 @@ class _Events:
         self._has_ended = False
 
     def put(self, event: Event) -> None:
-        last = self._waiting[-1] if self._waiting else None
-        if isinstance(event, ThoughtDelta) and isinstance(last, ThoughtDelta):
-            self._waiting[-1] = ThoughtDelta(last.text + event.text)
-        elif isinstance(event, AnswerDelta) and isinstance(last, AnswerDelta):
-            self._waiting[-1] = AnswerDelta(last.text + event.text)
-        else:
-            self._waiting.append(event)
+        add_joined(self._waiting, event)
         self._news.set()
 
     def end(self) -> None:

@@ -14,13 +14,13 @@ from shared.nearest import did_you_mean
 from shared.off_loop import in_thread
 from shared.wording import in_words, kind_of
 
+from .bounded import LONGEST_ARGUMENTS, MOST_CALLS
 from .chat import JSON, Finish, Tool, ToolCall, Turn
 from .ports import Outcome, Tools
 from .reading import Call
 from .run import Action, Observation, Run
 
-MOST_AT_ONCE = 32  # calls of one turn
-_LARGE = 2**13  # characters of arguments: to read and check more takes milliseconds
+_LARGE = 2**12  # characters of arguments: to read and check more may take milliseconds
 _MOST_TOLD = 10  # faults of arguments in one sentence
 _SLACK = 0.25  # seconds that whoever runs a tool has to say that its time is over
 
@@ -37,17 +37,17 @@ class Asked:
 
 
 def of_text(calls: Sequence[Call], meant: Callable[[str], str]) -> list[Asked]:
-    return [Asked(meant(call.name), call.arguments) for call in calls[:MOST_AT_ONCE]]
+    return [Asked(meant(call.name), call.arguments) for call in calls[:MOST_CALLS]]
 
 
 async def of_api(turn: Turn, meant: Callable[[str], str]) -> list[Asked]:
     """The calls that came through the model's API."""
-    calls = turn.tool_calls[:MOST_AT_ONCE]
     last = len(turn.tool_calls) - 1
-    return [
-        await _read(call, meant(call.name), is_cut=turn.finish is Finish.LENGTH and place == last)
-        for place, call in enumerate(calls)
-    ]
+    asked = []
+    for place, call in enumerate(turn.tool_calls[:MOST_CALLS]):
+        asked.append(await _read(call, meant(call.name), is_cut=turn.finish is Finish.LENGTH and place == last))
+        await asyncio.sleep(0)  # each takes a while, and there may be many
+    return asked
 
 
 async def _read(call: ToolCall, tool: str, *, is_cut: bool) -> Asked:
@@ -55,6 +55,10 @@ async def _read(call: ToolCall, tool: str, *, is_cut: bool) -> Asked:
         return Asked(tool, arguments, problem, call.id, call.opaque)
 
     cut_off = f"the arguments of {tool} were cut off at the length limit: call it again, with shorter ones"
+    if len(call.arguments) > LONGEST_ARGUMENTS:
+        return asked(
+            None, f"the arguments of {tool} have more than {LONGEST_ARGUMENTS:,} characters: call it again, with fewer"
+        )
     if not call.arguments.strip():
         return asked(None, cut_off) if is_cut else asked({})
     try:
@@ -104,6 +108,7 @@ async def problem_of(asked: Asked, offered: Mapping[str, Tool], frozen: Mapping[
 
 
 async def _complaint(tool: Tool, arguments: dict[str, JSON]) -> str:
+    await asyncio.sleep(0)  # each takes a while, and there may be many
     large = len(json.dumps(arguments)) > _LARGE
     schema = as_object_schema(tool.parameters)
     try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 from contextlib import contextmanager
 
-from .interface import Event, Show
+from .interface import AnswerDelta, Event, Show, ThoughtDelta
+
+_LONGEST_PIECE = 4_096  # characters: pieces of text are joined so far, and no further, since each joint copies them
 
 
 class Audience:
@@ -20,7 +22,7 @@ class Audience:
         self._events = []
 
     def show(self, event: Event) -> None:
-        self._events.append(event)
+        add_joined(self._events, event)
         for show in self._shows:
             show(event)
 
@@ -31,6 +33,20 @@ class Audience:
 
     def leave(self, show: Show) -> None:
         self._shows.remove(show)
+
+
+def add_joined(events: MutableSequence[Event], event: Event) -> None:
+    """Puts `event` at the end, as one with the last where both are pieces of the same text: a model may write its text
+    in pieces of one character."""
+    last = events[-1] if events else None
+    if not isinstance(event, ThoughtDelta | AnswerDelta) or type(last) is not type(event):
+        events.append(event)
+        return
+    assert isinstance(last, ThoughtDelta | AnswerDelta)
+    if len(last.text) + len(event.text) > _LONGEST_PIECE:
+        events.append(event)
+    else:
+        events[-1] = type(event)(last.text + event.text)
 
 
 class Audiences:

@@ -6,11 +6,12 @@ by side → looked back upon → sealed → reply
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
 from collections.abc import Mapping, Sequence
 
-from shared.errors import CallerError, FailedPrecondition, LimitReached, PluginError
+from shared.errors import CallerError, FailedPrecondition, LimitReached, PluginError, Unavailable
 from shared.off_loop import LARGE, in_thread
 from shared.repeats import Repeats
 
@@ -46,6 +47,7 @@ from .turns import Turns
 __all__ = ["ActionAsked", "AnswerDelta", "Engine", "Event", "NewRun", "Observed", "Result", "Settings", "Show",
            "StepResult", "ThoughtDelta"]  # fmt: skip
 
+_ASKED_FOR = 3.0  # seconds, in which tool providers say what they have where it is not needed
 _MOST_DIGESTS = 1_000  # of tools that are not offered any more
 
 
@@ -134,7 +136,8 @@ class Engine:
                 self._turns.forget(key)
             raise
         answer = run.answer  # the state may have it cut
-        result = results.of_step(run, await self._sealed_off_loop(run, len(state)), step, answer, asker.usage)
+        sealed = await self._sealed_off_loop(run, len(state) + results.size_of(step) + len(answer))
+        result = results.of_step(run, sealed, step, answer, asker.usage)
         self._turns.forget(key)
         return result
 
@@ -142,7 +145,7 @@ class Engine:
         clock = Clock(seconds)
         incoming.ask(run, "")
         run.pending = False
-        _, stepper = await self._stepper(run, clock, key, size, lambda event: None)
+        _, stepper = await self._stepper(run, clock, key, size, lambda event: None, for_answer=True)
         is_answered = await stepper.end(run.stop_reason or StopReason.FINALIZED_EARLY)
         self._turns.forget(key)
         if not is_answered and run.stop_reason is StopReason.FINALIZED_EARLY:
@@ -159,8 +162,10 @@ class Engine:
         step.observations = kept(in_order, self._settings.kept_chars, self._prompts)
         run.pending = False
 
-    async def _stepper(self, run: Run, clock: Clock, key: bytes, size: int, show: Show) -> tuple[Asker, Stepper]:
-        """`size`: of the state."""
+    async def _stepper(
+        self, run: Run, clock: Clock, key: bytes, size: int, show: Show, *, for_answer: bool = False
+    ) -> tuple[Asker, Stepper]:
+        """`size`: of the state. `for_answer`: alone, so that no tool is needed."""
         name = run.llm or next(iter(self._llms))
         llm = self._llms.get(name)
         if llm is None:
@@ -168,7 +173,7 @@ class Engine:
                 f"the run's llm {name} is not among those of this server; set it again, or begin anew with Initialize",
                 reason="UNKNOWN_LLM",
             )
-        offered = await self._offered(run)
+        offered = await (self._known(run, clock.left() / 4) if for_answer else self._offered(run))
         names = Names(offered)
         length = self._settings.context_length
         asker = Asker(run, llm, names, self._prompts, length, self._turns, key, show, is_large=size > LARGE)
@@ -188,6 +193,14 @@ class Engine:
             if digests.get(name) == digest
         }
 
+    async def _known(self, run: Run, seconds: float) -> dict[str, Tool]:
+        """As `_offered`; of providers that cannot be asked the names alone, which tell calls from text."""
+        try:
+            async with asyncio.timeout(min(seconds, _ASKED_FOR)):
+                return await self._offered(run)
+        except (TimeoutError, Unavailable):
+            return {name: Tool(name, "", {"type": "object"}) for name in run.tool_digests}
+
     async def _opened(self, state: bytes) -> Run:
         opened = functools.partial(
             open_state, state, self._keys, now=time.time(), most_bytes=self._settings.max_state_bytes
@@ -195,7 +208,7 @@ class Engine:
         return await in_thread(opened) if len(state) > LARGE else opened()
 
     async def _sealed_off_loop(self, run: Run, size: int) -> bytes:
-        """`size`: about what the state has."""
+        """`size`: about what there is to be sealed."""
         return await in_thread(self._sealed, run) if size > LARGE else self._sealed(run)
 
     def _sealed(self, run: Run) -> bytes:

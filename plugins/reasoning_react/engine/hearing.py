@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from shared.off_loop import in_thread
 
+from .bounded import LONGEST, bounded
 from .chat import Delta, Finish, Turn, TurnRequest
 from .interface import AnswerDelta, Show, ThoughtDelta
 from .ports import LLM, LLMFailed
@@ -17,7 +18,9 @@ from .reader import Piece, Watcher
 from .repetition import Repetition
 from .run import Mode
 
-_LONGEST = 1_000_000  # characters of a turn, reasoning included
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 _LONG = 2**14  # characters of text: to take in one more piece may take milliseconds, and so is done in a thread
 _FED_AT_ONCE = 512  # characters, of a long text
 # An endpoint that takes the stop sequence ends the turn by itself, and then says what it took: one that goes on for so
@@ -69,15 +72,21 @@ class Listener:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._text_length = self._reasoning_length = 0
+        self._is_cut = False  # there was more than is taken
         self._waiting = ""  # text that the watcher has not seen yet
         self._made_up = 0  # characters after a whole action
 
     async def hear(self, delta: Delta) -> None:
+        room = LONGEST - self._text_length - self._reasoning_length
+        if len(delta.text) + len(delta.reasoning) > room:
+            self._is_cut = True
+            text = delta.text[:room]
+            delta = Delta(text, delta.reasoning[: room - len(text)])
         if delta.reasoning:
             self._reasoning.append(delta.reasoning)
             self._reasoning_length += len(delta.reasoning)
             self._show(ThoughtDelta(delta.reasoning))
-            self._repetition.feed(delta.reasoning)
+            await _off_loop_if(len(delta.reasoning) > _LONG, self._repetition.feed, delta.reasoning)
         if delta.text:
             self._text.append(delta.text)
             self._text_length += len(delta.text)
@@ -90,6 +99,7 @@ class Listener:
 
     async def hear_rest(self, turn: Turn) -> Heard:
         """What of a whole turn did not come as deltas, and its end."""
+        turn = bounded(turn)
         text, reasoning = "".join(self._text), "".join(self._reasoning)
         await self.hear(
             Delta(
@@ -103,14 +113,11 @@ class Listener:
     async def close(self) -> None:
         await self._feed()
         if not self._watcher.enough:
-            self._show_pieces(await self._off_loop_if_long(self._watcher.close))
+            self._show_pieces(await _off_loop_if(self._text_length > _LONG, self._watcher.close))
 
     async def _feed(self) -> None:
         text, self._waiting = self._waiting, ""
-        self._show_pieces(await self._off_loop_if_long(self._watcher.feed, text))
-
-    async def _off_loop_if_long(self, work: Callable[..., list[Piece]], *args: str) -> list[Piece]:
-        return await in_thread(work, *args) if self._text_length > _LONG else work(*args)
+        self._show_pieces(await _off_loop_if(self._text_length > _LONG, self._watcher.feed, text))
 
     def _show_pieces(self, pieces: list[Piece]) -> None:
         for piece in pieces:
@@ -123,10 +130,14 @@ class Listener:
     @property
     def has_heard_enough(self) -> bool:
         made_up = self._mode is Mode.TEXT and self._made_up > _GRACE
-        return made_up or self.rambles or self._text_length + self._reasoning_length > _LONGEST
+        return made_up or self.rambles or self._is_cut
 
     def heard(self) -> Heard:
         """The turn so far."""
         finish = Finish.STOP if self._watcher.enough else Finish.LENGTH
         turn = Turn(text="".join(self._text), reasoning="".join(self._reasoning), finish=finish)
         return Heard(turn, self._mode, rambled=self.rambles)
+
+
+async def _off_loop_if(is_long: bool, work: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    return await in_thread(work, *args, **kwargs) if is_long else work(*args, **kwargs)

@@ -4,6 +4,7 @@ where that is not enough, most of its last step."""
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 from .observations import cut, kept
@@ -13,7 +14,10 @@ from .run_json import packed_step
 
 _LINE = 240  # characters of the summary for a step
 _SUMMARY = 4_000  # characters of all of it; the oldest lines go first
-_OLD_CONTENT = 400  # characters of an observation that is kept for the trace alone
+# Characters of what is kept for the trace alone.
+_OLD_CONTENT = 400  # of an observation
+_OLD_THOUGHT = 2_000
+_OLD_ARGUMENTS = 2_000
 
 
 def leave_out(run: Run, count: int) -> None:
@@ -49,26 +53,28 @@ def _start(text: str, most: int) -> str:
 
 def lighten(run: Run, bytes_to_save: int) -> bool:
     """Takes from the oldest steps, which the model is then not shown any more, what nobody but it needs, and most of
-    their observations, until `bytes_to_save` are saved or all but the last step are done. False: nothing was left to
-    take."""
+    what they hold; then, where that was done with all but the last, the actions too. Ends once `bytes_to_save` are
+    saved. False: nothing was left to take."""
     saved = 0
-    for number, step in enumerate(run.steps[:-1]):
-        if saved >= bytes_to_save:
-            break
-        lighter = _lighter(step)
-        gain = _size(step) - _size(lighter)
-        if gain > 0:
-            leave_out(run, number + 1)
-            run.steps[number] = lighter
-            saved += gain
+    for made_lighter in (_lighter, _bare):
+        for number, step in enumerate(run.steps[:-1]):
+            if saved >= bytes_to_save:
+                return True
+            lighter = made_lighter(step)
+            gain = _size(step) - _size(lighter)
+            if gain > 0:
+                leave_out(run, number + 1)
+                run.steps[number] = lighter
+                saved += gain
     return saved > 0
 
 
 def _lighter(step: Step) -> Step:
     return replace(
         step,
-        thought=step.thought or _without_most(step.reasoning),  # for a model that thinks nowhere else
-        actions=[replace(action, opaque=b"") for action in step.actions],
+        # The reasoning for a model that thinks nowhere else.
+        thought=_without_most(step.thought, _OLD_THOUGHT) or _without_most(step.reasoning),
+        actions=[_lighter_action(action) for action in step.actions],
         observations=[replace(one, content=_without_most(one.content)) for one in step.observations],
         text="",
         reasoning="",
@@ -76,10 +82,20 @@ def _lighter(step: Step) -> Step:
     )
 
 
-def _without_most(content: str) -> str:
-    if len(content) <= _OLD_CONTENT:
+def _lighter_action(action: Action) -> Action:
+    size = len(action.arguments)
+    arguments = action.arguments if size <= _OLD_ARGUMENTS else json.dumps({"left_out": f"{size:,} characters"})
+    return replace(action, arguments=arguments, opaque=b"")
+
+
+def _bare(step: Step) -> Step:
+    return Step(_without_most(step.thought))
+
+
+def _without_most(content: str, most: int = _OLD_CONTENT) -> str:
+    if len(content) <= most:
         return content
-    return content[: _OLD_CONTENT - 80] + " [... not kept, the state would have become too large]"
+    return content[: most - 80] + " [... not kept, the state would have become too large]"
 
 
 def _size(step: Step) -> int:
@@ -87,15 +103,22 @@ def _size(step: Step) -> int:
 
 
 def cut_down(run: Run, most: int, prompts: Prompts) -> None:
-    """Cuts the last step, and the answer, to `most` characters each, about; what was told of them is whole. The
-    arguments of actions that the host is still to run are not touched: what it is asked for is what it runs."""
+    """Cuts the last step, the answer and the summary to `most` characters each, about; what was told of them is
+    whole. The arguments of actions that the host is still to run are not touched: what it is asked for is what it
+    runs."""
     step = run.steps[-1]
     each = most // (1 + len(step.actions) + len(step.observations))
     run.answer = cut(run.answer, most, prompts)
+    if len(run.summary) > most:
+        run.summary = run.summary[-most:].partition("\n")[2]
+    answered = {one.action_id for one in step.observations}
     run.steps[-1] = replace(
         step,
         thought=cut(step.thought, each, prompts),
-        actions=step.actions if run.pending else [_cut_action(action, each) for action in step.actions],
+        actions=[
+            _cut_action(action, math.inf if run.pending and action.id not in answered else each)
+            for action in step.actions
+        ],
         observations=kept(step.observations, each, prompts),
         text="",
         reasoning="",
@@ -103,7 +126,7 @@ def cut_down(run: Run, most: int, prompts: Prompts) -> None:
     )
 
 
-def _cut_action(action: Action, most: int) -> Action:
+def _cut_action(action: Action, most: float) -> Action:
     if len(action.arguments) > most:
         left_out = json.dumps({"left_out": f"{len(action.arguments):,} characters of arguments"})
         return replace(action, arguments=left_out, opaque=b"")

@@ -42,15 +42,16 @@ def _thought(step: Step) -> str:
 
 
 def size_of_step(result: StepResult) -> int:
-    return _SIZE + len(result.state) + _size(result.step)
+    return _SIZE + len(result.state) + 4 * len(result.text) + size_of(result.step)
 
 
 def size_of_result(result: Result) -> int:
-    return _SIZE + 4 * len(result.answer) + sum(map(_size, result.steps))
+    return _SIZE + 4 * len(result.answer) + sum(map(size_of, result.steps))
 
 
-def _size(step: Step) -> int:
+def size_of(step: Step) -> int:
     """Bytes, rather too many."""
     texts = (step.thought, step.text, step.reasoning, step.note)
     size = sum(map(len, texts)) + sum(len(one.content) + 50 for one in step.observations)
-    return 4 * (size + sum(len(one.arguments) + 100 for one in step.actions))
+    size += sum(len(one.arguments) + len(one.opaque) + 100 for one in step.actions) + len(step.opaque)
+    return 4 * size

@@ -22,6 +22,7 @@ from .run import Action, Observation, Run, Step, StopReason
 from .thinker import Acts, Thinker, too_late
 
 _LAST_ANSWER = 60.0  # seconds for the last answer of a run whose own are spent
+_SHARE = 4  # of a state, for the arguments of the actions that its host is to run
 _DENIED_AT = 3  # steps in a row of which the host denied everything: it will go on to
 
 
@@ -58,7 +59,7 @@ class Stepper:
             await self.end(outcome)
             return run.steps[-1]
         if isinstance(outcome, Final):
-            self._answered(outcome.thought, outcome.text, StopReason.ANSWERED)
+            await self._answered(outcome.thought, outcome.text, StopReason.ANSWERED)
             return run.steps[-1]
         step = await self._act(outcome)
         if not run.pending:
@@ -82,14 +83,21 @@ class Stepper:
                 return False
             heard = self._asker.unfinished
         thought, text = await self._thinker.last_words(heard) if heard else ("", "")
-        self._answered(thought, text, reason)
+        await self._answered(thought, text, reason)
         return bool(text)
 
-    def _answered(self, thought: str, text: str, reason: StopReason) -> None:
+    async def _answered(self, thought: str, text: str, reason: StopReason) -> None:
         run = self._run
-        text = text.strip() or self._thinker.thought or _best(run)
+        text = text.strip() or await self._best()
         run.steps.append(Step(thought=thought))
         run.done, run.answer, run.stop_reason = True, text, reason
+
+    async def _best(self) -> str:
+        """The best text there is in a run without an answer: the model's last thought."""
+        for thought in (self._thinker.thought, *(step.thought for step in reversed(self._run.steps))):
+            if bare := await self._thinker.without_calls(thought):
+                return bare
+        return "There is no answer: the run ended before the model gave one."
 
     # ------------------------------------------------------------ acting
 
@@ -124,6 +132,7 @@ class Stepper:
     ) -> tuple[list[Action], dict[str, Observation]]:
         """Those to be run; and by their ids what the others get for an observation."""
         run, to_run, refused = self._run, list[Action](), dict[str, Observation]()
+        room = self._settings.max_state_bytes // _SHARE  # what the host is to run is whole in the state
         for action, call in zip(asked, calls, strict=True):
             problem = await actions.problem_of(call, self._offered, run.tool_digests)
             if not problem and len(to_run) >= bounds.calls_left(run):
@@ -131,6 +140,10 @@ class Stepper:
                 run.stop_reason = StopReason.MAX_TOOL_CALLS
             if not problem and bounds.seconds_left(run, time.time()) <= 0:
                 problem = f"{action.tool} was not run: the {run.budget.max_seconds:g} s of the run are over"
+            if not problem and run.host_executes:
+                room -= len(action.arguments.encode("utf-8", "surrogatepass"))
+                if room < 0:
+                    problem = f"{action.tool} was not run: its arguments are too large here; call it with shorter ones"
             if problem:
                 refused[action.id] = Observation(action.id, problem, is_error=True)
             else:
@@ -160,9 +173,3 @@ class Stepper:
 def _in_short(action: Action) -> str:
     arguments = action.arguments if len(action.arguments) <= 200 else action.arguments[:200] + "…"
     return f"{action.tool} {arguments}"
-
-
-def _best(run: Run) -> str:
-    """The best text there is in a run without an answer: the model's last thought."""
-    thoughts = (step.thought.strip() for step in reversed(run.steps))
-    return next(filter(None, thoughts), "There is no answer: the run ended before the model gave one.")

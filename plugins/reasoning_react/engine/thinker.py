@@ -27,6 +27,8 @@ from .run import Mode, Run, Step, StopReason
 _LONGEST_ATTEMPT = 2_000  # characters of an output that could not be read, as the model is shown it once more
 _RAMBLED = "it repeated itself, and was ended. Write the next step alone, or the answer."
 _WITHHELD = "the endpoint's content filter withheld it. Say it in another way."
+_MOST_FORMATS = 4  # of calls, in one text
+_MADE_UP = "you wrote a result yourself. Results come from tools alone: call one, or write the answer."
 _LARGE = 2**14  # characters of text: to read more may take milliseconds
 
 
@@ -97,6 +99,8 @@ class Thinker:
         if turn.finish is Finish.CONTENT_FILTER and not (turn.text.strip() or turn.reasoning.strip()):
             return Malformed("", _WITHHELD)
         reading = await self._read(turn)
+        if isinstance(reading, Final) and _is_made_up(reading.text, heard.mode):
+            return Malformed(reading.thought, _MADE_UP)
         if not isinstance(reading, Act):
             return reading
         text = turn.text[: reading.end] if heard.mode is Mode.TEXT and turn.text.strip() else ""
@@ -113,7 +117,14 @@ class Thinker:
         reading = await self._read(turn)
         if isinstance(reading, Final):
             return reading.thought, reading.text
-        return "", reading.thought
+        return "", await self.without_calls(reading.thought)
+
+    async def without_calls(self, thought: str) -> str:
+        """A thought that is to be the answer, bare of calls' markup: what stands before a call may hold others."""
+        schemas = self._names.schemas()
+        if len(thought) > _LARGE:
+            return await in_thread(_without_calls, thought, schemas)
+        return _without_calls(thought, schemas)
 
     async def _read(self, turn: Turn) -> Reading:
         text = turn.text
@@ -130,6 +141,22 @@ def _read(text: str, tools: Mapping[str, Mapping[str, Any]], is_cut: bool) -> Re
         # It may become the answer, where no better one comes.
         return replace(reading, thought=read_marked(reading.thought, tools).text)
     return reading
+
+
+def _without_calls(text: str, tools: Mapping[str, Mapping[str, Any]]) -> str:
+    for _ in range(_MOST_FORMATS):
+        bare = read_marked(text, tools).text
+        if bare == text:
+            break
+        text = bare
+    return text.strip()
+
+
+def _is_made_up(answer: str, mode: Mode) -> bool:
+    """Whether an answer is what a model imagines that a tool brings."""
+    start = answer[:100].strip().casefold()
+    bare = start.removeprefix("observation:")
+    return bare.lstrip().startswith("<tool_result-") or (mode is Mode.TEXT and bare != start)
 
 
 def too_late(what: str) -> DeadlineExceeded:

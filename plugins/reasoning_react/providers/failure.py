@@ -24,6 +24,12 @@ class Failure:
     reason: str = ""
     retry_after: float | None = None  # seconds
 
+    @property
+    def is_reply_too_large(self) -> bool:
+        """Whether a reply came and was not taken in: gRPC here, and not the server, says so."""
+        is_ours = self.code is Code.RESOURCE_EXHAUSTED and not self.reason
+        return is_ours and "CLIENT: Received message larger" in self.message
+
 
 def of_call(error: grpc.aio.AioRpcError) -> Failure:
     trailers = dict(error.trailing_metadata() or ())

@@ -16,8 +16,10 @@ from hector_plugins_pb2_grpc import LLMProviderStub
 
 from shared.client import Address, channel
 from shared.errors import Code
+from shared.off_loop import in_thread
 from shared.structs import dump, whole_numbers
 
+from ..engine.bounded import LONGEST_ARGUMENTS
 from ..engine.chat import Abilities, Delta, Finish, Message, Tool, ToolCall, Turn, TurnRequest, Usage
 from ..engine.ports import LLMFailed
 from .abilities import Asked
@@ -26,8 +28,13 @@ from .failure import Failure, of_call
 
 _LIST_SECONDS = 5.0
 _MOST_MODELS = 1_000  # that are remembered
-_MOST_CHARS = 2**23  # of a turn; a provider that writes on is cut off there
-_MOST_PACKED = 2_000  # tools whose messages are kept
+_MOST_BYTES = 2**23  # of a turn; a provider that writes on is cut off there
+_LARGEST_MESSAGE = 2**22  # bytes; plugins send no larger ones unless they are told to
+_OF_A_MESSAGE = 4  # bytes that one counts for, however little is in it
+_MOST_CALLS = 100  # of a turn; more are not run
+_MOST_DROPPED = 100
+_LARGE = 2**14  # bytes of a message: to read more may take milliseconds
+_MOST_PACKED = 2**21  # bytes of the tools whose messages are kept; the tools themselves take ten times as much
 
 _FINISHES = {
     pb.FINISH_REASON_STOP: Finish.STOP,
@@ -48,10 +55,11 @@ class GrpcLLM:
         """`name` stands in messages: the setting's."""
         self._name = name
         self._address = address
-        self._channel = channel(address, aio=True)
+        self._channel = channel(address, aio=True, largest=_LARGEST_MESSAGE)
         self._stub: Any = LLMProviderStub(self._channel)
         self._abilities = Asked(self._list_models)
         self._packed: OrderedDict[int, tuple[Tool, pb.Tool]] = OrderedDict()
+        self._packed_bytes = 0
 
     async def turn(self, request: TurnRequest) -> AsyncGenerator[Delta | Turn, None]:
         """See ports.LLM. A provider that does not stream is asked for the whole turn."""
@@ -87,15 +95,17 @@ class GrpcLLM:
         size = 0
         try:
             async for message in call:
+                size += _OF_A_MESSAGE + (bytes_of := message.ByteSize())
                 if message.text or message.reasoning:
                     texts.append(message.text)
                     reasoning.append(message.reasoning)
-                    size += len(message.text) + len(message.reasoning)
                     yield Delta(message.text, message.reasoning)
                 if message.done:
-                    yield self._checked(_turn("".join(texts), "".join(reasoning), message), request)
+                    last = "".join(texts), "".join(reasoning), message
+                    turn = await in_thread(_turn, *last) if bytes_of > _LARGE else _turn(*last)
+                    yield self._checked(turn, request)
                     return
-                if size > _MOST_CHARS:
+                if size > _MOST_BYTES:
                     yield Turn("".join(texts), "".join(reasoning), finish=Finish.LENGTH)
                     return
         finally:
@@ -110,7 +120,8 @@ class GrpcLLM:
         reply = await self._stub.GenerateText(
             pb.GenerateTextRequest(**self._fields(request)), metadata=metadata(self._address), wait_for_ready=False
         )
-        return self._checked(_turn(reply.text, reply.reasoning, reply), request)
+        turn = await in_thread(_turn, reply.text, reply.reasoning, reply)
+        return self._checked(turn, request)
 
     def _checked(self, turn: Turn, request: TurnRequest) -> Turn:
         if request.tools and "tools" in turn.dropped:
@@ -139,6 +150,8 @@ class GrpcLLM:
     def _words(self, failure: Failure) -> str:
         if failure.reason and not _is_no_method(failure):
             return f"the LLM provider {self._name}: {failure.message}"
+        if failure.is_reply_too_large:
+            return f"the LLM provider {self._name} sent a message of more than {_LARGEST_MESSAGE:,} bytes"
         # gRPC's own words name addresses of this network.
         match failure.code:
             case Code.UNAVAILABLE:
@@ -170,8 +183,9 @@ class GrpcLLM:
         if kept is None or kept[0] is not tool:
             message = pb.Tool(name=tool.name, description=tool.description, parameters_json=dump(tool.parameters))
             kept = self._packed[id(tool)] = tool, message
-            if len(self._packed) > _MOST_PACKED:
-                self._packed.popitem(last=False)
+            self._packed_bytes += message.ByteSize()
+            while self._packed_bytes > _MOST_PACKED and len(self._packed) > 1:
+                self._packed_bytes -= self._packed.popitem(last=False)[1][1].ByteSize()
         return kept[1]
 
     async def _list_models(self) -> Iterable[pb.ModelInfo]:
@@ -218,7 +232,8 @@ def _message(message: Message) -> pb.ChatMessage:
 
 def _turn(text: str, reasoning: str, last: pb.StreamTextResponse | pb.GenerateTextResponse) -> Turn:
     calls = tuple(
-        ToolCall(call.id, call.name, call.arguments_json or _written(call), call.opaque) for call in last.tool_calls
+        ToolCall(call.id, call.name, call.arguments_json or _written(call), call.opaque)
+        for call in last.tool_calls[:_MOST_CALLS]
     )
     return Turn(
         text=text,
@@ -228,20 +243,21 @@ def _turn(text: str, reasoning: str, last: pb.StreamTextResponse | pb.GenerateTe
         usage=_usage(last.usage) if last.HasField("usage") else None,
         refusal=last.refusal,
         opaque=last.opaque,
-        dropped=tuple(last.dropped_params),
+        dropped=tuple(last.dropped_params[:_MOST_DROPPED]),
     )
 
 
 def _written(call: pb.ToolCall) -> str:
     """The arguments of a provider that fills the Struct alone."""
+    if call.arguments.ByteSize() > LONGEST_ARGUMENTS:  # to read them may take seconds
+        return " " * (LONGEST_ARGUMENTS + 1)
     return dump(whole_numbers(MessageToDict(call.arguments)))
 
 
-def _usage(usage: pb.TokenUsage) -> Usage:
-    return Usage(
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.total_tokens or usage.prompt_tokens + usage.completion_tokens,
-        usage.reasoning_tokens,
-        usage.cached_tokens,
-    )
+def _usage(usage: pb.TokenUsage) -> Usage | None:
+    """None where nothing was counted: no turn takes nothing. What is below zero would lift the run's bound."""
+    prompt, completion = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
+    total = max(usage.total_tokens, prompt + completion)
+    if not total:
+        return None
+    return Usage(prompt, completion, total, max(0, usage.reasoning_tokens), max(0, usage.cached_tokens))

@@ -20,25 +20,26 @@ from typing import Any
 import grpc
 import hector_plugins_pb2 as pb
 from google.protobuf.json_format import MessageToJson
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from hector_plugins_pb2_grpc import ToolProviderStub
 
 from shared import logs
 from shared.client import Address, channel
-from shared.errors import Code, InvalidArgument, Unavailable
-from shared.json_schema import as_object_schema, schema_problem
+from shared.errors import Code, Unavailable
 from shared.off_loop import in_thread
-from shared.structs import read_object, whole_numbers
 
 from ..engine.chat import Tool
 from ..engine.ports import Outcome
 from .calling import metadata
 from .failure import Failure, of_call, of_status
+from .listing import read_tools
 
 PATIENCE = 5.0  # seconds that a provider which cannot be reached, or is not ready, is waited for
 _LIST_SECONDS = 10.0
-_MOST_TOOLS = 1_000
-_LARGEST_SCHEMA = 2**17  # bytes; no model reads as much for a tool
+_EXECUTE = "/hector.plugins.v1.ToolProvider/ExecuteTool"
+_LARGEST_REPLY = 2**22  # bytes, where no more was asked for
+_LARGEST_DATA = 2**20  # bytes of a result that is data alone
+_LARGE = 2**14  # bytes of a reply: to read more may take milliseconds
 _SLACK = 1_000  # characters of a result beyond what was asked for that nobody minds
 _LEAST_SECONDS = 0.05  # that a try is worth
 _PAUSE = 0.25  # seconds between tries at a provider that is not ready
@@ -60,8 +61,11 @@ class Provider:
         """`name` stands in messages: the setting's. `max_result_chars`: what is asked for of a result."""
         self.name = name
         self._address = address
-        self._channel = channel(address, aio=True)
+        largest = max(_LARGEST_REPLY, 5 * max_result_chars)
+        self._channel = channel(address, aio=True, largest=largest)
         self._stub: Any = ToolProviderStub(self._channel)
+        # Its replies as bytes: one that is large is not read in the event loop.
+        self._execute: Any = self._channel.unary_unary(_EXECUTE, pb.ExecuteToolRequest.SerializeToString)
         self._max_result_chars = max_result_chars
         self._ready: asyncio.Task[None] | None = None  # done once there is a connection
 
@@ -84,18 +88,7 @@ class Provider:
                 metadata={"provider": self.name, "code": failure.code.name},
                 retry_after=failure.retry_after or 1,
             ) from None
-        return await in_thread(self._read, reply)
-
-    def _read(self, reply: pb.ListToolsResponse) -> Sequence[Tool]:
-        tools = []
-        for message in reply.tools[:_MOST_TOOLS]:
-            try:
-                tools.append(_tool(message))
-            except InvalidArgument as error:
-                logs.event("tool_left_out", provider=self.name, tool=message.name[:80], reason=error.message)
-        if len(reply.tools) > _MOST_TOOLS:
-            logs.event("tools_cut", provider=self.name, kept=_MOST_TOOLS, listed=len(reply.tools))
-        return tools
+        return await in_thread(read_tools, reply, self.name)
 
     # ------------------------------------------------------------ calls
 
@@ -115,7 +108,7 @@ class Provider:
             left = deadline - time.monotonic()
             try:
                 await self._connected(min(deadline, patient_until) - time.monotonic())
-                reply = await self._stub.ExecuteTool(request, metadata=metadata(self._address), timeout=max(left, 0.0))
+                data = await self._execute(request, metadata=metadata(self._address), timeout=max(left, 0.0))
             except _NotConnected:
                 return self._unreached(shown, tool, has_begun=is_second)
             except grpc.aio.AioRpcError as error:
@@ -129,10 +122,11 @@ class Provider:
                     is_second, patient_until = True, min(deadline, now + PATIENCE)
                     continue
                 return self._failed(failure, tool, shown, seconds)
-            if (own := _id_of_its_own(reply, tool, request)) is not None:
-                request = own
-                continue
-            return _outcome(reply, shown, self._max_result_chars)
+            reply = data, tool, request, shown, self._max_result_chars
+            read = await in_thread(_read, *reply) if len(data) > _LARGE else _read(*reply)
+            if isinstance(read, Outcome):
+                return read
+            request = read
 
     async def _connected(self, seconds: float) -> None:
         """Returns once there is a connection: only then is a call that fails one that may have begun. Raises
@@ -169,6 +163,8 @@ class Provider:
                 return Outcome(f"{shown} was not run: its server is not ready{words}", is_error=True)
             case Code.INVALID_ARGUMENT:
                 return Outcome(f"{shown} was not run: its server does not take the call{words}", is_error=True)
+            case _ if failure.is_reply_too_large:
+                return Outcome(f"{shown} was run, and its result is too large to be taken.", is_error=True)
             case _ if failure.reason:
                 told = f"{shown} failed: {failure.message}"
             case _:
@@ -183,6 +179,8 @@ def _why_not(failure: Failure) -> str:
     match failure.code:
         case Code.UNAVAILABLE if not failure.reason:
             return "cannot be reached"
+        case _ if failure.is_reply_too_large:
+            return "lists more tools than can be taken in"
         case Code.DEADLINE_EXCEEDED:
             return f"did not say within {_LIST_SECONDS:g} s which tools it has"
         case Code.UNIMPLEMENTED:
@@ -197,23 +195,16 @@ def _broke(failure: Failure) -> bool:
     return failure.code in _BROKEN and not failure.reason
 
 
-def _tool(message: pb.Tool) -> Tool:
-    """Raises InvalidArgument where it cannot be offered."""
-    if not message.name:
-        raise InvalidArgument("it has no name")
-    if (len(message.parameters_json) or message.parameters.ByteSize()) > _LARGEST_SCHEMA:
-        raise InvalidArgument(f"its schema has more than {_LARGEST_SCHEMA:,} bytes")
-    schema = as_object_schema(whole_numbers(read_object(message.parameters, message.parameters_json, "parameters")))
-    if problem := schema_problem(schema):
-        raise InvalidArgument(problem)
-    return Tool(
-        message.name,
-        message.description,
-        schema,
-        read_only=message.read_only,
-        destructive=message.destructive,
-        idempotent=message.idempotent,
-    )
+def _read(
+    data: bytes, tool: Tool, request: pb.ExecuteToolRequest, shown: str, most: int
+) -> Outcome | pb.ExecuteToolRequest:
+    """What a reply says, or the request to be made in its place. Raises UnknownTool."""
+    try:
+        reply = pb.ExecuteToolResponse.FromString(data)
+    except DecodeError:
+        return Outcome(f"{shown} was run, and its result cannot be read.", is_error=True)
+    own = _id_of_its_own(reply, tool, request)
+    return own if own is not None else _outcome(reply, shown, most)
 
 
 def _id_of_its_own(
@@ -263,4 +254,6 @@ def _outcome(reply: pb.ExecuteToolResponse, shown: str, most: int) -> Outcome:
 
 
 def _json(message: Message) -> str:
+    if message.ByteSize() > _LARGEST_DATA:  # to write it takes seconds
+        return f"[The result is data of {message.ByteSize():,} bytes, which are too many to be shown.]"
     return MessageToJson(message, indent=None, ensure_ascii=False)

@@ -110,7 +110,9 @@ class GrpcTools:
             if times[name] > 1:
                 name = f"{listed.provider.name}__{name}"
             if len(name) > _LONGEST_NAME or name in routes or len(routes) == _MOST_TOOLS:
-                logs.event("tool_left_out", provider=listed.provider.name, tool=tool.name, reason=_why(name, routes))
+                logs.event(
+                    "tool_left_out", provider=listed.provider.name, tool=tool.name[:80], reason=_why(name, routes)
+                )
                 continue
             routes[name] = listed, tool
         self._routes = routes
