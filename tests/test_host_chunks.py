@@ -175,6 +175,9 @@ def test_html_headings_make_sections() -> None:
     ]
 
 
+@example(words=["</p>", "\n", "word"])
+@example(words=["\n", "<!-- c -->", "\n", "word"])
+@example(words=["<p>", "\n", "<!-- c -->", "word"])
 @given(words=st.lists(st.sampled_from(["word", "<p>", "</p>", "<b>", "</b>", "<br>", "\n", "&lt;", "<!-- c -->"])))
 def test_html_keeps_every_visible_word_on_its_line(words: list[str]) -> None:
     """However tags are nested, every word of the source is found on its own source line."""

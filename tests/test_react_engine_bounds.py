@@ -322,6 +322,7 @@ async def test_a_provider_that_does_not_say_what_it_can() -> None:
     assert (await made.step(await begin(made), seconds=4)).text == "an answer"
 
 
+@pytest.mark.slow
 @in_loop
 async def test_no_time_for_the_last_answer() -> None:
     """Where the caller's time does not suffice for the last answer of a step, that is asked for in the next; where it

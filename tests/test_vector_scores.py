@@ -140,7 +140,7 @@ SETS = {
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in ("tied", "equal") else ()) for name in SETS]
+    "name", [pytest.param(name, marks=() if "small" in name else pytest.mark.slow) for name in SETS]
 )
 def test_pages_give_each_item_once(engine: Engine, metric: Metric, name: str, exact: bool) -> None:
     """Over the pages of a collection each match comes exactly once, ties included, best first within a page."""

@@ -320,6 +320,7 @@ def test_a_full_disk_has_a_way_out(tmp_path: Path, small_disk: Callable[[str], l
         assert plugin.terminate() == 0
 
 
+@pytest.mark.slow
 def test_the_file_shrinks(tmp_path: Path) -> None:
     """With everything deleted the store takes a few pages, log included, while it runs and after a restart."""
     with opened(tmp_path) as engine:

@@ -63,6 +63,7 @@ def test_any_collection_in_a_file(
     assert [json.loads(one.metadata_json) for one in found_items] == [json.loads(one.metadata_json) for one in items]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITE)
 def test_memory_is_bounded_by_a_batch(tmp_path: Path, kind: str) -> None:
     """5,000 items, one of them with 300 kB of text, are written, read and put into requests within 30 MB."""
