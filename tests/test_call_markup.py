@@ -314,6 +314,7 @@ def _repeated() -> list[str]:
     return [*UNITS, *HEADS, *(head + tail for head in HEADS for tail in ('{"a":', '{"', "fetch", "now(", "a=", "[{"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", range(8))
 def test_reading_is_linear(group: int) -> None:
     """Sixteen times the text takes nowhere near the 256 times as long that it would if time grew with the square."""

@@ -40,6 +40,7 @@ def opened(model: Path, cache: Path, backend: str) -> Engine:
 # ---------------------------------------------------------------- lengths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("architecture", "longest"), [("roberta", 62), ("mpnet", 62), ("bert", 64)])
 def test_a_text_as_long_as_the_model_reads(tmp_path: Path, backend: str, architecture: str, longest: int) -> None:

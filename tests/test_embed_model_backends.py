@@ -83,6 +83,7 @@ def check(opened: Model, oracle: Any, texts: Sequence[str], prompt: str = "") ->
             assert np.abs(found - expected).max() <= 1e-4 * max(1, scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backend", "precision"), WAYS)
 def test_every_kind_of_model(made: Tiny, backend: str, precision: str) -> None:
     """Each backend gives each kind of model's vectors as SentenceTransformer.encode does, alone and in a batch."""

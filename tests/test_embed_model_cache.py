@@ -71,6 +71,7 @@ def test_once(model: Path, tmp_path: Path, converter: Converter) -> None:
     assert len(kept(tmp_path)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["facts.json", "tokenizer.json", "reference.npy", "model.onnx", "manifest.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_damaged(

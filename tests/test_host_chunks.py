@@ -229,6 +229,7 @@ _HOSTILE: dict[str, tuple[Kind, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _HOSTILE)
 def test_no_document_takes_long(name: str) -> None:
     """A document of 256 KiB costs a second of CPU time at most, whatever is in it; twenty times that fails."""

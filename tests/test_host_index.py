@@ -312,6 +312,7 @@ def deep(bench: Bench) -> Iterator[str]:
     subprocess.run(["rm", "-rf", str(bench.docs / "d")], check=True)
 
 
+@pytest.mark.slow
 def test_folders_may_be_deeper_than_a_stack(bench: Bench, deep: str) -> None:
     """A file 1,200 folders deep is found like any other."""
     (text,) = bench.index()

@@ -680,6 +680,7 @@ def test_a_proxy_of_the_environment_that_is_none() -> None:
     assert KEY not in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"])
 @pytest.mark.parametrize("check", [[], ["--check"]])
 def test_a_variable_of_openssl_that_cannot_be_used(variable: str, check: list[str]) -> None:
@@ -716,6 +717,7 @@ def test_what_can_hold_a_secret_is_no_option(option: str) -> None:
     assert KEY not in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--endpoint", "--proxy"])
 @pytest.mark.parametrize("url", ["http://me:{}@127.0.0.1/v1", "http://127.0.0.1/v1?key={}", "http://h/#{}", "me:{}@h"])
 def test_a_url_with_a_secret_is_no_option(option: str, url: str) -> None:

@@ -248,7 +248,18 @@ def test_nothing_is_tried_again_once_text_went_out(endpoint: Endpoint) -> None:
         assert other.seen == []
 
 
-@pytest.mark.parametrize("model", ["status-401", "status-404", "status-429", "status-503", "page", "hang", "error-200"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "status-401",
+        "status-404",
+        "status-429",
+        "status-503",
+        "page",
+        "error-200",
+        pytest.param("hang", marks=pytest.mark.slow),
+    ],
+)
 def test_a_fallback_is_asked(endpoint: Endpoint, model: str) -> None:
     """Another endpoint, or another model of the same, answers where the first does not."""
     with Endpoint() as other:

@@ -59,9 +59,9 @@ def streamed_calls(messages: list[pb.StreamTextResponse]) -> list[str]:
     ("model", "reasoning", "text", "calls"),
     [
         ("finish-on-every-chunk", "", "Hello", []),
-        ("finish-on-reasoning", "Two and two.", "Four.", []),
-        ("finish-before-answer", "Two and two.", "Four.", []),
-        ("finish-before-tool", "", "Hello", [ROME]),
+        pytest.param("finish-on-reasoning", "Two and two.", "Four.", [], marks=pytest.mark.slow),
+        pytest.param("finish-before-answer", "Two and two.", "Four.", [], marks=pytest.mark.slow),
+        pytest.param("finish-before-tool", "", "Hello", [ROME], marks=pytest.mark.slow),
     ],
 )
 def test_a_finish_reason_that_is_none(
@@ -89,6 +89,7 @@ def test_a_break_is_an_error(stub: rpc.LLMProviderStub, model: str) -> None:
     assert details(refused(generate, stub, model)).reason == "STREAM_TRUNCATED"
 
 
+@pytest.mark.slow
 def test_silence_after_a_finish_reason_on_every_chunk(endpoint: Endpoint) -> None:
     """It is the silence of an endpoint in mid-text: an error after read_timeout, not a success after 2 s."""
     with started(endpoint, "--max-retries", "0", "--read-timeout", "3s") as plugin:

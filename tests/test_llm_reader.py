@@ -79,6 +79,7 @@ def test_an_endless_line_is_refused() -> None:
         reader.feed(b"x")
 
 
+@pytest.mark.slow
 def test_endless_blanks_are_refused() -> None:
     """Blanks before the reply, or JSON over lines without end, end in an error too."""
     reader = ChunkReader(LARGEST)

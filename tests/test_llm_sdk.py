@@ -147,8 +147,14 @@ def row(model: str, own: str, other: str) -> str:
     return f"| {what} | {own} | {other if own == other else f'**{other}**'} |"
 
 
+# Their silence is waited for.
+_SLOW = ("finish-on-every-chunk", "finish-on-reasoning", "finish-before-tool")
+
+
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # the package's own, of arguments as an object
-@pytest.mark.parametrize("model", ROWS)
+@pytest.mark.parametrize(
+    "model", [pytest.param(model, marks=pytest.mark.slow if model in _SLOW else ()) for model in ROWS]
+)
 def test_the_table_of_the_readme(stub: rpc.LLMProviderStub, endpoint: Endpoint, model: str) -> None:
     """Ours does what a good client does, and the README's row says of both what they did just now."""
     own, other = verdict(model, ours(stub, model)), verdict(model, theirs(endpoint, model))

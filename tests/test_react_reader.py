@@ -254,6 +254,7 @@ def seconds(text: str, cut: bool) -> float:
     return time.process_time() - begin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_time_is_linear(shape: str) -> None:
     """Eight times the text takes at most twenty times the time, 200 kB at most ten times their share of a second."""

@@ -156,6 +156,7 @@ def test_output_that_repeats_itself_is_rambling() -> None:
     assert not watcher.rambling
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit", ["word ", "Thought: x\n", " ", "\n", "<", "```\n", "{", "a. Action", "**", "Action: None\n", "\0"]
 )

@@ -290,8 +290,8 @@ def test_a_reply_that_is_too_large_is_not_packed(database: Database, packed: lis
     """100 hits of 690 kB each are refused, by search, batch, get and list, with not much more than the limit packed."""
     text = dump({"numbers": list(range(10_000)), "text": "x" * 640_000})
     assert 690_000 > len(text) > 680_000
-    for start in range(0, 100, 20):
-        new = [vector(f"i{n}", 1, n, 0, 0, metadata_json=text) for n in range(start, start + 20)]
+    for start in range(0, 100, 5):
+        new = [vector(f"i{n}", 1, n, 0, 0, metadata_json=text) for n in range(start, start + 5)]
         assert database.upsert(*new).success
     search = pb.SearchVectorsRequest(collection="c", vector=[1] * 4, limit=100)
     names = [f"i{n}" for n in range(100)]

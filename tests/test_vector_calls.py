@@ -522,6 +522,7 @@ def test_a_cancelled_stream_keeps_what_was_answered(database: Database) -> None:
     assert database.upsert(vector("after")).success
 
 
+@pytest.mark.slow
 def test_a_stream_outlives_the_timeout(tmp_path: Path) -> None:
     """`timeout` bounds each message of an upload stream and each silence, not the stream, which may take longer."""
     with start_plugin("plugins.vector_hnsw", "--data-dir", str(tmp_path), "--timeout", "4s") as plugin:

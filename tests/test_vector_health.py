@@ -182,6 +182,7 @@ def test_a_rebuild_goes_unnoticed(
         assert_holds(engine, "c", expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_an_end_during_a_rebuild(tmp_path: Path, end: signal.Signals) -> None:
     """A stop during a rebuild ends in peace with exit 0, a kill does too, and all is there afterwards."""

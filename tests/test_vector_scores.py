@@ -102,7 +102,7 @@ def test_small_products_keep_their_order(engine: Engine, count: int, exact: bool
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("count", [300, 1500])
+@pytest.mark.parametrize("count", [300, pytest.param(1500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("exact", [True, False])
 def test_min_score_of_a_hit_keeps_that_hit(engine: Engine, metric: Metric, count: int, exact: bool) -> None:
     """The score that a reply shows, taken as `min_score`, keeps that hit and all above it: graph, scan and batch."""

@@ -123,6 +123,7 @@ def described(database: Database, name: str) -> pb.CollectionInfo:
     return database.stub.DescribeCollection(pb.DescribeCollectionRequest(name=name)).collection
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITE)
 @pytest.mark.parametrize("count", [0, 1, 1100])
 def test_a_round_trip_is_the_original(database: Database, tmp_path: Path, kind: str, count: int) -> None:
