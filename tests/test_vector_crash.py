@@ -245,6 +245,7 @@ def dial(plugin: Plugin) -> rpc.DatabaseProviderStub:
     return rpc.DatabaseProviderStub(plugin.channel())
 
 
+@pytest.mark.usefixtures("only_graphs")
 def test_a_flip_anywhere_in_the_graph_is_noticed(tmp_path: Path) -> None:
     """One byte flipped in each region of the graph file, or of its header: it is rebuilt, and results are right."""
     seed = random.SystemRandom().randrange(10**6)
@@ -337,12 +338,13 @@ def _insert_under_queries(
     assert strange == []
 
 
+@pytest.mark.usefixtures("only_graphs")
 def test_growth_under_constant_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of resizes while four threads search: no crash, no error, no result that is too short."""
     resizes = []
     real = Graph.reserve
 
-    def tight(self: Graph, more: int) -> None:
+    def tight(self: Graph, more: int, most_bytes: int = 0) -> None:
         # Grows by what is needed and no more, so that every insert grows.
         with self._lock.write():
             self._index.resize_index(max(self._index.get_current_count() + more, 1))

@@ -51,7 +51,9 @@ class Assembler:
         all of it went out as deltas. What is kept may have `largest` bytes, past that LimitReached is raised.
         `several`: more than one choice was asked for. `tag`: the endpoint's, for what it wants back.
         `take_written`: calls that the model wrote into its text are calls."""
-        self._tools, self._keep, self._largest, self._several = tools, keep, largest, several
+        self._tools, self._keep, self._several = tools, keep, several
+        self._room = _Room(largest)
+        self._count = self._room.take
         self._content_halves, self._think, self._stops = HalfJoiner(), ThinkSplitter(), StopCutter(stops)
         self._thought_halves, self._thoughts = HalfJoiner(), Thoughts()
         self._calls, self._keeper, self._tag = CallAssembler(self._count, tag), Keeper(self._count), tag
@@ -68,7 +70,6 @@ class Assembler:
         self._lied = self._by_itself = False  # what is to be made of the finish reason
         # As bytes, since a list of a million little texts takes many times as much.
         self._text, self._reasoning, self._refusal = bytearray(), bytearray(), bytearray()
-        self._kept = 0  # bytes of them and of tool calls
         self._usage = Counts()
         self._model = self._id = self._raw_finish = ""
 
@@ -267,7 +268,7 @@ class Assembler:
     @property
     def kept(self) -> int:
         """Bytes that `reply` will have to do with."""
-        return self._kept
+        return self._room.kept
 
     @property
     def has_calls(self) -> bool:
@@ -315,9 +316,18 @@ class Assembler:
         self._count(len(added))
         kept += added
 
-    def _count(self, added: int) -> None:
-        self._kept += added
-        if self._kept > self._largest:
+
+class _Room:
+    """For the bytes that are kept of a reply. Of its own, so that who counts does not refer to the assembler: what goes
+    round in a circle is freed by the next collection of garbage alone, and with it schemas of any size."""
+
+    def __init__(self, largest: int) -> None:
+        self.kept, self._largest = 0, largest
+
+    def take(self, added: int) -> None:
+        """Raises LimitReached."""
+        self.kept += added
+        if self.kept > self._largest:
             raise too_large(self._largest)
 
 

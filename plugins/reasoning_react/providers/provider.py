@@ -34,7 +34,7 @@ from .calling import metadata
 from .failure import Failure, of_call, of_status
 from .listing import read_tools
 
-PATIENCE = 5.0  # seconds that a provider which cannot be reached, or is not ready, is waited for
+PATIENCE = 15.0  # seconds that a provider which cannot be reached, or is not ready, is waited for
 _LIST_SECONDS = 10.0
 _EXECUTE = "/hector.plugins.v1.ToolProvider/ExecuteTool"
 _LARGEST_REPLY = 2**22  # bytes, where no more was asked for
