@@ -22,8 +22,8 @@ import grpc
 from grpc._cython import cygrpc
 from grpc.aio import _server
 
-from shared.errors import PluginError
-from shared.status import as_trailers, grpc_code
+from .errors import PluginError
+from .status import as_trailers, grpc_code
 
 HOLDS = ("1.84", "1.85")
 # What a call of a method that nobody registered is called: its real path may be anything.

@@ -21,10 +21,10 @@ import grpc
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor
 
-from shared import accept, logs
-from shared.config import BaseConfig
-from shared.credentials import check_token
-from shared.errors import (
+from . import accept, logs
+from .config import BaseConfig
+from .credentials import check_token
+from .errors import (
     CallerError,
     Code,
     Internal,
@@ -36,10 +36,10 @@ from shared.errors import (
     Unavailable,
     Unimplemented,
 )
-from shared.places import Places
-from shared.receiving import Receiving, Requests
-from shared.status import abort, failure
-from shared.turns import Late, Limits, Turns
+from .places import Places
+from .receiving import Receiving, Requests
+from .status import abort, failure
+from .turns import Late, Limits, Turns
 
 HEALTH = "/grpc.health.v1.Health/"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")

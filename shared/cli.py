@@ -18,8 +18,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from shared import guide
-from shared.config import (
+from . import guide
+from .config import (
     Config,
     Source,
     from_environment,
@@ -30,9 +30,9 @@ from shared.config import (
     suggest,
     types,
 )
-from shared.credentials import check_exposure, security_warnings, server_credentials
-from shared.errors import StartError
-from shared.units import Addresses, SecretUrl
+from .credentials import check_exposure, security_warnings, server_credentials
+from .errors import StartError
+from .units import Addresses, SecretUrl
 
 
 def configure(

@@ -10,9 +10,9 @@ from typing import Any
 
 import grpc
 
-from shared.config import suggest
-from shared.errors import StartError
-from shared.units import Secret, name_for_message, read_str
+from .config import suggest
+from .errors import StartError
+from .units import Secret, name_for_message, read_str
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, TypeVar
 
-from shared.errors import StartError
-from shared.logs import LEVELS
-from shared.units import (
+from .errors import StartError
+from .logs import LEVELS
+from .units import (
     READERS,
     Addresses,
     Duration,

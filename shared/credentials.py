@@ -17,11 +17,11 @@ from pathlib import Path
 
 import grpc
 
-from shared.bounded_file import read_bounded
-from shared.certificates import validities
-from shared.config import BaseConfig
-from shared.errors import StartError, Unauthenticated
-from shared.units import Secret
+from .bounded_file import read_bounded
+from .certificates import validities
+from .config import BaseConfig
+from .errors import StartError, Unauthenticated
+from .units import Secret
 
 AUTHORIZATION = "authorization"
 _SOON = timedelta(days=30)

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from shared.config import expand, suggest
-from shared.errors import StartError
-from shared.settings_file import read_yaml
-from shared.units import name_for_message, read_bool
+from .config import expand, suggest
+from .errors import StartError
+from .settings_file import read_yaml
+from .units import name_for_message, read_bool
 
 SECTIONS = (
     "llm_providers",

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
-from shared.schema_work import Schema, TooMuch, subschemas, work
+from .schema_work import Schema, TooMuch, subschemas, work
 
 MOST_STEPS = 500_000  # of one check: counted in a second or two, done within 20 ms (a step takes 40 ns at most)
 QUICK_STEPS = 1_500  # of a check that an event loop has the time for: counted and done within 5 ms

@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any, TextIO, cast
 
-from shared.log_writer import Writer, never_wait_for_stderr, own_stderr
+from .log_writer import Writer, never_wait_for_stderr, own_stderr
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 _log = logging.getLogger("hector")

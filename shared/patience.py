@@ -17,10 +17,10 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from shared import logs
-from shared.accept import Call, Calls, now
-from shared.config import BaseConfig
-from shared.errors import DeadlineExceeded, Overloaded
+from . import logs
+from .accept import Call, Calls, now
+from .config import BaseConfig
+from .errors import DeadlineExceeded, Overloaded
 
 MOST_AWAITED = 1024  # calls whose message has not arrived, idle streams among them
 _TICK = 0.1  # seconds

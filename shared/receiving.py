@@ -15,8 +15,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from shared import accept, wire
-from shared.errors import DeadlineExceeded, Malformed, Overloaded, TooLarge
+from . import accept, wire
+from .errors import DeadlineExceeded, Malformed, Overloaded, TooLarge
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from shared.errors import CallerError, Code, InvalidArgument, Overloaded, TooLarge, Unavailable
+from .errors import CallerError, Code, InvalidArgument, Overloaded, TooLarge, Unavailable
 
 T = TypeVar("T")
 

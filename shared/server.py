@@ -21,14 +21,14 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_reflection.v1alpha import reflection
 
-from shared import logs
-from shared.accept import HOLDS, Calls, aio_server, holds
-from shared.calls import CallInterceptor
-from shared.config import BaseConfig, secret_texts
-from shared.credentials import check_exposure, security_warnings, server_credentials
-from shared.errors import StartError
-from shared.health import Health
-from shared.patience import Patience
+from . import logs
+from .accept import HOLDS, Calls, aio_server, holds
+from .calls import CallInterceptor
+from .config import BaseConfig, secret_texts
+from .credentials import check_exposure, security_warnings, server_credentials
+from .errors import StartError
+from .health import Health
+from .patience import Patience
 
 DRAIN_SECONDS = 10.0
 STREAMS_PER_CONNECTION = 1000

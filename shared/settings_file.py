@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from shared.bounded_file import read_bounded
-from shared.errors import StartError
-from shared.units import name_for_message
+from .bounded_file import read_bounded
+from .errors import StartError
+from .units import name_for_message
 
 _LARGEST = 256 * 2**10  # bytes of a file; the worst YAML of that size takes PyYAML some seconds
 _MOST_VALUES = 100_000  # scalars, lists and mappings, those that aliases repeat included

@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
-from shared.errors import CallerError, Code, PluginError
+from .errors import CallerError, Code, PluginError
 
 DOMAIN = "plugins.hector.dev"
 DETAILS_KEY = "grpc-status-details-bin"

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from google.protobuf.struct_pb2 import Struct, Value
 
-from shared.errors import InvalidArgument
+from .errors import InvalidArgument
 
 _EXACT = 2**53
 _DEEPEST_TEXT = 500  # half of what Python's own recursion limit lets `json` write again

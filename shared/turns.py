@@ -9,9 +9,9 @@ from typing import Any
 
 import grpc
 
-from shared.errors import DeadlineExceeded, Overloaded
-from shared.places import Places
-from shared.receiving import Held, Receiving
+from .errors import DeadlineExceeded, Overloaded
+from .places import Places
+from .receiving import Held, Receiving
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

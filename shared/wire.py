@@ -16,8 +16,8 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError
 
-from shared.errors import InvalidArgument, Malformed
-from shared.give_way import give_way
+from .errors import InvalidArgument, Malformed
+from .give_way import give_way
 
 INLINE = 128 * 1024  # bytes; even of nothing but empty messages as much is made in 4 ms
 MOST_MESSAGES = 1_000_000  # in one request; 200 MB of memory

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from shared.nearest import did_you_mean
+from .nearest import did_you_mean
 
 if TYPE_CHECKING:  # workers use the words without the checker
-    from shared.json_schema import Fault
+    from .json_schema import Fault
 
 JSON = Any  # None, bool, int, float, str, lists and dicts of these
 

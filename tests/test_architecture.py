@@ -115,6 +115,18 @@ def test_shared_knows_no_plugin(file: Path) -> None:
         assert not name.startswith("hector_"), name
 
 
+@pytest.mark.parametrize("folder", [*PLUGINS, ROOT / "shared"], ids=lambda path: path.name)
+def test_a_copy_imports_the_copy(folder: Path) -> None:
+    """A folder that is copied and renamed imports nothing of the original: inside it, imports are relative."""
+    own = ".".join(folder.relative_to(ROOT).parts)
+    for file in python_files(folder):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                assert not f"{node.module}.".startswith(f"{own}."), f"{file}: {node.module}"
+            elif isinstance(node, ast.Import):
+                assert not any(f"{alias.name}.".startswith(f"{own}.") for alias in node.names), file
+
+
 @every_plugin
 def test_no_plugin_knows_another(plugin: Path) -> None:
     """A plugin imports itself, `shared` and generated modules; no other plugin, not the host."""

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from hector_plugins_pb2_grpc import add_EmbedderProviderServicer_to_server
 
-from plugins.embed_st.config import Config
 from shared.cli import configure
 from shared.server import run, serve
+
+from .config import Config
 
 
 def main() -> int:
@@ -25,8 +26,8 @@ def main() -> int:
     )
     # Its threads are one pool for all of the process, so that a short text would wait for another caller's bulk.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from plugins.embed_st.engine import Engine
-    from plugins.embed_st.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
+    from .engine import Engine
+    from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 
     engine = Engine(
         config.model,

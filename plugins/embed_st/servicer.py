@@ -13,9 +13,10 @@ import grpc
 import hector_plugins_pb2 as pb
 from hector_plugins_pb2_grpc import EmbedderProviderServicer
 
-from plugins.embed_st.engine import MOST_TEXTS, Engine, Options, Outcome, Overflow
 from shared.errors import CallerError, InvalidArgument, TooLarge
 from shared.status import failure, to_status
+
+from .engine import MOST_TEXTS, Engine, Options, Outcome, Overflow
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

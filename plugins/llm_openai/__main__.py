@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from hector_plugins_pb2_grpc import add_LLMProviderServicer_to_server
 
-from plugins.llm_openai.config import Config
-from plugins.llm_openai.surroundings import check_tls, proxy_of
 from shared.bounded_file import read_bounded
 from shared.cli import configure
 from shared.errors import StartError
 from shared.server import run, serve
 from shared.units import Secret, SecretUrl
 
+from .config import Config
+from .surroundings import check_tls, proxy_of
+
 if TYPE_CHECKING:
-    from plugins.llm_openai.engine import Engine, Settings
+    from .engine import Engine, Settings
 
 _LARGEST_KEY = 64 * 2**10  # bytes
 OPENAI = "https://api.openai.com/v1"
@@ -30,7 +31,7 @@ OPENAI = "https://api.openai.com/v1"
 
 def main() -> int:
     config = configured()
-    from plugins.llm_openai.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
+    from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 
     servicer = Servicer(build(config), timeout=config.timeout, max_reply_bytes=config.max_reply_bytes)
     return serve(
@@ -59,7 +60,7 @@ def configured(argv: Sequence[str] | None = None) -> Config:
 
 def build(config: Config) -> Engine:
     """The engine as the settings want it. Raises StartError."""
-    from plugins.llm_openai.engine import Engine
+    from .engine import Engine
 
     # The openai package would send it to every endpoint; `headers` says to which.
     os.environ.pop("OPENAI_CUSTOM_HEADERS", None)
@@ -77,7 +78,7 @@ def build(config: Config) -> Engine:
 
 def endpoints(config: Config) -> list[Settings]:
     """The endpoint and its fallbacks; what a fallback does not say is as with the endpoint. Raises StartError."""
-    from plugins.llm_openai.engine import Settings
+    from .engine import Settings
 
     check_tls()
     first: dict[str, Any] = {

@@ -14,7 +14,12 @@ import hector_plugins_pb2 as pb
 from google.protobuf.struct_pb2 import Struct
 from hector_plugins_pb2_grpc import LLMProviderServicer
 
-from plugins.llm_openai.engine import (
+from shared.errors import InvalidArgument
+from shared.json_schema import as_object_schema
+from shared.off_loop import in_thread
+from shared.structs import dump, fill, read_object, whole_numbers
+
+from .engine import (
     Delta,
     Engine,
     Finish,
@@ -29,11 +34,7 @@ from plugins.llm_openai.engine import (
     ToolCall,
     Usage,
 )
-from plugins.llm_openai.engine.json_text import read
-from shared.errors import InvalidArgument
-from shared.json_schema import as_object_schema
-from shared.off_loop import in_thread
-from shared.structs import dump, fill, read_object, whole_numbers
+from .engine.json_text import read
 
 Context = grpc.aio.ServicerContext[Any, Any]
 AnyRequest = pb.GenerateTextRequest | pb.StreamTextRequest | pb.CallToolRequest

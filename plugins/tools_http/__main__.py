@@ -10,19 +10,20 @@ import sys
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
-from plugins.tools_http.config import Config, plain
 from shared.cli import configure
 from shared.server import run, serve
 from shared.units import secret_texts_in
 
+from .config import Config, plain
+
 if TYPE_CHECKING:
     import grpc
 
-    from plugins.tools_http.engine.engine import Settings
-    from plugins.tools_http.engine.exchange import Response
-    from plugins.tools_http.engine.openapi import Imported, ImportReport
-    from plugins.tools_http.engine.provider import Provider
-    from plugins.tools_http.engine.tool import Output
+    from .engine.engine import Settings
+    from .engine.exchange import Response
+    from .engine.openapi import Imported, ImportReport
+    from .engine.provider import Provider
+    from .engine.tool import Output
 
 
 def main() -> int:
@@ -34,7 +35,7 @@ def main() -> int:
         needs=("httpcore2", "idna", "jiter", "jmespath", "jsonschema_rs", "pypdf", "regex", "turbohtml"),
         check=check,
     )
-    from plugins.tools_http.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer, register
+    from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer, register
 
     provider = build(config)
     servicer = Servicer(provider.engine, timeout=config.timeout, max_reply_bytes=config.max_reply_bytes)
@@ -86,21 +87,21 @@ def check(config: Config) -> None:
 
 def build(config: Config) -> Provider:
     """The engine as the settings want it, and what it runs on. Raises StartError."""
-    from plugins.tools_http.engine.api_call import api_call
-    from plugins.tools_http.engine.client import Client
-    from plugins.tools_http.engine.credentials import read_credentials
-    from plugins.tools_http.engine.declared import read_tools
-    from plugins.tools_http.engine.engine import Engine
-    from plugins.tools_http.engine.openapi import import_documents
-    from plugins.tools_http.engine.operation import Sender
-    from plugins.tools_http.engine.outcome import output_of
-    from plugins.tools_http.engine.page import convert
-    from plugins.tools_http.engine.page.tool import fetch_page
-    from plugins.tools_http.engine.provider import Provider
-    from plugins.tools_http.engine.redaction import Redactor
-    from plugins.tools_http.engine.rows.tool import JOB, data_tool
-    from plugins.tools_http.engine.workers import Workers
-    from plugins.tools_http.policy import policy_of
+    from .engine.api_call import api_call
+    from .engine.client import Client
+    from .engine.credentials import read_credentials
+    from .engine.declared import read_tools
+    from .engine.engine import Engine
+    from .engine.openapi import import_documents
+    from .engine.operation import Sender
+    from .engine.outcome import output_of
+    from .engine.page import convert
+    from .engine.page.tool import fetch_page
+    from .engine.provider import Provider
+    from .engine.redaction import Redactor
+    from .engine.rows.tool import JOB, data_tool
+    from .engine.workers import Workers
+    from .policy import policy_of
 
     policy = policy_of(config)
     client = Client(
@@ -154,7 +155,7 @@ def build(config: Config) -> Provider:
 
 
 def settings(config: Config) -> Settings:
-    from plugins.tools_http.engine.engine import Settings
+    from .engine.engine import Settings
 
     return Settings(
         timeout=config.timeout,

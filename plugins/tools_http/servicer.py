@@ -10,15 +10,16 @@ import hector_plugins_pb2 as pb
 from google.protobuf.struct_pb2 import Struct
 from hector_plugins_pb2_grpc import ToolProviderServicer, add_ToolProviderServicer_to_server
 
-from plugins.tools_http.engine.engine import Engine, Invocation
-from plugins.tools_http.engine.model_schema import for_models
-from plugins.tools_http.engine.replies import Result
-from plugins.tools_http.engine.tool import ABSENT, Tool
 from shared import logs
 from shared.errors import CallerError
 from shared.off_loop import in_thread
 from shared.status import failure
 from shared.structs import dump, fill, fill_value, read_object, whole_numbers
+
+from .engine.engine import Engine, Invocation
+from .engine.model_schema import for_models
+from .engine.replies import Result
+from .engine.tool import ABSENT, Tool
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import grpc
 from hector_plugins_pb2_grpc import add_DatabaseProviderServicer_to_server
 
-from plugins.vector_hnsw.config import Config
 from shared.cli import configure
 from shared.server import run, serve
+
+from .config import Config
 
 
 def main() -> int:
@@ -22,9 +23,9 @@ def main() -> int:
         about=__doc__,
         needs=("hnswlib", "numpy", "filelock"),
     )
-    from plugins.vector_hnsw import allocator, fast
-    from plugins.vector_hnsw.engine import Engine
-    from plugins.vector_hnsw.servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
+    from . import allocator, fast
+    from .engine import Engine
+    from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 
     allocator.few_arenas()
     engine = Engine(

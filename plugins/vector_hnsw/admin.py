@@ -30,13 +30,14 @@ import hector_plugins_pb2 as pb
 from google.protobuf.json_format import MessageToDict
 from hector_plugins_pb2_grpc import DatabaseProviderStub
 
-from plugins.vector_hnsw import transfer
-from plugins.vector_hnsw.engine.files import make_file
-from plugins.vector_hnsw.engine.verify import verify
 from shared.client import Address, channel
 from shared.errors import StartError
 from shared.server import run
 from shared.units import Secret
+
+from . import transfer
+from .engine.files import make_file
+from .engine.verify import verify
 
 _PAGE_BYTES = 2 * 2**20
 _CALL_SECONDS = 600.0

@@ -18,11 +18,12 @@ from typing import Any
 import grpc
 import hector_plugins_pb2 as pb
 
-from plugins.vector_hnsw.engine import Hit, SearchResult
-from plugins.vector_hnsw.messages import Room, fill_metadata, is_light_reply, least_bytes, search_reply
-from plugins.vector_hnsw.servicer import Servicer
 from shared.errors import CallerError
 from shared.status import failure
+
+from .engine import Hit, SearchResult
+from .messages import Room, fill_metadata, is_light_reply, least_bytes, search_reply
+from .servicer import Servicer
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

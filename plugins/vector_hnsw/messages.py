@@ -13,8 +13,13 @@ import hector_plugins_pb2 as pb
 import numpy as np
 from google.protobuf.struct_pb2 import Struct, Value
 
-from plugins.vector_hnsw.engine import Description, Hit, Item, Metric, Mode, Query, SearchResult, Snapshot, checks
-from plugins.vector_hnsw.engine.filters import (
+from shared.errors import CallerError, InvalidArgument, TooLarge
+from shared.give_way import give_way
+from shared.status import failure, to_status
+from shared.structs import dump, fill, from_value, read_object
+
+from .engine import Description, Hit, Item, Metric, Mode, Query, SearchResult, Snapshot, checks
+from .engine.filters import (
     MOST,
     MOST_IDS,
     MOST_TEXT,
@@ -27,11 +32,7 @@ from plugins.vector_hnsw.engine.filters import (
     refused,
     too_many,
 )
-from plugins.vector_hnsw.engine.metric import Floats
-from shared.errors import CallerError, InvalidArgument, TooLarge
-from shared.give_way import give_way
-from shared.status import failure, to_status
-from shared.structs import dump, fill, from_value, read_object
+from .engine.metric import Floats
 
 Result = TypeVar("Result")
 

@@ -20,11 +20,12 @@ import grpc
 import hector_plugins_pb2 as pb
 from hector_plugins_pb2_grpc import DatabaseProviderServicer
 
-from plugins.vector_hnsw import messages
-from plugins.vector_hnsw.engine import Engine, Item, Query, SearchResult, Snapshot, Written, checks
-from plugins.vector_hnsw.messages import Room, known, read_filter, read_items, read_query
 from shared.errors import CallerError, Overloaded, TooLarge
 from shared.status import failure
+
+from . import messages
+from .engine import Engine, Item, Query, SearchResult, Snapshot, Written, checks
+from .messages import Room, known, read_filter, read_items, read_query
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")

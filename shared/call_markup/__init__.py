@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared.call_markup import bare, harmony, reading, reasoning
-from shared.call_markup.source import Piece, Source, cut_off
-from shared.call_markup.started import is_call, started
+from . import bare, harmony, reading, reasoning
+from .source import Piece, Source, cut_off
+from .started import is_call, started
 
 JSON = Any
 

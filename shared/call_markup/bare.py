@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 
-from shared.call_markup import pythonic
-from shared.call_markup.objects import calls_in
-from shared.call_markup.source import Piece, Problem, Source, cut_off, not_read
-from shared.loose_json import CutOff, Unreadable, after_closers
+from ..loose_json import CutOff, Unreadable, after_closers
+from . import pythonic
+from .objects import calls_in
+from .source import Piece, Problem, Source, cut_off, not_read
 
 _LINE = re.compile(
     r"^[ \t]{0,40}(?:`{1,3}[a-z_]{0,12}[ \t]{0,10}\n?[ \t]{0,40})?(?:print\()?(?=[\[{]|[^\W\d][\w.\-:]{0,199}\()",

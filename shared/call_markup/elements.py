@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 
-from shared.call_markup.objects import Calls, call
-from shared.call_markup.source import NotMarkup, Problem, Source
-from shared.call_markup.types import properties_of, typed
-from shared.loose_json import CutOff
+from ..loose_json import CutOff
+from .objects import Calls, call
+from .source import NotMarkup, Problem, Source
+from .types import properties_of, typed
 
 # The name of a namespace may stand before that of an element: antml:invoke, ｜DSML｜invoke, steptml:invoke.
 _SPACE = r"(?:[｜|]{0,2}[A-Za-z]{1,20}[｜|:]{1,2})?"

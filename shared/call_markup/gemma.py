@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 
-from shared.call_markup.objects import Calls, call
-from shared.call_markup.source import Problem, Source
-from shared.loose_json import CutOff, Unreadable, read_value
+from ..loose_json import CutOff, Unreadable, read_value
+from .objects import Calls, call
+from .source import Problem, Source
 
 CALL = re.compile(r"call:\s{0,20}([^\s{}<>]{1,200})\s{0,20}\{")
 _QUOTES = ('<|"|>', "<escape>")

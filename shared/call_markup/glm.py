@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from shared.call_markup.objects import Calls, call
-from shared.call_markup.source import Problem, Source
-from shared.call_markup.types import typed
-from shared.loose_json import CutOff
+from ..loose_json import CutOff
+from .objects import Calls, call
+from .source import Problem, Source
+from .types import typed
 
 TAG = re.compile(r"<(?P<before>ifm\|)?tool_call(?P<behind>:[\w-]{1,40})?>")
 _LONGEST_TAG = 80

@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.call_markup.objects import call
-from shared.call_markup.reading import read as reading_of
-from shared.call_markup.source import Piece, Problem, Source, cut_off, not_read
-from shared.loose_json import CutOff, Unreadable
+from ..loose_json import CutOff, Unreadable
+from .objects import call
+from .reading import read as reading_of
+from .source import Piece, Problem, Source, cut_off, not_read
 
 JSON = Any
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from shared.call_markup import glm
+from . import glm
 
 # Begin mark → end mark of what holds JSON, or calls as Python has them, or elements.
 TAGS = {

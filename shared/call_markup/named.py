@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from shared.call_markup.objects import Calls, call, calls_in
-from shared.call_markup.source import NotMarkup, Problem, Source
-from shared.loose_json import CutOff
+from ..loose_json import CutOff
+from .objects import Calls, call, calls_in
+from .source import NotMarkup, Problem, Source
 
 JSON = Any
 

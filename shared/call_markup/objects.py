@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.call_markup.source import Problem, Source
-from shared.call_markup.types import kinds, only_property, properties_of, typed
-from shared.loose_json import NotRead, read_whole
+from ..loose_json import NotRead, read_whole
+from .source import Problem, Source
+from .types import kinds, only_property, properties_of, typed
 
 JSON = Any
 Calls = tuple[tuple[str, dict[str, JSON]], ...]

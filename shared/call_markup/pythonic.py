@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from shared.call_markup.objects import Calls, call
-from shared.call_markup.source import Problem, Source
-from shared.loose_json import CutOff, Unreadable
+from ..loose_json import CutOff, Unreadable
+from .objects import Calls, call
+from .source import Problem, Source
 
 JSON = Any
 

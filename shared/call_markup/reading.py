@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from shared.call_markup import elements, gemma, glm, named, pythonic, tokens
-from shared.call_markup.marks import MARK, OPENERS, SPECIAL, TAGS
-from shared.call_markup.objects import Calls, calls_in
-from shared.call_markup.source import NotMarkup, Piece, Problem, Source, cut_off, not_read
-from shared.loose_json import CutOff, Unreadable
+from ..loose_json import CutOff, Unreadable
+from . import elements, gemma, glm, named, pythonic, tokens
+from .marks import MARK, OPENERS, SPECIAL, TAGS
+from .objects import Calls, calls_in
+from .source import NotMarkup, Piece, Problem, Source, cut_off, not_read
 
 _FENCE = re.compile(r"\s{0,100}```[a-z_]{0,12}\s{0,100}")
 _FENCE_LINE = re.compile(r"```[a-z_]{0,12}\s{0,20}\Z")

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shared.call_markup.names import Names
-from shared.loose_json import CutOff, NotRead, Unreadable, after_closers, read_value
+from ..loose_json import CutOff, NotRead, Unreadable, after_closers, read_value
+from .names import Names
 
 JSON = Any
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from shared.call_markup import reasoning, tokens
+from . import reasoning, tokens
 
 # What calls begin with; ends and other marks begin with `</`, `<|` or one of the others below.
 _CALLS = (

@@ -6,10 +6,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from shared.call_markup.objects import Calls
-from shared.call_markup.source import Problem, Source
-from shared.call_markup.types import kinds, properties_of, typed
-from shared.loose_json import CutOff
+from ..loose_json import CutOff
+from .objects import Calls
+from .source import Problem, Source
+from .types import kinds, properties_of, typed
 
 JSON = Any
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from shared.loose_json import NotRead, read_whole
+from ..loose_json import NotRead, read_whole
 
 JSON = Any
 

@@ -12,7 +12,7 @@ import math
 import re
 from typing import Any, NoReturn
 
-from shared.loose_json.errors import (
+from .errors import (
     DEEPEST,
     MOST_DIGITS,
     CutOff,
@@ -27,8 +27,8 @@ from shared.loose_json.errors import (
     too_long,
     twice,
 )
-from shared.loose_json.reader import BLANKS, Reader
-from shared.loose_json.strings import SURROGATES
+from .reader import BLANKS, Reader
+from .strings import SURROGATES
 
 __all__ = ["CutOff", "NotRead", "Unreadable", "after_closers", "read_value", "read_whole"]
 

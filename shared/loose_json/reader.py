@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any
 
-from shared.loose_json.errors import (
+from .errors import (
     DEEPEST,
     MOST_DIGITS,
     Unreadable,
@@ -19,7 +19,7 @@ from shared.loose_json.errors import (
     too_long,
     twice,
 )
-from shared.loose_json.strings import QUOTES, read_string
+from .strings import QUOTES, read_string
 
 JSON = Any
 

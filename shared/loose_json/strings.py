@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from shared.loose_json.errors import Unreadable, cut, half, refusal
+from .errors import Unreadable, cut, half, refusal
 
 _DOUBLE, _SINGLE = '"“”„‟＂', "'‘’‚‛＇"
 QUOTES = _DOUBLE + _SINGLE

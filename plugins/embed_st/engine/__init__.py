@@ -9,6 +9,6 @@ conversions.py  converted models on disk; convert.py makes them, reference.py ha
 models.py       where a model's files are found, and that they are the right ones; facts.py what is known of it
 """
 
-from plugins.embed_st.engine.engine import MOST_TEXTS, Embedding, Engine, Options, Outcome, Overflow
+from .engine import MOST_TEXTS, Embedding, Engine, Options, Outcome, Overflow
 
 __all__ = ["MOST_TEXTS", "Embedding", "Engine", "Options", "Outcome", "Overflow"]

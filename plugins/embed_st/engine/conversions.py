@@ -30,14 +30,15 @@ from pathlib import Path
 
 import numpy as np
 
-from plugins.embed_st.engine import convert, reference
-from plugins.embed_st.engine.backends import Floats, UnfitError
-from plugins.embed_st.engine.convert import Kind, Task
-from plugins.embed_st.engine.facts import ModelFacts
-from plugins.embed_st.engine.models import Source, sha256
-from plugins.embed_st.engine.tokenizer import Tokenizer
 from shared import logs
 from shared.errors import StartError
+
+from . import convert, reference
+from .backends import Floats, UnfitError
+from .convert import Kind, Task
+from .facts import ModelFacts
+from .models import Source, sha256
+from .tokenizer import Tokenizer
 
 # Counts up when what is written changes.
 FORMAT = 2

@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from plugins.embed_st.engine import reference
 from shared.errors import StartError
+
+from . import reference
 
 Kind = Literal["openvino", "onnx", "onnx-int8"]
 FACTS, TOKENIZER, VECTORS, REFUSED, FAILED = (
@@ -46,7 +47,7 @@ class Task:
 
 def convert(task: Task) -> None:
     """Takes seconds. Raises StartError where the model cannot be served at all."""
-    from plugins.embed_st.engine.backends.pytorch import Torch
+    from .backends.pytorch import Torch
 
     target = Path(task.target)
     source = Torch(Path(task.model), name=task.name, sha256=task.sha256, device="cpu")
@@ -114,8 +115,8 @@ def _export(model: Any, path: Path) -> None:
 
 
 def _to_openvino(target: Path) -> None:
-    from plugins.embed_st.engine.backends.openvino import FILE
-    from plugins.embed_st.engine.quiet_openvino import import_openvino
+    from .backends.openvino import FILE
+    from .quiet_openvino import import_openvino
 
     openvino = import_openvino()
     graph = openvino.Core().read_model(target / "model.onnx")

@@ -15,13 +15,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from plugins.embed_st.engine.backends import Floats
-from plugins.embed_st.engine.facts import ModelFacts
-from plugins.embed_st.engine.model import open_model
-from plugins.embed_st.engine.scheduler import Caller, Scheduler
-from plugins.embed_st.engine.tokenizer import Side, Tokens
-from plugins.embed_st.engine.worker import Worker
 from shared.errors import CallerError, FailedPrecondition, InvalidArgument, Unsupported, quoted
+
+from .backends import Floats
+from .facts import ModelFacts
+from .model import open_model
+from .scheduler import Caller, Scheduler
+from .tokenizer import Side, Tokens
+from .worker import Worker
 
 # Texts of a call that are tokenised together, at most; as many more are with the model meanwhile.
 _TOGETHER = 256

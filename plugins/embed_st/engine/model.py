@@ -16,15 +16,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from plugins.embed_st.engine.backends import Backend, Name, Precision, UnfitError
-from plugins.embed_st.engine.conversions import Converted, converted
-from plugins.embed_st.engine.convert import Kind
-from plugins.embed_st.engine.facts import ModelFacts
-from plugins.embed_st.engine.models import Source, find
-from plugins.embed_st.engine.reference import TOLERANCES, self_test
-from plugins.embed_st.engine.tokenizer import Tokenizer
 from shared import logs
 from shared.errors import StartError
+
+from .backends import Backend, Name, Precision, UnfitError
+from .conversions import Converted, converted
+from .convert import Kind
+from .facts import ModelFacts
+from .models import Source, find
+from .reference import TOLERANCES, self_test
+from .tokenizer import Tokenizer
 
 # The fastest first. int8 drifts, so it is never taken unasked.
 _CHOICES: tuple[tuple[Name, Precision], ...] = (
@@ -101,7 +102,7 @@ def _choices(backend: str, precision: str, device: str) -> list[tuple[Name, Prec
 
 def _torch(source: Source, device: str) -> Model:
     # Takes seconds to import, in which the server already answers health checks.
-    from plugins.embed_st.engine.backends.pytorch import Torch
+    from .backends.pytorch import Torch
 
     backend = Torch(source.folder, name=source.name, sha256=source.sha256, device=device)
     return Model(backend.facts, backend.tokenizer, backend)
@@ -128,10 +129,10 @@ def _converted(source: Source, name: Name, precision: Precision, cache: Path) ->
 def _load(found: Converted, name: Name, precision: Precision) -> Backend:
     try:
         if name == "openvino":
-            from plugins.embed_st.engine.backends.openvino import OpenVino
+            from .backends.openvino import OpenVino
 
             return OpenVino(found.folder, found.facts, precision)
-        from plugins.embed_st.engine.backends.onnx import Onnx
+        from .backends.onnx import Onnx
 
         return Onnx(found.folder, found.facts, precision)
     except UnfitError:

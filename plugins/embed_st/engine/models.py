@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from plugins.embed_st.engine.weights import OTHER_FORMATS, damage
 from shared.errors import StartError
+
+from .weights import OTHER_FORMATS, damage
 
 _log = logging.getLogger("hector")
 

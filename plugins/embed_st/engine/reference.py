@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from plugins.embed_st.engine.backends import Backend, Floats, Precision
-from plugins.embed_st.engine.tokenizer import Tokenizer
+from .backends import Backend, Floats, Precision
+from .tokenizer import Tokenizer
 
 # The least cosine between a backend's vector of a text and the reference. Measured for all-MiniLM-L6-v2 over 600 texts
 # of docstrings, least and mean: fp32 0.999999 and more; bf16 0.99996, 0.99999; int8 0.979, 0.993.

@@ -21,9 +21,10 @@ from itertools import count
 
 import numpy as np
 
-from plugins.embed_st.engine.backends import Floats
-from plugins.embed_st.engine.tokenizer import Tokens
 from shared.errors import Overloaded
+
+from .backends import Floats
+from .tokenizer import Tokens
 
 Run = Callable[[Sequence[Tokens]], Floats]
 

@@ -13,9 +13,9 @@ off_loop.py   work that takes long, in threads
 model_list.py which models there are
 """
 
-from plugins.llm_openai.engine.endpoint import Settings
-from plugins.llm_openai.engine.engine import Engine
-from plugins.llm_openai.engine.messages import (
+from .endpoint import Settings
+from .engine import Engine
+from .messages import (
     CallDelta,
     Delta,
     Finish,

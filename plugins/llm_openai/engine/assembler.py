@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from plugins.llm_openai.engine.calls import CallAssembler
-from plugins.llm_openai.engine.choices import Turns
-from plugins.llm_openai.engine.echoes import Said, Thoughts
-from plugins.llm_openai.engine.failures import Failure, Kind
-from plugins.llm_openai.engine.halves import HalfJoiner, sound
-from plugins.llm_openai.engine.leftovers import leftover
-from plugins.llm_openai.engine.limits import too_large
-from plugins.llm_openai.engine.messages import CallDelta, Delta, Finish, Reply, Tool
-from plugins.llm_openai.engine.opaque import Keeper, pack
-from plugins.llm_openai.engine.stops import StopCutter
-from plugins.llm_openai.engine.think import ThinkSplitter
-from plugins.llm_openai.engine.tokens import Counts
-from plugins.llm_openai.engine.unusual import elsewhere, left_out, transcript
-from plugins.llm_openai.engine.written import WrittenCalls
 from shared.json_schema import MOST_STEPS
+
+from .calls import CallAssembler
+from .choices import Turns
+from .echoes import Said, Thoughts
+from .failures import Failure, Kind
+from .halves import HalfJoiner, sound
+from .leftovers import leftover
+from .limits import too_large
+from .messages import CallDelta, Delta, Finish, Reply, Tool
+from .opaque import Keeper, pack
+from .stops import StopCutter
+from .think import ThinkSplitter
+from .tokens import Counts
+from .unusual import elsewhere, left_out, transcript
+from .written import WrittenCalls
 
 _FINISHES = {
     "stop": Finish.STOP, "end_turn": Finish.STOP, "eos": Finish.STOP, "eos_token": Finish.STOP,

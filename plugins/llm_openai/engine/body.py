@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from plugins.llm_openai.engine.messages import Format, Message, Options, Part, Request, Tool
-from plugins.llm_openai.engine.opaque import OF_A_CALL, OF_A_MESSAGE, unpack
 from shared.json_schema import subschemas
+
+from .messages import Format, Message, Options, Part, Request, Tool
+from .opaque import OF_A_CALL, OF_A_MESSAGE, unpack
 
 _MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"%PDF": "application/pdf"}
 

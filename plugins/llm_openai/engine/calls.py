@@ -15,14 +15,15 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from plugins.llm_openai.engine.failures import Failure, Kind
-from plugins.llm_openai.engine.halves import sound
-from plugins.llm_openai.engine.json_text import is_cut, read
-from plugins.llm_openai.engine.messages import CallDelta, Tool, ToolCall
-from plugins.llm_openai.engine.opaque import of_call, pack
-from plugins.llm_openai.engine.open_call import OpenCall
-from plugins.llm_openai.engine.patterns import UNCHECKED, checkable
 from shared.json_schema import MOST_STEPS, CannotCheck, complaint
+
+from .failures import Failure, Kind
+from .halves import sound
+from .json_text import is_cut, read
+from .messages import CallDelta, Tool, ToolCall
+from .opaque import of_call, pack
+from .open_call import OpenCall
+from .patterns import UNCHECKED, checkable
 
 MOST_CALLS = 1_024  # in one reply
 _LEAST_STEPS = 1_000  # of checking each, when there are many

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
-from plugins.llm_openai.engine import stops
-from plugins.llm_openai.engine.json_text import read
-from plugins.llm_openai.engine.messages import Format, Options, Part, Request
-from plugins.llm_openai.engine.patterns import checkable
-from plugins.llm_openai.engine.refusals import stops_in
 from shared.errors import InvalidArgument, quoted
 from shared.json_schema import MOST_STEPS, complaint, is_known, schema_problem
+
+from . import stops
+from .json_text import read
+from .messages import Format, Options, Part, Request
+from .patterns import checkable
+from .refusals import stops_in
 
 MOST_TOOLS = 1_024  # of a request
 ROLES = ("system", "developer", "user", "assistant", "tool")

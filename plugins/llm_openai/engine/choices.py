@@ -7,7 +7,7 @@ the tool calls into others. Of two texts side by side the first is read, and tex
 
 from __future__ import annotations
 
-from plugins.llm_openai.engine.failures import Failure, Kind
+from .failures import Failure, Kind
 
 
 class Turns:

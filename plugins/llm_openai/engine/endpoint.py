@@ -21,14 +21,15 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from plugins.llm_openai.engine import json_text, model_list
-from plugins.llm_openai.engine.failures import Failure, Kind, of_status
-from plugins.llm_openai.engine.messages import Model
-from plugins.llm_openai.engine.opaque import tag_of
-from plugins.llm_openai.engine.refusals import Refusals
 from shared.errors import StartError
 from shared.off_loop import LARGE, in_thread
 from shared.units import Secret, SecretUrl, secret_texts_in, spellings
+
+from . import json_text, model_list
+from .failures import Failure, Kind, of_status
+from .messages import Model
+from .opaque import tag_of
+from .refusals import Refusals
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LARGEST_ERROR = 2**20  # bytes of a refusal that are read

@@ -11,19 +11,20 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from itertools import chain
 from typing import Any, TypeVar
 
-from plugins.llm_openai.engine import model_list, written
-from plugins.llm_openai.engine.assembler import Assembler
-from plugins.llm_openai.engine.body import build, encoded, weight
-from plugins.llm_openai.engine.checks import check, is_quick, structured
-from plugins.llm_openai.engine.endpoint import Endpoint, Settings
-from plugins.llm_openai.engine.failures import Failure, Kind
-from plugins.llm_openai.engine.merging import PAUSE, merged
-from plugins.llm_openai.engine.messages import Delta, Finish, Format, Message, Model, Reply, Request
-from plugins.llm_openai.engine.reading import Chunk, ChunkReader
-from plugins.llm_openai.engine.refusals import Refusals, stops_in
 from shared.errors import FailedPrecondition, InvalidArgument, PluginError
 from shared.json_schema import QUICK_STEPS, CannotCheck
 from shared.off_loop import LARGE, in_thread
+
+from . import model_list, written
+from .assembler import Assembler
+from .body import build, encoded, weight
+from .checks import check, is_quick, structured
+from .endpoint import Endpoint, Settings
+from .failures import Failure, Kind
+from .merging import PAUSE, merged
+from .messages import Delta, Finish, Format, Message, Model, Reply, Request
+from .reading import Chunk, ChunkReader
+from .refusals import Refusals, stops_in
 
 _Result = TypeVar("_Result")
 _Items = AsyncGenerator[Delta | Reply, None]

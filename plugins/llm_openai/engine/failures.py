@@ -22,8 +22,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from plugins.llm_openai.engine.halves import sound
-from plugins.llm_openai.engine.waiting import is_used_up, retry_after
 from shared.errors import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -35,6 +33,9 @@ from shared.errors import (
     Unauthenticated,
     Unavailable,
 )
+
+from .halves import sound
+from .waiting import is_used_up, retry_after
 
 _LONGEST_MESSAGE = 400  # characters that an endpoint's own words get in ours
 _LONGEST_KEPT = 10_000  # of them, until secrets were taken out: a half would not be recognised

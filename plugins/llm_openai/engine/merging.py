@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from plugins.llm_openai.engine.failures import Failure
-from plugins.llm_openai.engine.messages import Delta
+from .failures import Failure
+from .messages import Delta
 
 PAUSE = Delta()  # says nothing; it goes through as it is, so that whoever reads can let others have their turn
 

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from plugins.llm_openai.engine.halves import sound
-from plugins.llm_openai.engine.messages import Model
+from .halves import sound
+from .messages import Model
 
 _log = logging.getLogger("hector")
 

@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from plugins.llm_openai.engine import json_text
-from plugins.llm_openai.engine.halves import sound
+from . import json_text
+from .halves import sound
 
 THOUGHTS = ("reasoning_content", "reasoning")  # DeepSeek, Kimi, Qwen and GLM; vLLM and OpenRouter
 # Blocks of reasoning with signatures: OpenRouter and MiniMax; LiteLLM in front of Anthropic.

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from plugins.llm_openai.engine.halves import HalfJoiner, sound
-from plugins.llm_openai.engine.json_text import GrowingObject, read
+from .halves import HalfJoiner, sound
+from .json_text import GrowingObject, read
 
 _LONGEST_NAME = 1_000  # characters after which no more pieces of one are taken
 

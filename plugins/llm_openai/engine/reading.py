@@ -12,10 +12,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from plugins.llm_openai.engine.failures import Failure, Kind, in_reply, is_error
-from plugins.llm_openai.engine.json_text import GrowingText, TooManyValues, loads, loads_first
-from plugins.llm_openai.engine.limits import too_large
-from plugins.llm_openai.engine.sse import LONGEST, LineReader, TooLong
+from .failures import Failure, Kind, in_reply, is_error
+from .json_text import GrowingText, TooManyValues, loads, loads_first
+from .limits import too_large
+from .sse import LONGEST, LineReader, TooLong
 
 Chunk = Mapping[str, Any]
 DONE = "[DONE]"

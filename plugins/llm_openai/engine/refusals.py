@@ -13,8 +13,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from plugins.llm_openai.engine.failures import Failure, Kind
-from plugins.llm_openai.engine.opaque import OF_A_CALL, OF_A_MESSAGE
+from .failures import Failure, Kind
+from .opaque import OF_A_CALL, OF_A_MESSAGE
 
 
 class _Option(NamedTuple):

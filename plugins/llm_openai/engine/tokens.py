@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from plugins.llm_openai.engine.messages import Usage
+from .messages import Usage
 
 _NAMES = {
     "prompt": ("prompt_tokens", "input_tokens"),

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from plugins.llm_openai.engine.messages import Tool
+from .messages import Tool
 
 _HARMONY = ("<|channel|>", "<|start|>assistant")
 _MOST_BLANKS = 1_000  # before them

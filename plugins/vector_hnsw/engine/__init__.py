@@ -22,11 +22,11 @@ files.py       files and folders that only their owner may read
 lock.py        many readers or one writer, in turn
 """
 
-from plugins.vector_hnsw.engine.collection import Hit, Query, SearchResult
-from plugins.vector_hnsw.engine.engine import Description, Engine, Mode, Written
-from plugins.vector_hnsw.engine.metric import Metric
-from plugins.vector_hnsw.engine.snapshots import Snapshot
-from plugins.vector_hnsw.engine.store import Collection, Item
+from .collection import Hit, Query, SearchResult
+from .engine import Description, Engine, Mode, Written
+from .metric import Metric
+from .snapshots import Snapshot
+from .store import Collection, Item
 
 __all__ = [
     "Collection",

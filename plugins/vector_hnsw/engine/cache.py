@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plugins.vector_hnsw.engine.files import make_file, make_folder, sync_file, sync_folder
-from plugins.vector_hnsw.engine.graph import Graph
-from plugins.vector_hnsw.engine.store import Collection
+from .files import make_file, make_folder, sync_file, sync_folder
+from .graph import Graph
+from .store import Collection
 
 _log = logging.getLogger("hector")
 _FORMAT = 3

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from plugins.vector_hnsw.engine.store import Collection, Item
 from shared.errors import AlreadyExists, CallerError, FailedPrecondition, InvalidArgument, NotFound, quoted
+
+from .store import Collection, Item
 
 LARGEST_DIMENSION = 16_384
 LARGEST_EF = 4096

@@ -19,17 +19,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from plugins.vector_hnsw.engine.checks import LARGEST_EF, check_model, within
-from plugins.vector_hnsw.engine.comparing import Doubles, keys_of, lengths_of, nearest
-from plugins.vector_hnsw.engine.filters import Filter, Where, where
-from plugins.vector_hnsw.engine.flat import Flat, index_for, most_of
-from plugins.vector_hnsw.engine.graph import Found, Graph, graph_bytes
-from plugins.vector_hnsw.engine.labels import Labels, Plan, digests
-from plugins.vector_hnsw.engine.matches import MatchCache, Matches
-from plugins.vector_hnsw.engine.metric import Floats, Metric, check_dimension, check_query
-from plugins.vector_hnsw.engine.rows import Row, RowCache, Rows
-from plugins.vector_hnsw.engine.store import Collection, Item, Place, Store
 from shared.errors import InvalidArgument, TooLarge
+
+from .checks import LARGEST_EF, check_model, within
+from .comparing import Doubles, keys_of, lengths_of, nearest
+from .filters import Filter, Where, where
+from .flat import Flat, index_for, most_of
+from .graph import Found, Graph, graph_bytes
+from .labels import Labels, Plan, digests
+from .matches import MatchCache, Matches
+from .metric import Floats, Metric, check_dimension, check_query
+from .rows import Row, RowCache, Rows
+from .store import Collection, Item, Place, Store
 
 _log = logging.getLogger("hector")
 

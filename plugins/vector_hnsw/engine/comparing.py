@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from plugins.vector_hnsw.engine.metric import Floats, Metric
+from .metric import Floats, Metric
 
 Doubles = npt.NDArray[np.float64]
 

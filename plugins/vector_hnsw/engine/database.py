@@ -16,9 +16,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from plugins.vector_hnsw.engine.files import make_file, sync_folder
-from plugins.vector_hnsw.engine.filters import member
 from shared.errors import DataLoss, NotFound, StartError, StorageFull, TooLarge, Unavailable
+
+from .files import make_file, sync_folder
+from .filters import member
 
 _MOST_RESERVED = 8 * 2**20  # bytes
 _COUNTS = ("freelist_count", "page_count")

@@ -20,16 +20,6 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-from plugins.vector_hnsw.engine import checks, health, opening
-from plugins.vector_hnsw.engine.cache import GraphCache
-from plugins.vector_hnsw.engine.collection import OpenCollection, Query, SearchResult
-from plugins.vector_hnsw.engine.files import make_folder
-from plugins.vector_hnsw.engine.filters import Filter, refused, unrestricted, where
-from plugins.vector_hnsw.engine.flat import Flat, index_for
-from plugins.vector_hnsw.engine.labels import Labels
-from plugins.vector_hnsw.engine.metric import Metric
-from plugins.vector_hnsw.engine.snapshots import Snapshot, Snapshots, copy_in
-from plugins.vector_hnsw.engine.store import Collection, Item, Store
 from shared.errors import (
     AlreadyExists,
     CallerError,
@@ -42,6 +32,17 @@ from shared.errors import (
     StorageFull,
     quoted,
 )
+
+from . import checks, health, opening
+from .cache import GraphCache
+from .collection import OpenCollection, Query, SearchResult
+from .files import make_folder
+from .filters import Filter, refused, unrestricted, where
+from .flat import Flat, index_for
+from .labels import Labels
+from .metric import Metric
+from .snapshots import Snapshot, Snapshots, copy_in
+from .store import Collection, Item, Store
 
 _log = logging.getLogger("hector")
 

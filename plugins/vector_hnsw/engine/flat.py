@@ -7,11 +7,11 @@ from collections.abc import Container, Iterable, Sequence
 
 import numpy as np
 
-from plugins.vector_hnsw.engine.comparing import lengths_of, nearest
-from plugins.vector_hnsw.engine.graph import Found, Graph, no_memory
-from plugins.vector_hnsw.engine.lock import SharedLock
-from plugins.vector_hnsw.engine.metric import Floats, Metric
-from plugins.vector_hnsw.engine.store import Collection
+from .comparing import lengths_of, nearest
+from .graph import Found, Graph, no_memory
+from .lock import SharedLock
+from .metric import Floats, Metric
+from .store import Collection
 
 # So many vectors, or so many bytes of them, are few.
 MOST, MOST_BYTES = 1000, 16 * 2**20

@@ -20,10 +20,11 @@ import hnswlib
 import numpy as np
 import numpy.typing as npt
 
-from plugins.vector_hnsw.engine.lock import SharedLock
-from plugins.vector_hnsw.engine.metric import Floats, Metric
-from plugins.vector_hnsw.engine.saving import save
 from shared.errors import Overloaded
+
+from .lock import SharedLock
+from .metric import Floats, Metric
+from .saving import save
 
 # What one turn inserts at most: about 10 ms on two cores at any dimension.
 _NUMBERS_A_TURN = 50_000

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from plugins.vector_hnsw.engine.collection import OpenCollection
-from plugins.vector_hnsw.engine.flat import Flat
-from plugins.vector_hnsw.engine.store import Store
+from .collection import OpenCollection
+from .flat import Flat
+from .store import Store
 
 _SAMPLES = 32
 _K = 10

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from plugins.vector_hnsw.engine.metric import Floats
-from plugins.vector_hnsw.engine.store import Place
+from .metric import Floats
+from .store import Place
 
 
 @dataclass

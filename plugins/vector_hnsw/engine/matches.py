@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from plugins.vector_hnsw.engine.comparing import Doubles, lengths_of
-from plugins.vector_hnsw.engine.filters import Where
-from plugins.vector_hnsw.engine.metric import Floats
-from plugins.vector_hnsw.engine.store import Collection, Store
+from .comparing import Doubles, lengths_of
+from .filters import Where
+from .metric import Floats
+from .store import Collection, Store
 
 _MOST_FILTERS = 16
 _MOST_BYTES = 32 * 2**20  # of them together, but for the one that was used last

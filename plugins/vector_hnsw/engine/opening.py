@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from plugins.vector_hnsw.engine.cache import GraphCache
-from plugins.vector_hnsw.engine.collection import OpenCollection
-from plugins.vector_hnsw.engine.flat import Flat, index_for
-from plugins.vector_hnsw.engine.graph import Graph
-from plugins.vector_hnsw.engine.labels import Labels
-from plugins.vector_hnsw.engine.store import Collection, Store
 from shared.errors import StartError
+
+from .cache import GraphCache
+from .collection import OpenCollection
+from .flat import Flat, index_for
+from .graph import Graph
+from .labels import Labels
+from .store import Collection, Store
 
 _log = logging.getLogger("hector")
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from plugins.vector_hnsw.engine.store import Store
+from .store import Store
 
 _MOST_BYTES = 8 * 2**20
 _ROW_BYTES = 400  # of a row besides its texts

@@ -19,11 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from plugins.vector_hnsw.engine.database import as_plugin_errors, check
-from plugins.vector_hnsw.engine.files import make_file, make_folder, sync_file, sync_folder
-from plugins.vector_hnsw.engine.metric import Metric
-from plugins.vector_hnsw.engine.store import TABLES, Collection, Store, add_sums
 from shared.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, StorageFull, quoted
+
+from .database import as_plugin_errors, check
+from .files import make_file, make_folder, sync_file, sync_folder
+from .metric import Metric
+from .store import TABLES, Collection, Store, add_sums
 
 _log = logging.getLogger("hector")
 

@@ -23,10 +23,11 @@ from zlib import crc32
 
 import numpy as np
 
-from plugins.vector_hnsw.engine.database import Database, MalformedJson
-from plugins.vector_hnsw.engine.filters import Where
-from plugins.vector_hnsw.engine.metric import Floats, Metric
 from shared.errors import DataLoss, NotFound, quoted
+
+from .database import Database, MalformedJson
+from .filters import Where
+from .metric import Floats, Metric
 
 _log = logging.getLogger("hector")
 

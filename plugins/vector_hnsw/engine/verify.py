@@ -8,11 +8,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from plugins.vector_hnsw.engine.cache import GraphCache
-from plugins.vector_hnsw.engine.graph import Graph
-from plugins.vector_hnsw.engine.snapshots import Snapshots
-from plugins.vector_hnsw.engine.store import Collection, Store
 from shared.errors import DataLoss, PluginError, StartError
+
+from .cache import GraphCache
+from .graph import Graph
+from .snapshots import Snapshots
+from .store import Collection, Store
 
 
 def verify(data_dir: Path) -> Iterator[str]:

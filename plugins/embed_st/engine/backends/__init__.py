@@ -14,8 +14,8 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from plugins.embed_st.engine.facts import ModelFacts
-from plugins.embed_st.engine.tokenizer import Ids, Tokens
+from ..facts import ModelFacts
+from ..tokenizer import Ids, Tokens
 
 Floats = npt.NDArray[np.float32]
 Name = Literal["torch", "openvino", "onnx"]

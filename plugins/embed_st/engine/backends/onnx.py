@@ -7,9 +7,9 @@ from pathlib import Path
 
 import onnxruntime
 
-from plugins.embed_st.engine.backends import Floats, Name, Precision, padded
-from plugins.embed_st.engine.facts import ModelFacts
-from plugins.embed_st.engine.tokenizer import Tokens
+from ..facts import ModelFacts
+from ..tokenizer import Tokens
+from . import Floats, Name, Precision, padded
 
 FILE = "model.onnx"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from plugins.embed_st.engine.backends import Floats, Name, Precision, UnfitError, padded
-from plugins.embed_st.engine.facts import ModelFacts
-from plugins.embed_st.engine.quiet_openvino import import_openvino
-from plugins.embed_st.engine.tokenizer import Tokens
+from ..facts import ModelFacts
+from ..quiet_openvino import import_openvino
+from ..tokenizer import Tokens
+from . import Floats, Name, Precision, UnfitError, padded
 
 FILE = "model.xml"
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}

@@ -16,11 +16,12 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize
 from transformers.utils import logging as transformers_logging
 
-from plugins.embed_st.engine import reference
-from plugins.embed_st.engine.backends import Floats, Name, Precision, padded
-from plugins.embed_st.engine.facts import ModelFacts
-from plugins.embed_st.engine.tokenizer import Tokenizer, Tokens
 from shared.errors import StartError
+
+from .. import reference
+from ..facts import ModelFacts
+from ..tokenizer import Tokenizer, Tokens
+from . import Floats, Name, Precision, padded
 
 _LONGEST_TRIED = 4096  # tokens: a model that reads more has no table of positions, and would take minutes
 _PRECISIONS: dict[Any, Precision] = {torch.bfloat16: "bf16", torch.float16: "fp16"}
