@@ -24,7 +24,7 @@ index and search use the plugins of a running `serve`, or start those they need 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    installed("host", ["rich", "pathspec", "turbohtml"])
+    installed({"rich": "rich>=14,<16", "pathspec": "pathspec>=1.0,<2", "turbohtml": "turbohtml>=1.15,<2"})
     from host import commands
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
