@@ -5,6 +5,7 @@
 # make fuzz         attack every plugin      (MINUTES=10 SEED=N PLUGINS=toy,… KINDS=frames,… SHARE=0.5)
 # make generate-proto   write the generated modules in proto/ anew
 # make image-NAME   a container image of the plugin NAME      make test-images   builds, runs and kills them all
+# make up           all five plugins in containers, deploy/compose.yaml      make down   stops them (DATA=gone: for good)
 # make lock         write the images' locked requirements anew
 
 PYTHON ?= python3
@@ -40,6 +41,11 @@ embed_st_EXTRAS = embed-st openvino offline-model
 BROWSER = @sparticuz/chromium@147.0.0
 
 DOCKER ?= docker
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+PROJECT ?= hector-plugins
+SECRETS ?= deploy/.env
+COMPOSED = $(COMPOSE) --project-name $(PROJECT) --env-file $(SECRETS) -f deploy/compose.yaml
+DATA ?= kept
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 MINUTES ?= 10
@@ -53,11 +59,11 @@ Q ?=
 KEEP ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test test-slow test-images lock lint fuzz bench bench-vector bench-embed bench-llm bench-tools bench-react \
+.PHONY: help install run test test-slow test-images up down lock lint fuzz bench bench-vector bench-embed bench-llm bench-tools bench-react \
 	bench-logs bench-attack generate-proto clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -8
+	@sed -n 's/^# //p' Makefile | head -9
 
 install: $(VENV)/.installed
 
@@ -144,6 +150,19 @@ $(LLM_PEERS_VENV)/.installed: Makefile
 	@command -v chromium >/dev/null || (cd .browser && TMPDIR="$$PWD" node --input-type=module -e \
 		'import chromium from "@sparticuz/chromium"; await chromium.executablePath()')
 	@touch $@
+
+up: image-llm-openai image-vector-hnsw image-embed-st-light image-tools-http image-reasoning-react $(SECRETS)
+	@$(COMPOSED) up --detach
+	@echo "The plugins are at 127.0.0.1:8081 to 8085 and want the token in deploy/.env:"
+	@echo "set -a; . deploy/.env; set +a; $(BIN)/python -m host status --config deploy/hector.yaml"
+
+down: $(SECRETS)
+	@$(COMPOSED) down --timeout 20 $(if $(filter gone,$(DATA)),--volumes)
+	@$(if $(filter gone,$(DATA)),rm -f $(SECRETS),echo "The vectors are kept in a volume; make down DATA=gone removes them.")
+
+# Secrets that hold the plugins together, made up once. For this user only, and in no repository.
+$(SECRETS):
+	@umask 077 && printf 'HECTOR_TOKEN=%s\nHECTOR_STATE_KEY=%s\n' "$$(openssl rand -hex 24)" "$$(openssl rand -hex 32)" > $@
 
 # Writes the hash-locked requirements of the images anew, of the versions in constraints.txt.
 lock: $(LOCKED:%=lock-%)

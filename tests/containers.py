@@ -82,7 +82,7 @@ def container(image: str, port: int, *options: str, settings: tuple[str, ...] = 
         assert box.facts()["State"]["Running"], box.log()
         yield box
     finally:
-        docker("rm", "--force", name, check=False)
+        docker("rm", "--force", "--volumes", name, check=False)
 
 
 @contextlib.contextmanager

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import re
+import socket
+import subprocess
 import threading
+import uuid
+from pathlib import Path
 from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.containers import build, container, docker, volume
-from tests.servers import ROOT, wait_until
+from tests.servers import ROOT, dial, wait_until
 
 pytestmark = pytest.mark.images
 
@@ -163,3 +171,64 @@ def _version() -> str:
     found = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
     assert found
     return found[1]
+
+
+def test_all_five_go_up_and_down(tmp_path: Path) -> None:
+    """`make up` starts all five, each healthy and behind the token that it made up, and nobody but the LLM provider and
+    the tools reaches out; `make down DATA=gone` leaves nothing."""
+    project = f"hector-plugins-test-{uuid.uuid4().hex[:12]}"
+    secrets = tmp_path / "secrets.env"
+    ports = dict(zip(("LLM", "VECTORS", "EMBEDDER", "TOOLS", "REASONING"), _free_ports(5), strict=True))
+    make = ["make", f"PROJECT={project}", f"SECRETS={secrets}"]
+    variables = {**os.environ, **{f"{name}_PORT": str(port) for name, port in ports.items()}}
+    build("llm-openai")  # skips where there is no engine
+
+    def run(*goal: str) -> None:
+        done = subprocess.run([*make, *goal], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def ours(*what: str) -> str:
+        return docker(*what, "--quiet", "--filter", f"label=com.docker.compose.project={project}")
+
+    try:
+        run("up")
+        (token,) = re.findall(r"^HECTOR_TOKEN=(.+)$", secrets.read_text(), re.MULTILINE)
+        assert secrets.stat().st_mode & 0o077 == 0
+        for port in ports.values():
+            with dial(f"127.0.0.1:{port}") as channel:
+                wait_until(lambda channel=channel: _health(channel) == "SERVING", f"the plugin at {port}")  # type: ignore[misc]
+        with dial(f"127.0.0.1:{ports['REASONING']}") as channel:
+            stub = rpc.ReasoningStrategyStub(channel)
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.Initialize(pb.InitializeRequest(query="How warm is it?"), timeout=60)
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            # It has asked the tools for their list, with the token.
+            metadata = (("authorization", f"Bearer {token}"),)
+            reply = stub.Initialize(pb.InitializeRequest(query="How warm is it?"), timeout=60, metadata=metadata)
+            assert reply.success, reply.error
+        networks = {
+            name: set(json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", name)))
+            for name in ours("ps").split()
+        }
+        assert len(networks) == 5
+        assert sum(f"{project}_outside" in names for names in networks.values()) == 2
+    finally:
+        run("down", "DATA=gone")
+    assert not ours("ps", "--all")
+    assert not ours("network", "ls")
+    assert not ours("volume", "ls")
+    assert not secrets.exists()
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _health(channel: grpc.Channel) -> str:
+    try:
+        reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+    except grpc.RpcError as error:
+        return str(error.code())
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
