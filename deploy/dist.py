@@ -32,7 +32,7 @@ VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8
 PYTHON = f"py{sys.version_info.major}{sys.version_info.minor}"
 # As uv names what it resolves for, and as we name its archive.
 OTHERS = {
-    "linux-aarch64": "aarch64-manylinux_2_28",
+    "linux-aarch64": "aarch64-manylinux_2_35",
     "macos-arm64": "aarch64-apple-darwin",
     "windows-x86_64": "x86_64-pc-windows-msvc",
 }
@@ -183,8 +183,8 @@ def _lock(folder: Path, bundle: Bundle, platform: str, uv: str) -> Path:
         requirements.write(wheels)
         requirements.flush()
         _run(uv, "pip", "install", "--quiet", "--no-config", "--dry-run", "--target", str(folder / "nothing"),
-             "--no-deps", "--python-version", "3.11", "--python-platform", platform, "--require-hashes", "--only-binary", ":all:",
-             "-r", requirements.name)  # fmt: skip
+             "--no-deps", "--python-version", "3.11", "--python-platform", platform, "--require-hashes",
+             "--only-binary", ":all:", "-r", requirements.name)  # fmt: skip
     shutil.rmtree(folder / "nothing", ignore_errors=True)
     return lock
 
