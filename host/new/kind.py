@@ -26,7 +26,13 @@ KINDS = {
             ("filelock>=3.16,<5", "numpy>=2.0,<3"),
         ),
         Kind("embedder_provider", "EmbedderProvider", "embedder_providers", 8083, ("numpy>=2.0,<3",)),
-        Kind("tool_provider", "ToolProvider", "tool_providers", 8084, ("tzdata>=2026.1,<2028",)),
+        Kind(
+            "tool_provider",
+            "ToolProvider",
+            "tool_providers",
+            8084,
+            ("jsonschema-rs>=0.60,<0.70", "tzdata>=2026.1,<2028"),
+        ),
         Kind("reasoning_strategy", "ReasoningStrategy", "reasoning_strategies", 8085),
     )
 }
