@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from host.check import database, serving
+from host.check import database, embedder, serving
 from host.check.claims import FULL, GUIDE, Broken, Claim, Claims, NotAsked, NotOffered
 from host.check.subject import SERVICES, Exchange, Subject
 from host.reflection import Reflection
@@ -17,6 +17,7 @@ from shared.errors import StartError
 PASSED, FAILED, NOT_OFFERED, NOT_ASKED = "passed", "failed", "not offered", "not asked"
 KINDS: dict[str, Sequence[Claims]] = {
     "database": (database.claims,),
+    "embedder": (embedder.claims,),
 }
 _MOST_SILENT = 3  # calls that ran into their bound, after which no more claims are tried
 
