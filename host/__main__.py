@@ -28,9 +28,9 @@ index and search use the plugins of a running `serve`, or start those they need 
 def main() -> int:
     arguments = _parser().parse_args()
     if arguments.command == "new":
-        from host.new import command
+        from host.new.command import run as new
 
-        return command.run(arguments.kind, arguments.name, arguments.to, arguments.renew)
+        return new(arguments.kind, arguments.name, arguments.to, arguments.renew)
     installed({"rich": "rich>=14,<16", "pathspec": "pathspec>=1.0,<2", "turbohtml": "turbohtml>=1.15,<2"})
     from host import commands
 
