@@ -21,6 +21,7 @@ examples:
   python -m host check 127.0.0.1:8084 --tool clock --arguments '{"zone": "UTC"}'
   python -m host check 127.0.0.1:8081 --prompt "Say hello."
   python -m host check --run "python -m plugins.llm_openai --endpoint {upstream} --max-retries 0" --level full
+  python -m host check --run "python -m plugins.reasoning_react --llm {llm} --tools {tools}"
 """
 
 
@@ -57,7 +58,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="PORT",
         help="serve an OpenAI endpoint with scripted answers at http://127.0.0.1:PORT/v1, for an LLM plugin that was "
-        "told to use it; with --run, {upstream} in the command stands for the URL of such a one",
+        "told to use it; with --run, {upstream} in the command stands for the URL of such a one, and {llm} and {tools} "
+        "for the addresses of a scripted model and scripted tools, for a reasoning strategy",
     )
     parser.add_argument("--tool", metavar="NAME", default="", help="a tool that may be run, again and again")
     parser.add_argument("--arguments", metavar="JSON", default="{}", help="what --tool is run with [{}]")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from host.check import database, embedder, llm, serving, started, tools
+from host.check import database, embedder, llm, reasoning, serving, started, tools
 from host.check.claims import FULL, GUIDE, Broken, Claim, Claims, NotAsked, NotOffered
 from host.check.subject import SERVICES, Exchange, Subject
 from host.reflection import Reflection
@@ -20,6 +20,7 @@ KINDS: dict[str, Sequence[Claims]] = {
     "database": (database.claims,),
     "embedder": (embedder.claims,),
     "tools": (tools.claims,),
+    "reasoning": (reasoning.claims,),
 }
 STARTED: dict[str, Sequence[Claims]] = {
     "llm": (started.llm_claims,),

@@ -17,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
 from host.check.claims import Broken, NotAsked, NotOffered, expect
+from host.check.partners import Partners
 from host.check.process import Command
 from host.check.upstream import Upstream
 from shared.client import Address, channel
@@ -79,6 +80,7 @@ class Subject:
     level: str = "guide"
     run: Command | None = None  # how it is started, where the operator said so
     upstream: Upstream | None = None  # the kit's own endpoint, where it stands behind the plugin
+    partners: Partners | None = None  # and its own model and tools
 
     def __post_init__(self) -> None:
         self.service = pb.DESCRIPTOR.services_by_name[SERVICES[self.kind]]
