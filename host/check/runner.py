@@ -8,7 +8,18 @@ from dataclasses import dataclass
 
 import grpc
 
-from host.check import database, database_full, embedder, llm, reasoning, serving, started, tools
+from host.check import (
+    database,
+    database_full,
+    database_full_search,
+    database_search,
+    embedder,
+    llm,
+    reasoning,
+    serving,
+    started,
+    tools,
+)
 from host.check.claims import FULL, GUIDE, Broken, Claim, Claims, NotAsked, NotOffered
 from host.check.subject import SERVICES, Exchange, Subject
 from host.reflection import Reflection
@@ -17,7 +28,12 @@ from shared.errors import StartError
 PASSED, FAILED, NOT_OFFERED, NOT_ASKED = "passed", "failed", "not offered", "not asked"
 KINDS: dict[str, Sequence[Claims]] = {
     "llm": (llm.claims,),
-    "database": (database.claims, database_full.claims),
+    "database": (
+        database.claims,
+        database_search.claims,
+        database_full.claims,
+        database_full_search.claims,
+    ),
     "embedder": (embedder.claims,),
     "tools": (tools.claims,),
     "reasoning": (reasoning.claims,),
