@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -118,9 +119,8 @@ def test_the_makefile(kind: str, projects: Path) -> None:
 def test_the_kit(kind: str, projects: Path, tmp_path: Path) -> None:
     """A project as it was generated keeps the contract: every claim of the kit's level `guide`."""
     name = NAMES[kind]
-    tool = ["--tool", "current_time"] if kind == "tool_provider" else []
-    prompt = ["--prompt", "Say hello."] if kind == "llm_provider" else []
-    argv = [sys.executable, "-m", "host", "check", "--run", f"{sys.executable} -m {name}", *tool, *prompt]
+    own = shlex.split(KINDS[kind].check)
+    argv = [sys.executable, "-m", "host", "check", "--run", f"{sys.executable} -m {name}", *own]
     env = environment({"PYTHONPATH": os.pathsep.join([str(projects / name), environment()["PYTHONPATH"]])})
     done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -18,7 +18,7 @@ from .engine import Engine, Run
 Context = grpc.aio.ServicerContext[Any, Any]
 
 # Counted before a request is converted, which takes time. In bytes.
-_MOST = 2**20
+_MOST = 2**18
 MOST_ITEMS = {
     "Initialize": {"query": _MOST, "context": _MOST},
     "ProcessIteration": {"state": 4 * _MOST, "input": _MOST},
