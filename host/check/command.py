@@ -26,7 +26,6 @@ from shared.client import Address, channel
 from shared.errors import StartError
 from shared.units import Secret
 
-
 _REACH_SECONDS = 5.0
 
 

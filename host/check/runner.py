@@ -104,6 +104,9 @@ def _try(subject: Subject, claim: Claim) -> Result:
         claim.function(subject)
     except Broken as broken:
         outcome, message, shown = FAILED, str(broken), broken.reply
+        rpc = subject.exchanges[-1].rpc if subject.exchanges else ""
+        if claim.level == FULL and rpc in subject.service.methods_by_name and not subject.has_additions(rpc):
+            outcome, message = NOT_OFFERED, f"the reply of its {rpc} has the guide's fields alone"
     except NotOffered as missing:
         # What the guide names is not an offer that a plugin may leave out.
         outcome, message = FAILED if claim.level == GUIDE else NOT_OFFERED, str(missing)

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
@@ -20,9 +20,11 @@ from host.check.claims import Broken, NotAsked, NotOffered, expect
 from host.check.partners import Partners
 from host.check.process import Command
 from host.check.upstream import Upstream
+from host.reflection import Method, Reflection, ReflectionError
 from shared.client import Address, channel
 from shared.errors import Code
 
+FIRST_ADDITION = 10  # the number of a field; those below are the guide's
 DOMAIN = "plugins.hector.dev"
 SERVICES = {
     "llm": "LLMProvider",
@@ -87,6 +89,7 @@ class Subject:
         self.channel = channel(self.address)
         self.exchanges: deque[Exchange] = deque(maxlen=100)
         self.silent = 0  # calls that ran into their bound
+        self._methods: dict[str, Method] | None = None  # as reflection has them; none: it has none
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -123,6 +126,7 @@ class Subject:
         method = self.service.methods_by_name[rpc]
         assert not method.server_streaming
         assert not method.client_streaming
+        self._knows(rpc, request)
         try:
             reply = self._rpc(method, over)(request, timeout=self.options.seconds, metadata=self._metadata(metadata))
         except grpc.RpcError as error:
@@ -156,6 +160,8 @@ class Subject:
         self._record(rpc, request, "a stream, not read to its end")
         method = self.service.methods_by_name[rpc]
         sent = iter(request) if method.client_streaming else request
+        if not method.client_streaming:
+            self._knows(rpc, request)
         return self._rpc(method, None)(sent, timeout=self.options.seconds, metadata=self._metadata(metadata))
 
     def ok(self, rpc: str, request: Any, *, over: grpc.Channel | None = None, metadata: Any = ()) -> Any:
@@ -238,6 +244,30 @@ class Subject:
             self._failed(rpc, data, error)
             return error
 
+    def reflected(self, rpc: str) -> Method | None:
+        """The RPC as the plugin's own reflection describes it, where it does."""
+        if self._methods is None:
+            reflection = Reflection(self.channel, self.address.metadata, self.options.seconds)
+            try:
+                self._methods = {method.name: method for method in reflection.methods(self.service.full_name)}
+            except (ReflectionError, grpc.RpcError):
+                self._methods = {}
+        return self._methods.get(rpc)
+
+    def has_additions(self, rpc: str) -> bool:
+        """Whether the reply of an RPC has more than the guide's fields, as far as the plugin's reflection says."""
+        method = self.reflected(rpc)
+        ours = self.service.methods_by_name[rpc].output_type
+        added = {field.name for field in ours.fields if field.number >= FIRST_ADDITION}
+        return method is None or not added or any(field.name in added for field in method.reply.fields)
+
+    def _knows(self, rpc: str, request: Any) -> None:
+        """Raises NotOffered where the plugin's messages lack a field that the request has set."""
+        method = self.reflected(rpc)
+        missing = _unknown(request, method.request) if method is not None else ""
+        if missing:
+            raise NotOffered(f"the plugin's messages have no {missing}")
+
     def _rpc(self, method: MethodDescriptor, over: grpc.Channel | None) -> Any:
         shape = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
         kind = GetMessageClass(method.output_type)
@@ -260,6 +290,20 @@ class Subject:
     def _record(self, rpc: str, request: Any, reply: Any) -> None:
         with self._lock:
             self.exchanges.append(Exchange(rpc, request, reply))
+
+
+def _unknown(message: Any, theirs: Descriptor) -> str:
+    """The first field set in `message` that `theirs` lacks, at any depth; empty: there is none."""
+    for ours, value in message.ListFields():
+        other = theirs.fields_by_name.get(ours.name)
+        if other is None:
+            return f"{theirs.name}.{ours.name}"
+        inside = ours.message_type
+        if inside and other.message_type and not inside.full_name.startswith("google."):
+            for inner in value[:8] if ours.is_repeated else [value]:
+                if missing := _unknown(inner, other.message_type):
+                    return missing
+    return ""
 
 
 class StreamFailed(Exception):
