@@ -5,10 +5,11 @@
     python -m host check --run "python -m plugins.vector_hnsw"     starts it itself, stops it, kills it
 
 How to read it: `claims.py` (what a claim is, and how one fails), `subject.py` (the plugin as a claim calls it), one
-file a kind of claims (`database.py` with `database_search.py`, and `database_full.py` and `database_full_search.py` for
-the additions; `embedder.py`, `llm.py`, `tools.py`, `reasoning.py`; `serving.py` and `started.py` for all), `runner.py`
-(which claims, in which order, with which outcome), `reports.py` (table, JUnit XML, JSON), `command.py`. What the kit puts
-behind a plugin: `upstream.py`, a scripted OpenAI endpoint, and `partners.py`, a scripted model and tools.
+file a kind of claims (`database.py` with `database_search.py`, and `database_full.py` and `database_full_search.py`
+for the additions; `embedder.py`, `llm.py`, `tools.py`, `reasoning.py`; `serving.py` and `started.py` for all),
+`runner.py` (which claims, in which order, with which outcome), `reports.py` (table, JUnit XML, JSON), `command.py`.
+What the kit puts behind a plugin: `upstream.py`, a scripted OpenAI endpoint, and `partners.py`, a scripted model and
+tools.
 
 How to write a claim:
 

@@ -202,10 +202,7 @@ def model_down(check: Subject) -> None:
 
 @claims.guide("Bytes that are no message do no harm.", "What proto3 refuses gRPC answers; the server goes on.")
 def broken_bytes(check: Subject) -> None:
-    for data in (b"\x12\x02\xff\xfe", b"\xff" * 40, b"\x0a\xff\xff\xff\xff\x0f"):
-        answer = check.raw("ProcessIteration", data)
-        taken = isinstance(answer, bytes) and pb.ProcessIterationResponse.FromString(answer).success
-        expect(not taken, f"the bytes {data[:8].hex()} were taken for a step")
+    check.takes_no_odd_bytes("ProcessIteration")
     begin(check, context="What is the time?")
 
 

@@ -36,6 +36,8 @@ SERVICES = {
 _LEAKS = re.compile(
     r"Traceback \(most recent call last\)|File \"[^\"]+\", line \d+|\bgoroutine \d+ \[|^\s+at .+:\d+:\d+", re.M
 )
+_NO_UTF8 = b"\x0a\x02\xff\xfe"
+_NO_MESSAGE = (b"\xff" * 40, b"\x0a\xff\xff\xff\xff\x0f")
 _LONGEST_ERROR = 4000  # characters of a sentence
 
 
@@ -232,17 +234,29 @@ class Subject:
         expect(len(text) <= _LONGEST_ERROR, f"{what}: the error has {len(text)} characters", refusal.reply)
         return refusal
 
-    def raw(self, rpc: str, data: bytes) -> grpc.RpcError | bytes:
-        """The answer to bytes that need be no message."""
+    def takes_no_odd_bytes(self, rpc: str) -> None:
+        """Sends what is no message. Raises Broken where it is taken for one."""
+        self._raw(rpc, _NO_UTF8)  # whether a text that is no UTF-8 is refused goes by the language; it does no harm
+        kind = GetMessageClass(self.service.methods_by_name[rpc].output_type)
+        for data in _NO_MESSAGE:
+            answer = self._raw(rpc, data)
+            if isinstance(answer, bytes):
+                reply: Any = kind.FromString(answer)
+                says_no = "success" in reply.DESCRIPTOR.fields_by_name and not reply.success
+                expect(says_no, f"the bytes {data[:8].hex()}, which are no message, were taken by {rpc}")
+
+    def _raw(self, rpc: str, data: bytes) -> grpc.RpcError | bytes:
         method = self.service.methods_by_name[rpc]
         shape = self.channel.unary_stream if method.server_streaming else self.channel.unary_unary
         call = shape(f"/{self.service.full_name}/{rpc}")
         try:
             answer = call(data, timeout=self.options.seconds, metadata=self.address.metadata)
-            return b"".join(answer) if method.server_streaming else answer
+            taken: bytes = b"".join(answer) if method.server_streaming else answer
         except grpc.RpcError as error:
             self._failed(rpc, data, error)
             return error
+        self._record(rpc, data, taken)
+        return taken
 
     def reflected(self, rpc: str) -> Method | None:
         """The RPC as the plugin's own reflection describes it, where it does."""
