@@ -12,13 +12,19 @@ from host.check import (
     database,
     database_full,
     database_full_search,
+    database_full_write,
     database_search,
+    database_write,
     embedder,
+    embedder_full,
     llm,
+    llm_full,
     reasoning,
+    reasoning_full,
     serving,
     started,
     tools,
+    tools_full,
 )
 from host.check.claims import FULL, GUIDE, Broken, Claim, Claims, NotAsked, NotOffered
 from host.check.subject import SERVICES, Exchange, Subject
@@ -27,16 +33,18 @@ from shared.errors import StartError
 
 PASSED, FAILED, NOT_OFFERED, NOT_ASKED = "passed", "failed", "not offered", "not asked"
 KINDS: dict[str, Sequence[Claims]] = {
-    "llm": (llm.claims,),
+    "llm": (llm.claims, llm_full.claims),
     "database": (
         database.claims,
+        database_write.claims,
         database_search.claims,
         database_full.claims,
+        database_full_write.claims,
         database_full_search.claims,
     ),
-    "embedder": (embedder.claims,),
-    "tools": (tools.claims,),
-    "reasoning": (reasoning.claims,),
+    "embedder": (embedder.claims, embedder_full.claims),
+    "tools": (tools.claims, tools_full.claims),
+    "reasoning": (reasoning.claims, reasoning_full.claims),
 }
 STARTED: dict[str, Sequence[Claims]] = {
     "llm": (started.llm_claims,),
