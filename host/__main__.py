@@ -40,9 +40,9 @@ def main() -> int:
         if number is not None and (name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN):
             signal.signal(number, signal.default_int_handler)
     if arguments.command == "check":
-        from host.check import command
+        from host.check import command as check
 
-        return command.run(arguments)
+        return check.run(arguments)
     config = load(Path(arguments.config))
     match arguments.command:
         case "serve":
