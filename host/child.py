@@ -24,7 +24,7 @@ _KILL_SECONDS = 7.0  # a little more than the tether's own
 LONGEST_LINE = 64 * 1024  # bytes of a line of output
 _LONGEST_ADDRESS = 512  # characters
 _LONGEST_CAUSE = 2000  # characters of a line that says why a process ended
-_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _ANNOUNCEMENT = "listening on "
 _TETHER = str(Path(__file__).with_name("tether.py"))
 
@@ -32,11 +32,11 @@ _TETHER = str(Path(__file__).with_name("tether.py"))
 def command(plugin: Plugin, config: HostConfig) -> list[str]:
     """How `plugin` is started, all but `--port`. Raises StartError where its `path` is nothing that can be run."""
     arguments = ["--host", "127.0.0.1", "--config", str(config.file), "--name", plugin.name]
-    if _MODULE.fullmatch(plugin.path) and not plugin.path.endswith(".py"):
-        return [sys.executable, "-m", plugin.path, *arguments]
     path = config.folder / plugin.path
+    if _MODULE.fullmatch(plugin.path) and not plugin.path.endswith(".py") and not path.is_file():
+        return [sys.executable, "-m", plugin.path, *arguments]
     if not path.is_file():
-        raise StartError(f"plugin {plugin.name}: there is no {path}; `path` is an executable or plugins.NAME")
+        raise StartError(f"plugin {plugin.name}: there is no {path}; `path` is an executable or a Python module")
     if path.suffix == ".py":
         return [sys.executable, str(path), *arguments]
     if not os.access(path, os.X_OK):

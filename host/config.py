@@ -36,7 +36,7 @@ _KINDS = ("llm_provider", "database_provider", "embedder_provider", "tool_provid
 KINDS = dict(zip(SECTIONS, _KINDS, strict=True))
 ANY_KIND = "plugin"  # a block straight under `plugins:` does not say what it is
 _COLLECTION_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}")
-_OUR_PLUGIN = re.compile(r"plugins\.(\w+)")
+_MODULE = re.compile(r"(?:[A-Za-z_]\w*\.)*([A-Za-z_]\w*)(?<!\.py)")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Plugin:
     @property
     def environment_prefix(self) -> str:
         """What the names of its environment variables start with; empty where that is not known."""
-        match = _OUR_PLUGIN.fullmatch(self.path)
+        match = _MODULE.fullmatch(self.path)
         return match[1].upper() + "__" if match else ""
 
     def setting(self, key: str) -> str:
