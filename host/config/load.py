@@ -16,111 +16,19 @@ is expanded. Other top-level keys (`agents`, `llms`, …) are Hector's and none 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 from host.block import Block
+from host.config.types import ANY_KIND, KINDS, Database, Embedder, HostConfig, Plugin
 from shared.client import Address
 from shared.config import expand, suggest
 from shared.errors import StartError
 from shared.guide import BLOCK_KEYS, SECTIONS
 from shared.settings_file import read_yaml
-from shared.units import Secret
 
-# The guide's name for what stands in each section.
-_KINDS = ("llm_provider", "database_provider", "embedder_provider", "tool_provider", "reasoning_strategy")
-KINDS = dict(zip(SECTIONS, _KINDS, strict=True))
-ANY_KIND = "plugin"  # a block straight under `plugins:` does not say what it is
 _COLLECTION_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}")
-_OUR_PLUGIN = re.compile(r"plugins\.(\w+)")
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """One block under `plugins:`. Exactly one of `path` (the host starts it) and `address` (it runs) is set."""
-
-    name: str
-    kind: str  # a value of KINDS, or ANY_KIND
-    path: str
-    address: Address | None
-    settings: Mapping[str, Any]  # its `config`, not expanded
-
-    @property
-    def environment_prefix(self) -> str:
-        """What the names of its environment variables start with; empty where that is not known."""
-        match = _OUR_PLUGIN.fullmatch(self.path)
-        return match[1].upper() + "__" if match else ""
-
-    def setting(self, key: str) -> str:
-        """One of its own settings, as it will see it; empty where that is not set."""
-        prefix = self.environment_prefix
-        given = os.environ.get(prefix + key.upper()) if prefix else None
-        return str(expand(self.settings.get(key, ""))) if given is None else given
-
-    def started_at(self, address: str) -> Address:
-        """`address`, which it printed, with the credentials that its settings ask for."""
-        return Address(address, token=Secret(self.setting("token")), tls_ca=self.setting("tls_cert"))
-
-
-@dataclass(frozen=True)
-class Database:
-    """One block under `databases:`: a collection, and how documents are cut for it."""
-
-    name: str
-    plugin: Plugin
-    collection: str
-    dimension: int  # floats a vector; 0: whatever the embedder has
-    chunk_chars: int  # characters a chunk, at most
-    chunk_overlap: int  # characters that a chunk repeats of the one before, at most
-    embedder: str  # a name under `embedders:`; empty: the only one
-
-
-@dataclass(frozen=True)
-class Embedder:
-    """One block under `embedders:`."""
-
-    name: str
-    plugin: Plugin
-    model: str  # empty: whatever the plugin has
-    dimension: int  # floats a vector; 0: whatever the model has
-
-
-@dataclass(frozen=True)
-class HostConfig:
-    """The whole file. Plugins that are not enabled are left out."""
-
-    file: Path  # absolute
-    plugins: Mapping[str, Plugin]
-    databases: Mapping[str, Database]
-    embedders: Mapping[str, Embedder]
-
-    @property
-    def folder(self) -> Path:
-        """Where the file is: relative paths start here."""
-        return self.file.parent
-
-    @property
-    def state(self) -> Path:
-        """The folder for what the host itself keeps."""
-        return self.folder / ".hector"
-
-    def database(self, name: str | None = None) -> Database:
-        """The named one, or the only one. Raises StartError."""
-        return _pick(self.file, "databases", self.databases, name, "choose one with --database")
-
-    def embedder(self, database: Database) -> Embedder:
-        """The one that `database` uses. Raises StartError."""
-        remedy = f"choose one with databases.{database.name}.config.embedder"
-        return _pick(self.file, "embedders", self.embedders, database.embedder or None, remedy)
-
-    def environment(self, plugin: Plugin) -> dict[str, str]:
-        """What `plugin`, when started, sees beside the host's own environment: the model that `embedders:` names."""
-        model = next((e.model for e in self.embedders.values() if e.plugin == plugin and e.model), "")
-        return {plugin.environment_prefix + "MODEL": model} if model and plugin.environment_prefix else {}
 
 
 def load(file: Path) -> HostConfig:
@@ -212,18 +120,3 @@ def _plugin_of(block: Block, plugins: Mapping[str, Plugin], kind: str) -> Plugin
     if plugins[name].kind not in (kind, ANY_KIND):
         raise StartError(f"{block.where}.type: plugin {name} is a {plugins[name].kind}, not a {kind}")
     return plugins[name]
-
-
-T = TypeVar("T")
-
-
-def _pick(file: Path, section: str, blocks: Mapping[str, T], name: str | None, remedy: str) -> T:
-    if name is None and len(blocks) == 1:
-        return next(iter(blocks.values()))
-    if not blocks:
-        raise StartError(f"{file} has no `{section}:`; add one to index and search with")
-    if name is None:
-        raise StartError(f"{file} has {section} {', '.join(blocks)}; {remedy}")
-    if name not in blocks:
-        raise StartError(f"{file} has no {section}.{name}{suggest(name, blocks)}")
-    return blocks[name]

@@ -1,0 +1,29 @@
+"""The guide's YAML, read and checked: `load(file)` gives a HostConfig. `types.py` says what that holds."""
+
+from host.config.load import load
+from host.config.types import (
+    ANY_KIND,
+    KINDS,
+    Agent,
+    Database,
+    Embedder,
+    HostConfig,
+    Llm,
+    Plugin,
+    Reasoning,
+    ToolBlock,
+)
+
+__all__ = [
+    "ANY_KIND",
+    "KINDS",
+    "Agent",
+    "Database",
+    "Embedder",
+    "HostConfig",
+    "Llm",
+    "Plugin",
+    "Reasoning",
+    "ToolBlock",
+    "load",
+]

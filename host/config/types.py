@@ -1,0 +1,183 @@
+"""The guide's YAML as frozen dataclasses, every reference in it resolved."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from shared.client import Address
+from shared.config import expand, suggest
+from shared.errors import StartError
+from shared.guide import SECTIONS
+from shared.units import Secret
+
+# The guide's name for what stands in each section.
+_KINDS = ("llm_provider", "database_provider", "embedder_provider", "tool_provider", "reasoning_strategy")
+KINDS = dict(zip(SECTIONS, _KINDS, strict=True))
+ANY_KIND = "plugin"  # a block straight under `plugins:` does not say what it is
+DEFAULT_ITERATIONS = 10
+DEFAULT_HITS = 5
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One block under `plugins:`. Exactly one of `path` (the host starts it) and `address` (it runs) is set."""
+
+    name: str
+    kind: str  # a value of KINDS, or ANY_KIND
+    path: str
+    address: Address | None
+    settings: Mapping[str, Any]  # its `config`, not expanded
+    listens_at: Address | None = None  # beside a `path`: where it listens, should it not print that
+    arguments: tuple[str, ...] = ()  # its `args`, for an executable
+    env: Mapping[str, str] = field(default_factory=dict)  # further variables of its environment
+    security: Mapping[str, Any] = field(default_factory=dict)  # its `security`, not expanded
+
+    @property
+    def module(self) -> str:
+        """`plugins.NAME`, where `path` is a Python module; else empty."""
+        return self.path if _MODULE.fullmatch(self.path) and not self.path.endswith(".py") else ""
+
+    @property
+    def environment_prefix(self) -> str:
+        """What the names of its environment variables start with; empty where that is not known."""
+        return self.module.rpartition(".")[2].upper() + "__" if self.module else ""
+
+    def setting(self, key: str) -> str:
+        """One of its own settings, as it will see it; empty where that is not set."""
+        prefix = self.environment_prefix
+        given = os.environ.get(prefix + key.upper()) if prefix else None
+        return str(expand(self.settings.get(key, ""))) if given is None else given
+
+    def started_at(self, address: str) -> Address:
+        """`address`, which it printed, with the credentials that its settings ask for."""
+        return Address(address, token=Secret(self.setting("token")), tls_ca=self.setting("tls_cert"))
+
+
+@dataclass(frozen=True)
+class Database:
+    """One block under `databases:`: a collection, and how documents are cut for it."""
+
+    name: str
+    plugin: Plugin
+    collection: str
+    dimension: int  # floats a vector; 0: whatever the embedder has
+    chunk_chars: int  # characters a chunk, at most
+    chunk_overlap: int  # characters that a chunk repeats of the one before, at most
+    embedder: str  # a name under `embedders:`; empty: the only one
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """One block under `embedders:`."""
+
+    name: str
+    plugin: Plugin
+    model: str  # empty: whatever the plugin has
+    dimension: int  # floats a vector; 0: whatever the model has
+
+
+@dataclass(frozen=True)
+class Llm:
+    """One block under `llms:`, or a model that an agent names outright."""
+
+    name: str
+    plugin: Plugin
+    model: str  # empty: whatever the plugin has
+    temperature: float | None = None  # None: the plugin's own
+    max_tokens: int | None = None  # None: the plugin's own
+
+
+@dataclass(frozen=True)
+class ToolBlock:
+    """One block under `tools:`."""
+
+    name: str
+    plugin: Plugin
+    tool_name: str  # what the plugin calls it
+
+
+@dataclass(frozen=True)
+class Reasoning:
+    """An agent's `reasoning:`."""
+
+    plugin: Plugin
+    max_iterations: int
+    enable_streaming: bool
+
+
+@dataclass(frozen=True)
+class Agent:
+    """One block under `agents:`."""
+
+    name: str
+    title: str  # its `name:`, for people
+    llm: Llm
+    description: str = ""
+    prompt: str = ""  # for the model, above every question; empty: none
+    reasoning: Reasoning | None = None  # None: a plain tool loop
+    tools: tuple[ToolBlock | Plugin, ...] = ()  # what it may use; a Plugin: all that this has
+    database: Database | None = None  # what it may look things up in
+    embedder: Embedder | None = None  # set where `database` is
+    max_hits: int = DEFAULT_HITS  # passages that one lookup gives, at most
+    min_score: float | None = None  # passages below it are left out; None: none is
+    max_iterations: int = DEFAULT_ITERATIONS  # turns of the model, at most
+    enable_streaming: bool = True
+
+
+@dataclass(frozen=True)
+class HostConfig:
+    """The whole file. Plugins that are not enabled are left out."""
+
+    file: Path  # absolute
+    plugins: Mapping[str, Plugin]
+    databases: Mapping[str, Database]
+    embedders: Mapping[str, Embedder]
+    llms: Mapping[str, Llm] = field(default_factory=dict)
+    tools: Mapping[str, ToolBlock] = field(default_factory=dict)
+    agents: Mapping[str, Agent] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()  # what in it is Hector's alone, each with its line
+
+    @property
+    def folder(self) -> Path:
+        """Where the file is: relative paths start here."""
+        return self.file.parent
+
+    @property
+    def state(self) -> Path:
+        """The folder for what the host itself keeps."""
+        return self.folder / ".hector"
+
+    def database(self, name: str | None = None) -> Database:
+        """The named one, or the only one. Raises StartError."""
+        return _pick(self.file, "databases", self.databases, name, "choose one with --database")
+
+    def embedder(self, database: Database) -> Embedder:
+        """The one that `database` uses. Raises StartError."""
+        remedy = f"choose one with databases.{database.name}.config.embedder"
+        return _pick(self.file, "embedders", self.embedders, database.embedder or None, remedy)
+
+    def environment(self, plugin: Plugin) -> dict[str, str]:
+        """What `plugin`, when started, sees beside the host's own environment: the model that `embedders:` names."""
+        model = next((e.model for e in self.embedders.values() if e.plugin == plugin and e.model), "")
+        return {plugin.environment_prefix + "MODEL": model} if model and plugin.environment_prefix else {}
+
+
+T = TypeVar("T")
+
+
+def _pick(file: Path, section: str, blocks: Mapping[str, T], name: str | None, remedy: str) -> T:
+    if name is None and len(blocks) == 1:
+        return next(iter(blocks.values()))
+    if not blocks:
+        raise StartError(f"{file} has no `{section}:`; add one to index and search with")
+    if name is None:
+        raise StartError(f"{file} has {section} {', '.join(blocks)}; {remedy}")
+    if name not in blocks:
+        raise StartError(f"{file} has no {section}.{name}{suggest(name, blocks)}")
+    return blocks[name]
