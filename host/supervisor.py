@@ -16,9 +16,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from host import child
+from host import child, environment
 from host.config import HostConfig, Plugin
 from host.health import SERVING, UNANSWERED, Heartbeat, wait_until_serving
+from host.listening import Expected
 from shared import logs
 from shared.client import Address
 from shared.errors import StartError
@@ -124,7 +125,7 @@ class _Started(threading.Thread):
         self._quiet = quiet
         self._command = child.command(plugin, config)
         self._folder = config.folder
-        self._environment = child.environment(config.environment(plugin))
+        self._environment = environment.of(plugin, config)
 
     def run(self) -> None:
         try:
@@ -154,11 +155,10 @@ class _Started(threading.Thread):
 
     def _run_once(self) -> str:
         """One process, until it has ended, of itself or because `stopping` is set; why it ended."""
-        # The port is kept over restarts, so that addresses that were handed out stay good.
-        port = self.address.rpartition(":")[2]
+        expected = Expected(self.plugin)
         try:
             process = child.Child(
-                [*self._command, "--port", port if port.isdigit() else "0"],
+                [*self._command, *child.port_arguments(self.plugin, self.address)],
                 cwd=self._folder,
                 environment=self._environment,
                 output=self._show,
@@ -168,7 +168,7 @@ class _Started(threading.Thread):
         self.pid = process.pid
         try:
             try:
-                answer = self._wait_until_serving(process)
+                answer = self._wait_until_serving(process, expected)
                 if answer == SERVING:
                     self.status, self.served = SERVING, True
                     logs.event("plugin_serving", plugin=self.plugin.name, address=self.address, pid=process.pid)
@@ -187,7 +187,7 @@ class _Started(threading.Thread):
                     return f"its process lives, but {UNANSWERED} health checks in a row got no answer"
         return ""
 
-    def _wait_until_serving(self, process: child.Child) -> str:
+    def _wait_until_serving(self, process: child.Child, expected: Expected) -> str:
         """SERVING; or empty, where the process has ended or is to end; or what it did not do in time."""
 
         def over() -> bool:
@@ -195,13 +195,13 @@ class _Started(threading.Thread):
 
         self.status = "starting"
         deadline = time.monotonic() + ANNOUNCE_SECONDS
-        while not process.address:
+        while not (address := process.address or expected.address(process.parent)):
             if over():
                 return ""
             if time.monotonic() > deadline:
-                return f"it did not print `listening on HOST:PORT` within {ANNOUNCE_SECONDS:g} s"
+                return f"after {ANNOUNCE_SECONDS:g} s {expected.silence()}"
             time.sleep(_POLL_SECONDS)
-        self.address, self.status = process.address, "loading"
+        self.address, self.status = address, "loading"
         answer = wait_until_serving(self.plugin.started_at(self.address), LOAD_SECONDS, over)
         if answer == SERVING:
             return SERVING

@@ -22,10 +22,11 @@ from typing import TypeVar
 
 from host.config.agents import Parts, read_agent, read_llm, read_tool
 from host.config.block import Block, Findings
-from host.config.plugins import read_discovery, read_plugins, read_security
+from host.config.plugins import read_discovery, read_plugins
 from host.config.references import uses
+from host.config.security import Security, read_security
 from host.config.stores import read_database, read_embedders
-from host.config.types import HostConfig, Security
+from host.config.types import HostConfig
 from shared.settings_file import read_yaml
 
 _KNOWN = ("plugins", "llms", "databases", "embedders", "tools", "agents", "security")
@@ -44,7 +45,7 @@ def load(file: Path) -> HostConfig:
     document.only((*_KNOWN, *_HECTORS, *extra))
     folder = file.resolve().parent
     sections = document.inner("plugins")
-    security = read_security(document, Security())
+    security = read_security(document.inner("security"), Security())
     plugins = read_plugins(sections, folder, security, uses(document.values))
     databases = {
         name: read_database(name, block, plugins)
