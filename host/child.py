@@ -85,6 +85,7 @@ class Child:
         finally:
             if theirs:
                 theirs.close()
+        self.parent = self._process.pid  # of everything that is started here
         self._messages = self._control.makefile("rb") if self._control else None
         self.pid = self._told() or self._process.pid  # of the command, not of the tether
         self.address = ""  # once the process has said that it listens

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from host.config import HostConfig, Plugin
+from host.config.types import HostConfig, Plugin
 from shared.config import expand
 from shared.errors import StartError
 

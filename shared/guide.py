@@ -6,11 +6,12 @@ plugins:
       type: "grpc"                # these are the host's: type, path, address, enabled, name
       path: "plugins.vector_hnsw"
       config: {data_dir: "./data"}  # these are the plugin's settings
-      security: {timeout: "30s"}    # a plugin enforces `timeout` and refuses the rest
+      security: {timeout: "30s"}    # a plugin enforces `timeout`, and takes the rest where its host says to enforce it
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -27,7 +28,8 @@ SECTIONS = (
     "tool_providers",
     "reasoning_strategies",
 )
-BLOCK_KEYS = ("type", "path", "address", "enabled", "name", "config", "security")
+BLOCK_KEYS = ("type", "path", "address", "enabled", "name", "config", "security", "env")
+ENFORCES = "HECTOR_HOST_ENFORCES"  # set by a host: the keys of `security` that it holds this process to, with commas
 
 
 def settings_in(path: Path, *, plugin: str, section: str, name: str | None = None) -> dict[str, Any]:
@@ -46,12 +48,14 @@ def settings_in(path: Path, *, plugin: str, section: str, name: str | None = Non
         security = _expanded(path, settings.pop("security", None))
     else:
         raise StartError(f"{path} has no `plugins:` block, so --name {name} picks nothing; drop --name")
+    for key in os.environ.get(ENFORCES, "").split(","):
+        security.pop(key, None)
     for key in security:
         if key != "timeout":
             which = key if key.isidentifier() and security[key] is not None else "*"
             raise StartError(
-                f"{path}: security.{which} is for a host that sandboxes its plugins; neither a plugin nor "
-                "`python -m host` enforces it, so remove the line to run without"
+                f"{path}: security.{which} is for a host that enforces it, as `python -m host` does for what it "
+                "starts; a plugin alone cannot, so remove the line to run without"
             )
     # A bound set under `security` is the operator's, so it wins over the plugin's own block.
     return settings | security

@@ -19,7 +19,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from host import environment
 from host.block import Block
 from host.config.types import ANY_KIND, KINDS, Database, Embedder, HostConfig, Plugin
 from shared.client import Address
@@ -35,7 +37,8 @@ def load(file: Path) -> HostConfig:
     """Reads and checks `file`. Raises StartError, naming the key at fault."""
     document = Block("", read_yaml(file))
     try:
-        plugins = {plugin.name: plugin for plugin in _plugins(document.inner("plugins"))}
+        security = document.inner("security").values
+        plugins = {plugin.name: plugin for plugin in _plugins(document.inner("plugins"), security)}
         databases = {
             name: _database(name, block, plugins)
             for name, block in document.inner("databases").inners(("type", "config"))
@@ -48,7 +51,7 @@ def load(file: Path) -> HostConfig:
     return HostConfig(file.resolve(), plugins, databases, embedders)
 
 
-def _plugins(sections: Block) -> Iterator[Plugin]:
+def _plugins(sections: Block, security: Mapping[str, Any]) -> Iterator[Plugin]:
     seen: set[str] = set()
     for name, kind, outer in _plugin_blocks(sections):
         if name in seen:
@@ -66,7 +69,16 @@ def _plugins(sections: Block) -> Iterator[Plugin]:
             running = Address.read(expand(address)) if address else None
         except StartError as error:
             raise StartError(f"{block.where}.address: {error}") from None
-        yield Plugin(name, kind, path, running, block.inner("config").values)
+        yield Plugin(
+            name,
+            kind,
+            path,
+            running,
+            block.inner("config").values,
+            env=environment.declared(f"{block.where}.env", block.values.get("env")),
+            # One above all blocks is meant for this plugin too; the one in its own block has the last word.
+            security={**security, **block.inner("security").values},
+        )
 
 
 def _plugin_blocks(sections: Block) -> Iterator[tuple[str, str, Block]]:
