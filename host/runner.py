@@ -17,7 +17,7 @@ from host.config import HostConfig, Plugin
 from host.gate import Gate
 from host.health import SERVING, UNANSWERED, Heartbeat, wait_until_serving
 from host.log_files import LogFile
-from host.security import Security, check_enforceable, confinement, security_of, variables
+from host.security import check, check_enforceable, confinement, variables
 from shared import logs
 
 ANNOUNCE_SECONDS = 60.0  # from start to `listening on …`; a plugin loads nothing before that
@@ -37,21 +37,19 @@ class Launch:
     command: list[str]  # all but `--port`
     folder: Path  # in which it runs
     environment: dict[str, str]
-    security: Security
     confinement: dict[str, Any]  # options of the tether
 
 
 def launch_of(plugin: Plugin, config: HostConfig) -> Launch:
     """Raises StartError where it cannot be run so."""
-    security = security_of(plugin)
-    check_enforceable(plugin, security)
+    check(plugin)
+    check_enforceable(plugin)
     return Launch(
         plugin,
         child.command(plugin, config),
         config.folder,
-        {**environment.of(plugin, config), **variables(plugin, security, config)},
-        security,
-        confinement(plugin, security, config),
+        {**environment.of(plugin, config), **variables(plugin, config)},
+        confinement(plugin, config),
     )
 
 
@@ -156,8 +154,8 @@ class Runner(threading.Thread):
         # The port is kept over restarts, so that addresses that were handed out stay good.
         port = self.address.rpartition(":")[2]
         bound = None
-        if launch.security.max_memory is not None:
-            bound = memory.Bound(launch.security.max_memory, memory.cgroup_folder())
+        if (largest := launch.plugin.security.max_memory) is not None:
+            bound = memory.Bound(largest, memory.cgroup_folder())
         options = {**launch.confinement, "cgroup": str(bound.cgroup)} if bound and bound.cgroup else launch.confinement
         try:
             process = child.Child(

@@ -16,11 +16,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from host import gate
+from host import gate, security
 from host.config import HostConfig, Plugin
 from host.health import SERVING, wait_until_serving
 from host.runner import Launch, Runner, launch_of
-from host.security import security_of
 from shared import logs
 from shared.client import Address
 from shared.errors import StartError
@@ -185,7 +184,7 @@ class Supervisor:
 def _launches(plugins: Iterable[Plugin], config: HostConfig) -> dict[str, Launch]:
     for plugin in plugins:
         if plugin.address:
-            security_of(plugin)
+            security.check(plugin)
     return {plugin.name: launch_of(plugin, config) for plugin in plugins if not plugin.address}
 
 
