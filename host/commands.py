@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from host import run_file, show
@@ -18,7 +18,7 @@ from host.config import Database, HostConfig
 from host.index import index as bring_in_line
 from host.run_file import RunFile
 from host.search import search as find
-from host.supervisor import supervise
+from host.supervisor import Supervisor, supervise
 from shared import logs
 from shared.errors import StartError
 
@@ -87,19 +87,26 @@ def demo(config: HostConfig, folder: Path | None, question: str, keep: bool) -> 
 
 
 @contextmanager
-def serving(config: HostConfig, *, quiet: bool = False) -> Iterator[None]:
+def serving(config: HostConfig, *, quiet: bool = False) -> Iterator[Supervisor]:
     """Within, every plugin runs, was shown in a table and can be found through `.hector/run.json`."""
     if not config.plugins:
         raise StartError(f"{config.file} has no enabled plugin under `plugins:`")
     with (
         run_file.locked(config.state),
-        supervise(config, config.plugins.values(), quiet=quiet) as supervisor,
+        supervise(config, config.plugins.values(), quiet=quiet, state=config.state) as supervisor,
     ):
         show.plugins(supervisor.statuses())
+
+        def write() -> None:
+            statuses = {status.name: asdict(status) for status in supervisor.statuses()}
+            run_file.write(config.state, RunFile(os.getpid(), str(config.file), supervisor.addresses(), statuses))
+
         try:
-            run_file.write(config.state, RunFile(os.getpid(), str(config.file), supervisor.addresses()))
-            yield
+            write()
+            supervisor.listen(write)
+            yield supervisor
         finally:
+            supervisor.listen(None)
             run_file.remove(config.state)
 
 

@@ -25,21 +25,38 @@ from host.config import HostConfig, Plugin, Security
 from host.config.security import LOCALHOST
 from host.log_files import file_name
 from shared.errors import StartError
+from shared.guide import ENFORCES
 
-ENFORCES = "HECTOR_HOST_ENFORCES"  # a variable that tells a plugin which of these keys are its host's affair
 _OWN_FOLDERS = ("data_dir", "cache_dir")  # settings of a plugin that name a folder of its own
 _PROBE_SECONDS = 20.0
 
 
-def security_of(plugin: Plugin) -> Security:
+def enforced(security: Security) -> list[str]:
+    """The keys that are the host's to enforce and are set."""
+    keys = {
+        "max_memory": security.max_memory is not None,
+        "sandbox": security.sandbox,
+        "allowed_networks": security.allowed_networks is not None,
+    }
+    return [key for key, is_set in keys.items() if is_set]
+
+
+def check(plugin: Plugin) -> None:
     """Raises StartError, naming the key that can be enforced only where the host starts the plugin."""
     security = plugin.security
-    if plugin.address and security.enforced:
+    if plugin.address and enforced(security):
         raise StartError(
-            f"plugin {plugin.name}: security.{security.enforced[0]} is for a plugin that the host starts; give `path` in "
+            f"plugin {plugin.name}: security.{enforced(security)[0]} is for a plugin that the host starts; give `path` in "
             "place of `address`, or have whoever starts it enforce that"
         )
-    return security
+
+
+def networks(plugin: Plugin) -> list[str] | None:
+    """All that it may dial, as ranges that ipaddress reads; None: everything."""
+    allowed = plugin.security.allowed_networks
+    if allowed is None:
+        return [] if plugin.security.sandbox else None
+    return list(allowed)
 
 
 def home(plugin: Plugin, config: HostConfig) -> Path:
@@ -47,12 +64,12 @@ def home(plugin: Plugin, config: HostConfig) -> Path:
     return config.state / "data" / file_name(plugin.name)
 
 
-def confinement(plugin: Plugin, security: Security, config: HostConfig) -> dict[str, Any]:
+def confinement(plugin: Plugin, config: HostConfig) -> dict[str, Any]:
     """The tether's options for it; its folders are made. Raises StartError."""
     options: dict[str, Any] = {}
-    if security.networks is not None:
-        options["networks"] = list(security.networks)
-    if security.sandbox:
+    if (allowed := networks(plugin)) is not None:
+        options["networks"] = allowed
+    if plugin.security.sandbox:
         named = [plugin.setting(key) for key in _OWN_FOLDERS]
         folders = [home(plugin, config), *(config.folder / folder for folder in named if folder)]
         try:
@@ -64,23 +81,24 @@ def confinement(plugin: Plugin, security: Security, config: HostConfig) -> dict[
     return options
 
 
-def variables(plugin: Plugin, security: Security, config: HostConfig) -> dict[str, str]:
+def variables(plugin: Plugin, config: HostConfig) -> dict[str, str]:
     """What is added to the plugin's environment."""
-    added = {ENFORCES: ",".join(security.enforced)} if security.enforced else {}
-    if security.sandbox:
+    keys = enforced(plugin.security)
+    added = {ENFORCES: ",".join(keys)} if keys else {}
+    if plugin.security.sandbox:
         added["TMPDIR"] = str(home(plugin, config) / "tmp")
-    if security.networks is not None:
+    if networks(plugin) is not None:
         # Names are looked up by TCP: a UDP packet can go anywhere.
         added |= {"RES_OPTIONS": "use-vc", "GRPC_DNS_RESOLVER": "native"}
     return added
 
 
-def check_enforceable(plugin: Plugin, security: Security) -> None:
+def check_enforceable(plugin: Plugin) -> None:
     """Raises StartError, naming what this machine cannot hold the plugin to."""
-    if security.max_memory is not None and not memory.enforceable():
+    if plugin.security.max_memory is not None and not memory.enforceable():
         raise _cannot(plugin, "max_memory", "only Linux tells how much the processes of a plugin take")
-    if security.networks is not None:
-        key = "sandbox" if security.sandbox else "allowed_networks"
+    if networks(plugin) is not None:
+        key = "sandbox" if plugin.security.sandbox else "allowed_networks"
         reason = _why_no_sandbox()
         if reason:
             raise _cannot(plugin, key, reason)

@@ -118,19 +118,18 @@ def _address(block: Block, folder: Path) -> Address | None:
     return replace(address, tls_ca=ca, tls_cert=cert, tls_key=key)
 
 
-def _env(block: Block) -> Mapping[str, str] | tuple[str, ...]:
-    """A mapping of variables, not expanded, or the names of those to pass on."""
+def _env(block: Block) -> Mapping[str, str | None]:
+    """A mapping of variables, not expanded, or a list of names of the host's own variables, which have None here."""
     value = block.values.get("env")
-    if isinstance(value, list | str):
-        names = block.read("env", read_list, ())
-        for name in names:
-            if not _VARIABLE.fullmatch(name):
-                block.mistake("env", f"{quoted(name)} is no name of a variable")
-        return names
+    if isinstance(value, list):
+        if all(isinstance(name, str) and _VARIABLE.fullmatch(name) for name in value):
+            return dict.fromkeys(value)
+        block.mistake("env", "as a list it has the names of variables to pass on, as [HF_HOME, HTTPS_PROXY]")
+        return {}
     env = block.inner("env")
     for key, text in env.values.items():
         if not _VARIABLE.fullmatch(key):
             env.note(f"{quoted(key)} is no name of a variable", env.line_of(key))
-        if not isinstance(text, str | int | float):
+        elif not isinstance(text, str | int | float):
             env.mistake(key, "must be a text; put it in quotes")
     return {key: str(text).lower() if isinstance(text, bool) else str(text) for key, text in env.values.items()}

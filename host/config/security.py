@@ -23,17 +23,6 @@ class Security:
     sandbox: bool = False
     allowed_networks: tuple[str, ...] | None = None  # ranges as ipaddress reads them; None: not bounded
 
-    @property
-    def enforced(self) -> list[str]:
-        """The keys that are the host's to enforce and are set."""
-        keys = {"max_memory": self.max_memory, "sandbox": self.sandbox or None, "allowed_networks": self.networks}
-        return [key for key, value in keys.items() if value is not None]
-
-    @property
-    def networks(self) -> tuple[str, ...] | None:
-        """All that it may dial; None: everything."""
-        return self.allowed_networks or () if self.sandbox else self.allowed_networks
-
 
 def read_security(block: Block, above: Security) -> Security:
     """`block` is the mapping itself; what it does not say is as `above` has it."""

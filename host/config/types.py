@@ -50,7 +50,7 @@ class Plugin:
     listens_at: Address | None = None  # the `address` beside a `path`: where it listens, should it not print that
     usual_port: int | None = None  # where the guide's samples of its kind listen; None for a module
     arguments: tuple[str, ...] | None = None  # its `args`; None: what such a `path` gets by default
-    env: Mapping[str, str] | tuple[str, ...] = ()  # further variables, not expanded, or names of those to pass on
+    env: Mapping[str, str | None] = field(default_factory=dict)  # further variables, not expanded; None: the host's own
     security: Security = field(default_factory=Security)
 
     @property
