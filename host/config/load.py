@@ -47,11 +47,11 @@ def load(file: Path) -> HostConfig:
     sections = document.inner("plugins")
     security = read_security(document.inner("security"), Security())
     plugins = read_plugins(sections, folder, security, uses(document.values))
+    embedders = read_embedders(document.inner("embedders"), plugins)
     databases = {
-        name: read_database(name, block, plugins)
+        name: read_database(name, block, plugins, embedders)
         for name, block in document.inner("databases").inners(("type", "config"))
     }
-    embedders = read_embedders(document.inner("embedders"), plugins)
     llms = {name: read_llm(name, block, plugins) for name, block in document.inner("llms").inners()}
     tools = {
         name: read_tool(name, block, plugins)

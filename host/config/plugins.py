@@ -69,10 +69,6 @@ def _plugin(name: str, kind: str, block: Block, folder: Path, above: Security, u
     if block.text("name", name) != name:
         block.mistake("name", f"must be {name}, as the block's, or be left out")
     path, address = block.text("path"), _address(block, folder)
-    if not path and not block.values.get("address"):
-        block.note("needs `path` (the host starts it) or `address` (it runs already)")
-    if not path and not address:
-        return None
     plugin = Plugin(
         name,
         kind,
@@ -85,6 +81,10 @@ def _plugin(name: str, kind: str, block: Block, folder: Path, above: Security, u
         env=_env(block),
         security=read_security(block.inner("security"), above),
     )
+    if not path and not block.values.get("address"):
+        block.note("needs `path` (the host starts it) or `address` (it runs already)")
+    if not path and not address:
+        return None
     return plugin if plugin.module or not path else _executable(plugin, block, uses)
 
 
@@ -98,9 +98,10 @@ def _executable(plugin: Plugin, block: Block, uses: set[str]) -> Plugin:
         return plugin
     if manifest and manifest.name != plugin.name:
         block.mistake("path", f"its manifest has the name {manifest.name}, not {plugin.name}; the two must be equal")
-    if manifest and kind not in (manifest.kind, ANY_KIND):
+    if manifest and kind == ANY_KIND:
+        kind = manifest.kind
+    elif manifest and kind != manifest.kind:
         block.mistake("path", f"its manifest says that it is a {manifest.kind}, not a {kind}")
-    kind = manifest.kind if manifest else kind
     used = uses if kind == ANY_KIND else {kind}
     port = PORTS[next(iter(used))] if len(used) == 1 else None
     return replace(plugin, kind=kind, usual_port=port)
