@@ -6,6 +6,7 @@ import argparse
 import signal
 from pathlib import Path
 
+from host.check.options import add_options as add_check_options
 from host.config import ConfigError, HostConfig, load
 from shared import logs
 from shared.cli import installed
@@ -18,6 +19,7 @@ examples:
   python -m host index docs                       embed what is new or changed below docs/
   python -m host search "how do I add a plugin?"  print the best passages
   python -m host demo docs -q "who may call?"     all three, then stop
+  python -m host check 127.0.0.1:8082             hold a plugin of your own to the contract
 
 index and search use the plugins of a running `serve`, or start those they need for as long as they run.
 """
@@ -33,6 +35,10 @@ def main() -> int:
         # A SIGHUP that is ignored was ignored on purpose: nohup.
         if number is not None and (name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN):
             signal.signal(number, signal.default_int_handler)
+    if arguments.command == "check":
+        from host.check import command
+
+        return command.run(arguments)
     try:
         config = _loaded(Path(arguments.config))
     except ConfigError as error:
@@ -96,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("folder", metavar="DOCS", nargs="?", help="folder to index [the Markdown files beside the YAML]")
     one.add_argument("-q", "--question", default=QUESTION, help=f"[{QUESTION}]")
     one.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
+    add_check_options(add("check", help="hold a running plugin, in any language, to the contract", allow_abbrev=False))
     return parser
 
 
