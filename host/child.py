@@ -66,7 +66,9 @@ class Child:
         theirs: socket.socket | None = None
         if sys.platform == "linux":
             self._control, theirs = socket.socketpair()
-        tether = [sys.executable, "-I", "-S", _TETHER, str(theirs.fileno()), json.dumps(dict(confinement))] if theirs else []
+        tether = (
+            [sys.executable, "-I", "-S", _TETHER, str(theirs.fileno()), json.dumps(dict(confinement))] if theirs else []
+        )
         try:
             self._process = subprocess.Popen(  # noqa: S603  # the operator's own configuration says what to run
                 [*tether, *command],

@@ -99,7 +99,9 @@ def known_machine() -> bool:
 def no_new_privileges() -> None:
     """Raises OSError."""
     for capability in range(_LAST_CAPABILITY + 1):
-        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # needs a privilege itself; without it there is nothing to drop
+        _libc.prctl(
+            _PR_CAPBSET_DROP, capability, 0, 0, 0
+        )  # needs a privilege itself; without it there is nothing to drop
     header = struct.pack("=II", 0x20080522, 0)
     _checked(_libc.capset(header, bytes(24)))
     _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))

@@ -235,7 +235,9 @@ def test_run_json_holds_addresses_for_this_user_only(start: Callable[..., Host],
         "config": str(tmp_path / "hector.yaml"),
         "addresses": {name: row[1] for name, row in table.items()},
     }
-    assert {name: [one["kind"], one["address"], one["status"], str(one["pid"])] for name, one in plugins.items()} == table
+    assert {
+        name: [one["kind"], one["address"], one["status"], str(one["pid"])] for name, one in plugins.items()
+    } == table
     assert file.stat().st_mode & 0o777 == 0o600
     second = subprocess.run(
         [sys.executable, "-m", "host", "serve", "--config", str(tmp_path / "hector.yaml")],
