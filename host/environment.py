@@ -6,15 +6,15 @@ that its block in the YAML names: as `${VAR}` in `config`, `env` or `security`, 
 
 from __future__ import annotations
 
+import json
 import os
 import re
-import sys
-import sysconfig
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
-from host.config.types import HostConfig, Plugin
+from host.config import HostConfig, Plugin
+from host.modules import import_path
 from shared.config import expand
 from shared.errors import StartError
 from shared.settings_file import read_yaml
@@ -23,6 +23,13 @@ PASSED = (
     "PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "SYSTEMROOT", "TEMP", "TMP", "USERPROFILE", "LOCALAPPDATA",  # Windows
 )  # fmt: skip
+# How a released Hector host greets an executable; one that is made with go-plugin runs only so greeted.
+_GO_PLUGIN = {
+    "HECTOR_PLUGIN": "hector_plugin_v1",
+    "PLUGIN_PROTOCOL_VERSIONS": "1",
+    "PLUGIN_MIN_PORT": "10000",
+    "PLUGIN_MAX_PORT": "25000",
+}
 
 
 def of(plugin: Plugin, config: HostConfig, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -38,7 +45,23 @@ def of(plugin: Plugin, config: HostConfig, environ: Mapping[str, str] = os.envir
         given = {name: _text(expand(text, environ)) for name, text in plugin.env.items() if text is not None}
     except StartError as error:
         raise StartError(f"plugin {plugin.name}: env: {error}") from None
-    return {**passed, "PYTHONPATH": import_path(), **config.environment(plugin), **given}
+    passed["PYTHONPATH"] = import_path(plugin.module, config.folder)
+    greeting = {} if plugin.module or plugin.path.endswith(".py") else _GO_PLUGIN
+    settings = {} if plugin.module else _settings(plugin, environ)
+    return {**greeting, **settings, **passed, **config.environment(plugin), **given}
+
+
+def _settings(plugin: Plugin, environ: Mapping[str, str]) -> dict[str, str]:
+    """An executable's `config` as the guide's samples read it: CUSTOM_LLM_API_KEY for `api_key` of `custom_llm`."""
+    variables = {}
+    for key, value in plugin.settings.items():
+        try:
+            value = expand(value, environ)
+        except StartError as error:
+            raise StartError(f"plugin {plugin.name}: config.{key}: {error}") from None
+        name = plugin.environment_prefix + re.sub(r"\W", "_", key).upper()
+        variables[name] = json.dumps(value) if isinstance(value, list | dict) else _text(value)
+    return variables
 
 
 def variables_in(value: Any) -> set[str]:
@@ -54,14 +77,6 @@ def prefixes(plugin: Plugin) -> Iterable[str]:
     yield from (re.sub(r"\W", "_", name).upper() + "__" for name in (file, plugin.name) if name)
     if plugin.environment_prefix:
         yield plugin.environment_prefix
-
-
-def import_path() -> str:
-    """Where this process finds modules, but for what an interpreter finds by itself; absolute, as a child runs in
-    another folder."""
-    installed = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    paths = [Path(path).absolute() for path in sys.path if os.path.isdir(path)]
-    return os.pathsep.join(str(path) for path in paths if not any(path.is_relative_to(known) for known in installed))
 
 
 def _below(value: Any, key: str) -> list[Any]:

@@ -16,6 +16,7 @@ from host import child, environment, memory
 from host.config import HostConfig, Plugin
 from host.gate import Gate
 from host.health import SERVING, UNANSWERED, Heartbeat, wait_until_serving
+from host.listening import Expected
 from host.log_files import LogFile
 from host.security import check, check_enforceable, confinement, variables
 from shared import logs
@@ -151,15 +152,14 @@ class Runner(threading.Thread):
 
     def _run_once(self, launch: Launch) -> str:
         """One process, until it has ended, of itself or because it is to; why it ended."""
-        # The port is kept over restarts, so that addresses that were handed out stay good.
-        port = self.address.rpartition(":")[2]
+        expected = Expected(launch.plugin)
         bound = None
         if (largest := launch.plugin.security.max_memory) is not None:
             bound = memory.Bound(largest, memory.cgroup_folder())
         options = {**launch.confinement, "cgroup": str(bound.cgroup)} if bound and bound.cgroup else launch.confinement
         try:
             process = child.Child(
-                [*launch.command, "--port", port if port.isdigit() else "0"],
+                [*launch.command, *child.port_arguments(launch.plugin, self.address)],
                 cwd=launch.folder,
                 environment=launch.environment,
                 output=self._show,
@@ -168,7 +168,7 @@ class Runner(threading.Thread):
         except OSError as error:
             return f"cannot run {launch.command[0]}: {error.strerror}"
         self.pid = process.pid
-        run = _Run(process, bound)
+        run = _Run(process, expected, bound)
         try:
             try:
                 answer = self._wait_until_serving(run)
@@ -214,13 +214,13 @@ class Runner(threading.Thread):
 
         self._become("starting")
         deadline = time.monotonic() + ANNOUNCE_SECONDS
-        while not run.process.address:
+        while not (address := run.process.address or run.expected.address(run.process.parent)):
             if over():
                 return ""
             if time.monotonic() > deadline:
-                return f"it did not print `listening on HOST:PORT` within {ANNOUNCE_SECONDS:g} s"
+                return f"after {ANNOUNCE_SECONDS:g} s {run.expected.silence()}"
             time.sleep(_POLL_SECONDS)
-        self.address = run.process.address
+        self.address = address
         self._become("loading")
         answer = wait_until_serving(self.plugin.started_at(self.address), LOAD_SECONDS, over)
         if answer == SERVING:
@@ -246,8 +246,9 @@ class Runner(threading.Thread):
 class _Run:
     """A process with its bound of memory."""
 
-    def __init__(self, process: child.Child, bound: memory.Bound | None) -> None:
+    def __init__(self, process: child.Child, expected: Expected, bound: memory.Bound | None) -> None:
         self.process = process
+        self.expected = expected  # where it should listen, should it not say so
         self.past_memory = ""  # what to say of it
         self.at_once = threading.Event()
         self.at_once.set()

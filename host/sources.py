@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from host.modules import import_path
 from host.runner import Launch
 
 _LARGEST_READ = 4 * 2**20  # bytes; of a larger file its size and time count
@@ -61,7 +63,7 @@ def sources_of(launch: Launch) -> Sources:
 
 def _of_module(module: str, folder: Path) -> Sources:
     inner = Path(*module.split("."))
-    for root in (folder, *(Path(entry or ".").absolute() for entry in sys.path)):
+    for root in map(Path, [*import_path(module, folder).split(os.pathsep), *sys.path]):
         package, file = root / inner, root / inner.with_suffix(".py")
         if (package / "__main__.py").is_file():
             shared = root / "shared"

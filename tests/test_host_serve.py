@@ -21,7 +21,7 @@ import pytest
 from host import commands, health, run_file
 from host.child import LONGEST_LINE, lines_of
 from host.config import load
-from host.environment import import_path
+from host.modules import import_path
 from host.run_file import RunFile
 from host.supervisor import supervise
 from shared.client import Address
@@ -50,7 +50,7 @@ def config_in(folder: Path, embedder: dict[str, Any] | None = None, database: di
 
 def environment(extra: dict[str, str]) -> dict[str, str]:
     """That of a host: it finds the same modules in whatever folder it runs."""
-    return {**os.environ, **extra, "PYTHONPATH": import_path()}
+    return {**os.environ, **extra, "PYTHONPATH": import_path("", Path.cwd())}
 
 
 def until(condition: Callable[[], Any]) -> Any:
