@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,14 +19,15 @@ from host.index import index as bring_in_line
 from host.run_file import RunFile
 from host.search import search as find
 from host.supervisor import Supervisor, supervise
+from host.watch import Watcher
 from shared import logs
 from shared.errors import StartError
 
 
-def serve(config: HostConfig) -> int:
-    """All plugins, until Ctrl-C or SIGTERM."""
+def serve(config: HostConfig, *, reload: bool = True) -> int:
+    """All plugins, until Ctrl-C or SIGTERM; with `reload` those anew for which a file has changed."""
     logs.setup("info")
-    with serving(config):
+    with serving(config) as supervisor, Watcher(supervisor, config) if reload else nullcontext():
         print("Ctrl-C stops them.", flush=True)
         _wait_for_ctrl_c()
     return 0

@@ -3,10 +3,11 @@
     {"pid": 4711, "config": "/home/me/hector.yaml", "addresses": {"vectors": "127.0.0.1:40123"},
      "plugins": {"vectors": {"kind": "database_provider", "address": …, "status": "SERVING", "pid": 4712, …}}}
 
-It is written anew whenever a plugin's status changes. No tokens: those stand in the YAML. While it runs a host holds a lock on `.hector/lock`, which the kernel takes back
-however the host ends. So a run.json without that lock was left by a host that was killed and counts as none, whatever
-process has its pid by now, and of two hosts that start at one moment one is refused. On Windows there is no such lock:
-a file that was left must be removed by hand there, and two hosts are told apart by run.json alone.
+It is written anew whenever a plugin's status changes. No tokens: those stand in the YAML. While it runs a host holds a
+lock on `.hector/lock`, which the kernel takes back however the host ends. So a run.json without that lock was left by a
+host that was killed and counts as none, whatever process has its pid by now, and of two hosts that start at one moment
+one is refused. On Windows there is no such lock: a file that was left must be removed by hand there, and two hosts are
+told apart by run.json alone.
 """
 
 from __future__ import annotations

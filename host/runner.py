@@ -231,8 +231,8 @@ class Runner(threading.Thread):
         self.status, self.cause = status, cause
         self._on_change()
 
-    def _event(self, name: str, level: int = logging.INFO, **fields: object) -> None:
-        logs.event(name, level=level, plugin=self.plugin.name, **fields)
+    def _event(self, name: str, level: int = logging.INFO, **fields: str | int) -> None:
+        logs.event(name, level=level, exc_info=False, plugin=self.plugin.name, **fields)
         if self._log:
             self._log.host_line(" ".join([name.removeprefix("plugin_"), *(f"{k}={v}" for k, v in fields.items())]))
 

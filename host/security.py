@@ -3,8 +3,8 @@
     security: {timeout: "30s", max_memory: "1GB", sandbox: true, allowed_networks: ["localhost", "10.1.0.0/16"]}
 
 `timeout` bounds each call. `max_memory` is what all its processes may have resident together (`host/memory.py`).
-`sandbox` lets it write in its own folders alone and dial nothing but `allowed_networks` (`host/confine.py`); these bound
-what it dials without `sandbox` too. What this machine cannot hold it to is refused at the start, by its name.
+`sandbox` lets it write in its own folders alone and dial nothing but `allowed_networks` (`host/confine.py`); these
+bound what it dials without `sandbox` too. What this machine cannot hold it to is refused at the start, by its name.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def check(plugin: Plugin) -> None:
     security = plugin.security
     if plugin.address and enforced(security):
         raise StartError(
-            f"plugin {plugin.name}: security.{enforced(security)[0]} is for a plugin that the host starts; give `path` in "
-            "place of `address`, or have whoever starts it enforce that"
+            f"plugin {plugin.name}: security.{enforced(security)[0]} is for a plugin that the host starts; give "
+            "`path` in place of `address`, or have whoever starts it enforce that"
         )
 
 
@@ -133,7 +133,8 @@ def _why_no_sandbox() -> str:
         return "it needs an x86-64 or ARM64 machine"
     version = confine.landlock_version()
     if version < confine.OLDEST_LANDLOCK:
-        return f"it needs Landlock in version {confine.OLDEST_LANDLOCK} (Linux 6.2), and this kernel has {version or 'none'}"
+        has = f"version {version}" if version else "none"
+        return f"it needs Landlock in version {confine.OLDEST_LANDLOCK} (Linux 6.2), and this kernel has {has}"
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
         arguments = [str(server.getsockname()[1]), str(Path(folder) / "file")]
         for allowed, expected in ((False, "refused refused"), (True, "allowed allowed")):

@@ -27,6 +27,7 @@ from host.config.references import uses
 from host.config.security import Security, read_security
 from host.config.stores import read_database, read_embedders
 from host.config.types import HostConfig
+from host.discovery import discovered
 from shared.settings_file import read_yaml
 
 _KNOWN = ("plugins", "llms", "databases", "embedders", "tools", "agents", "security")
@@ -47,6 +48,8 @@ def load(file: Path) -> HostConfig:
     sections = document.inner("plugins")
     security = read_security(document.inner("security"), Security())
     plugins = read_plugins(sections, folder, security, uses(document.values))
+    discovery = read_discovery(sections)
+    plugins |= discovered(discovery, folder, plugins, security, sections.note)
     embedders = read_embedders(document.inner("embedders"), plugins)
     databases = {
         name: read_database(name, block, plugins, embedders)
@@ -60,7 +63,6 @@ def load(file: Path) -> HostConfig:
     }
     parts = Parts(plugins, databases, embedders, llms, tools)
     agents = {name: read_agent(name, block, parts) for name, block in document.inner("agents").inners()}
-    discovery = read_discovery(sections)
     findings.check()
     return HostConfig(
         file.resolve(),
