@@ -144,10 +144,10 @@ def test_which_of_several_must_be_said(tmp_path: Path) -> None:
 
 
 def test_the_guides_own_block_without_section_is_read(tmp_path: Path) -> None:
-    """A block straight under `plugins:`, as in the guide's security example, may be of any type."""
+    """A block straight under `plugins:`, as in the guide's security example, is what the file uses it as."""
     document = example()
     document["plugins"] = {"vectors": {"address": "a:1"}, "words": {"address": "a:2"}}
-    assert loaded(tmp_path, document).database().plugin.kind == "plugin"
+    assert loaded(tmp_path, document).database().plugin.kind == "database_provider"
 
 
 # ---------------------------------------------------------------- every mistake at once
@@ -288,7 +288,7 @@ def test_a_manifest_says_what_a_block_without_section_is(tmp_path: Path) -> None
     write_manifest(tmp_path / "words", type="embedder_provider")
     plugins = loaded(tmp_path, document).plugins
     assert {name: (plugin.kind, plugin.usual_port) for name, plugin in plugins.items()} == {
-        "vectors": ("plugin", 8082),
+        "vectors": ("database_provider", 8082),
         "words": ("embedder_provider", 8083),
         "other": ("plugin", None),
     }
