@@ -49,8 +49,8 @@ def of_call(who: str, error: grpc.RpcError) -> AgentFailed:
 
 def details_of(error: grpc.RpcError) -> bytes:
     """The google.rpc.Status that rides with it; empty where none does."""
-    trailers: dict[str, Any] = {str(key): value for key, value in error.trailing_metadata() or ()}
-    value = trailers.get(DETAILS_KEY, b"")
+    trailers: Any = error.trailing_metadata() or ()
+    value = dict(trailers).get(DETAILS_KEY, b"")
     return value if isinstance(value, bytes) else b""
 
 
