@@ -6,7 +6,8 @@ import argparse
 import signal
 from pathlib import Path
 
-from host.config import load
+from host.config import ConfigError, HostConfig, load
+from shared import logs
 from shared.cli import installed
 from shared.server import run
 
@@ -44,7 +45,12 @@ def main() -> int:
         # A SIGHUP that is ignored was ignored on purpose: nohup.
         if number is not None and (name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN):
             signal.signal(number, signal.default_int_handler)
-    config = load(Path(arguments.config))
+    try:
+        config = _loaded(Path(arguments.config))
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            logs.line(f"error: {mistake}")
+        return 2
     match arguments.command:
         case "serve":
             return commands.serve(config)
@@ -74,6 +80,13 @@ def main() -> int:
         case _:
             folder = Path(arguments.folder) if arguments.folder else None
             return commands.demo(config, folder, arguments.question, arguments.keep)
+
+
+def _loaded(file: Path) -> HostConfig:
+    config = load(file)
+    for remark in config.remarks:
+        logs.line(f"note: {remark}")
+    return config
 
 
 def _parser() -> argparse.ArgumentParser:

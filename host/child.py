@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from types import MappingProxyType
+from typing import IO, Any
 
 from host.config import HostConfig, Plugin
 from shared.errors import StartError
@@ -44,15 +45,6 @@ def command(plugin: Plugin, config: HostConfig) -> list[str]:
     return [str(path), *arguments]
 
 
-def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The host's own environment and `extra`; its import path too, since the child runs in another folder."""
-    # What the interpreter finds by itself is left out.
-    installed = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    paths = [Path(path).absolute() for path in sys.path if os.path.isdir(path)]
-    ours = [str(path) for path in paths if not any(path.is_relative_to(known) for known in installed)]
-    return {**os.environ, **extra, "PYTHONPATH": os.pathsep.join(ours)}
-
-
 class Child:
     """A running process, in a session of its own so that a terminal's Ctrl-C reaches the host alone.
 
@@ -60,15 +52,21 @@ class Child:
     """
 
     def __init__(
-        self, command: list[str], *, cwd: Path, environment: Mapping[str, str], output: Callable[[str], None]
+        self,
+        command: list[str],
+        *,
+        cwd: Path,
+        environment: Mapping[str, str],
+        output: Callable[[str], None],
+        confinement: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """`output` gets each line the process writes, stderr and stdout, but for the announcement; a line of more than
-        LONGEST_LINE bytes is cut."""
+        LONGEST_LINE bytes is cut. `confinement` are the tether's options: what the command may not do."""
         self._control: socket.socket | None = None
         theirs: socket.socket | None = None
         if sys.platform == "linux":
             self._control, theirs = socket.socketpair()
-        tether = [sys.executable, "-I", "-S", _TETHER, str(theirs.fileno())] if theirs else []
+        tether = [sys.executable, "-I", "-S", _TETHER, str(theirs.fileno()), json.dumps(dict(confinement))] if theirs else []
         try:
             self._process = subprocess.Popen(  # noqa: S603  # the operator's own configuration says what to run
                 [*tether, *command],

@@ -3,7 +3,7 @@
 plugins:
   database_providers:
     my_db:                        # the plugin's name; another name where `path` has it, or --name picks the block
-      type: "grpc"                # these are the host's: type, path, address, enabled, name
+      type: "grpc"                # these are the host's: type, path, args, env, address, enabled, name
       path: "plugins.vector_hnsw"
       config: {data_dir: "./data"}  # these are the plugin's settings
       security: {timeout: "30s"}    # a plugin enforces `timeout` and refuses the rest
@@ -27,7 +27,7 @@ SECTIONS = (
     "tool_providers",
     "reasoning_strategies",
 )
-BLOCK_KEYS = ("type", "path", "address", "enabled", "name", "config", "security")
+BLOCK_KEYS = ("type", "path", "args", "env", "address", "enabled", "name", "config", "security")
 
 
 def settings_in(path: Path, *, plugin: str, section: str, name: str | None = None) -> dict[str, Any]:

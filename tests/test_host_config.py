@@ -1,4 +1,4 @@
-"""How the host reads the guide's YAML: `host/config.py`."""
+"""How the host reads the guide's YAML, and what it says of mistakes: `host/config/`."""
 
 from __future__ import annotations
 
@@ -41,8 +41,7 @@ def test_the_projects_own_file_is_valid() -> None:
             "x",
             "vectors: unknown key 'adress'; did you mean 'add",
         ),
-        (("plugins", "database_providers", "vectors"), "path", "x", "vectors needs either `path`"),
-        (("plugins", "database_providers", "vectors"), "type", "rest", "vectors.type is 'rest'"),
+        (("plugins", "database_providers", "vectors"), "type", "rest", "vectors.type: must be 'grpc'"),
         (
             ("plugins", "database_providers", "vectors"),
             "address",
@@ -56,17 +55,22 @@ def test_the_projects_own_file_is_valid() -> None:
             "plugin:words",
             "plugin words is a embedder_provider, not a database_provider",
         ),
-        (("databases", "store"), "type", "qdrant", 'databases.store.type must be "plugin:NAME"'),
+        (
+            ("databases", "store"),
+            "type",
+            "qdrant",
+            "databases.store.type: must be \"plugin:NAME\", not 'qdrant', NAME being",
+        ),
         (("databases", "store"), "kind", "x", "databases.store: unknown key 'kind'"),
         (("databases", "store", "config"), "chunk_char", 5, "unknown key 'chunk_char'; did you mean 'chunk_chars'"),
-        (("databases", "store", "config"), "chunk_chars", 5, "chunk_chars must be at least 100"),
+        (("databases", "store", "config"), "chunk_chars", 5, "chunk_chars: must be at least 100"),
         (
             ("databases", "store", "config"),
             "chunk_overlap",
             900,
-            "chunk_overlap must be at most half of chunk_chars, 500",
+            "chunk_overlap: must be at most half of chunk_chars, 500",
         ),
-        (("databases", "store", "config"), "collection", "../x", "collection must be 1 to 128"),
+        (("databases", "store", "config"), "collection", "../x", "collection: must be 1 to 128"),
         (("databases", "store", "config"), "collection", "${NOT_SET_ANYWHERE}", "NOT_SET_ANYWHERE} is not set"),
         (("embedders", "default", "config"), "modle", "x", "unknown key 'modle'; did you mean 'model'"),
     ],
@@ -82,8 +86,10 @@ def test_a_mistake_is_named_with_a_suggestion(
     block[key] = value
     with pytest.raises(StartError) as refusal:
         loaded(tmp_path, document)
-    assert message in str(refusal.value)
-    assert "hector.yaml: " in str(refusal.value)
+    file = (tmp_path / "hector.yaml").read_text().splitlines()
+    place, _, said = str(refusal.value).partition(": ")
+    assert message in said
+    assert file[int(place.rpartition(":")[2]) - 1].strip().startswith(f"{key}:")
 
 
 def test_two_models_for_one_plugin_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +97,7 @@ def test_two_models_for_one_plugin_are_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.delenv("EMBED_ST__MODEL", raising=False)
     document = example()
     document["plugins"]["embedder_providers"]["words"]["config"] = {"model": "other"}
-    with pytest.raises(StartError, match="model is fake-model, but plugin words has its own, other; change one"):
+    with pytest.raises(StartError, match="model: is fake-model, but plugin words has its own, other; change one"):
         loaded(tmp_path, document)
     del document["plugins"]["embedder_providers"]["words"]["config"]
     monkeypatch.setenv("EMBED_ST__MODEL", "third")

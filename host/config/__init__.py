@@ -1,16 +1,19 @@
 """The guide's YAML, read and checked: `load(file)` gives a HostConfig. `types.py` says what that holds."""
 
+from host.config.block import ConfigError
 from host.config.load import load
 from host.config.types import (
     ANY_KIND,
     KINDS,
     Agent,
     Database,
+    Discovery,
     Embedder,
     HostConfig,
     Llm,
     Plugin,
     Reasoning,
+    Security,
     ToolBlock,
 )
 
@@ -18,12 +21,15 @@ __all__ = [
     "ANY_KIND",
     "KINDS",
     "Agent",
+    "ConfigError",
     "Database",
+    "Discovery",
     "Embedder",
     "HostConfig",
     "Llm",
     "Plugin",
     "Reasoning",
+    "Security",
     "ToolBlock",
     "load",
 ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,15 +13,37 @@ from shared.client import Address
 from shared.config import expand, suggest
 from shared.errors import StartError
 from shared.guide import SECTIONS
-from shared.units import Secret
+from shared.units import Secret, read_duration
 
 # The guide's name for what stands in each section.
 _KINDS = ("llm_provider", "database_provider", "embedder_provider", "tool_provider", "reasoning_strategy")
 KINDS = dict(zip(SECTIONS, _KINDS, strict=True))
+LLM_KIND = "llm_provider"
 ANY_KIND = "plugin"  # a block straight under `plugins:` does not say what it is
+# Where the guide's samples listen.
+PORTS = dict(zip(_KINDS, range(8081, 8086), strict=True))
 DEFAULT_ITERATIONS = 10
 DEFAULT_HITS = 5
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+
+
+@dataclass(frozen=True)
+class Security:
+    """A plugin's `security:`, what stands above all of them included."""
+
+    timeout: float | None = None  # seconds that a call may take, at most
+    sandbox: bool = False
+    max_memory: int | None = None  # bytes
+    allowed_networks: tuple[str, ...] | None = None  # None: nothing is said of networks
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """`plugins: plugin_discovery:`, where manifests are looked for."""
+
+    enabled: bool = False
+    paths: tuple[str, ...] = ("./plugins", "~/.hector/plugins")
+    scan_subdirectories: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,10 +55,11 @@ class Plugin:
     path: str
     address: Address | None
     settings: Mapping[str, Any]  # its `config`, not expanded
+    folder: Path  # of the YAML: relative paths start here
     listens_at: Address | None = None  # beside a `path`: where it listens, should it not print that
-    arguments: tuple[str, ...] = ()  # its `args`, for an executable
-    env: Mapping[str, str] = field(default_factory=dict)  # further variables of its environment
-    security: Mapping[str, Any] = field(default_factory=dict)  # its `security`, not expanded
+    arguments: tuple[str, ...] | None = None  # its `args`; None: what such a `path` gets by default
+    env: Mapping[str, Any] = field(default_factory=dict)  # its `env`, further variables, not expanded
+    security: Security = field(default_factory=Security)
 
     @property
     def module(self) -> str:
@@ -45,18 +68,38 @@ class Plugin:
 
     @property
     def environment_prefix(self) -> str:
-        """What the names of its environment variables start with; empty where that is not known."""
-        return self.module.rpartition(".")[2].upper() + "__" if self.module else ""
+        """What the names of its variables start with: `NAME__` for a module, as the plugins here read them, and
+        `NAME_`, NAME being the block's, for an executable, as the guide's samples do."""
+        if self.module:
+            return self.module.rpartition(".")[2].upper() + "__"
+        return re.sub(r"\W", "_", self.name).upper() + "_" if self.path else ""
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that a call may take, at most, by its `security` or its own settings; None where neither says."""
+        if self.security.timeout is not None:
+            return self.security.timeout
+        try:
+            return read_duration(self.setting("timeout")) or None
+        except (ValueError, StartError):  # it may be of a form that only the plugin knows
+            return None
 
     def setting(self, key: str) -> str:
-        """One of its own settings, as it will see it; empty where that is not set."""
+        """One of its own settings, as it will see it; empty where that is not set. Raises StartError."""
         prefix = self.environment_prefix
         given = os.environ.get(prefix + key.upper()) if prefix else None
         return str(expand(self.settings.get(key, ""))) if given is None else given
 
     def started_at(self, address: str) -> Address:
-        """`address`, which it printed, with the credentials that its settings ask for."""
-        return Address(address, token=Secret(self.setting("token")), tls_ca=self.setting("tls_cert"))
+        """`address`, where it listens, with the credentials that its block asks for. Raises StartError."""
+        if self.listens_at and self.listens_at != Address(self.listens_at.address):
+            return replace(self.listens_at, address=address)
+        certificate = self.setting("tls_cert")
+        return Address(
+            address,
+            token=Secret(self.setting("token")),
+            tls_ca=str(self.folder / certificate) if certificate else "",
+        )
 
 
 @dataclass(frozen=True)
@@ -100,6 +143,7 @@ class ToolBlock:
     name: str
     plugin: Plugin
     tool_name: str  # what the plugin calls it
+    enable_approval: bool = False  # a person is asked before it runs
 
 
 @dataclass(frozen=True)
@@ -141,7 +185,8 @@ class HostConfig:
     llms: Mapping[str, Llm] = field(default_factory=dict)
     tools: Mapping[str, ToolBlock] = field(default_factory=dict)
     agents: Mapping[str, Agent] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()  # what in it is Hector's alone, each with its line
+    discovery: Discovery = field(default_factory=Discovery)
+    remarks: tuple[str, ...] = ()  # what in it may surprise, each with its line
 
     @property
     def folder(self) -> Path:
@@ -162,10 +207,39 @@ class HostConfig:
         remedy = f"choose one with databases.{database.name}.config.embedder"
         return _pick(self.file, "embedders", self.embedders, database.embedder or None, remedy)
 
+    def llm(self, name: str | None = None) -> Llm:
+        """The block of that name or, with one LLM plugin, its model of that name; the only one. Raises StartError."""
+        llm = choose_llm(name, self.llms, [plugin for plugin in self.plugins.values() if plugin.kind == LLM_KIND])
+        if isinstance(llm, str):
+            raise StartError(f"{self.file}: {llm}")
+        return llm
+
+    def agent(self, name: str) -> Agent:
+        """The named one; in a file without `agents:` any name is an agent with the only LLM. Raises StartError."""
+        if name in self.agents:
+            return self.agents[name]
+        if self.agents:
+            raise StartError(f"{self.file} has no agents.{name}{suggest(name, self.agents)}")
+        return Agent(name, name, self.llm())
+
     def environment(self, plugin: Plugin) -> dict[str, str]:
         """What `plugin`, when started, sees beside the host's own environment: the model that `embedders:` names."""
         model = next((e.model for e in self.embedders.values() if e.plugin == plugin and e.model), "")
         return {plugin.environment_prefix + "MODEL": model} if model and plugin.environment_prefix else {}
+
+
+def choose_llm(name: str | None, llms: Mapping[str, Llm], plugins: Sequence[Plugin]) -> Llm | str:
+    """The LLM that `name` means, or the only one; or why there is none. `plugins` are the LLM plugins."""
+    if name and name in llms:
+        return llms[name]
+    if not name and len(llms) == 1:
+        return next(iter(llms.values()))
+    if len(plugins) == 1 and (name or not llms):
+        return Llm(name or plugins[0].name, plugins[0], name or "")
+    if not name:
+        return f"names no llm; known are {', '.join(llms)}" if llms else "has no llm, and there is no `llms:`"
+    wanted = f"one LLM plugin, not {len(plugins)}" if plugins else "a plugin under plugins.llm_providers"
+    return f"no llms.{name}, and to be a model's name it needs {wanted}{suggest(name, llms)}"
 
 
 T = TypeVar("T")

@@ -1,0 +1,140 @@
+"""`plugins:`, its five sections and the blocks straight under it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from host.config.block import Block
+from host.config.manifest import manifest_of
+from host.config.types import ANY_KIND, KINDS, PORTS, Discovery, Plugin, Security
+from shared.client import Address
+from shared.config import expand, suggest
+from shared.errors import StartError
+from shared.guide import BLOCK_KEYS, SECTIONS
+from shared.units import read_bool, read_duration, read_list, read_size
+
+SECURITY_KEYS = ("timeout", "sandbox", "max_memory", "allowed_networks")
+_DISCOVERY = "plugin_discovery"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def read_plugins(
+    sections: Block, folder: Path, above: Security, uses: Mapping[str, set[str]]
+) -> dict[str, Plugin | None]:
+    """Each enabled plugin by name; None for one that is none for its mistakes.
+
+    `above` is the security that stands above all of them, `uses` what the rest of the file takes each plugin for.
+    """
+    plugins: dict[str, Plugin | None] = {}
+    lines: dict[str, int] = {}
+    for name, kind, block in _blocks(sections):
+        if name in lines:
+            block.note(f"another plugin has this name, in line {lines[name]}; rename one")
+            continue
+        lines[name] = block.line
+        block.only(BLOCK_KEYS)
+        if block.flag("enabled", True):
+            plugins[name] = _plugin(name, kind, block, folder, above, uses.get(name, set()))
+    return plugins
+
+
+def read_discovery(sections: Block) -> Discovery:
+    block = sections.inner(_DISCOVERY, ("enabled", "paths", "scan_subdirectories"))
+    return Discovery(
+        block.flag("enabled", False),
+        block.read("paths", read_list, Discovery.paths),
+        block.flag("scan_subdirectories", False),
+    )
+
+
+def read_security(document: Block, above: Security) -> Security:
+    """The `security:` of a block, or of the file; what it does not say is as `above` has it."""
+    block = document.inner("security", SECURITY_KEYS)
+    timeout = block.read("timeout", read_duration, None)
+    return Security(
+        above.timeout if timeout is None else timeout or None,
+        block.read("sandbox", read_bool, above.sandbox),
+        block.read("max_memory", read_size, above.max_memory),
+        block.read("allowed_networks", read_list, above.allowed_networks),
+    )
+
+
+def _blocks(sections: Block) -> Iterator[tuple[str, str, Block]]:
+    for key in sections.values:
+        if key == _DISCOVERY:
+            continue
+        inner = sections.inner(key)
+        if key in KINDS:
+            yield from ((name, KINDS[key], block) for name, block in inner.inners())
+        elif "path" in inner.values or "address" in inner.values:
+            yield key, ANY_KIND, inner
+        else:
+            sections.note(f"unknown section {key!r}{suggest(key, [*SECTIONS, _DISCOVERY])}", sections.line_of(key))
+
+
+def _plugin(name: str, kind: str, block: Block, folder: Path, above: Security, uses: set[str]) -> Plugin | None:
+    if block.text("type", "grpc") != "grpc":
+        block.mistake("type", "must be 'grpc', which is all that plugins speak")
+    if block.text("name", name) != name:
+        block.mistake("name", f"must be {name}, as the block's, or be left out")
+    path, address = block.text("path"), _address(block, folder)
+    if not path and not block.values.get("address"):
+        block.note("needs `path` (the host starts it) or `address` (it runs already)")
+    if not path and not address:
+        return None
+    plugin = Plugin(
+        name,
+        kind,
+        path,
+        None if path else address,
+        block.inner("config").values,
+        folder,
+        listens_at=address if path else None,
+        arguments=block.read("args", read_list, None),
+        env=_variables(block.inner("env")),
+        security=read_security(block, above),
+    )
+    return plugin if plugin.module or not path else _executable(plugin, block, uses)
+
+
+def _executable(plugin: Plugin, block: Block, uses: set[str]) -> Plugin:
+    """With the kind that its manifest has, and the port of the guide's samples."""
+    kind = plugin.kind
+    try:
+        manifest = manifest_of(plugin.folder / plugin.path)
+    except StartError as error:
+        block.mistake("path", f"its manifest {error}")
+        return plugin
+    if manifest and manifest.name != plugin.name:
+        block.mistake("path", f"its manifest has the name {manifest.name}, not {plugin.name}; the two must be equal")
+    if manifest and kind not in (manifest.kind, ANY_KIND):
+        block.mistake("path", f"its manifest says that it is a {manifest.kind}, not a {kind}")
+    kind = manifest.kind if manifest else kind
+    used = uses if kind == ANY_KIND else {kind}
+    port = PORTS[next(iter(used))] if len(used) == 1 else None
+    listens_at = plugin.listens_at or (Address(f"127.0.0.1:{port}") if port else None)
+    return replace(plugin, kind=kind, listens_at=listens_at)
+
+
+def _address(block: Block, folder: Path) -> Address | None:
+    if not block.values.get("address"):
+        return None
+    try:
+        address = Address.read(expand(block.values["address"]))
+    except StartError as error:
+        block.mistake("address", str(error))
+        return None
+    ca, cert, key = (str(folder / file) if file else "" for file in (address.tls_ca, address.tls_cert, address.tls_key))
+    return replace(address, tls_ca=ca, tls_cert=cert, tls_key=key)
+
+
+def _variables(block: Block) -> Mapping[str, object]:
+    for key, value in block.values.items():
+        if not _VARIABLE.fullmatch(key):
+            block.note("a variable's name has letters, digits and _ only", block.line_of(key))
+        elif isinstance(value, list | dict) or value is None:
+            block.mistake(key, "must be a text")
+    return block.values
