@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="one JSON object a line")
     agent = argparse.ArgumentParser(add_help=False)
     agent.add_argument("agent", metavar="AGENT", help="a block under agents:")
-    agent.add_argument("--llm", metavar="NAME", default="", help="another LLM: a block under llms:, or a model's name")
+    agent.add_argument("--llm", metavar="NAME", help="another LLM: a block under llms:, or a model's name")
     agent.add_argument("--approve", action="store_true", help="ask in the terminal before each call of a tool")
     one = add("call", parents=[anywhere, agent], help="ask an agent one question")
     one.add_argument("question")

@@ -69,9 +69,9 @@ def _results(messages: Sequence[Mapping[str, Any]], is_react: bool) -> list[str]
         content = _content(message)
         if message.get("role") == "tool" or (is_react and content.startswith("Observation:")):
             found.append(content)
-        elif message.get("role") == "user" and found:
-            break
-        elif message.get("role") == "user" and not content.startswith("No more "):
+        elif (message.get("role") == "user" and found) or (
+            message.get("role") == "user" and not content.startswith("No more ")
+        ):
             break
     return found[::-1]
 
@@ -138,13 +138,13 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 60  # seconds of silence
 
-    def do_GET(self) -> None:  # noqa: N802  # http.server's name
+    def do_GET(self) -> None:  # http.server's name
         if self.path.partition("?")[0].endswith("/models"):
             self._json(200, {"object": "list", "data": [{"id": NAME, "object": "model", "owned_by": "hector-plugins"}]})
         else:
             self._error(404, f"there is nothing at {self.path[:100]}")
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
         if not length.isdigit() or int(length) > _LARGEST:
             self.close_connection = True

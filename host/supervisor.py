@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from host import child, wiring
+from host import child
 from host.config import HostConfig, Plugin
 from host.health import SERVING, UNANSWERED, Heartbeat, wait_until_serving
 from shared import logs
@@ -64,8 +64,6 @@ class Supervisor:
     def __init__(self, config: HostConfig, plugins: Iterable[Plugin], quiet: bool) -> None:
         self._plugins = list(plugins)
         self._started = {plugin.name: _Started(plugin, config, quiet) for plugin in self._plugins if plugin.path}
-        for started in self._started.values():
-            started.needs = [(one, self._started.get(one.name)) for one in wiring.needs(started.plugin, self._plugins)]
 
     def start(self) -> None:
         for started in self._started.values():
@@ -126,16 +124,11 @@ class _Started(threading.Thread):
         self._quiet = quiet
         self._command = child.command(plugin, config)
         self._folder = config.folder
-        self._config = config
-        self.needs: list[tuple[Plugin, _Started | None]] = []  # whose addresses it is told; None: not the host's own
+        self._environment = child.environment(config.environment(plugin))
 
     def run(self) -> None:
         try:
-            for _, other in self.needs:
-                while other and not (other.address or other.failure or self.stopping.wait(_POLL_SECONDS)):
-                    pass
-            if not self.stopping.is_set():
-                self._keep_running()
+            self._keep_running()
         finally:
             self.ended.set()
 
@@ -167,7 +160,7 @@ class _Started(threading.Thread):
             process = child.Child(
                 [*self._command, "--port", port if port.isdigit() else "0"],
                 cwd=self._folder,
-                environment=child.environment(self._environment()),
+                environment=self._environment,
                 output=self._show,
             )
         except OSError as error:
@@ -185,14 +178,6 @@ class _Started(threading.Thread):
             return answer or process.cause()
         finally:
             process.close()
-
-    def _environment(self) -> dict[str, str]:
-        addresses = {
-            plugin.name: plugin.address or plugin.started_at(other.address if other else "")
-            for plugin, other in self.needs
-            if plugin.address or (other and other.address)
-        }
-        return {**self._config.environment(self.plugin), **wiring.environment(self.plugin, addresses)}
 
     def _watch(self, process: child.Child) -> str:
         """Empty, once the process has ended or is to end; or what is wrong with one that lives."""

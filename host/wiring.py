@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterable, Mapping
 
 from host.config import Llm, Plugin
 from shared.client import Address
 
+_STATE_KEY = secrets.token_hex(32)
 _REASONING, _LLM = "reasoning_strategy", "llm_provider"
 
 
@@ -33,6 +35,10 @@ def environment(plugin: Plugin, addresses: Mapping[str, Address]) -> dict[str, s
     if not is_wired(plugin) or not addresses:
         return {}
     variables = {f"{plugin.environment_prefix}LLM": json.dumps({name: _of(one) for name, one in addresses.items()})}
+    # Of this host: a plugin that is started again goes on with the runs that it had.
+    state_key = f"{plugin.environment_prefix}STATE_KEY"
+    if "state_key" not in plugin.settings and state_key not in os.environ:
+        variables[state_key] = _STATE_KEY
     tools = f"{plugin.environment_prefix}TOOLS"
     if "tools" not in plugin.settings and tools not in os.environ:
         variables[tools] = ""

@@ -27,7 +27,7 @@ from host.agents.tool_server import ToolServer
 from host.agents.toolbox import Approve, Wanted
 from host.agents.toolbox import opened as toolbox
 from host.clients import Collection, Embedder
-from host.config import Agent, HostConfig, Llm, Plugin
+from host.config import Agent, Plugin
 from host.connect import Connection
 from host.wiring import llm_name
 from shared.errors import StartError
@@ -57,17 +57,17 @@ def plugins_of(agent: Agent) -> list[Plugin]:
     return list({plugin.name: plugin for plugin in plugins}.values())
 
 
-def with_llm(config: HostConfig, agent: Agent, name: str) -> Agent:
-    """The agent with another LLM: a name under `llms:`, or a model of its own LLM plugin. Raises StartError."""
-    return replace(agent, llm=config.llms.get(name) or Llm(name, agent.llm.plugin, name))
-
-
 @asynccontextmanager
 async def opened(
-    agent: Agent, connections: Mapping[str, Connection], approve: Approve | None = None
+    agent: Agent,
+    connections: Mapping[str, Connection],
+    approve: Approve | None = None,
+    *,
+    asks_always: bool = False,
 ) -> AsyncIterator[OpenAgent]:
-    """`connections`: of `plugins_of(agent)`, by name. `approve` is asked before each call of a tool. Raises StartError
-    where a plugin is not what the YAML says."""
+    """`connections`: of `plugins_of(agent)`, by name. `approve` is asked before a tool is called that has
+    `enable_approval`, or with `asks_always` before all calls. Raises StartError where a plugin is not what the YAML says.
+    """
     async with AsyncExitStack() as stack:
 
         async def closing(thing: Model | Strategy | ToolServer) -> None:
@@ -79,10 +79,12 @@ async def opened(
         for one in agent.tools:
             plugin = one if isinstance(one, Plugin) else one.plugin
             if plugin.name not in servers:
-                servers[plugin.name] = ToolServer(plugin.name, addresses[plugin.name])
+                servers[plugin.name] = ToolServer(plugin, addresses[plugin.name])
                 await closing(servers[plugin.name])
-            only = None if isinstance(one, Plugin) else {one.tool_name: one.name}
-            wanted.append(Wanted(servers[plugin.name], only))
+            if isinstance(one, Plugin):
+                wanted.append(Wanted(servers[plugin.name]))
+            else:
+                wanted.append(Wanted(servers[plugin.name], {one.tool_name: one.name}, one.enable_approval))
         search = None
         if agent.database and agent.embedder:
             embedder = Embedder(connections[agent.embedder.plugin.name], agent.embedder)
@@ -90,13 +92,13 @@ async def opened(
             search = _Search(embedder, Collection(database, agent.database.collection, embedder.model))
         reasoning = model = None
         if agent.reasoning:
-            reasoning = Strategy(agent.reasoning.plugin.name, addresses[agent.reasoning.plugin.name])
+            reasoning = Strategy(agent.reasoning.plugin, addresses[agent.reasoning.plugin.name])
             await closing(reasoning)
         else:
             model = Model(agent.llm, addresses[agent.llm.plugin.name])
             await closing(model)
         await toolbox(wanted)  # what is missing is said now, not in the middle of a conversation
-        yield OpenAgent(agent, wanted, search, reasoning, model, approve)
+        yield OpenAgent(agent, wanted, search, reasoning, model, approve, asks_always)
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,9 @@ class OpenAgent:
         reasoning: Strategy | None,
         model: Model | None,
         approve: Approve | None,
+        asks_always: bool,
     ) -> None:
-        self.agent, self._approve = agent, approve
+        self.agent, self._approve, self._asks_always = agent, approve, asks_always
         self._wanted, self._search = wanted, search
         self._reasoning, self._model = reasoning, model
 
@@ -135,7 +138,7 @@ class OpenAgent:
             search = self._search
             retrieval = Retrieval(search.embedder, search.collection, agent.max_hits, agent.min_score, about)
             wanted.append(Wanted(retrieval))
-        tools = await toolbox(wanted, self._approve)
+        tools = await toolbox(wanted, self._approve, asks_always=self._asks_always)
         prompt = "\n\n".join(filter(None, [agent.prompt, PROMPT if retrieval else ""]))
         if self._reasoning and agent.reasoning:
             name = llm_name(agent.reasoning.plugin, agent.llm)

@@ -23,9 +23,14 @@ from shared.errors import StartError
 _LONGEST_REASON = 500  # characters
 
 
-def in_terminal(source: TextIO = sys.stdin, out: TextIO = sys.stderr) -> Approve:
+def has_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def in_terminal() -> Approve:
     """Raises StartError where there is no terminal to ask in."""
-    if not (source.isatty() and out.isatty()):
+    source, out = sys.stdin, sys.stderr
+    if not has_terminal():
         raise StartError(
             "--approve asks in the terminal before each call, and there is none here: run it in a terminal, or leave "
             "--approve out and bound the tools by the plugins' own policies"

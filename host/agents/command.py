@@ -11,18 +11,19 @@ import contextlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from host.agents import events as happened
-from host.agents.agent import Conversation, OpenAgent, opened, plugins_of, with_llm
-from host.agents.approval import in_terminal
+from host.agents.agent import Conversation, OpenAgent, opened, plugins_of
+from host.agents.approval import has_terminal, in_terminal
 from host.agents.events import AnswerDelta, Done, Event, ThoughtDelta
 from host.agents.failure import AgentFailed
 from host.agents.terminal import Terminal
 from host.agents.tool_server import Tool, ToolServer
+from host.agents.toolbox import Approve
 from host.agents.visible import visible
-from host.config import Agent, HostConfig
+from host.config import Agent, HostConfig, ToolBlock
 from host.connect import Connection, connect
-from shared.config import suggest
 from shared.errors import StartError
 from shared.structs import dump
 
@@ -30,17 +31,17 @@ _LEAVE, _ANEW = ("/quit", "/exit", "/q"), "/new"
 
 
 def call(
-    config: HostConfig, name: str, question: str, *, llm: str = "", stream: bool, approve: bool, as_json: bool
+    config: HostConfig, name: str, question: str, *, llm: str | None, stream: bool, approve: bool, as_json: bool
 ) -> int:
     """One question to one agent."""
     agent = _agent(config, name, llm)
     if not question.strip():
         raise StartError('the question is empty; say what to ask, as in `call my_agent "Hello"`')
-    asked = in_terminal() if approve else None
+    asked = _approver(agent, approve)
     with connect(config, plugins_of(agent)) as connections, asyncio.Runner() as runner:
 
         async def run() -> int:
-            async with opened(agent, connections, asked) as open_agent:
+            async with opened(agent, connections, asked, asks_always=approve) as open_agent:
                 return await _run(open_agent, question, None, stream, as_json)
 
         try:
@@ -50,12 +51,12 @@ def call(
             return 130
 
 
-def chat(config: HostConfig, name: str, *, llm: str = "", approve: bool) -> int:
+def chat(config: HostConfig, name: str, *, llm: str | None, approve: bool) -> int:
     """A conversation: one question a line, until the end of the input. Ctrl-C ends an answer, or the conversation."""
     agent = _agent(config, name, llm)
-    asked = in_terminal() if approve else None
+    asked = _approver(agent, approve)
     with connect(config, plugins_of(agent)) as connections, asyncio.Runner() as runner:
-        context = opened(agent, connections, asked)
+        context = opened(agent, connections, asked, asks_always=approve)
         open_agent = runner.run(context.__aenter__())
         try:
             if sys.stdin.isatty():
@@ -123,11 +124,17 @@ def _line(event: Event) -> str:
     return json.dumps(happened.as_json(event), ensure_ascii=False)
 
 
-def _agent(config: HostConfig, name: str, llm: str) -> Agent:
-    if name not in config.agents:
-        there = f"; there are: {', '.join(config.agents)}" if config.agents else "; add one under `agents:`"
-        raise StartError(f"{config.file} has no agents.{name}{suggest(name, config.agents) or there}")
-    return with_llm(config, config.agents[name], llm) if llm else config.agents[name]
+def _agent(config: HostConfig, name: str, llm: str | None) -> Agent:
+    agent = config.agent(name)
+    return replace(agent, llm=config.llm(llm)) if llm else agent
+
+
+def _approver(agent: Agent, always: bool) -> Approve | None:
+    """Raises StartError where all calls are to be asked about and there is no terminal."""
+    asks = any(isinstance(tool, ToolBlock) and tool.enable_approval for tool in agent.tools)
+    if always or (asks and has_terminal()):
+        return in_terminal()
+    return None
 
 
 # ---------------------------------------------------------------- tools
@@ -139,7 +146,7 @@ def tools(config: HostConfig, as_json: bool) -> int:
     if not plugins:
         raise StartError(f"{config.file} has no tool plugin; add one under plugins.tool_providers")
     with connect(config, plugins) as connections:
-        listed = asyncio.run(_listed(connections))
+        listed = asyncio.run(_listed(config, connections))
     for name, offered in listed.items():
         for tool in offered:
             print(_tool_json(name, tool) if as_json else _tool_text(name, tool))
@@ -148,10 +155,10 @@ def tools(config: HostConfig, as_json: bool) -> int:
     return 0
 
 
-async def _listed(connections: Mapping[str, Connection]) -> dict[str, Sequence[Tool]]:
+async def _listed(config: HostConfig, connections: Mapping[str, Connection]) -> dict[str, Sequence[Tool]]:
     listed: dict[str, Sequence[Tool]] = {}
     for name, connection in connections.items():
-        server = ToolServer(name, connection.address)
+        server = ToolServer(config.plugins[name], connection.address)
         try:
             listed[name] = await server.list()
         finally:

@@ -52,6 +52,7 @@ class Model:
         self._address = address
         self._channel = channel(address, aio=True, largest=_LARGEST_MESSAGE)
         self._stub: Any = LLMProviderStub(self._channel)
+        self._longest = llm.plugin.timeout or math.inf  # seconds of a call
         self._streams = True  # until it says that it does not
 
     async def close(self) -> None:
@@ -127,6 +128,7 @@ class Model:
         return _turn(reply.text, reply.reasoning, reply)
 
     def _how(self, seconds: float) -> dict[str, Any]:
+        seconds = min(seconds, self._longest)
         timeout = None if math.isinf(seconds) else seconds
         return {"metadata": self._address.metadata, "timeout": timeout, "wait_for_ready": False}
 

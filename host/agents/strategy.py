@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -33,7 +34,7 @@ from host.agents.failure import AgentFailed, of_call, of_reply
 from host.agents.limits import Limits
 from host.agents.tool_server import Tool
 from host.agents.toolbox import Toolbox
-from host.config import Llm
+from host.config import Llm, Plugin
 from shared.client import Address, channel
 from shared.errors import Code
 from shared.structs import dump
@@ -48,8 +49,9 @@ T = TypeVar("T")
 class Strategy:
     """A reasoning plugin. Made where the event loop runs; raises StartError where a TLS file cannot be used."""
 
-    def __init__(self, name: str, address: Address) -> None:
-        self.who = f"plugin {name}"
+    def __init__(self, plugin: Plugin, address: Address) -> None:
+        self.who = f"plugin {plugin.name}"
+        self._longest = plugin.timeout or math.inf  # seconds of a call
         self._address = address
         self._channel = channel(address, aio=True, largest=_LARGEST_REPLY)
         self._stub: Any = ReasoningStrategyStub(self._channel)
@@ -70,6 +72,7 @@ class Strategy:
         self, request: pb.ProcessIterationRequest, seconds: float
     ) -> AsyncGenerator[pb.IterationEvent, None]:
         """The last event is the response. Raises AgentFailed. Closed or cancelled, it ends the step upstream."""
+        seconds = min(seconds, self._longest)
         if self._streams:
             call = self._stub.StreamIteration(
                 request, metadata=self._address.metadata, timeout=seconds, wait_for_ready=False
@@ -91,7 +94,8 @@ class Strategy:
 
     async def _call(self, rpc: Any, request: Any, seconds: float) -> Any:
         try:
-            reply = await rpc(request, metadata=self._address.metadata, timeout=seconds, wait_for_ready=False)
+            timeout = min(seconds, self._longest)
+            reply = await rpc(request, metadata=self._address.metadata, timeout=timeout, wait_for_ready=False)
         except grpc.aio.AioRpcError as error:
             raise of_call(self.who, error) from None
         if not reply.success:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from google.protobuf.json_format import MessageToJson
 from hector_plugins_pb2_grpc import ToolProviderStub
 
 from host.agents.failure import AgentFailed, of_call, of_reply
+from host.config import Plugin
 from shared.client import Address, channel
 from shared.errors import Code, InvalidArgument
 from shared.json_schema import as_object_schema
@@ -66,9 +68,10 @@ class Runner(Protocol):
 class ToolServer:
     """A Runner. Made where the event loop runs; raises StartError where a TLS file cannot be used."""
 
-    def __init__(self, name: str, address: Address) -> None:
-        self.name = name
+    def __init__(self, plugin: Plugin, address: Address) -> None:
+        self.name = plugin.name
         self._address = address
+        self._longest = plugin.timeout or math.inf  # seconds of a call
         self._channel = channel(address, aio=True, largest=_LARGEST_REPLY)
         self._stub: Any = ToolProviderStub(self._channel)
 
@@ -91,6 +94,7 @@ class ToolServer:
         )
         # Plugins of the guide know this field alone.
         request.parameters.update(whole_numbers(read_object(pb.ExecuteToolRequest().parameters, arguments, "")))
+        seconds = min(seconds, self._longest)
         deadline = time.monotonic() + seconds
         does_no_harm = tool.read_only or tool.idempotent
         for is_second in (False, True):

@@ -26,6 +26,7 @@ from shared.wording import in_words, kind_of
 TOOL_SECONDS = 60.0  # a call may take, without the time that a person takes to allow it
 _LONGEST_ARGUMENTS = 2**19  # characters
 _LONGEST_NAME = 64  # characters, in models' APIs
+_NOBODY = "it wants a person's approval, and there is no terminal to ask in"
 _MOST_TOLD = 10  # faults of arguments in one sentence
 
 
@@ -47,6 +48,7 @@ class Wanted:
 
     runner: Runner
     only: Mapping[str, str] | None = None  # the runner's name to the model's
+    asks: bool = False  # a person is asked before each call, whether or not all calls are asked about
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,15 @@ class Read:
 class _Route:
     runner: Runner
     tool: Tool  # as the runner knows it
+    asks: bool = False  # a person is asked before each call
 
 
 class Toolbox:
     """Use `opened`."""
 
-    def __init__(self, routes: Mapping[str, _Route], approve: Approve | None) -> None:
+    def __init__(self, routes: Mapping[str, _Route], approve: Approve | None, asks_always: bool) -> None:
         self._routes = routes
-        self._approve = approve
+        self._approve, self._asks_always = approve, asks_always
         self._asking = asyncio.Lock()  # a person is asked one thing at a time
 
     @property
@@ -107,28 +110,33 @@ class Toolbox:
         if read.problem:
             return Outcome(read.problem, is_error=True)
         route, exact = self._routes[action.tool], replace(action, arguments=read.arguments)
-        if self._approve is not None:
-            async with self._asking:
-                decision = await self._approve(exact, replace(route.tool, name=action.tool))
+        if route.asks or self._asks_always:
+            decision = Decision(False, _NOBODY)
+            if self._approve is not None:
+                async with self._asking:
+                    decision = await self._approve(exact, replace(route.tool, name=action.tool))
             if not decision.allowed:
                 why = f": {decision.reason}" if decision.reason else ""
-                return Outcome(f"{action.tool} was not run: the user did not allow it{why}", denied=True)
+                return Outcome(f"{action.tool} was not run, it was not allowed{why}", denied=True)
         return await route.runner.execute(route.tool, exact.arguments, action.id, min(seconds, TOOL_SECONDS))
 
 
-async def opened(wanted: Sequence[Wanted], approve: Approve | None = None) -> Toolbox:
-    """Asks every runner for its tools. Raises AgentFailed where one cannot be asked or lacks a tool that is named."""
+async def opened(wanted: Sequence[Wanted], approve: Approve | None = None, *, asks_always: bool = False) -> Toolbox:
+    """Asks every runner for its tools. Raises AgentFailed where one cannot be asked or lacks a tool that is named.
+
+    `approve` is asked before calls of tools that want it, or with `asks_always` before all; None: these are denied.
+    """
     listed = await asyncio.gather(*(one.runner.list() for one in wanted))
     offered: list[tuple[str, _Route]] = []
     for one, tools in zip(wanted, listed, strict=True):
         by_name = {tool.name: tool for tool in tools if not schema_problem(tool.parameters)}
         if one.only is None:
-            offered += [(_for_models(name), _Route(one.runner, tool)) for name, tool in by_name.items()]
+            offered += [(_for_models(name), _Route(one.runner, tool, one.asks)) for name, tool in by_name.items()]
             continue
         for name, shown in one.only.items():
             if name not in by_name:
                 raise AgentFailed(f"plugin {one.runner.name} has no tool {name}{did_you_mean(name, by_name)}")
-            offered.append((_for_models(shown), _Route(one.runner, by_name[name])))
+            offered.append((_for_models(shown), _Route(one.runner, by_name[name], one.asks)))
     times = Counter(name for name, _ in offered)
     routes: dict[str, _Route] = {}
     for name, route in offered:
@@ -136,7 +144,7 @@ async def opened(wanted: Sequence[Wanted], approve: Approve | None = None) -> To
         shown = name if times[name] == 1 else _for_models(f"{route.runner.name}__{name}")
         if len(shown) <= _LONGEST_NAME:
             routes.setdefault(shown, route)
-    return Toolbox(routes, approve)
+    return Toolbox(routes, approve, asks_always)
 
 
 def _for_models(name: str) -> str:
