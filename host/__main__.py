@@ -27,7 +27,7 @@ index and search use the plugins of a running `serve`, or start those they need 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    installed("host", ["rich", "pathspec", "turbohtml", "watchfiles"])
+    installed("host", ["rich", "pathspec", "turbohtml"])
     from host import commands, manage
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser
 
     one = add("serve", parents=[anywhere], help="start every plugin, restart those that die, stop them on Ctrl-C")
-    one.add_argument("--no-reload", action="store_true", help="leave plugins alone when the YAML or their source changes")
+    one.add_argument("--no-reload", action="store_true", help="leave alone those whose settings or source changed")
     one = add("status", parents=[anywhere], help="every plugin of the running `serve`, and how it is now")
     one.add_argument("--json", action="store_true", help="as one JSON object")
     one = add("logs", parents=[anywhere], help="what a plugin wrote, kept in .hector/logs")
