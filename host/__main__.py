@@ -15,6 +15,8 @@ QUESTION = "Is a write still there after a kill -9?"
 EXAMPLES = """\
 examples:
   python -m host serve                            start the plugins of ./hector.yaml and keep them running
+  python -m host status                           each plugin, its address and how it is now
+  python -m host logs vector_hnsw --follow        what a plugin writes
   python -m host index docs                       embed what is new or changed below docs/
   python -m host search "how do I add a plugin?"  print the best passages
   python -m host call assistant "Hello"           ask an agent; the answer is on stdout, its steps on stderr
@@ -37,7 +39,7 @@ Calls an RPC of a plugin, as its reflection describes it. Replies are on stdout,
 def main() -> int:
     arguments = _parser().parse_args()
     installed("host", ["rich", "pathspec", "turbohtml", "jsonschema_rs"])
-    from host import commands, trying
+    from host import commands, manage, trying
     from host.agents import command as agents
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -53,7 +55,11 @@ def main() -> int:
         return 2
     match arguments.command:
         case "serve":
-            return commands.serve(config)
+            return commands.serve(config, reload=not arguments.no_reload)
+        case "status":
+            return manage.status(config, as_json=arguments.json)
+        case "logs":
+            return manage.logs(config, arguments.name, arguments.lines, arguments.follow)
         case "index":
             database = config.database(arguments.database)
             return commands.index(config, Path(arguments.folder), database, arguments.include, arguments.exclude)
@@ -103,7 +109,14 @@ def _parser() -> argparse.ArgumentParser:
     database.add_argument("--database", metavar="NAME", help="the block under databases: [the only one]")
     add = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser
 
-    add("serve", parents=[anywhere], help="start every plugin, restart those that die, stop them on Ctrl-C")
+    one = add("serve", parents=[anywhere], help="start every plugin, restart those that die, stop them on Ctrl-C")
+    one.add_argument("--no-reload", action="store_true", help="leave alone those whose settings or source changed")
+    one = add("status", parents=[anywhere], help="every plugin of the running `serve`, and how it is now")
+    one.add_argument("--json", action="store_true", help="as one JSON object")
+    one = add("logs", parents=[anywhere], help="what a plugin wrote, kept in .hector/logs")
+    one.add_argument("name", metavar="NAME", help="the plugin's name in the YAML")
+    one.add_argument("-f", "--follow", action="store_true", help="go on with what it writes, until Ctrl-C")
+    one.add_argument("-n", "--lines", type=_limit, default=200, help="lines at most [200]")
     one = add("index", parents=[anywhere, database], help="bring a collection in line with a folder")
     one.add_argument("folder", metavar="DIR", help="folder of text, Markdown, HTML and source files")
     one.add_argument(

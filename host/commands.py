@@ -8,8 +8,8 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from host import run_file, show
@@ -18,18 +18,32 @@ from host.config import Database, HostConfig
 from host.index import index as bring_in_line
 from host.run_file import RunFile
 from host.search import search as find
-from host.supervisor import supervise
+from host.supervisor import Supervisor, supervise
 from shared import logs
+from shared.cli import installed
 from shared.errors import StartError
 
 
-def serve(config: HostConfig) -> int:
-    """All plugins, until Ctrl-C or SIGTERM."""
+def serve(config: HostConfig, *, reload: bool = True) -> int:
+    """All plugins, until Ctrl-C or SIGTERM; with `reload` those anew for which a file has changed."""
     logs.setup("info")
-    with serving(config):
+    if reload:
+        installed("host", ["watchfiles"])
+    with serving(config) as supervisor, suppress(KeyboardInterrupt), _watching(supervisor, config, reload):
         print("Ctrl-C stops them.", flush=True)
         _wait_for_ctrl_c()
     return 0
+
+
+@contextmanager
+def _watching(supervisor: Supervisor, config: HostConfig, reload: bool) -> Iterator[None]:
+    if not reload:
+        yield
+        return
+    from host.watch import watching
+
+    with watching(supervisor, config):
+        yield
 
 
 def index(
@@ -87,26 +101,33 @@ def demo(config: HostConfig, folder: Path | None, question: str, keep: bool) -> 
 
 
 @contextmanager
-def serving(config: HostConfig, *, quiet: bool = False) -> Iterator[None]:
+def serving(config: HostConfig, *, quiet: bool = False) -> Iterator[Supervisor]:
     """Within, every plugin runs, was shown in a table and can be found through `.hector/run.json`."""
     if not config.plugins:
         raise StartError(f"{config.file} has no enabled plugin under `plugins:`")
     with (
         run_file.locked(config.state),
-        supervise(config, config.plugins.values(), quiet=quiet) as supervisor,
+        supervise(config, config.plugins.values(), quiet=quiet, state=config.state) as supervisor,
     ):
         show.plugins(supervisor.statuses())
+
+        def write() -> None:
+            statuses = {status.name: asdict(status) for status in supervisor.statuses()}
+            run_file.write(config.state, RunFile(os.getpid(), str(config.file), supervisor.addresses(), statuses))
+
         try:
-            run_file.write(config.state, RunFile(os.getpid(), str(config.file), supervisor.addresses()))
-            yield
+            write()
+            supervisor.listen(write)
+            yield supervisor
         finally:
+            supervisor.listen(None)
             run_file.remove(config.state)
 
 
 def _wait_for_ctrl_c() -> None:
     try:
         while True:
-            time.sleep(3600)
+            time.sleep(0.5)  # a signal that comes just before a sleep begins does not end it
     except KeyboardInterrupt:
         logs.line("stopping")
 

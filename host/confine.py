@@ -89,7 +89,7 @@ class Networks:
 
 def landlock_version() -> int:
     """0 where the kernel has none."""
-    return max(0, _libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint(1)))
+    return max(0, int(_libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint(1))))
 
 
 def known_machine() -> bool:
@@ -99,7 +99,7 @@ def known_machine() -> bool:
 def no_new_privileges() -> None:
     """Raises OSError."""
     for capability in range(_LAST_CAPABILITY + 1):
-        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # needs a privilege itself; without it there is nothing to drop
+        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # takes a privilege; without it there is none to drop
     header = struct.pack("=II", 0x20080522, 0)
     _checked(_libc.capset(header, bytes(24)))
     _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -204,7 +204,7 @@ def _program(number: dict[str, int], keep_attributes: bool) -> bytes:
 
 def answer(listener: int, networks: Networks, folders: Sequence[str]) -> None:
     """Carries out, in threads, what the confined processes ask for at `listener`, as far as it is allowed: TCP to
-    `networks`, unix sockets below `folders` ("" is every folder), and to listen on loopback, in `networks` and on unix sockets."""
+    `networks`, unix sockets below `folders` ("" is any); to listen on loopback, in `networks` and on unix ones."""
     slots = threading.Semaphore(_MOST_CONNECTS)
     roots = [os.path.realpath(folder) if folder else "" for folder in folders]
 

@@ -1,59 +1,67 @@
 """What a plugin that the host starts finds in its environment: little, and nothing that is meant for others.
 
 Of the host's own environment it gets what every program needs (`PASSED`), its own `NAME__KEY` variables, and those
-that its block in the YAML names: as `${VAR}` in `config`, `env` or `security`, or as names in a list `env: [VAR]`.
+that its block in the YAML names: as `${VAR}` in `config`, `env` or `security`, or by their names alone, `env: [VAR]`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
-import sys
-import sysconfig
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from host.config import HostConfig, Plugin
+from host.modules import import_path
 from shared.config import expand
 from shared.errors import StartError
+from shared.settings_file import read_yaml
 
 PASSED = (
     "PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "SYSTEMROOT", "TEMP", "TMP", "USERPROFILE", "LOCALAPPDATA",  # Windows
 )  # fmt: skip
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# How a released Hector host greets an executable; one that is made with go-plugin runs only so greeted.
+_GO_PLUGIN = {
+    "HECTOR_PLUGIN": "hector_plugin_v1",
+    "PLUGIN_PROTOCOL_VERSIONS": "1",
+    "PLUGIN_MIN_PORT": "10000",
+    "PLUGIN_MAX_PORT": "25000",
+}
 
 
 def of(plugin: Plugin, config: HostConfig, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The whole environment of `plugin`, when started. Raises StartError where a `${VAR}` is not set."""
-    named = variables_in([dict(plugin.settings), dict(plugin.security)])
+    """The whole environment of `plugin`, when started. Raises StartError where a `${VAR}` of its `env` is not set."""
+    named = variables_in(dict(plugin.settings)) | variables_in(_below(read_yaml(config.file), "security"))
     own = tuple(prefixes(plugin))
-    passed = {name: text for name, text in environ.items() if name in PASSED or name in named or _begins(name, own)}
-    return {**passed, "PYTHONPATH": import_path(), **config.environment(plugin), **plugin.env}
-
-
-def declared(where: str, value: object, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What `env:` of a block gives: a mapping of texts, expanded, or a list of names to pass on where they are set.
-
-    Raises StartError, naming the key at fault and no value.
-    """
-    if isinstance(value, list):
-        for name in value:
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
-                raise StartError(f"{where}: a list of names of variables, as [HF_HOME, HTTPS_PROXY]")
-        return {name: environ[name] for name in value if name in environ}
-    if not isinstance(value, Mapping | None):
-        raise StartError(f"{where}: a mapping of variables, or a list of names of those to pass on")
-    for name, text in (value or {}).items():
-        if not _NAME.fullmatch(name):
-            raise StartError(f"{where}: {name!r} is no name of a variable; use A-Z, 0-9 and _")
-        if not isinstance(text, str | int | float):
-            raise StartError(f"{where}.{name}: a text is wanted; put it in quotes")
+    passed = {
+        name: text
+        for name, text in environ.items()
+        if name in PASSED or name in named or name.upper().startswith(own) or plugin.env.get(name, "") is None
+    }
     try:
-        return {name: _text(expand(text, environ)) for name, text in (value or {}).items()}
+        given = {name: _text(expand(text, environ)) for name, text in plugin.env.items() if text is not None}
     except StartError as error:
-        raise StartError(f"{where}: {error}") from None
+        raise StartError(f"plugin {plugin.name}: env: {error}") from None
+    passed["PYTHONPATH"] = import_path(plugin.module, config.folder)
+    greeting = {} if plugin.module or plugin.path.endswith(".py") else _GO_PLUGIN
+    settings = {} if plugin.module else _settings(plugin, environ)
+    return {**greeting, **settings, **passed, **config.environment(plugin), **given}
+
+
+def _settings(plugin: Plugin, environ: Mapping[str, str]) -> dict[str, str]:
+    """An executable's `config` as the guide's samples read it: CUSTOM_LLM_API_KEY for `api_key` of `custom_llm`."""
+    variables = {}
+    for key, value in plugin.settings.items():
+        try:
+            value = expand(value, environ)
+        except StartError as error:
+            raise StartError(f"plugin {plugin.name}: config.{key}: {error}") from None
+        name = plugin.environment_prefix + re.sub(r"\W", "_", key).upper()
+        variables[name] = json.dumps(value) if isinstance(value, list | dict) else _text(value)
+    return variables
 
 
 def variables_in(value: Any) -> set[str]:
@@ -64,23 +72,19 @@ def variables_in(value: Any) -> set[str]:
 
 
 def prefixes(plugin: Plugin) -> Iterable[str]:
-    """What the names of its own variables can begin with: its module's or its file's name, and its block's."""
-    module = plugin.module or PurePath(plugin.path).stem
-    for name in (module.rpartition(".")[2], plugin.name):
-        if name:
-            yield re.sub(r"\W", "_", name).upper() + "__"
+    """What the names of its own variables can begin with: as its module's or its file's name has it, or its block's."""
+    file = plugin.module.rpartition(".")[2] or PurePath(plugin.path).stem
+    yield from (re.sub(r"\W", "_", name).upper() + "__" for name in (file, plugin.name) if name)
+    if plugin.environment_prefix:
+        yield plugin.environment_prefix
 
 
-def import_path() -> str:
-    """Where this process finds modules, but for what an interpreter finds by itself; absolute, as a child runs in
-    another folder."""
-    installed = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    paths = [Path(path).absolute() for path in sys.path if os.path.isdir(path)]
-    return os.pathsep.join(str(path) for path in paths if not any(path.is_relative_to(known) for known in installed))
-
-
-def _begins(name: str, prefixes: tuple[str, ...]) -> bool:
-    return name.upper().startswith(prefixes)
+def _below(value: Any, key: str) -> list[Any]:
+    """Whatever stands under `key`, anywhere in `value`."""
+    if not isinstance(value, dict):
+        return []
+    inner = [part for item in value.values() for part in _below(item, key)]
+    return [value[key], *inner] if key in value else inner
 
 
 def _text(value: object) -> str:

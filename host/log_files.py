@@ -1,7 +1,7 @@
 """`.hector/logs/NAME.log`: what each plugin writes, kept in a bounded number of bytes.
 
-A file of LARGEST bytes becomes NAME.log.1, that one NAME.log.2, and so on; the oldest is removed. Beside the plugin's own
-lines stand the host's, which begin with `host: `.
+A file of LARGEST bytes becomes NAME.log.1, that one NAME.log.2, and so on; the oldest is removed. Beside the plugin's
+own lines stand the host's, which begin with `host: `.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 from urllib.parse import quote
 
 from shared.errors import StartError
@@ -24,6 +24,7 @@ from shared.errors import StartError
 LARGEST = 4 * 2**20  # bytes of a file
 OLDER = 3  # files beside the current one
 _POLL_SECONDS = 0.1
+_AS_TEXT: Any = {"encoding": "utf-8", "errors": "replace", "newline": "\n"}
 
 
 def file_name(name: str) -> str:
@@ -73,47 +74,40 @@ class _Handler(RotatingFileHandler):
         pass
 
 
-def last_lines(state: Path, name: str, count: int) -> list[str]:
-    """The newest `count` lines of all its files, oldest first."""
+def read(state: Path, name: str, newest: int, go_on: Callable[[], bool]) -> Iterator[str]:
+    """The `newest` lines of all its files, oldest first, and then, as long as `go_on()`, each that is written; also
+    across a change to a new file."""
     path = path_of(state, name)
-    lines: deque[str] = deque(maxlen=count)
-    for file in [*(path.with_name(f"{path.name}.{number}") for number in range(OLDER, 0, -1)), path]:
-        with contextlib.suppress(OSError), file.open(encoding="utf-8", errors="replace") as opened:
-            lines.extend(line.rstrip("\n") for line in opened)
-    return list(lines)
-
-
-def follow(state: Path, name: str, over: Callable[[], bool] = lambda: False) -> Iterator[str]:
-    """Each line that is written from now on, until `over()`; also across a change to a new file."""
-    path = path_of(state, name)
+    lines: deque[str] = deque(maxlen=newest)
+    for number in range(OLDER, 0, -1):
+        with contextlib.suppress(OSError), path.with_name(f"{path.name}.{number}").open(**_AS_TEXT) as older:
+            lines.extend(older)
     file = _opened(path)
-    if file:
-        file.seek(0, os.SEEK_END)
-    begun = ""
-    while not over():
-        text = file.readline() if file else ""
-        if text:
-            begun += text
-            if begun.endswith("\n"):
-                yield begun[:-1]
-                begun = ""
-            continue
-        newer = _newer(path, file)
-        if newer:
+    lines.extend(file or ())
+    begun = lines.pop() if lines and not lines[-1].endswith("\n") else ""
+    yield from (line.rstrip("\n") for line in lines)
+    while go_on():
+        begun += file.readline() if file else ""
+        if begun.endswith("\n"):
+            yield begun[:-1]
+            begun = ""
+        elif newer := _newer(path, file):
             if file:
                 # What was written between the last look and the change of files.
-                yield from (line.rstrip("\n") for line in [begun + file.readline(), *file] if line)
+                yield from (line.rstrip("\n") for line in (begun + file.read()).splitlines())
                 file.close()
             file, begun = newer, ""
         else:
             time.sleep(_POLL_SECONDS)
+    if begun:
+        yield begun
     if file:
         file.close()
 
 
 def _opened(path: Path) -> IO[str] | None:
     try:
-        return path.open(encoding="utf-8", errors="replace")
+        return cast(IO[str], path.open(**_AS_TEXT))
     except OSError:
         return None
 

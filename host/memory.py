@@ -34,18 +34,18 @@ class Bound:
                     (self.cgroup / "memory.swap.max").write_text("0")
                 (self.cgroup / "memory.oom.group").write_text("1")
 
-    def exceeded(self, pid: int) -> str:
-        """What to say once `pid` and what is below it are past the bound; empty while they are not."""
+    def exceeded(self, parent: int) -> str:
+        """What to say once the processes below `parent` are past the bound; empty while they are not."""
         if self.cgroup:
             return self._message("the kernel killed it") if _kills(self.cgroup) else ""
-        pids = [pid, *below(pid)]
+        pids = below(parent)
         # Resident pages are quickly read, but count what is shared once for each process.
         if sum(map(_resident, pids)) <= self._largest or sum(map(_proportional, pids)) <= self._largest:
             return ""
-        return self._message("it was killed")
+        return self._message("was killed")
 
     def _message(self, what: str) -> str:
-        return f"it took more than max_memory, {self._largest} bytes; {what}"
+        return f"it took more memory than security.max_memory, {self._largest / 2**20:.5g} MiB, and {what}"
 
     def remove(self) -> None:
         """After every process in it has ended."""

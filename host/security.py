@@ -3,106 +3,60 @@
     security: {timeout: "30s", max_memory: "1GB", sandbox: true, allowed_networks: ["localhost", "10.1.0.0/16"]}
 
 `timeout` bounds each call. `max_memory` is what all its processes may have resident together (`host/memory.py`).
-`sandbox` lets it write in its own folders alone and dial nothing but `allowed_networks` (`host/confine.py`); these bound
-what it dials without `sandbox` too. What this machine cannot hold it to is refused at the start, by its name.
+`sandbox` lets it write in its own folders alone and dial nothing but `allowed_networks` (`host/confine.py`); these
+bound what it dials without `sandbox` too. What this machine cannot hold it to is refused at the start, by its name.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import ipaddress
 import json
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from host import confine, memory
-from host.block import Block
-from host.config import HostConfig, Plugin
+from host.config import HostConfig, Plugin, Security
+from host.config.security import LOCALHOST
 from host.log_files import file_name
-from shared.config import expand
 from shared.errors import StartError
-from shared.units import read_duration, read_list, read_size
+from shared.guide import ENFORCES
 
-KEYS = ("timeout", "max_memory", "sandbox", "allowed_networks")
-ENFORCES = "HECTOR_HOST_ENFORCES"  # a variable that tells a plugin which of these keys are its host's affair
-_LEAST_MEMORY = 2**20
-_LOCALHOST = ("127.0.0.0/8", "::1/128")
 _OWN_FOLDERS = ("data_dir", "cache_dir")  # settings of a plugin that name a folder of its own
 _PROBE_SECONDS = 20.0
 
 
-@dataclass(frozen=True)
-class Security:
-    """What one plugin is held to."""
-
-    timeout: float | None = None  # seconds; None: nothing but what the plugin itself sets
-    max_memory: int | None = None  # bytes
-    sandbox: bool = False
-    allowed_networks: tuple[str, ...] | None = None  # ranges as ipaddress reads them; None: not bounded
-
-    @property
-    def enforced(self) -> list[str]:
-        """The keys that are the host's to enforce and are set."""
-        keys = {"max_memory": self.max_memory, "sandbox": self.sandbox or None, "allowed_networks": self.networks}
-        return [key for key, value in keys.items() if value is not None]
-
-    @property
-    def networks(self) -> tuple[str, ...] | None:
-        """All that it may dial; None: everything."""
-        return self.allowed_networks or () if self.sandbox else self.allowed_networks
+def enforced(security: Security) -> list[str]:
+    """The keys that are the host's to enforce and are set."""
+    keys = {
+        "max_memory": security.max_memory is not None,
+        "sandbox": security.sandbox,
+        "allowed_networks": security.allowed_networks is not None,
+    }
+    return [key for key, is_set in keys.items() if is_set]
 
 
-def security_of(plugin: Plugin) -> Security:
-    """Raises StartError, naming the key at fault, or the one that can be enforced only where the host starts it."""
-    security = read(f"plugin {plugin.name}: security", plugin.security)
-    if plugin.address and security.enforced:
+def check(plugin: Plugin) -> None:
+    """Raises StartError, naming the key that can be enforced only where the host starts the plugin."""
+    security = plugin.security
+    if plugin.address and enforced(security):
         raise StartError(
-            f"plugin {plugin.name}: security.{security.enforced[0]} is for a plugin that the host starts; give `path` in "
-            "place of `address`, or have whoever starts it enforce that"
+            f"plugin {plugin.name}: security.{enforced(security)[0]} is for a plugin that the host starts; give "
+            "`path` in place of `address`, or have whoever starts it enforce that"
         )
-    return security
 
 
-def read(where: str, value: Mapping[str, Any]) -> Security:
-    """`value` is what YAML gave, not expanded. Raises StartError."""
-    block = Block(where, value, KEYS)
-    try:
-        values = {key: expand(item) for key, item in block.values.items() if item is not None}
-    except StartError as error:
-        raise StartError(f"{where}: {error}") from None
-    timeout = _read(where, "timeout", values, read_duration)
-    max_memory = _read(where, "max_memory", values, read_size)
-    if max_memory is not None and max_memory < _LEAST_MEMORY:
-        raise StartError(f"{where}.max_memory must be at least 1MiB")
-    networks = _read(where, "allowed_networks", values, read_list)
-    ranges = None if networks is None else tuple(part for text in networks for part in _ranges(where, text))
-    return Security(timeout or None, max_memory, block.flag("sandbox", False), ranges)
-
-
-def _read(where: str, key: str, values: Mapping[str, Any], reader: Any) -> Any:
-    try:
-        return reader(values[key]) if key in values else None
-    except ValueError as error:
-        raise StartError(f"{where}.{key}: {error}") from None
-
-
-def _ranges(where: str, text: str) -> tuple[str, ...]:
-    if text.lower() == "localhost":
-        return _LOCALHOST
-    try:
-        return (str(ipaddress.ip_network(text)),)
-    except ValueError:
-        raise StartError(
-            f"{where}.allowed_networks: {text[:60]!r} is no address or range; write localhost, 10.1.2.3 or 10.1.0.0/16 "
-            "(a name can have another address tomorrow)"
-        ) from None
+def networks(plugin: Plugin) -> list[str] | None:
+    """All that it may dial, as ranges that ipaddress reads; None: everything."""
+    allowed = plugin.security.allowed_networks
+    if allowed is None:
+        return [] if plugin.security.sandbox else None
+    return list(allowed)
 
 
 def home(plugin: Plugin, config: HostConfig) -> Path:
@@ -110,12 +64,12 @@ def home(plugin: Plugin, config: HostConfig) -> Path:
     return config.state / "data" / file_name(plugin.name)
 
 
-def confinement(plugin: Plugin, security: Security, config: HostConfig) -> dict[str, Any]:
+def confinement(plugin: Plugin, config: HostConfig) -> dict[str, Any]:
     """The tether's options for it; its folders are made. Raises StartError."""
     options: dict[str, Any] = {}
-    if security.networks is not None:
-        options["networks"] = list(security.networks)
-    if security.sandbox:
+    if (allowed := networks(plugin)) is not None:
+        options["networks"] = allowed
+    if plugin.security.sandbox:
         named = [plugin.setting(key) for key in _OWN_FOLDERS]
         folders = [home(plugin, config), *(config.folder / folder for folder in named if folder)]
         try:
@@ -127,23 +81,24 @@ def confinement(plugin: Plugin, security: Security, config: HostConfig) -> dict[
     return options
 
 
-def variables(plugin: Plugin, security: Security, config: HostConfig) -> dict[str, str]:
+def variables(plugin: Plugin, config: HostConfig) -> dict[str, str]:
     """What is added to the plugin's environment."""
-    added = {ENFORCES: ",".join(security.enforced)} if security.enforced else {}
-    if security.sandbox:
+    keys = enforced(plugin.security)
+    added = {ENFORCES: ",".join(keys)} if keys else {}
+    if plugin.security.sandbox:
         added["TMPDIR"] = str(home(plugin, config) / "tmp")
-    if security.networks is not None:
+    if networks(plugin) is not None:
         # Names are looked up by TCP: a UDP packet can go anywhere.
         added |= {"RES_OPTIONS": "use-vc", "GRPC_DNS_RESOLVER": "native"}
     return added
 
 
-def check_enforceable(plugin: Plugin, security: Security) -> None:
+def check_enforceable(plugin: Plugin) -> None:
     """Raises StartError, naming what this machine cannot hold the plugin to."""
-    if security.max_memory is not None and not memory.enforceable():
+    if plugin.security.max_memory is not None and not memory.enforceable():
         raise _cannot(plugin, "max_memory", "only Linux tells how much the processes of a plugin take")
-    if security.networks is not None:
-        key = "sandbox" if security.sandbox else "allowed_networks"
+    if networks(plugin) is not None:
+        key = "sandbox" if plugin.security.sandbox else "allowed_networks"
         reason = _why_no_sandbox()
         if reason:
             raise _cannot(plugin, key, reason)
@@ -178,11 +133,12 @@ def _why_no_sandbox() -> str:
         return "it needs an x86-64 or ARM64 machine"
     version = confine.landlock_version()
     if version < confine.OLDEST_LANDLOCK:
-        return f"it needs Landlock in version {confine.OLDEST_LANDLOCK} (Linux 6.2), and this kernel has {version or 'none'}"
+        has = f"version {version}" if version else "none"
+        return f"it needs Landlock in version {confine.OLDEST_LANDLOCK} (Linux 6.2), and this kernel has {has}"
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
         arguments = [str(server.getsockname()[1]), str(Path(folder) / "file")]
         for allowed, expected in ((False, "refused refused"), (True, "allowed allowed")):
-            networks, writable = (list(_LOCALHOST), [folder]) if allowed else ([], [])
+            networks, writable = (list(LOCALHOST), [folder]) if allowed else ([], [])
             seen, complaint = _probe({"networks": networks, "writable": writable}, arguments)
             if seen != expected:
                 return complaint or f"what should be {expected} was {seen or 'never tried'}"

@@ -301,8 +301,8 @@ def test_unset_variables_of_other_blocks(tmp_path: Path) -> None:
 def test_the_guides_security_block(tmp_path: Path) -> None:
     """The guide's security block is refused by a plugin alone, naming the first setting that is the host's."""
     message = refusal(tmp_path, SECURITY, name="my_plugin")
-    assert "security.sandbox is for a host that sandboxes its plugins" in message
-    assert "neither a plugin nor `python -m host` enforces it" in message
+    assert "security.sandbox is for a host that enforces it" in message
+    assert "a plugin alone cannot, so remove the line" in message
 
 
 @pytest.mark.parametrize("key", ["sandbox", "max_memory", "allowed_networks", "made_up"])
@@ -315,7 +315,7 @@ def test_security_is_never_ignored(tmp_path: Path, key: str, form: str) -> None:
         text = f"plugins:\n  vector_hnsw: {{path: x, config: {{port: 1}}, security: {{{key}: true}}}}\n"
     else:
         text = f"plugins:\n  vector_hnsw: {{path: x, config: {{port: 1}}}}\nsecurity: {{{key}: true}}\n"
-    assert f"security.{key} is for a host that sandboxes its plugins" in refusal(tmp_path, text)
+    assert f"security.{key} is for a host that enforces it" in refusal(tmp_path, text)
 
 
 @pytest.mark.usefixtures("environ")

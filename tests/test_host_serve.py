@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from host import commands, health, run_file
-from host.child import LONGEST_LINE, environment, lines_of
+from host.child import LONGEST_LINE, lines_of
 from host.config import load
+from host.modules import import_path
 from host.run_file import RunFile
 from host.supervisor import supervise
 from shared.client import Address
@@ -45,6 +46,11 @@ def config_in(folder: Path, embedder: dict[str, Any] | None = None, database: di
             "embedders": {"default": {"type": "plugin:words"}},
         },
     )
+
+
+def environment(extra: dict[str, str]) -> dict[str, str]:
+    """That of a host: it finds the same modules in whatever folder it runs."""
+    return {**os.environ, **extra, "PYTHONPATH": import_path("", Path.cwd())}
 
 
 def until(condition: Callable[[], Any]) -> Any:
@@ -222,11 +228,16 @@ def test_run_json_holds_addresses_for_this_user_only(start: Callable[..., Host],
     host = start()
     table = host.table()
     file = run_file.path_in(host.state)
-    assert json.loads(file.read_text()) == {
+    written = json.loads(file.read_text())
+    plugins = written.pop("plugins")
+    assert written == {
         "pid": host.process.pid,
         "config": str(tmp_path / "hector.yaml"),
         "addresses": {name: row[1] for name, row in table.items()},
     }
+    assert {
+        name: [one["kind"], one["address"], one["status"], str(one["pid"])] for name, one in plugins.items()
+    } == table
     assert file.stat().st_mode & 0o777 == 0o600
     second = subprocess.run(
         [sys.executable, "-m", "host", "serve", "--config", str(tmp_path / "hector.yaml")],

@@ -2,6 +2,7 @@
 
 from host.config.block import ConfigError
 from host.config.load import load
+from host.config.security import Security
 from host.config.types import (
     ANY_KIND,
     KINDS,
@@ -13,7 +14,6 @@ from host.config.types import (
     Llm,
     Plugin,
     Reasoning,
-    Security,
     ToolBlock,
 )
 

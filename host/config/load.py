@@ -22,10 +22,12 @@ from typing import TypeVar
 
 from host.config.agents import Parts, read_agent, read_llm, read_tool
 from host.config.block import Block, Findings
-from host.config.plugins import read_discovery, read_plugins, read_security
+from host.config.plugins import read_discovery, read_plugins
 from host.config.references import uses
+from host.config.security import Security, read_security
 from host.config.stores import read_database, read_embedders
-from host.config.types import HostConfig, Security
+from host.config.types import HostConfig
+from host.discovery import discovered
 from shared.settings_file import read_yaml
 
 _KNOWN = ("plugins", "llms", "databases", "embedders", "tools", "agents", "security")
@@ -44,8 +46,10 @@ def load(file: Path) -> HostConfig:
     document.only((*_KNOWN, *_HECTORS, *extra))
     folder = file.resolve().parent
     sections = document.inner("plugins")
-    security = read_security(document, Security())
+    security = read_security(document.inner("security"), Security())
     plugins = read_plugins(sections, folder, security, uses(document.values))
+    discovery = read_discovery(sections)
+    plugins |= discovered(discovery, folder, plugins, security, sections.note)
     databases = {
         name: read_database(name, block, plugins)
         for name, block in document.inner("databases").inners(("type", "config"))
@@ -59,7 +63,6 @@ def load(file: Path) -> HostConfig:
     }
     parts = Parts(plugins, databases, embedders, llms, tools)
     agents = {name: read_agent(name, block, parts) for name, block in document.inner("agents").inners()}
-    discovery = read_discovery(sections)
     findings.check()
     return HostConfig(
         file.resolve(),

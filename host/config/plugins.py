@@ -9,14 +9,14 @@ from pathlib import Path
 
 from host.config.block import Block
 from host.config.manifest import manifest_of
-from host.config.types import ANY_KIND, KINDS, PORTS, Discovery, Plugin, Security
+from host.config.security import Security, read_security
+from host.config.types import ANY_KIND, KINDS, PORTS, Discovery, Plugin
 from shared.client import Address
 from shared.config import expand, suggest
-from shared.errors import StartError
+from shared.errors import StartError, quoted
 from shared.guide import BLOCK_KEYS, SECTIONS
-from shared.units import read_bool, read_duration, read_list, read_size
+from shared.units import read_list
 
-SECURITY_KEYS = ("timeout", "sandbox", "max_memory", "allowed_networks")
 _DISCOVERY = "plugin_discovery"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -47,18 +47,6 @@ def read_discovery(sections: Block) -> Discovery:
         block.flag("enabled", False),
         block.read("paths", read_list, Discovery.paths),
         block.flag("scan_subdirectories", False),
-    )
-
-
-def read_security(document: Block, above: Security) -> Security:
-    """The `security:` of a block, or of the file; what it does not say is as `above` has it."""
-    block = document.inner("security", SECURITY_KEYS)
-    timeout = block.read("timeout", read_duration, None)
-    return Security(
-        above.timeout if timeout is None else timeout or None,
-        block.read("sandbox", read_bool, above.sandbox),
-        block.read("max_memory", read_size, above.max_memory),
-        block.read("allowed_networks", read_list, above.allowed_networks),
     )
 
 
@@ -94,8 +82,8 @@ def _plugin(name: str, kind: str, block: Block, folder: Path, above: Security, u
         folder,
         listens_at=address if path else None,
         arguments=block.read("args", read_list, None),
-        env=_variables(block.inner("env")),
-        security=read_security(block, above),
+        env=_env(block),
+        security=read_security(block.inner("security"), above),
     )
     return plugin if plugin.module or not path else _executable(plugin, block, uses)
 
@@ -115,8 +103,7 @@ def _executable(plugin: Plugin, block: Block, uses: set[str]) -> Plugin:
     kind = manifest.kind if manifest else kind
     used = uses if kind == ANY_KIND else {kind}
     port = PORTS[next(iter(used))] if len(used) == 1 else None
-    listens_at = plugin.listens_at or (Address(f"127.0.0.1:{port}") if port else None)
-    return replace(plugin, kind=kind, listens_at=listens_at)
+    return replace(plugin, kind=kind, usual_port=port)
 
 
 def _address(block: Block, folder: Path) -> Address | None:
@@ -131,10 +118,18 @@ def _address(block: Block, folder: Path) -> Address | None:
     return replace(address, tls_ca=ca, tls_cert=cert, tls_key=key)
 
 
-def _variables(block: Block) -> Mapping[str, object]:
-    for key, value in block.values.items():
+def _env(block: Block) -> Mapping[str, str | None]:
+    """A mapping of variables, not expanded, or a list of names of the host's own variables, which have None here."""
+    value = block.values.get("env")
+    if isinstance(value, list):
+        if all(isinstance(name, str) and _VARIABLE.fullmatch(name) for name in value):
+            return dict.fromkeys(value)
+        block.mistake("env", "as a list it has the names of variables to pass on, as [HF_HOME, HTTPS_PROXY]")
+        return {}
+    env = block.inner("env")
+    for key, text in env.values.items():
         if not _VARIABLE.fullmatch(key):
-            block.note("a variable's name has letters, digits and _ only", block.line_of(key))
-        elif isinstance(value, list | dict) or value is None:
-            block.mistake(key, "must be a text")
-    return block.values
+            env.note(f"{quoted(key)} is no name of a variable", env.line_of(key))
+        elif not isinstance(text, str | int | float):
+            env.mistake(key, "must be a text; put it in quotes")
+    return {key: str(text).lower() if isinstance(text, bool) else str(text) for key, text in env.values.items()}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from host.config.security import Security
 from shared.client import Address
 from shared.config import expand, suggest
 from shared.errors import StartError
@@ -25,16 +26,6 @@ PORTS = dict(zip(_KINDS, range(8081, 8086), strict=True))
 DEFAULT_ITERATIONS = 10
 DEFAULT_HITS = 5
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-
-
-@dataclass(frozen=True)
-class Security:
-    """A plugin's `security:`, what stands above all of them included."""
-
-    timeout: float | None = None  # seconds that a call may take, at most
-    sandbox: bool = False
-    max_memory: int | None = None  # bytes
-    allowed_networks: tuple[str, ...] | None = None  # None: nothing is said of networks
 
 
 @dataclass(frozen=True)
@@ -56,9 +47,10 @@ class Plugin:
     address: Address | None
     settings: Mapping[str, Any]  # its `config`, not expanded
     folder: Path  # of the YAML: relative paths start here
-    listens_at: Address | None = None  # beside a `path`: where it listens, should it not print that
+    listens_at: Address | None = None  # the `address` beside a `path`: where it listens, should it not print that
+    usual_port: int | None = None  # where the guide's samples of its kind listen; None for a module
     arguments: tuple[str, ...] | None = None  # its `args`; None: what such a `path` gets by default
-    env: Mapping[str, Any] = field(default_factory=dict)  # its `env`, further variables, not expanded
+    env: Mapping[str, str | None] = field(default_factory=dict)  # further variables, not expanded; None: the host's own
     security: Security = field(default_factory=Security)
 
     @property
@@ -92,7 +84,7 @@ class Plugin:
 
     def started_at(self, address: str) -> Address:
         """`address`, where it listens, with the credentials that its block asks for. Raises StartError."""
-        if self.listens_at and self.listens_at != Address(self.listens_at.address):
+        if self.listens_at and self.listens_at != Address(self.listens_at.address):  # with credentials
             return replace(self.listens_at, address=address)
         certificate = self.setting("tls_cert")
         return Address(
