@@ -30,6 +30,11 @@ def needs(plugin: Plugin, plugins: Iterable[Plugin]) -> list[Plugin]:
     return [one for one in plugins if one.kind == _LLM] if is_wired(plugin) else []
 
 
+def outline(plugin: Plugin, plugins: Iterable[Plugin]) -> tuple[str, ...]:
+    """Differs where `plugin` has to be told something else than before."""
+    return tuple(f"{one.name} {one.address}" for one in needs(plugin, plugins))
+
+
 def environment(plugin: Plugin, addresses: Mapping[str, Address]) -> dict[str, str]:
     """`addresses`: of what it needs, by name."""
     if not is_wired(plugin) or not addresses:

@@ -1,6 +1,6 @@
 """An agent of the YAML, opened: its plugins connected, its tools listed, its runs as streams of events.
 
-    async with opened(config.agents["my_agent"], connections) as agent:
+    async with opened(config, config.agents["my_agent"], connections) as agent:
         async for event in agent.run("Is a write still there after a kill -9?"):
             ...
 
@@ -21,13 +21,14 @@ from host.agents.citations import checked
 from host.agents.events import Done, Event
 from host.agents.limits import Limits
 from host.agents.llm import Model
+from host.agents.peer import Peer
 from host.agents.retrieval import PROMPT, Retrieval
 from host.agents.strategy import Strategy
 from host.agents.tool_server import ToolServer
 from host.agents.toolbox import Approve, Wanted
 from host.agents.toolbox import opened as toolbox
 from host.clients import Collection, Embedder
-from host.config import Agent, Plugin
+from host.config import Agent, HostConfig, Plugin
 from host.connect import Connection
 from host.wiring import llm_name
 from shared.errors import StartError
@@ -59,6 +60,7 @@ def plugins_of(agent: Agent) -> list[Plugin]:
 
 @asynccontextmanager
 async def opened(
+    config: HostConfig,
     agent: Agent,
     connections: Mapping[str, Connection],
     approve: Approve | None = None,
@@ -66,20 +68,22 @@ async def opened(
     asks_always: bool = False,
 ) -> AsyncIterator[OpenAgent]:
     """`connections`: of `plugins_of(agent)`, by name. `approve` is asked before a tool is called that has
-    `enable_approval`, or with `asks_always` before all calls. Raises StartError where a plugin is not what the YAML says.
+    `enable_approval`, or with `asks_always` before all calls. Raises StartError where a plugin is not as the YAML says.
     """
     async with AsyncExitStack() as stack:
 
         async def closing(thing: Model | Strategy | ToolServer) -> None:
             stack.push_async_callback(thing.close)
 
-        addresses = {name: connection.address for name, connection in connections.items()}
+        def peer(plugin: Plugin) -> Peer:
+            return Peer.of(config, plugin, connections[plugin.name])
+
         servers: dict[str, ToolServer] = {}
         wanted: list[Wanted] = []
         for one in agent.tools:
             plugin = one if isinstance(one, Plugin) else one.plugin
             if plugin.name not in servers:
-                servers[plugin.name] = ToolServer(plugin, addresses[plugin.name])
+                servers[plugin.name] = ToolServer(peer(plugin))
                 await closing(servers[plugin.name])
             if isinstance(one, Plugin):
                 wanted.append(Wanted(servers[plugin.name]))
@@ -92,10 +96,11 @@ async def opened(
             search = _Search(embedder, Collection(database, agent.database.collection, embedder.model))
         reasoning = model = None
         if agent.reasoning:
-            reasoning = Strategy(agent.reasoning.plugin, addresses[agent.reasoning.plugin.name])
+            knows_llm = bool(llm_name(agent.reasoning.plugin, agent.llm))
+            reasoning = Strategy(peer(agent.reasoning.plugin), peer(agent.llm.plugin) if knows_llm else None)
             await closing(reasoning)
         else:
-            model = Model(agent.llm, addresses[agent.llm.plugin.name])
+            model = Model(agent.llm, peer(agent.llm.plugin))
             await closing(model)
         await toolbox(wanted)  # what is missing is said now, not in the middle of a conversation
         yield OpenAgent(agent, wanted, search, reasoning, model, approve, asks_always)

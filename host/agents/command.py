@@ -18,6 +18,7 @@ from host.agents.agent import Conversation, OpenAgent, opened, plugins_of
 from host.agents.approval import has_terminal, in_terminal
 from host.agents.events import AnswerDelta, Done, Event, ThoughtDelta
 from host.agents.failure import AgentFailed
+from host.agents.peer import Peer
 from host.agents.terminal import Terminal
 from host.agents.tool_server import Tool, ToolServer
 from host.agents.toolbox import Approve
@@ -41,7 +42,7 @@ def call(
     with connect(config, plugins_of(agent)) as connections, asyncio.Runner() as runner:
 
         async def run() -> int:
-            async with opened(agent, connections, asked, asks_always=approve) as open_agent:
+            async with opened(config, agent, connections, asked, asks_always=approve) as open_agent:
                 return await _run(open_agent, question, None, stream, as_json)
 
         try:
@@ -56,7 +57,7 @@ def chat(config: HostConfig, name: str, *, llm: str | None, approve: bool) -> in
     agent = _agent(config, name, llm)
     asked = _approver(agent, approve)
     with connect(config, plugins_of(agent)) as connections, asyncio.Runner() as runner:
-        context = opened(agent, connections, asked, asks_always=approve)
+        context = opened(config, agent, connections, asked, asks_always=approve)
         open_agent = runner.run(context.__aenter__())
         try:
             if sys.stdin.isatty():
@@ -158,7 +159,7 @@ def tools(config: HostConfig, as_json: bool) -> int:
 async def _listed(config: HostConfig, connections: Mapping[str, Connection]) -> dict[str, Sequence[Tool]]:
     listed: dict[str, Sequence[Tool]] = {}
     for name, connection in connections.items():
-        server = ToolServer(config.plugins[name], connection.address)
+        server = ToolServer(Peer.of(config, config.plugins[name], connection))
         try:
             listed[name] = await server.list()
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from hector_plugins_pb2_grpc import LLMProviderStub
 
 from host.agents.events import AnswerDelta, ThoughtDelta, Usage
 from host.agents.failure import AgentFailed, of_call
+from host.agents.peer import Peer
 from host.agents.tool_server import Tool
 from host.config import Llm
-from shared.client import Address, channel
+from shared.client import channel
 from shared.errors import Code
 from shared.structs import dump, whole_numbers
 
@@ -46,13 +48,11 @@ class Turn:
 class Model:
     """An LLM plugin with the options of an `llms:` block. Made where the event loop runs."""
 
-    def __init__(self, llm: Llm, address: Address) -> None:
-        self._who = f"plugin {llm.plugin.name}"
-        self._llm = llm
-        self._address = address
-        self._channel = channel(address, aio=True, largest=_LARGEST_MESSAGE)
+    def __init__(self, llm: Llm, peer: Peer) -> None:
+        self._who = peer.who
+        self._llm, self._peer = llm, peer
+        self._channel = channel(peer.address, aio=True, largest=_LARGEST_MESSAGE)
         self._stub: Any = LLMProviderStub(self._channel)
-        self._longest = llm.plugin.timeout or math.inf  # seconds of a call
         self._streams = True  # until it says that it does not
 
     async def close(self) -> None:
@@ -78,10 +78,19 @@ class Model:
             "tools": [_message(tool) for tool in tools],
             "options": options,
         }
+        turn = self._pieces(fields, min(seconds, self._peer.longest))
+        async with self._peer.calling(), contextlib.aclosing(turn) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _pieces(
+        self, fields: Mapping[str, Any], seconds: float
+    ) -> AsyncGenerator[ThoughtDelta | AnswerDelta | Turn, None]:
         if self._streams:
             try:
-                async for piece in self._stream(fields, seconds):
-                    yield piece
+                async with contextlib.aclosing(self._stream(fields, seconds)) as pieces:
+                    async for piece in pieces:
+                        yield piece
                 return
             except AgentFailed as error:
                 if error.code is not Code.UNIMPLEMENTED or error.reason not in ("", "UNIMPLEMENTED"):
@@ -128,9 +137,8 @@ class Model:
         return _turn(reply.text, reply.reasoning, reply)
 
     def _how(self, seconds: float) -> dict[str, Any]:
-        seconds = min(seconds, self._longest)
         timeout = None if math.isinf(seconds) else seconds
-        return {"metadata": self._address.metadata, "timeout": timeout, "wait_for_ready": False}
+        return {"metadata": self._peer.address.metadata, "timeout": timeout, "wait_for_ready": False}
 
 
 def _message(tool: Tool) -> pb.Tool:

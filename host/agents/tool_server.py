@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from google.protobuf.json_format import MessageToJson
 from hector_plugins_pb2_grpc import ToolProviderStub
 
 from host.agents.failure import AgentFailed, of_call, of_reply
-from host.config import Plugin
-from shared.client import Address, channel
+from host.agents.peer import Peer
+from host.gate import PluginAwayError
+from shared.client import channel
 from shared.errors import Code, InvalidArgument
 from shared.json_schema import as_object_schema
 from shared.structs import read_object, whole_numbers
@@ -68,11 +68,10 @@ class Runner(Protocol):
 class ToolServer:
     """A Runner. Made where the event loop runs; raises StartError where a TLS file cannot be used."""
 
-    def __init__(self, plugin: Plugin, address: Address) -> None:
-        self.name = plugin.name
-        self._address = address
-        self._longest = plugin.timeout or math.inf  # seconds of a call
-        self._channel = channel(address, aio=True, largest=_LARGEST_REPLY)
+    def __init__(self, peer: Peer) -> None:
+        self.name = peer.name
+        self._peer = peer
+        self._channel = channel(peer.address, aio=True, largest=_LARGEST_REPLY)
         self._stub: Any = ToolProviderStub(self._channel)
 
     async def close(self) -> None:
@@ -81,11 +80,15 @@ class ToolServer:
     async def list(self) -> Sequence[Tool]:
         """Those left out that no model could be offered. Raises AgentFailed."""
         try:
-            reply = await self._stub.ListTools(
-                pb.ListToolsRequest(), metadata=self._address.metadata, timeout=_LIST_SECONDS, wait_for_ready=True
-            )
+            async with self._peer.calling():
+                reply = await self._stub.ListTools(
+                    pb.ListToolsRequest(),
+                    metadata=self._peer.address.metadata,
+                    timeout=_LIST_SECONDS,
+                    wait_for_ready=True,
+                )
         except grpc.aio.AioRpcError as error:
-            raise of_call(f"plugin {self.name}", error) from None
+            raise of_call(self._peer.who, error) from None
         return [tool for message in reply.tools[:_MOST_TOOLS] if (tool := tool_of(message)) is not None]
 
     async def execute(self, tool: Tool, arguments: str, call_id: str, seconds: float) -> Outcome:
@@ -94,18 +97,20 @@ class ToolServer:
         )
         # Plugins of the guide know this field alone.
         request.parameters.update(whole_numbers(read_object(pb.ExecuteToolRequest().parameters, arguments, "")))
-        seconds = min(seconds, self._longest)
+        seconds = min(seconds, self._peer.longest)
         deadline = time.monotonic() + seconds
         does_no_harm = tool.read_only or tool.idempotent
         for is_second in (False, True):
-            if not await self._connected(min(PATIENCE, deadline - time.monotonic())):
-                return self._unreached(tool, has_begun=is_second)
             try:
-                reply = await self._stub.ExecuteTool(
-                    request, metadata=self._address.metadata, timeout=max(0.0, deadline - time.monotonic())
-                )
+                async with self._peer.calling():
+                    if not await self._connected(min(PATIENCE, deadline - time.monotonic())):
+                        return self._unreached(tool, has_begun=is_second)
+                    left = max(0.0, deadline - time.monotonic())
+                    reply = await self._stub.ExecuteTool(request, metadata=self._peer.address.metadata, timeout=left)
+            except PluginAwayError as error:
+                return Outcome(f"{tool.name} was not run: {error}", is_error=True)
             except grpc.aio.AioRpcError as error:
-                failure = of_call(f"plugin {self.name}", error)
+                failure = of_call(self._peer.who, error)
                 if failure.code is Code.UNAVAILABLE and does_no_harm and not is_second:
                     continue
                 return self._failed(failure, tool, seconds)
