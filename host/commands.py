@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,18 +19,31 @@ from host.index import index as bring_in_line
 from host.run_file import RunFile
 from host.search import search as find
 from host.supervisor import Supervisor, supervise
-from host.watch import Watcher
 from shared import logs
+from shared.cli import installed
 from shared.errors import StartError
 
 
 def serve(config: HostConfig, *, reload: bool = True) -> int:
     """All plugins, until Ctrl-C or SIGTERM; with `reload` those anew for which a file has changed."""
     logs.setup("info")
-    with serving(config) as supervisor, Watcher(supervisor, config) if reload else nullcontext():
+    if reload:
+        installed("host", ["watchfiles"])
+    with serving(config) as supervisor, suppress(KeyboardInterrupt), _watching(supervisor, config, reload):
         print("Ctrl-C stops them.", flush=True)
         _wait_for_ctrl_c()
     return 0
+
+
+@contextmanager
+def _watching(supervisor: Supervisor, config: HostConfig, reload: bool) -> Iterator[None]:
+    if not reload:
+        yield
+        return
+    from host.watch import watching
+
+    with watching(supervisor, config):
+        yield
 
 
 def index(
@@ -114,7 +127,7 @@ def serving(config: HostConfig, *, quiet: bool = False) -> Iterator[Supervisor]:
 def _wait_for_ctrl_c() -> None:
     try:
         while True:
-            time.sleep(3600)
+            time.sleep(0.5)  # a signal that comes just before a sleep begins does not end it
     except KeyboardInterrupt:
         logs.line("stopping")
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from host.config.manifest import SUFFIX, read_manifest
-from host.config.types import PORTS, Discovery, HostConfig, Plugin, Security
+from host.config.security import Security
+from host.config.types import PORTS, Discovery, HostConfig, Plugin
 from shared.errors import StartError
 
 _MOST = 200  # manifests of a folder

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 from urllib.parse import quote
 
 from shared.errors import StartError
@@ -107,7 +107,7 @@ def read(state: Path, name: str, newest: int, go_on: Callable[[], bool]) -> Iter
 
 def _opened(path: Path) -> IO[str] | None:
     try:
-        return path.open(**_AS_TEXT)
+        return cast(IO[str], path.open(**_AS_TEXT))
     except OSError:
         return None
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from host import gate, security
+from host import gate, security, wiring
 from host.config import ANY_KIND, HostConfig, Plugin
 from host.health import SERVING, wait_until_serving
 from host.kinds import kind_of
@@ -173,7 +173,18 @@ class Supervisor:
                     logs.event("state_not_written", level=logging.WARNING, cause=error)
 
     def _runner(self, launch: Launch) -> Runner:
-        return Runner(launch, state=self._state, quiet=self._quiet, on_change=self._tell)
+        return Runner(launch, state=self._state, quiet=self._quiet, on_change=self._tell, wired=self._wired)
+
+    def _wired(self, plugin: Plugin) -> dict[str, str] | None:
+        """The variables that tell `plugin` where others are; None while one of them is about to say where."""
+        addresses: dict[str, Address] = {}
+        for one in wiring.needs(plugin, self._plugins.values()):
+            runner = self._runners.get(one.name)
+            if one.address or (runner and runner.address):
+                addresses[one.name] = self.address(one.name)
+            elif runner and runner.status in ("starting", "loading"):
+                return None
+        return wiring.environment(plugin, addresses)
 
     def _status(self, plugin: Plugin) -> Status:
         kind = self._kinds.get(plugin.name, ANY_KIND) if plugin.kind == ANY_KIND else plugin.kind

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import watchfiles
@@ -25,11 +26,20 @@ _STOP_MS = 500  # how long a watch may take to notice that it is to end
 _RESTING = watchfiles.DefaultFilter(ignore_dirs=("__pycache__", ".git", ".hector", "node_modules", ".venv"))
 
 
-class Watcher:
-    """Within `with Watcher(...)`, files are watched."""
+@contextmanager
+def watching(supervisor: Supervisor, config: HostConfig, *, poll: bool | None = None) -> Iterator[None]:
+    """Within, files are watched. `poll` looks again and again, for a disk that tells of no changes; None: where
+    watchfiles knows of one."""
+    watcher = _Watcher(supervisor, config, poll)
+    try:
+        watcher.start()
+        yield
+    finally:
+        watcher.stop()
 
-    def __init__(self, supervisor: Supervisor, config: HostConfig, *, poll: bool | None = None) -> None:
-        """`poll` looks again and again, for a disk that tells of no changes; None: where watchfiles knows of one."""
+
+class _Watcher:
+    def __init__(self, supervisor: Supervisor, config: HostConfig, poll: bool | None) -> None:
         self._supervisor = supervisor
         self._file = config.file
         self._config = config
@@ -42,15 +52,15 @@ class Watcher:
         self._again = threading.Event()  # other files are to be watched
         self._thread = threading.Thread(target=self._keep_watching, name="watcher", daemon=True)
 
-    def __enter__(self) -> Watcher:
+    def start(self) -> None:
         self._note_sources()
         self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
         self._over.set()
         self._again.set()
-        self._thread.join(10)
+        if self._thread.ident is not None:
+            self._thread.join(10)
 
     def _keep_watching(self) -> None:
         while not self._over.is_set():
