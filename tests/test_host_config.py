@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from host.config import Agent, ConfigError, HostConfig, Llm, Reasoning, Security, ToolBlock, load
 from shared.errors import StartError
@@ -492,3 +494,57 @@ def test_which_embedder_an_agent_searches_with(tmp_path: Path) -> None:
     document["databases"]["store"]["config"]["embedder"] = "secnd"
     with pytest.raises(ConfigError, match=r"store\.config\.embedder: no embedders\.secnd; did you mean 'second'"):
         loaded(tmp_path, document)
+
+
+# ---------------------------------------------------------------- any file
+
+_ODD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["", "plugin:", "plugin:words", "plugin:nobody", "${", "${NOT_SET}", "\x7f", "a\nb", "é" * 300]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, item in inner for place in _places(item, (*path, key)))]
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_change_of_a_file_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    """Whatever stands in one place of a file, or under another key, it loads, or is refused with lines of that file."""
+    document = assistant(tools=["plugin:disk"], database="store", reasoning={"engine": "plugin:react"}, prompt={})
+    document |= {"security": {"timeout": "1s"}, "tools": {"get": {"type": "plugin:web", "config": {"tool_name": "x"}}}}
+    document["plugins"]["plugin_discovery"] = {"enabled": False, "paths": ["./nothing"]}
+    document["plugins"]["tool_providers"]["disk"] = {"path": "./disk", "args": ["a"], "env": {"A": "b"}, "config": {}}
+    *above, last = data.draw(st.sampled_from(_places(document)[1:]))
+    block: Any = document
+    for key in above:
+        block = block[key]
+    if isinstance(block, dict) and data.draw(st.booleans()):
+        block[data.draw(st.text(max_size=12))] = block.pop(last)
+    else:
+        block[last] = data.draw(_ODD)
+    file = tmp_path / "hector.yaml"
+    file.write_text(yaml.safe_dump(document, allow_unicode=True, sort_keys=False))
+    lines = len(file.read_text().splitlines())
+    try:
+        load(file)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            place = re.match(rf"{re.escape(str(file))}:(\d+): ", mistake)
+            assert place, mistake
+            assert 1 <= int(place[1]) <= lines
+            assert "\n" not in mistake
+        refusal = str(error)
+    except StartError as error:  # YAML that is none of settings, such as with a number beyond all bounds
+        refusal = str(error)
+    else:
+        return
+    assert str(file) in refusal

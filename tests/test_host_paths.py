@@ -303,6 +303,28 @@ def test_another_server_at_that_port_is_not_dialled(tmp_path: Path, monkeypatch:
             process.communicate(b"\n")
 
 
+def test_a_port_that_two_listen_at_is_not_dialled(tmp_path: Path) -> None:
+    """Where another listens at the same port beside the plugin, as gRPC's servers let each other, none is dialled."""
+    code = (
+        "import socket, sys; own = socket.socket(); own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1); "
+        "own.bind(('127.0.0.1', int(sys.argv[1]))); own.listen(); print(flush=True); input()"
+    )
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        plugin = replace(stranger(tmp_path).plugins["stranger"], usual_port=port)
+        command = [sys.executable, "-c", code, str(port)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            process.stdout.readline()
+            assert Expected(plugin).address(os.getpid()) == ""
+            other.close()
+            assert Expected(plugin).address(os.getpid()) == f"127.0.0.1:{port}"
+            process.communicate(b"\n")
+
+
 def test_silence_is_told_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plugin that listens nowhere that is known of is an error that says what to do."""
     monkeypatch.setattr(runner, "ANNOUNCE_SECONDS", 1.0)
