@@ -6,6 +6,7 @@ import argparse
 import signal
 from pathlib import Path
 
+from host.check.options import add_options as add_check_options
 from host.config import ConfigError, HostConfig, load
 from shared import logs
 from shared.cli import installed
@@ -19,22 +20,39 @@ examples:
   python -m host logs vector_hnsw --follow        what a plugin writes
   python -m host index docs                       embed what is new or changed below docs/
   python -m host search "how do I add a plugin?"  print the best passages
-  python -m host demo docs -q "who may call?"     all three, then stop
+  python -m host call assistant "Hello"           ask an agent; the answer is on stdout, its steps on stderr
+  python -m host chat assistant                   the same as a conversation
+  python -m host tools                            what agents can use
+  python -m host try embed_st GetModelInfo        call any RPC of a plugin by hand
+  python -m host check 127.0.0.1:8082             hold a plugin of your own to the contract
+  python -m host demo docs -q "who may call?"     a first look at all of it, then stop
 
-index and search use the plugins of a running `serve`, or start those they need for as long as they run.
+All but serve use the plugins of a running `serve`, or start those they need for as long as they run.
+"""
+TRY = """\
+Calls an RPC of a plugin, as its reflection describes it. Replies are on stdout, status and time on stderr.
+
+  python -m host try vector_hnsw                                 its RPCs
+  python -m host try vector_hnsw SearchVectors                   a request to edit
+  python -m host try vector_hnsw SearchVectors '{"limit": 3}'    the call
 """
 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    installed("host", ["rich", "pathspec", "turbohtml"])
-    from host import commands, manage
+    installed("host", ["rich", "pathspec", "turbohtml", "jsonschema_rs"])
+    from host import commands, manage, trying
+    from host.agents import command as agents
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         # A SIGHUP that is ignored was ignored on purpose: nohup.
         if number is not None and (name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN):
             signal.signal(number, signal.default_int_handler)
+    if arguments.command == "check":
+        from host.check import command
+
+        return command.run(arguments)
     try:
         config = _loaded(Path(arguments.config))
     except ConfigError as error:
@@ -55,6 +73,22 @@ def main() -> int:
             return commands.search(
                 config, arguments.question, arguments.limit, config.database(arguments.database), as_json=arguments.json
             )
+        case "call":
+            return agents.call(
+                config,
+                arguments.agent,
+                arguments.question,
+                llm=arguments.llm,
+                stream=arguments.stream,
+                approve=arguments.approve,
+                as_json=arguments.json,
+            )
+        case "chat":
+            return agents.chat(config, arguments.agent, llm=arguments.llm, approve=arguments.approve)
+        case "tools":
+            return agents.tools(config, as_json=arguments.json)
+        case "try":
+            return trying.try_out(config, arguments.plugin, arguments.rpc, arguments.request, arguments.timeout)
         case _:
             folder = Path(arguments.folder) if arguments.folder else None
             return commands.demo(config, folder, arguments.question, arguments.keep)
@@ -105,10 +139,35 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("question")
     one.add_argument("--limit", type=_limit, default=5, help="passages at most [5]")
     one.add_argument("--json", action="store_true", help="one JSON object a line")
+    agent = argparse.ArgumentParser(add_help=False)
+    agent.add_argument("agent", metavar="AGENT", help="a block under agents:")
+    agent.add_argument("--llm", metavar="NAME", help="another LLM: a block under llms:, or a model's name")
+    agent.add_argument("--approve", action="store_true", help="ask in the terminal before each call of a tool")
+    one = add("call", parents=[anywhere, agent], help="ask an agent one question")
+    one.add_argument("question")
+    one.add_argument("--stream", action="store_true", help="show thoughts and the answer while they are written")
+    one.add_argument(
+        "--json", action="store_true", help="what happens as one JSON object a line, with --stream all of it"
+    )
+    add("chat", parents=[anywhere, agent], help="talk with an agent, one question a line")
+    one = add("tools", parents=[anywhere], help="list the tools of all tool plugins")
+    one.add_argument("--json", action="store_true", help="one JSON object a line, with the whole schema")
+    one = add(
+        "try",
+        parents=[anywhere],
+        help="call any RPC of any plugin by hand",
+        description=TRY,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    one.add_argument("plugin", metavar="NAME", help="a block under plugins:")
+    one.add_argument("rpc", metavar="RPC", nargs="?", help="such as SearchVectors [list them]")
+    one.add_argument("request", metavar="JSON", nargs="?", help="the request; - reads it from stdin [one to edit]")
+    one.add_argument("--timeout", type=float, metavar="SECONDS", default=60.0, help="0 sets no bound [60]")
     one = add("demo", parents=[anywhere], help="serve, index and search once, as a first look")
     one.add_argument("folder", metavar="DOCS", nargs="?", help="folder to index [the Markdown files beside the YAML]")
     one.add_argument("-q", "--question", default=QUESTION, help=f"[{QUESTION}]")
     one.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
+    add_check_options(add("check", help="hold a running plugin, in any language, to the contract", allow_abbrev=False))
     return parser
 
 

@@ -22,7 +22,7 @@ from host.supervisor import supervise
 from shared.client import Address
 from shared.errors import StartError
 
-CALL_SECONDS = 300.0  # a call that takes longer is given up; a batch of texts can take a slow machine a while
+CALL_SECONDS = 300.0  # where no `timeout` says otherwise; a batch of texts can take a slow machine a while
 _RUNNING_SECONDS = 40.0  # the running host may just be restarting a plugin, after 30 s at most
 
 
@@ -45,11 +45,12 @@ class Connection:
     name: str
     address: Address
     channel: grpc.Channel
+    seconds: float = CALL_SECONDS  # after which a call is given up
 
     def call(self, rpc: grpc.UnaryUnaryMultiCallable[Any, Any], request: Any, metadata: dict[str, str]) -> Any:
         """The reply, which is a success. Raises CallFailed."""
         try:
-            reply = rpc(request, timeout=CALL_SECONDS, metadata=(*self.address.metadata, *metadata.items()))
+            reply = rpc(request, timeout=self.seconds, metadata=(*self.address.metadata, *metadata.items()))
         except grpc.RpcError as error:
             code = error.code()
             details = " ".join((error.details() or "no details").split())
@@ -76,7 +77,12 @@ def connect(config: HostConfig, plugins: Iterable[Plugin]) -> Iterator[dict[str,
         else:
             addresses, state = _running(run, wanted.values()), config.state
         yield {
-            name: Connection(name, address, stack.enter_context(_channel(config, wanted[name], address, state)))
+            name: Connection(
+                name,
+                address,
+                stack.enter_context(_channel(config, wanted[name], address, state)),
+                wanted[name].timeout or CALL_SECONDS,
+            )
             for name, address in addresses.items()
         }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from host import child, environment, memory
+from host import child, environment, memory, wiring
 from host.config import HostConfig, Plugin
 from host.gate import Gate
 from host.health import SERVING, UNANSWERED, Heartbeat, wait_until_serving
@@ -39,6 +39,7 @@ class Launch:
     folder: Path  # in which it runs
     environment: dict[str, str]
     confinement: dict[str, Any]  # options of the tether
+    needs: tuple[str, ...] = ()  # whose addresses it is told (`host/wiring.py`)
 
 
 def launch_of(plugin: Plugin, config: HostConfig) -> Launch:
@@ -51,15 +52,24 @@ def launch_of(plugin: Plugin, config: HostConfig) -> Launch:
         config.folder,
         {**environment.of(plugin, config), **variables(plugin, config)},
         confinement(plugin, config),
+        wiring.outline(plugin, config.plugins.values()),
     )
 
 
 class Runner(threading.Thread):
     """The fields without underscore may be read from any thread."""
 
-    def __init__(self, launch: Launch, *, state: Path | None, quiet: bool, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        launch: Launch,
+        *,
+        state: Path | None,
+        quiet: bool,
+        on_change: Callable[[], None],
+        wired: Callable[[Plugin], dict[str, str] | None] = lambda plugin: {},
+    ) -> None:
         """`state` is where its log and its gate are; None: it has neither. `on_change` is called whenever a field has
-        another value."""
+        another value. `wired` gives the variables with the addresses of others; None while one is not known."""
         super().__init__(name=launch.plugin.name)
         self.plugin = launch.plugin
         self.address = ""
@@ -80,6 +90,7 @@ class Runner(threading.Thread):
         self._woken = threading.Event()  # by either
         self._quiet = quiet
         self._on_change = on_change
+        self._wired = wired
         self._gate = Gate(state, self.plugin.name) if state else None
         self._log = LogFile(state, self.plugin.name) if state else None
 
@@ -152,6 +163,9 @@ class Runner(threading.Thread):
 
     def _run_once(self, launch: Launch) -> str:
         """One process, until it has ended, of itself or because it is to; why it ended."""
+        while (addresses := self._wired(launch.plugin)) is None:
+            if self._woken.wait(_POLL_SECONDS):
+                return ""
         expected = Expected(launch.plugin)
         bound = None
         if (largest := launch.plugin.security.max_memory) is not None:
@@ -161,7 +175,7 @@ class Runner(threading.Thread):
             process = child.Child(
                 [*launch.command, *child.port_arguments(launch.plugin, self.address)],
                 cwd=launch.folder,
-                environment=launch.environment,
+                environment={**launch.environment, **addresses},
                 output=self._show,
                 confinement=options,
             )

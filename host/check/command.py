@@ -1,0 +1,94 @@
+"""What `python -m host check` does."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+from rich.console import Console
+
+from host.check import reports
+from host.check.runner import FAILED, Result, claims_for, kinds_at, try_claims
+from host.check.subject import SERVICES, Options, Subject
+from host.health import SERVING, wait_until_serving
+from host.reflection import Reflection, ReflectionError
+from shared.client import Address, channel
+from shared.errors import StartError
+from shared.units import Secret
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The exit status. Raises StartError where nothing could be checked."""
+    if arguments.list:
+        for kind in [arguments.kind] if arguments.kind else SERVICES:
+            for claim in claims_for(kind, arguments.level, arguments.only):
+                print(f"{kind:10} {claim.level:6} {claim.name:28} {claim.sentence}")
+        return 0
+    if not arguments.address:
+        raise StartError("name the ADDRESS of a running plugin, such as 127.0.0.1:8082")
+    return _report(arguments, arguments.address, lambda show: _check(arguments, _address(arguments), show))
+
+
+def _report(
+    arguments: argparse.Namespace, where: str, check: Callable[[Callable[[Result], None]], list[Result]]
+) -> int:
+    on_stdout = "-" in (arguments.junit, arguments.json)
+    out = Console(highlight=False, stderr=on_stdout)
+    results = check(lambda result: reports.line(out, result))
+    for result in results:
+        if result.outcome == FAILED:
+            reports.failure(out, result)
+    out.print(f"\n{where}, level {arguments.level}: {reports.summary(results)}", markup=False, soft_wrap=True)
+    _write(arguments.junit, lambda: reports.junit(where, results))
+    _write(arguments.json, lambda: reports.as_json(where, arguments.level, results))
+    if not results:
+        raise StartError("no claim has such a name; --list prints them")
+    return 1 if any(result.outcome == FAILED for result in results) else 0
+
+
+def _check(arguments: argparse.Namespace, address: Address, show: Callable[[Result], None]) -> list[Result]:
+    answer = wait_until_serving(address, 60.0)
+    if answer != SERVING:
+        raise StartError(f"the plugin at {address.address} is {answer}; see what it printed")
+    options = Options(
+        arguments.timeout, arguments.prompt, arguments.tool, arguments.arguments, "yes" if address.token else ""
+    )
+    results: list[Result] = []
+    for kind in [arguments.kind] if arguments.kind else _kinds(address):
+        with closing(Subject(address, kind, options, arguments.level)) as subject:
+            results += try_claims(subject, claims_for(kind, arguments.level, arguments.only), show)
+    return results
+
+
+def _kinds(address: Address) -> list[str]:
+    with channel(address) as opened:
+        try:
+            return kinds_at(Reflection(opened, address.metadata))
+        except ReflectionError as error:
+            raise StartError(f"{address.address}: {error}; every plugin has it. --kind checks the rest") from None
+        except grpc.RpcError as error:
+            raise StartError(f"{address.address}: {error.code().name}: {error.details()}") from None
+
+
+def _address(arguments: argparse.Namespace) -> Address:
+    token = arguments.token
+    if arguments.token_file:
+        try:
+            token = (Path(arguments.token_file).read_text(encoding="utf-8").splitlines() or [""])[0].strip()
+        except (OSError, ValueError):
+            raise StartError(f"--token-file {arguments.token_file} cannot be read") from None
+    return Address(arguments.address, Secret(token), arguments.tls_ca, arguments.tls_cert, arguments.tls_key)
+
+
+def _write(file: str | None, text: Callable[[], str]) -> None:
+    if file == "-":
+        sys.stdout.write(text())
+    elif file:
+        try:
+            Path(file).write_text(text(), encoding="utf-8")
+        except OSError as error:
+            raise StartError(f"cannot write {file}: {error.strerror}") from None
