@@ -116,8 +116,8 @@ def serving(config: HostConfig, *, quiet: bool = False) -> Iterator[Supervisor]:
             run_file.write(config.state, RunFile(os.getpid(), str(config.file), supervisor.addresses(), statuses))
 
         try:
-            write()
             supervisor.listen(write)
+            write()
             yield supervisor
         finally:
             supervisor.listen(None)

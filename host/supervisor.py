@@ -159,10 +159,9 @@ class Supervisor:
             return {name: runner.address for name, runner in self._runners.items()}
 
     def listen(self, listener: Callable[[], None] | None) -> None:
-        """`listener` is called now and whenever a status has changed, one call at a time, and must not raise."""
+        """`listener` is called whenever a status has changed, one call at a time."""
         with self._lock:
             self._listener = listener
-        self._tell()
 
     def _tell(self) -> None:
         with self._lock:
