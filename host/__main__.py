@@ -41,7 +41,7 @@ Calls an RPC of a plugin, as its reflection describes it. Replies are on stdout,
 def main() -> int:
     arguments = _parser().parse_args()
     installed("host", ["rich", "pathspec", "turbohtml", "jsonschema_rs"])
-    from host import commands, manage, trying
+    from host import commands, demo, manage, trying
     from host.agents import command as agents
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -91,7 +91,7 @@ def main() -> int:
             return trying.try_out(config, arguments.plugin, arguments.rpc, arguments.request, arguments.timeout)
         case _:
             folder = Path(arguments.folder) if arguments.folder else None
-            return commands.demo(config, folder, arguments.question, arguments.keep)
+            return demo.demo(config, folder, arguments.question, arguments.keep)
 
 
 def _loaded(file: Path) -> HostConfig:
