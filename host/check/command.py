@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import grpc
 from rich.console import Console
 
 from host.check import reports
+from host.check.claims import Broken
+from host.check.process import Command
 from host.check.runner import FAILED, Result, claims_for, kinds_at, try_claims
 from host.check.subject import SERVICES, Options, Subject
 from host.health import SERVING, wait_until_serving
@@ -25,11 +28,14 @@ def run(arguments: argparse.Namespace) -> int:
     """The exit status. Raises StartError where nothing could be checked."""
     if arguments.list:
         for kind in [arguments.kind] if arguments.kind else SERVICES:
-            for claim in claims_for(kind, arguments.level, arguments.only):
-                print(f"{kind:10} {claim.level:6} {claim.name:28} {claim.sentence}")
+            for run in (False, True):
+                for claim in claims_for(kind, arguments.level, arguments.only, run=run):
+                    print(f"{kind:10} {claim.level:6} {claim.name:28} {claim.sentence}")
         return 0
-    if not arguments.address:
-        raise StartError("name the ADDRESS of a running plugin, such as 127.0.0.1:8082")
+    if bool(arguments.address) == bool(arguments.run):
+        raise StartError('name the ADDRESS of a running plugin, such as 127.0.0.1:8082, or --run "COMMAND"')
+    if arguments.run:
+        return _report(arguments, arguments.run, lambda show: _run(arguments, show))
     return _report(arguments, arguments.address, lambda show: _check(arguments, _address(arguments), show))
 
 
@@ -54,14 +60,36 @@ def _check(arguments: argparse.Namespace, address: Address, show: Callable[[Resu
     answer = wait_until_serving(address, 60.0)
     if answer != SERVING:
         raise StartError(f"the plugin at {address.address} is {answer}; see what it printed")
-    options = Options(
-        arguments.timeout, arguments.prompt, arguments.tool, arguments.arguments, "yes" if address.token else ""
-    )
     results: list[Result] = []
     for kind in [arguments.kind] if arguments.kind else _kinds(address):
-        with closing(Subject(address, kind, options, arguments.level)) as subject:
+        with closing(Subject(address, kind, _options(arguments, address), arguments.level)) as subject:
             results += try_claims(subject, claims_for(kind, arguments.level, arguments.only), show)
     return results
+
+
+def _run(arguments: argparse.Namespace, show: Callable[[Result], None]) -> list[Result]:
+    """First what holds of a plugin that runs, then starts and ends, one after another: a data folder is for one."""
+    command = Command(arguments.run, arguments.start_timeout)
+    with command.start() as process:
+        try:
+            arguments.address = process.wait_for_address(command.seconds)
+        except Broken as broken:
+            raise StartError(f"--run: {broken}") from None
+        address = _address(arguments)
+        results = _check(arguments, address, show)
+        kinds = [arguments.kind] if arguments.kind else _kinds(address)
+        process.signal(signal.SIGTERM)
+        with suppress(Broken):  # there is a claim for that
+            process.wait(30)
+    for kind in kinds:
+        with closing(Subject(address, kind, _options(arguments, address), arguments.level, command)) as subject:
+            results += try_claims(subject, claims_for(kind, arguments.level, arguments.only, run=True), show)
+    return results
+
+
+def _options(arguments: argparse.Namespace, address: Address) -> Options:
+    token = "yes" if address.token else ""
+    return Options(arguments.timeout, arguments.prompt, arguments.tool, arguments.arguments, token)
 
 
 def _kinds(address: Address) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from host.check import database, embedder, serving
+from host.check import database, embedder, serving, started
 from host.check.claims import FULL, GUIDE, Broken, Claim, Claims, NotAsked, NotOffered
 from host.check.subject import SERVICES, Exchange, Subject
 from host.reflection import Reflection
@@ -34,11 +34,12 @@ class Result:
     seconds: float = 0.0
 
 
-def claims_for(kind: str, level: str, only: Iterable[str] = ()) -> list[Claim]:
-    """In the order in which they are tried. `only`: those whose name holds one of these. Raises StartError."""
+def claims_for(kind: str, level: str, only: Iterable[str] = (), *, run: bool = False) -> list[Claim]:
+    """In the order in which they are tried. `only`: those whose name holds one of these. `run`: those of a start
+    instead of those of a plugin that runs."""
     claims = [
         claim
-        for group in (serving.claims, *KINDS.get(kind, ()))
+        for group in ((started.claims,) if run else (serving.claims, *KINDS[kind]))
         for claim in group
         if claim.level == GUIDE or level == FULL
     ]

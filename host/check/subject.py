@@ -17,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
 from host.check.claims import Broken, NotAsked, NotOffered, expect
+from host.check.process import Command
 from shared.client import Address, channel
 from shared.errors import Code
 
@@ -75,6 +76,7 @@ class Subject:
     kind: str
     options: Options = field(default_factory=Options)
     level: str = "guide"
+    run: Command | None = None  # how it is started, where the operator said so
 
     def __post_init__(self) -> None:
         self.service = pb.DESCRIPTOR.services_by_name[SERVICES[self.kind]]
@@ -85,6 +87,13 @@ class Subject:
 
     def close(self) -> None:
         self.channel.close()
+
+    @property
+    def command(self) -> Command:
+        """How it is started. Raises NotAsked."""
+        if self.run is None:
+            raise NotAsked("give --run")
+        return self.run
 
     def needs(self, option: str) -> str:
         """What the operator gave as --OPTION. Raises NotAsked."""
@@ -123,16 +132,20 @@ class Subject:
     def stream_until_status(self, rpc: str, request: Any, *, metadata: Any = ()) -> tuple[list[Any], Any]:
         """The replies that came. Raises NotOffered, and StreamFailed with them where the call failed."""
         replies: list[Any] = []
-        method = self.service.methods_by_name[rpc]
-        sent = iter(request) if method.client_streaming else request
         try:
-            for reply in self._rpc(method, None)(sent, timeout=self.options.seconds, metadata=self._metadata(metadata)):
+            for reply in self.open(rpc, request, metadata=metadata):
                 replies.append(reply)
         except grpc.RpcError as error:
             self._failed(rpc, request, error)
             raise StreamFailed(replies, error) from None
         self._record(rpc, request, replies)
         return replies, None
+
+    def open(self, rpc: str, request: Any, *, metadata: Any = ()) -> Any:
+        """The call itself of an RPC that streams its replies: they are to be read from it, and nothing is recorded."""
+        method = self.service.methods_by_name[rpc]
+        sent = iter(request) if method.client_streaming else request
+        return self._rpc(method, None)(sent, timeout=self.options.seconds, metadata=self._metadata(metadata))
 
     def ok(self, rpc: str, request: Any, *, over: grpc.Channel | None = None, metadata: Any = ()) -> Any:
         """The reply of a call that is to succeed. Raises Broken, NotOffered."""
