@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,10 +25,14 @@ def serve(config: HostConfig, *, reload: bool = True) -> int:
     """All plugins, until Ctrl-C or SIGTERM; with `reload` those anew for which a file has changed."""
     logs.setup("info")
     if reload:
-        installed("host", ["watchfiles"])
-    with serving(config) as supervisor, suppress(KeyboardInterrupt), _watching(supervisor, config, reload):
-        print("Ctrl-C stops them.", flush=True)
-        wait_for_ctrl_c()
+        installed({"watchfiles": "watchfiles>=1.1,<2"})
+    with serving(config) as supervisor:
+        try:
+            with _watching(supervisor, config, reload):
+                print("Ctrl-C stops them.", flush=True)
+                wait_for_ctrl_c()
+        except KeyboardInterrupt:  # before it was waited for
+            logs.line("stopping")
     return 0
 
 
