@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -29,9 +29,9 @@ def serve(config: HostConfig, *, reload: bool = True) -> int:
     logs.setup("info")
     if reload:
         installed("host", ["watchfiles"])
-    with serving(config) as supervisor, suppress(KeyboardInterrupt), _watching(supervisor, config, reload):
+    with serving(config) as supervisor, _until_ctrl_c(), _watching(supervisor, config, reload):
         print("Ctrl-C stops them.", flush=True)
-        _wait_for_ctrl_c()
+        _wait()
     return 0
 
 
@@ -95,8 +95,9 @@ def demo(config: HostConfig, folder: Path | None, question: str, keep: bool) -> 
         for arguments in (again, ["index", "FOLDER"], ["search", "your own question"], ["serve"]):
             print("  " + _command(config, arguments))
         if keep and not shared:
-            print("The plugins stay up; Ctrl-C stops them.", flush=True)
-            _wait_for_ctrl_c()
+            with _until_ctrl_c():
+                print("The plugins stay up; Ctrl-C stops them.", flush=True)
+                _wait()
     return 0
 
 
@@ -124,12 +125,18 @@ def serving(config: HostConfig, *, quiet: bool = False) -> Iterator[Supervisor]:
             run_file.remove(config.state)
 
 
-def _wait_for_ctrl_c() -> None:
+@contextmanager
+def _until_ctrl_c() -> Iterator[None]:
+    """What is within ends with Ctrl-C or SIGTERM, and what is around it goes on from there."""
     try:
-        while True:
-            time.sleep(0.5)  # a signal that comes just before a sleep begins does not end it
+        yield
     except KeyboardInterrupt:
         logs.line("stopping")
+
+
+def _wait() -> None:
+    while True:
+        time.sleep(0.5)  # a signal that comes just before a sleep begins does not end it
 
 
 def _command(config: HostConfig, arguments: list[str]) -> str:
