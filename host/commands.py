@@ -26,13 +26,9 @@ def serve(config: HostConfig, *, reload: bool = True) -> int:
     logs.setup("info")
     if reload:
         installed({"watchfiles": "watchfiles>=1.1,<2"})
-    with serving(config) as supervisor:
-        try:
-            with _watching(supervisor, config, reload):
-                print("Ctrl-C stops them.", flush=True)
-                wait_for_ctrl_c()
-        except KeyboardInterrupt:  # before it was waited for
-            logs.line("stopping")
+    with serving(config) as supervisor, until_ctrl_c(), _watching(supervisor, config, reload):
+        print("Ctrl-C stops them.", flush=True)
+        wait()
     return 0
 
 
@@ -96,9 +92,15 @@ def serving(config: HostConfig, *, quiet: bool = False) -> Iterator[Supervisor]:
             run_file.remove(config.state)
 
 
-def wait_for_ctrl_c() -> None:
+@contextmanager
+def until_ctrl_c() -> Iterator[None]:
+    """What is within ends with Ctrl-C or SIGTERM, and what is around it goes on from there."""
     try:
-        while True:
-            time.sleep(0.5)  # a signal that comes just before a sleep begins does not end it
+        yield
     except KeyboardInterrupt:
         logs.line("stopping")
+
+
+def wait() -> None:
+    while True:
+        time.sleep(0.5)  # a signal that comes just before a sleep begins does not end it

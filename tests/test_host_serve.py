@@ -153,7 +153,7 @@ def test_a_killed_plugin_comes_back_at_its_port(start: Callable[..., Host]) -> N
 @pytest.mark.slow
 def test_a_plugin_that_cannot_restart_is_tried_again(start: Callable[..., Host], tmp_path: Path) -> None:
     """A plugin that refuses to start again is named with its reason and tried until it works."""
-    host = start()
+    host = start("serve", "--no-reload")
     pid = int(host.table()["words"][-1])
     config_in(tmp_path, embedder={"refuse": "the disk is gone"})
     os.kill(pid, signal.SIGKILL)
