@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -134,7 +135,7 @@ def test_tools_lists_all_also_in_the_flat_form(
 def test_try_calls_any_rpc(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reflects: bool
 ) -> None:
-    """By reflection, or by the contract where a plugin has none: the RPCs, a request to edit, a call with its status."""
+    """By reflection, or by the contract where a plugin has none: its RPCs, a request to edit, a call and its status."""
     with world(tmp_path, llm=FakeLLM(lambda request, nth: "one two"), reflects=reflects) as here:
         file = here.write_config()
 
@@ -195,6 +196,8 @@ class Typed:
         deadline = time.monotonic() + SECONDS
         while text not in self.seen:
             assert time.monotonic() < deadline, self.seen
+            if not select.select([self._terminal], [], [], 1)[0]:
+                continue
             try:
                 self.seen += os.read(self._terminal, 65536).decode(errors="replace")
             except OSError:  # it has ended
@@ -231,8 +234,8 @@ def typed() -> Any:
 
 @pytest.mark.slow
 def test_a_person_approves_in_the_terminal(tmp_path: Path, typed: Callable[..., Typed]) -> None:
-    """Escape sequences in arguments are shown and not obeyed; y runs it, a reason denies it, a is for all that follow."""
-    texts = ["\x1b[2Jgone", "second", "third", "fourth"]
+    """Escape sequences in arguments are shown and not obeyed; y, a reason and a do as they say."""
+    texts = ["\x1b[2J\u202egone", "second", "third", "fourth"]
 
     def script(request: Any, nth: int) -> Turn:
         return [("echo", {"text": texts[nth]})] if nth < len(texts) else "Done with it."
@@ -241,19 +244,20 @@ def test_a_person_approves_in_the_terminal(tmp_path: Path, typed: Callable[..., 
     with world(tmp_path, llm=FakeLLM(script), tools=tools) as here:
         file = here.write_config(my_agent=AGENT)
         terminal = typed("call", "my_agent", "?", "--approve", "--config", str(file))
-        for number, answer in enumerate(("y", "leave it", "a")):
-            terminal.until("say why not: " if number == 0 else f'allow? echo {{"text":"{texts[number]}"}}')
+        terminal.until("or say why not: ")
+        assert 'allow? echo {"text":"\\u001b[2J‹U+202E›gone"} (only reads)' in terminal.seen
+        terminal.type("y\n")
+        for text, answer in (("second", "leave it"), ("third", "a")):
+            terminal.until(f'allow? echo {{"text":"{text}"}}')
+            terminal.seen = terminal.seen.partition(f'allow? echo {{"text":"{text}"}}')[2]
             terminal.until("or say why not: ")
-            terminal.seen = terminal.seen if number == 0 else ""
-            if number == 0:
-                assert 'allow? echo {"text":"‹U+001B›[2Jgone"} (only reads)' in terminal.seen
-                assert "\x1b[2J" not in terminal.seen
-                terminal.seen = ""
             terminal.type(answer + "\n")
         assert terminal.end() == 0
     assert "Done with it." in terminal.seen
+    assert "not allowed: leave it" in terminal.seen
+    assert "\x1b[2J" not in terminal.seen
     ran = [json.loads(request.parameters_json)["text"] for request in tools.requests]
-    assert ran == ["\x1b[2Jgone", "third", "fourth"]
+    assert ran == ["\x1b[2J\u202egone", "third", "fourth"]
 
 
 @pytest.mark.slow

@@ -124,7 +124,8 @@ def _asked() -> str | None:
         except EOFError:
             print(file=sys.stderr)
             return None
-    return sys.stdin.readline() or None
+    line = sys.stdin.readline()
+    return line.strip() if line else None
 
 
 async def _run(agent: OpenAgent, question: str, conversation: Conversation | None, show: Show) -> int:
