@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -28,6 +29,7 @@ from shared.errors import StartError
 from shared.structs import dump
 
 Show = Callable[[Event], None]
+_BRIEF = 100  # characters of a description
 _LEAVE, _ANEW = ("/quit", "/exit", "/q"), "/new"
 
 
@@ -122,7 +124,8 @@ def _asked() -> str | None:
         except EOFError:
             print(file=sys.stderr)
             return None
-    return sys.stdin.readline() or None
+    line = sys.stdin.readline()
+    return line.strip() if line else None
 
 
 async def _run(agent: OpenAgent, question: str, conversation: Conversation | None, show: Show) -> int:
@@ -192,9 +195,10 @@ def _tool_text(plugin: str, tool: Tool, briefly: bool = False) -> str:
     """
     flags = [word for word in ("read_only", "destructive", "idempotent") if getattr(tool, word)]
     lines = [f"{tool.name}  ({', '.join([plugin, *(word.replace('_', ' ') for word in flags)])})"]
-    lines += [f"    {line}" for line in tool.description.strip().splitlines()[: 1 if briefly else 3]]
+    about = tool.description.strip()
     if briefly:
-        return visible("\n".join(lines))
+        return visible("\n".join([*lines, f"    {textwrap.shorten(about, _BRIEF, placeholder=' …')}"]))
+    lines += [f"    {line}" for line in about.splitlines()[:3]]
     properties = tool.parameters.get("properties")
     required = tool.parameters.get("required")
     for name, schema in properties.items() if isinstance(properties, Mapping) else ():
