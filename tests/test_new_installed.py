@@ -148,6 +148,35 @@ def test_beside_the_reference(projects: Path, tmp_path: Path) -> None:
         assert says in done.stdout
 
 
+def test_another_store(tmp_path: Path) -> None:
+    """A store of somebody else's, SQLite in the place of the dictionary, takes a change of engine.py, config.py and the
+    line of the test that makes an engine: then its tests pass, the kit finds nothing, and the host searches with it."""
+    folder = generate(KINDS["database_provider"], "sqlite_store", tmp_path / "sqlite_store")
+    for name in ("engine.py", "config.py"):
+        shutil.copy(ROOT / "tests" / "data" / "sqlite_store" / f"{name}.txt", folder / "sqlite_store" / name)
+    test = folder / "tests" / "test_plugin.py"
+    text = test.read_text(encoding="utf-8")
+    assert text.count("Engine(tmp_path)") == 2
+    test.write_text(text.replace("Engine(tmp_path)", 'Engine(tmp_path / "store.sqlite")'), encoding="utf-8")
+    embedder = tmp_path / "acorn_vectors"
+    generate(KINDS["embedder_provider"], "acorn_vectors", embedder)
+    yaml = (folder / "hector.yaml").read_text(encoding="utf-8").replace("plugins.embed_st", "acorn_vectors")
+    (folder / "hector.yaml").write_text(yaml, encoding="utf-8")
+    (folder / "wifi.md").write_text("The password of the wifi is on the fridge.\n")
+    env = environment({"PYTHONPATH": os.pathsep.join([str(embedder), environment()["PYTHONPATH"]])})
+    for argv, says in (
+        (["pytest", "-q"], "5 passed"),
+        (["host", "check", "--run", f"{sys.executable} -m sqlite_store"], "level guide"),
+        (["host", "index", "."], "chunks embedded"),
+        (["host", "search", "where is the password of the wifi?"], "wifi.md:1"),
+    ):
+        argv = [sys.executable, "-m", *argv]
+        done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert says in done.stdout
+    assert (folder / "data" / "sqlite_store.sqlite").is_file()
+
+
 def test_from_a_wheel(tmp_path: Path) -> None:
     """`python -m host new` works where hector-plugins was installed: the wheel has all that a project is made of."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]

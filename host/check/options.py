@@ -20,6 +20,8 @@ examples:
   python -m host check --run "python -m plugins.vector_hnsw --data-dir /tmp/check"
   python -m host check 127.0.0.1:8084 --tool clock --arguments '{"zone": "UTC"}'
   python -m host check 127.0.0.1:8081 --prompt "Say hello."
+  python -m host check --run "python -m plugins.llm_openai --endpoint {upstream} --max-retries 0" --level full
+  python -m host check --run "python -m plugins.reasoning_react --llm {llm} --tools {tools}"
 """
 
 
@@ -51,6 +53,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--start-timeout", type=_seconds, default=120.0, metavar="SECONDS", help="bound on a start [120]"
     )
     parser.add_argument("--prompt", default="", help="text that may be sent to the model behind it, again and again")
+    parser.add_argument(
+        "--upstream",
+        type=int,
+        metavar="PORT",
+        help="serve an OpenAI endpoint with scripted answers at http://127.0.0.1:PORT/v1, for an LLM plugin that was "
+        "told to use it; with --run, {upstream} in the command stands for the URL of such a one, and {llm} and {tools} "
+        "for the addresses of a scripted model and scripted tools, for a reasoning strategy",
+    )
     parser.add_argument("--tool", metavar="NAME", default="", help="a tool that may be run, again and again")
     parser.add_argument("--arguments", metavar="JSON", default="{}", help="what --tool is run with [{}]")
     parser.add_argument("--token", default="", help="the bearer token; others on this machine can read it here")

@@ -81,10 +81,12 @@ class Process:
 
 @dataclass(frozen=True)
 class Command:
-    """How the plugin is started: `{port}` in it stands for the port, else `--port N` is put behind it."""
+    """How the plugin is started: `{port}` in it stands for the port, else `--port N` is put behind it; `{upstream}` for
+    the kit's own endpoint."""
 
     text: str
     seconds: float = 120.0  # bound on a start; a model may have to be loaded
+    addresses: tuple[tuple[str, str], ...] = ()  # what other words in braces stand for
 
     def argv(self, port: int, *more: str) -> list[str]:
         try:
@@ -93,8 +95,10 @@ class Command:
             raise StartError(f"--run is no command line: {error}") from None
         if not words:
             raise StartError("--run is empty; give the command that starts the plugin")
-        filled = [word.replace("{port}", str(port)) for word in words]
-        return [*filled, *(() if filled != words else ("--port", str(port))), *more]
+        ports = () if "{port}" in self.text else ("--port", str(port))
+        for name, value in (("{port}", str(port)), *self.addresses):
+            words = [word.replace(name, value) for word in words]
+        return [*words, *ports, *more]
 
     @contextlib.contextmanager
     def start(self, port: int = 0, *more: str) -> Iterator[Process]:

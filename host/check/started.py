@@ -24,6 +24,9 @@ from host.check.subject import Exchange, Subject
 from host.health import SERVING, wait_until_serving
 
 claims = Claims("started")
+busy_claims = Claims("started")  # of plugins that can be kept busy
+llm_claims = Claims("started")
+database_claims = Claims("started")
 LINE = "The only line on stdout, flushed once bound, is `listening on HOST:PORT`; logs go to stderr."
 DRAIN = "SIGTERM and SIGINT: take no new calls, finish those under way (10 s at most), save, exit 0."
 BEFORE = "Health is NOT_SERVING until the model or index is loaded and again from the moment a shutdown begins."
@@ -40,8 +43,7 @@ def started(check: Subject, port: int = 0, *more: str) -> Iterator[tuple[Process
         address = replace(check.address, address=process.wait_for_address(check.command.seconds))
         answer = wait_until_serving(address, check.command.seconds, lambda: process.popen.poll() is not None)
         expect(answer == SERVING, f"health is {answer} after {check.command.seconds:g} s{process.said()}")
-        with closing(Subject(address, check.kind, check.options, check.level, check.command)) as subject:
-            subject.exchanges = check.exchanges  # for what a failure shows
+        with closing(check.at(address)) as subject:
             yield process, subject
 
 
@@ -125,8 +127,7 @@ def unknown_option(check: Subject) -> None:
 def health_while_loading(check: Subject) -> None:
     with check.command.start() as process:
         address = replace(check.address, address=process.wait_for_address(check.command.seconds))
-        with closing(Subject(address, check.kind, check.options, check.level, check.command)) as subject:
-            subject.exchanges = check.exchanges
+        with closing(check.at(address)) as subject:
             deadline = time.monotonic() + check.command.seconds
             request = HealthCheckRequest(service="plugin")
             status = HealthCheckResponse.NOT_SERVING
@@ -176,7 +177,7 @@ def health_at_shutdown(check: Subject) -> None:
         expect(HealthCheckResponse.NOT_SERVING in statuses, f"a watch of health saw {names} and then the end")
 
 
-@claims.guide("A call that is under way at SIGTERM is finished.", DRAIN)
+@busy_claims.guide("A call that is under way at SIGTERM is finished.", DRAIN)
 def drains(check: Subject) -> None:
     request_of = _long_request(check.kind)
     for attempt in range(3):
@@ -215,10 +216,8 @@ def drains(check: Subject) -> None:
                 )
 
 
-@claims.full("A stream that is under way at SIGTERM is finished, and a new call is UNAVAILABLE meanwhile.", DRAIN)
+@busy_claims.full("A stream that is under way at SIGTERM is finished, and a new call is UNAVAILABLE meanwhile.", DRAIN)
 def drains_stream(check: Subject) -> None:
-    if check.kind not in ("database", "embedder"):
-        raise NotAsked("no stream of this kind can be held open")
     with started(check) as (process, subject), _prepared(subject) as name:
         go_on = threading.Event()
 
@@ -260,6 +259,28 @@ def drains_stream(check: Subject) -> None:
         _remove(check, name)
 
 
+@llm_claims.guide("A stream that is under way at SIGTERM is finished.", DRAIN)
+def drains_text(check: Subject) -> None:
+    if check.upstream is None:
+        raise NotAsked("give {upstream} in --run")
+    with started(check) as (process, subject):
+        request = pb.StreamTextRequest(model="check-slow", prompt="Take your time.")
+        replies = []
+        try:
+            for reply in subject.open("StreamText", request):
+                replies.append(reply)
+                if len(replies) == 1:
+                    process.signal(signal.SIGTERM)
+        except grpc.RpcError as error:
+            check.exchanges.append(Exchange("StreamText", request, error))
+            text = f"{error.code().name}: {error.details()}"
+            raise Broken(f"after {len(replies)} messages it ended with gRPC status {text}") from None
+        check.exchanges.append(Exchange("StreamText", request, replies))
+        expect(replies and replies[-1].done, "it ended without done=true", replies)
+        status = process.wait(STOP_SECONDS)
+        expect(status == 0, f"it ended with status {status}{process.said()}")
+
+
 @claims.guide("After SIGKILL it starts again and serves.", "Nothing that a kill leaves behind keeps it from starting.")
 def starts_after_kill(check: Subject) -> None:
     for _ in range(2):
@@ -271,20 +292,18 @@ def starts_after_kill(check: Subject) -> None:
         easy_call(subject)
 
 
-@claims.full("What a database has acknowledged is there after SIGKILL, and what it deleted is not.", DURABLE)
+@database_claims.full("What a database has acknowledged is there after SIGKILL, and what it deleted is not.", DURABLE)
 def survives_kill(check: Subject) -> None:
     _survives(check, signal.SIGKILL)
 
 
-@claims.full("What a database has acknowledged is there after SIGTERM, and what it deleted is not.", DURABLE)
+@database_claims.full("What a database has acknowledged is there after SIGTERM, and what it deleted is not.", DURABLE)
 def survives_stop(check: Subject) -> None:
     _survives(check, signal.SIGTERM)
 
 
 def _survives(check: Subject, number: signal.Signals) -> None:
     """Writes until the process is gone, starts it again and looks for every write that was acknowledged."""
-    if check.kind != "database":
-        raise NotAsked("it is for databases")
     name = database.new_name()
     acknowledged: list[str] = []
     with started(check) as (process, subject):
@@ -362,12 +381,10 @@ def _long_request(kind: str) -> Callable[[str, int], tuple[str, Any]]:
                 vectors=[pb.Vector(id=str(number), vector=[1.0 + number] * 64) for number in range(size)],
             ),
         )
-    if kind == "embedder":
-        return lambda name, size: (
-            "EmbedBatch",
-            pb.EmbedBatchRequest(texts=[f"a longer text, number {number}" for number in range(size)]),
-        )
-    raise NotAsked("no call of this kind is sure to take a while")
+    return lambda name, size: (
+        "EmbedBatch",
+        pb.EmbedBatchRequest(texts=[f"a longer text, number {number}" for number in range(size)]),
+    )
 
 
 @contextlib.contextmanager

@@ -17,13 +17,11 @@ from shared.sealed import Sealed
 from shared.server import run, serve
 
 from . import PACKAGE
-from .config import Config
+from .config import NEEDS, Config
 
 
 def main() -> int:
-    # Each library that the engine imports, and what pip is to install for it: {"numpy": "numpy>=2.0,<3"}.
-    needs: dict[str, str] = {}
-    config = configure(Config, package=PACKAGE, section="reasoning_strategies", about=__doc__, needs=needs)
+    config = configure(Config, package=PACKAGE, section="reasoning_strategies", about=__doc__, needs=NEEDS)
     from .engine import Engine
     from .llm import asking, echo
     from .servicer import MOST_ITEMS, Servicer

@@ -8,20 +8,19 @@ from __future__ import annotations
 from hector_plugins_pb2_grpc import add_ToolProviderServicer_to_server
 
 from shared.cli import configure
+from shared.config import own_settings
 from shared.server import run, serve
 
 from . import PACKAGE
-from .config import Config
+from .config import NEEDS, Config
 
 
 def main() -> int:
-    # Each library that the engine imports, and what pip is to install for it.
-    needs = {"jsonschema_rs": "jsonschema-rs>=0.60,<0.70", "tzdata": "tzdata>=2026.1,<2028"}
-    config = configure(Config, package=PACKAGE, section="tool_providers", about=__doc__, needs=needs)
+    config = configure(Config, package=PACKAGE, section="tool_providers", about=__doc__, needs=NEEDS)
     from .engine import Engine
     from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 
-    servicer = Servicer(Engine(config.timezone))
+    servicer = Servicer(Engine(**own_settings(config)))
     return serve(
         config,
         service="hector.plugins.v1.ToolProvider",
