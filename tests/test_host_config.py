@@ -291,6 +291,11 @@ def test_keys_that_are_hectors_are_remarked_on(tmp_path: Path) -> None:
         "agents.helper.prompt.include_context": "include_context",
     }
     assert config.agent("helper").max_hits == 3
+    command = [sys.executable, "-m", "host", "logs", "nobody", "--config", str(config.file)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1])
+    assert [line for line in ran.stderr.splitlines() if line.startswith("note: ")] == [
+        f"note: {remark}" for remark in config.remarks
+    ]
 
 
 # ---------------------------------------------------------------- plugins

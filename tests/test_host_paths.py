@@ -353,6 +353,7 @@ def test_a_port_that_two_listen_at_is_not_dialled(tmp_path: Path) -> None:
             process.communicate(b"\n")
 
 
+@pytest.mark.slow
 def test_silence_is_told_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plugin that listens nowhere that is known of is an error that says what to do."""
     monkeypatch.setattr(runner, "ANNOUNCE_SECONDS", 1.0)
