@@ -401,7 +401,7 @@ def test_a_copy_under_another_name_runs_beside_ours(tmp_path: Path) -> None:
             "mine": ("database_provider", "SERVING"),
         }
         address = supervisor.address("mine")
-        wrong = replace(config.plugins["mine"], kind="llm_provider")
+        wrong = replace(config.plugins["mine"], kind="llm_provider", path="./mine")
         with pytest.raises(StartError, match="is a database_provider, but is configured as a llm_provider; move its"):
             kinds.kind_of(wrong, address)
     with connect(config, config.plugins.values()) as connections:
