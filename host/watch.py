@@ -123,12 +123,12 @@ class _Watcher:
     def _reload(self, first: bool) -> None:
         try:
             config = load(self._file)
-            self._supervisor.reload(config)
+            changed = self._supervisor.reload(config)
         except StartError as error:
             for line in str(error).splitlines():
                 logs.event("config_broken", level=logging.ERROR, cause=line, remedy="everything runs on as before")
             return
-        if not first:
+        if changed or not first:
             logs.event("config_read", file=str(self._file))
         self._config = config
         self._note_sources()
