@@ -36,6 +36,7 @@ _MOST_QUOTES = 2
 _LONGEST_QUOTE = 400  # characters
 _PASSAGE = re.compile(r"^\[(\d{1,4})\] (.{1,500}?), lines \d+ to \d+", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n|\n(?=[-*#|])")
+_NO_PROSE = re.compile(r"^(?:#|```|[ \t]*[|│┌└]).*$", re.MULTILINE)
 _WORD = re.compile(r"[^\W_]{3,}")
 _COMMON = frozenset("the and for are was has have how what why who when where which with that this there does can not "
                     "after from into its you your they them still only".split())  # fmt: skip
@@ -98,17 +99,22 @@ def _quotes(question: str, result: str) -> list[tuple[int, str, str]]:
     marks = list(_PASSAGE.finditer(result))
     for place, mark in enumerate(marks):
         end = marks[place + 1].start() if place + 1 < len(marks) else len(result)
-        text = result[mark.end() : end].partition("\n")[2]
+        text = _NO_PROSE.sub("\n\n", result[mark.end() : end].partition("\n")[2])
         for sentence in _SENTENCE_END.split(text):
             plain = " ".join(sentence.split()).strip("-*#| ")
             shared = len(words & _words(plain))
-            if shared and 20 <= len(plain) <= _LONGEST_QUOTE and not {"“", "”", "<"} & set(plain):
+            if shared and _is_prose(plain):
                 scored.append((-shared, place, int(mark[1]), mark[2], plain))
     best: dict[int, tuple[int, str, str]] = {}
     for _, place, number, path, sentence in sorted(scored):
         if len(best) < _MOST_QUOTES:
             best.setdefault(place, (number, path, sentence))
     return [best[place] for place in sorted(best)]
+
+
+def _is_prose(text: str) -> bool:
+    letters = sum(character.isalpha() or character == " " for character in text)
+    return 30 <= len(text) <= _LONGEST_QUOTE and letters > 0.8 * len(text) and not {"“", "”", '"', "<"} & set(text)
 
 
 def _words(text: str) -> set[str]:

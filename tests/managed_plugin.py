@@ -122,7 +122,7 @@ class Managed(Toy):
 
 
 def main() -> int:
-    config = configure(Settings, plugin="managed_plugin", section="llm_providers", about=__doc__)
+    config = configure(Settings, package="managed_plugin", section="llm_providers", about=__doc__)
     if config.offspring:
         child = subprocess.Popen([sys.executable, "-c", _STUBBORN])
         with open(config.offspring, "a", encoding="utf-8") as file:
@@ -134,9 +134,7 @@ def main() -> int:
         while config.loading == "endless":
             time.sleep(0.1)
 
-    return serve(
-        config, service=SERVICE, register=lambda server: register(Managed(config.greeting), server), load=load
-    )
+    return serve(config, service=SERVICE, register=lambda server: register(Managed(config.greeting), server), load=load)
 
 
 if __name__ == "__main__":

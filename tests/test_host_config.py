@@ -10,9 +10,24 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from host.config import Agent, ConfigError, HostConfig, Llm, Reasoning, Security, ToolBlock, load
+from host.config import (
+    KINDS,
+    Agent,
+    ConfigError,
+    HostConfig,
+    Llm,
+    Reasoning,
+    Security,
+    ToolBlock,
+    agents,
+    load,
+    security,
+)
 from shared.errors import StartError
+from shared.guide import BLOCK_KEYS
 from tests.host_fakes import config_for, write_config
 
 
@@ -492,3 +507,82 @@ def test_which_embedder_an_agent_searches_with(tmp_path: Path) -> None:
     document["databases"]["store"]["config"]["embedder"] = "secnd"
     with pytest.raises(ConfigError, match=r"store\.config\.embedder: no embedders\.secnd; did you mean 'second'"):
         loaded(tmp_path, document)
+
+
+# ---------------------------------------------------------------- any file
+
+_ODD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["", "plugin:", "plugin:words", "plugin:nobody", "${", "${NOT_SET}", "\x7f", "a\nb", "é" * 300]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, item in inner for place in _places(item, (*path, key)))]
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_change_of_a_file_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    """Whatever stands in one place of a file, or under another key, it loads, or is refused with lines of that file."""
+    document = assistant(tools=["plugin:disk"], database="store", reasoning={"engine": "plugin:react"}, prompt={})
+    document |= {"security": {"timeout": "1s"}, "tools": {"get": {"type": "plugin:web", "config": {"tool_name": "x"}}}}
+    document["plugins"]["plugin_discovery"] = {"enabled": False, "paths": ["./nothing"]}
+    document["plugins"]["tool_providers"]["disk"] = {"path": "./disk", "args": ["a"], "env": {"A": "b"}, "config": {}}
+    *above, last = data.draw(st.sampled_from(_places(document)[1:]))
+    block: Any = document
+    for key in above:
+        block = block[key]
+    if isinstance(block, dict) and data.draw(st.booleans()):
+        block[data.draw(st.text(max_size=12))] = block.pop(last)
+    else:
+        block[last] = data.draw(_ODD)
+    file = tmp_path / "hector.yaml"
+    file.write_text(yaml.safe_dump(document, allow_unicode=True, sort_keys=False))
+    lines = len(file.read_text().splitlines())
+    try:
+        load(file)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            place = re.match(rf"{re.escape(str(file))}:(\d+): ", mistake)
+            assert place, mistake
+            assert 1 <= int(place[1]) <= lines
+            assert "\n" not in mistake
+        refusal = str(error)
+    except StartError as error:  # YAML that is none of settings, such as with a number beyond all bounds
+        refusal = str(error)
+    else:
+        return
+    assert str(file) in refusal
+
+
+# ---------------------------------------------------------------- its page
+
+PAGE = (Path(__file__).parents[1] / "host" / "config" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_pages_example_loads(tmp_path: Path) -> None:
+    """The example of the page is valid, without a remark, and uses every section."""
+    (example_text,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "hector.yaml"
+    file.write_text(example_text)
+    config = load(file)
+    assert config.remarks == ()
+    assert all((config.plugins, config.databases, config.embedders, config.llms, config.tools, config.agents))
+    assert {plugin.kind for plugin in config.plugins.values()} == set(KINDS.values())
+
+
+def test_the_page_names_every_key() -> None:
+    """Every key that a block may have stands on the page."""
+    prose = re.sub(r"^```.*?^```", "", PAGE, flags=re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`]+)`", prose))))
+    keys = {*BLOCK_KEYS, *security.KEYS, *agents._LLM, *agents._TOOL, *agents._AGENT, *agents._REASONING}
+    keys |= {*agents._SEARCH, *agents._PROMPT, *agents._SLOTS}
+    assert keys <= named, keys - named

@@ -17,7 +17,7 @@ import hector_plugins_pb2 as pb
 import pytest
 from hector_plugins_pb2_grpc import DatabaseProviderStub, EmbedderProviderStub
 
-from host import child, environment, kinds, runner
+from host import child, environment, kinds, modules, runner
 from host.config import HostConfig, Plugin, load
 from host.connect import CallFailed, connect
 from host.listening import Expected, announced
@@ -115,6 +115,7 @@ def test_a_module_gets_our_arguments(tmp_path: Path) -> None:
     for path, start in (
         ("plugins.tools_http", ["-P", "-m", "plugins.tools_http"]),
         ("myplugins.weather", ["-P", "-m", "myplugins.weather"]),
+        ("weather", ["-P", "-m", "weather"]),
         ("./tool.py", [str(tmp_path / "tool.py")]),
     ):
         plugin, config = one(tmp_path, path)
@@ -127,8 +128,8 @@ def test_an_executable_gets_its_own_arguments(tmp_path: Path) -> None:
     """An executable gets what `args` says and no more; `args` stands in for a module's arguments too."""
     (tmp_path / "tool").write_text("")
     (tmp_path / "tool").chmod(0o755)
-    for args in ([], ["--listen", "0"]):
-        plugin, config = one(tmp_path, "./tool", args=args)
+    for path, args in (("./tool", []), ("tool", []), ("./tool", ["--listen", "0"])):
+        plugin, config = one(tmp_path, path, args=args)
         assert child.command(plugin, config) == [str(tmp_path / "tool"), *args]
         assert child.port_arguments(plugin, "127.0.0.1:4711") == []
     plugin, config = one(tmp_path, "myplugins.weather", args=["--listen", "0"])
@@ -194,7 +195,7 @@ def module(folder: Path, name: str, text: str, *, package: bool = True) -> None:
     *above, last = name.split(".")
     place = folder.joinpath(*above)
     place.mkdir(parents=True, exist_ok=True)
-    if package:
+    if above and package:
         (place / "__init__.py").write_text("")
     (place / f"{last}.py").write_text(text)
 
@@ -224,7 +225,7 @@ def test_a_folder_named_plugins_shadows_nothing(tmp_path: Path, monkeypatch: pyt
     assert "data_dir:" in ran.stdout
 
 
-@pytest.mark.parametrize("name", ["myplugins.weather", "plugins.weather", "weather.main.deep"])
+@pytest.mark.parametrize("name", ["myplugins.weather", "plugins.weather", "weather.main.deep", "weather"])
 def test_a_module_beside_the_yaml_is_found(tmp_path: Path, name: str) -> None:
     """A module of one's own stands beside the YAML, from wherever the host is started; it finds `shared` too."""
     module(tmp_path, name, "import shared.units, sys; print(__file__, *sys.argv[1:3])")
@@ -243,6 +244,33 @@ def test_a_folder_that_python_would_pass_over(tmp_path: Path) -> None:
         import_path("plugins.weather", tmp_path)
     module(tmp_path, "myplugins.weather", "", package=False)
     assert import_path("myplugins.weather", tmp_path).split(os.pathsep)[0] == str(tmp_path)
+
+
+def test_what_lies_beside_the_yaml_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file beside the YAML, or where the host was started, that has the name of an installed package is not taken
+    for it by a plugin of ours; a plugin that lies there itself finds what lies beside it."""
+    for folder in (tmp_path / "yaml", tmp_path / "here"):
+        module(folder, "hnswlib", "raise SystemExit('the wrong one')")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.syspath_prepend(tmp_path / "here")
+    ours = import_path("plugins.vector_hnsw", tmp_path / "yaml").split(os.pathsep)
+    assert not {str(tmp_path / "yaml"), str(tmp_path / "here")} & set(ours)
+    module(tmp_path / "here", "weather", "")
+    assert import_path("weather", tmp_path / "yaml").split(os.pathsep)[0] == str(tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "here"))
+    assert str(tmp_path / "here") in import_path("plugins.vector_hnsw", tmp_path / "yaml").split(os.pathsep)
+
+
+def test_an_installed_plugin_is_shadowed_by_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this project is installed, and so comes after PYTHONPATH, no folder is on that that has its `plugins`."""
+    installed, other, third = tmp_path / "site", tmp_path / "other", tmp_path / "third"
+    for folder in (installed, other):
+        module(folder, "plugins.vector_hnsw", "")
+    third.mkdir()
+    monkeypatch.setattr(modules, "_BESIDE_HOST", installed)
+    monkeypatch.setattr(modules, "_is_installed", lambda place: place == installed)
+    monkeypatch.setattr(sys, "path", [str(other), str(third), str(installed)])
+    assert import_path("plugins.vector_hnsw", tmp_path) == str(third)
 
 
 def test_a_module_that_is_nowhere(tmp_path: Path) -> None:
@@ -300,6 +328,28 @@ def test_another_server_at_that_port_is_not_dialled(tmp_path: Path, monkeypatch:
         assert Expected(plugin).address(os.getppid()) == other.address
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
             assert Expected(plugin).address(process.pid) == ""
+            process.communicate(b"\n")
+
+
+def test_a_port_that_two_listen_at_is_not_dialled(tmp_path: Path) -> None:
+    """Where another listens at the same port beside the plugin, as gRPC's servers let each other, none is dialled."""
+    code = (
+        "import socket, sys; own = socket.socket(); own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1); "
+        "own.bind(('127.0.0.1', int(sys.argv[1]))); own.listen(); print(flush=True); input()"
+    )
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        plugin = replace(stranger(tmp_path).plugins["stranger"], usual_port=port)
+        command = [sys.executable, "-c", code, str(port)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            process.stdout.readline()
+            assert Expected(plugin).address(os.getpid()) == ""
+            other.close()
+            assert Expected(plugin).address(os.getpid()) == f"127.0.0.1:{port}"
             process.communicate(b"\n")
 
 

@@ -209,7 +209,7 @@ def test_a_plugin_that_refuses_to_start_ends_serve(start: Callable[..., Host], t
     ("path", "message"),
     [
         ("plugins.no_such_plugin", "plugin words did not start: .*No module named plugins.no_such_plugin"),
-        ("./nothing", "plugin words: there is no .*nothing; `path` is an executable or plugins.NAME"),
+        ("./nothing", "plugin words: there is no .*nothing; `path` is an executable or a Python module"),
         ("./hector.yaml", "plugin words: .*hector.yaml is not executable; chmod"),
     ],
 )

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
@@ -14,6 +19,7 @@ from hector_plugins_pb2_grpc import ToolProviderStub
 from host.config import load
 from host.connect import Connection, connect
 from tests.host_fakes import write_config
+from tests.react_endpoint import Asked, Model, Reply, call, says
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,3 +112,41 @@ def test_its_token_reached_it(words: Connection) -> None:
     with pytest.raises(grpc.RpcError) as refusal:
         ToolProviderStub(words.channel).ListTools(pb.ListToolsRequest(), timeout=60)
     assert refusal.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("reasoning", [False, True])
+def test_an_agent_uses_it(tmp_path: Path, reasoning: bool) -> None:
+    """An agent, with and without a reasoning plugin, calls its tool and answers with what it gave."""
+    document: dict[str, Any] = {
+        "plugins": {
+            "tool_providers": {"words": BLOCK},
+            "llm_providers": {"chat": {"path": "plugins.llm_openai", "config": {"model": "scripted"}}},
+        },
+        "llms": {"default": {"type": "plugin:chat"}},
+        "tools": {"counter": {"type": "plugin:words", "config": {"tool_name": "count_words"}}},
+        "agents": {"helper": {"llm": "default", "tools": ["counter"]}},
+    }
+    if reasoning:
+        document["plugins"]["reasoning_strategies"] = {"react": {"path": "plugins.reasoning_react"}}
+        document["agents"]["helper"]["reasoning"] = {"engine": "plugin:react"}
+
+    def counts(asked: Asked) -> Reply:
+        (tool,) = asked.tools if not reasoning else [name for name in asked.tools if "count" in name]
+        return call(tool, text="One. Two, three!")
+
+    model = Model()
+    with model:
+        model.plays(counts, lambda asked: says(f"There are {re.findall(r'[0-9]+ words', asked.text)[-1]}."))
+        document["plugins"]["llm_providers"]["chat"]["config"]["endpoint"] = model.url
+        file = write_config(tmp_path, document)
+        command = [sys.executable, "-m", "host", "call", "helper", "How many words?", "--config", str(file)]
+        ran = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "NODE_WORDS_TOKEN": "sesame"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert (ran.returncode, ran.stdout.strip()) == (0, "There are 3 words."), ran.stderr

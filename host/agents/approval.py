@@ -40,11 +40,11 @@ def in_terminal() -> Approve:
     async def approve(action: ActionAsked, tool: Tool) -> Decision:
         if action.tool in allowed:
             return Decision(True)
+        _forget_typed(source)
         warning = " (may delete or overwrite)" if tool.destructive else " (only reads)" if tool.read_only else ""
         out.write(f"\nallow? {visible(action.tool)} {visible(action.arguments)}{warning}\n")
         out.write("y yes, a yes to every call of this tool from now on, n no, or say why not: ")
         out.flush()
-        _forget_typed(source)
         answer = await _line(source)
         if answer is None:  # the terminal is gone
             return Decision(False, "nobody answered")

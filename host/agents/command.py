@@ -10,13 +10,13 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from host.agents import events as happened
 from host.agents.agent import Conversation, OpenAgent, opened, plugins_of
 from host.agents.approval import has_terminal, in_terminal
-from host.agents.events import AnswerDelta, Done, Event, ThoughtDelta
+from host.agents.events import AnswerDelta, Done, Event, ThoughtDelta, as_json
 from host.agents.failure import AgentFailed
 from host.agents.peer import Peer
 from host.agents.terminal import Terminal
@@ -28,6 +28,8 @@ from host.connect import Connection, connect
 from shared.errors import StartError
 from shared.structs import dump
 
+Show = Callable[[Event], None]
+_BRIEF = 100  # characters of a description
 _LEAVE, _ANEW = ("/quit", "/exit", "/q"), "/new"
 
 
@@ -38,18 +40,37 @@ def call(
     agent = _agent(config, name, llm)
     if not question.strip():
         raise StartError('the question is empty; say what to ask, as in `call my_agent "Hello"`')
+    show = _lines(stream) if as_json else Terminal(sys.stdout, sys.stderr, stream).show
+    return ask(config, agent, question, show, approve=approve)
+
+
+def ask(config: HostConfig, agent: Agent, question: str, show: Show, *, approve: bool = False) -> int:
+    """The exit status."""
     asked = _approver(agent, approve)
     with connect(config, plugins_of(agent)) as connections, asyncio.Runner() as runner:
 
         async def run() -> int:
             async with opened(config, agent, connections, asked, asks_always=approve) as open_agent:
-                return await _run(open_agent, question, None, stream, as_json)
+                return await _run(open_agent, question, None, show)
 
         try:
             return runner.run(run())
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             return 130
+        except AgentFailed as error:
+            print(f"error: {visible(str(error))}", file=sys.stderr)
+            return 1
+
+
+def _lines(stream: bool) -> Show:
+    """One JSON object a line; pieces of text with `stream` alone."""
+
+    def show(event: Event) -> None:
+        if stream or not isinstance(event, ThoughtDelta | AnswerDelta):
+            print(json.dumps(as_json(event), ensure_ascii=False), flush=True)
+
+    return show
 
 
 def chat(config: HostConfig, name: str, *, llm: str | None, approve: bool) -> int:
@@ -85,9 +106,11 @@ def _talk(runner: asyncio.Runner, agent: OpenAgent) -> int:
             conversation = Conversation()
         elif question.strip():
             try:
-                runner.run(_run(agent, question, conversation, stream=True, as_json=False))
+                runner.run(_run(agent, question, conversation, Terminal(sys.stdout, sys.stderr, True).show))
             except KeyboardInterrupt:
                 print("stopped", file=sys.stderr)
+            except AgentFailed as error:
+                print(f"error: {visible(str(error))}", file=sys.stderr)
 
 
 def _asked() -> str | None:
@@ -101,28 +124,18 @@ def _asked() -> str | None:
         except EOFError:
             print(file=sys.stderr)
             return None
-    return sys.stdin.readline() or None
+    line = sys.stdin.readline()
+    return line.strip() if line else None
 
 
-async def _run(agent: OpenAgent, question: str, conversation: Conversation | None, stream: bool, as_json: bool) -> int:
-    terminal = Terminal(sys.stdout, sys.stderr, stream)
-    try:
-        async with contextlib.aclosing(agent.run(question, conversation)) as events:
-            async for event in events:
-                if not as_json:
-                    terminal.show(event)
-                elif stream or not isinstance(event, ThoughtDelta | AnswerDelta):
-                    print(_line(event), flush=True)
-                if isinstance(event, Done):
-                    return 0 if event.is_answered else 3
-    except AgentFailed as error:
-        terminal.line(f"error: {error}")
-        return 1
+async def _run(agent: OpenAgent, question: str, conversation: Conversation | None, show: Show) -> int:
+    """The exit status. Raises AgentFailed."""
+    async with contextlib.aclosing(agent.run(question, conversation)) as events:
+        async for event in events:
+            show(event)
+            if isinstance(event, Done):
+                return 0 if event.is_answered else 3
     raise AssertionError("a run ends in Done")
-
-
-def _line(event: Event) -> str:
-    return json.dumps(happened.as_json(event), ensure_ascii=False)
 
 
 def _agent(config: HostConfig, name: str, llm: str | None) -> Agent:
@@ -141,8 +154,8 @@ def _approver(agent: Agent, always: bool) -> Approve | None:
 # ---------------------------------------------------------------- tools
 
 
-def tools(config: HostConfig, as_json: bool) -> int:
-    """Every tool of every tool plugin."""
+def tools(config: HostConfig, *, as_json: bool, briefly: bool = False) -> int:
+    """Every tool of every tool plugin; `briefly`: without its arguments."""
     plugins = [plugin for plugin in config.plugins.values() if plugin.kind == "tool_provider"]
     if not plugins:
         raise StartError(f"{config.file} has no tool plugin; add one under plugins.tool_providers")
@@ -150,7 +163,7 @@ def tools(config: HostConfig, as_json: bool) -> int:
         listed = asyncio.run(_listed(config, connections))
     for name, offered in listed.items():
         for tool in offered:
-            print(_tool_json(name, tool) if as_json else _tool_text(name, tool))
+            print(_tool_json(name, tool) if as_json else _tool_text(name, tool, briefly))
         if not offered and not as_json:
             print(f"plugin {name} has no tools")
     return 0
@@ -173,7 +186,7 @@ def _tool_json(plugin: str, tool: Tool) -> str:
     return dump(about | flags)
 
 
-def _tool_text(plugin: str, tool: Tool) -> str:
+def _tool_text(plugin: str, tool: Tool, briefly: bool = False) -> str:
     """
     >>> print(_tool_text("web", Tool("fetch", "Reads a page.", {"properties": {"url": {"type": "string"}}})))
     fetch  (web)
@@ -182,7 +195,10 @@ def _tool_text(plugin: str, tool: Tool) -> str:
     """
     flags = [word for word in ("read_only", "destructive", "idempotent") if getattr(tool, word)]
     lines = [f"{tool.name}  ({', '.join([plugin, *(word.replace('_', ' ') for word in flags)])})"]
-    lines += [f"    {line}" for line in tool.description.strip().splitlines()[:3]]
+    about = tool.description.strip()
+    if briefly:
+        return visible("\n".join([*lines, f"    {textwrap.shorten(about, _BRIEF, placeholder=' …')}"]))
+    lines += [f"    {line}" for line in about.splitlines()[:3]]
     properties = tool.parameters.get("properties")
     required = tool.parameters.get("required")
     for name, schema in properties.items() if isinstance(properties, Mapping) else ():

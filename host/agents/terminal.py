@@ -122,7 +122,8 @@ class Terminal:
         shown: list[str] = []
         while rest and len(shown) < lines:
             line, newline, _ = rest[: wide + 1].partition("\n")
-            line = line[:wide]
+            if len(line) > wide:
+                line = line[: line.rfind(" ", wide // 2, wide) + 1 or wide]
             shown.append(line)
             rest = rest[len(line) + (1 if newline else 0) :]
         more = [self._dim(f"… {len(rest):,} more characters")] if rest else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -151,6 +152,8 @@ def tool_of(message: pb.Tool) -> Tool | None:
         return None
     if not message.name:
         return None
+    if not message.parameters_json:  # a Struct has its keys in another order each time
+        parameters = json.loads(json.dumps(parameters, sort_keys=True))
     return Tool(
         message.name,
         message.description,

@@ -19,7 +19,9 @@ from host.check.claims import FULL
 from host.check.runner import FAILED, NOT_ASKED, NOT_OFFERED, PASSED, Result
 
 _STYLES = {PASSED: "green", FAILED: "bold red", NOT_OFFERED: "dim", NOT_ASKED: "dim"}
-_LONGEST = 1500  # characters of a request or reply that are shown
+_LONGEST = 1500  # characters of a request or reply that a report has
+_SHORT = 600  # of one in the terminal
+_LINE = 160  # of what is wrong, on the line of its claim
 
 
 def line(out: Console, result: Result) -> None:
@@ -27,7 +29,9 @@ def line(out: Console, result: Result) -> None:
     level = "+" if result.claim.level == FULL else " "
     text = Text.assemble((f"{result.outcome:12}", _STYLES[result.outcome]), f"{level} {result.claim.sentence}")
     if result.message:
-        text.append(f"  {_plain(result.message)}", "bold" if result.outcome == FAILED else "dim")
+        message = _plain(result.message)
+        message = message if len(message) <= _LINE else message[:_LINE] + "…"
+        text.append(f"  {message}", "bold" if result.outcome == FAILED else "dim")
     out.print(text, soft_wrap=True)
 
 
@@ -37,9 +41,10 @@ def failure(out: Console, result: Result) -> None:
     out.print(f"  what is wrong  {escape(_plain(result.message))}", soft_wrap=True)
     if result.exchange is not None:
         out.print(
-            f"  request        {escape(result.exchange.rpc)} {escape(shown(result.exchange.request))}", soft_wrap=True
+            f"  request        {escape(result.exchange.rpc)} {escape(shown(result.exchange.request, _SHORT))}",
+            soft_wrap=True,
         )
-        out.print(f"  reply          {escape(shown(result.exchange.reply))}", soft_wrap=True)
+        out.print(f"  reply          {escape(shown(result.exchange.reply, _SHORT))}", soft_wrap=True)
     out.print(f"  the contract   {escape(result.claim.contract)}", soft_wrap=True)
 
 
@@ -109,7 +114,7 @@ def as_json(address: str, level: str, results: Sequence[Result]) -> str:
     return json.dumps({"address": address, "level": level, **counted, "claims": claims}, indent=2, ensure_ascii=False)
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, longest: int = _LONGEST) -> str:
     """A request or a reply on one line, cut where it is long."""
     if isinstance(value, grpc.RpcError):
         text = f"gRPC status {value.code().name}: {value.details() or 'no details'}"
@@ -128,7 +133,7 @@ def shown(value: Any) -> str:
                         small.ClearField(other.name)
                 more = ""
             parts.append(text_format.MessageToString(small, as_one_line=True, as_utf8=True) + more)
-            if sum(map(len, parts)) > _LONGEST:
+            if sum(map(len, parts)) > longest:
                 break
         text = "{" + " ".join(parts) + "}"
     elif isinstance(value, bytes):
@@ -138,7 +143,7 @@ def shown(value: Any) -> str:
     else:
         text = str(value)
     text = _plain(text)
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + f"… ({len(text)} characters)"
+    return text if len(text) <= longest else text[:longest] + "…"
 
 
 def _story(result: Result) -> str:

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 
 import grpc
 
-from host.check import database, embedder, serving
+from host.check import (
+    database,
+    database_full,
+    database_full_search,
+    database_search,
+    embedder,
+    llm,
+    reasoning,
+    serving,
+    started,
+    tools,
+)
 from host.check.claims import FULL, GUIDE, Broken, Claim, Claims, NotAsked, NotOffered
 from host.check.subject import SERVICES, Exchange, Subject
 from host.reflection import Reflection
@@ -16,8 +27,21 @@ from shared.errors import StartError
 
 PASSED, FAILED, NOT_OFFERED, NOT_ASKED = "passed", "failed", "not offered", "not asked"
 KINDS: dict[str, Sequence[Claims]] = {
-    "database": (database.claims,),
+    "llm": (llm.claims,),
+    "database": (
+        database.claims,
+        database_search.claims,
+        database_full.claims,
+        database_full_search.claims,
+    ),
     "embedder": (embedder.claims,),
+    "tools": (tools.claims,),
+    "reasoning": (reasoning.claims,),
+}
+STARTED: dict[str, Sequence[Claims]] = {
+    "llm": (started.llm_claims,),
+    "database": (started.busy_claims, started.database_claims),
+    "embedder": (started.busy_claims,),
 }
 _MOST_SILENT = 3  # calls that ran into their bound, after which no more claims are tried
 
@@ -34,11 +58,12 @@ class Result:
     seconds: float = 0.0
 
 
-def claims_for(kind: str, level: str, only: Iterable[str] = ()) -> list[Claim]:
-    """In the order in which they are tried. `only`: those whose name holds one of these. Raises StartError."""
+def claims_for(kind: str, level: str, only: Iterable[str] = (), *, run: bool = False) -> list[Claim]:
+    """In the order in which they are tried. `only`: those whose name holds one of these. `run`: those of a start
+    instead of those of a plugin that runs."""
     claims = [
         claim
-        for group in (serving.claims, *KINDS.get(kind, ()))
+        for group in ((started.claims, *STARTED.get(kind, ())) if run else (serving.claims, *KINDS[kind]))
         for claim in group
         if claim.level == GUIDE or level == FULL
     ]

@@ -6,7 +6,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -17,6 +17,9 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
 from host.check.claims import Broken, NotAsked, NotOffered, expect
+from host.check.partners import Partners
+from host.check.process import Command
+from host.check.upstream import Upstream
 from shared.client import Address, channel
 from shared.errors import Code
 
@@ -75,6 +78,9 @@ class Subject:
     kind: str
     options: Options = field(default_factory=Options)
     level: str = "guide"
+    run: Command | None = None  # how it is started, where the operator said so
+    upstream: Upstream | None = None  # the kit's own endpoint, where it stands behind the plugin
+    partners: Partners | None = None  # and its own model and tools
 
     def __post_init__(self) -> None:
         self.service = pb.DESCRIPTOR.services_by_name[SERVICES[self.kind]]
@@ -85,6 +91,19 @@ class Subject:
 
     def close(self) -> None:
         self.channel.close()
+
+    def at(self, address: Address) -> Subject:
+        """The same plugin in another process; what it is asked is recorded here too."""
+        other = replace(self, address=address)
+        other.exchanges = self.exchanges
+        return other
+
+    @property
+    def command(self) -> Command:
+        """How it is started. Raises NotAsked."""
+        if self.run is None:
+            raise NotAsked("give --run")
+        return self.run
 
     def needs(self, option: str) -> str:
         """What the operator gave as --OPTION. Raises NotAsked."""
@@ -123,16 +142,20 @@ class Subject:
     def stream_until_status(self, rpc: str, request: Any, *, metadata: Any = ()) -> tuple[list[Any], Any]:
         """The replies that came. Raises NotOffered, and StreamFailed with them where the call failed."""
         replies: list[Any] = []
-        method = self.service.methods_by_name[rpc]
-        sent = iter(request) if method.client_streaming else request
         try:
-            for reply in self._rpc(method, None)(sent, timeout=self.options.seconds, metadata=self._metadata(metadata)):
+            for reply in self.open(rpc, request, metadata=metadata):
                 replies.append(reply)
         except grpc.RpcError as error:
             self._failed(rpc, request, error)
             raise StreamFailed(replies, error) from None
         self._record(rpc, request, replies)
         return replies, None
+
+    def open(self, rpc: str, request: Any, *, metadata: Any = ()) -> Any:
+        """The call itself of an RPC that streams its replies: they are to be read from it, and nothing is recorded."""
+        method = self.service.methods_by_name[rpc]
+        sent = iter(request) if method.client_streaming else request
+        return self._rpc(method, None)(sent, timeout=self.options.seconds, metadata=self._metadata(metadata))
 
     def ok(self, rpc: str, request: Any, *, over: grpc.Channel | None = None, metadata: Any = ()) -> Any:
         """The reply of a call that is to succeed. Raises Broken, NotOffered."""
@@ -160,7 +183,7 @@ class Subject:
                 raise Broken(
                     f"{what}: {rpc} failed with {_status(error)}, where a reply with success=false belongs"
                 ) from None
-            return self._sentence(_of_status(error), what)
+            return self._sentence(of_call(error), what)
         expect("success" in reply.DESCRIPTOR.fields_by_name and not reply.success, f"{what}: {rpc} took it", reply)
         refusal = of_reply(reply)
         if refusal.code == Code.UNIMPLEMENTED:
@@ -191,7 +214,7 @@ class Subject:
             replies, _ = self.stream_until_status(rpc, request)
         except StreamFailed as ended:
             expect(not ended.replies, f"{what}: {rpc} answered before it failed")
-            return self._sentence(_of_status(ended.error), what)
+            return self._sentence(of_call(ended.error), what)
         raise Broken(f"{what}: {rpc} took it", replies)
 
     def _sentence(self, refusal: Refusal, what: str) -> Refusal:
@@ -260,7 +283,8 @@ def of_status(status: status_pb2.Status, reply: Any = None) -> Refusal:
     return Refusal(status.message, _code(status.code), reply=reply, **_details(status))
 
 
-def _of_status(error: Any) -> Refusal:
+def of_call(error: Any) -> Refusal:
+    """What a failed call says, with the details in its trailers."""
     trailers = dict(error.trailing_metadata() or ())
     packed = trailers.get("grpc-status-details-bin", b"")
     try:
