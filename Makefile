@@ -63,7 +63,7 @@ run: install
 test: install
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-slow: install $(LLM_PEERS_VENV)/.installed .llm-peers/.installed .browser/.installed
+test-slow: install $(LLM_PEERS_VENV)/.installed .llm-peers/.installed .browser/.installed .node-plugin/.installed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 lint: install
@@ -124,6 +124,12 @@ $(LLM_PEERS_VENV)/.installed: Makefile
 	npm install --silent --no-fund --no-audit --prefix .llm-peers $(LLM_MOCK)
 	@touch $@
 
+# What the plugin in tests/node_plugin/ stands on.
+.node-plugin/.installed: tests/node_plugin/package.json
+	@mkdir -p .node-plugin && cp tests/node_plugin/package.json .node-plugin/
+	npm install --silent --no-fund --no-audit --prefix .node-plugin
+	@touch $@
+
 .browser/.installed: Makefile
 	@mkdir -p .browser
 	@command -v chromium >/dev/null || npm install --silent --no-fund --no-audit --prefix .browser $(BROWSER)
@@ -136,4 +142,4 @@ image-%:
 		-f Dockerfiles/$*.Dockerfile -t hector-plugins/$* .
 
 clean:
-	rm -rf $(VENV) $(PROTO_VENV) $(PEERS_VENV) $(LLM_PEERS_VENV) .llm-peers .browser .hector .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PROTO_VENV) $(PEERS_VENV) $(LLM_PEERS_VENV) .llm-peers .browser .node-plugin .hector .pytest_cache .mypy_cache .ruff_cache

@@ -6,6 +6,7 @@ import argparse
 import signal
 from pathlib import Path
 
+from host.check.options import add_options as add_check_options
 from host.config import ConfigError, HostConfig, load
 from shared import logs
 from shared.cli import installed
@@ -23,6 +24,8 @@ examples:
   python -m host chat assistant                   the same as a conversation
   python -m host tools                            what agents can use
   python -m host try embed_st GetModelInfo        call any RPC of a plugin by hand
+  python -m host new tool_provider my_tools       a project of a plugin of your own
+  python -m host check 127.0.0.1:8082             hold a plugin of your own to the contract
   python -m host demo docs -q "who may call?"     a first look at all of it, then stop
 
 All but serve use the plugins of a running `serve`, or start those they need for as long as they run.
@@ -38,7 +41,19 @@ Calls an RPC of a plugin, as its reflection describes it. Replies are on stdout,
 
 def main() -> int:
     arguments = _parser().parse_args()
-    installed("host", ["rich", "pathspec", "turbohtml", "jsonschema_rs"])
+    if arguments.command == "new":
+        from host.new.command import run as new
+
+        return new(arguments.kind, arguments.name, arguments.to, arguments.renew)
+    installed(
+        {
+            "rich": "rich>=14,<16",
+            "pathspec": "pathspec>=1.0,<2",
+            "turbohtml": "turbohtml>=1.15,<2",
+            "jsonschema_rs": "jsonschema-rs>=0.60,<0.70",
+            "watchfiles": "watchfiles>=1.1,<2",
+        }
+    )
     from host import commands, demo, manage, trying
     from host.agents import command as agents
 
@@ -47,6 +62,10 @@ def main() -> int:
         # A SIGHUP that is ignored was ignored on purpose: nohup.
         if number is not None and (name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN):
             signal.signal(number, signal.default_int_handler)
+    if arguments.command == "check":
+        from host.check import command
+
+        return command.run(arguments)
     try:
         config = _loaded(Path(arguments.config))
     except ConfigError as error:
@@ -157,10 +176,18 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("rpc", metavar="RPC", nargs="?", help="such as SearchVectors [list them]")
     one.add_argument("request", metavar="JSON", nargs="?", help="the request; - reads it from stdin [one to edit]")
     one.add_argument("--timeout", type=float, metavar="SECONDS", default=60.0, help="0 sets no bound [60]")
+    one = add("new", help="make a project of a plugin of your own: KIND NAME, or renew what one stands on")
+    one.add_argument("kind", metavar="KIND", nargs="?", help="llm_provider, database_provider, embedder_provider, …")
+    one.add_argument(
+        "name", metavar="NAME", nargs="?", help="what it is called: its module, its command, its variables"
+    )
+    one.add_argument("--to", metavar="DIR", help="folder to make [./NAME]")
+    one.add_argument("--renew", metavar="DIR", help="bring NAME/shared of such a project up to date, and nothing else")
     one = add("demo", parents=[anywhere], help="serve, index and search once, as a first look")
     one.add_argument("folder", metavar="DOCS", nargs="?", help="folder to index [the Markdown files beside the YAML]")
     one.add_argument("-q", "--question", default=QUESTION, help=f"[{QUESTION}]")
     one.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
+    add_check_options(add("check", help="hold a running plugin, in any language, to the contract", allow_abbrev=False))
     return parser
 
 

@@ -37,7 +37,7 @@ def command(plugin: Plugin, config: HostConfig) -> list[str]:
         return [sys.executable, "-P", "-m", plugin.module, *_arguments(plugin, config)]
     path = config.folder / plugin.path
     if not path.is_file():
-        raise StartError(f"plugin {plugin.name}: there is no {path}; `path` is an executable or plugins.NAME")
+        raise StartError(f"plugin {plugin.name}: there is no {path}; `path` is an executable or a Python module")
     if path.suffix == ".py":
         return [sys.executable, str(path), *_arguments(plugin, config)]
     if not os.access(path, os.X_OK):

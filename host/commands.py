@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,10 +25,10 @@ def serve(config: HostConfig, *, reload: bool = True) -> int:
     """All plugins, until Ctrl-C or SIGTERM; with `reload` those anew for which a file has changed."""
     logs.setup("info")
     if reload:
-        installed("host", ["watchfiles"])
-    with serving(config) as supervisor, suppress(KeyboardInterrupt), _watching(supervisor, config, reload):
+        installed({"watchfiles": "watchfiles>=1.1,<2"})
+    with serving(config) as supervisor, until_ctrl_c(), _watching(supervisor, config, reload):
         print("Ctrl-C stops them.", flush=True)
-        wait_for_ctrl_c()
+        wait()
     return 0
 
 
@@ -84,17 +84,23 @@ def serving(config: HostConfig, *, quiet: bool = False) -> Iterator[Supervisor]:
             run_file.write(config.state, RunFile(os.getpid(), str(config.file), supervisor.addresses(), statuses))
 
         try:
-            write()
             supervisor.listen(write)
+            write()
             yield supervisor
         finally:
             supervisor.listen(None)
             run_file.remove(config.state)
 
 
-def wait_for_ctrl_c() -> None:
+@contextmanager
+def until_ctrl_c() -> Iterator[None]:
+    """What is within ends with Ctrl-C or SIGTERM, and what is around it goes on from there."""
     try:
-        while True:
-            time.sleep(0.5)  # a signal that comes just before a sleep begins does not end it
+        yield
     except KeyboardInterrupt:
         logs.line("stopping")
+
+
+def wait() -> None:
+    while True:
+        time.sleep(0.5)  # a signal that comes just before a sleep begins does not end it

@@ -4,9 +4,10 @@ No namespaces, no root and no other program are needed. Three means, which every
 
 - no new privileges: no set-uid program gives any, and a host that is root hands on no capabilities;
 - Landlock: nothing is written, made, renamed or removed but below the folders given and on /dev/null and its like;
-- seccomp: mode, owner and attributes of files are left alone. Sockets are TCP's and unix ones; each `connect` and
-  `listen` is not carried out by the command but asked of the tether, which does it in its place, on its own copy of
-  the address and of the socket, where the policy allows it. What the command changes meanwhile changes nothing.
+- seccomp: owner, times and attributes of files are left alone. Sockets are TCP's and unix ones. `connect`, `listen` and
+  a change of a file's mode are not carried out by the command but asked of the tether, which does it in its place, on
+  its own copy of the address, the socket and the file, where it is allowed. What the command changes meanwhile
+  changes nothing.
 
 Only the standard library, and nothing of it that is slow to import: each start of a plugin waits for it.
 """
@@ -45,8 +46,9 @@ _NUMBERS: dict[str, dict[str, int]] = {
 # The same on every machine: io_uring would connect past the filter; the others are the newest ways to change a mode.
 _EVERYWHERE = {"io_uring_setup": 425, "fchmodat2": 452, "setxattrat": 463, "removexattrat": 466, "file_setattr": 469}
 _UNKNOWN_CALLS = ("io_uring_setup", "fchmodat2", "setxattrat", "removexattrat", "file_setattr")  # as on an old kernel
+_MODE_CALLS = ("chmod", "fchmod", "fchmodat")
 _FORBIDDEN_CALLS = (
-    "chmod", "fchmod", "fchmodat", "chown", "fchown", "lchown", "fchownat", "utime", "utimes", "futimesat", "utimensat",
+    "chown", "fchown", "lchown", "fchownat", "utime", "utimes", "futimesat", "utimensat",
     "setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr",
 )  # fmt: skip
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
@@ -56,6 +58,8 @@ _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_NEW_LISTENER = 1, 8
 _KILL, _NOTIFY, _ERRNO, _ALLOW = 0x80000000, 0x7FC00000, 0x00050000, 0x7FFF0000
 _NOTIF_RECV, _NOTIF_SEND, _NOTIF_ID_VALID = 0xC0502100, 0xC0182101, 0x40082102
 _NOTIF_BYTES, _LONGEST_ADDRESS = 80, 128
+_LONGEST_PATH = 4096
+_AT_FDCWD = 0xFFFFFF9C  # -100
 _MSG_FASTOPEN = 0x20000000
 _X32 = 0x40000000
 # Landlock's rights on files that write in any way, by the version that brought them; and two of scope.
@@ -76,12 +80,16 @@ class Networks:
         self._ranges = [ipaddress.ip_network(text) for text in allowed]
 
     def allow(self, host: str) -> bool:
-        address = ipaddress.ip_address(host.partition("%")[0])
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
+        address = _address(host)
         if address.is_unspecified:  # Linux takes it for this machine
             address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
         return any(address in allowed for allowed in self._ranges)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An IPv4 address as one, also where IPv6 carries it."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 # ---------------------------------------------------------------- in the process that becomes the command
@@ -190,6 +198,7 @@ def _program(number: dict[str, int], keep_attributes: bool) -> bytes:
     }
     if keep_attributes:
         blocks |= {name: [refuse(errno.ENOSYS)] for name in _UNKNOWN_CALLS}
+        blocks |= {name: [notify] for name in _MODE_CALLS if name in number}
         blocks |= {name: [refuse(errno.EPERM)] for name in _FORBIDDEN_CALLS if name in number}
     lines = [(load, 0, 0, 4), (jump_if_equal, 1, 0, number["arch"]), (give, 0, 0, _KILL), (load, 0, 0, 0)]
     lines += [(jump_if_at_least, 0, 1, _X32), refuse(errno.ENOSYS)]
@@ -247,21 +256,50 @@ def _hung_up(listener: int) -> bool:
 def _carry_out(listener: int, request: bytes, networks: Networks, roots: Sequence[str]) -> int:
     """0, or the number of the error that the caller is to see."""
     identity, thread, _, number = struct.unpack_from("=QIIi", request)
-    arguments = struct.unpack_from("=6Q", request, 32)
-    own = _own_copy(thread, arguments[0] & 0xFFFFFFFF)
-    try:
-        if number == _NUMBERS[platform.machine()]["listen"]:
-            _control(listener, _NOTIF_ID_VALID, struct.pack("=Q", identity))
-            return _listen(own, arguments[1] & 0x7FFFFFFF, networks)
-        with open(f"/proc/{thread}/mem", "rb", buffering=0) as memory:
-            length = min(arguments[2] & 0xFFFFFFFF, _LONGEST_ADDRESS)
-            memory.seek(arguments[1])
-            address = memory.read(length)
-        # Only now is it certain that what was read belongs to whoever asks, and not to another of the same number.
+    first, second, third = struct.unpack_from("=3Q", request, 32)
+    name = next(name for name, known in _NUMBERS[platform.machine()].items() if known == number and name != "arch")
+
+    def still_asks() -> None:
+        # Only after this is it certain that what was read belongs to whoever asks, not to another of the same number.
         _control(listener, _NOTIF_ID_VALID, struct.pack("=Q", identity))
-        return _connect(own, address, networks, roots)
+
+    if name in ("connect", "listen"):
+        with socket.socket(fileno=_copied(thread, first)) as own:
+            address = _read(thread, second, min(third & 0xFFFFFFFF, _LONGEST_ADDRESS)) if name == "connect" else b""
+            still_asks()
+            return _connect(own, address, networks, roots) if address else _listen(own, second & 0x7FFFFFFF, networks)
+    place = _copied(thread, first) if name == "fchmod" else _opened(thread, name, first, second)
+    try:
+        still_asks()
+        if not _is_below(place, roots):
+            return errno.EPERM
+        os.chmod(f"/proc/self/fd/{place}", (third if name == "fchmodat" else second) & 0o7777)
+        return 0
     finally:
-        own.close()
+        os.close(place)
+
+
+def _opened(thread: int, name: str, first: int, second: int) -> int:
+    """The file that `chmod` and `fchmodat` name, pinned: nothing that happens to the path changes it any more."""
+    path = os.fsdecode(_read(thread, first if name == "chmod" else second, _LONGEST_PATH).partition(b"\0")[0])
+    if name == "chmod" or first & 0xFFFFFFFF == _AT_FDCWD:
+        return os.open(os.path.join(f"/proc/{thread}/cwd", path), os.O_PATH | os.O_CLOEXEC)
+    folder = _copied(thread, first)
+    try:
+        return os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _is_below(place: int, roots: Sequence[str]) -> bool:
+    real = os.readlink(f"/proc/self/fd/{place}")
+    return any(f"{real}/".startswith(f"{root}/") for root in roots)
+
+
+def _read(thread: int, where: int, length: int) -> bytes:
+    with open(f"/proc/{thread}/mem", "rb", buffering=0) as memory:
+        memory.seek(where)
+        return memory.read(length)
 
 
 def _connect(own: socket.socket, address: bytes, networks: Networks, roots: Sequence[str]) -> int:
@@ -282,8 +320,7 @@ def _connect_unix(own: socket.socket, path: bytes, roots: Sequence[str]) -> int:
     # Pinned first and looked at then: links on the way cannot be changed in between.
     place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        real = os.readlink(f"/proc/self/fd/{place}")
-        if not any(real.startswith(root + "/") for root in roots):
+        if not _is_below(place, roots):
             return errno.EACCES
         return _as_it_is(own, struct.pack("=H", socket.AF_UNIX) + f"/proc/self/fd/{place}\0".encode())
     finally:
@@ -300,18 +337,19 @@ def _as_it_is(own: socket.socket, address: bytes) -> int:
 def _listen(own: socket.socket, backlog: int, networks: Networks) -> int:
     if own.family != socket.AF_UNIX:
         host, port = own.getsockname()[:2]
-        address = ipaddress.ip_address(host.partition("%")[0])
+        address = _address(host)
         # A socket without a port would get one at every address of the machine.
         if port == 0 or not (address.is_loopback or (not address.is_unspecified and networks.allow(host))):
             return errno.EACCES
     return 0 if _libc.listen(own.fileno(), backlog) == 0 else ctypes.get_errno()
 
 
-def _own_copy(thread: int, descriptor: int) -> socket.socket:
-    """The same socket, as a descriptor of this process."""
+def _copied(thread: int, descriptor: int) -> int:
+    """What is open there, as a descriptor of this process."""
     process = os.pidfd_open(_process_of(thread))
     try:
-        return socket.socket(fileno=_checked(_libc.syscall(_PIDFD_GETFD, process, descriptor, ctypes.c_uint(0))))
+        number = ctypes.c_int(descriptor & 0xFFFFFFFF)
+        return _checked(_libc.syscall(_PIDFD_GETFD, process, number, ctypes.c_uint(0)))
     finally:
         os.close(process)
 

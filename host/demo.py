@@ -48,8 +48,9 @@ def demo(config: HostConfig, folder: Path | None, question: str, keep: bool) -> 
         for arguments in commands_next:
             print("  " + _command(config, arguments))
         if keep and not shared:
-            print("The plugins stay up; Ctrl-C stops them.", flush=True)
-            commands.wait_for_ctrl_c()
+            with commands.until_ctrl_c():
+                print("The plugins stay up; Ctrl-C stops them.", flush=True)
+                commands.wait()
     return status
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from host.config.manifest import SUFFIX, read_manifest
 from host.config.security import Security
 from host.config.types import PORTS, Discovery, HostConfig, Plugin
-from shared.client import Address
 from shared.errors import StartError
 
 _MOST = 200  # manifests of a folder
@@ -83,6 +82,6 @@ def _plugin(file: Path, folder: Path, security: Security) -> Plugin:
         None,
         {},
         folder,
-        listens_at=Address(f"127.0.0.1:{PORTS[manifest.kind]}"),
+        usual_port=PORTS[manifest.kind],
         security=security,
     )

@@ -52,7 +52,7 @@ class Expected:
         """Empty as long as nothing of its own accepts connections there; its processes are those below `parent`."""
         if self._taken or not _accepts(self._address):
             return ""
-        return "" if self._port and self._must_own and not _listens(below(parent), self._port) else self._address
+        return "" if self._port and self._must_own and not _own(self._port, below(parent)) else self._address
 
     def silence(self) -> str:
         """Why there is no address, for a message."""
@@ -77,16 +77,16 @@ def _accepts(address: str) -> bool:
     return False
 
 
-def _listens(pids: Iterable[int], port: int) -> bool:
-    """Whether one of the processes listens at the port, by /proc."""
-    sockets = set(_listening_at(port))
+def _own(port: int, pids: Iterable[int]) -> bool:
+    """Whether these processes listen at the port and nobody else, who could do so beside them; by /proc."""
+    others = set(_listening_at(port))
+    found = bool(others)
     for pid in pids:
         with contextlib.suppress(OSError):
             for descriptor in os.scandir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):
-                    if os.readlink(descriptor.path) in sockets:
-                        return True
-    return False
+                    others.discard(os.readlink(descriptor.path))
+    return found and not others
 
 
 def _listening_at(port: int) -> Iterator[str]:

@@ -57,7 +57,8 @@ class LogFile:
         self.line(f"host: {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}")
 
     def close(self) -> None:
-        self._handler.close()
+        with contextlib.suppress(OSError):  # the disk is full
+            self._handler.close()
 
 
 class _Handler(RotatingFileHandler):

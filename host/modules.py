@@ -16,30 +16,42 @@ _BESIDE_HOST = Path(__file__).resolve().parent.parent
 
 
 def import_path(module: str, folder: Path) -> str:
-    """PYTHONPATH for a process that is to run `module`, where `folder` is the YAML's; with none, for any other.
+    """PYTHONPATH for a process that is to run `module`, or an executable where that is empty; `folder` is the YAML's.
 
-    Raises StartError where Python would take another module of that name.
+    Neither `folder` nor the current one is in it, unless the module is found there: what lies about there would be
+    taken for installed packages of its name. Raises StartError where Python would take another module.
     """
-    places = _places(folder)
-    home = next((place for place in places if module and _has(place, module)), None)
-    if home is None:  # where it is found by other means, Python finds it too, and else it says so itself
-        return os.pathsep.join(str(place) for place in places if not _is_installed(place))
-    top = module.partition(".")[0]
-    others = [place for place in places if place != home and (place / top / "__init__.py").is_file()]
-    if others and (home / top).is_dir() and not (home / top / "__init__.py").is_file():
-        raise StartError(
-            f"{home / top} has no __init__.py, so Python would look for {module} in {others[0] / top}; add an empty one"
-        )
-    if _is_installed(home):
-        # It comes after all of PYTHONPATH, where no other of that name may stand then.
-        others += [place for place in places if place != home and (place / top).is_dir()]
-        return os.pathsep.join(str(place) for place in places if not _is_installed(place) and place not in others)
-    return os.pathsep.join(str(place) for place in (home, *places) if not _is_installed(place))
-
-
-def _places(folder: Path) -> list[Path]:
+    asked_for = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    here = [] if str(Path.cwd()) in asked_for else [Path.cwd()]
     path = [Path(place).absolute() for place in sys.path if os.path.isdir(place)]
-    return list(dict.fromkeys([_BESIDE_HOST, *path, folder]))
+    home = next((place for place in (_BESIDE_HOST, *path, folder) if module and _has(place, module)), None)
+    places = [place for place in (_BESIDE_HOST, *path) if place not in here or place == _BESIDE_HOST]
+    if home:
+        _check(module, home, places)
+        if _is_installed(home):  # then it comes after all of PYTHONPATH
+            places = [place for place in places if not _top(place, module).is_dir()]
+        places.insert(0, home)
+    elif module:  # where it is found by other means, Python finds it too, and else it says so itself
+        places += [*here, folder]
+    return os.pathsep.join(str(place) for place in dict.fromkeys(places) if not _is_installed(place))
+
+
+def _check(module: str, home: Path, places: list[Path]) -> None:
+    """A package goes before a folder that is none, wherever it stands."""
+    others = [place for place in places if place != home and _is_package(_top(place, module))]
+    if others and _top(home, module).is_dir() and not _is_package(_top(home, module)):
+        raise StartError(
+            f"{_top(home, module)} has no __init__.py, so Python would look for {module} in "
+            f"{_top(others[0], module)}; add an empty one"
+        )
+
+
+def _top(place: Path, module: str) -> Path:
+    return place / module.partition(".")[0]
+
+
+def _is_package(folder: Path) -> bool:
+    return (folder / "__init__.py").is_file()
 
 
 def _has(place: Path, module: str) -> bool:

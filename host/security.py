@@ -99,7 +99,7 @@ def check_enforceable(plugin: Plugin) -> None:
         raise _cannot(plugin, "max_memory", "only Linux tells how much the processes of a plugin take")
     if networks(plugin) is not None:
         key = "sandbox" if plugin.security.sandbox else "allowed_networks"
-        reason = _why_no_sandbox()
+        reason = why_no_sandbox()
         if reason:
             raise _cannot(plugin, key, reason)
 
@@ -125,7 +125,7 @@ print(ends(lambda: open(sys.argv[2], "w")), ends(dial))
 
 
 @functools.cache
-def _why_no_sandbox() -> str:
+def why_no_sandbox() -> str:
     """Empty where a process that tries what it may not is seen to fail, and with permission to succeed."""
     if sys.platform != "linux":
         return "it needs Linux"

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from host import gate, security, wiring
-from host.config import HostConfig, Plugin
+from host.config import ANY_KIND, HostConfig, Plugin
 from host.health import SERVING, wait_until_serving
+from host.kinds import kind_of
 from host.runner import Launch, Runner, launch_of
 from shared import logs
 from shared.client import Address
@@ -70,6 +71,7 @@ class Supervisor:
         self._state = state
         self._lock = threading.RLock()
         self._listener: Callable[[], None] | None = None
+        self._kinds: dict[str, str] = {}  # what each has shown itself to be
         launches = _launches(self._plugins.values(), config)
         self._runners = {name: self._runner(launch) for name, launch in launches.items()}
 
@@ -84,6 +86,7 @@ class Supervisor:
                 if runner.failure:
                     raise StartError(f"plugin {runner.plugin.name} did not start: {runner.failure}")
             time.sleep(_POLL_SECONDS)
+        self._kinds = {name: kind_of(plugin, self.address(name)) for name, plugin in self._plugins.items()}
 
     def stop(self) -> None:
         """Ends every process. A second Ctrl-C kills those that are not done yet."""
@@ -156,10 +159,9 @@ class Supervisor:
             return {name: runner.address for name, runner in self._runners.items()}
 
     def listen(self, listener: Callable[[], None] | None) -> None:
-        """`listener` is called now and whenever a status has changed, one call at a time, and must not raise."""
+        """`listener` is called whenever a status has changed, one call at a time."""
         with self._lock:
             self._listener = listener
-        self._tell()
 
     def _tell(self) -> None:
         with self._lock:
@@ -184,12 +186,11 @@ class Supervisor:
         return wiring.environment(plugin, addresses)
 
     def _status(self, plugin: Plugin) -> Status:
+        kind = self._kinds.get(plugin.name, ANY_KIND) if plugin.kind == ANY_KIND else plugin.kind
         if plugin.address:
-            return Status(plugin.name, plugin.kind, plugin.address.address, SERVING, None)
+            return Status(plugin.name, kind, plugin.address.address, SERVING, None)
         runner = self._runners[plugin.name]
-        return Status(
-            plugin.name, plugin.kind, runner.address, runner.status, runner.pid, runner.restarts, runner.cause
-        )
+        return Status(plugin.name, kind, runner.address, runner.status, runner.pid, runner.restarts, runner.cause)
 
 
 def _launches(plugins: Iterable[Plugin], config: HostConfig) -> dict[str, Launch]:

@@ -153,7 +153,7 @@ def test_a_killed_plugin_comes_back_at_its_port(start: Callable[..., Host]) -> N
 @pytest.mark.slow
 def test_a_plugin_that_cannot_restart_is_tried_again(start: Callable[..., Host], tmp_path: Path) -> None:
     """A plugin that refuses to start again is named with its reason and tried until it works."""
-    host = start()
+    host = start("serve", "--no-reload")
     pid = int(host.table()["words"][-1])
     config_in(tmp_path, embedder={"refuse": "the disk is gone"})
     os.kill(pid, signal.SIGKILL)
@@ -209,7 +209,7 @@ def test_a_plugin_that_refuses_to_start_ends_serve(start: Callable[..., Host], t
     ("path", "message"),
     [
         ("plugins.no_such_plugin", "plugin words did not start: .*No module named plugins.no_such_plugin"),
-        ("./nothing", "plugin words: there is no .*nothing; `path` is an executable or plugins.NAME"),
+        ("./nothing", "plugin words: there is no .*nothing; `path` is an executable or a Python module"),
         ("./hector.yaml", "plugin words: .*hector.yaml is not executable; chmod"),
     ],
 )

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from host.config.agents import Parts, read_agent, read_llm, read_tool
 from host.config.block import Block, Findings
-from host.config.plugins import read_discovery, read_plugins
+from host.config.plugins import declared, read_discovery, read_plugins
 from host.config.references import uses
 from host.config.security import Security, read_security
 from host.config.stores import read_database, read_embedders
@@ -49,12 +49,12 @@ def load(file: Path) -> HostConfig:
     security = read_security(document.inner("security"), Security())
     plugins = read_plugins(sections, folder, security, uses(document.values))
     discovery = read_discovery(sections)
-    plugins |= discovered(discovery, folder, plugins, security, sections.note)
+    plugins |= discovered(discovery, folder, declared(sections), security, sections.note)
+    embedders = read_embedders(document.inner("embedders"), plugins)
     databases = {
-        name: read_database(name, block, plugins)
+        name: read_database(name, block, plugins, embedders)
         for name, block in document.inner("databases").inners(("type", "config"))
     }
-    embedders = read_embedders(document.inner("embedders"), plugins)
     llms = {name: read_llm(name, block, plugins) for name, block in document.inner("llms").inners()}
     tools = {
         name: read_tool(name, block, plugins)

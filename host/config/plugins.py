@@ -41,6 +41,11 @@ def read_plugins(
     return plugins
 
 
+def declared(sections: Block) -> set[str]:
+    """The names of all blocks, those that are not enabled too."""
+    return {name for name, _, _ in _blocks(sections)}
+
+
 def read_discovery(sections: Block) -> Discovery:
     block = sections.inner(_DISCOVERY, ("enabled", "paths", "scan_subdirectories"))
     return Discovery(
@@ -64,15 +69,12 @@ def _blocks(sections: Block) -> Iterator[tuple[str, str, Block]]:
 
 
 def _plugin(name: str, kind: str, block: Block, folder: Path, above: Security, uses: set[str]) -> Plugin | None:
+    """`uses` are what the rest of the file takes it for: what it is, where nothing else says so."""
     if block.text("type", "grpc") != "grpc":
         block.mistake("type", "must be 'grpc', which is all that plugins speak")
     if block.text("name", name) != name:
         block.mistake("name", f"must be {name}, as the block's, or be left out")
     path, address = block.text("path"), _address(block, folder)
-    if not path and not block.values.get("address"):
-        block.note("needs `path` (the host starts it) or `address` (it runs already)")
-    if not path and not address:
-        return None
     plugin = Plugin(
         name,
         kind,
@@ -85,25 +87,33 @@ def _plugin(name: str, kind: str, block: Block, folder: Path, above: Security, u
         env=_env(block),
         security=read_security(block.inner("security"), above),
     )
-    return plugin if plugin.module or not path else _executable(plugin, block, uses)
+    if not path and not block.values.get("address"):
+        block.note("needs `path` (the host starts it) or `address` (it runs already)")
+    if not path and not address:
+        return None
+    if path and not plugin.module:
+        plugin = _with_manifest(plugin, block)
+    if plugin.kind == ANY_KIND and len(uses) == 1:
+        plugin = replace(plugin, kind=next(iter(uses)))
+    return replace(plugin, usual_port=PORTS.get(plugin.kind)) if path and not plugin.module else plugin
 
 
-def _executable(plugin: Plugin, block: Block, uses: set[str]) -> Plugin:
-    """With the kind that its manifest has, and the port of the guide's samples."""
-    kind = plugin.kind
+def _with_manifest(plugin: Plugin, block: Block) -> Plugin:
+    """As the manifest says that stands beside the executable, where there is one."""
     try:
         manifest = manifest_of(plugin.folder / plugin.path)
     except StartError as error:
         block.mistake("path", f"its manifest {error}")
         return plugin
-    if manifest and manifest.name != plugin.name:
+    if manifest is None:
+        return plugin
+    if manifest.name != plugin.name:
         block.mistake("path", f"its manifest has the name {manifest.name}, not {plugin.name}; the two must be equal")
-    if manifest and kind not in (manifest.kind, ANY_KIND):
-        block.mistake("path", f"its manifest says that it is a {manifest.kind}, not a {kind}")
-    kind = manifest.kind if manifest else kind
-    used = uses if kind == ANY_KIND else {kind}
-    port = PORTS[next(iter(used))] if len(used) == 1 else None
-    return replace(plugin, kind=kind, usual_port=port)
+    if plugin.kind == ANY_KIND:
+        return replace(plugin, kind=manifest.kind)
+    if plugin.kind != manifest.kind:
+        block.mistake("path", f"its manifest says that it is a {manifest.kind}, not a {plugin.kind}")
+    return plugin
 
 
 def _address(block: Block, folder: Path) -> Address | None:

@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping
 
 from host.config.block import Block
-from host.config.references import plugin_of
+from host.config.references import named, plugin_of
 from host.config.types import Database, Embedder, Plugin
 from shared.errors import StartError
 
 _COLLECTION_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}")
 
 
-def read_database(name: str, block: Block, plugins: Mapping[str, Plugin | None]) -> Database | None:
+def read_database(
+    name: str, block: Block, plugins: Mapping[str, Plugin | None], embedders: Mapping[str, Embedder | None]
+) -> Database | None:
     config = block.inner("config", ("collection", "dimension", "chunk_chars", "chunk_overlap", "embedder"))
     collection = config.text("collection", name)
     if not _COLLECTION_NAME.fullmatch(collection):
@@ -23,6 +25,7 @@ def read_database(name: str, block: Block, plugins: Mapping[str, Plugin | None])
     if chunk_overlap > chunk_chars // 2:
         config.mistake("chunk_overlap", f"must be at most half of chunk_chars, {chunk_chars // 2}")
     dimension, embedder = config.integer("dimension", 0), config.text("embedder")
+    named(config, "embedder", embedders)
     plugin = plugin_of(block, "type", plugins, "database_provider")
     if plugin is None:
         return None

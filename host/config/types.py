@@ -25,7 +25,7 @@ ANY_KIND = "plugin"  # a block straight under `plugins:` does not say what it is
 PORTS = dict(zip(_KINDS, range(8081, 8086), strict=True))
 DEFAULT_ITERATIONS = 10
 DEFAULT_HITS = 5
-_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ class Plugin:
 
     @property
     def module(self) -> str:
-        """`plugins.NAME`, where `path` is a Python module; else empty."""
-        return self.path if _MODULE.fullmatch(self.path) and not self.path.endswith(".py") else ""
+        """`plugins.NAME`, or a word that is no file, where `path` is a Python module; else empty."""
+        is_module = _MODULE.fullmatch(self.path) and not self.path.endswith(".py")
+        return self.path if is_module and ("." in self.path or not (self.folder / self.path).is_file()) else ""
 
     @property
     def environment_prefix(self) -> str:

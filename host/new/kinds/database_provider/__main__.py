@@ -1,0 +1,36 @@
+"""A vector store for Hector.
+
+python -m {package} --port 8082
+"""
+
+from __future__ import annotations
+
+from hector_plugins_pb2_grpc import add_DatabaseProviderServicer_to_server
+
+from shared.cli import configure
+from shared.config import own_settings
+from shared.server import run, serve
+
+from . import PACKAGE
+from .config import NEEDS, Config
+
+
+def main() -> int:
+    config = configure(Config, package=PACKAGE, section="database_providers", about=__doc__, needs=NEEDS)
+    from .engine import Engine
+    from .servicer import MOST_ITEMS, Servicer
+
+    engine = Engine(**own_settings(config))
+    servicer = Servicer(engine)
+    return serve(
+        config,
+        service="hector.plugins.v1.DatabaseProvider",
+        register=lambda server: add_DatabaseProviderServicer_to_server(servicer, server),
+        load=engine.open,
+        close=engine.close,
+        most_items=MOST_ITEMS,
+    )
+
+
+if __name__ == "__main__":
+    run(main)
