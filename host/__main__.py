@@ -67,7 +67,7 @@ def main() -> int:
 
         return command.run(arguments)
     try:
-        config = _loaded(Path(arguments.config))
+        config = _loaded(_file(arguments.config, arguments.command))
     except ConfigError as error:
         for mistake in error.mistakes:
             logs.line(f"error: {mistake}")
@@ -107,6 +107,18 @@ def main() -> int:
             return demo.demo(config, folder, arguments.question, arguments.keep)
 
 
+def _file(given: str | None, command: str) -> Path:
+    """The YAML: that of --config, else of the host that runs for this folder, else ./hector.yaml."""
+    from host import connect, run_file
+
+    usual = Path("hector.yaml")
+    if given or command == "serve":
+        return Path(given or usual)
+    state = Path.cwd() / ".hector"
+    run = run_file.read(state) if usual.exists() else connect.running(state)
+    return Path(run.config) if run else usual
+
+
 def _loaded(file: Path) -> HostConfig:
     config = load(file)
     for remark in config.remarks:
@@ -123,7 +135,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     anywhere = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    anywhere.add_argument("--config", metavar="FILE", default="hector.yaml", help="the YAML [./hector.yaml]")
+    anywhere.add_argument(
+        "--config", metavar="FILE", help="the YAML [that of the host running here, else ./hector.yaml]"
+    )
     database = argparse.ArgumentParser(add_help=False)
     database.add_argument("--database", metavar="NAME", help="the block under databases: [the only one]")
     add = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser

@@ -23,6 +23,7 @@ from shared.errors import StartError
 from tests.agent_fakes import FakeLLM, FakeTools, Turn, world
 from tests.servers import SECONDS, environment
 
+KEYS = "y yes, a yes to every call of this tool from now on, n no, or say why not: "
 AGENT = {"name": "An agent", "llm": "first"}
 
 
@@ -244,13 +245,11 @@ def test_a_person_approves_in_the_terminal(tmp_path: Path, typed: Callable[..., 
     with world(tmp_path, llm=FakeLLM(script), tools=tools) as here:
         file = here.write_config(my_agent=AGENT)
         terminal = typed("call", "my_agent", "?", "--approve", "--config", str(file))
-        terminal.until("or say why not: ")
+        terminal.until(KEYS)
         assert 'allow? echo {"text":"\\u001b[2J‹U+202E›gone"} (only reads)' in terminal.seen
         terminal.type("y\n")
         for text, answer in (("second", "leave it"), ("third", "a")):
-            terminal.until(f'allow? echo {{"text":"{text}"}}')
-            terminal.seen = terminal.seen.partition(f'allow? echo {{"text":"{text}"}}')[2]
-            terminal.until("or say why not: ")
+            terminal.until(f'allow? echo {{"text":"{text}"}} (only reads)\r\n{KEYS}')
             terminal.type(answer + "\n")
         assert terminal.end() == 0
     assert "Done with it." in terminal.seen
@@ -273,10 +272,8 @@ def test_ctrl_c_ends_the_answer_upstream_and_not_the_conversation(tmp_path: Path
         terminal.until("two")
         os.kill(terminal.process.pid, signal.SIGINT)
         assert llm.cancelled.wait(SECONDS)
-        terminal.until("stopped")
-        terminal.seen = ""
         llm.hangs = False
-        terminal.until("> ")
+        terminal.until("stopped\r\n\r\n> ")
         terminal.type("again\n")
         terminal.until("[answered, 1 step, ")
         terminal.type("/quit\n")
