@@ -30,7 +30,7 @@ from tests.host_fakes import fakes, write_config
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and process groups are POSIX's")
 FAKE = str(Path(__file__).with_name("host_fakes.py"))
-SECONDS = 30.0  # longest wait for anything here; a busy machine is slow
+SECONDS = 120.0  # longest wait for anything here; a busy machine is slow
 
 
 def config_in(folder: Path, embedder: dict[str, Any] | None = None, database: dict[str, Any] | None = None) -> Path:
