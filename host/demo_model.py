@@ -34,7 +34,7 @@ HELLO = (
 _LARGEST = 2**24  # bytes of a request
 _MOST_QUOTES = 2
 _LONGEST_QUOTE = 400  # characters
-_PASSAGE = re.compile(r"^\[(\d{1,4})\] (.{1,500}?), lines \d+ to \d+", re.MULTILINE)
+_PASSAGE = re.compile(r"^\[(\d{1,4})\] ([^\n]{1,500}?), [^\n]{1,500}$", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n|\n(?=[-*#|])")
 _NO_PROSE = re.compile(r"^(?:#|```|[ \t]*[|│┌└]).*$", re.MULTILINE)
 _WORD = re.compile(r"[^\W_]{3,}")
@@ -99,7 +99,7 @@ def _quotes(question: str, result: str) -> list[tuple[int, str, str]]:
     marks = list(_PASSAGE.finditer(result))
     for place, mark in enumerate(marks):
         end = marks[place + 1].start() if place + 1 < len(marks) else len(result)
-        text = _NO_PROSE.sub("\n\n", result[mark.end() : end].partition("\n")[2])
+        text = _NO_PROSE.sub("\n\n", result[mark.end() : end])
         for sentence in _SENTENCE_END.split(text):
             plain = " ".join(sentence.split()).strip("-*#| ")
             shared = len(words & _words(plain))
