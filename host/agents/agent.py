@@ -135,7 +135,7 @@ class OpenAgent:
         if not question.strip():
             raise StartError("the question is empty")
         history = conversation.messages if conversation else []
-        limits = Limits(iterations=agent.max_iterations)
+        limits = Limits(agent.max_iterations, agent.max_tokens, agent.max_tool_calls, agent.max_seconds)
         retrieval = None
         wanted = list(self._wanted)
         if self._search:
