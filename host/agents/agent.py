@@ -23,7 +23,7 @@ from host.agents.limits import Limits
 from host.agents.llm import Model
 from host.agents.peer import Peer
 from host.agents.retrieval import PROMPT, Retrieval
-from host.agents.strategy import Strategy
+from host.agents.strategy_plugin import Strategy
 from host.agents.tool_server import ToolServer
 from host.agents.toolbox import Approve, Wanted
 from host.agents.toolbox import opened as toolbox
