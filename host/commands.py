@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,21 +26,15 @@ def serve(config: HostConfig, *, reload: bool = True) -> int:
     logs.setup("info")
     if reload:
         installed({"watchfiles": "watchfiles>=1.1,<2"})
-    with serving(config) as supervisor, until_ctrl_c(), _watching(supervisor, config, reload):
+        from host import watch
+
+        fingerprints = watch.fingerprints_of(config)
+    with serving(config) as supervisor, until_ctrl_c(), ExitStack() as stack:
+        if reload:
+            stack.enter_context(watch.watching(supervisor, config, fingerprints))
         print("Ctrl-C stops them.", flush=True)
         wait()
     return 0
-
-
-@contextmanager
-def _watching(supervisor: Supervisor, config: HostConfig, reload: bool) -> Iterator[None]:
-    if not reload:
-        yield
-        return
-    from host.watch import watching
-
-    with watching(supervisor, config):
-        yield
 
 
 def index(

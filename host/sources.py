@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from host.config import HostConfig, Plugin
 from host.modules import import_path
-from host.runner import Launch
 
 _LARGEST_READ = 4 * 2**20  # bytes; of a larger file its size and time count
 _MOST_FILES = 5000
@@ -51,12 +51,17 @@ class Sources:
         return ""
 
 
-def sources_of(launch: Launch) -> Sources:
+def sources_in(config: HostConfig) -> dict[str, Sources]:
+    """Of each plugin that the host starts."""
+    return {name: sources_of(plugin) for name, plugin in config.plugins.items() if not plugin.address}
+
+
+def sources_of(plugin: Plugin) -> Sources:
     """A module's package, with the `shared` that ours have beside it; a script with those of its kind beside it; any
     other executable alone."""
-    if launch.plugin.module:
-        return _of_module(launch.plugin.module, launch.folder)
-    path = (launch.folder / launch.plugin.path).resolve()
+    if plugin.module:
+        return _of_module(plugin.module, plugin.folder)
+    path = (plugin.folder / plugin.path).resolve()
     beside = sorted(path.parent.glob(f"*{path.suffix}")) if path.suffix else [path]
     return Sources(files=tuple(beside[:_MOST_FILES]))
 

@@ -103,26 +103,32 @@ class Supervisor:
                 runner.ended.wait()
             raise
 
-    def reload(self, config: HostConfig) -> None:
-        """Brings the plugins in line with `config`; those for which nothing changed go on undisturbed.
+    def reload(self, config: HostConfig) -> bool:
+        """Brings the plugins in line with `config`; those for which nothing changed go on undisturbed. Whether any
+        was started, stopped or started anew.
 
         Raises StartError where one cannot be run so, and then nothing was changed.
         """
         launches = _launches(config.plugins.values(), config)
+        changed = False
         with self._lock:
             self._plugins = dict(config.plugins)
             for name in self._runners.keys() - launches.keys():
                 logs.event("plugin_removed", plugin=name)
                 self._runners.pop(name).change(None)
+                changed = True
             for name, launch in launches.items():
                 runner = self._runners.get(name)
                 if runner is None or not runner.is_alive():
                     self._runners[name] = self._runner(launch)
                     self._runners[name].patient = True
                     self._runners[name].start()
+                    changed = True
                 elif runner.launch != launch:
                     runner.change(launch)
+                    changed = True
         self._tell()
+        return changed
 
     def restart(self, name: str) -> None:
         """Starts one plugin anew, because its source changed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import watchfiles
 
 from host.config import HostConfig, load
 from host.discovery import folders_of
-from host.sources import Sources, sources_of
+from host.sources import Sources, sources_in
 from host.supervisor import Supervisor
 from shared import logs
 from shared.errors import StartError
@@ -27,10 +27,10 @@ _RESTING = watchfiles.DefaultFilter(ignore_dirs=("__pycache__", ".git", ".hector
 
 
 @contextmanager
-def watching(supervisor: Supervisor, config: HostConfig, *, poll: bool | None = None) -> Iterator[None]:
-    """Within, files are watched. `poll` looks again and again, for a disk that tells of no changes; None: where
-    watchfiles knows of one."""
-    watcher = _Watcher(supervisor, config, poll)
+def watching(supervisor: Supervisor, config: HostConfig, fingerprints: Mapping[str, str]) -> Iterator[None]:
+    """Within, files are watched. `config` and `fingerprints` are as they were before the plugins were started, so that
+    an edit which was made meanwhile counts. On a disk that tells of no changes WATCHFILES_FORCE_POLLING helps."""
+    watcher = _Watcher(supervisor, config, fingerprints)
     try:
         watcher.start()
         yield
@@ -38,15 +38,18 @@ def watching(supervisor: Supervisor, config: HostConfig, *, poll: bool | None = 
         watcher.stop()
 
 
+def fingerprints_of(config: HostConfig) -> dict[str, str]:
+    return {name: sources.fingerprint() for name, sources in sources_in(config).items()}
+
+
 class _Watcher:
-    def __init__(self, supervisor: Supervisor, config: HostConfig, poll: bool | None) -> None:
+    def __init__(self, supervisor: Supervisor, config: HostConfig, fingerprints: Mapping[str, str]) -> None:
         self._supervisor = supervisor
         self._file = config.file
         self._config = config
-        self._poll = poll
-        self._content = _text(config.file)
+        self._content: str | None = None  # of the YAML and the manifests; None: not looked at yet
         self._sources: dict[str, Sources] = {}
-        self._fingerprints: dict[str, str] = {}
+        self._fingerprints = dict(fingerprints)
         self._lock = threading.Lock()  # one change is dealt with at a time
         self._over = threading.Event()
         self._again = threading.Event()  # other files are to be watched
@@ -77,26 +80,28 @@ class _Watcher:
             ]
             for thread in threads:
                 thread.start()
-            # What changed before these looked.
-            self.look()
             for thread in threads:
                 thread.join()
             self._over.wait(0.1)
 
     def _watch(self, paths: list[Path], recursive: bool) -> None:
+        looked = False
         try:
-            for _ in watchfiles.watch(
+            for changes in watchfiles.watch(
                 *paths,
                 watch_filter=_RESTING,
                 step=_STEP_MS,
                 stop_event=self._again,
                 rust_timeout=_STOP_MS,
-                force_polling=self._poll,
                 recursive=recursive,
                 raise_interrupt=False,
                 ignore_permission_denied=True,
+                yield_on_timeout=True,
             ):
-                self.look()
+                # Once without cause too: for what changed before anything was watched.
+                if changes or not looked:
+                    self.look()
+                    looked = True
         except (OSError, RuntimeError) as error:  # a folder that is gone, or no inotify left
             logs.event("not_watched", level=logging.WARNING, cause=str(error))
             self._again.wait(5)
@@ -107,26 +112,28 @@ class _Watcher:
         with self._lock:
             content = self._all_texts()
             if content != self._content:
-                self._content = content
-                self._reload()
+                first, self._content = self._content is None, content
+                self._reload(first)
             for name, sources in list(self._sources.items()):
                 fingerprint = sources.fingerprint()
                 if fingerprint != self._fingerprints.get(name):
                     self._fingerprints[name] = fingerprint
                     self._restart(name, sources)
 
-    def _reload(self) -> None:
+    def _reload(self, first: bool) -> None:
         try:
             config = load(self._file)
-            self._supervisor.reload(config)
+            changed = self._supervisor.reload(config)
         except StartError as error:
             for line in str(error).splitlines():
                 logs.event("config_broken", level=logging.ERROR, cause=line, remedy="everything runs on as before")
             return
-        logs.event("config_read", file=str(self._file))
+        if changed or not first:
+            logs.event("config_read", file=str(self._file))
         self._config = config
         self._note_sources()
-        self._again.set()
+        if not first:
+            self._again.set()  # other files may have to be watched
 
     def _restart(self, name: str, sources: Sources) -> None:
         mistake = sources.mistake()
@@ -137,7 +144,7 @@ class _Watcher:
 
     def _note_sources(self) -> None:
         """Those that are new are as they should be; a change of the others is still to be dealt with."""
-        self._sources = {launch.plugin.name: sources_of(launch) for launch in self._supervisor.launches()}
+        self._sources = sources_in(self._config)
         known = self._fingerprints
         self._fingerprints = {name: known.get(name) or each.fingerprint() for name, each in self._sources.items()}
 

@@ -13,8 +13,21 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from host.config import Agent, ConfigError, HostConfig, Llm, Reasoning, Security, ToolBlock, load
+from host.config import (
+    KINDS,
+    Agent,
+    ConfigError,
+    HostConfig,
+    Llm,
+    Reasoning,
+    Security,
+    ToolBlock,
+    agents,
+    load,
+    security,
+)
 from shared.errors import StartError
+from shared.guide import BLOCK_KEYS
 from tests.host_fakes import config_for, write_config
 
 
@@ -278,6 +291,11 @@ def test_keys_that_are_hectors_are_remarked_on(tmp_path: Path) -> None:
         "agents.helper.prompt.include_context": "include_context",
     }
     assert config.agent("helper").max_hits == 3
+    command = [sys.executable, "-m", "host", "logs", "nobody", "--config", str(config.file)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1])
+    assert [line for line in ran.stderr.splitlines() if line.startswith("note: ")] == [
+        f"note: {remark}" for remark in config.remarks
+    ]
 
 
 # ---------------------------------------------------------------- plugins
@@ -548,3 +566,28 @@ def test_any_change_of_a_file_is_read_or_refused(tmp_path: Path, data: st.DataOb
     else:
         return
     assert str(file) in refusal
+
+
+# ---------------------------------------------------------------- its page
+
+PAGE = (Path(__file__).parents[1] / "host" / "config" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_pages_example_loads(tmp_path: Path) -> None:
+    """The example of the page is valid, without a remark, and uses every section."""
+    (example_text,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "hector.yaml"
+    file.write_text(example_text)
+    config = load(file)
+    assert config.remarks == ()
+    assert all((config.plugins, config.databases, config.embedders, config.llms, config.tools, config.agents))
+    assert {plugin.kind for plugin in config.plugins.values()} == set(KINDS.values())
+
+
+def test_the_page_names_every_key() -> None:
+    """Every key that a block may have stands on the page."""
+    prose = re.sub(r"^```.*?^```", "", PAGE, flags=re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`]+)`", prose))))
+    keys = {*BLOCK_KEYS, *security.KEYS, *agents._LLM, *agents._TOOL, *agents._AGENT, *agents._REASONING}
+    keys |= {*agents._SEARCH, *agents._PROMPT, *agents._SLOTS}
+    assert keys <= named, keys - named

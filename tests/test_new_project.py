@@ -68,6 +68,19 @@ def test_what_is_ones_own_is_little(kind: str) -> None:
 
 
 @every_kind
+def test_engines_know_no_transport(kind: str) -> None:
+    """An engine imports neither grpc nor messages, nor what the settings are read with, and reads no environment."""
+    known = {"shared.errors", "shared.journal"}
+    for node in ast.walk(ast.parse((ROOT / "host/new/kinds" / kind / "engine.py").read_text(encoding="utf-8"))):
+        assert not (isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"))
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, node.module
+            assert not str(node.module).startswith(("grpc", "google", "hector", "shared")) or node.module in known
+        elif isinstance(node, ast.Import):
+            assert not [alias.name for alias in node.names if alias.name.startswith(("grpc", "google", "hector"))]
+
+
+@every_kind
 def test_it_is_called_by_its_name(kind: str) -> None:
     """No file of a project still has what a template leaves open, or the name of a module of this repository."""
     for path, text in texts(kind).items():
