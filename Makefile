@@ -1,4 +1,4 @@
-# make run          start the plugins, index documents, answer a question, stop   (DOCS=folder Q="…" KEEP=1)
+# make run          start the plugins, index documents, have an agent answer, stop   (DOCS=folder Q="…" KEEP=1)
 # make test         the quick tests          make test-slow   kills, soaks, whole commands
 # make lint         ruff and mypy            make bench       measurements, tables in benchmarks/results/; or one:
 #                   bench-vector, bench-embed, bench-llm, bench-tools, bench-react, bench-logs, bench-attack

@@ -138,9 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     anywhere = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    anywhere.add_argument(
-        "--config", metavar="FILE", help="the YAML [that of the host running here, else ./hector.yaml]"
-    )
+    anywhere.add_argument("--config", metavar="FILE", help="the YAML [the running host's, else ./hector.yaml]")
     database = argparse.ArgumentParser(add_help=False)
     database.add_argument("--database", metavar="NAME", help="the block under databases: [the only one]")
     add = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser

@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 
 from host.__main__ import main
+from host.config import load
 from shared.errors import StartError
 from tests.agent_fakes import FakeLLM, FakeTools, Turn, world
-from tests.servers import SECONDS, environment
+from tests.servers import ROOT, SECONDS, environment
 
 KEYS = "y yes, a yes to every call of this tool from now on, n no, or say why not: "
 AGENT = {"name": "An agent", "llm": "first"}
@@ -172,6 +173,18 @@ def test_try_calls_any_rpc(
             with pytest.raises(StartError) as refusal:
                 tried(*arguments)
             assert words in str(refusal.value)
+
+
+def test_the_readmes_agent_is_one(tmp_path: Path) -> None:
+    """The YAML of host/README.md, in place of the agents of hector.yaml, loads as it says."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "host" / "README.md").read_text(), re.DOTALL)
+    above, _, _ = (ROOT / "hector.yaml").read_text().partition("\nagents:")
+    file = tmp_path / "hector.yaml"
+    file.write_text(f"{above}\n{block}")
+    agent = load(file).agent("assistant")
+    assert agent.reasoning
+    assert (agent.prompt, agent.max_iterations, agent.max_seconds) == ("Be brief.", 10, 600.0)
+    assert (agent.max_hits, agent.min_score, agent.max_tokens, agent.max_tool_calls) == (5, 0.25, 200_000, 50)
 
 
 # ---------------------------------------------------------------- in a terminal

@@ -12,13 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from host.__main__ import _parser as host_parser
 from plugins.reasoning_react.seeing.command_line import command_line
 from tests.llm_endpoint import Endpoint
 from tests.llm_tools import QUIET
 from tests.servers import ROOT, environment, start_plugin
 
 READMES = sorted(
-    [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *(ROOT / "plugins").glob("*/README.md")]
+    [
+        *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "host/README")),
+        *(ROOT / "plugins").glob("*/README.md"),
+    ]
 )
 PLUGINS = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/__main__.py"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -75,6 +79,12 @@ def test_plugin_commands(command: str, tmp_path: Path) -> None:
     argv = [sys.executable, *words[1:], *check]
     done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("python -m host ")])
+def test_host_commands(command: str) -> None:
+    """Every `python -m host` command of the READMEs is one that it has, with options that it takes."""
+    assert host_parser().parse_args(shlex.split(command)[3:]).command
 
 
 @pytest.mark.parametrize("command", [line for line in commands() if ".policy " in line])
