@@ -40,7 +40,15 @@ Calls an RPC of a plugin, as its reflection describes it. Replies are on stdout,
 
 
 def main() -> int:
-    arguments = _parser().parse_args()
+    try:
+        return _run(_parser().parse_args())
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            logs.line(f"error: {mistake}")
+        return 2
+
+
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "new":
         from host.new.command import run as new
 
@@ -66,12 +74,7 @@ def main() -> int:
         from host.check import command
 
         return command.run(arguments)
-    try:
-        config = _loaded(Path(arguments.config))
-    except ConfigError as error:
-        for mistake in error.mistakes:
-            logs.line(f"error: {mistake}")
-        return 2
+    config = _loaded(_file(arguments.config, arguments.command))
     match arguments.command:
         case "serve":
             return commands.serve(config, reload=not arguments.no_reload)
@@ -107,6 +110,18 @@ def main() -> int:
             return demo.demo(config, folder, arguments.question, arguments.keep)
 
 
+def _file(given: str | None, command: str) -> Path:
+    """The YAML: that of --config, else of the host that runs for this folder, else ./hector.yaml."""
+    from host import connect, run_file
+
+    usual = Path("hector.yaml")
+    if given or command == "serve":
+        return Path(given or usual)
+    state = Path.cwd() / ".hector"
+    run = run_file.read(state) if usual.exists() else connect.running(state)
+    return Path(run.config) if run else usual
+
+
 def _loaded(file: Path) -> HostConfig:
     config = load(file)
     for remark in config.remarks:
@@ -123,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     anywhere = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    anywhere.add_argument("--config", metavar="FILE", default="hector.yaml", help="the YAML [./hector.yaml]")
+    anywhere.add_argument("--config", metavar="FILE", help="the YAML [the running host's, else ./hector.yaml]")
     database = argparse.ArgumentParser(add_help=False)
     database.add_argument("--database", metavar="NAME", help="the block under databases: [the only one]")
     add = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser

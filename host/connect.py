@@ -6,6 +6,7 @@ with connect(config, [database.plugin, embedder.plugin]) as connections:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from shared.client import Address
 from shared.errors import StartError
 
 CALL_SECONDS = 300.0  # where no `timeout` says otherwise; a batch of texts can take a slow machine a while
+_STARTING_SECONDS = 60.0  # a host that is just starting is waited for, as after `serve &`
 _RUNNING_SECONDS = 40.0  # the running host may just be restarting a plugin, after 30 s at most
 
 
@@ -68,7 +70,7 @@ def connect(config: HostConfig, plugins: Iterable[Plugin]) -> Iterator[dict[str,
     """A connection for each of `plugins`, by name, all SERVING. Raises StartError."""
     wanted = {plugin.name: plugin for plugin in plugins}
     with ExitStack() as stack:
-        run = run_file.read(config.state)
+        run = running(config.state)
         if run is None and run_file.held(config.state):
             raise StartError(f"a host is just starting or stopping in {config.folder}; try again in a moment")
         if run is None or run.config != str(config.file):
@@ -85,6 +87,16 @@ def connect(config: HostConfig, plugins: Iterable[Plugin]) -> Iterator[dict[str,
             )
             for name, address in addresses.items()
         }
+
+
+def running(state: Path) -> run_file.RunFile | None:
+    """Of the host that runs for this folder; one that is just starting is waited for."""
+    deadline = time.monotonic() + _STARTING_SECONDS
+    while (run := run_file.read(state)) is None and run_file.held(state):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    return run
 
 
 def _channel(config: HostConfig, plugin: Plugin, address: Address, state: Path | None) -> grpc.Channel:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from host import commands, demo_model, run_file, show
+from host import commands, demo_endpoint, demo_model, run_file, show
 from host.agents import command as agents
 from host.agents.terminal import Terminal
 from host.config import Agent, Database, HostConfig
@@ -90,7 +90,7 @@ def _has_no_endpoint(agent: Agent) -> bool:
 def _scripted(agent: Agent) -> Iterator[None]:
     """Within, the LLM plugin of `agent`, when started, asks the scripted model."""
     prefix = agent.llm.plugin.environment_prefix
-    with demo_model.running() as url:
+    with demo_endpoint.running() as url:
         variables = {f"{prefix}ENDPOINT": url, f"{prefix}MODEL": demo_model.NAME}
         before = {name: os.environ.get(name) for name in variables}
         os.environ.update(variables)

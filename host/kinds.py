@@ -17,8 +17,11 @@ _SECONDS = 5.0
 def kind_of(plugin: Plugin, address: Address) -> str:
     """The kind of `plugin`, which serves at `address`; ANY_KIND where neither its block nor its server tells one.
 
-    Raises StartError where the server is another kind than its block, or the use of it, says.
+    Raises StartError where the server is another kind than its block, or the use of it, says. One of ours is
+    not asked where its block says so: it looks for that block under its own kind.
     """
+    if plugin.module.startswith("plugins.") and plugin.kind != ANY_KIND:
+        return plugin.kind
     served = _served(address)
     if plugin.kind == ANY_KIND:
         return served[0] if len(served) == 1 else ANY_KIND

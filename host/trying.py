@@ -23,12 +23,12 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 
 from host.agents.failure import details_of
-from host.agents.visible import visible
 from host.config import HostConfig
 from host.connect import Connection, connect
 from host.reflection import Method, Reflection, ReflectionError
 from shared.config import suggest
 from shared.errors import StartError
+from shared.visible import visible
 
 
 def try_out(config: HostConfig, name: str, rpc: str | None, request: str | None, seconds: float) -> int:

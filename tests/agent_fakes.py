@@ -133,6 +133,54 @@ class GuideStrategy(rpc.ReasoningStrategyServicer):
         return pb.FinalizeResponse(success=True, result=f"answer to {request.state.decode()}")
 
 
+class HangingStrategy(GuideStrategy):
+    """Thinks aloud without end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cancelled = threading.Event()
+
+    def StreamIteration(self, request: Any, context: Any) -> Iterator[Any]:
+        context.add_callback(self.cancelled.set)
+        yield pb.IterationEvent(thought_delta="Hm, ")
+        self.cancelled.wait(120)
+
+
+class HostExecutes(GuideStrategy):
+    """Has the host add, and then fail, and answers with what it was told; the first try of each step finds nobody."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[Any] = []
+
+    def StreamIteration(self, request: Any, context: Any) -> Iterator[Any]:
+        self.steps.append(request)
+        if len(self.steps) % 2:
+            yield pb.IterationEvent(thought_delta="I la")
+            context.abort(grpc.StatusCode.UNAVAILABLE, "just restarting")
+        number = len(self.steps) // 2
+        reply = pb.ProcessIterationResponse(
+            success=True, state=str(number).encode(), done=number == 2, iteration=number
+        )
+        yield pb.IterationEvent(thought_delta="I look.")
+        if number == 1:
+            for action_id, tool, arguments in (("a", "add", '{"a": 1, "b": 2}'), ("b", "fail", "{}")):
+                action = pb.Action(id=action_id, tool=tool, parameters_json=arguments)
+                yield pb.IterationEvent(action=action)
+                reply.pending_actions.append(action)
+            reply.step.actions.extend(reply.pending_actions)
+        yield pb.IterationEvent(response=reply)
+
+    def Finalize(self, request: Any, context: Any) -> Any:
+        told = " and ".join(f"{one.action_id}: {one.content}" for one in sorted_by_id(self.steps[-1].observations))
+        usage = pb.TokenUsage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
+        return pb.FinalizeResponse(success=True, result=told, stop_reason=pb.STOP_REASON_ANSWERED, usage=usage)
+
+
+def sorted_by_id(observations: Any) -> list[Any]:
+    return sorted(observations, key=lambda one: str(one.action_id))
+
+
 class World:
     """Served fakes, and agents on them."""
 

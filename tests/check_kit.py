@@ -13,10 +13,16 @@ from tests.check_faults import Fault
 
 
 def results(
-    address: str, kind: str, level: str = "guide", only: tuple[str, ...] = (), **subject_fields: Any
+    address: str,
+    kind: str,
+    level: str = "guide",
+    only: tuple[str, ...] = (),
+    *,
+    at: Address | None = None,
+    **subject_fields: Any,
 ) -> list[Result]:
-    """What the kit says of the plugin at `address`; `only` are whole names of claims."""
-    with closing(Subject(Address(address), kind, level=level, **subject_fields)) as subject:
+    """What the kit says of the plugin at `address`, or `at` one with credentials; `only` are whole names of claims."""
+    with closing(Subject(at or Address(address), kind, level=level, **subject_fields)) as subject:
         claims = [claim for claim in claims_for(kind, level) if not only or claim.name in only]
         assert claims, f"no claim {only}"
         return try_claims(subject, claims, lambda result: None)

@@ -27,7 +27,7 @@ def test_a_right_one_passes() -> None:
         assert_passes(address, "database", "guide")
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.plugin.__name__)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.plugin.__name__}-{fault.claim}")
 def test_a_wrong_one_is_found(fault: Fault) -> None:
     """A DatabaseProvider that is wrong in one thing fails that claim, and the failure shows what was sent."""
     with serving(add, fault.plugin(), "DatabaseProvider") as address:

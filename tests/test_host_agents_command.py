@@ -19,10 +19,12 @@ from typing import Any
 import pytest
 
 from host.__main__ import main
+from host.config import load
 from shared.errors import StartError
 from tests.agent_fakes import FakeLLM, FakeTools, Turn, world
-from tests.servers import SECONDS, environment
+from tests.servers import ROOT, SECONDS, environment
 
+KEYS = "y yes, a yes to every call of this tool from now on, n no, or say why not: "
 AGENT = {"name": "An agent", "llm": "first"}
 
 
@@ -173,6 +175,18 @@ def test_try_calls_any_rpc(
             assert words in str(refusal.value)
 
 
+def test_the_readmes_agent_is_one(tmp_path: Path) -> None:
+    """The YAML of host/README.md, in place of the agents of hector.yaml, loads as it says."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "host" / "README.md").read_text(), re.DOTALL)
+    above, _, _ = (ROOT / "hector.yaml").read_text().partition("\nagents:")
+    file = tmp_path / "hector.yaml"
+    file.write_text(f"{above}\n{block}")
+    agent = load(file).agent("assistant")
+    assert agent.reasoning
+    assert (agent.prompt, agent.max_iterations, agent.max_seconds) == ("Be brief.", 10, 600.0)
+    assert (agent.max_hits, agent.min_score, agent.max_tokens, agent.max_tool_calls) == (5, 0.25, 200_000, 50)
+
+
 # ---------------------------------------------------------------- in a terminal
 
 
@@ -244,13 +258,11 @@ def test_a_person_approves_in_the_terminal(tmp_path: Path, typed: Callable[..., 
     with world(tmp_path, llm=FakeLLM(script), tools=tools) as here:
         file = here.write_config(my_agent=AGENT)
         terminal = typed("call", "my_agent", "?", "--approve", "--config", str(file))
-        terminal.until("or say why not: ")
+        terminal.until(KEYS)
         assert 'allow? echo {"text":"\\u001b[2J‹U+202E›gone"} (only reads)' in terminal.seen
         terminal.type("y\n")
         for text, answer in (("second", "leave it"), ("third", "a")):
-            terminal.until(f'allow? echo {{"text":"{text}"}}')
-            terminal.seen = terminal.seen.partition(f'allow? echo {{"text":"{text}"}}')[2]
-            terminal.until("or say why not: ")
+            terminal.until(f'allow? echo {{"text":"{text}"}} (only reads)\r\n{KEYS}')
             terminal.type(answer + "\n")
         assert terminal.end() == 0
     assert "Done with it." in terminal.seen
@@ -273,10 +285,8 @@ def test_ctrl_c_ends_the_answer_upstream_and_not_the_conversation(tmp_path: Path
         terminal.until("two")
         os.kill(terminal.process.pid, signal.SIGINT)
         assert llm.cancelled.wait(SECONDS)
-        terminal.until("stopped")
-        terminal.seen = ""
         llm.hangs = False
-        terminal.until("> ")
+        terminal.until("stopped\r\n\r\n> ")
         terminal.type("again\n")
         terminal.until("[answered, 1 step, ")
         terminal.type("/quit\n")

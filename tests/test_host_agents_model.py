@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from host import demo_model
+from host import demo_endpoint
 from host.demo_model import ABOUT, HELLO, NOTHING, Move, move
 
 RESULT = """<tool_result-1 tool="search_documents">
@@ -75,7 +75,7 @@ def post(url: str, body: object) -> Any:
 def test_it_speaks_the_api() -> None:
     """Whole and streamed, with tool calls, usage and `[DONE]`; what is no request is a 4xx with a reason."""
     tool = {"type": "function", "function": {"name": "search_documents", "parameters": {"type": "object"}}}
-    with demo_model.running() as url:
+    with demo_endpoint.running() as url:
         with urllib.request.urlopen(f"{url}/models", timeout=60) as reply:
             assert [model["id"] for model in json.load(reply)["data"]] == ["scripted-demo"]
         with post(f"{url}/chat/completions", {"messages": [QUESTION], "tools": [tool]}) as reply:

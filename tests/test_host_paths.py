@@ -353,6 +353,7 @@ def test_a_port_that_two_listen_at_is_not_dialled(tmp_path: Path) -> None:
             process.communicate(b"\n")
 
 
+@pytest.mark.slow
 def test_silence_is_told_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plugin that listens nowhere that is known of is an error that says what to do."""
     monkeypatch.setattr(runner, "ANNOUNCE_SECONDS", 1.0)
@@ -400,7 +401,7 @@ def test_a_copy_under_another_name_runs_beside_ours(tmp_path: Path) -> None:
             "mine": ("database_provider", "SERVING"),
         }
         address = supervisor.address("mine")
-        wrong = replace(config.plugins["mine"], kind="llm_provider")
+        wrong = replace(config.plugins["mine"], kind="llm_provider", path="./mine")
         with pytest.raises(StartError, match="is a database_provider, but is configured as a llm_provider; move its"):
             kinds.kind_of(wrong, address)
     with connect(config, config.plugins.values()) as connections:

@@ -220,7 +220,7 @@ def test_a_path_that_cannot_be_run_is_named(
     config = write_config(tmp_path, {"plugins": {"embedder_providers": {"words": {"path": path}}}})
     host = start(config=config)
     assert host.process.wait(SECONDS) == 2
-    assert re.match("error: " + message, host.stderr.splitlines()[-1])
+    assert re.match(r"error: (\S+/hector.yaml:\d+: )?" + message, host.stderr.splitlines()[-1])
 
 
 def test_run_json_holds_addresses_for_this_user_only(start: Callable[..., Host], tmp_path: Path) -> None:
@@ -363,8 +363,9 @@ def test_two_hosts_at_one_moment(start: Callable[..., Host], tmp_path: Path) -> 
         pass
 
 
-def test_a_command_beside_a_host_that_starts(tmp_path: Path) -> None:
-    """While a host starts, a command does not start the same plugins beside it but says that one is starting."""
+def test_a_command_beside_a_host_that_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a host starts, a command does not start the same plugins beside it but waits, and says so in the end."""
+    monkeypatch.setattr("host.connect._STARTING_SECONDS", 0.1)
     config = load(config_in(tmp_path))
     with run_file.locked(config.state), pytest.raises(StartError, match="a host is just starting or stopping in"):
         commands.search(config, "anything", 1, config.database(), as_json=False)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import venv
 from collections.abc import Iterator
 from pathlib import Path
 
+import hector_plugins_pb2 as pb
 import pytest
+from hector_plugins_pb2_grpc import ReasoningStrategyStub
 
 from host.new.generate import generate
 from host.new.kind import KINDS
-from tests.servers import ROOT, environment, missing, start_plugin
+from tests.servers import ROOT, SECONDS, Plugin, details, environment, missing, run_plugin, start_plugin, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -118,9 +124,8 @@ def test_the_makefile(kind: str, projects: Path) -> None:
 def test_the_kit(kind: str, projects: Path, tmp_path: Path) -> None:
     """A project as it was generated keeps the contract: every claim of the kit's level `guide`."""
     name = NAMES[kind]
-    tool = ["--tool", "current_time"] if kind == "tool_provider" else []
-    prompt = ["--prompt", "Say hello."] if kind == "llm_provider" else []
-    argv = [sys.executable, "-m", "host", "check", "--run", f"{sys.executable} -m {name}", *tool, *prompt]
+    own = shlex.split(KINDS[kind].check)
+    argv = [sys.executable, "-m", "host", "check", "--run", f"{sys.executable} -m {name}", *own]
     env = environment({"PYTHONPATH": os.pathsep.join([str(projects / name), environment()["PYTHONPATH"]])})
     done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -146,6 +151,59 @@ def test_beside_the_reference(projects: Path, tmp_path: Path) -> None:
         done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
         assert says in done.stdout
+
+
+def test_served_together(projects: Path, tmp_path: Path) -> None:
+    """`python -m host serve` runs a new plugin of each kind, and one of the five plugins beside them."""
+    blocks = [
+        *(f"  {KINDS[kind].section}: {{{name}: {{type: grpc, path: {name}}}}}\n" for kind, name in NAMES.items()),
+        "  vectors: {type: grpc, path: plugins.vector_hnsw}\n",
+    ]
+    (tmp_path / "hector.yaml").write_text("plugins:\n" + "".join(blocks))
+    paths = [str(projects / name) for name in NAMES.values()]
+    env = environment({"PYTHONPATH": os.pathsep.join([*paths, environment()["PYTHONPATH"]])})
+    argv = [sys.executable, "-m", "host", "serve"]
+    with subprocess.Popen(
+        argv, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as host:
+        assert host.stdout is not None
+        over = threading.Timer(SECONDS, host.kill)
+        over.start()
+        waiting, seen = {*NAMES.values(), "vectors"}, []
+        for line in host.stdout:
+            seen.append(line)
+            waiting -= {name for name in waiting if name in line}
+            if "Ctrl-C" in line:
+                break
+        host.send_signal(signal.SIGINT)
+        _, errors = host.communicate()
+        over.cancel()
+    assert not waiting, "".join(seen) + errors
+    assert host.returncode == 0, errors
+
+
+def test_react_over_new_plugins(projects: Path, tmp_path: Path) -> None:
+    """reasoning_react answers with a new LLM and new tools, and a new strategy with the same LLM."""
+    with contextlib.ExitStack() as stack:
+
+        def start(kind: str, *args: str) -> Plugin:
+            env = {"PYTHONPATH": str(projects / NAMES[kind])}
+            command = [sys.executable, "-m", NAMES[kind], "--port", "0", *args]
+            return stack.enter_context(start_plugin(command, cwd=tmp_path, env=env))
+
+        llm, tools = start("llm_provider"), start("tool_provider")
+        strategy = start("reasoning_strategy", "--llm", llm.address)
+        stub = ReasoningStrategyStub(strategy.channel())
+        state = stub.Initialize(pb.InitializeRequest(query="What is new?"), timeout=SECONDS).state
+        step = stub.ProcessIteration(pb.ProcessIterationRequest(state=state), timeout=SECONDS)
+        assert (step.done, step.result) == (True, "What is new?")
+        llm.terminate()
+        down = stub.ProcessIteration(pb.ProcessIterationRequest(state=state), timeout=SECONDS)
+        assert (down.success, details(down.status).reason) == (False, "LLM_FAILED")
+        llm = start("llm_provider")
+        argv = ["Final Answer: 4", "--mode", "text", "--llm", llm.address, "--tools", tools.address]
+        done = run_plugin("plugins.reasoning_react.run", *argv, cwd=tmp_path)
+        assert (done.returncode, "4" in done.stdout) == (0, True), done.stderr
 
 
 def test_another_store(tmp_path: Path) -> None:
@@ -198,12 +256,20 @@ def test_from_a_wheel(tmp_path: Path) -> None:
 
 @every_kind
 def test_the_image(kind: str, projects: Path, tmp_path: Path) -> None:
-    """The image of a project builds, and its plugin listens in it."""
+    """The image of a project builds, and its plugin serves in it as an ordinary user, and stops when it is told to."""
     if shutil.which("docker") is None:
         missing("docker")
     name = NAMES[kind]
     subprocess.run(["docker", "build", "--network=host", "-t", name, str(projects / name)], check=True, timeout=900)
-    run = ["docker", "run", "--rm", "-e", f"{name.upper()}__TOKEN=secret", name, "--check"]
-    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert 'host: "0.0.0.0"' in done.stdout
+    run = ["docker", "run", "--detach", "-e", f"{name.upper()}__TOKEN=secret", name]
+    container = subprocess.run(run, capture_output=True, text=True, check=True, timeout=SECONDS).stdout.strip()
+    try:
+        health = ["docker", "exec", container, "/venv/bin/python", "-m", name, "--health"]
+        wait_until(lambda: subprocess.run(health, capture_output=True, check=False).returncode == 0, "health")
+        user = subprocess.run(["docker", "exec", container, "id", "-u"], capture_output=True, text=True, check=True)
+        assert user.stdout == "10001\n"
+        subprocess.run(["docker", "stop", "--time", "60", container], capture_output=True, check=True, timeout=120)
+        wait = subprocess.run(["docker", "wait", container], capture_output=True, text=True, check=True, timeout=60)
+        assert wait.stdout == "0\n"
+    finally:
+        subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)

@@ -12,13 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from host.__main__ import _parser as host_parser
 from plugins.reasoning_react.seeing.command_line import command_line
 from tests.llm_endpoint import Endpoint
 from tests.llm_tools import QUIET
 from tests.servers import ROOT, environment, start_plugin
+from tests.test_images import IMAGES
 
 READMES = sorted(
-    [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *(ROOT / "plugins").glob("*/README.md")]
+    [
+        *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "host/README")),
+        *(ROOT / "plugins").glob("*/README.md"),
+    ]
 )
 PLUGINS = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/__main__.py"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -77,6 +82,12 @@ def test_plugin_commands(command: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("python -m host ")])
+def test_host_commands(command: str) -> None:
+    """Every `python -m host` command of the READMEs is one that it has, with options that it takes."""
+    assert host_parser().parse_args(shlex.split(command)[3:]).command
+
+
 @pytest.mark.parametrize("command", [line for line in commands() if ".policy " in line])
 def test_policy_commands(command: str) -> None:
     """Every `python -m plugins.NAME.policy` command of the READMEs gives a verdict."""
@@ -87,9 +98,18 @@ def test_policy_commands(command: str) -> None:
     assert "by the rule" in done.stdout
 
 
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("docker run ")])
+def test_docker_commands(command: str) -> None:
+    """Every `docker run` of the READMEs is of an image of ours, at its plugin's port on loopback; tests/test_images.py
+    runs them."""
+    words = shlex.split(command)
+    port, *_ = IMAGES[words[-1].removeprefix("hector-plugins/")]
+    assert words[words.index("-p") + 1] == f"127.0.0.1:{port}:{port}"
+
+
 def test_all_commands_are_known() -> None:
     """No README has a command of a kind that no test runs."""
-    unknown = [line for line in commands() if not re.match(r"make |python -m (plugins\.|host )", line)]
+    unknown = [line for line in commands() if not re.match(r"make |docker run |python -m (plugins\.|host )", line)]
     assert unknown == []
 
 

@@ -23,7 +23,7 @@ from host.agents.limits import Limits
 from host.agents.llm import Model
 from host.agents.peer import Peer
 from host.agents.retrieval import PROMPT, Retrieval
-from host.agents.strategy import Strategy
+from host.agents.strategy_plugin import Strategy
 from host.agents.tool_server import ToolServer
 from host.agents.toolbox import Approve, Wanted
 from host.agents.toolbox import opened as toolbox
@@ -135,7 +135,7 @@ class OpenAgent:
         if not question.strip():
             raise StartError("the question is empty")
         history = conversation.messages if conversation else []
-        limits = Limits(iterations=agent.max_iterations)
+        limits = Limits(agent.max_iterations, agent.max_tokens, agent.max_tool_calls, agent.max_seconds)
         retrieval = None
         wanted = list(self._wanted)
         if self._search:

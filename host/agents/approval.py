@@ -17,8 +17,8 @@ from typing import TextIO
 from host.agents.events import ActionAsked
 from host.agents.tool_server import Tool
 from host.agents.toolbox import Approve, Decision
-from host.agents.visible import visible
 from shared.errors import StartError
+from shared.visible import visible
 
 _LONGEST_REASON = 500  # characters
 

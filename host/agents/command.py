@@ -22,11 +22,11 @@ from host.agents.peer import Peer
 from host.agents.terminal import Terminal
 from host.agents.tool_server import Tool, ToolServer
 from host.agents.toolbox import Approve
-from host.agents.visible import visible
 from host.config import Agent, HostConfig, ToolBlock
 from host.connect import Connection, connect
 from shared.errors import StartError
 from shared.structs import dump
+from shared.visible import visible
 
 Show = Callable[[Event], None]
 _BRIEF = 100  # characters of a description

@@ -91,8 +91,8 @@ class Citation:
 
     number: int  # as in the answer: [2]
     path: str
-    place: str  # FILE:LINE, as a terminal opens it
-    line: int  # of the passage's first line, from 1
+    place: str  # FILE:LINE, as a terminal opens it, or "FILE, page 3"
+    line: int  # of the passage's first line, from 1; of the page, row or the like of a file that has no lines
     end_line: int
     heading: str
     score: float

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Limits:
     """Of one run. A run that reaches one ends in the best answer there is."""
 
-    iterations: int = 10  # turns of the model
-    tokens: int = 200_000  # read and written
-    tool_calls: int = 50
-    seconds: float = 600.0
+    iterations: int  # turns of the model
+    tokens: int  # read and written
+    tool_calls: int
+    seconds: float
     patience: float = 30.0  # seconds that a plugin which is away is waited for
     pause: float = 0.5  # seconds between two tries meanwhile

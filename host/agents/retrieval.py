@@ -112,7 +112,7 @@ class Retrieval:
 
 
 def heading(hit: Passage) -> str:
-    where = f"{hit.path}, lines {hit.line} to {hit.end_line}"
+    where = f"{hit.path}, {hit.span}"
     return f"{where} ({hit.heading})" if hit.heading else where
 
 

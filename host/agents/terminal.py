@@ -22,7 +22,7 @@ from host.agents.events import (
     Usage,
     Waiting,
 )
-from host.agents.visible import visible
+from shared.visible import visible
 
 _LINES, _MARGIN = 8, 5  # of a result that are shown; columns that stand before them
 _ARGUMENT_LINES = 3

@@ -26,6 +26,8 @@ from shared.client import Address, channel
 from shared.errors import StartError
 from shared.units import Secret
 
+_REACH_SECONDS = 5.0
+
 
 @dataclass
 class Behind:
@@ -84,7 +86,9 @@ def _report(
 
 def _check(arguments: argparse.Namespace, behind: Behind, show: Callable[[Result], None]) -> list[Result]:
     address = _address(arguments)
-    answer = wait_until_serving(address, arguments.start_timeout if arguments.run else 30.0)
+    answer = wait_until_serving(address, _REACH_SECONDS)
+    if answer != "UNREACHABLE":  # it may be loading a model
+        answer = wait_until_serving(address, arguments.start_timeout)
     if answer != SERVING:
         raise StartError(f"the plugin at {address.address} is {answer}; see what it printed")
     results: list[Result] = []

@@ -152,7 +152,8 @@ class Subject:
         return replies, None
 
     def open(self, rpc: str, request: Any, *, metadata: Any = ()) -> Any:
-        """The call itself of an RPC that streams its replies: they are to be read from it, and nothing is recorded."""
+        """The call itself of an RPC that streams its replies: they are to be read from it, and are not recorded."""
+        self._record(rpc, request, "a stream, not read to its end")
         method = self.service.methods_by_name[rpc]
         sent = iter(request) if method.client_streaming else request
         return self._rpc(method, None)(sent, timeout=self.options.seconds, metadata=self._metadata(metadata))

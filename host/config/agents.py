@@ -10,6 +10,9 @@ from host.config.references import named, plugin_of
 from host.config.types import (
     DEFAULT_HITS,
     DEFAULT_ITERATIONS,
+    DEFAULT_SECONDS,
+    DEFAULT_TOKENS,
+    DEFAULT_TOOL_CALLS,
     LLM_KIND,
     Agent,
     Database,
@@ -21,7 +24,7 @@ from host.config.types import (
     choose_llm,
 )
 from shared.nearest import did_you_mean
-from shared.units import read_float, read_list
+from shared.units import read_duration, read_float, read_list
 
 _LLM = ("type", "model", "temperature", "max_tokens")
 _TOOL = ("type", "config", "enabled", "description", "enable_approval")
@@ -37,7 +40,7 @@ _AGENT = (
     "search",
     "prompt",
 )
-_REASONING = ("engine", "max_iterations", "enable_streaming")
+_REASONING = ("engine", "max_iterations", "enable_streaming", "max_tokens", "max_tool_calls", "max_seconds")
 _SEARCH = ("top_k", "threshold")
 _PROMPT = ("system_prompt", "instructions", "prompt_slots")
 _SLOTS = ("system_role", "instructions", "user_guidance")
@@ -103,6 +106,11 @@ def read_agent(name: str, block: Block, parts: Parts) -> Agent | None:
     streaming = reasoning.flag("enable_streaming", True)
     has_engine = "engine" in reasoning.values
     engine = plugin_of(reasoning, "engine", parts.plugins, "reasoning_strategy") if has_engine else None
+    max_tokens = reasoning.integer("max_tokens", DEFAULT_TOKENS, at_least=1)
+    max_tool_calls = reasoning.integer("max_tool_calls", DEFAULT_TOOL_CALLS, at_least=1)
+    max_seconds = reasoning.read("max_seconds", read_duration, DEFAULT_SECONDS)
+    if not max_seconds > 0:
+        reasoning.mistake("max_seconds", "must be more than 0, as in 5m")
     max_hits = search.integer("top_k", DEFAULT_HITS, at_least=1)
     min_score = search.read("threshold", read_float, None)
     if llm is None:
@@ -121,6 +129,9 @@ def read_agent(name: str, block: Block, parts: Parts) -> Agent | None:
         min_score=min_score,
         max_iterations=max_iterations,
         enable_streaming=streaming,
+        max_tokens=max_tokens,
+        max_tool_calls=max_tool_calls,
+        max_seconds=max_seconds,
     )
 
 

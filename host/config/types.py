@@ -24,6 +24,9 @@ ANY_KIND = "plugin"  # a block straight under `plugins:` does not say what it is
 # Where the guide's samples listen.
 PORTS = dict(zip(_KINDS, range(8081, 8086), strict=True))
 DEFAULT_ITERATIONS = 10
+DEFAULT_TOKENS = 200_000
+DEFAULT_TOOL_CALLS = 50
+DEFAULT_SECONDS = 600.0
 DEFAULT_HITS = 5
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -52,6 +55,7 @@ class Plugin:
     arguments: tuple[str, ...] | None = None  # its `args`; None: what such a `path` gets by default
     env: Mapping[str, str | None] = field(default_factory=dict)  # further variables, not expanded; None: the host's own
     security: Security = field(default_factory=Security)
+    line: int = field(default=0, compare=False)  # of the file, where its block begins; 0: it has none
 
     @property
     def module(self) -> str:
@@ -165,6 +169,9 @@ class Agent:
     min_score: float | None = None  # passages below it are left out; None: none is
     max_iterations: int = DEFAULT_ITERATIONS  # turns of the model, at most
     enable_streaming: bool = True
+    max_tokens: int = DEFAULT_TOKENS  # of a run, read and written
+    max_tool_calls: int = DEFAULT_TOOL_CALLS  # of a run
+    max_seconds: float = DEFAULT_SECONDS  # of a run
 
 
 @dataclass(frozen=True)

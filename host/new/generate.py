@@ -78,6 +78,7 @@ def _read(file: Traversable, kind: Kind, name: str) -> str:
         "section": kind.section,
         "port": str(kind.port),
         "needs": "".join(f'  "{need}",\n' for need in kind.needs),
+        "check": f" {kind.check}" if kind.check else "",
         "version": copied.version(),
     }.items():
         text = text.replace("{{" + key + "}}", value)

@@ -12,12 +12,13 @@ class Kind:
     section: str  # of the guide's YAML
     port: int  # by default
     needs: tuple[str, ...] = ()  # what pip has to install for its engine
+    check: str = ""  # what the conformance kit may do with it
 
 
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("llm_provider", "LLMProvider", "llm_providers", 8081),
+        Kind("llm_provider", "LLMProvider", "llm_providers", 8081, check="--prompt 'Say hello.'"),
         Kind(
             "database_provider",
             "DatabaseProvider",
@@ -32,7 +33,8 @@ KINDS = {
             "tool_providers",
             8084,
             ("jsonschema-rs>=0.60,<0.70", "tzdata>=2026.1,<2028"),
+            check="--tool current_time",
         ),
-        Kind("reasoning_strategy", "ReasoningStrategy", "reasoning_strategies", 8085),
+        Kind("reasoning_strategy", "ReasoningStrategy", "reasoning_strategies", 8085, check="--prompt 'What is new?'"),
     )
 }

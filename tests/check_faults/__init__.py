@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -39,10 +40,11 @@ def serving(
     *,
     names: tuple[str, ...] | None = None,
     reflected: bool = True,
+    most_bytes: int = 64 << 20,
 ) -> Iterator[str]:
-    """The address at which `servicer` answers; health answers for `names`."""
+    """The address at which `servicer` answers; health answers for `names`, requests have `most_bytes`."""
     full_name = f"hector.plugins.v1.{service}"
-    server = grpc.server(ThreadPoolExecutor(12), options=[("grpc.max_receive_message_length", 64 << 20)])
+    server = grpc.server(ThreadPoolExecutor(12), options=[("grpc.max_receive_message_length", most_bytes)])
     add(servicer, server)
     healthy = health.HealthServicer()
     for name in ("", "plugin", full_name) if names is None else names:
@@ -56,6 +58,34 @@ def serving(
         yield f"127.0.0.1:{port}"
     finally:
         server.stop(None)
+
+
+def lenient(add: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    """As `add`, but bytes that are no message are taken for an empty one."""
+
+    class Server:
+        def __init__(self, server: grpc.Server) -> None:
+            self.server = server
+
+        def add_generic_rpc_handlers(self, handlers: Any) -> None:
+            pass
+
+        def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+            changed = {
+                name: handler._replace(request_deserializer=reader(handler)) for name, handler in handlers.items()
+            }
+            self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, changed),))
+
+    def reader(handler: Any) -> Callable[[bytes], Any]:
+        def read(data: bytes) -> Any:
+            try:
+                return handler.request_deserializer(data)
+            except DecodeError:
+                return handler.request_deserializer(b"")
+
+        return read
+
+    return lambda servicer, server: add(servicer, Server(server))
 
 
 class Refused(Exception):

@@ -519,6 +519,7 @@ class NoDelete(Database):
 
 
 FAULTS = [
+    Fault(NotWritten, "collection_life"),
     Fault(CreatesAgain, "existing_collection"),
     Fault(RefusesAndEmpties, "existing_collection"),
     Fault(KeepsDeletedCollection, "deleted_collection"),

@@ -401,7 +401,34 @@ class StreamInPairs(Embedder):
             yield from replies[start : start + 2][::-1]
 
 
+class StatusOnSuccess(Embedder):
+    def GetDimensions(self, request: Any, context: grpc.ServicerContext) -> Any:
+        reply = super().GetDimensions(request, context)
+        reply.status.message = "fine"
+        return reply
+
+
+class NotNormalised(Embedder):
+    def shortened(self, vector: Any, options: Any) -> Any:
+        return super().shortened(vector, pb.EmbedOptions(dimensions=options.dimensions))
+
+
+class AnyPrompt(Embedder):
+    def check_options(self, options: Any) -> None:
+        options.ClearField("prompt_name")
+        super().check_options(options)
+
+
+class OtherInfo(Embedder):
+    def GetModelInfo(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return pb.GetModelInfoResponse(success=True, model="hash", dimensions=NATIVE * 2, max_tokens=MOST)
+
+
 FAULTS = [
+    Fault(StatusOnSuccess, "clean_success", "full"),
+    Fault(NotNormalised, "normalized", "full"),
+    Fault(AnyPrompt, "input_types", "full"),
+    Fault(OtherInfo, "model_info", "full"),
     Fault(OtherDimension, "dimensions"),
     Fault(DimensionZero, "dimensions"),
     Fault(NoDimensions, "dimensions"),

@@ -394,7 +394,53 @@ class NoStream(Model):
     StreamText = LLMProviderServicer.StreamText  # type: ignore[assignment]
 
 
+class Silent(Model):
+    def piece(self, text: str) -> str:
+        return ""
+
+
+class BreaksWhenLeft(Model):
+    """After a caller has left a stream it answers nobody."""
+
+    def StreamText(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        if getattr(self, "broken", False):
+            context.abort(grpc.StatusCode.INTERNAL, "broken")
+        ended: list[bool] = []
+        context.add_callback(lambda: setattr(self, "broken", not ended))
+        for reply in super().StreamText(request, context):
+            time.sleep(0.05)
+            yield reply
+        ended.append(True)
+
+
+class NeedsDone(Model):
+    def chunks(self, body: dict[str, Any], context: grpc.ServicerContext) -> Iterator[dict[str, Any]]:
+        yield from super().chunks(body, context)
+        if body["model"] == "check-no-done":
+            raise Cut
+
+
 # ---------------------------------------------------------------- the wrong ones, of the additions
+
+
+class NoDetails(Model):
+    def fail(
+        self, context: grpc.ServicerContext, code: Code, message: str, reason: str = "", retry: bool = False
+    ) -> NoReturn:
+        context.abort(grpc.StatusCode[code.name], message)
+        raise AssertionError
+
+
+class NeedsPrompt(Model):
+    def check(self, request: Any, context: grpc.ServicerContext) -> None:
+        if not request.prompt:
+            self.fail(context, Code.INVALID_ARGUMENT, "no prompt; send one")
+
+
+class NoStreamUsage(Model):
+    def last(self, reply: Any) -> Iterator[Any]:
+        reply.ClearField("usage")
+        yield reply
 
 
 class NoReason(Model):
@@ -480,6 +526,12 @@ class NamesItself(Model):
 
 
 FAULTS = [
+    Fault(Silent, "answers"),
+    Fault(BreaksWhenLeft, "left_stream"),
+    Fault(NeedsDone, "without_done"),
+    Fault(NoDetails, "error_details", "full"),
+    Fault(NeedsPrompt, "messages_alone", "full"),
+    Fault(NoStreamUsage, "stream_usage", "full"),
     Fault(DoneAfterTruncation, "cut_stream"),
     Fault(EndsAfterTruncation, "cut_stream"),
     Fault(DoneThenFails, "cut_stream"),

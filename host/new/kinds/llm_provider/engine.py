@@ -36,8 +36,8 @@ class Engine:
     async def write(self, messages: Sequence[Message]) -> AsyncIterator[str]:
         """The answer to a conversation, in pieces of one token, as they come. Nothing here may keep the event loop
         waiting: call your model's server with an asynchronous client, or have a thread do the work."""
-        for token in _TOKEN.findall(messages[-1].content):
-            yield token
+        for token in _TOKEN.finditer(messages[-1].content):
+            yield token[0]
 
     async def call(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[Call]:
         """The calls, of one tool or several, that take the conversation further. They are asked for, not made."""
@@ -48,4 +48,4 @@ class Engine:
 
     def count(self, messages: Sequence[Message]) -> int:
         """How many tokens the model reads."""
-        return sum(len(_TOKEN.findall(message.content)) for message in messages)
+        return sum(len(message.content.split()) for message in messages)

@@ -21,6 +21,7 @@ Request = pb.GenerateTextRequest | pb.StreamTextRequest | pb.CallToolRequest
 # Counted before a request is converted, which takes time.
 _MOST = {"messages": 1000, "tools": 200}
 MOST_ITEMS = {"GenerateText": _MOST, "StreamText": _MOST, "CallTool": _MOST}
+_LARGEST = 2**18  # bytes of a request, which the event loop has the time to look at
 
 
 class Ended(NamedTuple):
@@ -98,6 +99,9 @@ class Servicer(LLMProviderServicer):
     def _messages(self, request: Request) -> list[Message]:
         if request.model not in ("", self._engine.model):
             raise NotFound(f"there is no model {quoted(request.model)}; ListModels has those there are", field="model")
+        if request.ByteSize() > _LARGEST:
+            too_long = f"the request has more than {_LARGEST} bytes, more than the model reads; send less of it"
+            raise InvalidArgument(too_long, reason="CONTEXT_LENGTH_EXCEEDED")
         for index, message in enumerate(request.messages):
             if message.parts:
                 raise Unsupported(f"messages[{index}].parts: this model reads text alone; send it as content")

@@ -18,7 +18,7 @@ from .engine import Engine, Run
 Context = grpc.aio.ServicerContext[Any, Any]
 
 # Counted before a request is converted, which takes time. In bytes.
-_MOST = 2**20
+_MOST = 2**18
 MOST_ITEMS = {
     "Initialize": {"query": _MOST, "context": _MOST},
     "ProcessIteration": {"state": 4 * _MOST, "input": _MOST},
@@ -42,7 +42,7 @@ class Servicer(ReasoningStrategyServicer):
         self, request: pb.ProcessIterationRequest, context: Context
     ) -> pb.ProcessIterationResponse:
         take_only(request, "state", "input")
-        run = Run(**self._sealed.open(request.state))
+        run = self._run(request.state)
         if not run.question:
             # What there is of it: the first input, else the background.
             run.question, run.background = (request.input, run.background) if request.input else (run.background, "")
@@ -66,7 +66,7 @@ class Servicer(ReasoningStrategyServicer):
         )
 
     async def Finalize(self, request: pb.FinalizeRequest, context: Context) -> pb.FinalizeResponse:
-        run = Run(**self._sealed.open(request.state))
+        run = self._run(request.state)
         if not run.question and not run.background:
             raise InvalidArgument("there is no question; send one as `query` or `input`", reason="NO_QUESTION")
         return pb.FinalizeResponse(
@@ -74,6 +74,13 @@ class Servicer(ReasoningStrategyServicer):
             result=await self._engine.finish(run),
             stop_reason=_reason(run.stop_reason or "FINALIZED_EARLY"),
         )
+
+    def _run(self, state: bytes) -> Run:
+        try:
+            return Run(**self._sealed.open(state))
+        except TypeError:
+            message = "the state is of another version of this plugin; begin anew with Initialize"
+            raise InvalidArgument(message, reason="STATE_VERSION", field="state") from None
 
 
 def _reason(name: str) -> pb.StopReason.ValueType:

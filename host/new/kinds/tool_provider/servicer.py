@@ -19,7 +19,7 @@ from .engine import Arguments, Engine, Tool
 Context = grpc.aio.ServicerContext[Any, Any]
 
 # Counted before a request is converted, which takes time. In bytes.
-MOST_ITEMS = {"ExecuteTool": {"parameters": 2**16, "parameters_json": 2**18, "tool": 2**10, "call_id": 2**10}}
+MOST_ITEMS = {"ExecuteTool": {"parameters": 2**15, "parameters_json": 2**18, "tool": 2**10, "call_id": 2**10}}
 TOO_LARGE_HINTS = {"ExecuteTool": "ask for fewer max_result_chars"}
 
 
