@@ -27,7 +27,7 @@ _MOST_QUOTES = 2
 _LONGEST_QUOTE = 400  # characters
 _PASSAGE = re.compile(r"^\[(\d{1,4})\] ([^\n]{1,500}?), [^\n]{1,500}$", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n|\n(?=[-*#|])")
-_NO_PROSE = re.compile(r"^(?:#|```|[ \t]*[|│┌└]).*$", re.MULTILINE)
+_NO_PROSE = re.compile(r"^(?:#|```|[ \t]*[|│┌└]|.*\S {3,}\S).*$", re.MULTILINE)
 _WORD = re.compile(r"[^\W_]{3,}")
 _COMMON = frozenset("the and for are was has have how what why who when where which with that this there does can not "
                     "after from into its you your they them still only".split())  # fmt: skip

@@ -303,6 +303,15 @@ def test_an_agent_has_the_tools_that_it_names_alone(tmp_path: Path) -> None:
             here.run(here.agent(only=[ToolBlock("sum", plugin, "ad")]), "?")
 
 
+def test_without_streaming_the_answer_comes_whole(tmp_path: Path) -> None:
+    """`enable_streaming: false` asks the model, and a strategy, for whole turns."""
+    llm, strategy = FakeLLM(lambda request, nth: "one two three"), HangingStrategy()
+    with world(tmp_path, llm=llm, strategy=strategy) as here:
+        events = here.run(here.agent(enable_streaming=False), "?")
+        assert [event.text for event in of(AnswerDelta, events)] == ["one two three"]
+        assert done(here.run(here.agent(enable_streaming=False, reasoning=True), "?")).answer == "answer to 3 ?"
+
+
 def test_a_conversation_goes_along(tmp_path: Path) -> None:
     """The second question comes after the first one and its answer."""
     llm = FakeLLM(lambda request, nth: f"answer {nth}")

@@ -142,21 +142,23 @@ def test_below_the_floor_nothing_is_given(folder: Path, model: Model) -> None:
     assert seen[-1]["citations"] == []
 
 
-def test_a_plugin_that_is_killed_in_mid_run_is_waited_for(folder: Path, model: Model) -> None:
-    """The LLM plugin dies while it is asked: the step is taken again once it is back."""
-    run = run_file.read(folder / ".hector")
-    assert run is not None
+@pytest.mark.parametrize("victim", ["llm_openai", "reasoning_react"])
+def test_a_plugin_that_is_killed_in_mid_run_is_waited_for(folder: Path, model: Model, victim: str) -> None:
+    """The LLM plugin or the strategy dies in the second step: that is taken again once it is back, the first is not."""
 
     def kills(asked: Asked) -> Reply:
         status = json.loads(host(folder, "status", "--json"))
-        (pid,) = (plugin["pid"] for plugin in status["plugins"] if plugin["name"] == "llm_openai")
+        (pid,) = (plugin["pid"] for plugin in status["plugins"] if plugin["name"] == victim)
         os.kill(pid, signal.SIGKILL)
         return says("lost")
 
-    model.plays(kills, says("Here I am again."), for_good=True)
-    seen = events(folder, "assistant", "Are you there?")
-    assert "Waiting" in [event["event"] for event in seen]
-    assert seen[-1]["answer"] == "Here I am again."
+    model.plays(call("search_documents", query="wombat"), kills, cites, for_good=True)
+    seen = events(folder, "assistant", "Where does the wombat live?")
+    kinds = [event["event"] for event in seen]
+    assert "Waiting" in kinds
+    assert kinds.count("Observed") == 1
+    assert seen[-1]["answer"].startswith("It lives in the broom cupboard")
+    assert [citation["path"] for citation in seen[-1]["citations"]] == ["animals.md"]
 
 
 def test_the_demo_shows_an_agent_without_a_key(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from host import log_files
 from host.environment import PASSED, variables_in
 from host.log_files import LogFile, file_name
-from tests.host_manager import Host, command, environ, gone, run, serving, until, write
+from tests.host_manager import Host, command, environ, gone, problems, run, serving, until, write
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -157,6 +157,14 @@ def test_a_plugin_that_never_becomes_healthy(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.slow
+def test_a_plugin_that_cannot_be_dialled(tmp_path: Path) -> None:
+    """Where what it takes to dial a started plugin is missing, the start ends and says so."""
+    address = {"address": "127.0.0.1:8081", "tls_ca": "missing.pem"}
+    file = write(tmp_path, {"sealed": {"address": address}})
+    assert re.search(r"plugin sealed did not start: address 127.*cannot read .*missing.pem", problems(file))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "in a call"])
 def test_nothing_outlives_a_host_that_is_killed(tmp_path: Path, busy: bool) -> None:
     """After SIGKILL of the host no process of a plugin is left: at once where no call is under way, else within 12 s.
@@ -212,6 +220,7 @@ def test_a_log_is_followed_across_files(tmp_path: Path, monkeypatch: pytest.Monk
 
     reader = threading.Thread(target=follow, daemon=True)
     reader.start()
+    until(lambda: seen)
     for number in range(1, 5001):
         log.line(f"line {number}")
         if number % 100 == 0:

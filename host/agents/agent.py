@@ -97,10 +97,11 @@ async def opened(
         reasoning = model = None
         if agent.reasoning:
             knows_llm = bool(llm_name(agent.reasoning.plugin, agent.llm))
-            reasoning = Strategy(peer(agent.reasoning.plugin), peer(agent.llm.plugin) if knows_llm else None)
+            llm = peer(agent.llm.plugin) if knows_llm else None
+            reasoning = Strategy(peer(agent.reasoning.plugin), llm, streams=agent.enable_streaming)
             await closing(reasoning)
         else:
-            model = Model(agent.llm, peer(agent.llm.plugin))
+            model = Model(agent.llm, peer(agent.llm.plugin), streams=agent.enable_streaming)
             await closing(model)
         await toolbox(wanted)  # what is missing is said now, not in the middle of a conversation
         yield OpenAgent(agent, wanted, search, reasoning, model, approve, asks_always)

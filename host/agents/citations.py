@@ -19,7 +19,7 @@ from host.search import Passage
 _LONGEST_ANSWER = 200_000  # characters that are looked at
 _MOST_NUMBERS = 1_000
 _CODE = re.compile(r"^[ \t]{0,3}```.*?(?:^[ \t]{0,3}```|\Z)|`[^`\n]{1,500}`", re.DOTALL | re.MULTILINE)
-_NUMBERS = re.compile(r"\[(\d{1,4}(?:\s{0,2}[,;–-]\s{0,2}\d{1,4}){0,20})\]")
+_NUMBERS = re.compile(r"\[(\d{1,3}(?:\s{0,2}[,;–-]\s{0,2}\d{1,3}){0,20})\]")
 _SPAN = re.compile(r"(\d+)\s*[–-]\s*(\d+)|(\d+)")
 _QUOTE = re.compile(r"“([^“”]{5,2000})”|\"([^\"\n]{5,2000})\"")
 _ENDS = " .,;:!?"

@@ -48,12 +48,12 @@ class Turn:
 class Model:
     """An LLM plugin with the options of an `llms:` block. Made where the event loop runs."""
 
-    def __init__(self, llm: Llm, peer: Peer) -> None:
+    def __init__(self, llm: Llm, peer: Peer, *, streams: bool) -> None:
         self._who = peer.who
         self._llm, self._peer = llm, peer
         self._channel = channel(peer.address, aio=True, largest=_LARGEST_MESSAGE)
         self._stub: Any = LLMProviderStub(self._channel)
-        self._streams = True  # until it says that it does not
+        self._streams = streams  # until it says that it does not
 
     async def close(self) -> None:
         await self._channel.close()

@@ -22,13 +22,14 @@ _INITIALIZE_SECONDS = 60.0
 class Strategy:
     """A reasoning plugin. Made where the event loop runs; raises StartError where a TLS file cannot be used."""
 
-    def __init__(self, peer: Peer, llm: Peer | None) -> None:
-        """`llm`: the plugin that it asks in its turn, where the host knows that."""
+    def __init__(self, peer: Peer, llm: Peer | None, *, streams: bool) -> None:
+        """`llm`: the plugin that it asks in its turn, where the host knows that. `streams`: whether steps are to be
+        shown while they happen."""
         self.who = peer.who
         self._peer, self._llm = peer, llm
         self._channel = channel(peer.address, aio=True, largest=_LARGEST_REPLY)
         self._stub: Any = ReasoningStrategyStub(self._channel)
-        self._streams = True  # until it says that it does not
+        self._streams = streams  # until it says that it does not
 
     async def close(self) -> None:
         await self._channel.close()
