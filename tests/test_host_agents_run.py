@@ -104,6 +104,10 @@ def test_a_provider_of_the_guide_answers(tmp_path: Path) -> None:
         (("echo", '{"text": "a'), "its arguments end before they are whole"),
         (("echo", "[1]"), "must be one JSON object, and are a list"),
         (("fail", {}), "it broke; mend it"),
+        (("fail", {"n": 10**400}), "it broke; mend it"),
+        (("echo", '{"text": "\\ud83d"}'), "its arguments are no JSON"),
+        (("echo", '{"text": ' + "[" * 2_000), "echo was not run: its arguments are no JSON"),
+        (("echo", {"text": "x" * 600_000}), "its arguments have more than 524,288 characters"),
     ],
 )
 def test_mistakes_are_observations(tmp_path: Path, call: tuple[str, Any], told: str) -> None:
@@ -116,7 +120,7 @@ def test_mistakes_are_observations(tmp_path: Path, call: tuple[str, Any], told: 
     assert told in observed.content
     assert observed.content in llm.requests[1].messages[-1].content
     assert done(events).answer == "So be it."
-    assert len(tools.requests) == (call[0] == "fail")
+    assert [request.tool for request in tools.requests] == (["fail"] if call[0] == "fail" else [])
 
 
 def test_a_repeated_call_is_pointed_out_and_then_ends_the_run(tmp_path: Path) -> None:
