@@ -40,7 +40,15 @@ Calls an RPC of a plugin, as its reflection describes it. Replies are on stdout,
 
 
 def main() -> int:
-    arguments = _parser().parse_args()
+    try:
+        return _run(_parser().parse_args())
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            logs.line(f"error: {mistake}")
+        return 2
+
+
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "new":
         from host.new.command import run as new
 
@@ -66,12 +74,7 @@ def main() -> int:
         from host.check import command
 
         return command.run(arguments)
-    try:
-        config = _loaded(_file(arguments.config, arguments.command))
-    except ConfigError as error:
-        for mistake in error.mistakes:
-            logs.line(f"error: {mistake}")
-        return 2
+    config = _loaded(_file(arguments.config, arguments.command))
     match arguments.command:
         case "serve":
             return commands.serve(config, reload=not arguments.no_reload)

@@ -10,12 +10,11 @@ follow upon each other without a gap cannot keep the host waiting. On Windows, w
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from host.log_files import file_name
@@ -37,18 +36,16 @@ class PluginAwayError(StartError):
 @contextmanager
 def calling(state: Path, plugin: str, seconds: float = WAIT_SECONDS) -> Iterator[None]:
     """Within, the host does not take the plugin down for a change. Raises PluginAwayError after `seconds`."""
-    with _passing(state, plugin, seconds) as passed:
-        while not passed():
+    deadline = time.monotonic() + seconds
+    with _lock(state, plugin, "turn") as turn, _lock(state, plugin, "calls") as calls:
+        while not (_take(turn, exclusive=False) and _take(calls, exclusive=False)):
+            if time.monotonic() > deadline:
+                raise PluginAwayError(
+                    f"plugin {plugin} was not back within {seconds:g} s; `python -m host status` and "
+                    f"`python -m host logs {plugin}` say why"
+                )
             time.sleep(_POLL_SECONDS)
-        yield
-
-
-@asynccontextmanager
-async def calling_async(state: Path, plugin: str, seconds: float = WAIT_SECONDS) -> AsyncIterator[None]:
-    """The same, for an event loop."""
-    with _passing(state, plugin, seconds) as passed:
-        while not passed():  # noqa: ASYNC110  # a lock of other processes
-            await asyncio.sleep(_POLL_SECONDS)
+        _release(turn)
         yield
 
 
@@ -88,26 +85,6 @@ class Gate:
     def end(self) -> None:
         os.close(self._turn)
         os.close(self._calls)
-
-
-@contextmanager
-def _passing(state: Path, plugin: str, seconds: float) -> Iterator[Callable[[], bool]]:
-    """What it gives says whether the call may begin by now, and raises PluginAwayError once `seconds` are over."""
-    deadline = time.monotonic() + seconds
-    with _lock(state, plugin, "turn") as turn, _lock(state, plugin, "calls") as calls:
-
-        def passed() -> bool:
-            if _take(turn, exclusive=False) and _take(calls, exclusive=False):
-                _release(turn)
-                return True
-            if time.monotonic() > deadline:
-                raise PluginAwayError(
-                    f"plugin {plugin} was not back within {seconds:g} s; `python -m host status` and "
-                    f"`python -m host logs {plugin}` say why"
-                )
-            return False
-
-        yield passed
 
 
 @contextmanager

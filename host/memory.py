@@ -9,7 +9,9 @@ than on Linux there is no `max_memory`, and a configuration that asks for it is 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -25,14 +27,7 @@ class Bound:
     def __init__(self, largest: int, cgroup: Path | None = None) -> None:
         """`largest` is in bytes; `cgroup` the folder in which to make one (`cgroup_folder()`)."""
         self._largest = largest
-        self.cgroup: Path | None = None
-        if cgroup:
-            with contextlib.suppress(OSError):
-                self.cgroup = Path(tempfile.mkdtemp(prefix="hector-", dir=cgroup))
-                (self.cgroup / "memory.max").write_text(str(largest))
-                with contextlib.suppress(OSError):  # where there is no swap there is no such file
-                    (self.cgroup / "memory.swap.max").write_text("0")
-                (self.cgroup / "memory.oom.group").write_text("1")
+        self.cgroup = _made(cgroup, largest) if cgroup else None
 
     def exceeded(self, parent: int) -> str:
         """What to say once the processes below `parent` are past the bound; empty while they are not."""
@@ -58,8 +53,48 @@ def enforceable() -> bool:
     return sys.platform == "linux"
 
 
+@functools.cache
 def cgroup_folder() -> Path | None:
     """The nearest cgroup above this process in which one with a bound can be made; None where there is none."""
+    folder = _likely_folder()
+    made = _made(folder, 2**30) if folder else None
+    if made is None:
+        return None
+    # Whether a process may go there depends on more than the modes of files.
+    join = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        "import sys; open(sys.argv[1], 'w').write('0')",
+        str(made / "cgroup.procs"),
+    ]
+    try:
+        return folder if subprocess.run(join, capture_output=True, check=False).returncode == 0 else None  # noqa: S603
+    finally:
+        with contextlib.suppress(OSError):
+            made.rmdir()
+
+
+def _made(folder: Path, largest: int) -> Path | None:
+    """A cgroup of its own, with the bound; None where it cannot be had."""
+    try:
+        cgroup = Path(tempfile.mkdtemp(prefix="hector-", dir=folder))
+    except OSError:
+        return None
+    try:
+        (cgroup / "memory.max").write_text(str(largest))
+        with contextlib.suppress(OSError):  # where there is no swap there is no such file
+            (cgroup / "memory.swap.max").write_text("0")
+        (cgroup / "memory.oom.group").write_text("1")
+    except OSError:
+        with contextlib.suppress(OSError):
+            cgroup.rmdir()
+        return None
+    return cgroup
+
+
+def _likely_folder() -> Path | None:
     try:
         mounts = [line.split() for line in (_PROC / "self" / "mountinfo").read_text().splitlines()]
         root = next(Path(fields[4]) for fields in mounts if fields[fields.index("-") + 1] == "cgroup2")

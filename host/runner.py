@@ -20,6 +20,7 @@ from host.listening import Expected
 from host.log_files import LogFile
 from host.security import check, check_enforceable, confinement, variables
 from shared import logs
+from shared.errors import StartError
 
 ANNOUNCE_SECONDS = 60.0  # from start to `listening on …`; a plugin loads nothing before that
 LOAD_SECONDS = 600.0  # from there to SERVING; a model may have to be downloaded
@@ -91,8 +92,9 @@ class Runner(threading.Thread):
         self._quiet = quiet
         self._on_change = on_change
         self._wired = wired
-        self._gate = Gate(state, self.plugin.name) if state else None
-        self._log = LogFile(state, self.plugin.name) if state else None
+        self._state = state
+        self._gate: Gate | None = None
+        self._log: LogFile | None = None
 
     def stop(self) -> None:
         """The process is told to end, and the thread ends with it."""
@@ -111,7 +113,13 @@ class Runner(threading.Thread):
 
     def run(self) -> None:
         try:
+            if self._state:
+                # A runner before this one, of the same name, may still be ending; the gate is its own until it has.
+                self._gate = Gate(self._state, self.plugin.name)
+                self._log = LogFile(self._state, self.plugin.name)
             self._keep_running()
+        except StartError as error:
+            self.failure = str(error)
         finally:
             self._become("stopped", self.failure)
             if self._gate:
@@ -124,7 +132,10 @@ class Runner(threading.Thread):
         delay = FIRST_DELAY
         while not self._stopping and (launch := self._take_launch()):
             began = time.monotonic()
-            cause = self._run_once(launch)
+            try:
+                cause = self._run_once(launch)
+            except StartError as error:  # a file of its certificates is gone, say
+                cause = str(error)
             self.pid = None
             if self._stopping:
                 return

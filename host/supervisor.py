@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from host import gate, security, wiring
-from host.config import ANY_KIND, HostConfig, Plugin
+from host.config import ANY_KIND, ConfigError, HostConfig, Plugin
 from host.health import SERVING, wait_until_serving
 from host.kinds import kind_of
 from host.runner import Launch, Runner, launch_of
@@ -200,10 +200,20 @@ class Supervisor:
 
 
 def _launches(plugins: Iterable[Plugin], config: HostConfig) -> dict[str, Launch]:
+    """Raises ConfigError with what is wrong with any of `plugins`."""
+    launches: dict[str, Launch] = {}
+    mistakes: list[str] = []
     for plugin in plugins:
-        if plugin.address:
-            security.check(plugin)
-    return {plugin.name: launch_of(plugin, config) for plugin in plugins if not plugin.address}
+        try:
+            if plugin.address:
+                security.check(plugin)
+            else:
+                launches[plugin.name] = launch_of(plugin, config)
+        except StartError as error:
+            mistakes.append(f"{config.file}:{plugin.line}: {error}" if plugin.line else str(error))
+    if mistakes:
+        raise ConfigError(mistakes)
+    return launches
 
 
 def _reach(plugin: Plugin, address: Address) -> None:

@@ -36,6 +36,7 @@ from .config import (
 )
 from .credentials import check_exposure, security_warnings, server_credentials
 from .errors import StartError
+from .probe import health
 from .units import Addresses, SecretUrl
 
 
@@ -51,7 +52,7 @@ def configure(
     variables: Mapping[str, str] = MappingProxyType({}),
     check: Callable[[Config], object] = lambda _: None,
 ) -> Config:
-    """The settings that command line, environment and file give. Raises StartError; exits on --help and --check.
+    """The settings that command line, environment and file give. Raises StartError; exits on --help and the like.
 
     `package` is the name of the plugin's package: what it runs as, and by its last part what it is called.
     `section` is where the guide's YAML keeps such a plugin (`database_providers`), `about` the text above --help, for
@@ -65,7 +66,8 @@ def configure(
         raise _unknown(unknown[0], kind, package)
     installed(needs)
     options = vars(parsed)
-    only_check, file, name = options.pop("check"), options.pop("config"), options.pop("name")
+    only_check, only_health = options.pop("check"), options.pop("health")
+    file, name = options.pop("config"), options.pop("name")
     if name is not None and file is None:
         raise StartError("--name picks a block of a file: give --config FILE too")
     given = {key: value for key, value in options.items() if value is not None}
@@ -96,6 +98,10 @@ def configure(
             print(f"warning: {warning}", file=sys.stderr)
         check(config)
         raise SystemExit(0)
+    if only_health:
+        is_well, answer = health(config)
+        print(answer, flush=True)
+        raise SystemExit(0 if is_well else 1)
     return config
 
 
@@ -132,7 +138,7 @@ def _unknown(argument: str, kind: type[Config], package: str) -> StartError:
             return _no_option("--" + name.replace("_", "-"), name, package)
     if not re.fullmatch(r"--[A-Za-z0-9_-]{1,64}", flag):
         return StartError("command line: there is a value that belongs to no option; see --help")
-    known = [name.replace("_", "-") for name in ("config", "name", "check", *types(kind))]
+    known = [name.replace("_", "-") for name in ("config", "name", "check", "health", *types(kind))]
     return StartError(f"command line: unknown option {flag}{suggest(flag, ['--' + name for name in known])}")
 
 
@@ -158,6 +164,11 @@ def _parser(kind: type[Config], package: str, about: str | None) -> argparse.Arg
     parser.add_argument("--config", metavar="FILE", help="YAML: a plain mapping of settings, or the guide's `plugins:`")
     parser.add_argument("--name", metavar="NAME", help="the block of FILE that is this plugin's")
     parser.add_argument("--check", action="store_true", help="print the settings and where each is from, and exit")
+    parser.add_argument(
+        "--health",
+        action="store_true",
+        help="ask the server that these settings describe, and exit: 0 if it is SERVING",
+    )
     settings = parser.add_argument_group("settings")
     for field in dataclasses.fields(kind):
         if field.name in hidden:

@@ -50,6 +50,10 @@ def host(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
+                try:
+                    process.communicate(timeout=SECONDS)
+                finally:
+                    process.kill()
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,25 @@ def test_the_command_prints_each_mistake_on_a_line(tmp_path: Path) -> None:
     assert len(lines) == len(MISTAKES) == len(ran.stderr.splitlines())
 
 
+def test_every_path_that_cannot_be_run_is_told_at_once(tmp_path: Path) -> None:
+    """What only shows when plugins are to be started is told of all of them, each with the line of its block."""
+    file = tmp_path / "hector.yaml"
+    file.write_text(
+        "plugins:\n  tool_providers:\n    one: {path: ./nothing}\n    two:\n      path: ./hector.yaml\n"
+        '    three: {path: ./run.py, config: {key: "${SURELY_NOT_SET_HERE}"}}\n'
+    )
+    (tmp_path / "run.py").write_text("")
+    command = [sys.executable, "-m", "host", "serve", "--config", str(file)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1])
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines() == [
+        f"error: {file}:3: plugin one: there is no {tmp_path}/nothing; `path` is an executable or a Python module",
+        f"error: {file}:4: plugin two: {file} is not executable; chmod +x it",
+        f"error: {file}:6: plugin three: config.key: ${{SURELY_NOT_SET_HERE}} is not set; set the variable or write "
+        "${SURELY_NOT_SET_HERE:-default}",
+    ]
+
+
 def test_a_line_is_known_through_anchors_and_merges(tmp_path: Path) -> None:
     """A key that `<<` takes in stands where it was written; `x-` keys at the top are nobody's and hold anchors."""
     file = tmp_path / "hector.yaml"

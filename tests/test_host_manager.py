@@ -19,7 +19,7 @@ import pytest
 from host import log_files
 from host.environment import PASSED, variables_in
 from host.log_files import LogFile, file_name
-from tests.host_manager import Host, command, environ, gone, run, serving, until, write
+from tests.host_manager import Host, command, environ, gone, problems, run, serving, until, write
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -154,6 +154,14 @@ def test_a_plugin_that_never_becomes_healthy(tmp_path: Path, monkeypatch: pytest
     pids = [int(word) for word in offspring.read_text().split()]
     assert len(pids) == 2
     assert all(map(gone, pids))
+
+
+@pytest.mark.slow
+def test_a_plugin_that_cannot_be_dialled(tmp_path: Path) -> None:
+    """Where what it takes to dial a started plugin is missing, the start ends and says so."""
+    address = {"address": "127.0.0.1:8081", "tls_ca": "missing.pem"}
+    file = write(tmp_path, {"sealed": {"address": address}})
+    assert re.search(r"plugin sealed did not start: address 127.*cannot read .*missing.pem", problems(file))
 
 
 @pytest.mark.slow

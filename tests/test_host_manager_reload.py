@@ -17,7 +17,7 @@ import hector_plugins_pb2 as pb
 import pytest
 from hector_plugins_pb2_grpc import LLMProviderStub
 
-from host import gate
+from host import log_files
 from host.config import load
 from host.gate import Gate, PluginAwayError, calling
 from host.sources import Sources, sources_of
@@ -168,6 +168,16 @@ def test_plugins_come_and_go_with_the_configuration(tmp_path: Path) -> None:
         file.write_text(file.read_text() + "# a comment\n")
         until(lambda: host.stderr.count("event=config_read") == 2)
         assert host.pid("three") == three
+        # Away and back again while the first is still ending.
+        one_call = threading.Thread(target=lambda: host.ask("three", "sleep 1"))
+        one_call.start()
+        until(lambda: "event=accepted" in "".join(log_files.read(host.state, "three", 1000, lambda: False)))
+        write(tmp_path, {"one": {}})
+        until(lambda: not host.plugin("three"))
+        write(tmp_path, {"one": {}, "three": {"config": {"greeting": "again"}}})
+        until(lambda: host.plugin("three").get("status") == "SERVING")
+        assert host.ask("three", "greet") == "again"
+        one_call.join()
 
 
 @pytest.mark.slow
@@ -294,4 +304,3 @@ def test_whose_manifests_are_refused(tmp_path: Path) -> None:
     assert "plain is not executable" in message
     assert "has the name twin too" in message
     assert "there is no lonely beside it" in message
-    assert gate.WAIT_SECONDS == 30

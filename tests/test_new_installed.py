@@ -20,7 +20,7 @@ from hector_plugins_pb2_grpc import ReasoningStrategyStub
 
 from host.new.generate import generate
 from host.new.kind import KINDS
-from tests.servers import ROOT, SECONDS, Plugin, details, environment, missing, run_plugin, start_plugin
+from tests.servers import ROOT, SECONDS, Plugin, details, environment, missing, run_plugin, start_plugin, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -256,12 +256,20 @@ def test_from_a_wheel(tmp_path: Path) -> None:
 
 @every_kind
 def test_the_image(kind: str, projects: Path, tmp_path: Path) -> None:
-    """The image of a project builds, and its plugin listens in it."""
+    """The image of a project builds, and its plugin serves in it as an ordinary user, and stops when it is told to."""
     if shutil.which("docker") is None:
         missing("docker")
     name = NAMES[kind]
     subprocess.run(["docker", "build", "--network=host", "-t", name, str(projects / name)], check=True, timeout=900)
-    run = ["docker", "run", "--rm", "-e", f"{name.upper()}__TOKEN=secret", name, "--check"]
-    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert 'host: "0.0.0.0"' in done.stdout
+    run = ["docker", "run", "--detach", "-e", f"{name.upper()}__TOKEN=secret", name]
+    container = subprocess.run(run, capture_output=True, text=True, check=True, timeout=SECONDS).stdout.strip()
+    try:
+        health = ["docker", "exec", container, "/venv/bin/python", "-m", name, "--health"]
+        wait_until(lambda: subprocess.run(health, capture_output=True, check=False).returncode == 0, "health")
+        user = subprocess.run(["docker", "exec", container, "id", "-u"], capture_output=True, text=True, check=True)
+        assert user.stdout == "10001\n"
+        subprocess.run(["docker", "stop", "--time", "60", container], capture_output=True, check=True, timeout=120)
+        wait = subprocess.run(["docker", "wait", container], capture_output=True, text=True, check=True, timeout=60)
+        assert wait.stdout == "0\n"
+    finally:
+        subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)

@@ -86,6 +86,7 @@ def _plugin(name: str, kind: str, block: Block, folder: Path, above: Security, u
         arguments=block.read("args", read_list, None),
         env=_env(block),
         security=read_security(block.inner("security"), above),
+        line=block.line,
     )
     if not path and not block.values.get("address"):
         block.note("needs `path` (the host starts it) or `address` (it runs already)")

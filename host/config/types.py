@@ -55,6 +55,7 @@ class Plugin:
     arguments: tuple[str, ...] | None = None  # its `args`; None: what such a `path` gets by default
     env: Mapping[str, str | None] = field(default_factory=dict)  # further variables, not expanded; None: the host's own
     security: Security = field(default_factory=Security)
+    line: int = field(default=0, compare=False)  # of the file, where its block begins; 0: it has none
 
     @property
     def module(self) -> str:
