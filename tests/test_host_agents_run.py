@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from host.agents.failure import AgentFailed
 from host.agents.tool_server import Tool
 from host.agents.toolbox import Decision
 from host.config import ToolBlock
+from host.gate import Gate
 from tests.agent_fakes import (
     FakeLLM,
     FakeTools,
@@ -183,6 +185,24 @@ def test_a_provider_that_is_away_is_waited_for(tmp_path: Path) -> None:
         events = here.run(here.agent(tools=False), "?")
     assert len(of(Waiting, events)) == 2
     assert done(events).answer == "Back."
+
+
+def test_a_call_waits_at_the_gate_of_its_plugin(tmp_path: Path) -> None:
+    """While the running host has a plugin between two processes, a call of an agent waits, and goes on afterwards."""
+    llm = FakeLLM(lambda request, nth: "There.")
+    gate = Gate(tmp_path / ".hector", "llm")
+    opening = threading.Timer(0.5, gate.open)
+    try:
+        with world(tmp_path, llm=llm) as here:
+            opening.start()
+            began = time.monotonic()
+            events = here.run(here.agent(tools=False), "?")
+        assert done(events).answer == "There."
+        assert time.monotonic() - began >= 0.5
+        assert gate.wait_for_calls(0, lambda: False)
+    finally:
+        opening.join()
+        gate.end()
 
 
 def test_a_failure_names_the_plugin(tmp_path: Path) -> None:

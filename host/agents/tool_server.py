@@ -16,7 +16,6 @@ from hector_plugins_pb2_grpc import ToolProviderStub
 
 from host.agents.failure import AgentFailed, of_call, of_reply
 from host.agents.peer import Peer
-from host.gate import PluginAwayError
 from shared.client import channel
 from shared.errors import Code, InvalidArgument
 from shared.json_schema import as_object_schema
@@ -107,7 +106,7 @@ class ToolServer:
                         return self._unreached(tool, has_begun=is_second)
                     left = max(0.0, deadline - time.monotonic())
                     reply = await self._stub.ExecuteTool(request, metadata=self._peer.address.metadata, timeout=left)
-            except PluginAwayError as error:
+            except AgentFailed as error:  # nothing was sent
                 return Outcome(f"{tool.name} was not run: {error}", is_error=True)
             except grpc.aio.AioRpcError as error:
                 failure = of_call(self._peer.who, error)
