@@ -1,4 +1,4 @@
-# make run          start the plugins, index documents, answer a question, stop   (DOCS=folder Q="…" KEEP=1)
+# make run          start the plugins, index documents, have an agent answer, stop   (DOCS=folder Q="…" KEEP=1)
 # make test         the quick tests          make test-slow   kills, soaks, whole commands
 # make lint         ruff and mypy            make bench       measurements, tables in benchmarks/results/; or one:
 #                   bench-vector, bench-embed, bench-llm, bench-tools, bench-react, bench-logs, bench-attack
@@ -80,7 +80,7 @@ run: install
 test: install
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not images"
 
-test-slow: install $(LLM_PEERS_VENV)/.installed .llm-peers/.installed .browser/.installed
+test-slow: install $(LLM_PEERS_VENV)/.installed .llm-peers/.installed .browser/.installed .node-plugin/.installed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 test-images: install
@@ -144,6 +144,12 @@ $(LLM_PEERS_VENV)/.installed: Makefile
 	npm install --silent --no-fund --no-audit --prefix .llm-peers $(LLM_MOCK)
 	@touch $@
 
+# What the plugin in tests/node_plugin/ stands on.
+.node-plugin/.installed: tests/node_plugin/package.json
+	@mkdir -p .node-plugin && cp tests/node_plugin/package.json .node-plugin/
+	npm install --silent --no-fund --no-audit --prefix .node-plugin
+	@touch $@
+
 .browser/.installed: Makefile
 	@mkdir -p .browser
 	@command -v chromium >/dev/null || npm install --silent --no-fund --no-audit --prefix .browser $(BROWSER)
@@ -190,4 +196,4 @@ image-%:
 		$(if $(filter %-light,$*),--target light) -t hector-plugins/$(subst _,-,$*) .
 
 clean:
-	rm -rf $(VENV) $(PROTO_VENV) $(PEERS_VENV) $(LLM_PEERS_VENV) .llm-peers .browser .hector .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PROTO_VENV) $(PEERS_VENV) $(LLM_PEERS_VENV) .llm-peers .browser .node-plugin .hector .pytest_cache .mypy_cache .ruff_cache

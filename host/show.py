@@ -74,17 +74,17 @@ def passages(found: Sequence[Passage], question: str) -> None:
         out.print("nothing found; `python -m host index DIR` fills the collection")
     for passage in found:
         head = Text.assemble(
-            f"{passage.rank}. ", (_plain(passage.place), "bold cyan"), "  ", (f"score {passage.score:.3f}", "green")
+            f"{passage.rank}. ", (plain(passage.place), "bold cyan"), "  ", (f"score {passage.score:.3f}", "green")
         )
         if passage.heading:
-            head.append(f"  {_plain(passage.heading)}", "italic")
+            head.append(f"  {plain(passage.heading)}", "italic")
         out.print(head, soft_wrap=True)
         for line in textwrap.dedent(excerpt(passage.text, question)).split("\n"):
-            out.print("\n".join(_wrapped(_plain(line))), markup=False, soft_wrap=True)
+            out.print("\n".join(_wrapped(plain(line))), markup=False, soft_wrap=True)
         out.print()
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Without what a terminal would obey: a document may hold control sequences, a file's name a line end."""
     return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text)
 

@@ -20,7 +20,10 @@ from tests.servers import ROOT, environment, start_plugin
 from tests.test_images import IMAGES
 
 READMES = sorted(
-    [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *(ROOT / "plugins").glob("*/README.md")]
+    [
+        *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "host/README")),
+        *(ROOT / "plugins").glob("*/README.md"),
+    ]
 )
 PLUGINS = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/__main__.py"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -84,6 +87,12 @@ def test_plugin_commands(command: str, tmp_path: Path) -> None:
     argv = [sys.executable, *words[1:], *check]
     done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("python -m host ")])
+def test_host_commands(command: str) -> None:
+    """Every `python -m host` command of the READMEs is one that it has, with options that it takes."""
+    assert host_parser().parse_args(shlex.split(command)[3:]).command
 
 
 @pytest.mark.parametrize("command", [line for line in commands() if ".policy " in line])
