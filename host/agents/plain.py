@@ -151,14 +151,12 @@ class _Loop:
         seconds = max(self._left(), _LAST_ANSWER_SECONDS) if last else self._left()
         patient_until = time.monotonic() + self._limits.patience
         while True:
-            has_shown = False
             try:
                 tools = () if last else self._toolbox.tools
                 async with contextlib.aclosing(
                     self._model.turn(prompt, [*self._messages, *end], tools, seconds)
                 ) as pieces:
                     async for piece in pieces:
-                        has_shown = True
                         yield piece
                         if isinstance(piece, Turn):
                             self._count(piece)
@@ -166,7 +164,7 @@ class _Loop:
             except AgentFailed as error:
                 if error.reason == "CONTEXT_LENGTH_EXCEEDED" and self._make_room():
                     continue
-                if not error.is_passing or has_shown or time.monotonic() > patient_until:
+                if not error.is_passing or time.monotonic() > patient_until:
                     raise
                 yield Waiting(str(error))
                 await asyncio.sleep(self._limits.pause)
