@@ -220,6 +220,7 @@ def test_a_log_is_followed_across_files(tmp_path: Path, monkeypatch: pytest.Monk
 
     reader = threading.Thread(target=follow, daemon=True)
     reader.start()
+    until(lambda: seen)
     for number in range(1, 5001):
         log.line(f"line {number}")
         if number % 100 == 0:
