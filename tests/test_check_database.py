@@ -34,6 +34,7 @@ def test_a_wrong_one_is_found(fault: Fault) -> None:
         assert_found(address, "database", fault)
 
 
+@pytest.mark.slow
 def test_a_right_one_with_the_additions_passes(ours: grpc.Channel) -> None:
     """A plugin that passes on every call to vector_hnsw passes every claim, additions too."""
     with serving(add, database_full.Proxy(ours), "DatabaseProvider") as address:

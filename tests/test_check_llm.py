@@ -8,7 +8,8 @@ import pytest
 from hector_plugins_pb2_grpc import add_LLMProviderServicer_to_server as add
 
 from host.check import upstream
-from host.check.runner import NOT_ASKED
+from host.check.runner import FAILED, NOT_ASKED, PASSED
+from host.check.subject import Options
 from host.check.upstream import Upstream
 from tests.check_faults import Fault, serving
 from tests.check_faults.llm import FAULTS, Model
@@ -41,3 +42,14 @@ def test_nothing_is_spent_unasked(endpoint: Upstream) -> None:
         found = outcomes(address, "llm", "full")
         assert len(endpoint.seen) == before
         assert found["answers"] == (NOT_ASKED, "give --prompt, or {upstream} in --run")
+
+
+def test_a_prompt(endpoint: Upstream) -> None:
+    """With --prompt alone the model that is there is asked that, and what needs the kit's own endpoint is not tried."""
+    with serving(add, Model(endpoint.url), "LLMProvider") as address:
+        found = outcomes(address, "llm", options=Options(prompt="How are you?"))
+    passed = {name for name, (outcome, _) in found.items() if outcome == PASSED}
+    assert {"answers", "stream_ends", "parallel_streams", "left_stream", "models"} <= passed
+    assert found["exact_text"][0] == NOT_ASKED
+    assert FAILED not in {outcome for outcome, _ in found.values()}
+    assert endpoint.seen[-1]["messages"][-1]["content"] == "How are you?"

@@ -64,10 +64,3 @@ def test_embed_st(tmp_path: Path) -> None:
             assert_passes(server.address, "embedder")
     finally:
         engine.close()
-
-
-@pytest.mark.slow
-def test_embed_st_and_its_model() -> None:
-    """embed_st with its offline model passes every claim for embedders."""
-    with start_plugin("plugins.embed_st") as plugin:
-        assert_passes(plugin.address, "embedder")

@@ -9,7 +9,8 @@ from hector_plugins_pb2_grpc import add_ReasoningStrategyServicer_to_server as a
 
 from host.check import partners
 from host.check.partners import Partners
-from host.check.runner import NOT_ASKED
+from host.check.runner import FAILED, NOT_ASKED, PASSED
+from host.check.subject import Options
 from tests.check_faults import Fault, serving
 from tests.check_faults.reasoning import FAULTS, Strategy
 from tests.check_kit import assert_found, assert_passes, outcomes
@@ -41,3 +42,13 @@ def test_nothing_is_spent_unasked(behind: Partners) -> None:
         found = outcomes(address, "reasoning", "full")
         assert len(behind.asked) == before
         assert found["whole_run"] == (NOT_ASKED, "give --prompt, or {llm} and {tools} in --run")
+
+
+def test_a_prompt(behind: Partners) -> None:
+    """With --prompt alone that is what is asked, of whatever model and tools are there."""
+    with serving(add, Strategy(behind.llm, behind.tools), "ReasoningStrategy") as address:
+        found = outcomes(address, "reasoning", options=Options(prompt="What is 2 and 3? check:add 2 3"))
+    passed = {name for name, (outcome, _) in found.items() if outcome == PASSED}
+    assert {"whole_run", "question_as_input", "finalize_again", "finalize_early", "repeated_step"} <= passed
+    assert found["tools_run"] == (NOT_ASKED, "give {llm} and {tools} in --run")
+    assert FAILED not in {outcome for outcome, _ in found.values()}

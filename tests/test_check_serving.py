@@ -8,10 +8,17 @@ from typing import Any
 import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 import pytest
+from google.protobuf import any_pb2, duration_pb2, struct_pb2
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.rpc import status_pb2
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from host.check import serving as serving_claims
-from host.check.runner import FAILED, KINDS, PASSED
-from host.check.subject import Options
+from host.check.runner import FAILED, KINDS, NOT_OFFERED, PASSED
+from host.check.serving import GUIDE_RPCS
+from host.check.subject import FIRST_ADDITION, SERVICES, Options
 from shared.client import Address
 from shared.units import Secret
 from tests.check_faults import database, database_full, embedder, lenient, llm, reasoning, serving, tools
@@ -110,8 +117,6 @@ class Greets(llm.Model):
 )
 def test_bytes_taken_for_a_message(kind: str, servicer: Any) -> None:
     """A plugin that takes bytes that are no message for an empty one is found."""
-    from host.check.subject import SERVICES
-
     adds = lenient(getattr(rpc, f"add_{SERVICES[kind]}Servicer_to_server"))
     with serving(adds, servicer, SERVICES[kind]) as address:
         result, message = outcome(address, "broken_bytes", kind)
@@ -160,3 +165,41 @@ def test_a_server_that_stops_answering() -> None:
         found = outcomes(address, "database", options=Options(seconds=0.2))
     untried = [message for _, message in found.values() if message.startswith("not tried")]
     assert len(untried) > 20
+
+
+def guide_alone() -> DescriptorPool:
+    """The contract's file without its additions, as somebody would write it who has only the guide."""
+    file = FileDescriptorProto()
+    pb.DESCRIPTOR.CopyToProto(file)
+    for message in file.message_type:
+        kept = [field for field in message.field if field.number < FIRST_ADDITION]
+        del message.field[:]
+        message.field.extend(kept)
+        for field in message.field:
+            field.ClearField("proto3_optional")
+            field.ClearField("oneof_index")
+        del message.oneof_decl[:]
+    for service in file.service:
+        kind = next(kind for kind, name in SERVICES.items() if name == service.name)
+        named = [method for method in service.method if method.name in GUIDE_RPCS[kind]]
+        del service.method[:]
+        service.method.extend(named)
+    pool = DescriptorPool()
+    for known in (any_pb2, duration_pb2, struct_pb2, status_pb2, health_pb2, reflection_pb2):
+        pool.AddSerializedFile(known.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(file.SerializeToString())
+    return pool
+
+
+@pytest.mark.parametrize(
+    ("kind", "servicer"),
+    [("database", database.Database()), ("embedder", embedder.Embedder())],
+    ids=["database", "embedder"],
+)
+def test_the_guide_alone_is_not_wrong(kind: str, servicer: Any) -> None:
+    """A plugin whose own .proto has but the guide's RPCs and fields fails nothing: the additions it does not offer."""
+    adds = getattr(rpc, f"add_{SERVICES[kind]}Servicer_to_server")
+    with serving(adds, servicer, SERVICES[kind], pool=guide_alone()) as address:
+        found = outcomes(address, kind, "full")
+    assert {name: outcome for name, outcome in found.items() if outcome[0] == FAILED} == {}
+    assert sum(outcome == NOT_OFFERED for outcome, _ in found.values()) > 5

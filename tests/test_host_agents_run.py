@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from host.agents.failure import AgentFailed
 from host.agents.tool_server import Tool
 from host.agents.toolbox import Decision
 from host.config import ToolBlock
+from host.gate import Gate
 from tests.agent_fakes import (
     FakeLLM,
     FakeTools,
@@ -104,6 +106,10 @@ def test_a_provider_of_the_guide_answers(tmp_path: Path) -> None:
         (("echo", '{"text": "a'), "its arguments end before they are whole"),
         (("echo", "[1]"), "must be one JSON object, and are a list"),
         (("fail", {}), "it broke; mend it"),
+        (("fail", {"n": 10**400}), "it broke; mend it"),
+        (("echo", '{"text": "\\ud83d"}'), "its arguments are no JSON"),
+        (("echo", '{"text": ' + "[" * 2_000), "echo was not run: its arguments are no JSON"),
+        (("echo", {"text": "x" * 600_000}), "its arguments have more than 524,288 characters"),
     ],
 )
 def test_mistakes_are_observations(tmp_path: Path, call: tuple[str, Any], told: str) -> None:
@@ -116,7 +122,7 @@ def test_mistakes_are_observations(tmp_path: Path, call: tuple[str, Any], told: 
     assert told in observed.content
     assert observed.content in llm.requests[1].messages[-1].content
     assert done(events).answer == "So be it."
-    assert len(tools.requests) == (call[0] == "fail")
+    assert [request.tool for request in tools.requests] == (["fail"] if call[0] == "fail" else [])
 
 
 def test_a_repeated_call_is_pointed_out_and_then_ends_the_run(tmp_path: Path) -> None:
@@ -179,6 +185,24 @@ def test_a_provider_that_is_away_is_waited_for(tmp_path: Path) -> None:
         events = here.run(here.agent(tools=False), "?")
     assert len(of(Waiting, events)) == 2
     assert done(events).answer == "Back."
+
+
+def test_a_call_waits_at_the_gate_of_its_plugin(tmp_path: Path) -> None:
+    """While the running host has a plugin between two processes, a call of an agent waits, and goes on afterwards."""
+    llm = FakeLLM(lambda request, nth: "There.")
+    gate = Gate(tmp_path / ".hector", "llm")
+    opening = threading.Timer(0.5, gate.open)
+    try:
+        with world(tmp_path, llm=llm) as here:
+            opening.start()
+            began = time.monotonic()
+            events = here.run(here.agent(tools=False), "?")
+        assert done(events).answer == "There."
+        assert time.monotonic() - began >= 0.5
+        assert gate.wait_for_calls(0, lambda: False)
+    finally:
+        opening.join()
+        gate.end()
 
 
 def test_a_failure_names_the_plugin(tmp_path: Path) -> None:

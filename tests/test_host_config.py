@@ -67,6 +67,13 @@ def test_the_projects_own_file_is_valid() -> None:
             {"adress": "x"},
             "no 'adress'; did you mean 'address'",
         ),
+        (
+            ("plugins", "database_providers", "vectors"),
+            "address",
+            "localhost",
+            "vectors.address: an address is HOST:PORT",
+        ),
+        (("plugins", "database_providers", "vectors"), "address", "http://a:1", "vectors.address: an address is HOST"),
         (("databases", "store"), "type", "plugin:vector", "no enabled plugin 'vector'; did you mean 'vectors'"),
         (
             ("databases", "store"),

@@ -71,7 +71,14 @@ def test_run_commands(command: str) -> None:
     command_line(words[2:], None)
 
 
-@pytest.mark.parametrize("command", [line for line in commands() if re.search(r"-m plugins\.\w+( |$)", line)])
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("python -m host check")])
+def test_check_commands(command: str) -> None:
+    """Every `python -m host check` command of the READMEs has options that it takes."""
+    words = shlex.split(command)
+    assert host_parser().parse_args(words[3:]).command == "check"
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if re.match(r"python -m plugins\.\w+( |$)", line)])
 def test_plugin_commands(command: str, tmp_path: Path) -> None:
     """Every `python -m plugins.NAME` command of the READMEs has options and settings that are valid."""
     words = shlex.split(command)

@@ -109,7 +109,7 @@ def _talk(runner: asyncio.Runner, agent: OpenAgent) -> int:
                 runner.run(_run(agent, question, conversation, Terminal(sys.stdout, sys.stderr, True).show))
             except KeyboardInterrupt:
                 print("stopped", file=sys.stderr)
-            except AgentFailed as error:
+            except StartError as error:  # the next question may do better
                 print(f"error: {visible(str(error))}", file=sys.stderr)
 
 

@@ -10,10 +10,12 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from host.agents.failure import AgentFailed
 from host.config import HostConfig, Plugin
 from host.connect import Connection
 from host.gate import WAIT_SECONDS, PluginAwayError, calling
 from shared.client import Address
+from shared.errors import Code
 
 _POLL_SECONDS = 0.02
 
@@ -39,15 +41,15 @@ class Peer:
     @asynccontextmanager
     async def calling(self) -> AsyncIterator[None]:
         """Within, the running host does not take the plugin down for a change; one that is between two processes is
-        waited for. Raises StartError where it does not come back."""
+        waited for. Raises AgentFailed where it does not come back."""
         with ExitStack() as stack:
             deadline = time.monotonic() + WAIT_SECONDS
             while True:
                 try:
                     stack.enter_context(calling(self.state, self.name, 0))  # to try takes no time
                     break
-                except PluginAwayError:
+                except PluginAwayError as error:
                     if time.monotonic() > deadline:
-                        raise
+                        raise AgentFailed(str(error), Code.UNAVAILABLE, "PLUGIN_AWAY") from None
                 await asyncio.sleep(_POLL_SECONDS)
             yield

@@ -82,10 +82,8 @@ class _Loop:
     ) -> None:
         self._question, self._model, self._toolbox, self._limits = question, model, toolbox, limits
         self._nonce = secrets.token_hex(8)
-        system = [prompt, RULES.format(nonce=self._nonce) if toolbox.tools else ""]
-        self._messages = [
-            pb.ChatMessage(role="system", content=text) for text in ("\n\n".join(filter(None, system)),) if text
-        ]
+        system = "\n\n".join(filter(None, [prompt, RULES.format(nonce=self._nonce) if toolbox.tools else ""]))
+        self._messages = [pb.ChatMessage(role="system", content=system)] if system else []
         self._messages += history
         self._id = secrets.token_hex(8)
         self._began = time.monotonic()

@@ -16,11 +16,10 @@ from hector_plugins_pb2_grpc import ToolProviderStub
 
 from host.agents.failure import AgentFailed, of_call, of_reply
 from host.agents.peer import Peer
-from host.gate import PluginAwayError
 from shared.client import channel
 from shared.errors import Code, InvalidArgument
 from shared.json_schema import as_object_schema
-from shared.structs import read_object, whole_numbers
+from shared.structs import fill, read_object, whole_numbers
 
 PATIENCE = 30.0  # seconds that a plugin which restarts is waited for
 RESULT_CHARS = 20_000  # of a result that is asked for
@@ -96,8 +95,7 @@ class ToolServer:
         request = pb.ExecuteToolRequest(
             tool=tool.name, parameters_json=arguments, call_id=call_id, max_result_chars=RESULT_CHARS
         )
-        # Plugins of the guide know this field alone.
-        request.parameters.update(whole_numbers(read_object(pb.ExecuteToolRequest().parameters, arguments, "")))
+        fill(request.parameters, json.loads(arguments))  # plugins of the guide know this field alone
         seconds = min(seconds, self._peer.longest)
         deadline = time.monotonic() + seconds
         does_no_harm = tool.read_only or tool.idempotent
@@ -108,7 +106,7 @@ class ToolServer:
                         return self._unreached(tool, has_begun=is_second)
                     left = max(0.0, deadline - time.monotonic())
                     reply = await self._stub.ExecuteTool(request, metadata=self._peer.address.metadata, timeout=left)
-            except PluginAwayError as error:
+            except AgentFailed as error:  # nothing was sent
                 return Outcome(f"{tool.name} was not run: {error}", is_error=True)
             except grpc.aio.AioRpcError as error:
                 failure = of_call(self._peer.who, error)

@@ -4,9 +4,12 @@
     python -m host check 127.0.0.1:8082 --level full               the additions too
     python -m host check --run "python -m plugins.vector_hnsw"     starts it itself, stops it, kills it
 
-How to read it: `claims.py` (what a claim is, and how one fails), `subject.py` (the plugin as a claim calls it), one
-file a kind of claims (`database.py`, `embedder.py`, `llm.py`, `tools.py`, `reasoning.py`, `serving.py`, `started.py`),
-`runner.py` (which claims, in which order, with which outcome), `reports.py` (table, JUnit XML, JSON), `command.py`.
+How to read it: `claims.py` (what a claim is, and how one fails), `subject.py` with `refusal.py` (the plugin as a
+claim calls it), the claims themselves, `runner.py` (which claims, in which order, with which outcome), `reports.py`
+(table, JUnit XML, JSON), `command.py`. A file of claims is named for their kind: `database.py` has the guide's part,
+with what others of the kind need too, `database_full.py` the additions, and so on; `serving.py` and `started.py` are
+for all kinds. What the kit puts behind a plugin: `upstream.py`, a scripted OpenAI endpoint, and `partners.py`, a
+scripted model and tools.
 
 How to write a claim:
 

@@ -12,13 +12,19 @@ from host.check import (
     database,
     database_full,
     database_full_search,
+    database_full_write,
     database_search,
+    database_write,
     embedder,
+    embedder_full,
     llm,
+    llm_full,
     reasoning,
+    reasoning_full,
     serving,
     started,
     tools,
+    tools_full,
 )
 from host.check.claims import FULL, GUIDE, Broken, Claim, Claims, NotAsked, NotOffered
 from host.check.subject import SERVICES, Exchange, Subject
@@ -27,16 +33,18 @@ from shared.errors import StartError
 
 PASSED, FAILED, NOT_OFFERED, NOT_ASKED = "passed", "failed", "not offered", "not asked"
 KINDS: dict[str, Sequence[Claims]] = {
-    "llm": (llm.claims,),
+    "llm": (llm.claims, llm_full.claims),
     "database": (
         database.claims,
+        database_write.claims,
         database_search.claims,
         database_full.claims,
+        database_full_write.claims,
         database_full_search.claims,
     ),
-    "embedder": (embedder.claims,),
-    "tools": (tools.claims,),
-    "reasoning": (reasoning.claims,),
+    "embedder": (embedder.claims, embedder_full.claims),
+    "tools": (tools.claims, tools_full.claims),
+    "reasoning": (reasoning.claims, reasoning_full.claims),
 }
 STARTED: dict[str, Sequence[Claims]] = {
     "llm": (started.llm_claims,),
@@ -104,6 +112,9 @@ def _try(subject: Subject, claim: Claim) -> Result:
         claim.function(subject)
     except Broken as broken:
         outcome, message, shown = FAILED, str(broken), broken.reply
+        rpc = subject.exchanges[-1].rpc if subject.exchanges else ""
+        if claim.level == FULL and rpc in subject.service.methods_by_name and not subject.has_additions(rpc):
+            outcome, message = NOT_OFFERED, f"the reply of its {rpc} has the guide's fields alone"
     except NotOffered as missing:
         # What the guide names is not an offer that a plugin may leave out.
         outcome, message = FAILED if claim.level == GUIDE else NOT_OFFERED, str(missing)

@@ -11,19 +11,19 @@ from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
-from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from google.rpc import error_details_pb2, status_pb2
 
 from host.check.claims import Broken, NotAsked, NotOffered, expect
 from host.check.partners import Partners
 from host.check.process import Command
+from host.check.refusal import DOMAIN, Refusal, of_call, of_reply
 from host.check.upstream import Upstream
+from host.reflection import Method, Reflection, ReflectionError
 from shared.client import Address, channel
 from shared.errors import Code
 
-DOMAIN = "plugins.hector.dev"
+FIRST_ADDITION = 10  # the number of a field; those below are the guide's
 SERVICES = {
     "llm": "LLMProvider",
     "database": "DatabaseProvider",
@@ -34,6 +34,8 @@ SERVICES = {
 _LEAKS = re.compile(
     r"Traceback \(most recent call last\)|File \"[^\"]+\", line \d+|\bgoroutine \d+ \[|^\s+at .+:\d+:\d+", re.M
 )
+_NO_UTF8 = b"\x0a\x02\xff\xfe"
+_NO_MESSAGE = (b"\xff" * 40, b"\x0a\xff\xff\xff\xff\x0f")
 _LONGEST_ERROR = 4000  # characters of a sentence
 
 
@@ -57,19 +59,6 @@ class Exchange:
     reply: Any  # a message, a list of them, or the grpc.RpcError
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """What a failed call says, alike for a reply with success=false and for a gRPC status."""
-
-    message: str
-    code: Code | None  # None: the reply has no `status`
-    reason: str = ""
-    domain: str = ""
-    fields: tuple[str, ...] = ()
-    retry: bool = False
-    reply: Any = None
-
-
 @dataclass
 class Subject:
     """One plugin of one kind at one address. Every call is bounded, and raises Broken, NotOffered where it says so."""
@@ -87,6 +76,7 @@ class Subject:
         self.channel = channel(self.address)
         self.exchanges: deque[Exchange] = deque(maxlen=100)
         self.silent = 0  # calls that ran into their bound
+        self._methods: dict[str, Method] | None = None  # as reflection has them; none: it has none
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -123,6 +113,7 @@ class Subject:
         method = self.service.methods_by_name[rpc]
         assert not method.server_streaming
         assert not method.client_streaming
+        self._knows(rpc, request)
         try:
             reply = self._rpc(method, over)(request, timeout=self.options.seconds, metadata=self._metadata(metadata))
         except grpc.RpcError as error:
@@ -156,6 +147,8 @@ class Subject:
         self._record(rpc, request, "a stream, not read to its end")
         method = self.service.methods_by_name[rpc]
         sent = iter(request) if method.client_streaming else request
+        if not method.client_streaming:
+            self._knows(rpc, request)
         return self._rpc(method, None)(sent, timeout=self.options.seconds, metadata=self._metadata(metadata))
 
     def ok(self, rpc: str, request: Any, *, over: grpc.Channel | None = None, metadata: Any = ()) -> Any:
@@ -226,17 +219,53 @@ class Subject:
         expect(len(text) <= _LONGEST_ERROR, f"{what}: the error has {len(text)} characters", refusal.reply)
         return refusal
 
-    def raw(self, rpc: str, data: bytes) -> grpc.RpcError | bytes:
-        """The answer to bytes that need be no message."""
+    def takes_no_odd_bytes(self, rpc: str) -> None:
+        """Sends what is no message. Raises Broken where it is taken for one."""
+        self._raw(rpc, _NO_UTF8)  # whether a text that is no UTF-8 is refused goes by the language; it does no harm
+        kind = GetMessageClass(self.service.methods_by_name[rpc].output_type)
+        for data in _NO_MESSAGE:
+            answer = self._raw(rpc, data)
+            if isinstance(answer, bytes):
+                reply: Any = kind.FromString(answer)
+                says_no = "success" in reply.DESCRIPTOR.fields_by_name and not reply.success
+                expect(says_no, f"the bytes {data[:8].hex()}, which are no message, were taken by {rpc}")
+
+    def _raw(self, rpc: str, data: bytes) -> grpc.RpcError | bytes:
         method = self.service.methods_by_name[rpc]
         shape = self.channel.unary_stream if method.server_streaming else self.channel.unary_unary
         call = shape(f"/{self.service.full_name}/{rpc}")
         try:
             answer = call(data, timeout=self.options.seconds, metadata=self.address.metadata)
-            return b"".join(answer) if method.server_streaming else answer
+            taken: bytes = b"".join(answer) if method.server_streaming else answer
         except grpc.RpcError as error:
             self._failed(rpc, data, error)
             return error
+        self._record(rpc, data, taken)
+        return taken
+
+    def reflected(self, rpc: str) -> Method | None:
+        """The RPC as the plugin's own reflection describes it, where it does."""
+        if self._methods is None:
+            reflection = Reflection(self.channel, self.address.metadata, self.options.seconds)
+            try:
+                self._methods = {method.name: method for method in reflection.methods(self.service.full_name)}
+            except (ReflectionError, grpc.RpcError):
+                self._methods = {}
+        return self._methods.get(rpc)
+
+    def has_additions(self, rpc: str) -> bool:
+        """Whether the reply of an RPC has more than the guide's fields, as far as the plugin's reflection says."""
+        method = self.reflected(rpc)
+        ours = self.service.methods_by_name[rpc].output_type
+        added = {field.name for field in ours.fields if field.number >= FIRST_ADDITION}
+        return method is None or not added or any(field.name in added for field in method.reply.fields)
+
+    def _knows(self, rpc: str, request: Any) -> None:
+        """Raises NotOffered where the plugin's messages lack a field that the request has set."""
+        method = self.reflected(rpc)
+        missing = _unknown(request, method.request) if method is not None else ""
+        if missing:
+            raise NotOffered(f"the plugin's messages have no {missing}")
 
     def _rpc(self, method: MethodDescriptor, over: grpc.Channel | None) -> Any:
         shape = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
@@ -262,6 +291,20 @@ class Subject:
             self.exchanges.append(Exchange(rpc, request, reply))
 
 
+def _unknown(message: Any, theirs: Descriptor) -> str:
+    """The first field set in `message` that `theirs` lacks, at any depth; empty: there is none."""
+    for ours, value in message.ListFields():
+        other = theirs.fields_by_name.get(ours.name)
+        if other is None:
+            return f"{theirs.name}.{ours.name}"
+        inside = ours.message_type
+        if inside and other.message_type and not inside.full_name.startswith("google."):
+            for inner in value[:8] if ours.is_repeated else [value]:
+                if missing := _unknown(inner, other.message_type):
+                    return missing
+    return ""
+
+
 class StreamFailed(Exception):
     """A stream ended with a status other than OK."""
 
@@ -269,50 +312,6 @@ class StreamFailed(Exception):
         super().__init__()
         self.replies = replies
         self.error = error
-
-
-def of_reply(reply: Any) -> Refusal:
-    """What a reply with success=false says."""
-    has_status = reply.HasField("status")
-    details = _details(reply.status) if has_status else {}
-    code = _code(reply.status.code) if has_status else None
-    return Refusal(reply.error, code, reply=reply, **details)
-
-
-def of_status(status: status_pb2.Status, reply: Any = None) -> Refusal:
-    """What a google.rpc.Status says, such as that of one item."""
-    return Refusal(status.message, _code(status.code), reply=reply, **_details(status))
-
-
-def of_call(error: Any) -> Refusal:
-    """What a failed call says, with the details in its trailers."""
-    trailers = dict(error.trailing_metadata() or ())
-    packed = trailers.get("grpc-status-details-bin", b"")
-    try:
-        details = _details(status_pb2.Status.FromString(packed))
-    except DecodeError:
-        details = {}
-    return Refusal(error.details() or "", _code(error.code().value[0]), reply=error, **details)
-
-
-def _details(status: status_pb2.Status) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for packed in status.details:
-        info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-        try:
-            if packed.Unpack(info):
-                values |= {"reason": info.reason, "domain": info.domain}
-            elif packed.Unpack(bad):
-                values["fields"] = tuple(violation.field for violation in bad.field_violations)
-            elif packed.Unpack(retry):
-                values["retry"] = True
-        except DecodeError:
-            continue
-    return values
-
-
-def _code(number: int) -> Code:
-    return Code(number) if number in Code._value2member_map_ else Code.UNKNOWN
 
 
 def _status(error: Any) -> str:

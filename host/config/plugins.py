@@ -18,6 +18,7 @@ from shared.guide import BLOCK_KEYS, SECTIONS
 from shared.units import read_list
 
 _DISCOVERY = "plugin_discovery"
+_ADDRESS = re.compile(r"unix:.+|(?:dns:///)?(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -124,6 +125,9 @@ def _address(block: Block, folder: Path) -> Address | None:
         address = Address.read(expand(block.values["address"]))
     except StartError as error:
         block.mistake("address", str(error))
+        return None
+    if not _ADDRESS.fullmatch(address.address):
+        block.mistake("address", "an address is HOST:PORT, unix:PATH or dns:///NAME:PORT")
         return None
     ca, cert, key = (str(folder / file) if file else "" for file in (address.tls_ca, address.tls_cert, address.tls_key))
     return replace(address, tls_ca=ca, tls_cert=cert, tls_key=key)

@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -41,8 +42,10 @@ def serving(
     names: tuple[str, ...] | None = None,
     reflected: bool = True,
     most_bytes: int = 64 << 20,
+    pool: DescriptorPool | None = None,
 ) -> Iterator[str]:
-    """The address at which `servicer` answers; health answers for `names`, requests have `most_bytes`."""
+    """The address at which `servicer` answers; health answers for `names`, requests have `most_bytes`,
+    reflection describes what `pool` holds."""
     full_name = f"hector.plugins.v1.{service}"
     server = grpc.server(ThreadPoolExecutor(12), options=[("grpc.max_receive_message_length", most_bytes)])
     add(servicer, server)
@@ -51,7 +54,9 @@ def serving(
         healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     if reflected:
-        reflection.enable_server_reflection((full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        reflection.enable_server_reflection(
+            (full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server, pool=pool
+        )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
