@@ -169,8 +169,8 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_credentials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With its CA, a client certificate and a token the kit reaches a plugin that asks for all three; a file's token counts
-    before that of the command line, and is never shown."""
+    """With its CA, a client certificate and a token the kit reaches a plugin that asks for all three; a file's token
+    counts before that of the command line, and is never shown."""
     pem = Certificates(tmp_path)
     config = Config(
         port=0,
