@@ -23,6 +23,8 @@ from host.agents.toolbox import Approve
 from host.config import Agent, HostConfig, Llm, Plugin, Reasoning, ToolBlock
 from host.connect import Connection
 from shared.client import Address, channel
+from shared.errors import InvalidArgument
+from shared.status import DETAILS_KEY, to_status
 
 Turn = str | Sequence[tuple[str, Any]]  # a text, or calls: (tool, arguments)
 Script = Callable[[Any, int], Turn]  # of the request and its number, from 0
@@ -36,6 +38,7 @@ class FakeLLM(rpc.LLMProviderServicer):
         self.cancelled = threading.Event()
         self.hangs = False
         self.away = away  # so many calls find nobody
+        self.window = 10**9  # characters that it reads
         self._script, self._streams, self._usage = script, streams, usage
 
     def GenerateText(self, request: Any, context: Any) -> Any:
@@ -54,6 +57,10 @@ class FakeLLM(rpc.LLMProviderServicer):
             self.away -= 1
             del self.requests[-1]
             context.abort(grpc.StatusCode.UNAVAILABLE, "just restarting")
+        if sum(len(message.content) for message in request.messages) > self.window:
+            error = InvalidArgument("that is too long", reason="CONTEXT_LENGTH_EXCEEDED")
+            context.set_trailing_metadata(((DETAILS_KEY, to_status(error).SerializeToString()),))
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "that is too long")
         is_whole = threading.Event()
         context.add_callback(lambda: None if is_whole.is_set() else self.cancelled.set())
         text, calls = self._turn(request)

@@ -7,8 +7,10 @@ file into which it writes its own process id and that of a child that ignores SI
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -35,6 +37,7 @@ _STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);
 class Settings(Config):
     greeting: str = setting("hello", "What `greet` answers.")
     data_dir: str = setting("", "A folder of its own.")
+    abrupt: bool = setting(False, "SIGTERM ends it at once, as it does what knows of no draining.")
     offspring: str = setting("", "Where process ids are written.")
 
 
@@ -131,6 +134,8 @@ def main() -> int:
         raise StartError("it was told to refuse")
 
     def load() -> None:
+        if config.abrupt:
+            ctypes.CDLL(None).signal(int(signal.SIGTERM), 0)  # the default; Python lets only the main thread
         while config.loading == "endless":
             time.sleep(0.1)
 

@@ -17,11 +17,14 @@ from hector_plugins_pb2_grpc import add_DatabaseProviderServicer_to_server, add_
 
 from host.__main__ import _parser
 from host.check import command
+from plugins.vector_hnsw.config import Config
 from shared.errors import StartError
+from shared.units import Secret
 from tests.check_faults import serving
 from tests.check_faults.database import Database, SilentError
 from tests.check_faults.tools import Tools
-from tests.servers import ROOT, SECONDS, environment
+from tests.servers import ROOT, SECONDS, environment, served
+from tests.test_credentials import Certificates
 
 
 @pytest.fixture
@@ -163,6 +166,31 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     full = capsys.readouterr().out.splitlines()
     assert {line.split()[1] for line in guide} == {"guide"}
     assert set(guide) < set(full)
+
+
+def test_credentials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With its CA, a client certificate and a token the kit reaches a plugin that asks for all three; a file's token
+    counts before that of the command line, and is never shown."""
+    pem = Certificates(tmp_path)
+    config = Config(
+        port=0,
+        token=Secret("the-t0ken"),
+        tls_cert=pem["server"],
+        tls_key=pem.key("server"),
+        tls_client_ca=pem["ca"],
+    )
+    (tmp_path / "token").write_text("the-t0ken\n")
+    tls = ["--tls-ca", pem["ca"], "--tls-cert", pem["client"], "--tls-key", pem.key("client")]
+    only = ["--only", "health", "--only", "token", "--only", "reflected"]
+
+    def register(server: Any) -> None:
+        add_DatabaseProviderServicer_to_server(Database(), server)
+
+    with served(config, "hector.plugins.v1.DatabaseProvider", register) as guarded:
+        assert check(guarded.address, *tls, "--token", "wrong", "--token-file", str(tmp_path / "token"), *only) == 0
+        with pytest.raises(StartError, match="UNAUTHENTICATED"):
+            check(guarded.address, *tls, "--token", "wr0ng", *only)
+    assert "t0ken" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

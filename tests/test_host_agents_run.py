@@ -327,6 +327,29 @@ def test_an_agent_has_the_tools_that_it_names_alone(tmp_path: Path) -> None:
             here.run(here.agent(only=[ToolBlock("sum", plugin, "ad")]), "?")
 
 
+def test_what_has_no_room_is_left_out(tmp_path: Path) -> None:
+    """A model whose window is too small is asked again without the conversation before, then without older results;
+    where that is not enough the run fails with the model's words."""
+
+    def script(request: Any, nth: int) -> Turn:
+        results = [message for message in request.messages if message.role == "tool"]
+        return [("echo", {"text": "x" * 1_500 + str(len(results))})] if len(results) < 3 else "At last."
+
+    llm = FakeLLM(script)
+    llm.window = 5_000
+    conversation = Conversation()
+    conversation.add("before", "y" * 1_000)
+    with world(tmp_path, llm=llm) as here:
+        events = here.run(here.agent(), "?", conversation=conversation)
+        assert done(events).answer == "At last."
+        last = [content for role, content in texts(llm.requests[-1]) if role == "tool"]
+        assert ["left out here" in content for content in last] == [True, True, False]
+        assert "before" not in [content for _, content in texts(llm.requests[-1])]
+        llm.window = 100
+        with pytest.raises(AgentFailed, match="plugin llm: INVALID_ARGUMENT: that is too long"):
+            here.run(here.agent(), "?")
+
+
 def test_without_streaming_the_answer_comes_whole(tmp_path: Path) -> None:
     """`enable_streaming: false` asks the model, and a strategy, for whole turns."""
     llm, strategy = FakeLLM(lambda request, nth: "one two three"), HangingStrategy()

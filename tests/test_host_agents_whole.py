@@ -133,6 +133,36 @@ def test_what_is_made_up_is_told(folder: Path, model: Model) -> None:
     assert [citation["number"] for citation in done["citations"]] == [1]
 
 
+def test_numbers_go_on_in_a_conversation(folder: Path, model: Model) -> None:
+    """In a chat the second question's passages get the next numbers, and those of the first can still be cited."""
+    both = says("The Nile is long [2], and the wombat is at home [1].")
+    model.plays(
+        call("search_documents", query="Where does the wombat live?", limit=1),
+        cites,
+        call("search_documents", query="Which river is long?", limit=1),
+        both,
+    )
+    argv = [sys.executable, "-m", "host", "chat", "assistant"]
+    questions = "Where does the wombat live?\nAnd which river is long?\n"
+    done = subprocess.run(
+        argv,
+        cwd=folder,
+        env=environment(),
+        input=questions,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^\[(\d)\] docs/(\w+)\.md", done.stdout, re.MULTILINE) == [
+        ("1", "animals"),
+        ("2", "rivers"),
+        ("1", "animals"),
+    ]
+    assert FACT in model.asked[2].text
+
+
 def test_below_the_floor_nothing_is_given(folder: Path, model: Model) -> None:
     """`search: threshold` keeps passages that are far from the query away from the model."""
     model.plays(call("search_documents", query="quarterly tax returns of companies"), says("I do not know."))

@@ -74,20 +74,23 @@ def untouched(host: Host, *names: str) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("times", [3])
-def test_a_configuration_is_edited_under_load(tmp_path: Path, times: int) -> None:
+@pytest.mark.parametrize("abrupt", [False, True], ids=["drains", "does not drain"])
+def test_a_configuration_is_edited_under_load(tmp_path: Path, abrupt: bool) -> None:
     """An edited block starts just its plugin anew; no call made through the host fails, each gets the old or the new
-    answer, and the old never after the new."""
-    file = write(tmp_path, {"edited": {"config": {"greeting": "0"}}, "other": {}})
-    with serving(file) as host, untouched(host, "other"), Load(host, "edited", "greet") as load:
+    answer; also where the plugin itself ends at once when told to."""
+
+    def edit(greeting: str) -> Path:
+        return write(tmp_path, {"edited": {"config": {"greeting": greeting, "abrupt": abrupt}}, "other": {}})
+
+    times = 3
+    with serving(edit("0")) as host, untouched(host, "other"), Load(host, "edited", "greet") as load:
         for number in range(1, times + 1):
             pid = host.pid("edited")
-            write(tmp_path, {"edited": {"config": {"greeting": str(number)}}, "other": {}})
+            edit(str(number))
             until(partial(lambda wanted: load.failures or load.answers[-1] == wanted, str(number)))
-            assert host.pid("edited") != pid
+            assert load.failures or host.pid("edited") != pid
         until(lambda: load.failures or len(load.answers) > 50)
     assert not load.failures
-    # Three callers: an answer may be noted a little later than another one that came after it.
     assert [answer for answer, _ in itertools.groupby(sorted(load.answers))] == [str(n) for n in range(times + 1)]
 
 

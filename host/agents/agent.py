@@ -30,6 +30,7 @@ from host.agents.toolbox import opened as toolbox
 from host.clients import Collection, Embedder
 from host.config import Agent, HostConfig, Plugin
 from host.connect import Connection
+from host.search import Passage
 from host.wiring import llm_name
 from shared.errors import StartError
 
@@ -38,9 +39,11 @@ MOST_HISTORY = 100  # messages of a conversation that are kept; the oldest go fi
 
 @dataclass
 class Conversation:
-    """What was asked and answered before, oldest first."""
+    """What was asked and answered before, oldest first, and the passages that the model was given, which keep their
+    numbers."""
 
     messages: list[pb.ChatMessage] = field(default_factory=list)
+    given: list[Passage] = field(default_factory=list)
 
     def add(self, question: str, answer: str) -> None:
         self.messages.append(pb.ChatMessage(role="user", content=question))
@@ -143,6 +146,8 @@ class OpenAgent:
             about = agent.database.name if agent.database else ""
             search = self._search
             retrieval = Retrieval(search.embedder, search.collection, agent.max_hits, agent.min_score, about)
+            if conversation:
+                retrieval.given = conversation.given
             wanted.append(Wanted(retrieval))
         tools = await toolbox(wanted, self._approve, asks_always=self._asks_always)
         prompt = "\n\n".join(filter(None, [agent.prompt, PROMPT if retrieval else ""]))

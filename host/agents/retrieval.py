@@ -1,6 +1,7 @@
 """Retrieval as a tool: the model asks the documents, and each passage that it is given gets a number to cite it by.
 
-One Retrieval a run. `given` is what the model was given in it, which is all that it can cite (`citations.py`).
+One Retrieval a run. `given` is what the model was given, which is all that it can cite (`citations.py`); in a
+conversation it goes from one run to the next.
 """
 
 from __future__ import annotations

@@ -384,7 +384,7 @@ class OneAtATime(Model):
         with self.lock:
             mine = self.turn_number = getattr(self, "turn_number", 0) + 1
         for reply in super().StreamText(request, context):
-            time.sleep(0.02)
+            time.sleep(0.05)
             if self.turn_number != mine:
                 return
             yield reply

@@ -286,7 +286,7 @@ class FailsInARow(Tools):
 class OneAtATime(Tools):
     def run(self, name: str, arguments: dict[str, Any]) -> str:
         self.running = getattr(self, "running", 0) + 1
-        time.sleep(0.1)
+        time.sleep(0.4)
         result = super().run(name, arguments) if self.running == 1 else ""
         self.running -= 1
         return result
