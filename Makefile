@@ -164,7 +164,7 @@ dist: install $(LOCK_VENV)/.installed
 up: image-llm-openai image-vector-hnsw image-embed-st-light image-tools-http image-reasoning-react $(SECRETS)
 	@$(COMPOSED) up --detach
 	@echo "The plugins are at 127.0.0.1:8081 to 8085 and want the token in deploy/.env:"
-	@echo "set -a; . deploy/.env; set +a; $(BIN)/python -m host status --config deploy/hector.yaml"
+	@echo "set -a; . deploy/.env; set +a; $(BIN)/python -m host call assistant \"question\" --config deploy/hector.yaml"
 
 down: $(SECRETS)
 	@$(COMPOSED) down --timeout 20 $(if $(filter gone,$(DATA)),--volumes)

@@ -22,14 +22,14 @@ _LARGEST = 2**24  # bytes of a request
 
 
 @contextmanager
-def running(port: int = 0) -> Iterator[str]:
-    """Within, it answers on loopback; the base URL."""
-    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
+def running(port: int = 0, host: str = "127.0.0.1") -> Iterator[str]:
+    """Within, it answers; the base URL."""
+    server = ThreadingHTTPServer((host, port), _Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
+        yield f"http://{host}:{server.server_port}/v1"
     finally:
         server.shutdown()
         server.server_close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ import hector_plugins_pb2_grpc as rpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from host import demo_endpoint
 from tests.containers import build, container, docker, volume
-from tests.servers import ROOT, dial, wait_until
+from tests.servers import ROOT, SECONDS, dial, environment, wait_until
 
 pytestmark = pytest.mark.images
 
@@ -173,15 +175,27 @@ def _version() -> str:
     return found[1]
 
 
-def test_all_five_go_up_and_down(tmp_path: Path) -> None:
-    """`make up` starts all five, each healthy and behind the token that it made up, and nobody but the LLM provider and
-    the tools reaches out; `make down DATA=gone` leaves nothing."""
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def test_all_five_go_up_and_down(tmp_path: Path, stack: contextlib.ExitStack) -> None:
+    """`make up` starts all five, healthy and behind the token that it made up, of which two alone reach out; the host's
+    agent answers from a document by them all; `make down DATA=gone` leaves nothing."""
     project = f"hector-plugins-test-{uuid.uuid4().hex[:12]}"
     secrets = tmp_path / "secrets.env"
     ports = dict(zip(("LLM", "VECTORS", "EMBEDDER", "TOOLS", "REASONING"), _free_ports(5), strict=True))
     make = ["make", f"PROJECT={project}", f"SECRETS={secrets}"]
-    variables = {**os.environ, **{f"{name}_PORT": str(port) for name, port in ports.items()}}
     build("llm-openai")  # skips where there is no engine
+    endpoint = stack.enter_context(demo_endpoint.running(host="0.0.0.0"))  # the engine's network must reach it
+    variables = {
+        **environment(),
+        **{f"{name}_PORT": str(port) for name, port in ports.items()},
+        "OPENAI_BASE_URL": endpoint.replace("0.0.0.0", "host.docker.internal"),
+        "OPENAI_API_KEY": "none",
+    }
 
     def run(*goal: str) -> None:
         done = subprocess.run([*make, *goal], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=600)
@@ -206,6 +220,16 @@ def test_all_five_go_up_and_down(tmp_path: Path) -> None:
             metadata = (("authorization", f"Bearer {token}"),)
             reply = stub.Initialize(pb.InitializeRequest(query="How warm is it?"), timeout=60, metadata=metadata)
             assert reply.success, reply.error
+        (tmp_path / "hector.yaml").write_text((ROOT / "deploy" / "hector.yaml").read_text())
+        (tmp_path / "docs").mkdir()
+        (tmp_path / "docs" / "animals.md").write_text("# Animals\n\nThe wombat lives in the broom cupboard.\n")
+        asked = variables | {"HECTOR_TOKEN": token}
+        for words in (["index", "docs"], ["call", "assistant", "Where does the wombat live?", "--stream"]):
+            done = subprocess.run([sys.executable, "-m", "host", *words], cwd=tmp_path, env=asked, capture_output=True,
+                                  text=True, timeout=SECONDS)  # fmt: skip
+            assert done.returncode == 0, done.stderr
+        assert "The wombat lives in the broom cupboard." in done.stdout
+        assert "animals.md" in done.stdout
         networks = {
             name: set(json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", name)))
             for name in ours("ps").split()
