@@ -185,9 +185,9 @@ def downgrade(file: Path, number: int) -> None:
     connection.close()
     if not number:
         header = json.loads(file.with_suffix(".json").read_text())
-        header |= {"sha256": snapshots._checksum(file), "size": file.stat().st_size}
+        header |= {"sha256": snapshots.checksum(file), "size": file.stat().st_size}
         del header["seal"]
-        file.with_suffix(".json").write_text(json.dumps(header | {"seal": snapshots._seal(header)}))
+        file.with_suffix(".json").write_text(json.dumps(header | {"seal": snapshots.seal_of(header)}))
 
 
 def test_a_store_of_the_format_before(tmp_path: Path) -> None:

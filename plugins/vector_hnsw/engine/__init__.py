@@ -17,6 +17,8 @@ checks.py      what may be asked: names, ids, items, numbers
 health.py      recall on a sample
 rows.py        the items behind labels that were found lately, in memory
 snapshots.py   copies of a collection by name, and back
+backup.py      copies of everything in a folder, and back
+wal.py         whether the log beside the database is its own
 verify.py      reads all that is stored and says what is damaged
 files.py       files and folders that only their owner may read
 lock.py        many readers or one writer, in turn

@@ -129,7 +129,7 @@ class Engine:
     def open(self) -> None:
         """Verifies the database, loads or builds every graph. Raises StartError, and lets go of the folder then."""
         try:
-            opening.refuse_lost_store(self._data_dir)
+            opening.refuse_wrong_folder(self._data_dir)
             self._store = Store(self._data_dir / "store.db", max_read=self._max_read)
             try:
                 self._open_all()
