@@ -12,7 +12,6 @@ from __future__ import annotations
 import sqlite3
 import struct
 import uuid
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import IO
@@ -34,37 +33,65 @@ def is_foreign(file: Path) -> bool:
 
     To be asked while nobody uses the file. False where it cannot be told.
     """
-    log, index = (file.with_name(file.name + suffix) for suffix in ("-wal", "-shm"))
     try:
         root, schema, there = _in_file(file)
-        with log.open("rb") as frames:
-            page_size, salts = _HEADER.unpack(frames.read(_HEADER.size))
-            positions = list(_positions(frames, page_size, salts, root))
-            if not positions:
+        with file.with_name(file.name + "-wal").open("rb") as frames:
+            log = _Log(frames, root)
+            if not log.positions or not {"uuid", "sequence"} <= log.rows(0).keys():  # as a power cut leaves it
                 return False
-            first = _in_page(frames, positions[0][1], page_size)
-            if not {"uuid", "sequence"} <= first.keys():  # half of a frame, as a power cut leaves it
-                return False
-            if there["uuid"] != first["uuid"] or _is_another(there, schema, first):
+            first = log.rows(0)
+            if there["uuid"] != first["uuid"] or _is_of_another_run(there, first):
                 return True
-            folded = _frames_folded_in(index, salts, first)
+            if there.get("run") == first.get("run") and there.get("schema", schema) != schema:
+                # A copy; or a kill in the midst of folding in left the one from before, the other from behind.
+                return all(log.rows(index).get("schema") != schema for index in range(len(log.positions)))
+            folded = _frames_folded_in(file.with_name(file.name + "-shm"), log.salts, first)
             if folded is None:
                 return False
-            known = [at for number, at in positions if number <= folded]
-            latest = _commits(_in_page(frames, known[-1], page_size)) if known else _commits(first) - 1
-            return _commits(there) > latest
+            known = [index for index, (number, _) in enumerate(log.positions) if number <= folded]
+            return _commits(there) > (_commits(log.rows(known[-1])) if known else _commits(first) - 1)
     except (OSError, sqlite3.DatabaseError, struct.error, KeyError, ValueError):
         return False
 
 
-def _is_another(there: Rows, schema: str, first: Rows) -> bool:
-    """Whether commits are missing between the file and the log, they are of different runs, or the file is a copy."""
+def _is_of_another_run(there: Rows, first: Rows) -> bool:
+    """Whether the log's first commit cannot come after what is in the file."""
     missing = _commits(first) - _commits(there) - 1
-    run = there.get("run", "")
-    if run == first.get("run", ""):
-        return missing > 0 or there.get("schema", schema) != schema
+    if there.get("run", "") == first.get("run", ""):
+        return missing > 0
     # The first commit of a run says what was before.
-    return missing != 0 or run != first.get("run_before", "")
+    return missing != 0 or there.get("run", "") != first.get("run_before", "")
+
+
+class _Log:
+    """`positions`: of each frame with the page `wanted`, its number, from 1, and where the page stands."""
+
+    def __init__(self, frames: IO[bytes], wanted: int) -> None:
+        self._frames = frames
+        self._page_size, self.salts = _HEADER.unpack(frames.read(_HEADER.size))
+        self.positions: list[tuple[int, int]] = []
+        number, at = 1, _HEADER.size
+        while len(head := frames.read(_FRAME.size)) == _FRAME.size:
+            page, salts = _FRAME.unpack(head)
+            if salts != self.salts:  # it is of the log before, which this one has begun to overwrite
+                return
+            if page == wanted:
+                self.positions.append((number, at + _FRAME.size))
+            number, at = number + 1, at + _FRAME.size + self._page_size
+            frames.seek(at)
+
+    def rows(self, index: int) -> Rows:
+        """What the table `store` holds in that frame; it is small enough for one page."""
+        self._frames.seek(self.positions[index][1])
+        page = self._frames.read(self._page_size)
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:
+            scratch.execute(f"PRAGMA page_size = {self._page_size}")
+            scratch.execute("CREATE TABLE store (key TEXT, value TEXT)")
+            scratch.deserialize(scratch.serialize()[: self._page_size] + page)
+            try:
+                return dict(scratch.execute("SELECT key, value FROM store").fetchall())
+            except sqlite3.DatabaseError:
+                return {}
 
 
 def _in_file(file: Path) -> tuple[int, str, Rows]:
@@ -73,33 +100,6 @@ def _in_file(file: Path) -> tuple[int, str, Rows]:
         ((root,),) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'store'").fetchall()
         ((schema,),) = connection.execute("PRAGMA schema_version").fetchall()
         return root, str(schema), dict(connection.execute("SELECT key, value FROM store").fetchall())
-
-
-def _positions(frames: IO[bytes], page_size: int, salts: bytes, wanted: int) -> Iterator[tuple[int, int]]:
-    """The number, from 1, of each frame with the wanted page, and where in the log that page stands."""
-    number, at = 1, _HEADER.size
-    while len(head := frames.read(_FRAME.size)) == _FRAME.size:
-        page, of = _FRAME.unpack(head)
-        if of != salts:  # it is of the log before, which this one has begun to overwrite
-            return
-        if page == wanted:
-            yield number, at + _FRAME.size
-        number, at = number + 1, at + _FRAME.size + page_size
-        frames.seek(at)
-
-
-def _in_page(frames: IO[bytes], at: int, page_size: int) -> Rows:
-    """The rows in a page of the table `store`, which is small enough for one."""
-    frames.seek(at)
-    page = frames.read(page_size)
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:
-        scratch.execute(f"PRAGMA page_size = {page_size}")
-        scratch.execute("CREATE TABLE store (key TEXT, value TEXT)")
-        scratch.deserialize(scratch.serialize()[:page_size] + page)
-        try:
-            return dict(scratch.execute("SELECT key, value FROM store").fetchall())
-        except sqlite3.DatabaseError:
-            return {}
 
 
 def _frames_folded_in(index: Path, salts: bytes, first: Rows) -> int | None:
