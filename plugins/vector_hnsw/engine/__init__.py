@@ -11,6 +11,7 @@ cache.py       a graph on disk: written aside, checksummed, loaded only when it 
 opening.py     a graph loaded and caught up, or built from the store
 labels.py      equal vectors share a label, because hnswlib loses what is beside many equal ones
 filters.py     filters on metadata, as SQL
+fields.py      indexes of fields in metadata, for filters
 matches.py     which items a filter fits, remembered and kept up with what is written
 metric.py      how vectors are checked, prepared and scored
 checks.py      what may be asked: names, ids, items, numbers

@@ -131,6 +131,7 @@ class Engine:
         try:
             opening.refuse_wrong_folder(self._data_dir)
             self._store = Store(self._data_dir / "store.db", max_read=self._max_read)
+            self._store.fields.on_wanted = self._index_field
             try:
                 self._open_all()
                 self._store.database.keep_reserve()
@@ -471,19 +472,35 @@ class Engine:
 
     def _when_full_too(self, write: Callable[[], Result], *, deletes: bool) -> Result:
         """What `write` returns. On a full disk it is tried again with the log folded in and, where it deletes, with the
-        reserve given back to the disk: deleting needs some of it before it can give any back."""
+        reserve given back to the disk: deleting needs some of it before it can give any back. Where the disk has
+        changed an item, indexes of fields may be in the way of its being written anew or deleted, and are given up."""
         try:
             return write()
         except StorageFull:
             self._is_full = True
             with suppress(PluginError, sqlite3.Error):
                 self._store.database.fold_in()
+        except DataLoss:
+            if not self._store.fields.drop_all():
+                raise
         try:
             return write()
         except StorageFull:
             if not (deletes and self._store.database.use_reserve()):
                 raise
             return write()
+
+    def _index_field(self, number: int, path: str) -> None:
+        """Makes an index of a field, in a thread; writes wait meanwhile, searches do not."""
+
+        def work() -> None:
+            try:
+                with self._writing:
+                    self._store.fields.create(number, path)
+            except PluginError as error:  # the disk is full, the collection deleted, the store closed
+                _log.warning("event=field_not_indexed collection=%d cause=%r", number, error.message)
+
+        threading.Thread(target=work, name="index field", daemon=True).start()
 
     def _give_back(self) -> None:
         """Has the file shrink, little by little and in a thread, where much of it holds nothing. Call it while

@@ -26,6 +26,7 @@ import numpy as np
 from shared.errors import DataLoss, NotFound, quoted
 
 from .database import Database, MalformedJson
+from .fields import FieldIndexes
 from .filters import Where
 from .metric import Floats, Metric
 
@@ -95,6 +96,7 @@ class Store:
         """
         self.max_read = max_read
         self.database = Database(path, format=FORMAT, tables=_STORE, upgrade=_add_sums)
+        self.fields = FieldIndexes(self.database)
         self.close = self.database.close
         self.write = self.database.write
 
@@ -280,24 +282,26 @@ class Store:
         return items, len(rows) > len(items)
 
     def count(self, number: int, where: Where | None) -> int:
-        extra, values = (f" WHERE {where.sql}", where.values) if where else ("", ())
+        sql, values = self.fields.condition(number, where) if where else ("1", ())
         with self._naming(number):
-            ((count,),) = self.database.rows(f"SELECT count(*) FROM items_{number}{extra}", *values)
+            ((count,),) = self.database.rows(f"SELECT count(*) FROM items_{number} WHERE {sql}", *values)
         return int(count)
 
     def ids(self, number: int, where: Where) -> list[str]:
         """Of the items that fit."""
+        sql, values = self.fields.condition(number, where)
         with self._naming(number):
-            rows = self.database.rows(f"SELECT id FROM items_{number} WHERE {where.sql}", *where.values)
+            rows = self.database.rows(f"SELECT id FROM items_{number} WHERE {sql}", *values)
         return [name for (name,) in rows]
 
     def fitting(self, number: int, where: Where, rows: Sequence[int] | None = None) -> list[tuple[int, int]]:
         """(row, label) of the items that fit, of all or of these rows."""
-        query = f"SELECT row, label FROM items_{number} WHERE {where.sql}"
+        query = f"SELECT row, label FROM items_{number} WHERE "
         with self._naming(number):
             if rows is None:
-                return self.database.rows(query, *where.values)
-            return self._in_parts(query + " AND row IN ({})", rows, where.values)
+                sql, values = self.fields.condition(number, where)
+                return self.database.rows(query + sql, *values)
+            return self._in_parts(f"{query}{where.sql} AND row IN ({{}})", rows, where.values)
 
     def scan(self, collection: Collection, where: Where | None = None) -> Iterator[tuple[list[Any], Floats]]:
         """(row, label, version, id) of all items that fit, with their original vectors, in blocks, all as they were
