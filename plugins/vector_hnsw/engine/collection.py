@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shared.errors import InvalidArgument, TooLarge
+from shared.errors import InvalidArgument, StorageFull, TooLarge
 
 from .checks import LARGEST_EF, check_model, within
 from .comparing import Doubles, keys_of, lengths_of, nearest
@@ -173,10 +173,34 @@ class OpenCollection:
     def delete(self, places: Sequence[Place]) -> None:
         """Deletes the items at these places, durably."""
         plan = self.labels.plan_delete(places)
-        touched = {place.label for place in places}
-        with self._write(touched) as transaction:
-            self._store.remove(transaction, self.spec.number, [place.row for place in places])
-        self._apply(plan, lambda graph: graph.delete(plan.delete), [place.row for place in places], len(places))
+        rows = [place.row for place in places]
+        with self._write({place.label for place in places}) as transaction:
+            self._store.remove(transaction, self.spec.number, rows)
+        self._apply(plan, lambda graph: graph.delete(plan.delete), rows, len(places))
+
+    def delete_in_parts(self, places: Sequence[Place]) -> None:
+        """As `delete`, on a disk that has room for a little only: decided at once, and done bit by bit.
+
+        Raises StorageFull also where it is decided and will be done once there is room.
+        """
+        plan = self.labels.plan_delete(places)
+        rows = [place.row for place in places]
+        full: StorageFull | None = None
+        with self._rows.changing({place.label for place in places}):  # no search is answered from the midst of it
+            self._before = self._store.sequence
+            try:
+                with self._store.write() as transaction:
+                    self._store.begin_removing(transaction, self.spec.number, rows)
+            except BaseException:
+                self._before = None
+                raise
+            try:
+                self._store.finish_removing()
+            except StorageFull as error:
+                full = error
+        self._apply(plan, lambda graph: graph.delete(plan.delete), rows, len(places))
+        if full:
+            raise full
 
     def _reserve(self, more: int, most_bytes: int) -> None:
         """Makes room for `more` labels; where they are few no longer, in a graph. Raises Overloaded."""

@@ -22,7 +22,9 @@ from . import wal
 from .files import make_file, sync_folder
 from .filters import member
 
-_MOST_RESERVED = 8 * 2**20  # bytes
+# Bytes: the log is folded in from 32 MiB on, and with so much the file can grow by it, and deletes have a log again.
+_MOST_RESERVED = 48 * 2**20
+_ROOM = 64 * 2**20  # bytes: what a write takes at most, nearly always
 _COUNTS = ("freelist_count", "page_count")
 # What every commit says in the table `store`, for wal.py.
 _COUNT = """
@@ -120,15 +122,19 @@ class Database:
             with self._reserve.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, max(1, size))
         except OSError:
-            self.use_reserve()
+            self._reserve.unlink(missing_ok=True)
 
-    def use_reserve(self) -> bool:
-        """Gives the reserve back to the disk. False where there was none."""
-        try:
-            self._reserve.unlink()
-        except OSError:
-            return False
-        return True
+    def use_reserve(self) -> None:
+        """Gives the reserve back to the disk, and what is deleted from here on is not overwritten, which takes room."""
+        self._reserve.unlink(missing_ok=True)
+        self._writer.execute("PRAGMA secure_delete = FAST").fetchall()
+
+    def keep_foldable(self) -> None:
+        """Before a write: folds the log in where the disk may soon have no room for that any more."""
+        with suppress(OSError, StorageFull):
+            log = self.path.with_name(self.path.name + "-wal").stat().st_size
+            if log and shutil.disk_usage(self.path.parent).free < 2 * log + _ROOM:
+                self.fold_in()
 
     @contextmanager
     def attached(self, file: Path, name: str) -> Iterator[None]:
