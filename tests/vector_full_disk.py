@@ -6,6 +6,8 @@ python -m tests.vector_full_disk FOLDER WHAT
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -20,12 +22,18 @@ DIMENSION = 8
 
 
 def main(disk: Path, what: str) -> None:
+    child = os.fork()
+    if not child:
+        engine = Engine(disk / "data")
+        engine.open()
+        engine.create("c", DIMENSION)
+        engine.create("other", DIMENSION)
+        print(f"filled with {fill(engine, disk)}", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
     engine = Engine(disk / "data")
     engine.open()
-    engine.create("c", DIMENSION)
-    engine.create("other", DIMENSION)
-    count = fill(engine, disk)
-    print(f"filled with {count}", flush=True)
+    count = engine.count("c")
     expected = set(range(count))
     if what == "collection":
         assert engine.delete("c") == count

@@ -53,7 +53,7 @@ class Database:
             refuse_foreign_log(path)
             self._writer = self._connect()
             try:
-                self.uuid, self.sequence = self._verify(format, upgrade)
+                self.uuid, self.sequence = self._verify_when_full_too(format, upgrade)
                 # So that the file itself, and not only its log, says which run it is of.
                 with suppress(StorageFull):
                     self.fold_in()
@@ -208,6 +208,18 @@ class Database:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise Unavailable("the vector store is closed: the plugin is shutting down", reason="SHUTTING_DOWN")
+
+    def _verify_when_full_too(self, format: int, upgrade: Callable[[sqlite3.Connection], None]) -> tuple[str, int]:
+        try:
+            return self._verify(format, upgrade)
+        except sqlite3.OperationalError as error:
+            if not _is_full(error):
+                raise
+        # Whoever cannot start on a full disk cannot delete anything either.
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
+        self.use_reserve()
+        return self._verify(format, upgrade)
 
     def _verify(self, format: int, upgrade: Callable[[sqlite3.Connection], None]) -> tuple[str, int]:
         """The store's uuid and sequence."""
