@@ -23,8 +23,8 @@ ROWS = vectors(3000, 4)
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["collection", "most", "half"])
 def test_one_large_delete(tmp_path: Path, what: str) -> None:
-    """Killed on a disk with not a byte left, a plugin starts there, and a collection, most of one, or every other item of
-    one is deleted with one call; then there is room again, and the file shrinks where pages are free."""
+    """Killed on a disk with not a byte left, a plugin starts there, and a collection, most of one, or every other item
+    of one is deleted with one call; then there is room again, and the file shrinks where pages are free."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
         pytest.skip("this machine does not let users mount in a namespace of their own")
     run = f'mount -t tmpfs -o size=16m tmpfs "{tmp_path}" && exec "{sys.executable}" -m tests.vector_full_disk'
