@@ -29,8 +29,8 @@ def refuse_wrong_folder(data_dir: Path) -> None:
     """Raises StartError where the folder is a backup, or holds what is left of a store, but not the store."""
     if (data_dir / MANIFEST).exists():
         raise StartError(
-            f"{data_dir} is a backup, which using it would spoil: put it into a folder of its own with "
-            "`python -m plugins.vector_hnsw.admin restore-backup`"
+            f"{data_dir} is a backup, which using it would spoil: "
+            "put it into a folder of its own with `admin restore-backup`"
         )
     if (data_dir / "store.db").exists():
         return
