@@ -1,11 +1,13 @@
 """vector_hnsw over gRPC against hnswlib called directly, and against other servers, at equal recall.
 
 python -m benchmarks.vector [--count 20000] [--no-peers] [--no-growth]
+python -m benchmarks.vector --only-costs
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import tempfile
@@ -19,9 +21,10 @@ import hnswlib
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from benchmarks.harness import REPEATS, Comparison, Section, Server, compare, rate, report, running
+from benchmarks.harness import REPEATS, RESULTS, Comparison, Section, Server, compare, from_json, rate, report, running
 from benchmarks.sets import DIMENSION, QUERIES, Floats, K, VectorSet, least_ef, mixture, sentences
 from benchmarks.vector_client import BATCH, IN_FLIGHT, Client, below, searches, upserts
+from benchmarks.vector_costs import TITLE, costs
 from benchmarks.vector_growth import growth
 from benchmarks.vector_peers import against_peers
 from benchmarks.vector_plot import EFS, Curve, plot
@@ -35,7 +38,14 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100_000, help="vectors in the collection [100000]")
     parser.add_argument("--no-peers", action="store_true", help="leave out Chroma and pgvector")
     parser.add_argument("--no-growth", action="store_true", help="leave out the table from 1,000 to 300,000")
+    parser.add_argument(
+        "--only-costs", action="store_true", help="measure memory, new filters and pages, keep the rest"
+    )
     options = parser.parse_args()
+    if options.only_costs:
+        there = from_json(json.loads((RESULTS / "vector.json").read_text(encoding="utf-8")))
+        report("vector", [*(section for section in there if section.title != TITLE), costs()])
+        return
     sections, curves = [], {}
     for make in (sentences, mixture):
         chosen = make(options.count)
@@ -49,6 +59,7 @@ def main() -> None:
                 curves[chosen.name] += others
     if not options.no_growth:
         sections.append(growth())
+    sections.append(costs())
     report("vector", sections)
     plot(curves)
 

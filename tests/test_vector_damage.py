@@ -13,6 +13,7 @@ import pytest
 from google.protobuf.struct_pb2 import Value
 
 from plugins.vector_hnsw.engine import snapshots
+from plugins.vector_hnsw.engine.files import checksum
 from plugins.vector_hnsw.engine.store import TABLES
 from plugins.vector_hnsw.engine.verify import verify
 from shared.errors import Code
@@ -185,9 +186,9 @@ def downgrade(file: Path, number: int) -> None:
     connection.close()
     if not number:
         header = json.loads(file.with_suffix(".json").read_text())
-        header |= {"sha256": snapshots._checksum(file), "size": file.stat().st_size}
+        header |= {"sha256": checksum(file), "size": file.stat().st_size}
         del header["seal"]
-        file.with_suffix(".json").write_text(json.dumps(header | {"seal": snapshots._seal(header)}))
+        file.with_suffix(".json").write_text(json.dumps(header | {"seal": snapshots.seal_of(header)}))
 
 
 def test_a_store_of_the_format_before(tmp_path: Path) -> None:

@@ -276,12 +276,12 @@ def test_a_folder_that_may_not_grow(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Callable[[str], list[str]]:
-    """Makes a command run with a disk of 3 MiB at tmp_path/disk, of which 1 MiB is taken by the file `ballast`."""
+    """Makes a command run with a disk of 3 MiB at tmp_path/disk, of which 2.7 MiB are taken by the file `ballast`."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
         pytest.skip("this machine does not let users mount in a namespace of their own")
     disk = tmp_path / "disk"
     disk.mkdir()
-    setup = f'mount -t tmpfs -o size=3m tmpfs "{disk}" && head -c 1M /dev/zero > "{disk}/ballast" && exec '
+    setup = f'mount -t tmpfs -o size=3m tmpfs "{disk}" && head -c 2770K /dev/zero > "{disk}/ballast" && exec '
     return lambda command: ["unshare", "-rm", "bash", "-c", setup + command]
 
 

@@ -6,11 +6,15 @@
     python -m {package}.admin import docs docs.jsonl     # makes the collection where it is missing
     python -m {package}.admin snapshot docs before-upgrade
     python -m {package}.admin restore docs before-upgrade
-    python -m {package}.admin verify --data-dir DIR    # while the plugin is stopped
+    python -m {package}.admin backup --data-dir DIR backups/monday    # while the plugin runs or not
+    python -m {package}.admin restore-backup --data-dir DIR backups/monday --replace
+    python -m {package}.admin verify --data-dir DIR
 
 JSON Lines hold {"id", "vector", "metadata"} in each line, behind a first one that says how the collection was made;
 .npz holds the same as arrays. An import that was cut off goes on where it stopped when it is started again.
-All but `verify` talk to a running plugin; a token that it wants is read from the environment.
+A backup is a folder with all there is: collections, graphs, snapshots. `backup` may be called while the plugin runs;
+`restore-backup` and `verify`, which takes a backup too, only while it is stopped. These three work on folders of this
+machine; all others talk to a running plugin, and a token that it wants is read from the environment.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ from shared.server import run
 from shared.units import Secret
 
 from . import PACKAGE, transfer
+from .engine import backup
 from .engine.files import make_file
 from .engine.verify import verify
 
@@ -48,8 +53,8 @@ _CALL_SECONDS = 600.0
 def main() -> int:
     arguments = _parser().parse_args()
     work: Callable[..., int] = arguments.work
-    if work is _verify:
-        return _verify(arguments)
+    if work in (_verify, _backup, _restore_backup):
+        return work(arguments)
     address = Address(
         arguments.address, Secret(os.environ.get(variable(PACKAGE, "token"), "")), tls_ca=arguments.tls_ca
     )
@@ -252,6 +257,26 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def _backup(arguments: argparse.Namespace) -> int:
+    made = backup.make(Path(arguments.data_dir), Path(arguments.to))
+    for one in made.left_out:
+        print(f"left out: {one}; see `verify`", file=sys.stderr)
+    print(f"{arguments.to}: {_holds(made)}")
+    return 1 if made.left_out else 0
+
+
+def _restore_backup(arguments: argparse.Namespace) -> int:
+    found = backup.put_back(Path(arguments.data_dir), Path(arguments.backup), instead=arguments.replace)
+    print(f"{arguments.data_dir}: {_holds(found)}, as of {time.strftime('%F %T', time.localtime(found.created))}")
+    if found.replaced:
+        print(f"what was there is in {found.replaced}; delete it when you need it no longer")
+    return 0
+
+
+def _holds(made: backup.Backup) -> str:
+    return f"{made.collections:,} collections, {_bytes(made.bytes)}, sequence {made.sequence}"
+
+
 def _about(database: _Database, collection: str) -> pb.CollectionInfo:
     """As it was created; and its name."""
     found = database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
@@ -363,8 +388,14 @@ def _parser() -> argparse.ArgumentParser:
     command("snapshot", _snapshot, "keep a copy on the server", running, collection).add_argument("name")
     command("snapshots", _snapshots, "list the copies", running)
     command("restore", _restore, "put a collection back to a copy", running, collection).add_argument("name")
-    verifying = command("verify", _verify, "read all of a stopped plugin's folder and say what is damaged")
-    verifying.add_argument("--data-dir", required=True)
+    folder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    folder.add_argument("--data-dir", required=True, metavar="FOLDER", help="the plugin's")
+    backing_up = command("backup", _backup, "copy all there is to a new folder, while the plugin runs or not", folder)
+    backing_up.add_argument("to", metavar="TO")
+    putting_back = command("restore-backup", _restore_backup, "put a backup back while the plugin is stopped", folder)
+    putting_back.add_argument("backup", metavar="BACKUP")
+    putting_back.add_argument("--replace", action="store_true", help="the store there, which is moved aside")
+    command("verify", _verify, "read all of a stopped plugin's folder, or a backup, and say what is damaged", folder)
     return parser
 
 

@@ -11,12 +11,15 @@ cache.py       a graph on disk: written aside, checksummed, loaded only when it 
 opening.py     a graph loaded and caught up, or built from the store
 labels.py      equal vectors share a label, because hnswlib loses what is beside many equal ones
 filters.py     filters on metadata, as SQL
+fields.py      indexes of fields in metadata, for filters
 matches.py     which items a filter fits, remembered and kept up with what is written
 metric.py      how vectors are checked, prepared and scored
 checks.py      what may be asked: names, ids, items, numbers
 health.py      recall on a sample
 rows.py        the items behind labels that were found lately, in memory
 snapshots.py   copies of a collection by name, and back
+backup.py      copies of everything in a folder, and back
+wal.py         whether the log beside the database is its own
 verify.py      reads all that is stored and says what is damaged
 files.py       files and folders that only their owner may read
 lock.py        many readers or one writer, in turn

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shared.errors import InvalidArgument, TooLarge
+from shared.errors import InvalidArgument, StorageFull, TooLarge
 
 from .checks import LARGEST_EF, check_model, within
 from .comparing import Doubles, keys_of, lengths_of, nearest
@@ -40,6 +40,8 @@ _INLINE_WORK = 400_000
 # So does reading more metadata than this, in bytes, or the hits of a vector that more items share.
 _INLINE_BYTES = 128 * 1024
 _INLINE_SHARED = 500
+# Of an item whose vector more have than these, only its own row is read.
+_FEW_SHARED = 20
 # More neighbours than these are not worth asking the graph for; nor is a quarter of the collection.
 _MOST_FROM_GRAPH = 10_000
 # A product of this size has lost four of the digits of a float32, 24 bits, in hnswlib's 1 - product.
@@ -171,10 +173,34 @@ class OpenCollection:
     def delete(self, places: Sequence[Place]) -> None:
         """Deletes the items at these places, durably."""
         plan = self.labels.plan_delete(places)
-        touched = {place.label for place in places}
-        with self._write(touched) as transaction:
-            self._store.remove(transaction, self.spec.number, [place.row for place in places])
-        self._apply(plan, lambda graph: graph.delete(plan.delete), [place.row for place in places], len(places))
+        rows = [place.row for place in places]
+        with self._write({place.label for place in places}) as transaction:
+            self._store.remove(transaction, self.spec.number, rows)
+        self._apply(plan, lambda graph: graph.delete(plan.delete), rows, len(places))
+
+    def delete_in_parts(self, places: Sequence[Place]) -> None:
+        """As `delete`, on a disk that has room for a little only: decided at once, and done bit by bit.
+
+        Raises StorageFull also where it is decided and will be done once there is room.
+        """
+        plan = self.labels.plan_delete(places)
+        rows = [place.row for place in places]
+        full: StorageFull | None = None
+        with self._rows.changing({place.label for place in places}):  # no search is answered from the midst of it
+            self._before = self._store.sequence
+            try:
+                with self._store.write() as transaction:
+                    self._store.begin_removing(transaction, self.spec.number, rows)
+            except BaseException:
+                self._before = None
+                raise
+            try:
+                self._store.finish_removing()
+            except StorageFull as error:
+                full = error
+        self._apply(plan, lambda graph: graph.delete(plan.delete), rows, len(places))
+        if full:
+            raise full
 
     def _reserve(self, more: int, most_bytes: int) -> None:
         """Makes room for `more` labels; where they are few no longer, in a graph. Raises Overloaded."""
@@ -428,7 +454,7 @@ class OpenCollection:
         metric, k = self.spec.metric, query.offset + query.limit
         if matches is not None and matches.vectors is not None:
             chosen, keys = nearest(metric, query.vector, matches.vectors, matches.lengths, k)
-            return self._compared(_Compared(matches.rows[chosen], matches.versions[chosen], keys), query, wait)
+            return self._compared(_Compared(matches.rows[chosen], matches.versions[chosen], keys), query, matches, wait)
         best = _NOTHING
         for found, vectors in self._store.scan(self.spec, fits):
             lengths = lengths_of(vectors)
@@ -440,26 +466,37 @@ class OpenCollection:
                 at, vectors, lengths = at[kept], vectors[kept], lengths[kept]
             chosen, keys = nearest(metric, query.vector, vectors, lengths, k)
             best = _best(best, _Compared(at[chosen, 0], at[chosen, 1], keys), k)
-        return self._compared(best, query, wait)
+        return self._compared(best, query, None, wait)
 
-    def _compared(self, best: _Compared, query: Query, wait: bool) -> list[Hit] | None:
-        number, rows = self.spec.number, best.rows.tolist()
-        there: dict[int, tuple[int, str, str]]
+    def _compared(self, best: _Compared, query: Query, matches: Matches | None, wait: bool) -> list[Hit] | None:
+        rows, keys = best.rows.tolist(), best.keys.tolist()
+        there = self._at_rows(rows, matches, wait)
+        hits = []
+        scores = self.spec.metric.scores_of_keys(keys)
+        for row, version, key, score in zip(rows, best.versions.tolist(), keys, scores, strict=True):
+            item = there.get(row)
+            if item is None or item.version != version:
+                return None
+            hits.append(Hit(item, score, key))
+        hits.sort(key=_nearest_first)
+        return _best_first(hits[query.offset : query.offset + query.limit])
+
+    def _at_rows(self, rows: Sequence[int], matches: Matches | None, wait: bool) -> dict[int, Row]:
+        """The items in these rows; without their metadata when it is too much."""
+        if matches is not None:
+            labels = {matches.label_of[row] for row in rows}
+            if all(self.labels.sharing(label) <= _FEW_SHARED for label in labels):
+                # By label, since those that were found lately are in memory so.
+                return {row.row: row for there in self._rows_of(list(labels), wait).values() for row in there}
+        number = self.spec.number
+        found: dict[int, tuple[int, str, str]]
         try:
-            there = self._store.at_rows(number, rows, None if wait else _INLINE_BYTES)
+            found = self._store.at_rows(number, rows, None if wait else _INLINE_BYTES)
         except TooLarge:
             if not wait:
                 raise
-            there = {row: (*found, "") for row, found in self._store.names_at_rows(number, rows).items()}
-        hits = []
-        keys = best.keys.tolist()
-        scores = self.spec.metric.scores_of_keys(keys)
-        for row, version, key, score in zip(rows, best.versions.tolist(), keys, scores, strict=True):
-            if row not in there or there[row][0] != version:
-                return None
-            hits.append(Hit(Row(row, *there[row]), score, key))
-        hits.sort(key=_nearest_first)
-        return _best_first(hits[query.offset : query.offset + query.limit])
+            found = {row: (*there, "") for row, there in self._store.names_at_rows(number, rows).items()}
+        return {row: Row(row, *there) for row, there in found.items()}
 
     def _bring_along(self, hits: list[Hit], query: Query) -> bool:
         """Reads what is handed out and was not read before. False when some of it is not there any more."""

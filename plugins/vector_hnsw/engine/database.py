@@ -12,17 +12,26 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from shared.errors import DataLoss, NotFound, StartError, StorageFull, TooLarge, Unavailable
 
+from . import wal
 from .files import make_file, sync_folder
 from .filters import member
 
-_MOST_RESERVED = 8 * 2**20  # bytes
+# Bytes: the log is folded in from 32 MiB on, and with so much the file can grow by it, and deletes have a log again.
+_MOST_RESERVED = 48 * 2**20
+_ROOM = 64 * 2**20  # bytes: what a write takes at most, nearly always
 _COUNTS = ("freelist_count", "page_count")
+# What every commit says in the table `store`, for wal.py.
+_COUNT = """
+UPDATE store
+SET value = CASE key WHEN 'schema' THEN (SELECT schema_version FROM pragma_schema_version) ELSE value + 1 END
+WHERE key IN ('commits', 'schema', ?)
+"""
 
 
 class Database:
@@ -41,9 +50,13 @@ class Database:
         try:
             if not path.exists():
                 _create(path, format, tables)
+            refuse_foreign_log(path)
             self._writer = self._connect()
             try:
-                self.uuid, self.sequence = self._verify(format, upgrade)
+                self.uuid, self.sequence = self._verify_when_full_too(format, upgrade)
+                # So that the file itself, and not only its log, says which run it is of.
+                with suppress(StorageFull):
+                    self.fold_in()
             except BaseException:
                 self._writer.close()
                 raise
@@ -65,18 +78,18 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction that counts as one write: durable when the block ends, undone when it raises."""
-        with self.transaction() as connection:
-            connection.execute("UPDATE store SET value = ? WHERE key = 'sequence'", (str(self.sequence + 1),))
+        with self.transaction("sequence") as connection:
             yield connection
         self.sequence += 1
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, counter: str = "") -> Iterator[sqlite3.Connection]:
         """One transaction that does not count as a write of the store."""
         self._refuse_closed()
         with as_plugin_errors(self.path), self._writer as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
+            connection.execute(_COUNT, (counter,))
 
     def free_pages(self) -> tuple[int, int]:
         """Pages of the file that hold nothing, and all of them."""
@@ -94,8 +107,10 @@ class Database:
         self._refuse_closed()
         with as_plugin_errors(self.path):
             self._writer.execute("PRAGMA busy_timeout = 1000")
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            self._writer.execute("PRAGMA busy_timeout = 30000")
+            try:
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                self._writer.execute("PRAGMA busy_timeout = 30000")
 
     def keep_reserve(self) -> None:
         """Takes some of the disk that is free, so that deleting works once it is full; without room it does without."""
@@ -107,15 +122,19 @@ class Database:
             with self._reserve.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, max(1, size))
         except OSError:
-            self.use_reserve()
+            self._reserve.unlink(missing_ok=True)
 
-    def use_reserve(self) -> bool:
-        """Gives the reserve back to the disk. False where there was none."""
-        try:
-            self._reserve.unlink()
-        except OSError:
-            return False
-        return True
+    def use_reserve(self) -> None:
+        """Gives the reserve back to the disk, and what is deleted from here on is not overwritten, which takes room."""
+        self._reserve.unlink(missing_ok=True)
+        self._writer.execute("PRAGMA secure_delete = FAST").fetchall()
+
+    def keep_foldable(self) -> None:
+        """Before a write: folds the log in where the disk may soon have no room for that any more."""
+        with suppress(OSError, StorageFull):
+            log = self.path.with_name(self.path.name + "-wal").stat().st_size
+            if log and shutil.disk_usage(self.path.parent).free < 2 * log + _ROOM:
+                self.fold_in()
 
     @contextmanager
     def attached(self, file: Path, name: str) -> Iterator[None]:
@@ -190,6 +209,18 @@ class Database:
         if self._closed:
             raise Unavailable("the vector store is closed: the plugin is shutting down", reason="SHUTTING_DOWN")
 
+    def _verify_when_full_too(self, format: int, upgrade: Callable[[sqlite3.Connection], None]) -> tuple[str, int]:
+        try:
+            return self._verify(format, upgrade)
+        except sqlite3.OperationalError as error:
+            if not _is_full(error):
+                raise
+        # Whoever cannot start on a full disk cannot delete anything either.
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
+        self.use_reserve()
+        return self._verify(format, upgrade)
+
     def _verify(self, format: int, upgrade: Callable[[sqlite3.Connection], None]) -> tuple[str, int]:
         """The store's uuid and sequence."""
         check(self._writer)
@@ -204,14 +235,14 @@ class Database:
                 f"{self.path} has format {about['format']}, this version reads {format}; "
                 "use the plugin's version that wrote it"
             )
+        # A file that was restored with `.recover` has lost this.
+        self._writer.execute("PRAGMA journal_mode = WAL").fetchall()
         # What cannot be written is found out now, not at the first write.
         self._writer.execute("BEGIN IMMEDIATE")
-        self._writer.execute("UPDATE store SET value = ? WHERE key = 'format'", (str(format),))
         if about["format"] != str(format):
             upgrade(self._writer)
+        begin_run(self._writer, {"format": str(format), "run_before": about.get("run", "")})
         self._writer.execute("COMMIT")
-        # A file that was restored with `.recover` has lost this.
-        self._writer.execute("PRAGMA journal_mode = WAL")
         # A large log costs nothing until it is folded in, and folding in rarely is cheaper.
         self._writer.execute("PRAGMA wal_autocheckpoint = 4000")
         self._writer.execute("PRAGMA journal_size_limit = 33554432")
@@ -222,6 +253,23 @@ class MalformedJson(DataLoss):
     """A query looked into metadata that is no JSON."""
 
 
+def begin_run(connection: sqlite3.Connection, also: dict[str, str]) -> None:
+    """Says in the table `store`, beside what else it is to say, that from here on it is another that writes it."""
+    connection.executemany("INSERT OR REPLACE INTO store VALUES (?, ?)", [*also.items(), ("run", wal.new_run())])
+    connection.execute("INSERT OR IGNORE INTO store VALUES ('commits', '0'), ('schema', '')")
+    connection.execute(_COUNT, ("",))
+
+
+def refuse_foreign_log(path: Path) -> None:
+    """Raises StartError where the log beside the file is not of it. To be asked while nobody uses the file."""
+    if wal.is_foreign(path):
+        log, index = (f"{path.name}-{end}" for end in ("wal", "shm"))
+        raise StartError(
+            f"{log} beside {path} is not of this {path.name}: was a backup put back? Together they would undo it; "
+            f"move {log} and {index} away, and it starts as {path.name} is, without the writes that are only in the log"
+        )
+
+
 def _text(raw: bytes) -> str:
     # Where a disk has changed a text it may be none any more; whoever reads it finds out by its checksum.
     return raw.decode("utf-8", "surrogateescape")
@@ -229,7 +277,7 @@ def _text(raw: bytes) -> str:
 
 def check(connection: sqlite3.Connection) -> None:
     """Reads the whole file. Raises sqlite3.DatabaseError where its structure is damaged."""
-    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    ((verdict,),) = connection.execute("PRAGMA quick_check(1)").fetchall()  # to its end, or it keeps a lock
     if verdict != "ok":
         raise sqlite3.DatabaseError(verdict)
 
@@ -256,8 +304,7 @@ def _create(path: Path, format: int, tables: str) -> None:
             connection.execute("CREATE TABLE store (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
             for statement in tables.split(";"):
                 connection.execute(statement)
-            first = {"format": format, "uuid": uuid.uuid4(), "sequence": 0}
-            connection.executemany("INSERT INTO store VALUES (?, ?)", [(k, str(v)) for k, v in first.items()])
+            begin_run(connection, {"format": str(format), "uuid": str(uuid.uuid4()), "sequence": "0"})
     aside.replace(path)
     sync_folder(path.parent)
 

@@ -129,8 +129,9 @@ class Engine:
     def open(self) -> None:
         """Verifies the database, loads or builds every graph. Raises StartError, and lets go of the folder then."""
         try:
-            opening.refuse_lost_store(self._data_dir)
+            opening.refuse_wrong_folder(self._data_dir)
             self._store = Store(self._data_dir / "store.db", max_read=self._max_read)
+            self._store.fields.on_wanted = self._index_field
             try:
                 self._open_all()
                 self._store.database.keep_reserve()
@@ -315,7 +316,9 @@ class Engine:
                 wanted = [one for one in wanted if one in fitting] if ids else list(fitting)
             places = list(self._store.places(number, wanted).values())
             if places and not dry_run:
-                self._when_full_too(lambda: entry.delete(places), deletes=True)
+                self._when_full_too(
+                    lambda: entry.delete(places), deletes=True, in_parts=lambda: entry.delete_in_parts(places)
+                )
                 self._after(entry)
                 self._give_back()
             return len(places), self._store.sequence
@@ -469,21 +472,54 @@ class Engine:
             with self._writing:
                 return read(self._find(name, field))
 
-    def _when_full_too(self, write: Callable[[], Result], *, deletes: bool) -> Result:
-        """What `write` returns. On a full disk it is tried again with the log folded in and, where it deletes, with the
-        reserve given back to the disk: deleting needs some of it before it can give any back."""
+    def _when_full_too(
+        self, write: Callable[[], Result], *, deletes: bool, in_parts: Callable[[], Result] | None = None
+    ) -> Result:
+        """What `write` returns. On a full disk it is tried again with the log folded in and, where it deletes, with all
+        given back to the disk that can be: deleting needs room before it can give any back; `in_parts` needs little.
+
+        Where the disk has changed an item, indexes of fields may be in the way of its being written or deleted, and
+        are given up."""
+        self._store.database.keep_foldable()
+        ways: list[Callable[[], object]] = [lambda: None]
+        if deletes:
+            ways += [self._store.database.use_reserve, self._give_up_saved_graphs]
+        for make_room in ways:
+            try:
+                return write()
+            except StorageFull:
+                self._is_full = True
+                with suppress(PluginError, sqlite3.Error, OSError):
+                    make_room()
+                    self._store.database.fold_in()
+                    self._store.finish_removing()
+            except DataLoss:
+                if not self._store.fields.drop_all():
+                    raise
         try:
             return write()
         except StorageFull:
-            self._is_full = True
-            with suppress(PluginError, sqlite3.Error):
-                self._store.database.fold_in()
-        try:
-            return write()
-        except StorageFull:
-            if not (deletes and self._store.database.use_reserve()):
+            if in_parts is None:
                 raise
-            return write()
+            self._store.database.fold_in()  # the log still holds what there was no room for
+            return in_parts()
+
+    def _give_up_saved_graphs(self) -> None:
+        for entry in self._collections.values():
+            self._cache.remove(entry.spec.number)
+            entry.unsaved = entry.labels.count
+
+    def _index_field(self, number: int, path: str) -> None:
+        """Makes an index of a field, in a thread; writes wait meanwhile, searches do not."""
+
+        def work() -> None:
+            try:
+                with self._writing:
+                    self._store.fields.create(number, path)
+            except PluginError as error:  # the disk is full, the collection deleted, the store closed
+                _log.warning("event=field_not_indexed collection=%d cause=%r", number, error.message)
+
+        threading.Thread(target=work, name="index field", daemon=True).start()
 
     def _give_back(self) -> None:
         """Has the file shrink, little by little and in a thread, where much of it holds nothing. Call it while
@@ -496,10 +532,18 @@ class Engine:
         def work() -> None:
             database = self._store.database
             try:
-                left = free
+                left, turn = free, _PAGES_A_TURN
                 while left:
                     with self._writing:
-                        database.give_back(_PAGES_A_TURN)
+                        database.keep_foldable()
+                        try:
+                            database.give_back(turn)
+                            turn = min(_PAGES_A_TURN, 2 * turn)
+                        except StorageFull:
+                            turn //= 4
+                            if not turn:
+                                raise
+                            database.fold_in()
                         left = database.free_pages()[0]
                     time.sleep(_PAUSE)
                 with self._writing:
@@ -568,6 +612,8 @@ class Engine:
     def _open_all(self) -> None:
         self._cache = GraphCache(self._data_dir / "graphs", self._store.database.uuid)
         self._snapshots = Snapshots(self._data_dir / "snapshots", self._store.database.uuid)
+        with suppress(StorageFull):
+            self._store.finish_removing()
         found = self._store.collections()
         for spec in [spec for spec in found if spec.name == _HIDDEN]:
             with self._store.write() as transaction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -44,3 +45,30 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def checksum(file: Path) -> str:
+    """SHA-256, in hex."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def copy_file(source: Path, to: Path) -> str:
+    """A copy in a new file, durable but for its name; and the checksum of what was read. Raises FileExistsError."""
+    digest = hashlib.sha256()
+    with source.open("rb") as content:
+        make_file(to)
+        with to.open("wb") as copy:
+            while block := content.read(2**20):
+                digest.update(block)
+                copy.write(block)
+            copy.flush()
+            os.fsync(copy.fileno())
+    return digest.hexdigest()
+
+
+def move(path: Path, to: Path) -> None:
+    """Durably, within one file system."""
+    path.replace(to)
+    for parent in {path.parent, to.parent}:
+        sync_folder(parent)

@@ -21,7 +21,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -88,6 +88,7 @@ class Where:
 
     sql: str
     values: tuple[object, ...]
+    filter: Filter | None = field(default=None, compare=False)  # what it was made of
 
 
 def unrestricted(filter: Filter, at: str = "filter") -> str:
@@ -130,7 +131,13 @@ def _fits_none(condition: Condition, at: str) -> str:
 def where(filter: Filter) -> Where:
     """Raises InvalidArgument, naming the condition at fault as `filter.must[0]`."""
     writer = _Writer()
-    return Where(writer.filter(filter, "filter", 1), tuple(writer.values))
+    return Where(writer.filter(filter, "filter", 1), tuple(writer.values), filter)
+
+
+def path_of(field: str) -> str | None:
+    """The field as a path of SQLite's JSON functions; None where there is none to it. Raises InvalidArgument."""
+    writer = _Writer()
+    return str(writer.values[0]) if writer._source(field, "filter") == "metadata, ?" else None
 
 
 class _Writer:

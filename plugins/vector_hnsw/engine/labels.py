@@ -116,11 +116,15 @@ class Labels:
         for label in plan.delete:
             self._version_of.pop(label, None)
 
+    def sharing(self, label: int) -> int:
+        """How many items have it, if any."""
+        return self._shared.get(label, 1)
+
     def _find(self, plan: Plan, digest: bytes) -> int | None:
         return plan.label_of[digest] if digest in plan.label_of else self._label_of.get(digest)
 
     def _sharing(self, plan: Plan, label: int) -> int:
-        return plan.shared.get(label, self._shared.get(label, 1))
+        return plan.shared.get(label, self.sharing(label))
 
     def _leave(self, plan: Plan, place: Place | None) -> None:
         if place is None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from shared.errors import StartError
 
+from .backup import ASIDE, MANIFEST
 from .cache import GraphCache
 from .collection import OpenCollection
 from .flat import Flat, index_for
@@ -24,10 +25,17 @@ _log = logging.getLogger("hector")
 _MOST_WEAR = 0.3
 
 
-def refuse_lost_store(data_dir: Path) -> None:
-    """Raises StartError where there are graphs or snapshots, but not the store that they are of."""
+def refuse_wrong_folder(data_dir: Path) -> None:
+    """Raises StartError where the folder is a backup, or holds what is left of a store, but not the store."""
+    if (data_dir / MANIFEST).exists():
+        raise StartError(
+            f"{data_dir} is a backup, which using it would spoil: "
+            "put it into a folder of its own with `admin restore-backup`"
+        )
     if (data_dir / "store.db").exists():
         return
+    if (data_dir / ASIDE).exists():
+        raise StartError(f"{data_dir} is where a restore-backup was cut off: run it again")
     patterns = ("graphs/*/*.hnsw", "graphs/*.hnsw", "snapshots/*/*.db")
     if any(path.is_file() for pattern in patterns for path in data_dir.glob(pattern)):
         raise StartError(

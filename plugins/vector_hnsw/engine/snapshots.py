@@ -22,7 +22,7 @@ from typing import Any
 from shared.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, StorageFull, quoted
 
 from .database import as_plugin_errors, check
-from .files import make_file, make_folder, sync_file, sync_folder
+from .files import checksum, make_file, make_folder, sync_file, sync_folder
 from .metric import Metric
 from .store import TABLES, Collection, Store, add_sums
 
@@ -70,9 +70,9 @@ class Snapshots:
             sequence = _copy_out(store, spec, aside)
             header = asdict(spec) | {"next_label": store.counters(spec.number)[0]}
             header |= asdict(
-                Snapshot(name, spec.name, sequence, aside.stat().st_size, _checksum(aside), int(time.time() * 1000))
+                Snapshot(name, spec.name, sequence, aside.stat().st_size, checksum(aside), int(time.time() * 1000))
             )
-            header["seal"] = _seal(header)
+            header["seal"] = seal_of(header)
             make_file(header_aside)
             header_aside.write_text(json.dumps(header), encoding="utf-8")
             for made in (aside, header_aside):
@@ -108,7 +108,7 @@ class Snapshots:
         pattern = f"{_folder_name(collection, 'collection')}/*.json" if collection else "*/*.json"
         for path in self._folder.glob(pattern):
             try:
-                yield _snapshot(_read(path))
+                yield _snapshot(read_header(path))
             except DataLoss as error:
                 yield error
 
@@ -124,9 +124,9 @@ class Snapshots:
     def opened(self, collection: str, name: str) -> Iterator[tuple[Path, Collection, int]]:
         """The file, verified, its collection (number 0), and its next label. Raises NotFound, DataLoss."""
         file = self._find(collection, name)
-        header = _read(file.with_suffix(".json"))
+        header = read_header(file.with_suffix(".json"))
         try:
-            sound = file.stat().st_size == header["size"] and _checksum(file) == header["sha256"]
+            sound = file.stat().st_size == header["size"] and checksum(file) == header["sha256"]
             if sound:
                 with closing(sqlite3.connect(file.absolute().as_uri() + "?mode=ro", uri=True)) as connection:
                     check(connection)
@@ -143,7 +143,7 @@ class Snapshots:
         aside, header_aside = (self._aside / name for name in _ASIDE)
         if header_aside.exists() and not aside.exists():
             with suppress(DataLoss, KeyError, InvalidArgument):
-                header = _read(header_aside)
+                header = read_header(header_aside)
                 file = self._file(header["collection"], header["name"])
                 if file.exists():
                     header_aside.replace(file.with_suffix(".json"))
@@ -216,22 +216,19 @@ def _folder_name(name: str, field: str) -> str:
     return f"{name.lower()}^{capitals:x}" if capitals else name
 
 
-def _checksum(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _read(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> dict[str, Any]:
+    """Raises DataLoss."""
     try:
         header: dict[str, Any] = json.loads(path.read_bytes())
-        if header.pop("seal") != _seal(header):
+        if header.pop("seal") != seal_of(header):
             raise ValueError
         return header
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         raise DataLoss(f"the header of snapshot {path.stem} is damaged; delete the snapshot") from None
 
 
-def _seal(header: dict[str, Any]) -> str:
+def seal_of(header: dict[str, Any]) -> str:
+    """The checksum that a header has of itself."""
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 

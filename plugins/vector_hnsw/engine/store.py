@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,9 +24,10 @@ from zlib import crc32
 
 import numpy as np
 
-from shared.errors import DataLoss, NotFound, quoted
+from shared.errors import DataLoss, NotFound, StorageFull, quoted
 
 from .database import Database, MalformedJson
+from .fields import FieldIndexes
 from .filters import Where
 from .metric import Floats, Metric
 
@@ -48,6 +50,8 @@ CREATE TABLE {schema}items_{n} (
 CREATE INDEX {schema}items_{n}_label ON items_{n} (label);
 CREATE TABLE {schema}vectors_{n} (row INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT
 """
+# Rows that are removed bit by bit, for want of room; each as the step from the one before.
+_REMOVING = "CREATE TABLE IF NOT EXISTS removing (number INTEGER NOT NULL, steps BLOB NOT NULL) STRICT"
 _COLUMNS = "number, name, dimension, metric, m, ef_construction, ef_search, embedding_model"
 
 
@@ -95,6 +99,7 @@ class Store:
         """
         self.max_read = max_read
         self.database = Database(path, format=FORMAT, tables=_STORE, upgrade=_add_sums)
+        self.fields = FieldIndexes(self.database)
         self.close = self.database.close
         self.write = self.database.write
 
@@ -184,10 +189,41 @@ class Store:
         return written
 
     def remove(self, connection: sqlite3.Connection, number: int, rows: Iterable[int]) -> None:
-        which = [(row,) for row in rows]
-        for table in ("items", "vectors"):
-            connection.executemany(f"DELETE FROM {table}_{number} WHERE row = ?", which)
+        _delete(connection, number, rows)
         self._mark(connection, number)
+
+    def begin_removing(self, connection: sqlite3.Connection, number: int, rows: Sequence[int]) -> None:
+        """Decides that these rows are removed, in a few pages: by `finish_removing`, whatever happens in between."""
+        connection.execute(_REMOVING)
+        steps = np.diff(np.array(sorted(rows), "<i8"), prepend=0).astype("<i8").tobytes()
+        connection.execute("INSERT INTO removing VALUES (?, ?)", (number, zlib.compress(steps)))
+        self._mark(connection, number)
+
+    def finish_removing(self) -> None:
+        """Removes what `begin_removing` has decided, in transactions that a disk which is full has room for.
+
+        Raises StorageFull where it has none for a single row; to be called again then.
+        """
+        if not self.database.rows("SELECT 1 FROM sqlite_schema WHERE name = 'removing'"):
+            return
+        # What is decided may make the file larger; the rest does not, so that the log can always be folded in.
+        self.database.fold_in()
+        there = {spec.number for spec in self.collections()}
+        for number, steps in self.database.rows("SELECT number, steps FROM removing"):
+            rows = np.cumsum(np.frombuffer(zlib.decompress(steps), "<i8")).tolist() if number in there else []
+            size = _PART
+            while rows:
+                try:
+                    with self.database.transaction() as transaction:
+                        _delete(transaction, number, rows[:size])
+                    del rows[:size]
+                except StorageFull:
+                    if size == 1:
+                        raise
+                    size = max(1, size // 4)
+                self.database.fold_in()
+        with self.database.transaction() as transaction:
+            transaction.execute("DROP TABLE removing")
 
     def _mark(self, connection: sqlite3.Connection, number: int, next_label: int | None = None) -> None:
         connection.execute(
@@ -280,24 +316,26 @@ class Store:
         return items, len(rows) > len(items)
 
     def count(self, number: int, where: Where | None) -> int:
-        extra, values = (f" WHERE {where.sql}", where.values) if where else ("", ())
+        sql, values = self.fields.condition(number, where) if where else ("1", ())
         with self._naming(number):
-            ((count,),) = self.database.rows(f"SELECT count(*) FROM items_{number}{extra}", *values)
+            ((count,),) = self.database.rows(f"SELECT count(*) FROM items_{number} WHERE {sql}", *values)
         return int(count)
 
     def ids(self, number: int, where: Where) -> list[str]:
         """Of the items that fit."""
+        sql, values = self.fields.condition(number, where)
         with self._naming(number):
-            rows = self.database.rows(f"SELECT id FROM items_{number} WHERE {where.sql}", *where.values)
+            rows = self.database.rows(f"SELECT id FROM items_{number} WHERE {sql}", *values)
         return [name for (name,) in rows]
 
     def fitting(self, number: int, where: Where, rows: Sequence[int] | None = None) -> list[tuple[int, int]]:
         """(row, label) of the items that fit, of all or of these rows."""
-        query = f"SELECT row, label FROM items_{number} WHERE {where.sql}"
+        query = f"SELECT row, label FROM items_{number} WHERE "
         with self._naming(number):
             if rows is None:
-                return self.database.rows(query, *where.values)
-            return self._in_parts(query + " AND row IN ({})", rows, where.values)
+                sql, values = self.fields.condition(number, where)
+                return self.database.rows(query + sql, *values)
+            return self._in_parts(f"{query}{where.sql} AND row IN ({{}})", rows, where.values)
 
     def scan(self, collection: Collection, where: Where | None = None) -> Iterator[tuple[list[Any], Floats]]:
         """(row, label, version, id) of all items that fit, with their original vectors, in blocks, all as they were
@@ -376,6 +414,12 @@ class Store:
                 most -= sum(len(one) for row in rows for one in row if isinstance(one, str | bytes))
                 found += rows
         return found
+
+
+def _delete(connection: sqlite3.Connection, number: int, rows: Iterable[int]) -> None:
+    which = [(row,) for row in rows]
+    for table in ("items", "vectors"):
+        connection.executemany(f"DELETE FROM {table}_{number} WHERE row = ?", which)
 
 
 def _blob(item: Item) -> bytes:

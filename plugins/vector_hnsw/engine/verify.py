@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from shared.errors import DataLoss, PluginError, StartError
 
+from .backup import MANIFEST, verify_backup
 from .cache import GraphCache
 from .graph import Graph
 from .snapshots import Snapshots
@@ -17,7 +18,13 @@ from .store import Collection, Store
 
 
 def verify(data_dir: Path) -> Iterator[str]:
-    """A line for each thing that was read, which begins with "sound" or "damaged". Raises StartError."""
+    """A line for each thing that was read, which begins with "sound" or "damaged"; of a backup, one for each file.
+
+    Raises StartError.
+    """
+    if (data_dir / MANIFEST).is_file():
+        yield from verify_backup(data_dir)
+        return
     if not (data_dir / "store.db").is_file():
         raise StartError(f"{data_dir} holds no store.db; name the plugin's data_dir")
     try:
