@@ -16,6 +16,7 @@ from rich.text import Text
 from host.index import Tally
 from host.search import Passage, excerpt
 from host.supervisor import Status
+from shared.visible import visible, visible_line
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -26,7 +27,9 @@ def plugins(statuses: Iterable[Status]) -> None:
     table = Table("name", "type", "address", "status", "pid")
     for status in statuses:
         pid = "-" if status.pid is None else str(status.pid)
-        table.add_row(*map(escape, (status.name, status.kind, status.address, status.status, pid)))
+        table.add_row(
+            *(escape(visible_line(text)) for text in (status.name, status.kind, status.address, status.status, pid))
+        )
     out.print(table)
 
 
@@ -74,19 +77,17 @@ def passages(found: Sequence[Passage], question: str) -> None:
         out.print("nothing found; `python -m host index DIR` fills the collection")
     for passage in found:
         head = Text.assemble(
-            f"{passage.rank}. ", (_plain(passage.place), "bold cyan"), "  ", (f"score {passage.score:.3f}", "green")
+            f"{passage.rank}. ",
+            (visible_line(passage.place), "bold cyan"),
+            "  ",
+            (f"score {passage.score:.3f}", "green"),
         )
         if passage.heading:
-            head.append(f"  {_plain(passage.heading)}", "italic")
+            head.append(f"  {visible_line(passage.heading)}", "italic")
         out.print(head, soft_wrap=True)
-        for line in textwrap.dedent(excerpt(passage.text, question)).split("\n"):
-            out.print("\n".join(_wrapped(_plain(line))), markup=False, soft_wrap=True)
+        for line in visible(textwrap.dedent(excerpt(passage.text, question))).split("\n"):
+            out.print("\n".join(_wrapped(line)), markup=False, soft_wrap=True)
         out.print()
-
-
-def _plain(text: str) -> str:
-    """Without what a terminal would obey: a document may hold control sequences, a file's name a line end."""
-    return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text)
 
 
 def _wrapped(line: str) -> list[str]:

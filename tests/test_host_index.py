@@ -355,6 +355,10 @@ def test_a_foreign_passage_is_shown_harmlessly(bench: Bench, capsys: pytest.Capt
     assert ":0  score" in shown
     assert not [c for c in shown if not c.isprintable() and c != "\n"]
     assert len(shown.splitlines()) < 8
+    bench.search("cats purr", as_json=True)
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["path"] == "a\nb\x1b[2J.md"
+    assert printed[:-1].isprintable()
 
 
 def test_the_metadata_says_where_a_passage_is(bench: Bench) -> None:
