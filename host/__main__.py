@@ -15,6 +15,7 @@ EXAMPLES = """\
 examples:
   python -m host serve                            start the plugins of ./hector.yaml and keep them running
   python -m host index docs                       embed what is new or changed below docs/
+  python -m host index --prune                    take out what is of files and folders that are gone
   python -m host search "how do I add a plugin?"  print the best passages
   python -m host demo docs -q "who may call?"     all three, then stop
 
@@ -24,7 +25,7 @@ index and search use the plugins of a running `serve`, or start those they need 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    installed("host", ["rich", "pathspec", "turbohtml"])
+    installed("host", ["charset_normalizer", "mammoth", "pathspec", "pypdf", "rich", "turbohtml"])
     from host import commands
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -38,7 +39,9 @@ def main() -> int:
             return commands.serve(config)
         case "index":
             database = config.database(arguments.database)
-            return commands.index(config, Path(arguments.folder), database, arguments.include, arguments.exclude)
+            folder = Path(arguments.folder) if arguments.folder else None
+            given = arguments.include, arguments.exclude
+            return commands.index(config, folder, database, *given, prune=arguments.prune, verbose=arguments.verbose)
         case "search":
             return commands.search(
                 config, arguments.question, arguments.limit, config.database(arguments.database), as_json=arguments.json
@@ -64,7 +67,12 @@ def _parser() -> argparse.ArgumentParser:
 
     add("serve", parents=[anywhere], help="start every plugin, restart those that die, stop them on Ctrl-C")
     one = add("index", parents=[anywhere, database], help="bring a collection in line with a folder")
-    one.add_argument("folder", metavar="DIR", help="folder of text, Markdown, HTML and source files")
+    one.add_argument(
+        "folder",
+        metavar="DIR",
+        nargs="?",
+        help="folder of text, Markdown, HTML, source, PDF, Word, CSV and JSON files, and Jupyter notebooks",
+    )
     one.add_argument(
         "--include", metavar="GLOB", action="append", default=[], help="only such files, as '*.md'; may be repeated"
     )
@@ -75,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="leave these out, as 'old/', or with a ! read what is left out by default, as '!vendor/'; may be repeated",
     )
+    one.add_argument(
+        "--prune",
+        action="store_true",
+        help="also take out what is of files and folders that are gone; without DIR, do only that",
+    )
+    one.add_argument("--verbose", action="store_true", help="name each file and folder that is left out, and why")
     one = add("search", parents=[anywhere, database], help="print the passages that answer a question best")
     one.add_argument("question")
     one.add_argument("--limit", type=_limit, default=5, help="passages at most [5]")

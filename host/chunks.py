@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Literal
 
-Kind = Literal["text", "markdown", "html", "source"]
+Kind = Literal["text", "markdown", "html", "source", "table", "json", "json lines", "notebook", "pdf", "docx"]
 
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})(.*)")
 _ATX = re.compile(r" {0,3}(#{1,6})(?=\s|$)")
@@ -32,10 +32,11 @@ LONGEST_TITLE = 200  # characters of a heading that are kept, since every chunk 
 class Line:
     """A line of a document. In HTML several may have one number."""
 
-    number: int  # in the file, from 1
+    number: int  # in the file, from 1; or that of its page, row, cell or paragraph
     text: str
     level: int = 0  # 1 to 6: part of a heading
     code: bool = False  # inside of fenced code, where no heading and no paragraph starts
+    place: str = ""  # where it stands, where that is no line of the file: "page 3"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Chunk:
     line: int  # number of its first line, from 1
     end_line: int  # number of its last line
     text: str
+    place: str = ""  # where it stands, where that is no run of lines: "page 3 to page 4"
 
 
 def lines_of(text: str) -> list[Line]:
@@ -53,17 +55,19 @@ def lines_of(text: str) -> list[Line]:
 
 
 def chunk(lines: Sequence[Line], kind: Kind, *, chars: int, overlap: int) -> list[Chunk]:
-    """`overlap` is at most half of `chars`. HTML comes with headings marked, see `host/html_lines.py`."""
+    """`overlap` is at most half of `chars`. HTML comes with headings marked, see `host/readers/html.py`."""
     found = []
-    for heading, section in _sections(_marked(lines) if kind == "markdown" else lines):
+    for heading, section in _sections(marked(lines) if kind == "markdown" else lines):
         pieces = [piece for line in section for piece in _pieces(line, chars)]
         for start, end in _packed(pieces, _blocks(pieces, kind), chars, overlap):
             text = "\n".join(line.text for line in pieces[start:end])
-            found.append(Chunk(heading, pieces[start].number, pieces[end - 1].number, text))
+            first, last = pieces[start], pieces[end - 1]
+            place = first.place if first.place == last.place else f"{first.place} to {last.place}"
+            found.append(Chunk(heading, first.number, last.number, text, place))
     return found
 
 
-def _marked(lines: Sequence[Line]) -> Iterator[Line]:
+def marked(lines: Sequence[Line]) -> Iterator[Line]:
     """Markdown, with the lines of headings and of fenced code marked as such."""
     fence = ""
     underlined = 0

@@ -16,6 +16,7 @@ from host import run_file, show
 from host.clients import opened
 from host.config import Database, HostConfig
 from host.index import index as bring_in_line
+from host.index import prune as take_out
 from host.run_file import RunFile
 from host.search import search as find
 from host.supervisor import supervise
@@ -34,14 +35,27 @@ def serve(config: HostConfig) -> int:
 
 
 def index(
-    config: HostConfig, folder: Path, database: Database, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    config: HostConfig,
+    folder: Path | None,
+    database: Database,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    *,
+    prune: bool = False,
+    verbose: bool = False,
 ) -> int:
-    if not folder.is_dir():
-        raise StartError(f"{folder} is not a folder; name the one that holds the documents")
+    """With `prune` also takes out what is gone, of every folder; then `folder` may be gone too, or None."""
+    is_there = folder is not None and folder.is_dir()
+    if not is_there and (not prune or (folder and folder.exists())):
+        raise StartError(f"{folder or 'nothing'} is not a folder; name the one that holds the documents")
     began = time.monotonic()
-    with opened(config, database) as (embedder, collection), show.progress() as report:
-        tally = bring_in_line(folder, database, embedder, collection, config.state, report, include, exclude)
-    show.indexed(tally, time.monotonic() - began)
+    with opened(config, database) as (embedder, collection):
+        if folder and is_there:
+            with show.progress() as report:
+                tally = bring_in_line(folder, database, embedder, collection, config.state, report, include, exclude)
+            show.indexed(tally, time.monotonic() - began, verbose)
+        if prune:
+            show.pruned(take_out(folder, database, embedder, collection, config.state))
     return 0
 
 

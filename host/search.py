@@ -22,17 +22,19 @@ class Passage:
     score: float  # cosine, -1 to 1
     path: str  # below root
     root: str
-    line: int  # of the first line, from 1
+    line: int  # of the first line, from 1; where `position` is not empty, of the page, row, cell or paragraph
     end_line: int
     heading: str
     text: str
+    position: str = ""  # where it stands in what has no lines: "page 3 to page 4", "row 17", "users[3].name"
 
     @property
     def place(self) -> str:
-        """`FILE:LINE`, relative where it is below the current folder."""
+        """`FILE:LINE` or `FILE, page 3`, relative where it is below the current folder."""
         file = Path(self.root, self.path)
         here = Path.cwd()
-        return f"{os.path.relpath(file, here) if file.is_relative_to(here) else file}:{self.line}"
+        shown = os.path.relpath(file, here) if file.is_relative_to(here) else str(file)
+        return f"{shown}, {self.position}" if self.position else f"{shown}:{self.line}"
 
     def json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -51,6 +53,7 @@ def search(question: str, limit: int, embedder: Embedder, collection: Collection
             _number(about.get("end_line")),
             str(about.get("heading", "")),
             str(about.get("text", "")),
+            str(about.get("position", "")),
         )
 
 

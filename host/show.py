@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from host.index import Tally
+from host.prune import Pruned
 from host.search import Passage, excerpt
 from host.supervisor import Status
 from shared.visible import visible, visible_line
@@ -58,8 +60,16 @@ def progress() -> Iterator[Callable[[Tally], None]]:
         yield report
 
 
-def indexed(tally: Tally, seconds: float) -> None:
-    """Two lines: what was done, what was left out."""
+def indexed(tally: Tally, seconds: float, verbose: bool = False) -> None:
+    """What was done, and what was left out: a line of numbers each; with `verbose` a line before for each that was."""
+    if verbose:
+        for path, reason in sorted(tally.skipped.paths):
+            _plain(f"skipped {path}: {reason}")
+    for old, chunks in tally.moved.items():
+        _plain(f"{old} is gone and its files are here: {chunks} chunks taken along")
+    for outer, below in tally.doubled:
+        remedy = shlex.join(["index", outer, "--exclude", f"/{below}/"])
+        _plain(f"{below} is indexed by itself too, so its passages are there twice: {remedy}")
     out.print(
         f"{tally.files} files read, {tally.unchanged} unchanged, {tally.chunks} chunks embedded, "
         f"{tally.removed} removed, {seconds:.1f} s",
@@ -67,8 +77,20 @@ def indexed(tally: Tally, seconds: float) -> None:
     )
     if tally.truncated:
         out.print(f"{tally.truncated} chunks are longer than the model reads: lower chunk_chars", soft_wrap=True)
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.skipped.items()) if count)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.skipped.reasons().items()))
     out.print(f"skipped: {reasons or 'nothing'}", soft_wrap=True)
+
+
+def pruned(pruned: Pruned) -> None:
+    for folder, count in pruned.of_folders.items():
+        _plain(f"{count} chunks removed of {folder}, which is gone")
+    for folder, count in pruned.of_files.items():
+        _plain(f"{count} chunks removed of files that are gone from {folder}")
+    if not pruned.of_folders and not pruned.of_files:
+        _plain("nothing was indexed from here")
+    for folder, count in pruned.unknown.items():
+        remedy = shlex.join(["index", folder, "--prune"])
+        _plain(f"{count} chunks left of {folder}, which was indexed from elsewhere and is not here: {remedy}")
 
 
 def passages(found: Sequence[Passage], question: str) -> None:
@@ -88,6 +110,10 @@ def passages(found: Sequence[Passage], question: str) -> None:
         for line in visible(textwrap.dedent(excerpt(passage.text, question))).split("\n"):
             out.print("\n".join(_wrapped(line)), markup=False, soft_wrap=True)
         out.print()
+
+
+def _plain(line: str) -> None:
+    out.print(visible_line(line), markup=False, soft_wrap=True)
 
 
 def _wrapped(line: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""How documents are cut: `host/chunks.py` and `host/html_lines.py`."""
+"""How documents are cut: `host/chunks.py` and `host/readers/html.py`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from host.chunks import LONGEST_TITLE, Chunk, Kind, chunk, lines_of
+from host.chunks import LONGEST_TITLE, Chunk, Kind, Line, chunk, lines_of
 from host.documents import Document
-from host.html_lines import html_lines
+from host.readers.lines import read_lines
+from host.readers.process import ReadingProcess
+from host.readers.html import html_lines
 from tests.servers import environment
 
 # Documents out of the pieces that mean something to the cutter.
@@ -23,6 +25,10 @@ _PIECES = st.sampled_from(
 )
 _TEXTS = st.one_of(st.lists(_PIECES, max_size=60).map("\n".join), st.text(max_size=400))
 _KINDS = st.sampled_from([kind for kind in get_args(Kind) if kind != "html"])
+
+
+def lines(kind: Kind, text: str) -> list[Line]:
+    return read_lines(Document("x", kind, text.encode()), ReadingProcess())
 
 
 def cut(text: str, kind: Kind = "markdown", chars: int = 1000, overlap: int = 100) -> list[Chunk]:
@@ -239,9 +245,11 @@ def test_no_document_takes_long(name: str) -> None:
         "from tests.test_host_chunks import _HOSTILE\n"
         "from host.documents import Document\n"
         "from host.chunks import chunk\n"
+        "from host.readers.lines import read_lines\n"
+        "from host.readers.process import ReadingProcess\n"
         f"kind, text = _HOSTILE[{name!r}]\n"
         "assert 250_000 < len(text) <= 256 * 1024\n"
-        "chunk(Document('x', kind, text.encode()).lines(), kind, chars=100, overlap=50)\n"
+        "chunk(read_lines(Document('x', kind, text.encode()), ReadingProcess()), kind, chars=100, overlap=50)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], env=environment(), check=False).returncode == 0
 
@@ -294,7 +302,7 @@ def test_a_megabyte_is_cut_in_time_that_grows_with_its_size(kind: Kind, unit: st
     def seconds(size: int) -> float:
         text = unit * (size // len(unit))
         began = time.process_time()
-        chunk(Document("x", kind, text.encode()).lines(), kind, chars=1000, overlap=100)
+        chunk(lines(kind, text), kind, chars=1000, overlap=100)
         return time.process_time() - began
 
     # Once is enough: what is linear looks like the square by chance, never the other way round.
@@ -317,8 +325,7 @@ def test_an_image_within_a_text_gives_no_passages() -> None:
         ("html", f"<img src={image}> words"),
         ("text", f"{image} words"),
     ):
-        lines = Document("x", kind, text.encode()).lines()  # type: ignore[arg-type]
-        found = chunk(lines, kind, chars=500, overlap=0)  # type: ignore[arg-type]
+        found = chunk(lines(kind, text), kind, chars=500, overlap=0)  # type: ignore[arg-type]
         assert len(found) == 1
         assert "words" in found[0].text
         assert len(found[0].text) < 60

@@ -44,11 +44,11 @@ class Bench:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(f"# {n}\n\n{text}\n\n" for n, text in enumerate(paragraphs)))
 
-    def index(self) -> list[str]:
+    def index(self, **options: Any) -> list[str]:
         """Indexes; the texts that were embedded."""
         before = len(self.fake.embedder.texts)
         config = load(self.config)
-        assert commands.index(config, self.docs, config.database()) == 0
+        assert commands.index(config, self.docs, config.database(), **options) == 0
         return self.fake.embedder.texts[before:]
 
     def search(self, question: str, **options: Any) -> int:
@@ -226,13 +226,12 @@ def test_what_is_no_document_is_skipped_and_counted(bench: Bench, capsys: pytest
     (bench.docs / "venv").mkdir()
     (bench.docs / "venv" / "pyvenv.cfg").touch()
     (bench.docs / "zero.txt").write_bytes(b"a\0b")
-    (bench.docs / "latin.txt").write_bytes(b"caf\xe9")
     (bench.docs / "large.txt").write_bytes(b"a" * (2**20 + 1))
     (bench.docs / "broken.txt").symlink_to("nowhere")
     bench.index()
     assert bench.fake.ids == {"a.md#0"}
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "skipped: 2 binary or not UTF-8, 1 hidden, 2 hidden or foreign folder, 2 ignored, 2 ignored folder, "
+        "skipped: 1 binary or of an unknown encoding, 1 hidden, 2 hidden or foreign folder, 2 ignored, 2 ignored folder, "
         "1 of no kind that is read, 1 over 1 MiB, 1 unreadable"
     )
 
@@ -258,7 +257,7 @@ def test_links_lead_nowhere_else(bench: Bench, capsys: pytest.CaptureFixture[str
     assert len(bench.index()) == 2
     assert bench.fake.ids == {"sub/a.md#0", "good.md#0"}
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "skipped: 1 hidden, 1 hidden or foreign folder, 4 link out of the folder, 1 unreadable"
+        "skipped: 1 hidden, 1 hidden or foreign folder, 5 link out of the folder, 1 unreadable"
     )
 
 

@@ -1,0 +1,49 @@
+"""Takes out of a collection what belongs to files and folders that are not there any more."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from host.clients import Collection
+from host.manifest import Manifest, chunk_ids
+from host.moved import forget, is_gone
+
+
+@dataclass
+class Pruned:
+    """Passages, by folder."""
+
+    of_folders: Counter[str] = field(default_factory=Counter)  # removed: the folder is gone
+    of_files: Counter[str] = field(default_factory=Counter)  # removed: files of the folder are gone
+    unknown: Counter[str] = field(default_factory=Counter)  # left: not indexed from here, and not to be found here
+
+
+def prune(manifest: Manifest, collection: Collection, named: str = "") -> Pruned:
+    """Folders that are in the list, and the folder `named` whether or not it is. Raises StartError.
+
+    A folder that the list does not have may be another machine's, and is left.
+    """
+    pruned = Pruned()
+    for root, files in list(manifest.roots.items()):
+        if is_gone(root):
+            pruned.of_folders[root] += forget(manifest, collection, root)
+            continue
+        gone = [path for path in files if not os.path.lexists(Path(root, path))]
+        pruned.of_files[root] += collection.delete([key for path in gone for key in chunk_ids(root, path, files[path])])
+        for path in gone:
+            del files[path]
+        manifest.save()
+    strangers: dict[str, list[str]] = {}
+    for key, about in collection.stored():
+        root = str(about.get("root", ""))
+        if root and root not in manifest.roots and is_gone(root):
+            strangers.setdefault(root, []).append(key)
+    for root, ids in strangers.items():
+        if root == named:
+            pruned.of_folders[root] += collection.delete(ids)
+        else:
+            pruned.unknown[root] += len(ids)
+    return pruned

@@ -1,0 +1,83 @@
+"""The other end of `worker.py`: a process that is started when the first document needs it, and anew when it died."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import Self
+
+from host.chunks import Line
+from host.readers import worker
+from host.readers.unreadable import Unreadable
+
+_SECONDS = 600.0  # of one document, on a clock: ten times what it may take of the processor
+
+
+class ReadingProcess:
+    """A context manager: afterwards the process is gone. It has none of this one's environment, and so no secret."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end()
+
+    def read(self, kind: str, content: bytes) -> list[Line]:
+        """Raises Unreadable, also where the document takes too much time or memory."""
+        process = self._process = self._process or _started()
+        assert process.stdin
+        assert process.stdout
+        too_late = threading.Event()
+
+        def end() -> None:
+            too_late.set()
+            process.kill()
+
+        timer = threading.Timer(_SECONDS, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            with contextlib.suppress(BrokenPipeError):  # the answer says why
+                process.stdin.write(json.dumps({"kind": kind, "bytes": len(content)}).encode() + b"\n" + content)
+                process.stdin.flush()
+            reply = process.stdout.readline()
+        finally:
+            timer.cancel()
+        answer = json.loads(reply) if reply.endswith(b"\n") else {"problem": _why(process.wait(), too_late.is_set())}
+        if "problem" not in answer:
+            return [Line(*line) for line in answer["lines"]]
+        if not reply.endswith(b"\n") or answer["problem"] == worker.TOO_MUCH_MEMORY:
+            self._end()
+        raise Unreadable(answer["problem"])
+
+    def _end(self) -> None:
+        if self._process:
+            self._process.kill()
+            with contextlib.suppress(OSError), self._process:  # closes the pipes and waits
+                pass
+        self._process = None
+
+
+def _why(status: int, too_late: bool) -> str:
+    """What ended the process."""
+    if too_late or -status == getattr(signal, "SIGXCPU", None):
+        return "takes too long to read"
+    return "takes too much memory to read" if -status == getattr(signal, "SIGKILL", None) else "crashes its reader"
+
+
+def _started() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 # this project's own module
+        [sys.executable, "-P", "-m", worker.__name__],
+        env={"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path), "PYTHONUTF8": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )

@@ -1,0 +1,87 @@
+"""The process in which documents are read that a stranger may have made to hang or to eat memory.
+
+    python -m host.readers.worker
+
+A job is a line of JSON, {"kind": "pdf", "bytes": 123}, and so many bytes; the answer is one line of JSON, either
+{"lines": [[number, text, level, code, place], ...]} or {"problem": "damaged PDF"}. A job that takes too much of the
+processor's time is ended by the kernel, with the process; one that takes too much memory gets a MemoryError, or that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import sys
+
+from host.chunks import Line
+from host.readers.unreadable import Unreadable
+
+MEMORY = 2**30  # bytes of address space beyond what the interpreter has
+CPU_SECONDS = 60  # of one job
+MOST_TEXT = 2**22  # characters of one document; some 1,500 pages
+TOO_MUCH_MEMORY = "takes too much memory to read"
+_READERS = {"pdf": "pdf_lines", "docx": "docx_lines", "notebook": "notebook_lines"}
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the host's, which ends this
+    jobs, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no answer
+    _bound_memory()
+    for head in jobs:
+        job = json.loads(head)
+        content = jobs.read(job["bytes"])
+        _bound_time()
+        try:
+            answer: dict[str, object] = {"lines": [_packed(line) for line in _read(job["kind"], content)]}
+        except Unreadable as error:
+            answer = {"problem": str(error)}
+        except MemoryError:
+            answer = {"problem": TOO_MUCH_MEMORY}
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+        if answer.get("problem") == TOO_MUCH_MEMORY:
+            return  # not to go on with what is left of it
+
+
+def _read(kind: str, content: bytes) -> list[Line]:
+    name = _READERS[kind]
+    module = importlib.import_module(f"host.readers.{kind}")  # only what is needed: some take half a second
+    try:
+        lines: list[Line] = getattr(module, name)(content)
+    except RecursionError:
+        raise Unreadable(f"damaged {kind}") from None
+    if sum(len(line.text) + 1 for line in lines) > MOST_TEXT:
+        raise Unreadable(f"over {MOST_TEXT // 2**20} million characters")
+    return lines
+
+
+def _packed(line: Line) -> list[object]:
+    return [line.number, line.text, line.level, line.code, line.place]
+
+
+def _bound_memory() -> None:
+    with contextlib.suppress(ImportError, ValueError, OSError):  # not every system has such bounds
+        import resource
+
+        with open("/proc/self/statm") as file:
+            now = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def _bound_time() -> None:
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        soft = int(used.ru_utime + used.ru_stime) + CPU_SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+
+
+if __name__ == "__main__":
+    main()
