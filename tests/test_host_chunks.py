@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import random
 import subprocess
 import sys
 import time
@@ -14,10 +16,12 @@ from hypothesis import strategies as st
 
 from host.chunks import LONGEST_TITLE, Chunk, Kind, Line, chunk, lines_of
 from host.documents import Document
+from host.readers.html import html_lines
 from host.readers.lines import read_lines
 from host.readers.process import ReadingProcess
-from host.readers.html import html_lines
 from tests.servers import environment
+
+_BYTES = bytes(random.Random(1).randrange(256) for _ in range(20_000))  # of an image
 
 # Documents out of the pieces that mean something to the cutter.
 _PIECES = st.sampled_from(
@@ -315,11 +319,25 @@ def test_comments_are_no_headings() -> None:
     text += "<!-- a --> b\n## two\n\nmore\n"
     assert [found.heading for found in cut(text)] == ["", "yes", "yes > two"]
     assert [found.heading for found in cut("---\n# yes\n\nwords\n")] == ["", "yes"]
+    assert [found.heading for found in cut("+++\n# a comment\ntitle = 1\n+++\n# yes\n\nwords\n")] == ["", "yes"]
+    # Four blanks make it code, which no comment begins in.
+    assert [found.heading for found in cut("    <!-- code\n\n# yes\n\nwords\n")] == ["", "yes"]
 
 
-def test_an_image_within_a_text_gives_no_passages() -> None:
+@pytest.mark.parametrize(
+    "image",
+    [
+        "data:image/png;base64," + base64.b64encode(_BYTES).decode(),
+        "data:image/svg+xml;charset=utf-8;name=a_b;base64," + base64.b64encode(_BYTES).decode(),
+        "data:image/png;base64," + base64.b64encode(_BYTES).decode().replace("+", "%2B").replace("/", "%2F"),
+        base64.urlsafe_b64encode(_BYTES).decode(),
+        "\n" + base64.encodebytes(_BYTES).decode(),
+        "\r\n" + base64.encodebytes(_BYTES).decode().replace("\n", "\r\n"),
+    ],
+    ids=["data", "parameters", "in a URL", "bare", "wrapped", "wrapped for mail"],
+)
+def test_an_image_within_a_text_gives_no_passages(image: str) -> None:
     """Of an image in base64 nothing is left but the words beside it, in Markdown, HTML and plain text."""
-    image = "data:image/png;base64," + "iVBORw0KGgo+/" * 5000 + "=="
     for kind, text in (
         ("markdown", f"![a cat]({image}) words"),
         ("html", f"<img src={image}> words"),
@@ -328,4 +346,18 @@ def test_an_image_within_a_text_gives_no_passages() -> None:
         found = chunk(lines(kind, text), kind, chars=500, overlap=0)  # type: ignore[arg-type]
         assert len(found) == 1
         assert "words" in found[0].text
-        assert len(found[0].text) < 60
+        assert len(found[0].text) < 160
+        ends = image.count("\n")
+        assert (found[0].line, found[0].end_line) in ((1, 1 + ends), (1 + ends, 1 + ends))
+
+
+def test_long_words_are_kept() -> None:
+    """What is long and regular without being base64 stays: a drawn-out letter, a rule, a table of numbers."""
+    for text in (
+        "x" * 900,
+        "a" * 500 + "b" * 500,
+        "0123456789" * 90,
+        ("=" * 70 + "\n") * 20,
+        ("1234567890" * 7 + "\n") * 9,
+    ):
+        assert "".join(line.text for line in lines("text", text)) == text.replace("\n", "")

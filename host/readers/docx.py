@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-from dataclasses import replace
 
 import mammoth
 
@@ -12,7 +11,7 @@ from host.chunks import Line
 from host.readers.html import html_lines
 from host.readers.unreadable import Unreadable
 
-_MOST_INSIDE = 2**26  # bytes of XML, unpacked; a thousand pages have a third of that
+_MOST_INSIDE = 2**26  # bytes of all but pictures, unpacked
 
 
 def docx_lines(content: bytes) -> list[Line]:
@@ -37,7 +36,7 @@ def docx_lines(content: bytes) -> list[Line]:
     # A row of a table is one line.
     for line in html_lines(html.replace("<td><p>", "<td>").replace("</p></td>", "</td>")):
         number += bool(line.text)
-        lines.append(replace(line, number=max(number, 1), place=f"paragraph {max(number, 1)}"))
+        lines.append(line._replace(number=max(number, 1), place=f"paragraph {max(number, 1)}"))
     return lines
 
 

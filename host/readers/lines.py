@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 from host.chunks import Kind, Line, lines_of
 from host.documents import BINARY, Document
@@ -30,7 +29,7 @@ _BLOB = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/_-]{400,}+={0,2}")
 def read_lines(document: Document, process: ReadingProcess) -> list[Line]:
     """Raises Unreadable, which says why."""
     if document.kind in BINARY:
-        return [replace(line, text=_words(line.text)) for line in process.read(document.kind, document.content)]
+        return [line._replace(text=_words(line.text)) for line in process.read(document.kind, document.content)]
     text = decoded(document.content)
     if text is None or "\0" in text:
         raise Unreadable("binary or of an unknown encoding")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from host.chunks import Line, lines_of, marked
@@ -19,7 +18,7 @@ def notebook_lines(content: bytes) -> list[Line]:
         document = json.loads(content)
         # Before version 4 there were worksheets.
         cells = document["cells"] if "cells" in document else document["worksheets"][0]["cells"]
-        return [replace(line, number=number, place=f"cell {number}") for number, line in _numbered(cells)]
+        return [line._replace(number=number, place=f"cell {number}") for number, line in _numbered(cells)]
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError, IndexError):
         raise Unreadable("damaged notebook") from None
 
@@ -37,7 +36,7 @@ def _of_cell(cell: dict[str, Any]) -> Iterator[Line]:
         yield from marked(lines)
     elif cell.get("cell_type") == "heading":  # before version 4
         level = min(max(int(cell.get("level", 1)), 1), 6)
-        yield from (replace(line, level=level) for line in lines)
+        yield from (line._replace(level=level) for line in lines)
     else:
         yield from _together(lines)
         printed = "".join(_printed(cell.get("outputs") or [])).strip("\n")
@@ -50,7 +49,7 @@ def _together(lines: list[Line]) -> Iterator[Line]:
     """One block, whatever blank lines are in it."""
     begun = False
     for line in lines:
-        yield replace(line, code=begun)
+        yield line._replace(code=begun)
         begun = begun or bool(line.text.strip())
 
 

@@ -6,7 +6,7 @@ import io
 import logging
 
 import pypdf
-from pypdf.errors import DependencyError, FileNotDecryptedError
+from pypdf.errors import DependencyError, FileNotDecryptedError, LimitReachedError
 
 from host.chunks import Line, lines_of
 from host.readers.unreadable import Unreadable
@@ -26,6 +26,8 @@ def pdf_lines(content: bytes) -> list[Line]:
             lines.append(Line(number, "", place=place))
     except (DependencyError, FileNotDecryptedError):  # a way of encrypting that needs another library
         raise Unreadable("encrypted PDF") from None
+    except LimitReachedError:
+        raise Unreadable("PDF too large inside") from None
     except (Unreadable, MemoryError):
         raise
     except Exception:

@@ -36,7 +36,7 @@ def main() -> None:
         content = jobs.read(job["bytes"])
         _bound_time()
         try:
-            answer: dict[str, object] = {"lines": [_packed(line) for line in _read(job["kind"], content)]}
+            answer: dict[str, object] = {"lines": _read(job["kind"], content)}
         except Unreadable as error:
             answer = {"problem": str(error)}
         except MemoryError:
@@ -57,10 +57,6 @@ def _read(kind: str, content: bytes) -> list[Line]:
     if sum(len(line.text) + 1 for line in lines) > MOST_TEXT:
         raise Unreadable(f"over {MOST_TEXT // 2**20} million characters")
     return lines
-
-
-def _packed(line: Line) -> list[object]:
-    return [line.number, line.text, line.level, line.code, line.place]
 
 
 def _bound_memory() -> None:
