@@ -14,7 +14,7 @@ _HEAD = 65_536  # characters that the delimiter is told by
 
 
 def table_lines(text: str) -> list[Line]:
-    """Rows are numbered as in a spreadsheet, from 1; where the first has names, they stand before the others' values."""
+    """Rows are numbered as in a spreadsheet, from 1; names in the first stand before the others' values."""
     # Not csv.Sniffer, which takes a time that grows with the square of a quoted text's length.
     head = text[:_HEAD].split("\n", 10)
     counts = Counter({mark: sum(line.count(mark) for line in head[:10]) for mark in _DELIMITERS})
