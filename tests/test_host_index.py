@@ -9,7 +9,6 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,40 +20,9 @@ from host.connect import CallFailed
 from host.search import excerpt
 from plugins.vector_hnsw.engine import Item
 from shared.errors import StartError
-from tests.host_fakes import Fakes, config_for, fakes, write_config
-from tests.vector_wire import Database, serving
-
-
-class Bench:
-    """A folder of documents, a configuration, and running fakes."""
-
-    def __init__(self, fake: Fakes, folder: Path) -> None:
-        self.fake = fake
-        self.docs = folder / "docs"
-        self.docs.mkdir()
-        self.folder = folder
-        self.configure()
-
-    def configure(self, **database: Any) -> None:
-        self.config = write_config(self.folder, config_for(self.fake.address, **database))
-
-    def write(self, path: str, *paragraphs: str) -> None:
-        """A file whose paragraphs are a chunk each."""
-        file = self.docs / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("".join(f"# {n}\n\n{text}\n\n" for n, text in enumerate(paragraphs)))
-
-    def index(self, **options: Any) -> list[str]:
-        """Indexes; the texts that were embedded."""
-        before = len(self.fake.embedder.texts)
-        config = load(self.config)
-        assert commands.index(config, self.docs, config.database(), **options) == 0
-        return self.fake.embedder.texts[before:]
-
-    def search(self, question: str, **options: Any) -> int:
-        config = load(self.config)
-        given: dict[str, Any] = {"limit": 5, "database": config.database(), "as_json": False} | options
-        return commands.search(config, question, **given)
+from tests.host_bench import Bench, beside_a_store, texts
+from tests.host_fakes import fakes
+from tests.vector_wire import Database
 
 
 @pytest.fixture
@@ -231,8 +199,8 @@ def test_what_is_no_document_is_skipped_and_counted(bench: Bench, capsys: pytest
     bench.index()
     assert bench.fake.ids == {"a.md#0"}
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "skipped: 1 binary or of an unknown encoding, 1 hidden, 2 hidden or foreign folder, 2 ignored, 2 ignored folder, "
-        "1 of no kind that is read, 1 over 1 MiB, 1 unreadable"
+        "skipped: 1 binary or of an unknown encoding, 1 hidden, 2 hidden or foreign folder, 2 ignored, "
+        "2 ignored folder, 1 of no kind that is read, 1 over 1 MiB, 1 unreadable"
     )
 
 
@@ -435,18 +403,8 @@ def test_a_long_passage_is_shown_where_it_answers() -> None:
 
 @pytest.fixture
 def real(tmp_path: Path) -> Iterator[tuple[Bench, Database]]:
-    """The fake embedder beside a real vector store."""
-    with fakes() as fake, serving(tmp_path / "data") as database:
-        bench = Bench(fake, tmp_path)
-        document = config_for(fake.address)
-        document["plugins"]["database_providers"]["vectors"]["address"] = database.server.address
-        bench.config = write_config(tmp_path, document)
-        yield bench, database
-
-
-def texts(database: Database) -> dict[str, str]:
-    items, _ = database.engine.page("docs", size=1000)
-    return {item.id.partition("/")[2]: json.loads(item.metadata)["text"] for item in items}
+    with beside_a_store(tmp_path) as both:
+        yield both
 
 
 def test_what_was_put_back_is_brought_up(real: tuple[Bench, Database], capsys: pytest.CaptureFixture[str]) -> None:

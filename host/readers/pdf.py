@@ -22,7 +22,7 @@ def pdf_lines(content: bytes) -> list[Line]:
         lines: list[Line] = []
         for number, page in enumerate(reader.pages, start=1):
             place = f"page {number}"
-            lines += [Line(number, line.text, place=place) for line in lines_of(page.extract_text())]
+            lines += [Line(number, line.text, place=place) for line in lines_of(page.extract_text().strip("\n"))]
             lines.append(Line(number, "", place=place))
     except (DependencyError, FileNotDecryptedError):  # a way of encrypting that needs another library
         raise Unreadable("encrypted PDF") from None

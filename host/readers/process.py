@@ -15,13 +15,16 @@ from host.chunks import Line
 from host.readers import worker
 from host.readers.unreadable import Unreadable
 
-_SECONDS = 600.0  # of one document, on a clock: ten times what it may take of the processor
+MEMORY = 2**30  # bytes
+CPU_SECONDS = 60  # of one document
+_CLOCK = 10  # times as long on a clock, which runs on where the processor is others'
 
 
 class ReadingProcess:
     """A context manager: afterwards the process is gone. It has none of this one's environment, and so no secret."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, memory: int = MEMORY, cpu_seconds: int = CPU_SECONDS) -> None:
+        self._bounds = memory, cpu_seconds
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -32,7 +35,7 @@ class ReadingProcess:
 
     def read(self, kind: str, content: bytes) -> list[Line]:
         """Raises Unreadable, also where the document takes too much time or memory."""
-        process = self._process = self._process or _started()
+        process = self._process = self._process or _started(*self._bounds)
         assert process.stdin
         assert process.stdout
         too_late = threading.Event()
@@ -41,7 +44,7 @@ class ReadingProcess:
             too_late.set()
             process.kill()
 
-        timer = threading.Timer(_SECONDS, end)
+        timer = threading.Timer(_CLOCK * self._bounds[1], end)
         timer.daemon = True
         timer.start()
         try:
@@ -73,9 +76,9 @@ def _why(status: int, too_late: bool) -> str:
     return "takes too much memory to read" if -status == getattr(signal, "SIGKILL", None) else "crashes its reader"
 
 
-def _started() -> subprocess.Popen[bytes]:
+def _started(memory: int, cpu_seconds: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 # this project's own module
-        [sys.executable, "-P", "-m", worker.__name__],
+        [sys.executable, "-P", "-m", worker.__name__, str(memory), str(cpu_seconds)],
         env={"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path), "PYTHONUTF8": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

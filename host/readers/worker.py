@@ -1,10 +1,11 @@
 """The process in which documents are read that a stranger may have made to hang or to eat memory.
 
-    python -m host.readers.worker
+    python -m host.readers.worker BYTES SECONDS
 
 A job is a line of JSON, {"kind": "pdf", "bytes": 123}, and so many bytes; the answer is one line of JSON, either
-{"lines": [[number, text, level, code, place], ...]} or {"problem": "damaged PDF"}. A job that takes too much of the
-processor's time is ended by the kernel, with the process; one that takes too much memory gets a MemoryError, or that.
+{"lines": [[number, text, level, code, place], ...]} or {"problem": "damaged PDF"}. SECONDS are of the processor's time
+for a job, BYTES of memory beyond what the interpreter has. A job that takes more time is ended by the kernel, with the
+process; one that takes more memory gets a MemoryError, or that.
 """
 
 from __future__ import annotations
@@ -19,22 +20,20 @@ import sys
 from host.chunks import Line
 from host.readers.unreadable import Unreadable
 
-MEMORY = 2**30  # bytes of address space beyond what the interpreter has
-CPU_SECONDS = 60  # of one job
 MOST_TEXT = 2**22  # characters of one document; some 1,500 pages
 TOO_MUCH_MEMORY = "takes too much memory to read"
 _READERS = {"pdf": "pdf_lines", "docx": "docx_lines", "notebook": "notebook_lines"}
 
 
-def main() -> None:
+def main(memory: int, cpu_seconds: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the host's, which ends this
     jobs, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
-    _bound_memory()
+    _bound_memory(memory)
     for head in jobs:
         job = json.loads(head)
         content = jobs.read(job["bytes"])
-        _bound_time()
+        _bound_time(cpu_seconds)
         try:
             answer: dict[str, object] = {"lines": _read(job["kind"], content)}
         except Unreadable as error:
@@ -59,25 +58,25 @@ def _read(kind: str, content: bytes) -> list[Line]:
     return lines
 
 
-def _bound_memory() -> None:
+def _bound_memory(memory: int) -> None:
     with contextlib.suppress(ImportError, ValueError, OSError):  # not every system has such bounds
         import resource
 
         with open("/proc/self/statm") as file:
             now = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (now + memory, now + memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
-def _bound_time() -> None:
+def _bound_time(seconds: int) -> None:
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
         used = resource.getrusage(resource.RUSAGE_SELF)
-        soft = int(used.ru_utime + used.ru_stime) + CPU_SECONDS
+        soft = int(used.ru_utime + used.ru_stime) + seconds
         resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))
