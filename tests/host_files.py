@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _TYPES = "http://schemas.openxmlformats.org/package/2006/content-types"
 _RELATIONS = "http://schemas.openxmlformats.org/package/2006/relationships"
@@ -99,7 +99,7 @@ def _twice(content: bytes) -> bytes:
 
 
 _LAUGHS = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 10))
-HOSTILE = {
+HOSTILE: dict[str, Callable[[], bytes]] = {
     "a laughing document.docx": lambda: docx(paragraph("&a9;"), f'<!DOCTYPE x [<!ENTITY a0 "lol">{_LAUGHS}]>'),
     "a bomb.docx": lambda: docx("", bomb=b"\0" * (2**26 + 1)),
     "a bomb of XML.docx": lambda: docx("<w:p>" + "<w:r/>" * (2**25 // 6) + "</w:p>"),

@@ -64,6 +64,25 @@ def test_encodings_are_told(encoding: str, name: str, times: int) -> None:
     assert decoded(text.encode(encoding)) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ('<!doctype html><meta charset="iso-8859-2"><p>Wszyscy ludzie rodzą się wolni', "iso-8859-2"),
+        ('<meta http-equiv=Content-Type content="text/html; charset=windows-1255"><p>כל בני אדם', "cp1255"),
+        ('<?xml version="1.0" encoding="Shift_JIS"?><p>表</p>', "shift_jis"),
+        ("# -*- coding: latin-1 -*-\nname = 'é'\n", "latin-1"),
+        ("# vim: set fileencoding=koi8-r :\n# я\n", "koi8-r"),
+        ("<meta charset=iso-8859-1>“quoted”", "cp1252"),
+        ("<meta charset=rot13>café", "latin-1"),  # no encoding of texts
+        ("<meta charset=nonsense>café", "latin-1"),
+        ("<meta charset=utf-8>café", "latin-1"),  # not true
+    ],
+)
+def test_a_declared_encoding_counts(text: str, encoding: str) -> None:
+    """What a page, XML or a source file declares decides, if there is such an encoding and it is true."""
+    assert decoded(text.encode(encoding)) == text
+
+
 @given(st.text(), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]))
 def test_what_has_a_mark_or_is_utf_8_is_never_guessed(text: str, encoding: str) -> None:
     """UTF-8 and what begins with a byte order mark is read as such, whatever it looks like."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import host.moved
 from host import commands
+from host.clients import Collection
 from host.config import load
 from host.connect import CallFailed
 from shared.errors import Code, StartError
@@ -30,6 +30,11 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def real(tmp_path: Path) -> Iterator[tuple[Bench, Database]]:
     with beside_a_store(tmp_path) as both:
         yield both
+
+
+def vectors(database: Database) -> set[bytes]:
+    items, _ = database.engine.page("docs", size=1000, with_vectors=True)
+    return {item.vector.tobytes() for item in items if item.vector is not None}
 
 
 def places(database: Database) -> set[str]:
@@ -53,14 +58,11 @@ def test_a_moved_folder_is_taken_along(real: tuple[Bench, Database], capsys: pyt
     for name in ("a", "b", "sub/c", "changed", "gone"):
         bench.write(f"{name}.md", f"{name} one", f"{name} two")
     bench.index()
-    before, vectors = (
-        texts(database),
-        {item.vector.tobytes() for item in database.engine.page("docs", with_vectors=True)[0]},
-    )
+    before, embedded = texts(database), vectors(database)
     move(bench, "docs2")
     assert bench.index() == []
     assert texts(database) == before
-    assert {item.vector.tobytes() for item in database.engine.page("docs", with_vectors=True)[0]} == vectors
+    assert vectors(database) == embedded
     assert places(database) == {str(file) for file in bench.docs.rglob("*.md")}
     assert "docs is gone and its files are here: 10 chunks taken along" in capsys.readouterr().out.replace("\n", " ")
     assert bench.index() == []
@@ -134,7 +136,7 @@ def test_a_move_that_was_cut_off_is_finished(
     before = texts(database)
     move(bench, "docs2")
     calls = []
-    original = getattr(host.moved.Collection, lost)
+    original = getattr(Collection, lost)
 
     def dies(self: object, *arguments: object) -> object:
         calls.append(1)
@@ -144,7 +146,7 @@ def test_a_move_that_was_cut_off_is_finished(
         return result
 
     with monkeypatch.context() as patched:
-        patched.setattr(host.moved.Collection, lost, dies)
+        patched.setattr(Collection, lost, dies)
         with pytest.raises(CallFailed):
             bench.index()
     bench.index()

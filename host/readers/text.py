@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 
 from charset_normalizer import CharsetMatch, from_bytes
+from charset_normalizer.constant import IANA_SUPPORTED
 
 # UTF-32's mark begins with UTF-16's.
 _MARKS = (
@@ -19,6 +21,10 @@ _MARKS = (
 # which they are meant where two give equally likely texts.
 _OTHERS = ["gb18030", "euc_jp", "cp932", "big5", "cp949", "cp1251", "koi8_r", "cp1253", "cp1252", "cp1250", "cp1254"]
 _UTF_16 = ["utf_16_le", "utf_16_be"]
+# The ways to declare one: HTML, XML, Python, Emacs, Vim.
+_DECLARED = re.compile(rb"(?:charset|coding|encoding)[=:]\s{0,9}[\"']?([A-Za-z0-9._-]{2,40})")
+_HEAD = 1024  # bytes; HTML has to say it within them
+_ENCODINGS = frozenset(IANA_SUPPORTED) - {"utf_7"}  # Python has others, which are none of texts
 _SAMPLE = 2**16  # bytes that tell which of these it may be
 _HIGH = re.compile(rb"[\x80-\xff]+")
 _LETTERS = re.compile(rb"[A-Za-z]")
@@ -41,12 +47,28 @@ def decoded(content: bytes) -> str | None:
         return _likely(content, content, _UTF_16)
     if _NOT_TEXT.search(content):
         return None
+    declared = _declared(content)
+    if declared is not None:
+        return declared
     sample = _sample(content)
     runs = _HIGH.findall(sample)
     # Letters with accents stand alone among more of ASCII; those of other scripts stand together.
     alone = 2 * sum(len(run) == 1 for run in runs) > len(runs)
     few = 2 * sum(map(len, runs)) < len(_LETTERS.findall(sample))
     return _latin(content) if alone and few else _likely(content, sample, _OTHERS)
+
+
+def _declared(content: bytes) -> str | None:
+    """In the encoding that a page, XML or a source file says it is in, where that is one, and true."""
+    match = _DECLARED.search(content[:_HEAD])
+    name = match[1].decode().lower().replace("_", "-") if match else ""
+    with contextlib.suppress(LookupError):
+        encoding = codecs.lookup(name).name.replace("-", "_")
+        # Of what is called Latin-1 some is not.
+        names = ("cp1252", encoding) if encoding == "iso8859_1" else (encoding,)
+        if encoding in _ENCODINGS:
+            return next((text for one in names if (text := _in(content, one)) is not None), None)
+    return None
 
 
 def _sample(content: bytes) -> bytes:
