@@ -5,14 +5,17 @@ Vectors are copied, not made again: what was embedded names a file by its path b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from host.clients import Collection
 from host.connect import CallFailed
 from host.manifest import Entry, Manifest, chunk_id, chunk_ids
 from shared.errors import Code
+
+_COPIED_AT_ONCE = 32  # as many as are embedded at once
 
 
 def is_gone(root: str) -> bool:
@@ -70,8 +73,9 @@ def take_along(manifest: Manifest, collection: Collection, old: str, root: Path,
     manifest.save()
     copied = 0
     try:
+        missing = _copy(collection, old, root, same)
         for path, entry in same.items():
-            if _copy(collection, old, root, path, entry):
+            if path not in missing:
                 copied += entry.chunks
                 if files[path].chunks == entry.chunks:
                     files[path] = entry
@@ -92,14 +96,21 @@ def forget(manifest: Manifest, collection: Collection, root: str) -> int:
     return deleted
 
 
-def _copy(collection: Collection, old: str, root: Path, path: str, entry: Entry) -> bool:
-    """Whether all of it was there to be copied."""
-    ids = {chunk_id(old, path, number): chunk_id(root, path, number) for number in range(entry.chunks)}
-    there = collection.get(list(ids))
-    if len(there) != len(ids) or any(about.get("sha256") != entry.sha256 for _, about in there.values()):
-        return False
-    collection.upsert(
-        {ids[key]: vector for key, (vector, _) in there.items()},
-        {ids[key]: {**about, "root": str(root)} for key, (_, about) in there.items()},
-    )
-    return True
+def _copy(collection: Collection, old: str, root: Path, files: Mapping[str, Entry]) -> set[str]:
+    """Returns those of `files` of which not everything was there to be copied."""
+    missing: set[str] = set()
+    chunks = iter([(path, entry, number) for path, entry in files.items() for number in range(entry.chunks)])
+    while batch := list(islice(chunks, _COPIED_AT_ONCE)):
+        there = collection.get([chunk_id(old, path, number) for path, _, number in batch])
+        vectors: dict[str, Sequence[float]] = {}
+        metadata: dict[str, Mapping[str, Any]] = {}
+        for path, entry, number in batch:
+            vector, about = there.get(chunk_id(old, path, number), ((), {}))
+            if about.get("sha256") != entry.sha256:
+                missing.add(path)
+                continue
+            key = chunk_id(root, path, number)
+            vectors[key], metadata[key] = vector, {**about, "root": str(root)}
+        if vectors:
+            collection.upsert(vectors, metadata)
+    return missing

@@ -84,10 +84,10 @@ def indexed(tally: Tally, seconds: float, verbose: bool = False) -> None:
 def pruned(pruned: Pruned) -> None:
     for folder, count in pruned.of_folders.items():
         _plain(f"{count} chunks removed of {folder}, which is gone")
-    for folder, count in pruned.of_files.items():
+    for folder, count in (+pruned.of_files).items():
         _plain(f"{count} chunks removed of files that are gone from {folder}")
-    if not pruned.of_folders and not pruned.of_files:
-        _plain("nothing was indexed from here")
+    if not pruned.of_folders and not +pruned.of_files:
+        _plain("nothing to prune")
     for folder, count in pruned.unknown.items():
         remedy = shlex.join(["index", folder, "--prune"])
         _plain(f"{count} chunks left of {folder}, which was indexed from elsewhere and is not here: {remedy}")

@@ -145,6 +145,7 @@ def test_a_move_that_was_cut_off_is_finished(
             raise CallFailed("the reply was lost", Code.UNAVAILABLE, answered=False)
         return result
 
+    monkeypatch.setattr("host.moved._COPIED_AT_ONCE", 2)
     with monkeypatch.context() as patched:
         patched.setattr(Collection, lost, dies)
         with pytest.raises(CallFailed):
