@@ -73,6 +73,21 @@ def paragraph(text: str, style: str = "") -> str:
     return f"<w:p>{styled}<w:r><w:t>{text}</w:t></w:r></w:p>"
 
 
+def linked_image(target: str) -> tuple[str, dict[str, bytes]]:
+    """A paragraph with an image that is not in the document, and the part that says where it is."""
+    about = 'xmlns:wp="http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing"'
+    about += ' xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
+    about += ' xmlns:pic="http://schemas.openxmlformats.org/drawingml/2006/picture"'
+    about += ' xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
+    picture = '<pic:pic><pic:blipFill><a:blip r:link="r9"/></pic:blipFill></pic:pic>'
+    drawing = f'<wp:docPr descr="a cat"/><a:graphic><a:graphicData>{picture}</a:graphicData></a:graphic>'
+    kind = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/image"
+    relation = f'<Relationship Id="r9" Type="{kind}" Target="{target}" TargetMode="External"/>'
+    relations = f'<Relationships xmlns="{_RELATIONS}">{relation}</Relationships>'
+    body = f"<w:p><w:r><w:drawing><wp:inline {about}>{drawing}</wp:inline></w:drawing></w:r></w:p>"
+    return body, {"_rels/document.xml.rels": relations.encode()}
+
+
 def table(*rows: Sequence[str]) -> str:
     cells = ("".join(f"<w:tc>{paragraph(cell)}</w:tc>" for cell in row) for row in rows)
     return f"<w:tbl>{''.join(f'<w:tr>{row}</w:tr>' for row in cells)}</w:tbl>"

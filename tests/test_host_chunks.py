@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import math
 import random
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from itertools import pairwise
 from typing import get_args
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from host.chunks import LONGEST_TITLE, Chunk, Kind, Line, chunk, lines_of
@@ -19,6 +21,7 @@ from host.documents import Document
 from host.readers.html import html_lines
 from host.readers.lines import read_lines
 from host.readers.process import ReadingProcess
+from host.readers.unreadable import Unreadable
 from tests.servers import environment
 
 _BYTES = random.Random(1).randbytes(20_000)  # of an image
@@ -301,16 +304,57 @@ def test_html_that_is_broken_reads_as_in_a_browser() -> None:
     ],
 )
 def test_a_megabyte_is_cut_in_time_that_grows_with_its_size(kind: Kind, unit: str) -> None:
-    """Eight times as much takes about eight times as long, and never thirty times."""
-
-    def seconds(size: int) -> float:
-        text = unit * (size // len(unit))
-        began = time.process_time()
-        chunk(lines(kind, text), kind, chars=1000, overlap=100)
-        return time.process_time() - began
-
+    """Eight times as much takes about eight times as long, never thirty times, and a mebibyte about a second."""
     # Once is enough: what is linear looks like the square by chance, never the other way round.
-    assert any(seconds(2**20) < 30 * max(seconds(2**17), 0.02) for _ in range(3))
+    assert any(is_linear(kind, unit, 2**20, at_most=10) for _ in range(3))
+
+
+@pytest.mark.slow
+@given(
+    unit=st.lists(
+        st.sampled_from(
+            [
+                *"#=-~`<>!&;:{}[]()|*+\"'/\\ \t\n",
+                "a",
+                "B2",
+                "é",
+                "--",
+                "<!--",
+                "-->",
+                "```",
+                "data:",
+                ";base64,",
+                "<p>",
+                "</p>",
+                "<table>",
+                "<svg>",
+                "<title>",
+            ]
+        ),
+        min_size=1,
+        max_size=5,
+    ).map("".join),
+    kind=st.sampled_from(["markdown", "source", "text", "html", "table", "json", "json lines"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_anything_is_cut_in_time_that_grows_with_its_size(unit: str, kind: Kind) -> None:
+    """Whatever is repeated, as whatever kind of document: eight times as much never takes thirty times as long."""
+    assert any(is_linear(kind, unit, 2**17) for _ in range(3))
+
+
+def is_linear(kind: Kind, unit: str, size: int, at_most: float = math.inf) -> bool:
+    """Whether `size` takes less than `at_most` seconds and less than thirty times an eighth of it."""
+    whole = seconds(kind, unit, size)
+    return whole < at_most and whole < 30 * max(seconds(kind, unit, size // 8), 0.005)
+
+
+def seconds(kind: Kind, unit: str, size: int) -> float:
+    """Of the processor, to read and cut a document that is `unit` again and again."""
+    text = unit * (size // len(unit))
+    began = time.process_time()
+    with contextlib.suppress(Unreadable):  # control characters
+        chunk(lines(kind, text), kind, chars=1000, overlap=100)
+    return time.process_time() - began
 
 
 def test_comments_are_no_headings() -> None:

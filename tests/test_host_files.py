@@ -309,6 +309,11 @@ def test_nothing_outside_of_a_document_is_read(process: ReadingProcess, tmp_path
     except Unreadable:
         found = []
     assert "owned" not in "".join(c.text for c in found)
+    fifo = tmp_path / "fifo"  # whoever opened it would wait
+    os.mkfifo(fifo)
+    body, parts = files.linked_image(fifo.as_uri())
+    found = passages(process, "a.docx", files.docx(body, **parts))
+    assert [c.text for c in found] == ["a cat"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXCPU"), reason="POSIX only")
@@ -316,12 +321,14 @@ def test_what_takes_too_long_or_too_much_is_named(monkeypatch: pytest.MonkeyPatc
     """A reader that spins, eats memory or crashes is given up, which is named, and the next document is read."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, sys, types\n"
+        "kept = []\n"
         "m = types.ModuleType('host.readers.notebook')\n"
         "def notebook_lines(content):\n"
         "    if content == b'spin':\n"
         "        while True: pass\n"
         "    if content == b'eat': return ['x' * 10**8 for _ in range(100)]\n"
         "    if content == b'crash': os.abort()\n"
+        "    if content == b'keep': kept.append('x' * 10**8)\n"
         "    if content == b'print': print('hello'); os.write(1, b'hello')\n"
         "    from host.chunks import Line\n"
         "    return [Line(1, content.decode())]\n"
@@ -338,6 +345,8 @@ def test_what_takes_too_long_or_too_much_is_named(monkeypatch: pytest.MonkeyPatc
             with pytest.raises(Unreadable, match=why):
                 process.read("notebook", content)
             assert process.read("notebook", b"print") == [Line(1, "print")]
+        for _ in range(6):  # what the others left behind counts against none
+            assert process.read("notebook", b"keep") == [Line(1, "keep")]
     monkeypatch.setattr(reading, "_CLOCK", 0)
     with ReadingProcess() as process, pytest.raises(Unreadable, match="takes too long to read"):
         process.read("notebook", b"spin")

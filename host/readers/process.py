@@ -16,7 +16,7 @@ from host.readers import worker
 from host.readers.unreadable import Unreadable
 
 MEMORY = 2**30  # bytes
-CPU_SECONDS = 60  # of one document
+CPU_SECONDS = 120  # of one document; some thousands of pages
 _CLOCK = 10  # times as long on a clock, which runs on where the processor is others'
 
 
@@ -35,6 +35,16 @@ class ReadingProcess:
 
     def read(self, kind: str, content: bytes) -> list[Line]:
         """Raises Unreadable, also where the document takes too much time or memory."""
+        is_new = self._process is None
+        try:
+            return self._read(kind, content)
+        except Unreadable as error:
+            # What other documents have left behind is not this one's.
+            if is_new or str(error) != worker.TOO_MUCH_MEMORY:
+                raise
+        return self._read(kind, content)
+
+    def _read(self, kind: str, content: bytes) -> list[Line]:
         process = self._process = self._process or _started(*self._bounds)
         assert process.stdin
         assert process.stdout
@@ -73,7 +83,7 @@ def _why(status: int, too_late: bool) -> str:
     """What ended the process."""
     if too_late or -status == getattr(signal, "SIGXCPU", None):
         return "takes too long to read"
-    return "takes too much memory to read" if -status == getattr(signal, "SIGKILL", None) else "crashes its reader"
+    return worker.TOO_MUCH_MEMORY if -status == getattr(signal, "SIGKILL", None) else "crashes its reader"
 
 
 def _started(memory: int, cpu_seconds: int) -> subprocess.Popen[bytes]:
