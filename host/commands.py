@@ -22,7 +22,7 @@ from host.search import search as find
 from host.supervisor import supervise
 from shared import logs
 from shared.errors import StartError
-from shared.visible import visible, visible_json, visible_line
+from shared.visible import visible_json
 
 
 def serve(config: HostConfig) -> int:
@@ -90,11 +90,11 @@ def demo(config: HostConfig, folder: Path | None, question: str, keep: bool) -> 
         if not shared:
             stack.enter_context(serving(config, quiet=True))
         index(config, folder, database, include)
-        show.out.print(f"\nQ: {visible(question)}\n", style="bold", markup=False)
+        show.out.print(f"\nQ: {question}\n", style="bold", markup=False)
         search(config, question, 5, database, False)
         print("To try next:")
         for arguments in (again, ["index", "FOLDER"], ["search", "your own question"], ["serve"]):
-            print("  " + visible_line(_command(config, arguments)))
+            print("  " + _command(config, arguments))
         if keep and not shared:
             print("The plugins stay up; Ctrl-C stops them.", flush=True)
             _wait_for_ctrl_c()

@@ -29,9 +29,7 @@ def plugins(statuses: Iterable[Status]) -> None:
     table = Table("name", "type", "address", "status", "pid")
     for status in statuses:
         pid = "-" if status.pid is None else str(status.pid)
-        table.add_row(
-            *(escape(visible_line(text)) for text in (status.name, status.kind, status.address, status.status, pid))
-        )
+        table.add_row(*(escape(plain(text)) for text in (status.name, status.kind, status.address, status.status, pid)))
     out.print(table)
 
 
@@ -64,12 +62,12 @@ def indexed(tally: Tally, seconds: float, verbose: bool = False) -> None:
     """What was done, and what was left out: a line of numbers each; with `verbose` a line before for each that was."""
     if verbose:
         for path, reason in sorted(tally.skipped.paths):
-            _plain(f"skipped {path}: {reason}")
+            _print(f"skipped {path}: {reason}")
     for old, chunks in tally.moved.items():
-        _plain(f"{old} is gone and its files are here: {chunks} chunks taken along")
+        _print(f"{old} is gone and its files are here: {chunks} chunks taken along")
     for outer, below in tally.doubled:
         remedy = shlex.join(["index", outer, "--exclude", f"/{below}/"])
-        _plain(f"{below} is indexed by itself too, so its passages are there twice: {remedy}")
+        _print(f"{below} is indexed by itself too, so its passages are there twice: {remedy}")
     out.print(
         f"{tally.files} files read, {tally.unchanged} unchanged, {tally.chunks} chunks embedded, "
         f"{tally.removed} removed, {seconds:.1f} s",
@@ -83,14 +81,14 @@ def indexed(tally: Tally, seconds: float, verbose: bool = False) -> None:
 
 def pruned(pruned: Pruned) -> None:
     for folder, count in pruned.of_folders.items():
-        _plain(f"{count} chunks removed of {folder}, which is gone")
+        _print(f"{count} chunks removed of {folder}, which is gone")
     for folder, count in (+pruned.of_files).items():
-        _plain(f"{count} chunks removed of files that are gone from {folder}")
+        _print(f"{count} chunks removed of files that are gone from {folder}")
     if not pruned.of_folders and not +pruned.of_files:
-        _plain("nothing to prune")
+        _print("nothing to prune")
     for folder, count in pruned.unknown.items():
         remedy = shlex.join(["index", folder, "--prune"])
-        _plain(f"{count} chunks left of {folder}, which was indexed from elsewhere and is not here: {remedy}")
+        _print(f"{count} chunks left of {folder}, which was indexed from elsewhere and is not here: {remedy}")
 
 
 def passages(found: Sequence[Passage], question: str) -> None:
@@ -100,20 +98,25 @@ def passages(found: Sequence[Passage], question: str) -> None:
     for passage in found:
         head = Text.assemble(
             f"{passage.rank}. ",
-            (visible_line(passage.place), "bold cyan"),
+            (plain(passage.place), "bold cyan"),
             "  ",
             (f"score {passage.score:.3f}", "green"),
         )
         if passage.heading:
-            head.append(f"  {visible_line(passage.heading)}", "italic")
+            head.append(f"  {plain(passage.heading)}", "italic")
         out.print(head, soft_wrap=True)
         for line in visible(textwrap.dedent(excerpt(passage.text, question))).split("\n"):
             out.print("\n".join(_wrapped(line)), markup=False, soft_wrap=True)
         out.print()
 
 
-def _plain(line: str) -> None:
-    out.print(visible_line(line), markup=False, soft_wrap=True)
+def plain(text: str) -> str:
+    """As a line on a terminal, which a document, a file's name or a plugin's output must not give orders to."""
+    return visible_line(text)
+
+
+def _print(line: str) -> None:
+    out.print(plain(line), markup=False, soft_wrap=True)
 
 
 def _wrapped(line: str) -> list[str]:

@@ -13,7 +13,6 @@ _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufdd0-\ufdef"
     "\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-_LINE = re.compile(r"[\t\n]")
 
 
 def visible(text: str, mark: str = "‹{}›") -> str:
@@ -28,12 +27,12 @@ def visible(text: str, mark: str = "‹{}›") -> str:
 
 
 def visible_line(text: str) -> str:
-    """The same as a part of one line: with its line ends and tabs.
+    """The same as a part of one line: line feeds are made visible too.
 
     >>> visible_line("a\\nb")
     'a‹U+000A›b'
     """
-    return _LINE.sub(lambda match: f"‹U+{ord(match[0]):04X}›", visible(text))
+    return visible(text).replace("\n", "‹U+000A›")
 
 
 def visible_json(document: str) -> str:

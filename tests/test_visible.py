@@ -39,7 +39,7 @@ def test_nothing_is_left_that_a_terminal_obeys(text: str) -> None:
     assert not _OBEYED.search(shown)
     assert visible(shown) == shown
     assert all(c in "\n\t" or c.isprintable() or c.isspace() or not c.isascii() for c in shown)
-    assert not {"\n", "\t"} & set(visible_line(text))
+    assert "\n" not in visible_line(text)
 
 
 @given(
@@ -178,14 +178,20 @@ def test_check_shows_settings_as_text(tmp_path: Path) -> None:
     assert not _OBEYED.search(done.stdout)
 
 
+# What these print are words of this project's, or goes through `shared/logs.py`, which escapes on its own.
+_OWN_WORDS = {
+    "host/check/command.py", "host/demo.py", "host/demo_model.py", "host/new/command.py", "host/supervisor.py",
+    "host/tether.py", "plugins/reasoning_react/run.py", "plugins/reasoning_react/seeing/command_line.py",
+    "shared/logs.py", "shared/server.py", "shared/units.py",
+}  # fmt: skip
+
+
 def test_no_command_prints_past_it() -> None:
     """Each module that prints has `shared/visible.py`, but for those that print only words of their own."""
-    own_words = {"host/supervisor.py", "host/tether.py", "shared/server.py", "shared/logs.py", "shared/units.py"}
-    own_words |= {"plugins/reasoning_react/run.py", "plugins/reasoning_react/seeing/command_line.py"}
     for folder in ("host", "plugins", "shared"):
         for file in (ROOT / folder).rglob("*.py"):
-            calls = (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call))
-            prints = any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls)
+            text = file.read_text(encoding="utf-8")
+            calls = (node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
             name = file.relative_to(ROOT).as_posix()
-            if prints and name not in own_words:
-                assert "shared.visible import" in file.read_text() or ".visible import" in file.read_text(), name
+            if name not in _OWN_WORDS and any(isinstance(call, ast.Name) and call.id == "print" for call in calls):
+                assert ".visible import" in text or "show.plain(" in text, name
