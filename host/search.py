@@ -36,6 +36,11 @@ class Passage:
         shown = os.path.relpath(file, here) if file.is_relative_to(here) else str(file)
         return f"{shown}, {self.position}" if self.position else f"{shown}:{self.line}"
 
+    @property
+    def span(self) -> str:
+        """What of the file it is: "lines 3 to 7", "page 3 to page 4"."""
+        return self.position or f"lines {self.line} to {self.end_line}"
+
     def json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from host.chunks import Chunk, Kind, Line, chunk
@@ -264,6 +264,13 @@ def test_a_notebook_is_cited_by_its_cells(process: ReadingProcess) -> None:
     assert [(c.heading, c.text) for c in passages(process, "a.ipynb", old.encode())] == [("Old", "Old\n\nx")]
 
 
+_SOUND = {
+    "a.pdf": files.pdf("cats purr\nat night", "dogs bark"),
+    "b.docx": files.docx(files.paragraph("Guide", "Heading1") + files.table(["cat", "1"], ["dog", "2"])),
+    "c.ipynb": files.notebook(("markdown", "# Cats", []), ("code", "x", [{"output_type": "stream", "text": ["1"]}])),
+}
+
+
 def test_an_encrypted_pdf_is_called_one(process: ReadingProcess) -> None:
     """A PDF that needs a password says so."""
     import pypdf
@@ -288,6 +295,30 @@ def test_a_hostile_file_is_survived(process: ReadingProcess, name: str) -> None:
     content = files.HOSTILE[name]()
     with contextlib.suppress(Unreadable):
         passages(process, name, content)
+    assert passages(process, "a.pdf", files.pdf("cats purr"))[0].text == "cats purr"
+
+
+@pytest.mark.slow
+@given(st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_file_is_read_or_named(process: ReadingProcess, data: st.DataObject) -> None:
+    """A file that is changed, cut off or put together of two is read or called unreadable, and nothing else happens."""
+    name = data.draw(st.sampled_from(sorted(_SOUND)))
+    content = bytearray(_SOUND[name])
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content)))
+        change = data.draw(st.sampled_from(["byte", "cut", "repeat", "other"]))
+        if change == "byte":
+            content[at : at + 1] = data.draw(st.binary(min_size=1, max_size=2))
+        elif change == "cut":
+            del content[at : at + data.draw(st.integers(1, 200))]
+        elif change == "repeat":
+            content[at:at] = content[at : at + 100] * data.draw(st.integers(1, 20))
+        else:
+            content[at:] = _SOUND[data.draw(st.sampled_from(sorted(_SOUND)))][at:]
+    with contextlib.suppress(Unreadable):
+        for passage in passages(process, name, bytes(content)):
+            assert passage.text.strip()
     assert passages(process, "a.pdf", files.pdf("cats purr"))[0].text == "cats purr"
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from host import commands
 from host.clients import Collection
@@ -306,3 +310,67 @@ def test_passages_of_pages_rows_and_cells_say_so(bench: Bench, capsys: pytest.Ca
     bench.search("fish swim", limit=1, as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert (found["path"], found["position"], found["line"]) == ("d.ipynb", "cell 1", 1)
+
+
+# ---------------------------------------------------------------- anything, in any order
+
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("write"), st.integers(0, 3), st.sampled_from(["a.md", "b.md", "sub/c.md"]), st.integers(0, 3)
+        ),
+        st.tuples(st.just("remove"), st.integers(0, 3), st.sampled_from(["a.md", "b.md", "sub/c.md"])),
+        st.tuples(st.sampled_from(["move", "move below", "copy", "delete", "index"]), st.integers(0, 3)),
+        st.tuples(st.just("prune")),
+    ),
+    min_size=4,
+    max_size=14,
+)
+
+
+@pytest.mark.slow
+@given(steps=_STEPS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(
+    steps=[("write", 0, "a.md", 1), ("index", 0), ("move", 0), ("copy", 0), ("index", 0), ("index", 1), ("prune",)]
+)
+@example(steps=[("write", 0, "a.md", 1), ("index", 0), ("move below", 0), ("index", 0), ("prune",), ("index", 0)])
+def test_whatever_is_done_to_folders(real: tuple[Bench, Database], steps: list[tuple[Any, ...]]) -> None:
+    """After an index a folder's files are there once and as they are; after a prune nothing that is gone is there."""
+    bench, database = real
+    base = Path(tempfile.mkdtemp(dir=bench.folder))
+    folders = [base / "first"]
+    folders[0].mkdir()
+    if list((bench.folder / ".hector").glob("index-*")):
+        prune(bench)  # of what the last example left, nothing is in this one's folders
+    for at, (step, *arguments) in enumerate(steps):
+        bench.docs = folders[arguments[0] % len(folders)] if arguments else base
+        match step:
+            case "write":
+                bench.write(arguments[1], f"text {arguments[2]}")
+            case "remove":
+                (bench.docs / arguments[1]).unlink(missing_ok=True)
+            case "move" | "move below" | "copy":
+                target = base / f"{at}" / "below" if step == "move below" else base / f"{at}"
+                target.parent.mkdir(exist_ok=True)
+                (shutil.copytree if step == "copy" else shutil.move)(bench.docs, target)
+                if step != "copy":
+                    folders.remove(bench.docs)
+                folders.append(target)
+            case "delete" if len(folders) > 1:
+                shutil.rmtree(bench.docs)
+                folders.remove(bench.docs)
+            case "index":
+                bench.index()
+                found = sorted(found_in(database, bench.docs))
+                assert found == sorted((str(file), file.read_text().strip()) for file in bench.docs.rglob("*.md"))
+            case "prune" if list((bench.folder / ".hector").glob("index-*")):
+                prune(bench)
+                assert all(Path(place).exists() for place in places(database))
+
+
+def found_in(database: Database, root: Path) -> Iterator[tuple[str, str]]:
+    items, _ = database.engine.page("docs", size=1000)
+    for about in (json.loads(item.metadata) for item in items):
+        if about["root"] == str(root):
+            yield f"{root}/{about['path']}", about["text"]
