@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 _TYPES = "http://schemas.openxmlformats.org/package/2006/content-types"
 _RELATIONS = "http://schemas.openxmlformats.org/package/2006/relationships"
@@ -52,7 +52,7 @@ def pdf_of(streams: Sequence[bytes], trailer: str = "", about: str = "") -> byte
     )
 
 
-def docx(body: str, dtd: str = "", **parts: bytes) -> bytes:
+def docx(body: str, dtd: str = "", parts: Mapping[str, bytes] | None = None) -> bytes:
     """A Word document; `paragraph` makes what its body is of. `parts` are further files in word/."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -63,7 +63,7 @@ def docx(body: str, dtd: str = "", **parts: bytes) -> bytes:
             "word/document.xml",
             f'<?xml version="1.0"?>{dtd}<w:document xmlns:w="{_WORD}"><w:body>{body}</w:body></w:document>',
         )
-        for name, part in parts.items():
+        for name, part in (parts or {}).items():
             archive.writestr(f"word/{name}", part)
     return content.getvalue()
 
@@ -116,7 +116,7 @@ def _twice(content: bytes) -> bytes:
 _LAUGHS = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 10))
 HOSTILE: dict[str, Callable[[], bytes]] = {
     "a laughing document.docx": lambda: docx(paragraph("&a9;"), f'<!DOCTYPE x [<!ENTITY a0 "lol">{_LAUGHS}]>'),
-    "a bomb.docx": lambda: docx("", bomb=b"\0" * (2**26 + 1)),
+    "a bomb.docx": lambda: docx("", parts={"bomb": b"\0" * (2**26 + 1)}),
     "a bomb of XML.docx": lambda: docx("<w:p>" + "<w:r/>" * (2**25 // 6) + "</w:p>"),
     "deep.docx": lambda: docx("<w:ins>" * 100_000 + "</w:ins>" * 100_000),
     "no zip.docx": lambda: b"PK\x03\x04" + b"x" * 1000,

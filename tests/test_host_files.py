@@ -343,7 +343,7 @@ def test_nothing_outside_of_a_document_is_read(process: ReadingProcess, tmp_path
     fifo = tmp_path / "fifo"  # whoever opened it would wait
     os.mkfifo(fifo)
     body, parts = files.linked_image(fifo.as_uri())
-    found = passages(process, "a.docx", files.docx(body, **parts))
+    found = passages(process, "a.docx", files.docx(body, parts=parts))
     assert [c.text for c in found] == ["a cat"]
 
 
