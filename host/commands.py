@@ -45,9 +45,11 @@ def index(
     verbose: bool = False,
 ) -> int:
     """With `prune` also takes out what is gone, of every folder; then `folder` may be gone too, or None."""
+    if folder is None and not prune:
+        raise StartError("which folder? Name the one that holds the documents, as in `index docs`")
     is_there = folder is not None and folder.is_dir()
-    if not is_there and (not prune or (folder and folder.exists())):
-        raise StartError(f"{folder or 'nothing'} is not a folder; name the one that holds the documents")
+    if folder and not is_there and (folder.exists() or not prune):
+        raise StartError(f"{folder} is not a folder; name the one that holds the documents")
     began = time.monotonic()
     with opened(config, database) as (embedder, collection):
         if folder and is_there:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from host.clients import Collection
+from host.connect import CallFailed
 from host.manifest import Manifest, chunk_ids
 from host.moved import forget, is_gone
+from shared.errors import Code
 
 
 @dataclass
@@ -36,14 +38,23 @@ def prune(manifest: Manifest, collection: Collection, named: str = "") -> Pruned
         for path in gone:
             del files[path]
         manifest.save()
-    strangers: dict[str, list[str]] = {}
-    for key, about in collection.stored():
-        root = str(about.get("root", ""))
-        if root and root not in manifest.roots and is_gone(root):
-            strangers.setdefault(root, []).append(key)
-    for root, ids in strangers.items():
+    for root, ids in _strangers(manifest, collection).items():
         if root == named:
             pruned.of_folders[root] += collection.delete(ids)
         else:
             pruned.unknown[root] += len(ids)
     return pruned
+
+
+def _strangers(manifest: Manifest, collection: Collection) -> dict[str, list[str]]:
+    """What the store has of folders that are neither in the list nor here: ids by folder."""
+    ids: dict[str, list[str]] = {}
+    try:
+        for key, about in collection.stored():
+            root = str(about.get("root", ""))
+            if root and root not in manifest.roots and is_gone(root):
+                ids.setdefault(root, []).append(key)
+    except CallFailed as error:
+        if error.code != Code.UNIMPLEMENTED:
+            raise
+    return ids

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from shared.errors import Code, StartError
 from tests import host_files as files
 from tests.host_bench import Bench, beside_a_store, texts
 from tests.host_fakes import fakes
+from tests.servers import environment
 from tests.vector_wire import Database
 
 
@@ -196,6 +199,24 @@ def test_prune_takes_out_what_is_gone(real: tuple[Bench, Database], capsys: pyte
     assert bench.index() == []
 
 
+@pytest.mark.slow
+def test_the_command(bench: Bench) -> None:
+    """The command line has all of it: a folder, --verbose, --prune with and without a folder."""
+    bench.write("a.md", "a one")
+    bench.write("b.png", "no")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "host", "index", *arguments, "--config", str(bench.config)]
+        return subprocess.run(argv, cwd=bench.folder, env=environment(), capture_output=True, text=True, check=False)
+
+    done = run("docs", "--verbose")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "skipped b.png: of no kind that is read")
+    (bench.docs / "a.md").unlink()
+    done = run("--prune")  # this store can list nothing
+    assert (done.returncode, done.stdout) == (0, f"1 chunks removed of files that are gone from {bench.docs}\n")
+    assert run().stderr == "error: which folder? Name the one that holds the documents, as in `index docs`\n"
+
+
 def test_prune_leaves_what_others_indexed(real: tuple[Bench, Database], capsys: pytest.CaptureFixture[str]) -> None:
     """Passages that the list does not know may be another machine's: they stay, are told, and go only by name."""
     bench, database = real
@@ -224,10 +245,12 @@ def test_prune_along_with_an_index(real: tuple[Bench, Database]) -> None:
 
 
 def test_prune_and_folders_that_are_none(bench: Bench) -> None:
-    """Without --prune a folder is needed; a file is none with it either; a collection that is not there is told."""
+    """Without --prune a folder is needed that is there, and a file is none with it either."""
     config = load(bench.config)
     bench.write("a.md", "a one")
-    for folder, with_prune in ((None, False), (bench.folder / "gone", False), (bench.docs / "a.md", True)):
+    with pytest.raises(StartError, match=r"which folder\?"):
+        commands.index(config, None, config.database())
+    for folder, with_prune in ((bench.folder / "gone", False), (bench.docs / "a.md", True)):
         with pytest.raises(StartError, match="is not a folder; name the one that holds the documents"):
             commands.index(config, folder, config.database(), prune=with_prune)
 
