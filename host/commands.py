@@ -16,7 +16,7 @@ from host import run_file, show
 from host.clients import opened
 from host.config import Database, HostConfig
 from host.index import index as bring_in_line
-from host.index import prune as take_out
+from host.prune import prune as take_out
 from host.run_file import RunFile
 from host.search import search as find
 from host.supervisor import supervise

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,13 @@ from typing import Any
 from host import config
 from host.chunks import Chunk, chunk
 from host.clients import Collection, Embedder
-from host.connect import CallFailed
 from host.documents import Document, Skipped, documents, read
-from host.manifest import Entry, Manifest, Settings, chunk_id, chunk_ids
+from host.kept import create, manifest_of, resolved, watched
+from host.manifest import Entry, Manifest, chunk_id, chunk_ids
 from host.moved import doubled, moved_from, take_along
-from host.prune import Pruned
-from host.prune import prune as prune_folders
 from host.readers.lines import read_lines
 from host.readers.process import ReadingProcess
 from host.readers.unreadable import Unreadable
-from shared.errors import Code, StartError
 
 TEXTS_AT_ONCE = 32  # in one call of the embedder
 GROUP_CHUNKS = 256  # about so many between two saves of the manifest; an interrupted run loses no more
@@ -71,89 +67,15 @@ def index(
 
     The manifest is kept in `state`. Raises StartError.
     """
-    root = _root(folder)
-    manifest = _manifest(database, embedder, collection, state)
-    _create(collection, embedder.dimension, manifest)
-    with ReadingProcess() as process, _watched(collection, manifest) as compared:
+    root = resolved(folder)
+    manifest = manifest_of(database, embedder, collection, state)
+    create(collection, embedder.dimension, manifest)
+    with ReadingProcess() as process, watched(collection, manifest) as compared:
         run = _Run(root, database, embedder, collection, manifest, report, process)
         run.tally.removed += compared
         run.update(include, exclude)
         run.tally.doubled = list(doubled(manifest, root))
     return run.tally
-
-
-def prune(
-    folder: Path | None, database: config.Database, embedder: Embedder, collection: Collection, state: Path
-) -> Pruned:
-    """Removes what is of files and folders that are gone; `folder` even if it was indexed from elsewhere.
-
-    Raises StartError.
-    """
-    manifest = _manifest(database, embedder, collection, state)
-    with _watched(collection, manifest):
-        return prune_folders(manifest, collection, str(_root(folder)) if folder else "")
-
-
-def _root(folder: Path) -> Path:
-    root = folder.resolve()
-    try:
-        str(root).encode("utf-8")
-    except UnicodeEncodeError:
-        raise StartError(f"the name of folder {folder} is not UTF-8; rename it") from None
-    return root
-
-
-def _manifest(database: config.Database, embedder: Embedder, collection: Collection, state: Path) -> Manifest:
-    settings = Settings(
-        database.plugin.name, embedder.model, embedder.dimension, database.chunk_chars, database.chunk_overlap
-    )
-    return Manifest(state / f"index-{collection.name}.json", settings)
-
-
-@contextmanager
-def _watched(collection: Collection, manifest: Manifest) -> Iterator[int]:
-    """Within, the list is true of the collection, for which so many chunks were deleted; at the end both are noted."""
-    before = collection.state()
-    removed = 0
-    if before is None or before != manifest.store:
-        removed = _believe_the_store(collection, manifest)
-    manifest.store = None
-    yield removed
-    after = collection.state()
-    if after and after[1] == (collection.written_at or (before or (0, 0))[1]):  # nobody else has written
-        manifest.store = after
-    manifest.save()
-
-
-def _believe_the_store(collection: Collection, manifest: Manifest) -> int:
-    """Somebody else has written into the collection, or a copy was put back: what is there counts, not the list.
-
-    A file whose chunks are not all there, as of its hash, is embedded again; a chunk of no known file is deleted.
-    Returns how many those were.
-    """
-    try:
-        there = {key: str(about.get("sha256", "")) for key, about in collection.stored()}
-    except CallFailed as error:
-        if error.code == Code.UNIMPLEMENTED:
-            return 0
-        raise
-    return collection.delete(manifest.compare(there))
-
-
-def _create(collection: Collection, dimension: int, manifest: Manifest) -> None:
-    """Makes the collection where it is missing, and then forgets what an earlier one of this name held."""
-    if manifest.whole:
-        # Should this run die before it knows whether the collection is new, the next trusts no hash.
-        manifest.save(whole=False)
-    try:
-        created = collection.create(dimension)
-    except CallFailed as error:
-        if manifest.whole and error.answered:
-            manifest.save()
-        raise
-    if created:
-        manifest.clear()
-    manifest.save()
 
 
 class _Run:

@@ -7,8 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from host.clients import Collection
+from host import config
+from host.clients import Collection, Embedder
 from host.connect import CallFailed
+from host.kept import manifest_of, resolved, watched
 from host.manifest import Manifest, chunk_ids
 from host.moved import forget, is_gone
 from shared.errors import Code
@@ -23,11 +25,19 @@ class Pruned:
     unknown: Counter[str] = field(default_factory=Counter)  # left: not indexed from here, and not to be found here
 
 
-def prune(manifest: Manifest, collection: Collection, named: str = "") -> Pruned:
-    """Folders that are in the list, and the folder `named` whether or not it is. Raises StartError.
+def prune(
+    folder: Path | None, database: config.Database, embedder: Embedder, collection: Collection, state: Path
+) -> Pruned:
+    """Of the folders that are in the list, and of `folder` whether or not it is. Raises StartError.
 
     A folder that the list does not have may be another machine's, and is left.
     """
+    manifest = manifest_of(database, embedder, collection, state)
+    with watched(collection, manifest):
+        return _pruned(manifest, collection, str(resolved(folder)) if folder else "")
+
+
+def _pruned(manifest: Manifest, collection: Collection, named: str) -> Pruned:
     pruned = Pruned()
     for root, files in list(manifest.roots.items()):
         if is_gone(root):
