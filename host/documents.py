@@ -68,7 +68,8 @@ class Document:
 def documents(
     root: Path, skipped: Skipped, include: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> Iterator[Document]:
-    """Every document below `root`, in the order of the paths. What is left out goes into `skipped`.
+    """Every document below `root`, in the order of the paths, and what links lead to beside. What is left out goes into
+    `skipped`.
 
     `root` has no links in it, as of `Path.resolve`. `include` and `exclude` are patterns as in a `.gitignore`, such as
     `*.md`: with the first only files that fit. Raises StartError, at the end, where one of `include` fits no file.
@@ -78,14 +79,26 @@ def documents(
     except ValueError as error:
         raise StartError(str(error)) from None
     of_use: set[int] = set()
+    links: list[str] = []
+    read_already: set[str] = set()
     for path in _paths(root, skipped, ignored):
         fitting = {index for index, one in enumerate(included) if one.check(path)}
         of_use |= fitting
         if included and not fitting:
             skipped.add(path, "not included")
-            continue
-        document = read(root, path)
-        if isinstance(document, Document):
+        elif os.path.islink(root / path):
+            links.append(path)
+        elif isinstance(document := read(root, path), Document):
+            read_already.add(path)
+            yield document
+        else:
+            skipped.add(path, document)
+    for path in links:
+        target = os.path.relpath(os.path.realpath(root / path), root)
+        if target in read_already:
+            skipped.add(path, "link to another document")
+        elif isinstance(document := read(root, path), Document):
+            read_already.add(target)
             yield document
         else:
             skipped.add(path, document)

@@ -205,13 +205,17 @@ def test_what_is_no_document_is_skipped_and_counted(bench: Bench, capsys: pytest
 
 
 def test_links_lead_nowhere_else(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    """A link is read only where it leads to a document of the folder: not out of it, to /proc, or to what is hidden."""
+    """A link is read where it leads to a file of the folder that is not read by itself, and never out of it, to /proc,
+    or to what is hidden."""
     bench.write("sub/a.md", "cats purr")
+    bench.write("sub/b.unknown", "dogs bark")
     bench.write(".hidden/key.md", "a secret")
     secret = bench.folder / "secret.txt"
     secret.write_text("a secret")
     for name, target in {
-        "good.md": "sub/a.md",
+        "twice.md": "sub/a.md",
+        "good.md": "sub/b.unknown",
+        "better.md": "sub/b.unknown",
         "out.txt": str(secret),
         "up.txt": "../secret.txt",
         "mapped.txt": "/proc/self/environ",
@@ -223,9 +227,10 @@ def test_links_lead_nowhere_else(bench: Bench, capsys: pytest.CaptureFixture[str
     }.items():
         (bench.docs / name).symlink_to(target)
     assert len(bench.index()) == 2
-    assert bench.fake.ids == {"sub/a.md#0", "good.md#0"}
+    assert bench.fake.ids == {"sub/a.md#0", "better.md#0"}
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "skipped: 1 hidden, 1 hidden or foreign folder, 5 link out of the folder, 1 unreadable"
+        "skipped: 1 hidden, 1 hidden or foreign folder, 5 link out of the folder, 2 link to another document, "
+        "1 of no kind that is read, 1 unreadable"
     )
 
 
@@ -526,6 +531,8 @@ def test_gitignore_and_what_tools_write_are_left_out(bench: Bench, capsys: pytes
         bench.write(path, "words")
     for folder in ("build", "node_modules/x", "sub/dist", "target", "venv"):
         bench.write(f"{folder}/z.md", "words")
+    for name in ("package-lock.json", "sub/pnpm-lock.yaml", "~$a.docx"):  # the last is of a Word that has a.docx open
+        bench.write(name, "words")
     (bench.docs / "sub/.gitignore").write_text("!keep.log\n")
     assert paths(bench) == {"a.md", "sub/drafts/c.md", "sub/keep.log"}
     assert "ignored" in capsys.readouterr().out
