@@ -11,7 +11,7 @@ from host.chunks import Line
 from host.readers.html import html_lines
 from host.readers.unreadable import Unreadable
 
-_MOST_INSIDE = 2**26  # bytes of all but pictures, unpacked
+_MOST_INSIDE = 2**25  # bytes of all but pictures, unpacked
 
 
 def docx_lines(content: bytes) -> list[Line]:
