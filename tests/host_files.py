@@ -117,17 +117,17 @@ _LAUGHS = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 10)
 HOSTILE: dict[str, Callable[[], bytes]] = {
     "a laughing document.docx": lambda: docx(paragraph("&a9;"), f'<!DOCTYPE x [<!ENTITY a0 "lol">{_LAUGHS}]>'),
     "a bomb.docx": lambda: docx("", parts={"bomb": b"\0" * (2**25 + 1)}),
-    "a bomb of XML.docx": lambda: docx("<w:p>" + "<w:r/>" * (2**22 // 6) + "</w:p>"),
+    "a bomb of XML.docx": lambda: docx("<w:p>" + "<w:r/>" * (2**20 // 6) + "</w:p>"),
     "deep.docx": lambda: docx("<w:ins>" * 100_000 + "</w:ins>" * 100_000),
     "no zip.docx": lambda: b"PK\x03\x04" + b"x" * 1000,
     "a bomb.pdf": lambda: pdf_of([_twice(b"(x) Tj " * 2**24)], about="/Filter [/FlateDecode /FlateDecode]"),
     "many words.pdf": lambda: pdf_of(
-        [zlib.compress(b"BT /F1 12 Tf " + b"(x) Tj " * 2**22)], about="/Filter /FlateDecode"
+        [zlib.compress(b"BT /F1 12 Tf " + b"(x) Tj " * 2**20)], about="/Filter /FlateDecode"
     ),
     "deep.pdf": lambda: pdf_of([b"[" * 500_000]),
     "no pages.pdf": lambda: b"%PDF-1.4\n" + b"1 0 obj\n" * 10_000,
     "round.pdf": lambda: pdf("x", trailer="/Prev 9"),
     "deep.ipynb": lambda: b"[" * 2**24,
-    "wide.ipynb": lambda: b'{"cells": [' + b"[]," * 2**23 + b"[]]}",
+    "wide.ipynb": lambda: b'{"cells": [' + b"[]," * 2**21 + b"[]]}",
     "odd.ipynb": lambda: b'{"cells": [{"source": 7}]}',
 }
