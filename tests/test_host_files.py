@@ -347,6 +347,7 @@ def test_nothing_outside_of_a_document_is_read(process: ReadingProcess, tmp_path
     assert [c.text for c in found] == ["a cat"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGXCPU"), reason="POSIX only")
 def test_what_takes_too_long_or_too_much_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A reader that spins, eats memory or crashes is given up, which is named, and the next document is read."""
@@ -367,6 +368,7 @@ def test_what_takes_too_long_or_too_much_is_named(monkeypatch: pytest.MonkeyPatc
         "sys.modules['host.readers.notebook'] = m\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(reading, "_CLOCK", 120)
     with ReadingProcess(memory=2**28, cpu_seconds=1) as process:
         for content, why in {
             b"spin": "takes too long to read",
