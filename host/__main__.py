@@ -10,6 +10,14 @@ from host.config import load
 from shared.cli import installed
 from shared.server import run
 
+_NEEDS = {
+    "charset_normalizer": "charset-normalizer>=3.4,<4",
+    "mammoth": "mammoth>=1.11,<2",
+    "pathspec": "pathspec>=1.0,<2",
+    "pypdf": "pypdf>=7.1,<8",
+    "rich": "rich>=14,<16",
+    "turbohtml": "turbohtml>=1.15,<2",
+}
 QUESTION = "Is a write still there after a kill -9?"
 EXAMPLES = """\
 examples:
@@ -18,6 +26,7 @@ examples:
   python -m host index --prune                    take out what is of files and folders that are gone
   python -m host search "how do I add a plugin?"  print the best passages
   python -m host demo docs -q "who may call?"     all three, then stop
+  python -m host new tool_provider my_tools       a project of a plugin of your own
 
 index and search use the plugins of a running `serve`, or start those they need for as long as they run.
 """
@@ -25,7 +34,11 @@ index and search use the plugins of a running `serve`, or start those they need 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    installed("host", ["charset_normalizer", "mammoth", "pathspec", "pypdf", "rich", "turbohtml"])
+    if arguments.command == "new":
+        from host.new import command
+
+        return command.run(arguments.kind, arguments.name, arguments.to, arguments.renew)
+    installed(_NEEDS)
     from host import commands
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -93,6 +106,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("question")
     one.add_argument("--limit", type=_limit, default=5, help="passages at most [5]")
     one.add_argument("--json", action="store_true", help="one JSON object a line")
+    one = add("new", help="make a project of a plugin of your own: KIND NAME, or renew what one stands on")
+    one.add_argument("kind", metavar="KIND", nargs="?", help="llm_provider, database_provider, embedder_provider, …")
+    one.add_argument(
+        "name", metavar="NAME", nargs="?", help="what it is called: its module, its command, its variables"
+    )
+    one.add_argument("--to", metavar="DIR", help="folder to make [./NAME]")
+    one.add_argument("--renew", metavar="DIR", help="bring NAME/shared of such a project up to date, and nothing else")
     one = add("demo", parents=[anywhere], help="serve, index and search once, as a first look")
     one.add_argument("folder", metavar="DOCS", nargs="?", help="folder to index [the Markdown files beside the YAML]")
     one.add_argument("-q", "--question", default=QUESTION, help=f"[{QUESTION}]")
