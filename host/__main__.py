@@ -10,14 +10,6 @@ from host.config import load
 from shared.cli import installed
 from shared.server import run
 
-_NEEDS = {
-    "charset_normalizer": "charset-normalizer>=3.4,<4",
-    "mammoth": "mammoth>=1.11,<2",
-    "pathspec": "pathspec>=1.0,<2",
-    "pypdf": "pypdf>=7.1,<8",
-    "rich": "rich>=14,<16",
-    "turbohtml": "turbohtml>=1.15,<2",
-}
 QUESTION = "Is a write still there after a kill -9?"
 EXAMPLES = """\
 examples:
@@ -38,7 +30,16 @@ def main() -> int:
         from host.new import command
 
         return command.run(arguments.kind, arguments.name, arguments.to, arguments.renew)
-    installed(_NEEDS)
+    installed(
+        {
+            "charset_normalizer": "charset-normalizer>=3.4,<4",
+            "mammoth": "mammoth>=1.11,<2",
+            "pathspec": "pathspec>=1.0,<2",
+            "pypdf": "pypdf>=7.1,<8",
+            "rich": "rich>=14,<16",
+            "turbohtml": "turbohtml>=1.15,<2",
+        }
+    )
     from host import commands
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):

@@ -103,7 +103,7 @@ def test_what_the_embedders_backends_need() -> None:
 def test_what_the_host_needs() -> None:
     """The remedy for a host without its libraries has the bounds of pyproject.toml."""
     text = (ROOT / "host" / "__main__.py").read_text(encoding="utf-8")
-    needs = re.findall(r'"\w+": "(.+?)"', re.findall(r"installed\((\{.*?\})\)", text, re.DOTALL)[0])
+    needs = re.findall(r'"\w+": "(.+?)"', re.findall(r"installed\(\s*(\{.*?\})\s*\)", text, re.DOTALL)[0])
     assert set(needs) == set(extras()["host"])
 
 
