@@ -6,7 +6,9 @@ import argparse
 import signal
 from pathlib import Path
 
-from host.config import load
+from host.check.options import add_options as add_check_options
+from host.config import ConfigError, HostConfig, load
+from shared import logs
 from shared.cli import installed
 from shared.server import run
 
@@ -14,43 +16,76 @@ QUESTION = "Is a write still there after a kill -9?"
 EXAMPLES = """\
 examples:
   python -m host serve                            start the plugins of ./hector.yaml and keep them running
+  python -m host status                           each plugin, its address and how it is now
+  python -m host logs vector_hnsw --follow        what a plugin writes
   python -m host index docs                       embed what is new or changed below docs/
   python -m host index --prune                    take out what is of files and folders that are gone
   python -m host search "how do I add a plugin?"  print the best passages
-  python -m host demo docs -q "who may call?"     all three, then stop
+  python -m host call assistant "Hello"           ask an agent; the answer is on stdout, its steps on stderr
+  python -m host chat assistant                   the same as a conversation
+  python -m host tools                            what agents can use
+  python -m host try embed_st GetModelInfo        call any RPC of a plugin by hand
   python -m host new tool_provider my_tools       a project of a plugin of your own
+  python -m host check 127.0.0.1:8082             hold a plugin of your own to the contract
+  python -m host demo docs -q "who may call?"     a first look at all of it, then stop
 
-index and search use the plugins of a running `serve`, or start those they need for as long as they run.
+All but serve use the plugins of a running `serve`, or start those they need for as long as they run.
+"""
+TRY = """\
+Calls an RPC of a plugin, as its reflection describes it. Replies are on stdout, status and time on stderr.
+
+  python -m host try vector_hnsw                                 its RPCs
+  python -m host try vector_hnsw SearchVectors                   a request to edit
+  python -m host try vector_hnsw SearchVectors '{"limit": 3}'    the call
 """
 
 
 def main() -> int:
-    arguments = _parser().parse_args()
-    if arguments.command == "new":
-        from host.new import command
+    try:
+        return _run(_parser().parse_args())
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            logs.line(f"error: {mistake}")
+        return 2
 
-        return command.run(arguments.kind, arguments.name, arguments.to, arguments.renew)
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "new":
+        from host.new.command import run as new
+
+        return new(arguments.kind, arguments.name, arguments.to, arguments.renew)
     installed(
         {
             "charset_normalizer": "charset-normalizer>=3.4,<4",
+            "jsonschema_rs": "jsonschema-rs>=0.60,<0.70",
             "mammoth": "mammoth>=1.11,<2",
             "pathspec": "pathspec>=1.0,<2",
             "pypdf": "pypdf>=7.1,<8",
             "rich": "rich>=14,<16",
             "turbohtml": "turbohtml>=1.15,<2",
+            "watchfiles": "watchfiles>=1.1,<2",
         }
     )
-    from host import commands
+    from host import commands, demo, manage, trying
+    from host.agents import command as agents
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         # A SIGHUP that is ignored was ignored on purpose: nohup.
         if number is not None and (name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN):
             signal.signal(number, signal.default_int_handler)
-    config = load(Path(arguments.config))
+    if arguments.command == "check":
+        from host.check import command as check
+
+        return check.run(arguments)
+    config = _loaded(_file(arguments.config, arguments.command))
     match arguments.command:
         case "serve":
-            return commands.serve(config)
+            return commands.serve(config, reload=not arguments.no_reload)
+        case "status":
+            return manage.status(config, as_json=arguments.json)
+        case "logs":
+            return manage.logs(config, arguments.name, arguments.lines, arguments.follow)
         case "index":
             database = config.database(arguments.database)
             folder = Path(arguments.folder) if arguments.folder else None
@@ -60,9 +95,44 @@ def main() -> int:
             return commands.search(
                 config, arguments.question, arguments.limit, config.database(arguments.database), as_json=arguments.json
             )
+        case "call":
+            return agents.call(
+                config,
+                arguments.agent,
+                arguments.question,
+                llm=arguments.llm,
+                stream=arguments.stream,
+                approve=arguments.approve,
+                as_json=arguments.json,
+            )
+        case "chat":
+            return agents.chat(config, arguments.agent, llm=arguments.llm, approve=arguments.approve)
+        case "tools":
+            return agents.tools(config, as_json=arguments.json)
+        case "try":
+            return trying.try_out(config, arguments.plugin, arguments.rpc, arguments.request, arguments.timeout)
         case _:
             folder = Path(arguments.folder) if arguments.folder else None
-            return commands.demo(config, folder, arguments.question, arguments.keep)
+            return demo.demo(config, folder, arguments.question, arguments.keep)
+
+
+def _file(given: str | None, command: str) -> Path:
+    """The YAML: that of --config, else of the host that runs for this folder, else ./hector.yaml."""
+    from host import connect, run_file
+
+    usual = Path("hector.yaml")
+    if given or command == "serve":
+        return Path(given or usual)
+    state = Path.cwd() / ".hector"
+    run = run_file.read(state) if usual.exists() else connect.running(state)
+    return Path(run.config) if run else usual
+
+
+def _loaded(file: Path) -> HostConfig:
+    config = load(file)
+    for remark in config.remarks:
+        logs.line(f"note: {remark}")
+    return config
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,12 +144,19 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     anywhere = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    anywhere.add_argument("--config", metavar="FILE", default="hector.yaml", help="the YAML [./hector.yaml]")
+    anywhere.add_argument("--config", metavar="FILE", help="the YAML [the running host's, else ./hector.yaml]")
     database = argparse.ArgumentParser(add_help=False)
     database.add_argument("--database", metavar="NAME", help="the block under databases: [the only one]")
     add = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser
 
-    add("serve", parents=[anywhere], help="start every plugin, restart those that die, stop them on Ctrl-C")
+    one = add("serve", parents=[anywhere], help="start every plugin, restart those that die, stop them on Ctrl-C")
+    one.add_argument("--no-reload", action="store_true", help="leave alone those whose settings or source changed")
+    one = add("status", parents=[anywhere], help="every plugin of the running `serve`, and how it is now")
+    one.add_argument("--json", action="store_true", help="as one JSON object")
+    one = add("logs", parents=[anywhere], help="what a plugin wrote, kept in .hector/logs")
+    one.add_argument("name", metavar="NAME", help="the plugin's name in the YAML")
+    one.add_argument("-f", "--follow", action="store_true", help="go on with what it writes, until Ctrl-C")
+    one.add_argument("-n", "--lines", type=_limit, default=200, help="lines at most [200]")
     one = add("index", parents=[anywhere, database], help="bring a collection in line with a folder")
     one.add_argument(
         "folder",
@@ -107,6 +184,30 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("question")
     one.add_argument("--limit", type=_limit, default=5, help="passages at most [5]")
     one.add_argument("--json", action="store_true", help="one JSON object a line")
+    agent = argparse.ArgumentParser(add_help=False)
+    agent.add_argument("agent", metavar="AGENT", help="a block under agents:")
+    agent.add_argument("--llm", metavar="NAME", help="another LLM: a block under llms:, or a model's name")
+    agent.add_argument("--approve", action="store_true", help="ask in the terminal before each call of a tool")
+    one = add("call", parents=[anywhere, agent], help="ask an agent one question")
+    one.add_argument("question")
+    one.add_argument("--stream", action="store_true", help="show thoughts and the answer while they are written")
+    one.add_argument(
+        "--json", action="store_true", help="what happens as one JSON object a line, with --stream all of it"
+    )
+    add("chat", parents=[anywhere, agent], help="talk with an agent, one question a line")
+    one = add("tools", parents=[anywhere], help="list the tools of all tool plugins")
+    one.add_argument("--json", action="store_true", help="one JSON object a line, with the whole schema")
+    one = add(
+        "try",
+        parents=[anywhere],
+        help="call any RPC of any plugin by hand",
+        description=TRY,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    one.add_argument("plugin", metavar="NAME", help="a block under plugins:")
+    one.add_argument("rpc", metavar="RPC", nargs="?", help="such as SearchVectors [list them]")
+    one.add_argument("request", metavar="JSON", nargs="?", help="the request; - reads it from stdin [one to edit]")
+    one.add_argument("--timeout", type=float, metavar="SECONDS", default=60.0, help="0 sets no bound [60]")
     one = add("new", help="make a project of a plugin of your own: KIND NAME, or renew what one stands on")
     one.add_argument("kind", metavar="KIND", nargs="?", help="llm_provider, database_provider, embedder_provider, …")
     one.add_argument(
@@ -118,6 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("folder", metavar="DOCS", nargs="?", help="folder to index [the Markdown files beside the YAML]")
     one.add_argument("-q", "--question", default=QUESTION, help=f"[{QUESTION}]")
     one.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
+    add_check_options(add("check", help="hold a running plugin, in any language, to the contract", allow_abbrev=False))
     return parser
 
 

@@ -3,54 +3,60 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from types import MappingProxyType
+from typing import IO, Any
 
 from host.config import HostConfig, Plugin
+from host.listening import announced
 from shared.errors import StartError
 
 STOP_SECONDS = 12.0  # a plugin drains for 10 s at most, then saves
 _KILL_SECONDS = 7.0  # a little more than the tether's own
 LONGEST_LINE = 64 * 1024  # bytes of a line of output
-_LONGEST_ADDRESS = 512  # characters
 _LONGEST_CAUSE = 2000  # characters of a line that says why a process ended
-_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-_ANNOUNCEMENT = "listening on "
 _TETHER = str(Path(__file__).with_name("tether.py"))
 
 
 def command(plugin: Plugin, config: HostConfig) -> list[str]:
-    """How `plugin` is started, all but `--port`. Raises StartError where its `path` is nothing that can be run."""
-    arguments = ["--host", "127.0.0.1", "--config", str(config.file), "--name", plugin.name]
-    if _MODULE.fullmatch(plugin.path) and not plugin.path.endswith(".py"):
-        return [sys.executable, "-m", plugin.path, *arguments]
+    """How `plugin` is started, all but `port_arguments`. Raises StartError where its `path` is nothing that can be run.
+
+    An executable gets no arguments but its own: it may be one that has never heard of ours.
+    """
+    if plugin.module:
+        # -P: the folder in which it runs is not searched for modules.
+        return [sys.executable, "-P", "-m", plugin.module, *_arguments(plugin, config)]
     path = config.folder / plugin.path
     if not path.is_file():
-        raise StartError(f"plugin {plugin.name}: there is no {path}; `path` is an executable or plugins.NAME")
+        raise StartError(f"plugin {plugin.name}: there is no {path}; `path` is an executable or a Python module")
     if path.suffix == ".py":
-        return [sys.executable, str(path), *arguments]
+        return [sys.executable, str(path), *_arguments(plugin, config)]
     if not os.access(path, os.X_OK):
         raise StartError(f"plugin {plugin.name}: {path} is not executable; chmod +x it")
-    return [str(path), *arguments]
+    return [str(path), *(plugin.arguments or ())]
 
 
-def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The host's own environment and `extra`; its import path too, since the child runs in another folder."""
-    # What the interpreter finds by itself is left out.
-    installed = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    paths = [Path(path).absolute() for path in sys.path if os.path.isdir(path)]
-    ours = [str(path) for path in paths if not any(path.is_relative_to(known) for known in installed)]
-    return {**os.environ, **extra, "PYTHONPATH": os.pathsep.join(ours)}
+def port_arguments(plugin: Plugin, address: str) -> list[str]:
+    """What has it listen where it did before, at `address`, so that addresses that were handed out stay good."""
+    if plugin.arguments is not None or not (plugin.module or plugin.path.endswith(".py")):
+        return []
+    port = address.rpartition(":")[2]
+    return ["--port", port if port.isdigit() else "0"]
+
+
+def _arguments(plugin: Plugin, config: HostConfig) -> tuple[str, ...]:
+    if plugin.arguments is not None:
+        return plugin.arguments
+    return ("--host", "127.0.0.1", "--config", str(config.file), "--name", plugin.name)
 
 
 class Child:
@@ -60,15 +66,23 @@ class Child:
     """
 
     def __init__(
-        self, command: list[str], *, cwd: Path, environment: Mapping[str, str], output: Callable[[str], None]
+        self,
+        command: list[str],
+        *,
+        cwd: Path,
+        environment: Mapping[str, str],
+        output: Callable[[str], None],
+        confinement: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """`output` gets each line the process writes, stderr and stdout, but for the announcement; a line of more than
-        LONGEST_LINE bytes is cut."""
+        LONGEST_LINE bytes is cut. `confinement` are the tether's options: what the command may not do."""
         self._control: socket.socket | None = None
         theirs: socket.socket | None = None
         if sys.platform == "linux":
             self._control, theirs = socket.socketpair()
-        tether = [sys.executable, "-I", "-S", _TETHER, str(theirs.fileno())] if theirs else []
+        tether = (
+            [sys.executable, "-I", "-S", _TETHER, str(theirs.fileno()), json.dumps(dict(confinement))] if theirs else []
+        )
         try:
             self._process = subprocess.Popen(  # noqa: S603  # the operator's own configuration says what to run
                 [*tether, *command],
@@ -87,6 +101,7 @@ class Child:
         finally:
             if theirs:
                 theirs.close()
+        self.parent = self._process.pid  # of everything that is started here
         self._messages = self._control.makefile("rb") if self._control else None
         self.pid = self._told() or self._process.pid  # of the command, not of the tether
         self.address = ""  # once the process has said that it listens
@@ -158,15 +173,8 @@ class Child:
     def _read(self, pipe: IO[bytes]) -> None:
         with pipe:
             for text in lines_of(pipe):
-                said = text.removeprefix(_ANNOUNCEMENT).strip()
-                if (
-                    pipe is self._process.stdout
-                    and not self.address
-                    and text.startswith(_ANNOUNCEMENT)
-                    and said.isprintable()
-                    and len(said) <= _LONGEST_ADDRESS
-                ):
-                    self.address = said
+                if pipe is self._process.stdout and not self.address and (address := announced(text)):
+                    self.address = address
                     continue
                 if text.startswith("error: "):
                     self._error = text.removeprefix("error: ")[:_LONGEST_CAUSE]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shlex
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 from host import run_file, show
@@ -19,18 +16,26 @@ from host.index import index as bring_in_line
 from host.prune import prune as take_out
 from host.run_file import RunFile
 from host.search import search as find
-from host.supervisor import supervise
+from host.supervisor import Supervisor, supervise
 from shared import logs
+from shared.cli import installed
 from shared.errors import StartError
 from shared.visible import visible_json
 
 
-def serve(config: HostConfig) -> int:
-    """All plugins, until Ctrl-C or SIGTERM."""
+def serve(config: HostConfig, *, reload: bool = True) -> int:
+    """All plugins, until Ctrl-C or SIGTERM; with `reload` those anew for which a file has changed."""
     logs.setup("info")
-    with serving(config):
+    if reload:
+        installed({"watchfiles": "watchfiles>=1.1,<2"})
+        from host import watch
+
+        fingerprints = watch.fingerprints_of(config)
+    with serving(config) as supervisor, until_ctrl_c(), ExitStack() as stack:
+        if reload:
+            stack.enter_context(watch.watching(supervisor, config, fingerprints))
         print("Ctrl-C stops them.", flush=True)
-        _wait_for_ctrl_c()
+        wait()
     return 0
 
 
@@ -74,65 +79,39 @@ def search(config: HostConfig, question: str, limit: int, database: Database, as
     return 0
 
 
-def demo(config: HostConfig, folder: Path | None, question: str, keep: bool) -> int:
-    """All of the above in one go, with the plugins of the running host where there is one.
-
-    Without `folder` it indexes the Markdown files beside the YAML. Each folder has a collection of its own, so that
-    only that folder answers.
-    """
-    again = ["demo", *([str(folder)] if folder else []), "-q", "your own question"]
-    include = () if folder else ("*.md",)
-    folder = folder or config.folder
-    database = config.database()
-    suffix = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
-    database = replace(database, collection=f"{database.collection[:100]}-demo-{suffix}")
-    with ExitStack() as stack:
-        run = run_file.read(config.state)
-        shared = run is not None and run.config == str(config.file)
-        if not shared:
-            stack.enter_context(serving(config, quiet=True))
-        index(config, folder, database, include)
-        show.out.print(f"\nQ: {question}\n", style="bold", markup=False)
-        search(config, question, 5, database, False)
-        print("To try next:")
-        for arguments in (again, ["index", "FOLDER"], ["search", "your own question"], ["serve"]):
-            print("  " + _command(config, arguments))
-        if keep and not shared:
-            print("The plugins stay up; Ctrl-C stops them.", flush=True)
-            _wait_for_ctrl_c()
-    return 0
-
-
 @contextmanager
-def serving(config: HostConfig, *, quiet: bool = False) -> Iterator[None]:
+def serving(config: HostConfig, *, quiet: bool = False) -> Iterator[Supervisor]:
     """Within, every plugin runs, was shown in a table and can be found through `.hector/run.json`."""
     if not config.plugins:
         raise StartError(f"{config.file} has no enabled plugin under `plugins:`")
     with (
         run_file.locked(config.state),
-        supervise(config, config.plugins.values(), quiet=quiet) as supervisor,
+        supervise(config, config.plugins.values(), quiet=quiet, state=config.state) as supervisor,
     ):
         show.plugins(supervisor.statuses())
+
+        def write() -> None:
+            statuses = {status.name: asdict(status) for status in supervisor.statuses()}
+            run_file.write(config.state, RunFile(os.getpid(), str(config.file), supervisor.addresses(), statuses))
+
         try:
-            run_file.write(config.state, RunFile(os.getpid(), str(config.file), supervisor.addresses()))
-            yield
+            supervisor.listen(write)
+            write()
+            yield supervisor
         finally:
+            supervisor.listen(None)
             run_file.remove(config.state)
 
 
-def _wait_for_ctrl_c() -> None:
+@contextmanager
+def until_ctrl_c() -> Iterator[None]:
+    """What is within ends with Ctrl-C or SIGTERM, and what is around it goes on from there."""
     try:
-        while True:
-            time.sleep(3600)
+        yield
     except KeyboardInterrupt:
         logs.line("stopping")
 
 
-def _command(config: HostConfig, arguments: list[str]) -> str:
-    """The command line, as it works in the current folder."""
-    here = Path.cwd()
-    python = Path(sys.executable)
-    parts = [str(python.relative_to(here)) if python.is_relative_to(here) else str(python), "-m", "host", *arguments]
-    if config.file != here / "hector.yaml":
-        parts += ["--config", str(config.file.relative_to(here) if config.file.is_relative_to(here) else config.file)]
-    return shlex.join(parts)
+def wait() -> None:
+    while True:
+        time.sleep(0.5)  # a signal that comes just before a sleep begins does not end it

@@ -6,9 +6,11 @@ with connect(config, [database.plugin, embedder.plugin]) as connections:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,11 +18,13 @@ import grpc
 from host import run_file
 from host.config import HostConfig, Plugin
 from host.health import SERVING, wait_until_serving
+from host.plugin_channel import PluginChannel
 from host.supervisor import supervise
-from shared.client import Address, channel
+from shared.client import Address
 from shared.errors import StartError
 
-CALL_SECONDS = 300.0  # a call that takes longer is given up; a batch of texts can take a slow machine a while
+CALL_SECONDS = 300.0  # where no `timeout` says otherwise; a batch of texts can take a slow machine a while
+_STARTING_SECONDS = 60.0  # a host that is just starting is waited for, as after `serve &`
 _RUNNING_SECONDS = 40.0  # the running host may just be restarting a plugin, after 30 s at most
 
 
@@ -43,11 +47,12 @@ class Connection:
     name: str
     address: Address
     channel: grpc.Channel
+    seconds: float = CALL_SECONDS  # after which a call is given up
 
     def call(self, rpc: grpc.UnaryUnaryMultiCallable[Any, Any], request: Any, metadata: dict[str, str]) -> Any:
         """The reply, which is a success. Raises CallFailed."""
         try:
-            reply = rpc(request, timeout=CALL_SECONDS, metadata=(*self.address.metadata, *metadata.items()))
+            reply = rpc(request, timeout=self.seconds, metadata=(*self.address.metadata, *metadata.items()))
         except grpc.RpcError as error:
             code = error.code()
             details = " ".join((error.details() or "no details").split())
@@ -65,18 +70,43 @@ def connect(config: HostConfig, plugins: Iterable[Plugin]) -> Iterator[dict[str,
     """A connection for each of `plugins`, by name, all SERVING. Raises StartError."""
     wanted = {plugin.name: plugin for plugin in plugins}
     with ExitStack() as stack:
-        run = run_file.read(config.state)
+        run = running(config.state)
         if run is None and run_file.held(config.state):
             raise StartError(f"a host is just starting or stopping in {config.folder}; try again in a moment")
         if run is None or run.config != str(config.file):
             supervisor = stack.enter_context(supervise(config, wanted.values(), quiet=True))
-            addresses = _addresses(wanted.values(), supervisor.addresses())
+            addresses, state = _addresses(wanted.values(), supervisor.addresses()), None
         else:
-            addresses = _running(run, wanted.values())
+            addresses, state = _running(run, wanted.values()), config.state
         yield {
-            name: Connection(name, address, stack.enter_context(channel(address)))
+            name: Connection(
+                name,
+                address,
+                stack.enter_context(_channel(config, wanted[name], address, state)),
+                wanted[name].timeout or CALL_SECONDS,
+            )
             for name, address in addresses.items()
         }
+
+
+def running(state: Path) -> run_file.RunFile | None:
+    """Of the host that runs for this folder; one that is just starting is waited for."""
+    deadline = time.monotonic() + _STARTING_SECONDS
+    while (run := run_file.read(state)) is None and run_file.held(state):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    return run
+
+
+def _channel(config: HostConfig, plugin: Plugin, address: Address, state: Path | None) -> grpc.Channel:
+    """One that lasts while the running host starts the plugin anew; `state` is that host's folder."""
+
+    def locate() -> Address:
+        run = run_file.read(state) if state and plugin.path else None
+        return plugin.started_at(run.addresses.get(plugin.name, address.address)) if run else address
+
+    return PluginChannel(plugin.name, locate, state if plugin.path else None, plugin.timeout)
 
 
 def _addresses(plugins: Iterable[Plugin], started: dict[str, str]) -> dict[str, Address]:

@@ -19,13 +19,14 @@ ASK_SECONDS = 5.0  # between an answer and the next question to a server that ha
 ANSWER_SECONDS = 20.0  # a busy server may take so long
 UNANSWERED = 3  # questions in a row after which it counts as dead: 15 s where its port is shut, 75 s where it is stuck
 _POLL_SECONDS = 0.05
+_NO_HEALTH = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND)  # of the server as a whole
 
 
 def wait_until_serving(address: Address, seconds: float, give_up: Callable[[], bool] = lambda: False) -> str:
     """Asks until the server is SERVING, `seconds` are over or `give_up()`; the last answer, such as "NOT_SERVING".
 
-    A server without the health service, as the guide's samples are, is SERVING when it answers at all. One that
-    does not answer is UNREACHABLE.
+    A server without the health service, as the guide's samples are, is SERVING when it answers at all, and so is one
+    that keeps a health of its services alone, as go-plugin's does. One that does not answer is UNREACHABLE.
     """
     deadline = time.monotonic() + seconds
     with channel(address) as opened:
@@ -39,7 +40,7 @@ def _ask(stub: HealthStub, address: Address) -> str:
     try:
         reply = stub.Check(HealthCheckRequest(), timeout=1, metadata=address.metadata)
     except grpc.RpcError as error:
-        return SERVING if error.code() == grpc.StatusCode.UNIMPLEMENTED else "UNREACHABLE"
+        return SERVING if error.code() in _NO_HEALTH else "UNREACHABLE"
     return str(HealthCheckResponse.ServingStatus.Name(reply.status))
 
 

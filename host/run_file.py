@@ -1,11 +1,13 @@
 """`.hector/run.json`: where the plugins of a running `serve` are, for the commands beside it.
 
-    {"pid": 4711, "config": "/home/me/hector.yaml", "addresses": {"vectors": "127.0.0.1:40123"}}
+    {"pid": 4711, "config": "/home/me/hector.yaml", "addresses": {"vectors": "127.0.0.1:40123"},
+     "plugins": {"vectors": {"kind": "database_provider", "address": …, "status": "SERVING", "pid": 4712, …}}}
 
-No tokens: those stand in the YAML. While it runs a host holds a lock on `.hector/lock`, which the kernel takes back
-however the host ends. So a run.json without that lock was left by a host that was killed and counts as none, whatever
-process has its pid by now, and of two hosts that start at one moment one is refused. On Windows there is no such lock:
-a file that was left must be removed by hand there, and two hosts are told apart by run.json alone.
+It is written anew whenever a plugin's status changes. No tokens: those stand in the YAML. While it runs a host holds a
+lock on `.hector/lock`, which the kernel takes back however the host ends. So a run.json without that lock was left by a
+host that was killed and counts as none, whatever process has its pid by now, and of two hosts that start at one moment
+one is refused. On Windows there is no such lock: a file that was left must be removed by hand there, and two hosts are
+told apart by run.json alone.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from host import atomic
 from shared.errors import StartError
@@ -37,6 +40,7 @@ class RunFile:
     pid: int  # of the host
     config: str  # its YAML, absolute
     addresses: Mapping[str, str]  # of each plugin that it started: HOST:PORT or unix:PATH
+    plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # a Status of host/supervisor.py each
 
 
 def path_in(state: Path) -> Path:
@@ -119,7 +123,19 @@ def _written(state: Path) -> RunFile | None:
     except (OSError, ValueError):
         return None
     match document:
-        case {"pid": int(pid), "config": str(config), "addresses": dict(addresses)}:
-            texts = all(isinstance(text, str) for text in addresses.values())
-            return RunFile(pid, config, addresses) if texts and not isinstance(pid, bool) else None
+        case {"pid": int(pid), "config": str(config), "addresses": dict(addresses), **rest}:
+            plugins = rest.get("plugins", {})
+            if isinstance(pid, bool) or not isinstance(plugins, dict):
+                return None
+            if not all(isinstance(text, str) for text in addresses.values()):
+                return None
+            return RunFile(pid, config, addresses, plugins) if all(map(_is_status, plugins.values())) else None
     return None
+
+
+def _is_status(value: object) -> bool:
+    """Whether it is one, as a host of any version writes it."""
+    match value:
+        case {"kind": str(), "address": str(), "status": str(), "pid": int() | None}:
+            return True
+    return False

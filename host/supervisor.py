@@ -1,35 +1,32 @@
-"""Keeps plugins running: starts them, waits until they serve, starts one that died again, stops them all.
+"""Keeps plugins running: starts them, waits until they serve, starts one that died or changed anew, stops them all.
 
     with supervise(config, config.plugins.values()) as supervisor:
         print(supervisor.statuses())
 
-One thread a plugin. It starts the process, watches it, asks its health and ends with it.
+What happens to one plugin is in `host/runner.py`.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from host import child
-from host.config import HostConfig, Plugin
-from host.health import SERVING, UNANSWERED, Heartbeat, wait_until_serving
+from host import gate, security, wiring
+from host.config import ANY_KIND, ConfigError, HostConfig, Plugin
+from host.health import SERVING, wait_until_serving
+from host.kinds import kind_of
+from host.runner import Launch, Runner, launch_of
 from shared import logs
 from shared.client import Address
 from shared.errors import StartError
 
-ANNOUNCE_SECONDS = 60.0  # from start to `listening on …`; a plugin loads nothing before that
-LOAD_SECONDS = 600.0  # from there to SERVING; a model may have to be downloaded
 REACH_SECONDS = 15.0  # for a server that is said to run already
-FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0  # between restarts; doubled each time
-_STEADY_SECONDS = 60.0  # having run this long, a plugin starts again with FIRST_DELAY
 _POLL_SECONDS = 0.1
-_ROUTINE = re.compile(r"\S+Z (DEBUG|INFO) ")  # the plugins' own log lines (shared/logs.py) that report no trouble
 
 
 @dataclass(frozen=True)
@@ -41,16 +38,21 @@ class Status:
     address: str
     status: str  # SERVING, or what it is doing instead
     pid: int | None  # None: it is not the host's process
+    restarts: int = 0  # because it had ended
+    cause: str = ""  # why it is not SERVING
 
 
 @contextmanager
-def supervise(config: HostConfig, plugins: Iterable[Plugin], *, quiet: bool = False) -> Iterator[Supervisor]:
+def supervise(
+    config: HostConfig, plugins: Iterable[Plugin], *, quiet: bool = False, state: Path | None = None
+) -> Iterator[Supervisor]:
     """Within, every plugin has been SERVING once; afterwards those that were started have ended.
 
     Raises StartError when one cannot be started or reached. The plugins' stderr goes to this stderr, with their
-    names before it; `quiet` leaves out their routine log lines.
+    names before it; `quiet` leaves out their routine log lines. In `state` their logs are kept, and calls that are made
+    through `host/gate.py` wait there for a plugin that is between two processes; one host at a time may use it.
     """
-    supervisor = Supervisor(config, plugins, quiet)
+    supervisor = Supervisor(config, plugins, quiet, state)
     try:
         supervisor.start()
         yield supervisor
@@ -61,155 +63,157 @@ def supervise(config: HostConfig, plugins: Iterable[Plugin], *, quiet: bool = Fa
 class Supervisor:
     """All plugins of one host. Use `supervise`."""
 
-    def __init__(self, config: HostConfig, plugins: Iterable[Plugin], quiet: bool) -> None:
-        self._plugins = list(plugins)
-        self._started = {plugin.name: _Started(plugin, config, quiet) for plugin in self._plugins if plugin.path}
+    def __init__(
+        self, config: HostConfig, plugins: Iterable[Plugin], quiet: bool = False, state: Path | None = None
+    ) -> None:
+        self._plugins = {plugin.name: plugin for plugin in plugins}
+        self._quiet = quiet
+        self._state = state
+        self._lock = threading.RLock()
+        self._listener: Callable[[], None] | None = None
+        self._kinds: dict[str, str] = {}  # what each has shown itself to be
+        launches = _launches(self._plugins.values(), config)
+        self._runners = {name: self._runner(launch) for name, launch in launches.items()}
 
     def start(self) -> None:
-        for started in self._started.values():
-            started.start()
-        for plugin in self._plugins:
+        for runner in self._runners.values():
+            runner.start()
+        for plugin in self._plugins.values():
             if plugin.address:
                 _reach(plugin, plugin.address)
-        while not all(started.served for started in self._started.values()):
-            for started in self._started.values():
-                if started.failure:
-                    raise StartError(f"plugin {started.plugin.name} did not start: {started.failure}")
+        while not all(runner.served for runner in self._runners.values()):
+            for runner in self._runners.values():
+                if runner.failure:
+                    raise StartError(f"plugin {runner.plugin.name} did not start: {runner.failure}")
             time.sleep(_POLL_SECONDS)
+        self._kinds = {name: kind_of(plugin, self.address(name)) for name, plugin in self._plugins.items()}
 
     def stop(self) -> None:
         """Ends every process. A second Ctrl-C kills those that are not done yet."""
-        threads = [started for started in self._started.values() if started.is_alive()]
-        for thread in threads:
-            thread.stopping.set()
+        runners = [runner for runner in self._runners.values() if runner.is_alive()]
+        for runner in runners:
+            runner.stop()
         try:
-            for thread in threads:
-                thread.ended.wait()
+            for runner in runners:
+                runner.ended.wait()
         except KeyboardInterrupt:
-            for thread in threads:
-                thread.killing.set()
-            for thread in threads:
-                thread.ended.wait()
+            for runner in runners:
+                runner.killing.set()
+            for runner in runners:
+                runner.ended.wait()
             raise
 
+    def reload(self, config: HostConfig) -> bool:
+        """Brings the plugins in line with `config`; those for which nothing changed go on undisturbed. Whether any
+        was started, stopped or started anew.
+
+        Raises StartError where one cannot be run so, and then nothing was changed.
+        """
+        launches = _launches(config.plugins.values(), config)
+        changed = False
+        with self._lock:
+            self._plugins = dict(config.plugins)
+            for name in self._runners.keys() - launches.keys():
+                logs.event("plugin_removed", plugin=name)
+                self._runners.pop(name).change(None)
+                changed = True
+            for name, launch in launches.items():
+                runner = self._runners.get(name)
+                if runner is None or not runner.is_alive():
+                    self._runners[name] = self._runner(launch)
+                    self._runners[name].patient = True
+                    self._runners[name].start()
+                    changed = True
+                elif runner.launch != launch:
+                    runner.change(launch)
+                    changed = True
+        self._tell()
+        return changed
+
+    def restart(self, name: str) -> None:
+        """Starts one plugin anew, because its source changed."""
+        with self._lock:
+            runner = self._runners.get(name)
+            if runner:
+                runner.change(runner.launch)
+
+    @contextmanager
+    def calling(self, name: str) -> Iterator[Address]:
+        """Within, the plugin is not taken down for a change; one that is between two processes is waited for, 30 s at
+        most (PluginAwayError)."""
+        with ExitStack() as stack:
+            if self._state:
+                stack.enter_context(gate.calling(self._state, name))
+            yield self.address(name)
+
+    def address(self, name: str) -> Address:
+        plugin = self._plugins[name]
+        return plugin.address or plugin.started_at(self._runners[name].address)
+
+    def launches(self) -> list[Launch]:
+        """Of those that run here."""
+        with self._lock:
+            return [runner.launch for runner in self._runners.values() if runner.launch]
+
     def statuses(self) -> list[Status]:
-        return [self._status(plugin) for plugin in self._plugins]
+        with self._lock:
+            return [self._status(plugin) for plugin in self._plugins.values()]
 
     def addresses(self) -> dict[str, str]:
         """Where each plugin listens that was started here."""
-        return {name: started.address for name, started in self._started.items()}
+        with self._lock:
+            return {name: runner.address for name, runner in self._runners.items()}
+
+    def listen(self, listener: Callable[[], None] | None) -> None:
+        """`listener` is called whenever a status has changed, one call at a time."""
+        with self._lock:
+            self._listener = listener
+
+    def _tell(self) -> None:
+        with self._lock:
+            if self._listener:
+                try:
+                    self._listener()
+                except StartError as error:
+                    logs.event("state_not_written", level=logging.WARNING, cause=error)
+
+    def _runner(self, launch: Launch) -> Runner:
+        return Runner(launch, state=self._state, quiet=self._quiet, on_change=self._tell, wired=self._wired)
+
+    def _wired(self, plugin: Plugin) -> dict[str, str] | None:
+        """The variables that tell `plugin` where others are; None while one of them is about to say where."""
+        addresses: dict[str, Address] = {}
+        for one in wiring.needs(plugin, self._plugins.values()):
+            runner = self._runners.get(one.name)
+            if one.address or (runner and runner.address):
+                addresses[one.name] = self.address(one.name)
+            elif runner and runner.status in ("starting", "loading"):
+                return None
+        return wiring.environment(plugin, addresses)
 
     def _status(self, plugin: Plugin) -> Status:
+        kind = self._kinds.get(plugin.name, ANY_KIND) if plugin.kind == ANY_KIND else plugin.kind
         if plugin.address:
-            return Status(plugin.name, plugin.kind, plugin.address.address, SERVING, None)
-        started = self._started[plugin.name]
-        return Status(plugin.name, plugin.kind, started.address, started.status, started.pid)
+            return Status(plugin.name, kind, plugin.address.address, SERVING, None)
+        runner = self._runners[plugin.name]
+        return Status(plugin.name, kind, runner.address, runner.status, runner.pid, runner.restarts, runner.cause)
 
 
-class _Started(threading.Thread):
-    """A plugin that the host runs. The fields without underscore may be read from any thread."""
-
-    def __init__(self, plugin: Plugin, config: HostConfig, quiet: bool) -> None:
-        super().__init__(name=plugin.name)
-        self.plugin = plugin
-        self.address = ""
-        self.status = "starting"
-        self.pid: int | None = None
-        self.served = False  # it has been SERVING once
-        self.failure = ""  # why it never was
-        self.stopping = threading.Event()
-        self.killing = threading.Event()
-        # Waited for in place of join(), which until Python 3.13 forgets a running thread when Ctrl-C interrupts it.
-        self.ended = threading.Event()
-        self._quiet = quiet
-        self._command = child.command(plugin, config)
-        self._folder = config.folder
-        self._environment = child.environment(config.environment(plugin))
-
-    def run(self) -> None:
+def _launches(plugins: Iterable[Plugin], config: HostConfig) -> dict[str, Launch]:
+    """Raises ConfigError with what is wrong with any of `plugins`."""
+    launches: dict[str, Launch] = {}
+    mistakes: list[str] = []
+    for plugin in plugins:
         try:
-            self._keep_running()
-        finally:
-            self.ended.set()
-
-    def _keep_running(self) -> None:
-        delay = FIRST_DELAY
-        while True:
-            began = time.monotonic()
-            cause = self._run_once()
-            self.pid = None
-            if self.stopping.is_set():
-                return
-            if not self.served:
-                self.failure = cause
-                return
-            if time.monotonic() - began > _STEADY_SECONDS:
-                delay = FIRST_DELAY
-            self.status = "restarting"
-            logs.event(
-                "plugin_ended", level=logging.WARNING, plugin=self.plugin.name, cause=cause, restart_in=f"{delay:g}s"
-            )
-            self.stopping.wait(delay)
-            delay = min(2 * delay, LONGEST_DELAY)
-
-    def _run_once(self) -> str:
-        """One process, until it has ended, of itself or because `stopping` is set; why it ended."""
-        # The port is kept over restarts, so that addresses that were handed out stay good.
-        port = self.address.rpartition(":")[2]
-        try:
-            process = child.Child(
-                [*self._command, "--port", port if port.isdigit() else "0"],
-                cwd=self._folder,
-                environment=self._environment,
-                output=self._show,
-            )
-        except OSError as error:
-            return f"cannot run {self._command[0]}: {error.strerror}"
-        self.pid = process.pid
-        try:
-            try:
-                answer = self._wait_until_serving(process)
-                if answer == SERVING:
-                    self.status, self.served = SERVING, True
-                    logs.event("plugin_serving", plugin=self.plugin.name, address=self.address, pid=process.pid)
-                    answer = self._watch(process)
-            finally:
-                process.stop(self.killing)
-            return answer or process.cause()
-        finally:
-            process.close()
-
-    def _watch(self, process: child.Child) -> str:
-        """Empty, once the process has ended or is to end; or what is wrong with one that lives."""
-        with Heartbeat(self.plugin.started_at(self.address)) as heartbeat:
-            while not process.ended() and not self.stopping.wait(_POLL_SECONDS):
-                if heartbeat.unanswered() >= UNANSWERED:
-                    return f"its process lives, but {UNANSWERED} health checks in a row got no answer"
-        return ""
-
-    def _wait_until_serving(self, process: child.Child) -> str:
-        """SERVING; or empty, where the process has ended or is to end; or what it did not do in time."""
-
-        def over() -> bool:
-            return process.ended() or self.stopping.is_set()
-
-        self.status = "starting"
-        deadline = time.monotonic() + ANNOUNCE_SECONDS
-        while not process.address:
-            if over():
-                return ""
-            if time.monotonic() > deadline:
-                return f"it did not print `listening on HOST:PORT` within {ANNOUNCE_SECONDS:g} s"
-            time.sleep(_POLL_SECONDS)
-        self.address, self.status = process.address, "loading"
-        answer = wait_until_serving(self.plugin.started_at(self.address), LOAD_SECONDS, over)
-        if answer == SERVING:
-            return SERVING
-        return "" if over() else f"it is {answer} after {LOAD_SECONDS:g} s"
-
-    def _show(self, line: str) -> None:
-        if not (self._quiet and _ROUTINE.match(line)):
-            logs.line(f"{self.plugin.name} | {line}")
+            if plugin.address:
+                security.check(plugin)
+            else:
+                launches[plugin.name] = launch_of(plugin, config)
+        except StartError as error:
+            mistakes.append(f"{config.file}:{plugin.line}: {error}" if plugin.line else str(error))
+    if mistakes:
+        raise ConfigError(mistakes)
+    return launches
 
 
 def _reach(plugin: Plugin, address: Address) -> None:

@@ -1,10 +1,13 @@
 """Runs a command, ends with this host however the host ends, and leaves none of the command's processes behind.
 
-    python tether.py DESCRIPTOR COMMAND ARGUMENT...
+    python tether.py DESCRIPTOR OPTIONS COMMAND ARGUMENT...
 
 Linux only; a script, not to be imported. DESCRIPTOR is a socket whose other end only the host has. On it goes the
 command's process id, a line of its own, and once the command has ended its exit status, negative for a signal. When
 the other end is closed, because the host wants so or is gone, everything is killed.
+
+OPTIONS is JSON: `cgroup`, a folder into which the command is put; `writable`, folders beside which it writes nothing;
+`networks`, all that it may dial. What is left out, or null, is not restricted (`host/confine.py`).
 
 The kernel hands to this process whatever loses its parent below it (PR_SET_CHILD_SUBREAPER), also what has made itself
 a session of its own, so that in the end everything the command started is a child of this process and can be killed.
@@ -16,19 +19,22 @@ Elsewhere than on Linux plugins end with the host on Ctrl-C and SIGTERM, but out
 
 import contextlib
 import ctypes
+import json
 import os
 import select
 import signal
 import socket
 import sys
 import time
+from typing import Any
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 KILL_SECONDS = 5.0  # for killed processes to be gone; what hangs in the kernel is not waited for
 
 
-def main(control: socket.socket, command: list[str]) -> None:
+def main(control: socket.socket, options: dict[str, Any], command: list[str]) -> None:
     control.set_inheritable(False)
+    ours, theirs = socket.socketpair()
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     # Signals to the whole group are the command's. Blocked, not ignored: the command must not miss one that comes
@@ -42,7 +48,9 @@ def main(control: socket.socket, command: list[str]) -> None:
     command_pid = os.fork()
     if command_pid == 0:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        _become(command, own)
+        _become(command, own, options, theirs)
+    theirs.close()
+    _answer(ours, options)
     with contextlib.suppress(OSError):  # where the host is gone the read below says so
         control.sendall(b"%d\n" % command_pid)
     status = None
@@ -58,7 +66,7 @@ def main(control: socket.socket, command: list[str]) -> None:
             control.sendall(b"%d\n" % status)
 
 
-def _become(command: list[str], parent: int) -> None:
+def _become(command: list[str], parent: int, options: dict[str, Any], tether: socket.socket) -> None:
     """The command, in the place of this process."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -68,10 +76,53 @@ def _become(command: list[str], parent: int) -> None:
     # A parent that ended before the request was made sends nothing any more.
     if os.getppid() == parent:
         try:
+            _confine(options, tether)
+        except OSError as error:
+            print(f"error: cannot be confined: {error}", file=sys.stderr, flush=True)
+            os._exit(2)
+        try:
             os.execv(command[0], command)  # noqa: S606  # no shell is wanted
         except OSError as error:
             print(f"error: cannot run {command[0]}: {error.strerror}", file=sys.stderr, flush=True)
     os._exit(2)
+
+
+def _confine(options: dict[str, Any], tether: socket.socket) -> None:
+    """What is to hold for the command, for this process."""
+    if options.get("cgroup"):
+        with open(options["cgroup"] + "/cgroup.procs", "w") as file:
+            file.write("0")
+    writable, networks = options.get("writable"), options.get("networks")
+    if writable is None and networks is None:
+        return
+    confine = _imported()
+    confine.no_new_privileges()
+    if writable is not None:
+        confine.write_only_below(writable)
+    if networks is not None:
+        listener = confine.ask_for_connections(keep_attributes=writable is not None)
+        socket.send_fds(tether, [b"l"], [listener])
+        os.close(listener)
+
+
+def _answer(command: socket.socket, options: dict[str, Any]) -> None:
+    """Has threads that answer what the command may not do itself."""
+    with command:
+        if options.get("networks") is not None:
+            _, listeners, _, _ = socket.recv_fds(command, 1, 1)
+            if listeners:  # else it failed and has ended
+                confine = _imported()
+                # Unix sockets are no network: only a command that writes nowhere else is kept to its own.
+                folders = [""] if options.get("writable") is None else options["writable"]
+                confine.answer(listeners[0], confine.Networks(options["networks"]), folders)
+
+
+def _imported() -> Any:
+    """The module beside this file. It takes a while, and most commands do without."""
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    from host import confine
+
+    return confine
 
 
 def _reap(command_pid: int) -> int | None:
@@ -110,4 +161,4 @@ def _children() -> list[int]:
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])
+    main(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[2]), sys.argv[3:])

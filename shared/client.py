@@ -54,7 +54,7 @@ def channel(address: Address, *, aio: bool = False, largest: int = -1) -> Any:
     """A grpc.Channel, or with `aio` a grpc.aio.Channel, that takes replies of `largest` bytes; -1: of any size.
 
     Raises StartError where a TLS file cannot be used."""
-    options = [
+    options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", largest),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_reconnect_backoff_ms", 2_000),  # a server that was away is found soon, not after two minutes

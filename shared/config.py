@@ -238,6 +238,12 @@ def shown(config: BaseConfig) -> dict[str, Any]:
     return {field.name: masked(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
+def own_settings(config: BaseConfig) -> dict[str, Any]:
+    """The settings that the plugin has beside those that every plugin has, by name."""
+    common = {field.name for field in dataclasses.fields(BaseConfig)}
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in common}
+
+
 def secret_texts(config: BaseConfig) -> list[str]:
     """What `shown` masks, in the clear and in the spellings in which others could write it, the longest first.
 

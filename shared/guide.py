@@ -3,14 +3,15 @@
 plugins:
   database_providers:
     my_db:                        # the plugin's name; another name where `path` has it, or --name picks the block
-      type: "grpc"                # these are the host's: type, path, address, enabled, name
+      type: "grpc"                # these are the host's: type, path, args, env, address, enabled, name
       path: "my_db"
       config: {data_dir: "./data"}  # these are the plugin's settings
-      security: {timeout: "30s"}    # a plugin enforces `timeout` and refuses the rest
+      security: {timeout: "30s"}    # a plugin enforces `timeout`, and takes the rest where its host says to enforce it
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -27,7 +28,8 @@ SECTIONS = (
     "tool_providers",
     "reasoning_strategies",
 )
-BLOCK_KEYS = ("type", "path", "address", "enabled", "name", "config", "security")
+BLOCK_KEYS = ("type", "path", "args", "env", "address", "enabled", "name", "config", "security")
+ENFORCES = "HECTOR_HOST_ENFORCES"  # set by a host: the keys of `security` that it holds this process to, with commas
 
 
 def settings_in(path: Path, *, plugin: str, section: str, name: str | None = None) -> dict[str, Any]:
@@ -40,21 +42,29 @@ def settings_in(path: Path, *, plugin: str, section: str, name: str | None = Non
         block = _block(path, document, plugin, section, name)
         settings = _expanded(path, block.get("config"))
         # One above all blocks is meant for this plugin too; the one in its own block has the last word.
-        security = _expanded(path, document.get("security")) | _expanded(path, block.get("security"))
+        security = _security(path, document.get("security")) | _security(path, block.get("security"))
     elif name is None:
         settings = _expanded(path, document)
-        security = _expanded(path, settings.pop("security", None))
+        security = _security(path, settings.pop("security", None))
     else:
         raise StartError(f"{path} has no `plugins:` block, so --name {name} picks nothing; drop --name")
     for key in security:
         if key != "timeout":
             which = key if key.isidentifier() and security[key] is not None else "*"
             raise StartError(
-                f"{path}: security.{which} is for a host that sandboxes its plugins; neither a plugin nor "
-                "`python -m host` enforces it, so remove the line to run without"
+                f"{path}: security.{which} is for a host that enforces it, as `python -m host` does for what it "
+                "starts; a plugin alone cannot, so remove the line to run without"
             )
     # A bound set under `security` is the operator's, so it wins over the plugin's own block.
     return settings | security
+
+
+def _security(path: Path, value: Any) -> dict[str, Any]:
+    """Without what the host says that it enforces."""
+    enforced = os.environ.get(ENFORCES, "").split(",")
+    if isinstance(value, Mapping):
+        value = {key: item for key, item in value.items() if key not in enforced}
+    return _expanded(path, value)
 
 
 def blocks_in(document: Mapping[str, Any], section: str) -> dict[str, Mapping[str, Any]]:

@@ -36,8 +36,16 @@ class _Loader(yaml.SafeLoader):
     }
 
 
+class Lines(dict[str, Any]):
+    """A mapping of a file that knows where its keys stand: `line_of` has the line of each, from 1."""
+
+    def __init__(self, values: Mapping[str, Any], line_of: Mapping[str, int]) -> None:
+        super().__init__(values)
+        self.line_of = line_of
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The file's top-level mapping, nothing expanded; every key is text. Raises StartError."""
+    """The file's top-level mapping, nothing expanded; every key is text, every mapping a Lines. Raises StartError."""
     try:
         text = read_bounded(path, _LARGEST).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -88,10 +96,11 @@ class _Values:
             return _scalar(node)
         raise _refused(node, "a tag that settings do not have; remove it")
 
-    def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, depth: int) -> Lines:
         found: dict[str, Any] = {}
         line_of: dict[str, int] = {}
         merged: dict[str, Any] = {}
+        merged_line_of: dict[str, int] = {}
         for key_node, value_node in node.value:
             key = _key(key_node)
             is_merge = key_node.tag == _TAG + "merge"
@@ -104,15 +113,16 @@ class _Values:
             if is_merge:
                 for other in _merged_mappings(value_node, value):
                     for name, item in other.items():
-                        merged.setdefault(name, item)  # of two, the first counts
+                        if name not in merged:  # of two, the first counts
+                            merged[name], merged_line_of[name] = item, other.line_of[name]
             else:
                 found[key] = value
-        return {**merged, **found}
+        return Lines({**merged, **found}, {**merged_line_of, **line_of})
 
 
-def _merged_mappings(node: yaml.Node, value: Any) -> Iterator[Mapping[str, Any]]:
+def _merged_mappings(node: yaml.Node, value: Any) -> Iterator[Lines]:
     for other in value if isinstance(value, list) else [value]:
-        if not isinstance(other, dict):
+        if not isinstance(other, Lines):
             raise _refused(node, "`<<` takes in a mapping or a list of them")
         yield other
 

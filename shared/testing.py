@@ -78,6 +78,7 @@ def started(
         process.wait(SECONDS)
         process.stdout.close()
         reader.join(SECONDS)
+        sys.stderr.writelines(log)  # pytest shows it beside a test that failed
 
 
 def wait_until_serving(channel: grpc.Channel, seconds: float = SECONDS) -> None:

@@ -390,7 +390,7 @@ def read_secret_mapping(value: object) -> SecretMapping:
     return value if isinstance(value, SecretMapping) else SecretMapping(read_mapping(value))
 
 
-_ADDRESS = re.compile(r"unix:[^\s@?#]{1,200}|(?:\[[0-9A-Fa-f:.%]{2,64}\]|[A-Za-z0-9._-]{1,253}):[0-9]{1,5}")
+_ADDRESS = re.compile(r"unix:[^\s@?#]{1,200}|(?:dns:///)?(?:\[[0-9A-Fa-f:.%]{2,64}\]|[A-Za-z0-9._-]{1,253}):[0-9]{1,5}")
 _OF_AN_ADDRESS = ("address", "token", "tls_ca", "tls_cert", "tls_key")
 
 

@@ -41,6 +41,13 @@ def test_order_of_sources(tmp_path: Path) -> None:
     assert (config.port, config.max_concurrent, config.log_level, config.timeout) == (7, 9, "error", 60.0)
 
 
+def test_a_remedy_names_the_plugins_own_variable() -> None:
+    """The last part of the package's name is what its variables begin with, wherever the package is."""
+    for package, variable in (("my_db", "MY_DB__TOKEN"), ("plugins.toy", "TOY__TOKEN"), ("a.b.toy", "TOY__TOKEN")):
+        with pytest.raises(StartError, match=f"set {variable} or put it in the file"):
+            configure(Config, package=package, section="llm_providers", argv=["--token", "x"], environ={})
+
+
 def test_flags() -> None:
     """A bool is an option with or without a value; `--name=value` is read too."""
     assert parse("--insecure").insecure is True

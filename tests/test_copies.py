@@ -54,9 +54,6 @@ def test_a_copy_is_called_what_it_is_called(plugin: str, tmp_path: Path) -> None
     assert "max_concurrent: 7  # environment\n" in check.stdout
     assert of_the_original(plugin, check.stdout) == []
 
-    secret = run_plugin("my_copy", "--token", "x", env=env, cwd=tmp_path)
-    assert "set MY_COPY__TOKEN or" in secret.stderr
-
 
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_a_copy_runs_its_own_code(plugin: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Settings files, plain or in the form of the published plugin guide: `shared/guide.py`."""
+"""Settings files, plain or in the form of the published plugin guide: `shared/guide.py`, and `host/config/`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from host.config import load
+from host.config import KINDS, ConfigError, HostConfig, Llm, Reasoning, Security, ToolBlock, load
 from shared.errors import StartError
 from shared.guide import SECTIONS, blocks_in, settings_in
 
@@ -294,6 +294,150 @@ def test_unset_variables_of_other_blocks(tmp_path: Path) -> None:
     assert "${SURELY_UNSET_HERE} is not set" in refusal(tmp_path, text, name="two")
 
 
+# ---------------------------------------------------------------- the same blocks, as the host reads them
+
+
+def hosts(folder: Path, text: str) -> HostConfig:
+    path = folder / "hector.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load(path)
+
+
+def merged(*texts: str) -> str:
+    """One file of several, the blocks of each section together."""
+    whole: dict[str, Any] = {}
+    for text in texts:
+        for key, blocks in yaml.safe_load(text).items():
+            whole.setdefault(key, {}).update(blocks)
+    return yaml.safe_dump(whole, sort_keys=False)
+
+
+KIND_OF = dict(zip(GUIDE, KINDS.values(), strict=True))
+PORT_OF = dict(zip(GUIDE, range(8081, 8086), strict=True))
+
+
+@pytest.mark.parametrize("section", GUIDE)
+def test_the_host_takes_a_plugin_as_the_guide_writes_it(tmp_path: Path, section: str) -> None:
+    """Each block of the guide is a plugin that the host starts and expects at the guide's port, with its own config."""
+    text = merged(GUIDE[section], GUIDE["llm_providers"])
+    name = NAMES[section]
+    plugin = hosts(tmp_path, text).plugins[name]
+    assert (plugin.name, plugin.kind) == (name, KIND_OF[section])
+    assert plugin.path == f"./plugins/{name.replace('_', '-')}-plugin"
+    assert (plugin.address, plugin.module, plugin.usual_port) == (None, "", PORT_OF[section])
+    assert plugin.settings == yaml.safe_load(text)["plugins"][section][name]["config"]
+    assert plugin.timeout == (30.0 if "timeout" in plugin.settings else None)
+
+
+@pytest.mark.parametrize("section", ["llm_providers", "database_providers", "embedder_providers", "tool_providers"])
+def test_the_host_takes_each_example_alone(tmp_path: Path, section: str) -> None:
+    """The four examples that refer to nothing else load as they stand, without a remark."""
+    config = hosts(tmp_path, GUIDE[section])
+    assert (set(config.plugins), config.remarks) == ({NAMES[section]}, ())
+
+
+def test_the_guides_llm(tmp_path: Path) -> None:
+    """`llms:` of the guide: its plugin, model, temperature and max_tokens."""
+    config = hosts(tmp_path, GUIDE["llm_providers"])
+    assert config.llm("custom") == Llm("custom", config.plugins["custom_llm"], "custom-model-v1", 0.7, 4000)
+
+
+def test_the_guides_database_and_embedder(tmp_path: Path) -> None:
+    """`databases:` and `embedders:` of the guide: collection, model and dimension."""
+    config = hosts(tmp_path, merged(GUIDE["database_providers"], GUIDE["embedder_providers"]))
+    database, embedder = config.database(), config.embedder(config.database())
+    assert (database.plugin.name, database.collection, database.dimension) == ("custom_db", "my_collection", 768)
+    assert (embedder.plugin.name, embedder.model) == ("custom_embedder", "custom-embedding-model")
+    assert embedder.dimension == 768
+
+
+def test_the_guides_tools(tmp_path: Path) -> None:
+    """`tools:` of the guide: two names for two tools of one plugin."""
+    config = hosts(tmp_path, GUIDE["tool_providers"])
+    plugin = config.plugins["custom_tools"]
+    assert config.tools == {
+        name: ToolBlock(name, plugin, name) for name in ("custom_api_call", "custom_data_processing")
+    }
+
+
+def test_the_guides_agent(tmp_path: Path) -> None:
+    """`agents:` of the guide: a model by its name, of the only LLM plugin, and a reasoning plugin with its settings."""
+    config = hosts(tmp_path, merged(*GUIDE.values()))
+    agent = config.agent("my_agent")
+    assert agent.title == "My Agent"
+    assert agent.llm == Llm("gpt-4o", config.plugins["custom_llm"], "gpt-4o")
+    assert agent.reasoning == Reasoning(config.plugins["custom_reasoning"], 20, True)
+    assert agent.tools == tuple(config.tools.values())
+
+
+def test_the_guides_agent_without_an_llm(tmp_path: Path) -> None:
+    """The guide's agent alone names a model of nobody: an error with its line and what is missing."""
+    with pytest.raises(ConfigError) as refused:
+        hosts(tmp_path, GUIDE["reasoning_strategies"])
+    assert refused.value.mistakes == (
+        f"{tmp_path}/hector.yaml:13: agents.my_agent.llm: no llms.gpt-4o, and to be a model's name it needs a plugin "
+        "under plugins.llm_providers",
+    )
+
+
+CONFIGURE = """
+plugins:
+  llm_providers:
+    my_plugin:
+      type: "grpc"
+      path: "./my-plugin"
+      config:
+        api_key: "${MY_PLUGIN_API_KEY}"
+llms:
+  custom:
+    type: "plugin:my_plugin"
+    model: "custom-model"
+"""
+INTEGRATION = """
+# test-config.yaml
+plugins:
+  llm_providers:
+    test_plugin:
+      type: "grpc"
+      path: "./test-plugin"
+      config:
+        api_key: "test-key"
+llms:
+  test:
+    type: "plugin:test_plugin"
+    model: "test-model"
+agents:
+  test_agent:
+    name: "Test Agent"
+    llm: "test"
+"""
+
+
+def test_the_guides_workflow(tmp_path: Path) -> None:
+    """Step 5 has no `agents:`, and step 6 calls my_agent with it: any name is then an agent with the only LLM."""
+    config = hosts(tmp_path, CONFIGURE)
+    agent = config.agent("my_agent")
+    assert (agent.name, agent.llm.model, agent.reasoning, agent.tools) == ("my_agent", "custom-model", None, ())
+    assert config.llm("custom") == agent.llm
+
+
+def test_the_guides_integration_test(tmp_path: Path) -> None:
+    """The guide's test-config.yaml has an agent that is a plain loop over its LLM."""
+    agent = hosts(tmp_path, INTEGRATION).agent("test_agent")
+    assert (agent.title, agent.llm.plugin.name, agent.llm.model) == ("Test Agent", "test_plugin", "test-model")
+    assert (agent.reasoning, agent.tools, agent.database) == (None, (), None)
+    with pytest.raises(StartError, match=r"has no agents\.test_agnet; did you mean 'test_agent'"):
+        hosts(tmp_path, INTEGRATION).agent("test_agnet")
+
+
+def test_the_guides_security_in_the_host(tmp_path: Path) -> None:
+    """The guide's security block, straight under `plugins:`, is read whole: seconds, bytes, ranges of addresses."""
+    plugin = hosts(tmp_path, SECURITY).plugins["my_plugin"]
+    assert (plugin.kind, plugin.usual_port) == ("plugin", None)
+    assert plugin.security == Security(30.0, 10**9, True, ("127.0.0.0/8", "::1/128"))
+    assert plugin.timeout == 30.0
+
+
 # ---------------------------------------------------------------- security
 
 
@@ -301,8 +445,8 @@ def test_unset_variables_of_other_blocks(tmp_path: Path) -> None:
 def test_the_guides_security_block(tmp_path: Path) -> None:
     """The guide's security block is refused by a plugin alone, naming the first setting that is the host's."""
     message = refusal(tmp_path, SECURITY, name="my_plugin")
-    assert "security.sandbox is for a host that sandboxes its plugins" in message
-    assert "neither a plugin nor `python -m host` enforces it" in message
+    assert "security.sandbox is for a host that enforces it" in message
+    assert "a plugin alone cannot, so remove the line" in message
 
 
 @pytest.mark.parametrize("key", ["sandbox", "max_memory", "allowed_networks", "made_up"])
@@ -315,7 +459,7 @@ def test_security_is_never_ignored(tmp_path: Path, key: str, form: str) -> None:
         text = f"plugins:\n  vector_hnsw: {{path: x, config: {{port: 1}}, security: {{{key}: true}}}}\n"
     else:
         text = f"plugins:\n  vector_hnsw: {{path: x, config: {{port: 1}}}}\nsecurity: {{{key}: true}}\n"
-    assert f"security.{key} is for a host that sandboxes its plugins" in refusal(tmp_path, text)
+    assert f"security.{key} is for a host that enforces it" in refusal(tmp_path, text)
 
 
 @pytest.mark.usefixtures("environ")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import host.index
-from host import commands
+from host import commands, demo
 from host.clients import Collection
 from host.config import load
 from host.connect import CallFailed
@@ -175,11 +175,11 @@ def test_a_demo_answers_from_its_own_folder_only(bench: Bench, capsys: pytest.Ca
     bench.write("a.md", "cats purr loudly")
     bench.index()
     config, other = load(bench.config), bench.folder / "other"
-    commands.demo(config, bench.docs, "cats purr loudly", keep=False)
+    demo.demo(config, bench.docs, "cats purr loudly", keep=False)
     other.mkdir()
     (other / "b.md").write_text("dogs bark")
     capsys.readouterr()
-    commands.demo(config, other, "cats purr loudly", keep=False)
+    demo.demo(config, other, "cats purr loudly", keep=False)
     answer = capsys.readouterr().out.partition("Q: ")[2]
     assert "b.md:1" in answer
     assert "a.md" not in answer

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from host.__main__ import _parser as host_parser
 from plugins.reasoning_react.seeing.command_line import command_line
 from tests.llm_endpoint import Endpoint
 from tests.llm_tools import QUIET
@@ -19,7 +20,10 @@ from tests.servers import ROOT, environment, start_plugin
 from tests.test_images import IMAGES
 
 READMES = sorted(
-    [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *(ROOT / "plugins").glob("*/README.md")]
+    [
+        *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "host/README")),
+        *(ROOT / "plugins").glob("*/README.md"),
+    ]
 )
 PLUGINS = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/__main__.py"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -67,7 +71,14 @@ def test_run_commands(command: str) -> None:
     command_line(words[2:], None)
 
 
-@pytest.mark.parametrize("command", [line for line in commands() if re.search(r"-m plugins\.\w+( |$)", line)])
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("python -m host check")])
+def test_check_commands(command: str) -> None:
+    """Every `python -m host check` command of the READMEs has options that it takes."""
+    words = shlex.split(command)
+    assert host_parser().parse_args(words[3:]).command == "check"
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if re.match(r"python -m plugins\.\w+( |$)", line)])
 def test_plugin_commands(command: str, tmp_path: Path) -> None:
     """Every `python -m plugins.NAME` command of the READMEs has options and settings that are valid."""
     words = shlex.split(command)
@@ -76,6 +87,12 @@ def test_plugin_commands(command: str, tmp_path: Path) -> None:
     argv = [sys.executable, *words[1:], *check]
     done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("python -m host ")])
+def test_host_commands(command: str) -> None:
+    """Every `python -m host` command of the READMEs is one that it has, with options that it takes."""
+    assert host_parser().parse_args(shlex.split(command)[3:]).command
 
 
 @pytest.mark.parametrize("command", [line for line in commands() if ".policy " in line])

@@ -251,7 +251,8 @@ def test_addresses() -> None:
     one = {"server_1": {"address": "127.0.0.1:8084"}}
     for written in ("127.0.0.1:8084", " 127.0.0.1:8084,", ["127.0.0.1:8084"], {"address": "127.0.0.1:8084"}):
         assert dict(read_addresses(written)) == one
-    assert list(read_addresses("a.test:1, unix:/run/b, [::1]:3")) == ["server_1", "server_2", "server_3"]
+    several = read_addresses("a.test:1, unix:/run/b, [::1]:3, dns:///c.test:4")
+    assert list(several) == ["server_1", "server_2", "server_3", "server_4"]
     named = {"b": "b.test:1", "a": {"address": "a.test:2", "tls_ca": "/ca.pem"}}
     assert dict(read_addresses(named)) == dict(read_addresses(json.dumps(named)))
     assert list(read_addresses(named)) == ["b", "a"]

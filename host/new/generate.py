@@ -14,7 +14,6 @@ from host.new.kind import Kind
 from host.new.names import check_name
 from shared.errors import StartError
 
-MODULES = ("__init__.py", "__main__.py", "config.py", "engine.py", "servicer.py")  # in reading order
 _DOTTED = ("gitignore", "dockerignore")
 
 
@@ -45,10 +44,12 @@ def project(kind: Kind, name: str) -> dict[str, bytes]:
     """Every file of the project, by path."""
     texts = dict(_around(kind, name))
     template = resources.files(f"host.new.kinds.{kind.name}")
-    for module in MODULES:
-        texts[f"{name}/{module}"] = rewrite.module(_read(template / module, kind, name), ".")
-    for test in (template / "test_plugin.py", resources.files("host.new.project") / "conftest.py"):
+    tests = [template / "test_plugin.py", resources.files("host.new.project") / "conftest.py"]
+    for test in tests:
         texts[f"tests/{test.name}"] = rewrite.module(_read(test, kind, name), f"{name}.")
+    for module in template.iterdir():
+        if module.name.endswith(".py") and module.name != tests[0].name:
+            texts[f"{name}/{module.name}"] = rewrite.module(_read(module, kind, name), ".")
     own = [text for path, text in texts.items() if path.endswith(".py")]
     shared = {f"{name}/shared/{path}": data for path, data in copied.files(own).items()}
     return {path: text.encode() for path, text in texts.items()} | shared
@@ -77,6 +78,7 @@ def _read(file: Traversable, kind: Kind, name: str) -> str:
         "section": kind.section,
         "port": str(kind.port),
         "needs": "".join(f'  "{need}",\n' for need in kind.needs),
+        "check": f" {kind.check}" if kind.check else "",
         "version": copied.version(),
     }.items():
         text = text.replace("{{" + key + "}}", value)

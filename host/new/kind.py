@@ -12,12 +12,13 @@ class Kind:
     section: str  # of the guide's YAML
     port: int  # by default
     needs: tuple[str, ...] = ()  # what pip has to install for its engine
+    check: str = ""  # what the conformance kit may do with it
 
 
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("llm_provider", "LLMProvider", "llm_providers", 8081),
+        Kind("llm_provider", "LLMProvider", "llm_providers", 8081, check="--prompt 'Say hello.'"),
         Kind(
             "database_provider",
             "DatabaseProvider",
@@ -26,7 +27,14 @@ KINDS = {
             ("filelock>=3.16,<5", "numpy>=2.0,<3"),
         ),
         Kind("embedder_provider", "EmbedderProvider", "embedder_providers", 8083, ("numpy>=2.0,<3",)),
-        Kind("tool_provider", "ToolProvider", "tool_providers", 8084, ("tzdata>=2026.1,<2028",)),
-        Kind("reasoning_strategy", "ReasoningStrategy", "reasoning_strategies", 8085),
+        Kind(
+            "tool_provider",
+            "ToolProvider",
+            "tool_providers",
+            8084,
+            ("jsonschema-rs>=0.60,<0.70", "tzdata>=2026.1,<2028"),
+            check="--tool current_time",
+        ),
+        Kind("reasoning_strategy", "ReasoningStrategy", "reasoning_strategies", 8085, check="--prompt 'What is new?'"),
     )
 }

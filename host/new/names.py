@@ -7,6 +7,7 @@ import importlib.util
 import keyword
 import re
 import sys
+from pathlib import Path
 
 from shared.errors import StartError
 
@@ -36,13 +37,15 @@ def check_name(name: str) -> None:
 
 
 def is_installed(name: str) -> bool:
-    """Whether there is a module or a distribution of that name. A folder without Python files in it is neither."""
+    """Whether there is a module or a distribution of that name; a mere folder in the current one is neither."""
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         return True
-    if spec is not None and spec.origin is not None:
-        return True
+    if spec is not None:
+        places = [Path(place).parent for place in spec.submodule_search_locations or ()]
+        if spec.origin is not None or any(place != Path.cwd() for place in places):
+            return True
     try:
         importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:

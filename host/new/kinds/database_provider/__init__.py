@@ -1,3 +1,3 @@
-"""A database provider for Hector."""
+"""A vector store for Hector."""
 
 PACKAGE = __name__  # the command, the environment variables and the help follow this name

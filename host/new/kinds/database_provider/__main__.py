@@ -8,20 +8,19 @@ from __future__ import annotations
 from hector_plugins_pb2_grpc import add_DatabaseProviderServicer_to_server
 
 from shared.cli import configure
+from shared.config import own_settings
 from shared.server import run, serve
 
 from . import PACKAGE
-from .config import Config
+from .config import NEEDS, Config
 
 
 def main() -> int:
-    # Each library that the engine imports, and what pip is to install for it.
-    needs = {"numpy": "numpy>=2.0,<3", "filelock": "filelock>=3.16,<5"}
-    config = configure(Config, package=PACKAGE, section="database_providers", about=__doc__, needs=needs)
+    config = configure(Config, package=PACKAGE, section="database_providers", about=__doc__, needs=NEEDS)
     from .engine import Engine
     from .servicer import MOST_ITEMS, Servicer
 
-    engine = Engine(config.data_dir)
+    engine = Engine(**own_settings(config))
     servicer = Servicer(engine)
     return serve(
         config,

@@ -9,9 +9,12 @@ from shared.config import BaseConfig, plugin_of, setting
 
 from . import PACKAGE
 
+# Each library that the engine imports, and what pip is to install for it.
+NEEDS = {"numpy": "numpy>=2.0,<3", "filelock": "filelock>=3.16,<5"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(BaseConfig):
     port: int = setting(8082, "Port to listen on; 0 picks a free one.", at_least=0, at_most=65535)
-    # Yours from here on.
+    # Yours from here on; each is handed to Engine(…) by its name.
     data_dir: Path = setting(f"./data/{plugin_of(PACKAGE)}", "Folder that holds everything; created when missing.")

@@ -37,8 +37,8 @@ class Collection:
 
 
 class Engine:
-    def __init__(self, folder: Path) -> None:
-        self._journal = Journal(folder / "journal.jsonl")
+    def __init__(self, data_dir: Path) -> None:
+        self._journal = Journal(data_dir / "journal.jsonl")
         self._collections: dict[str, Collection] = {}
         self._lock = threading.RLock()
 

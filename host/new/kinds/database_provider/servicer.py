@@ -19,7 +19,7 @@ from .engine import Engine, Hit, Item, check_vector
 Context = grpc.aio.ServicerContext[Any, Any]
 
 # Counted before a request is converted, which takes time.
-MOST_ITEMS = {"UpsertVectors": {"vectors": 10_000}, "DeleteVectors": {"ids": 10_000}}
+MOST_ITEMS = {"UpsertVectors": {"vectors": 100_000}, "DeleteVectors": {"ids": 100_000}}
 _MOST_HITS = 1000
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}")
 

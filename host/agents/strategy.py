@@ -1,0 +1,222 @@
+"""An agent with `reasoning`: its ReasoningStrategy plugin takes the steps, the host runs the tools (`host_executes`).
+
+The whole run is in the strategy's `state`: a step that fails because a plugin is away, as while it restarts, is taken
+again with the same state and the same observations. A strategy that knows the guide's fields alone is looped until it
+is `done`; it runs its tools itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import hector_plugins_pb2 as pb
+
+from host.agents.events import (
+    ActionAsked,
+    AnswerDelta,
+    Done,
+    Event,
+    Observed,
+    StepBegan,
+    StepEnded,
+    ThoughtDelta,
+    Usage,
+    Waiting,
+)
+from host.agents.failure import AgentFailed
+from host.agents.limits import Limits
+from host.agents.strategy_plugin import Strategy
+from host.agents.tool_server import Tool
+from host.agents.toolbox import Toolbox
+from host.config import Llm
+from shared.errors import Code
+from shared.structs import dump
+
+_MORE_STEPS = 5  # than the limit, for a strategy that does not keep it
+
+T = TypeVar("T")
+
+
+async def run(
+    question: str,
+    prompt: str,
+    history: Sequence[pb.ChatMessage],
+    strategy: Strategy,
+    llm: Llm,
+    llm_name: str,
+    toolbox: Toolbox,
+    limits: Limits,
+) -> AsyncGenerator[Event, None]:
+    """To the end of the run, which is Done without citations. Raises AgentFailed.
+
+    `llm_name`: what the strategy calls `llm`; empty: its own choice.
+    """
+    system = [pb.ChatMessage(role="system", content=prompt)] if prompt else []
+    new = pb.InitializeRequest(
+        query=question,
+        history=[*system, *history],
+        tools=[_message(tool) for tool in toolbox.tools],
+        host_executes=True,
+        max_iterations=limits.iterations,
+        temperature=llm.temperature or 0.0,
+        model=llm.model,
+        llm=llm_name,
+        budget=pb.Budget(max_tokens=limits.tokens, max_tool_calls=limits.tool_calls, max_seconds=limits.seconds),
+    )
+    if llm.temperature is not None:
+        new.sampling_temperature = llm.temperature
+    async with contextlib.aclosing(_Loop(question, new, strategy, toolbox, limits).run()) as events:
+        async for event in events:
+            yield event
+
+
+class _Loop:
+    def __init__(
+        self, question: str, new: pb.InitializeRequest, strategy: Strategy, toolbox: Toolbox, limits: Limits
+    ) -> None:
+        self._question, self._new, self._strategy = question, new, strategy
+        self._toolbox, self._limits = toolbox, limits
+        self._began = time.monotonic()
+        self._calls = 0
+
+    async def run(self) -> AsyncGenerator[Event, None]:
+        state = await self._patiently(lambda: self._strategy.initialize(self._new))
+        observations: list[pb.Observation] = []
+        number = 0
+        done = False
+        while not done and number < self._limits.iterations + _MORE_STEPS:
+            number += 1
+            began = time.monotonic()
+            yield StepBegan(number)
+            step = _Step()
+            request = pb.ProcessIterationRequest(state=state, observations=observations)
+            if number == 1:
+                request.input = self._question  # for a strategy that knows no `query`
+            async with contextlib.aclosing(self._take(request, step)) as taken:
+                async for event in taken:
+                    yield event
+            response = step.response
+            state, done = bytes(response.state), response.done
+            observations = []
+            async with contextlib.aclosing(self._toolbox.run(step.pending(), self._left())) as ended:
+                async for observed in ended:
+                    self._calls += 1
+                    observations.append(_observation(observed))
+                    yield observed
+            shown = response.step
+            usage = _usage(response)
+            yield StepEnded(number, shown.thought, shown.note, usage, time.monotonic() - began)
+        reply = await self._patiently(lambda: self._strategy.finalize(state, self._left()))
+        stop = _stop_reason(reply.stop_reason, done)
+        yield Done(reply.result, stop, _usage(reply), number, self._calls, time.monotonic() - self._began)
+
+    async def _take(self, request: pb.ProcessIterationRequest, step: _Step) -> AsyncGenerator[Event, None]:
+        """One step, again while a plugin is away; an action is shown once."""
+        patient_until = time.monotonic() + self._limits.patience
+        while True:
+            try:
+                async with contextlib.aclosing(self._strategy.step(request, self._left())) as events:
+                    async for event in events:
+                        for shown in step.see(event):
+                            yield shown
+                if step.is_whole:
+                    return
+                raise AgentFailed(f"{self._strategy.who} ended the step without its result", Code.UNAVAILABLE)
+            except AgentFailed as error:
+                if not error.is_passing or time.monotonic() > patient_until:
+                    raise
+                yield Waiting(str(error))
+                await asyncio.sleep(self._limits.pause)
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What it brings; again while a plugin is away."""
+        patient_until = time.monotonic() + self._limits.patience
+        while True:
+            try:
+                return await call()
+            except AgentFailed as error:
+                if not error.is_passing or time.monotonic() > patient_until:
+                    raise
+                await asyncio.sleep(self._limits.pause)
+
+    def _left(self) -> float:
+        """Seconds; the strategy ends the run by its budget, and gets a minute more for the last answer."""
+        return max(1.0, self._limits.seconds + 60 - (time.monotonic() - self._began))
+
+
+class _Step:
+    """What has been seen of a step."""
+
+    def __init__(self) -> None:
+        self.response: pb.ProcessIterationResponse = pb.ProcessIterationResponse()
+        self.is_whole = False
+        self._asked: dict[str, tuple[ActionAsked, float]] = {}  # by id, and when
+        self._observed: set[str] = set()
+
+    def see(self, event: pb.IterationEvent) -> Iterator[Event]:
+        match event.WhichOneof("event"):
+            case "thought_delta":
+                yield ThoughtDelta(event.thought_delta)
+            case "answer_delta":
+                yield AnswerDelta(event.answer_delta)
+            case "action":
+                yield from self._ask(event.action)
+            case "observation":
+                yield from self._observe(event.observation)
+            case "response":
+                self.response, self.is_whole = event.response, True
+                for action in (*event.response.step.actions, *event.response.pending_actions):
+                    yield from self._ask(action)
+                for observation in event.response.step.observations:
+                    yield from self._observe(observation)
+
+    def pending(self) -> list[ActionAsked]:
+        """For the host to run."""
+        return [self._asked[action.id][0] for action in self.response.pending_actions]
+
+    def _ask(self, action: pb.Action) -> Iterator[Event]:
+        if action.id not in self._asked:
+            asked = ActionAsked(action.id, action.tool, action.parameters_json or "{}")
+            self._asked[action.id] = asked, time.monotonic()
+            yield asked
+
+    def _observe(self, observation: pb.Observation) -> Iterator[Event]:
+        asked, at = self._asked.get(observation.action_id, (None, 0.0))
+        if asked is None or asked.id in self._observed:
+            return
+        self._observed.add(asked.id)
+        took = time.monotonic() - at
+        yield Observed(asked.id, asked.tool, observation.content, observation.is_error, observation.denied, took)
+
+
+def _message(tool: Tool) -> pb.Tool:
+    return pb.Tool(
+        name=tool.name,
+        description=tool.description,
+        parameters_json=dump(dict(tool.parameters)),
+        read_only=tool.read_only,
+        destructive=tool.destructive,
+        idempotent=tool.idempotent,
+    )
+
+
+def _observation(observed: Observed) -> pb.Observation:
+    return pb.Observation(
+        action_id=observed.id, content=observed.content, is_error=observed.is_error, denied=observed.denied
+    )
+
+
+def _usage(reply: Any) -> Usage | None:
+    if not reply.HasField("usage"):
+        return None
+    return Usage(reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.total_tokens)
+
+
+def _stop_reason(value: pb.StopReason.ValueType, done: bool) -> str:
+    if value and value in pb.StopReason.values():
+        return pb.StopReason.Name(value).removeprefix("STOP_REASON_")
+    return "ANSWERED" if done else "MAX_ITERATIONS"

@@ -1,0 +1,212 @@
+"""The additions to reading, writing and deleting; the others are in `database_full.py`."""
+
+from __future__ import annotations
+
+import struct
+
+import hector_plugins_pb2 as pb
+
+from host.check.claims import Claims, expect
+from host.check.database import collection, ids, random_vectors, search, upsert, vectors
+from host.check.database_full import DELETES, PAGES, PARTIAL, condition, library, must
+from host.check.refusal import DOMAIN, of_status
+from host.check.subject import Subject
+from shared.errors import Code
+
+claims = Claims("database")
+
+
+# ---------------------------------------------------------------- deleting
+
+
+@claims.full("A filter deletes what matches, and with ids of these those that match.", DELETES)
+def delete_by_filter(check: Subject) -> None:
+    novel = must(condition("kind", pb.OPERATOR_EQ, "novel"))
+    with collection(check, 2) as name:
+        library(check, name)
+        check.ok("DeleteVectors", pb.DeleteVectorsRequest(collection=name, ids=["a", "b"], filter=novel))
+        expect(ids(search(check, name, [1, 0])) == list("bcdef"), "ids and filter do not delete their intersection")
+        reply = check.ok("DeleteVectors", pb.DeleteVectorsRequest(collection=name, filter=novel))
+        expect(reply.deleted_count == 1, f"one matched, and deleted_count is {reply.deleted_count}", reply)
+        expect(ids(search(check, name, [1, 0])) == list("bdef"), "the filter does not delete just what matches")
+
+
+@claims.full("A filter that restricts nothing deletes nothing.", DELETES)
+def delete_by_empty_filter(check: Subject) -> None:
+    nothing = [
+        pb.Filter(),
+        must(pb.Condition(filter=pb.Filter())),
+        must(condition("kind", pb.OPERATOR_NOT_IN, [])),
+        pb.Filter(must_not=[pb.Condition(ids=pb.IdList())]),
+    ]
+    with collection(check, 2) as name:
+        library(check, name)
+        for wanted in nothing:
+            request = pb.DeleteVectorsRequest(collection=name, filter=wanted)
+            check.refused("DeleteVectors", request, "a filter that restricts nothing")
+        expect(len(ids(search(check, name, [1, 0]))) == 6, "a refused deletion deleted")
+
+
+@claims.full("A dry run counts and deletes nothing.", "`dry_run`: counts and deletes nothing.")
+def dry_run(check: Subject) -> None:
+    with collection(check, 2) as name:
+        library(check, name)
+        request = pb.DeleteVectorsRequest(collection=name, ids=["a", "b", "zz"], dry_run=True)
+        reply = check.ok("DeleteVectors", request)
+        expect(reply.deleted_count == 2, f"two would go, and deleted_count is {reply.deleted_count}", reply)
+        expect(len(ids(search(check, name, [1, 0]))) == 6, "the dry run deleted")
+
+
+# ---------------------------------------------------------------- reading and writing
+
+
+@claims.full(
+    "Vectors come back bit for bit, under every metric.", "Original vectors come back bit for bit, whatever the metric."
+)
+def bit_for_bit(check: Subject) -> None:
+    odd = [0.1, -1e-30, 3.4e15, 1e-45, -0.0, 123456.789]
+    packed = struct.pack("<6f", *odd)
+    for metric in (pb.METRIC_COSINE, pb.METRIC_DOT, pb.METRIC_EUCLIDEAN):
+        with collection(check, 6, metric=metric) as name:
+            upsert(check, name, {"a": odd})
+            request = pb.GetVectorsRequest(collection=name, ids=["a"], include_vectors=True)
+            reply = check.ok("GetVectors", request)
+            expect(len(reply.vectors) == 1, "the vector is not there", reply)
+            same = struct.pack("<6f", *reply.vectors[0].vector) == packed
+            expect(
+                same, f"under {pb.Metric.Name(metric)} the vector comes back as {list(reply.vectors[0].vector)}", reply
+            )
+
+
+@claims.full(
+    "GetVectors keeps the order of the ids, and names those that are missing.",
+    "`vectors` in the order of `ids`; `missing_ids` those that do not exist.",
+)
+def get_vectors(check: Subject) -> None:
+    with collection(check, 2) as name:
+        library(check, name)
+        reply = check.ok("GetVectors", pb.GetVectorsRequest(collection=name, ids=["f", "zz", "a", "c", "yy"]))
+        got = [vector.id for vector in reply.vectors]
+        expect(got == ["f", "a", "c"], f"the vectors are {got}", reply)
+        expect(list(reply.missing_ids) == ["zz", "yy"], f"the missing ids are {list(reply.missing_ids)}", reply)
+        expect(not reply.vectors[1].vector, "vectors come unasked", reply)
+        expect(reply.vectors[1].metadata["kind"] == "novel", "the metadata is not the vector's", reply)
+
+
+@claims.full("The pages of a list give each vector once, though it is written to meanwhile.", PAGES)
+def list_vectors(check: Subject) -> None:
+    items = random_vectors(60, 4, seed=7)
+    with collection(check, 4) as name:
+        upsert(check, name, items)
+        seen: list[str] = []
+        token = ""
+        for page in range(30):
+            request = pb.ListVectorsRequest(collection=name, page_size=7, page_token=token)
+            reply = check.ok("ListVectors", request)
+            expect(len(reply.vectors) <= 7, f"a page of 7 has {len(reply.vectors)} vectors", reply)
+            seen += [vector.id for vector in reply.vectors]
+            token = reply.next_page_token
+            if not token:
+                break
+            upsert(check, name, {f"new{page}": [1, 2, 3, 4], "v0001": [4, 3, 2, 1]})
+        expect(not token, "the pages do not end")
+        throughout = [key for key in seen if key in items]
+        expect(
+            sorted(throughout) == sorted(items),
+            f"of 60 vectors {len(set(throughout))} came, in {len(throughout)} places",
+        )
+        bad = pb.ListVectorsRequest(collection=name, page_token="no token of anybody's")  # noqa: S106  # it is none
+        check.refused_with("ListVectors", bad, "a page_token that is none", Code.INVALID_ARGUMENT)
+
+
+@claims.full("metadata_json wins over the Struct.", "`metadata_json` wins in requests.")
+def json_wins(check: Subject) -> None:
+    with collection(check, 2) as name:
+        item = pb.Vector(id="a", vector=[1, 0], metadata_json='{"from": "json"}')
+        item.metadata.update({"from": "struct"})
+        check.ok("UpsertVectors", pb.UpsertVectorsRequest(collection=name, vectors=[item]))
+        reply = search(check, name, [1, 0])
+        expect(reply.results[0].metadata["from"] == "json", "the metadata is the Struct's", reply)
+        for text in ("{", "[]", '"a"'):
+            bad = pb.Vector(id="b", vector=[1, 0], metadata_json=text)
+            request = pb.UpsertVectorsRequest(collection=name, vectors=[bad])
+            check.refused_with("UpsertVectors", request, f"metadata_json {text}", Code.INVALID_ARGUMENT)
+
+
+@claims.full("With allow_partial the good are written and the bad reported.", PARTIAL)
+def partial(check: Subject) -> None:
+    with collection(check, 2) as name:
+        items = vectors({"a": [1, 0], "bad": [1], "c": [0, 1], "zero": [0, 0]})
+        request = pb.UpsertVectorsRequest(collection=name, vectors=items, allow_partial=True)
+        reply = check.ok("UpsertVectors", request)
+        expect(reply.upserted_count == 2, f"two are good, and upserted_count is {reply.upserted_count}", reply)
+        got = [(error.index, error.id) for error in reply.errors]
+        expect(got == [(1, "bad"), (3, "zero")], f"the errors are of {got}", reply)
+        for error in reply.errors:
+            refusal = of_status(error.status)
+            good = refusal.code == Code.INVALID_ARGUMENT and refusal.domain == DOMAIN and refusal.message
+            expect(good, "an item's error has no code, domain and message of the contract", reply)
+        expect(sorted(ids(search(check, name, [1, 0]))) == ["a", "c"], "what was written is not what was good")
+
+
+@claims.full(
+    "INSERT_ONLY refuses what exists, UPDATE_ONLY what does not.",
+    "UpsertMode: an id that exists, or does not, is an error.",
+)
+def upsert_modes(check: Subject) -> None:
+    with collection(check, 2) as name:
+        upsert(check, name, {"old": [1, 0]})
+        for mode, bad, good in (
+            (pb.UPSERT_MODE_INSERT_ONLY, "old", "new"),
+            (pb.UPSERT_MODE_UPDATE_ONLY, "never", "old"),
+        ):
+            request = pb.UpsertVectorsRequest(collection=name, vectors=vectors({bad: [0, 1]}), mode=mode)
+            check.refused("UpsertVectors", request, f"{pb.UpsertMode.Name(mode)} of {bad!r}")
+            upsert(check, name, {good: [1, 1]}, mode=mode)
+        expect(sorted(ids(search(check, name, [1, 0]))) == ["new", "old"], "a refused upsert was written")
+
+
+@claims.full(
+    "A stream of upserts answers each message once, in order, and goes on after a bad one.",
+    "UpsertVectorsStream answers each message once, in order, when durable, with a `success` of its own.",
+)
+def upsert_stream(check: Subject) -> None:
+    with collection(check, 2) as name:
+        batches: list[dict[str, list[float]]] = [{"a": [1, 0]}, {"bad": [1]}, {"b": [0, 1], "c": [1, 1]}, {"a": [1, 2]}]
+        requests = [pb.UpsertVectorsRequest(collection=name, vectors=vectors(batch)) for batch in batches]
+        replies = check.stream("UpsertVectorsStream", requests)
+        got = [(reply.success, reply.upserted_count) for reply in replies]
+        expect(got == [(True, 1), (False, 0), (True, 2), (True, 1)], f"success and count are {got}", replies)
+        expect(sorted(ids(search(check, name, [1, 0]))) == ["a", "b", "c"], "what was acknowledged is not all there")
+
+
+@claims.full(
+    "A snapshot brings a collection back to what it was.",
+    "CreateSnapshot keeps a copy, RestoreSnapshot puts the collection back to it.",
+)
+def snapshots(check: Subject) -> None:
+    with collection(check, 2) as name:
+        upsert(check, name, {"a": [1, 0], "b": [0, 1]})
+        made = check.ok("CreateSnapshot", pb.CreateSnapshotRequest(collection=name, name="check"))
+        expect(made.snapshot.name == "check" and made.snapshot.collection == name, "the snapshot is another's", made)
+        try:
+            upsert(check, name, {"c": [1, 1]})
+            check.ok("DeleteVectors", pb.DeleteVectorsRequest(collection=name, ids=["a"]))
+            listed = check.ok("ListSnapshots", pb.ListSnapshotsRequest(collection=name)).snapshots
+            expect([info.name for info in listed] == ["check"], f"the list has {[info.name for info in listed]}")
+            check.ok("RestoreSnapshot", pb.RestoreSnapshotRequest(collection=name, name="check"))
+            got = sorted(ids(search(check, name, [1, 0])))
+            expect(got == ["a", "b"], f"the restored collection has {got}")
+        finally:
+            check.call("DeleteSnapshot", pb.DeleteSnapshotRequest(collection=name, name="check"))
+        request = pb.RestoreSnapshotRequest(collection=name, name="check")
+        check.refused_with("RestoreSnapshot", request, "a snapshot that was deleted", Code.NOT_FOUND)
+
+
+@claims.full("A snapshot's name is no path.", "Snapshots have names, never client paths.")
+def snapshot_names(check: Subject) -> None:
+    with collection(check, 2) as name:
+        upsert(check, name, {"a": [1, 0]})
+        for bad in ("../up", "/etc/check", "a/b", ""):
+            request = pb.CreateSnapshotRequest(collection=name, name=bad)
+            check.refused_with("CreateSnapshot", request, f"the name {bad!r}", Code.INVALID_ARGUMENT)

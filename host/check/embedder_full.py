@@ -1,0 +1,215 @@
+"""The additions of embedders; the guide's part is in `embedder.py`."""
+
+from __future__ import annotations
+
+import math
+
+import hector_plugins_pb2 as pb
+
+from host.check.claims import Claims, expect
+from host.check.embedder import ALIKE, BLANKS, TEXTS, batch, cosine, embed, usable
+from host.check.refusal import DOMAIN, of_status
+from host.check.subject import Subject
+from shared.errors import Code
+
+claims = Claims("embedder")
+
+
+@claims.full(
+    "A failure carries the canonical code, an ErrorInfo and the field at fault.",
+    "`status` carries the canonical code and ErrorInfo{reason, domain}; BadRequest where a field is at fault.",
+)
+def error_details(check: Subject) -> None:
+    for what, text in BLANKS.items():
+        check.refused_with("EmbedText", pb.EmbedTextRequest(text=text), what, Code.INVALID_ARGUMENT, field="text")
+    request = pb.EmbedBatchRequest(texts=["a", " "])
+    check.refused_with("EmbedBatch", request, "a blank text", Code.INVALID_ARGUMENT, field="texts[1]")
+
+
+@claims.full(
+    "A success has neither `error` nor `status`.", "When `success` is true, `error` is empty and `status` unset."
+)
+def clean_success(check: Subject) -> None:
+    for reply in (
+        embed(check, TEXTS[0]),
+        batch(check, TEXTS[:2]),
+        check.ok("GetDimensions", pb.GetDimensionsRequest()),
+    ):
+        expect(not reply.HasField("status"), "a success has a `status`", reply)
+
+
+@claims.full("A reply names the model, the same everywhere.", "`model`: the model that made the vector.")
+def model_named(check: Subject) -> None:
+    told = check.ok("GetDimensions", pb.GetDimensionsRequest())
+    expect(told.model, "GetDimensions names no model", told)
+    for reply in (embed(check, TEXTS[0]), batch(check, TEXTS[:2])):
+        expect(reply.model == told.model, f"the reply names {reply.model!r}, GetDimensions {told.model!r}", reply)
+
+
+@claims.full(
+    "Tokens are counted, and a batch's total is their sum.",
+    "`tokens` the model read, after any cut; `total_tokens` is the sum.",
+)
+def tokens(check: Subject) -> None:
+    short, longer = embed(check, "one"), embed(check, "one two three four five six seven")
+    expect(0 < short.tokens < longer.tokens, f"a word has {short.tokens} tokens, seven words {longer.tokens}", longer)
+    reply = batch(check, TEXTS)
+    expect(reply.total_tokens == sum(e.tokens for e in reply.embeddings), "total_tokens is not the sum", reply)
+    expect(reply.embeddings[0].tokens == embed(check, TEXTS[0]).tokens, "a text has other tokens in a batch", reply)
+
+
+@claims.full("A text that was cut says so, and one that was not does not.", "`truncated` says so, always.")
+def truncated(check: Subject) -> None:
+    long = "The quick brown fox jumps over the lazy dog. " * 4000
+    expect(not embed(check, TEXTS[0]).truncated, "a short text is said to be cut")
+    info = check.ok("GetModelInfo", pb.GetModelInfoRequest())
+    reply = embed(check, long)
+    expect(reply.truncated, "a text of 36,000 words is not said to be cut", reply)
+    expect(
+        reply.tokens <= info.max_tokens,
+        f"{reply.tokens} tokens were read, by a model that reads {info.max_tokens}",
+        reply,
+    )
+    pair = batch(check, [TEXTS[0], long])
+    expect([e.truncated for e in pair.embeddings] == [False, True], "a batch does not say which text was cut", pair)
+
+
+@claims.full(
+    "TRUNCATE_ERROR refuses what is too long, and LEFT reads the end.",
+    "TRUNCATE_ERROR: INVALID_ARGUMENT; RIGHT cuts the end off, LEFT the beginning.",
+)
+def truncation(check: Subject) -> None:
+    long = "begin " * 40_000 + "end of it all"
+    options = pb.EmbedOptions(truncate=pb.TRUNCATE_ERROR)
+    check.refused_with(
+        "EmbedText",
+        pb.EmbedTextRequest(text=long, options=options),
+        "a text too long for TRUNCATE_ERROR",
+        Code.INVALID_ARGUMENT,
+    )
+    embed(check, TEXTS[0], truncate=pb.TRUNCATE_ERROR)
+    right, left = embed(check, long), embed(check, long, truncate=pb.TRUNCATE_LEFT)
+    expect(left.truncated, "a text cut on the left is not said to be cut", left)
+    expect(
+        cosine(right.vector, left.vector) < 0.99999,
+        "cut on the left it has the vector that it has cut on the right",
+        left,
+    )
+
+
+@claims.full(
+    "`dimensions` cuts the vector and normalises it again.",
+    "`dimensions` cuts the vector (Matryoshka) and normalises it again.",
+)
+def cut_dimensions(check: Subject) -> None:
+    told = check.ok("GetDimensions", pb.GetDimensionsRequest())
+    native = told.dimensions
+    expect(native in told.supported_dimensions, f"supported_dimensions lack the native {native}", told)
+    whole = embed(check, TEXTS[0], dimensions=native)
+    expect(len(whole.vector) == native, "the native number of dimensions is not given", whole)
+    half = embed(check, TEXTS[0], dimensions=native // 2)
+    expect(len(half.vector) == native // 2, f"dimensions={native // 2} gives {len(half.vector)} floats", half)
+    length = math.hypot(*half.vector)
+    expect(abs(length - 1) < 1e-3, f"the cut vector has length {length:.4f}, not 1", half)
+    plain = embed(check, TEXTS[0])
+    value = cosine(half.vector, plain.vector[: native // 2])
+    expect(value > ALIKE, f"the cut vector is not the beginning of the whole one (cosine {value:.4f})", half)
+
+
+@claims.full("More dimensions than the model has are refused.", "What the model cannot give is an error.")
+def too_many_dimensions(check: Subject) -> None:
+    native = check.ok("GetDimensions", pb.GetDimensionsRequest()).dimensions
+    options = pb.EmbedOptions(dimensions=native + 1)
+    request = pb.EmbedTextRequest(text="a", options=options)
+    check.refused_with(
+        "EmbedText", request, "more dimensions than the model has", Code.INVALID_ARGUMENT, field="options.dimensions"
+    )
+
+
+@claims.full("With `normalize` a vector has length 1.", "`normalize` true: vectors of length 1.")
+def normalized(check: Subject) -> None:
+    for text in TEXTS[:4]:
+        reply = embed(check, text, normalize=True)
+        length = math.hypot(*reply.vector)
+        expect(abs(length - 1) < 1e-3, f"the length is {length:.4f}", reply)
+
+
+@claims.full(
+    "Query and document are taken as input types, an unknown prompt is refused.",
+    "`prompt_name`: a key of GetModelInfo's prompts.",
+)
+def input_types(check: Subject) -> None:
+    for kind in (pb.INPUT_TYPE_QUERY, pb.INPUT_TYPE_DOCUMENT):
+        usable(embed(check, TEXTS[0], input_type=kind).vector, None)
+    options = pb.EmbedOptions(prompt_name="no such prompt")
+    check.refused_with(
+        "EmbedText", pb.EmbedTextRequest(text="a", options=options), "an unknown prompt", Code.INVALID_ARGUMENT
+    )
+
+
+@claims.full(
+    "With allow_partial a bad text fails alone, in its place.",
+    "allow_partial: a text fails in its own Embedding.status.",
+)
+def partial(check: Subject) -> None:
+    request = pb.EmbedBatchRequest(texts=[TEXTS[0], "", TEXTS[1]], allow_partial=True)
+    reply = check.ok("EmbedBatch", request)
+    expect(len(reply.embeddings) == 3, f"three texts have {len(reply.embeddings)} embeddings", reply)
+    bad = reply.embeddings[1]
+    expect(bad.HasField("status") and bad.status.code == Code.INVALID_ARGUMENT, "the empty text has not failed", reply)
+    expect(not bad.vector, "the failed text has a vector", reply)
+    expect(of_status(bad.status).domain == DOMAIN, "the failed text's status has no ErrorInfo of the contract", reply)
+    for number, text in ((0, TEXTS[0]), (2, TEXTS[1])):
+        good = reply.embeddings[number]
+        expect(not good.HasField("status"), "a good text has a status", reply)
+        expect(
+            cosine(good.vector, embed(check, text).vector) > ALIKE, f"embedding {number} is not that of its text", reply
+        )
+
+
+@claims.full(
+    "GetModelInfo tells the model, its dimension and what it reads.", "GetModelInfo: the model and how it runs."
+)
+def model_info(check: Subject) -> None:
+    told = check.ok("GetDimensions", pb.GetDimensionsRequest())
+    reply = check.ok("GetModelInfo", pb.GetModelInfoRequest())
+    expect(reply.dimensions == told.dimensions, f"dimensions {reply.dimensions} and {told.dimensions}", reply)
+    expect(reply.model and reply.max_tokens, "no model, or no max_tokens", reply)
+
+
+@claims.full(
+    "Tokens can be counted without embedding, before any cut.", "CountTokens: for each text, in order, before any cut."
+)
+def count_tokens(check: Subject) -> None:
+    texts = [*TEXTS[:3], "word " * 20_000]
+    reply = check.ok("CountTokens", pb.CountTokensRequest(texts=texts))
+    expect(len(reply.tokens) == len(texts), f"{len(texts)} texts have {len(reply.tokens)} counts", reply)
+    for number, text in enumerate(texts[:3]):
+        read = embed(check, text).tokens
+        expect(
+            reply.tokens[number] == read,
+            f"text {number} is counted as {reply.tokens[number]} and read as {read}",
+            reply,
+        )
+    expect(reply.tokens[3] >= 20_000, f"20,000 words are {reply.tokens[3]} tokens", reply)
+    expect(not check.ok("CountTokens", pb.CountTokensRequest()).tokens, "no texts have counts")
+
+
+@claims.full(
+    "A stream answers each text once, in order, and goes on after a bad one.",
+    "EmbedStream answers in order, a failed text in its own embedding.status.",
+)
+def embed_stream(check: Subject) -> None:
+    texts = [*TEXTS[:3], " ", *TEXTS[3:6]]
+    requests = [pb.EmbedStreamRequest(id=f"id{number}", text=text) for number, text in enumerate(texts)]
+    replies = check.stream("EmbedStream", requests)
+    got = [reply.id for reply in replies]
+    expect(got == [request.id for request in requests], f"the ids are {got}", replies)
+    for number, (text, reply) in enumerate(zip(texts, replies, strict=True)):
+        if not text.strip():
+            failed = reply.embedding.HasField("status") and reply.embedding.status.code == Code.INVALID_ARGUMENT
+            expect(failed, "the blank text has not failed", replies)
+        else:
+            expect(not reply.embedding.HasField("status"), f"text {number} failed", replies)
+            value = cosine(reply.embedding.vector, embed(check, text).vector)
+            expect(value > ALIKE, f"the vector of text {number} is not its own (cosine {value:.4f})", replies)

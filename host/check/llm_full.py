@@ -1,0 +1,265 @@
+"""The additions of LLM plugins, on the scripted endpoint; the guide's part is in `llm.py`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import hector_plugins_pb2 as pb
+
+from host.check import upstream
+from host.check.claims import Broken, Claims, expect
+from host.check.llm import (
+    _WEATHER,
+    FINISH,
+    REQUESTS,
+    TOOL_CALLS,
+    TRUNCATED,
+    expect_usage,
+    name_of,
+    scripted,
+    seen,
+    whole,
+)
+from host.check.refusal import of_call
+from host.check.subject import StreamFailed, Subject
+from shared.errors import Code
+
+claims = Claims("llm")
+
+
+@claims.full("The refusal of an empty call has details.", "ErrorInfo{reason, domain} in grpc-status-details-bin.")
+def error_details(check: Subject) -> None:
+    for rpc, request in REQUESTS.items():
+        check.refused_with(rpc, request(), f"{rpc} with neither prompt nor messages", Code.INVALID_ARGUMENT)
+
+
+@claims.full("A cut-off stream has the reason STREAM_TRUNCATED.", TRUNCATED)
+def cut_reason(check: Subject) -> None:
+    try:
+        replies, _ = check.stream_until_status("StreamText", scripted(check, "check-cut", "StreamText"))
+    except StreamFailed as failed:
+        reason = of_call(failed.error).reason
+        expect(reason == "STREAM_TRUNCATED", f"the reason is {reason!r}", failed.error)
+    else:
+        raise Broken("the stream was cut off by the endpoint and ends as a success", replies)
+
+
+@claims.full(
+    "A refusal of the endpoint has its reason, and what can be tried again says when.",
+    "429 with RetryInfo; context overflow: CONTEXT_LENGTH_EXCEEDED; 401 and 403: reasons UPSTREAM_…",
+)
+def upstream_reasons(check: Subject) -> None:
+    def refusal(status: str) -> Any:
+        return check.refused("GenerateText", scripted(check, f"check-{status}"), f"an endpoint that answers {status}")
+
+    limited = refusal("429")
+    expect(limited.retry, "429: no RetryInfo", limited.reply)
+    overflow = refusal("context")
+    expect(overflow.code == Code.INVALID_ARGUMENT, f"a context overflow is {name_of(overflow.code)}", overflow.reply)
+    expect(
+        overflow.reason == "CONTEXT_LENGTH_EXCEEDED",
+        f"a context overflow has reason {overflow.reason!r}",
+        overflow.reply,
+    )
+    for status in ("401", "403"):
+        denied = refusal(status)
+        expect(denied.reason.startswith("UPSTREAM_"), f"{status} has reason {denied.reason!r}", denied.reply)
+
+
+@claims.full(
+    "A conversation reaches the endpoint in its order, the prompt last.",
+    "`prompt` beside `messages` is appended as the last user message.",
+)
+def messages_arrive(check: Subject) -> None:
+    history = [
+        pb.ChatMessage(role="system", content="Be brief."),
+        pb.ChatMessage(role="user", content="One?"),
+        pb.ChatMessage(role="assistant", content="Two."),
+    ]
+    for rpc in ("GenerateText", "StreamText"):
+        request = scripted(check, "check-text", rpc, messages=history, prompt="Three?")
+        check.stream(rpc, request) if rpc == "StreamText" else check.ok(rpc, request)
+        sent = [(message["role"], _text(message)) for message in seen(check)[-1]["messages"]]
+        expected = [("system", "Be brief."), ("user", "One?"), ("assistant", "Two."), ("user", "Three?")]
+        expect(
+            [("system" if role == "developer" else role, text) for role, text in sent] == expected,
+            f"{rpc}: the endpoint got {sent}",
+        )
+
+
+@claims.full("Messages alone are enough.", "Needs `prompt` or `messages`.")
+def messages_alone(check: Subject) -> None:
+    request = scripted(check, "check-echo", messages=[pb.ChatMessage(role="user", content="hello")], prompt="")
+    reply = check.ok("GenerateText", request)
+    expect(reply.text == "You said: hello", f"the text is {reply.text!r}", reply)
+
+
+@claims.full(
+    "Options reach the endpoint, zero included, and those that are unset do not.",
+    "GenerationOptions; temperature 0 is a value; extra_json goes to the endpoint as it is.",
+)
+def options_arrive(check: Subject) -> None:
+    options = pb.GenerationOptions(
+        temperature=0, top_p=0.5, stop=["END"], seed=7, extra_json='{"check_extra": [1, {"a": null}]}'
+    )
+    check.ok("GenerateText", scripted(check, "check-text", options=options))
+    body = seen(check)[-1]
+    for name, value in {"temperature": 0, "top_p": 0.5, "seed": 7, "check_extra": [1, {"a": None}]}.items():
+        expect(name in body and body[name] == value, f"the endpoint got {name}={body.get(name)!r}, not {value!r}")
+    expect(body.get("stop") in ("END", ["END"]), f"the endpoint got stop={body.get('stop')!r}")
+    for name in ("presence_penalty", "frequency_penalty"):
+        expect(body.get(name) is None, f"the endpoint got {name}={body.get(name)!r}, which nobody set")
+
+
+@claims.full("Why the model stopped is told raw and normalised.", FINISH)
+def finish_reasons(check: Subject) -> None:
+    expected = {
+        "text": (pb.FINISH_REASON_STOP, "stop"),
+        "length": (pb.FINISH_REASON_LENGTH, "length"),
+        "filter": (pb.FINISH_REASON_CONTENT_FILTER, "content_filter"),
+        "odd": (None, "eos_token"),
+    }
+    for script, (reason, raw) in expected.items():
+        reply = check.ok("GenerateText", scripted(check, f"check-{script}"))
+        last = whole(check.stream("StreamText", scripted(check, f"check-{script}", "StreamText")))
+        for message in (reply, last):
+            got = pb.FinishReason.Name(message.finish_reason)
+            expect(
+                message.raw_finish_reason == raw,
+                f"raw_finish_reason is {message.raw_finish_reason!r}, not {raw!r}",
+                reply,
+            )
+            expect(reason is None or message.finish_reason == reason, f"{raw!r} becomes {got}", reply)
+            expect(message.finish_reason != pb.FINISH_REASON_UNSPECIFIED, f"{raw!r} becomes {got}", reply)
+
+
+@claims.full(
+    "A stream's last message has the usage, and none where the endpoint said nothing.",
+    "`usage` of the whole turn, on the last message; absent there: unknown.",
+)
+def stream_usage(check: Subject) -> None:
+    expect_usage(whole(check.stream("StreamText", scripted(check, "check-text", "StreamText"))))
+    last = whole(check.stream("StreamText", scripted(check, "check-no-usage", "StreamText")))
+    estimated = last.usage.source == pb.USAGE_SOURCE_ESTIMATED
+    expect(not last.HasField("usage") or estimated, "the endpoint said nothing of usage, and the stream has one")
+
+
+@claims.full("Tool calls come whole, in the model's order, and as tool calls they end the turn.", FINISH)
+def tool_calls(check: Subject) -> None:
+    for model in ("check-tools", "check-tools-stop"):
+        for rpc in ("GenerateText", "CallTool"):
+            reply = check.ok(rpc, scripted(check, model, rpc, tools=[_WEATHER]))
+            _expect_calls(reply.tool_calls, reply)
+            expect(
+                reply.finish_reason == pb.FINISH_REASON_TOOL_CALLS,
+                f"finish_reason is {pb.FinishReason.Name(reply.finish_reason)}",
+                reply,
+            )
+
+
+@claims.full("A stream's deltas, joined, are the calls of its last message.", TOOL_CALLS)
+def tool_deltas(check: Subject) -> None:
+    replies = check.stream("StreamText", scripted(check, "check-tools", "StreamText", tools=[_WEATHER]))
+    last = whole(replies)
+    _expect_calls(last.tool_calls, replies)
+    arguments: dict[int, str] = {}
+    for reply in replies:
+        if reply.HasField("tool_call_delta"):
+            delta = reply.tool_call_delta
+            arguments[delta.index] = arguments.get(delta.index, "") + delta.arguments_json
+    expect(
+        [arguments.get(n) for n in range(2)] == [call.arguments_json for call in last.tool_calls],
+        f"the deltas are {arguments}",
+        replies,
+    )
+    expect(not any(reply.tool_calls for reply in replies[:-1]), "whole calls come before the last message", replies)
+
+
+@claims.full(
+    "Arguments that were cut off, or are no JSON, are given as they came and are not valid.",
+    "arguments_json as the model wrote it, even malformed; arguments_valid says whether. " + FINISH,
+)
+def bad_arguments(check: Subject) -> None:
+    reply = check.ok("GenerateText", scripted(check, "check-tools-broken", tools=[_WEATHER]))
+    expect(len(reply.tool_calls) == 1, f"there are {len(reply.tool_calls)} calls, not 1", reply)
+    call = reply.tool_calls[0]
+    expect(call.arguments_json == '{"city": Paris}', f"the arguments are {call.arguments_json!r}", reply)
+    expect(
+        not call.arguments_valid and call.arguments_error,
+        "arguments that are no JSON are called valid, or no error is named",
+        reply,
+    )
+    reply = check.ok("GenerateText", scripted(check, "check-tools-cut", tools=[_WEATHER]))
+    expect(
+        reply.finish_reason == pb.FINISH_REASON_LENGTH,
+        f"arguments cut off give {pb.FinishReason.Name(reply.finish_reason)}",
+        reply,
+    )
+    expect(
+        not any(call.arguments_valid for call in reply.tool_calls),
+        "arguments that were cut off are called valid",
+        reply,
+    )
+
+
+@claims.full(
+    "The tools reach the endpoint, and CallTool asks for one.",
+    "CallTool must end in tool calls: tool_choice defaults to `required`.",
+)
+def tools_arrive(check: Subject) -> None:
+    check.ok("CallTool", scripted(check, "check-tools", "CallTool", tools=[_WEATHER]))
+    body = seen(check)[-1]
+    sent = [tool["function"] for tool in body.get("tools") or []]
+    expect([tool["name"] for tool in sent] == ["weather"], f"the endpoint got the tools {sent}")
+    schema = json.loads(_WEATHER.parameters_json)
+    expect(sent[0].get("parameters") == schema, f"the endpoint got the schema {sent[0].get('parameters')}")
+    expect(body.get("tool_choice") == "required", f"the endpoint got tool_choice={body.get('tool_choice')!r}")
+    check.ok("GenerateText", scripted(check, "check-text", tools=[_WEATHER]))
+    choice = seen(check)[-1].get("tool_choice")
+    expect(choice in (None, "auto"), f"GenerateText sent tool_choice={choice!r}")
+
+
+@claims.full(
+    "A tool's result goes back as a message of role tool.", "The result comes back as a message of role `tool`."
+)
+def tool_results_arrive(check: Subject) -> None:
+    call = pb.ToolCall(id="call_a", name="weather", arguments_json='{"city": "Paris"}')
+    history = [
+        pb.ChatMessage(role="user", content="The weather of Paris?"),
+        pb.ChatMessage(role="assistant", tool_calls=[call]),
+        pb.ChatMessage(role="tool", tool_call_id="call_a", name="weather", content="sunny"),
+    ]
+    check.ok("GenerateText", scripted(check, "check-text", messages=history, prompt="", tools=[_WEATHER]))
+    sent = seen(check)[-1]["messages"]
+    expect([message["role"] for message in sent] == ["user", "assistant", "tool"], f"the endpoint got {sent}")
+    expect(sent[2].get("tool_call_id") == "call_a" and _text(sent[2]) == "sunny", f"the endpoint got {sent[2]}")
+    function = (sent[1].get("tool_calls") or [{}])[0].get("function", {})
+    expect(json.loads(function.get("arguments") or "{}") == {"city": "Paris"}, f"the endpoint got {sent[1]}")
+
+
+@claims.full("A reply names the model that answered.", "`model`: the model that answered, as the endpoint names it.")
+def model_named(check: Subject) -> None:
+    reply = check.ok("GenerateText", scripted(check, "check-text"))
+    expect(reply.model == "check-model", f"the model is {reply.model!r}", reply)
+    last = whole(check.stream("StreamText", scripted(check, "check-text", "StreamText")))
+    expect(last.model == "check-model", f"a stream's model is {last.model!r}")
+
+
+def _expect_calls(calls: Any, reply: Any) -> None:
+    expect(len(calls) == len(upstream.CALLS), f"there are {len(calls)} calls, not {len(upstream.CALLS)}", reply)
+    for call, (key, name, pieces) in zip(calls, upstream.CALLS, strict=True):
+        expect(
+            (call.id, call.name) == (key, name), f"the call is {call.name!r} {call.id!r}, not {name!r} {key!r}", reply
+        )
+        expect(call.arguments_json == "".join(pieces), f"the arguments are {call.arguments_json!r}", reply)
+        expect(
+            call.arguments_valid and not call.arguments_error,
+            f"good arguments are not called valid: {call.arguments_error}",
+            reply,
+        )
+
+
+def _text(message: dict[str, Any]) -> str:
+    content = message.get("content") or ""
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)

@@ -1,0 +1,147 @@
+"""What holds for every plugin that serves, whatever its kind."""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from host.check.claims import Broken, Claims, expect
+from host.check.subject import Exchange, Subject
+from host.reflection import Reflection, ReflectionError
+
+claims = Claims("serving")
+HEALTH = 'grpc.health.v1 for "", "plugin" and the service\'s full name.'
+SERVING = HealthCheckResponse.SERVING
+
+
+def health(check: Subject, service: str, *, token: bool = False) -> int:
+    """The answer for one name, without credentials unless `token`. Raises grpc.RpcError."""
+    request = HealthCheckRequest(service=service)
+    metadata = check.address.metadata if token else ()
+    try:
+        reply = HealthStub(check.channel).Check(request, timeout=check.options.seconds, metadata=metadata)
+    except grpc.RpcError as error:
+        check.exchanges.append(Exchange("grpc.health.v1.Health/Check", request, error))
+        raise
+    check.exchanges.append(Exchange("grpc.health.v1.Health/Check", request, reply))
+    return int(reply.status)
+
+
+@claims.guide("Health is SERVING under each of its names.", HEALTH)
+def health_names(check: Subject) -> None:
+    for name in ("", "plugin", check.service.full_name):
+        try:
+            status = health(check, name, token=True)
+        except grpc.RpcError as error:
+            raise Broken(f"health of {name!r} is {error.code().name}") from None
+        expect(status == SERVING, f"health of {name!r} is {HealthCheckResponse.ServingStatus.Name(status)}")
+
+
+@claims.guide("Health of a service that is not there is NOT_FOUND.", HEALTH)
+def health_unknown(check: Subject) -> None:
+    try:
+        status = health(check, "no.such.Service", token=True)
+    except grpc.RpcError as error:
+        expect(error.code() == grpc.StatusCode.NOT_FOUND, f"it is {error.code().name}")
+    else:
+        raise Broken(f"it is {HealthCheckResponse.ServingStatus.Name(status)}")
+
+
+@claims.guide("A watch of health says at once how it is.", HEALTH)
+def health_watch(check: Subject) -> None:
+    request = HealthCheckRequest(service="plugin")
+    watch = HealthStub(check.channel).Watch(request, timeout=check.options.seconds, metadata=check.address.metadata)
+    first = next(iter(watch))
+    watch.cancel()
+    check.exchanges.append(Exchange("grpc.health.v1.Health/Watch", request, first))
+    expect(first.status == SERVING, f"it is {HealthCheckResponse.ServingStatus.Name(first.status)}")
+
+
+@claims.guide("Reflection describes the service with every RPC of the guide.", "Server reflection.")
+def reflected(check: Subject) -> None:
+    reflection = Reflection(check.channel, check.address.metadata, check.options.seconds)
+    try:
+        offered = {method.name: method for method in reflection.methods(check.service.full_name)}
+    except ReflectionError as error:
+        raise Broken(str(error)) from None
+    for ours in check.service.methods:
+        theirs = offered.get(ours.name)
+        if theirs is None:
+            expect(ours.name not in GUIDE_RPCS[check.kind], f"reflection has no RPC {ours.name}")
+            continue
+        same = (ours.client_streaming, ours.server_streaming) == (theirs.client_streaming, theirs.server_streaming)
+        expect(same, f"reflection says `{theirs.signature}`, where the streaming is another")
+        for mine, its in ((ours.input_type, theirs.request), (ours.output_type, theirs.reply)):
+            for field in its.fields:
+                known = mine.fields_by_number.get(field.number)
+                named = mine.fields_by_name.get(field.name)
+                if known is None and named is None:
+                    continue  # its own addition
+                alike = known is not None and known is named and known.type == field.type
+                expect(alike, f"reflection's {its.name}.{field.name} = {field.number} is another field in the contract")
+
+
+@claims.guide("Reflection lists the service under its full name.", "Server reflection.")
+def listed(check: Subject) -> None:
+    reflection = Reflection(check.channel, check.address.metadata, check.options.seconds)
+    try:
+        services = reflection.services()
+    except ReflectionError as error:
+        raise Broken(str(error)) from None
+    name = check.service.full_name
+    expect(name in services, f"reflection does not list {name}")
+
+
+@claims.guide(
+    "An RPC that is not there is UNIMPLEMENTED, and the server goes on.",
+    "What a plugin does not have answers UNIMPLEMENTED.",
+)
+def unknown_rpc(check: Subject) -> None:
+    for path in (f"/{check.service.full_name}/NoSuchRpc", "/no.such.Service/Call"):
+        try:
+            check.channel.unary_unary(path)(b"", timeout=check.options.seconds, metadata=check.address.metadata)
+        except grpc.RpcError as error:
+            check.exchanges.append(Exchange(path, b"", error))
+            expect(error.code() == grpc.StatusCode.UNIMPLEMENTED, f"it is {error.code().name}")
+        else:
+            raise Broken(f"{path} was answered")
+    expect(health(check, "plugin", token=True) == SERVING, "health is not SERVING afterwards")
+
+
+@claims.guide(
+    "Without the token, and with a wrong one, a call is UNAUTHENTICATED.",
+    "No or wrong credentials: a gRPC status, UNAUTHENTICATED.",
+)
+def token_is_asked(check: Subject) -> None:
+    check.needs("token")
+    first = check.service.methods[0]
+    call = check.channel.unary_stream if first.server_streaming else check.channel.unary_unary
+    wrong: list[tuple[tuple[str, str], ...]] = [(), (("authorization", "Bearer wrong"),), (("authorization", ""),)]
+    for metadata in wrong:
+        path = f"/{check.service.full_name}/{first.name}"
+        try:
+            call(path)(b"", timeout=check.options.seconds, metadata=metadata)
+        except grpc.RpcError as error:
+            check.exchanges.append(Exchange(path, b"", error))
+            expect(error.code() == grpc.StatusCode.UNAUTHENTICATED, f"it is {error.code().name}")
+        else:
+            raise Broken(f"{first.name} was answered without the token")
+
+
+@claims.guide("Health needs no token.", "Health needs no token.")
+def health_without_token(check: Subject) -> None:
+    check.needs("token")
+    try:
+        expect(health(check, "plugin") == SERVING, "health without the token is not SERVING")
+    except grpc.RpcError as error:
+        raise Broken(f"health without the token is {error.code().name}") from None
+
+
+GUIDE_RPCS = {
+    "llm": ("GenerateText", "StreamText", "CallTool", "ListModels"),
+    "database": ("CreateCollection", "DeleteCollection", "UpsertVectors", "SearchVectors", "DeleteVectors"),
+    "embedder": ("EmbedText", "EmbedBatch", "GetDimensions"),
+    "tools": ("ListTools", "ExecuteTool", "GetToolSchema"),
+    "reasoning": ("Initialize", "ProcessIteration", "Finalize"),
+}

@@ -1,0 +1,318 @@
+"""The plugin under check, as a claim calls it: by the name of an RPC, with a message of the contract."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import grpc
+import hector_plugins_pb2 as pb
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
+
+from host.check.claims import Broken, NotAsked, NotOffered, expect
+from host.check.partners import Partners
+from host.check.process import Command
+from host.check.refusal import DOMAIN, Refusal, of_call, of_reply
+from host.check.upstream import Upstream
+from host.reflection import Method, Reflection, ReflectionError
+from shared.client import Address, channel
+from shared.errors import Code
+
+FIRST_ADDITION = 10  # the number of a field; those below are the guide's
+SERVICES = {
+    "llm": "LLMProvider",
+    "database": "DatabaseProvider",
+    "embedder": "EmbedderProvider",
+    "tools": "ToolProvider",
+    "reasoning": "ReasoningStrategy",
+}
+_LEAKS = re.compile(
+    r"Traceback \(most recent call last\)|File \"[^\"]+\", line \d+|\bgoroutine \d+ \[|^\s+at .+:\d+:\d+", re.M
+)
+_NO_UTF8 = b"\x0a\x02\xff\xfe"
+_NO_MESSAGE = (b"\xff" * 40, b"\x0a\xff\xff\xff\xff\x0f")
+_LONGEST_ERROR = 4000  # characters of a sentence
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the operator gave and allows."""
+
+    seconds: float = 30.0  # bound on each call
+    prompt: str = ""  # may be sent to the model
+    tool: str = ""  # may be run with `arguments`, again and again
+    arguments: str = "{}"  # JSON
+    token: str = ""  # not empty where the plugin asks for one
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One call as it was made: the RPC, what was sent, what came."""
+
+    rpc: str
+    request: Any
+    reply: Any  # a message, a list of them, or the grpc.RpcError
+
+
+@dataclass
+class Subject:
+    """One plugin of one kind at one address. Every call is bounded, and raises Broken, NotOffered where it says so."""
+
+    address: Address
+    kind: str
+    options: Options = field(default_factory=Options)
+    level: str = "guide"
+    run: Command | None = None  # how it is started, where the operator said so
+    upstream: Upstream | None = None  # the kit's own endpoint, where it stands behind the plugin
+    partners: Partners | None = None  # and its own model and tools
+
+    def __post_init__(self) -> None:
+        self.service = pb.DESCRIPTOR.services_by_name[SERVICES[self.kind]]
+        self.channel = channel(self.address)
+        self.exchanges: deque[Exchange] = deque(maxlen=100)
+        self.silent = 0  # calls that ran into their bound
+        self._methods: dict[str, Method] | None = None  # as reflection has them; none: it has none
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        self.channel.close()
+
+    def at(self, address: Address) -> Subject:
+        """The same plugin in another process; what it is asked is recorded here too."""
+        other = replace(self, address=address)
+        other.exchanges = self.exchanges
+        return other
+
+    @property
+    def command(self) -> Command:
+        """How it is started. Raises NotAsked."""
+        if self.run is None:
+            raise NotAsked("give --run")
+        return self.run
+
+    def needs(self, option: str) -> str:
+        """What the operator gave as --OPTION. Raises NotAsked."""
+        value = getattr(self.options, option)
+        if not value:
+            raise NotAsked(f"give --{option}")
+        return str(value)
+
+    def other_channel(self) -> grpc.Channel:
+        """A connection of its own; the caller closes it."""
+        # gRPC lets channels to one address share a connection where their options are the same.
+        opened: grpc.Channel = channel(self.address, largest=2**31 - 2)
+        return opened
+
+    def call(self, rpc: str, request: Any, *, over: grpc.Channel | None = None, metadata: Any = ()) -> Any:
+        """The reply, whatever it says. Raises NotOffered, and grpc.RpcError."""
+        method = self.service.methods_by_name[rpc]
+        assert not method.server_streaming
+        assert not method.client_streaming
+        self._knows(rpc, request)
+        try:
+            reply = self._rpc(method, over)(request, timeout=self.options.seconds, metadata=self._metadata(metadata))
+        except grpc.RpcError as error:
+            self._failed(rpc, request, error)
+            raise
+        self._record(rpc, request, reply)
+        return reply
+
+    def stream(self, rpc: str, request: Any, *, metadata: Any = ()) -> list[Any]:
+        """Every reply of an RPC that streams its replies; `request` is a message, or a list where those are streamed
+        too. Raises NotOffered, and Broken for any other gRPC status."""
+        try:
+            return self.stream_until_status(rpc, request, metadata=metadata)[0]
+        except StreamFailed as ended:
+            raise Broken(f"{rpc} ended with {_status(ended.error)}") from None
+
+    def stream_until_status(self, rpc: str, request: Any, *, metadata: Any = ()) -> tuple[list[Any], Any]:
+        """The replies that came. Raises NotOffered, and StreamFailed with them where the call failed."""
+        replies: list[Any] = []
+        try:
+            for reply in self.open(rpc, request, metadata=metadata):
+                replies.append(reply)
+        except grpc.RpcError as error:
+            self._failed(rpc, request, error)
+            raise StreamFailed(replies, error) from None
+        self._record(rpc, request, replies)
+        return replies, None
+
+    def open(self, rpc: str, request: Any, *, metadata: Any = ()) -> Any:
+        """The call itself of an RPC that streams its replies: they are to be read from it, and are not recorded."""
+        self._record(rpc, request, "a stream, not read to its end")
+        method = self.service.methods_by_name[rpc]
+        sent = iter(request) if method.client_streaming else request
+        if not method.client_streaming:
+            self._knows(rpc, request)
+        return self._rpc(method, None)(sent, timeout=self.options.seconds, metadata=self._metadata(metadata))
+
+    def ok(self, rpc: str, request: Any, *, over: grpc.Channel | None = None, metadata: Any = ()) -> Any:
+        """The reply of a call that is to succeed. Raises Broken, NotOffered."""
+        try:
+            reply = self.call(rpc, request, over=over, metadata=metadata)
+        except grpc.RpcError as error:
+            raise Broken(f"{rpc} failed with {_status(error)}") from None
+        if "success" in reply.DESCRIPTOR.fields_by_name:
+            if not reply.success and reply.status.code == Code.UNIMPLEMENTED:
+                raise NotOffered(f"{rpc} answers UNIMPLEMENTED: {reply.error}")
+            expect(reply.success, f"{rpc} failed: {reply.error or 'success=false without a word'}", reply)
+            expect(not reply.error, f"{rpc} succeeded and has an error: {reply.error}", reply)
+        return reply
+
+    def refused(self, rpc: str, request: Any, what: str, *, metadata: Any = ()) -> Refusal:
+        """What a call says that is to be refused; `what` names the fault in it. Raises Broken where it was taken, where
+        the failure is not said as the contract has it, or where the sentence is none. Raises NotOffered."""
+        method = self.service.methods_by_name[rpc]
+        if method.server_streaming:
+            return self._stream_refused(rpc, request, what)
+        try:
+            reply = self.call(rpc, request, metadata=metadata)
+        except grpc.RpcError as error:
+            if "success" in GetMessageClass(method.output_type).DESCRIPTOR.fields_by_name:
+                raise Broken(
+                    f"{what}: {rpc} failed with {_status(error)}, where a reply with success=false belongs"
+                ) from None
+            return self._sentence(of_call(error), what)
+        expect("success" in reply.DESCRIPTOR.fields_by_name and not reply.success, f"{what}: {rpc} took it", reply)
+        refusal = of_reply(reply)
+        if refusal.code == Code.UNIMPLEMENTED:
+            raise NotOffered(f"{rpc} answers UNIMPLEMENTED: {refusal.message}")
+        return self._sentence(refusal, what)
+
+    def refused_with(
+        self, rpc: str, request: Any, what: str, code: Code, *, field: str = "", metadata: Any = ()
+    ) -> Refusal:
+        """`refused`, and with this code, an ErrorInfo of the contract and, where `field` is given, a violation that
+        names it (`vectors[0].vector`). Raises Broken, NotOffered."""
+        refusal = self.refused(rpc, request, what, metadata=metadata)
+        got = refusal.code.name if refusal.code is not None else "no `status`"
+        expect(refusal.code == code, f"{what}: {got}, where {code.name} belongs", refusal.reply)
+        expect(refusal.domain == DOMAIN, f"{what}: ErrorInfo.domain is {refusal.domain!r}, not {DOMAIN}", refusal.reply)
+        snake = re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*", refusal.reason)
+        expect(snake, f"{what}: ErrorInfo.reason is {refusal.reason!r}, not UPPER_SNAKE", refusal.reply)
+        if field:
+            expect(
+                any(name == field or name.startswith((field + "[", field + ".")) for name in refusal.fields),
+                f"{what}: no BadRequest violation names {field}, only {list(refusal.fields)}",
+                refusal.reply,
+            )
+        return refusal
+
+    def _stream_refused(self, rpc: str, request: Any, what: str) -> Refusal:
+        try:
+            replies, _ = self.stream_until_status(rpc, request)
+        except StreamFailed as ended:
+            expect(not ended.replies, f"{what}: {rpc} answered before it failed")
+            return self._sentence(of_call(ended.error), what)
+        raise Broken(f"{what}: {rpc} took it", replies)
+
+    def _sentence(self, refusal: Refusal, what: str) -> Refusal:
+        text = refusal.message
+        expect(text.strip(), f"{what}: the error has no text", refusal.reply)
+        expect(not _LEAKS.search(text), f"{what}: the error is a traceback", refusal.reply)
+        expect("\n" not in text.strip(), f"{what}: the error is more than one line", refusal.reply)
+        expect(len(text) <= _LONGEST_ERROR, f"{what}: the error has {len(text)} characters", refusal.reply)
+        return refusal
+
+    def takes_no_odd_bytes(self, rpc: str) -> None:
+        """Sends what is no message. Raises Broken where it is taken for one."""
+        self._raw(rpc, _NO_UTF8)  # whether a text that is no UTF-8 is refused goes by the language; it does no harm
+        kind = GetMessageClass(self.service.methods_by_name[rpc].output_type)
+        for data in _NO_MESSAGE:
+            answer = self._raw(rpc, data)
+            if isinstance(answer, bytes):
+                reply: Any = kind.FromString(answer)
+                says_no = "success" in reply.DESCRIPTOR.fields_by_name and not reply.success
+                expect(says_no, f"the bytes {data[:8].hex()}, which are no message, were taken by {rpc}")
+
+    def _raw(self, rpc: str, data: bytes) -> grpc.RpcError | bytes:
+        method = self.service.methods_by_name[rpc]
+        shape = self.channel.unary_stream if method.server_streaming else self.channel.unary_unary
+        call = shape(f"/{self.service.full_name}/{rpc}")
+        try:
+            answer = call(data, timeout=self.options.seconds, metadata=self.address.metadata)
+            taken: bytes = b"".join(answer) if method.server_streaming else answer
+        except grpc.RpcError as error:
+            self._failed(rpc, data, error)
+            return error
+        self._record(rpc, data, taken)
+        return taken
+
+    def reflected(self, rpc: str) -> Method | None:
+        """The RPC as the plugin's own reflection describes it, where it does."""
+        if self._methods is None:
+            reflection = Reflection(self.channel, self.address.metadata, self.options.seconds)
+            try:
+                self._methods = {method.name: method for method in reflection.methods(self.service.full_name)}
+            except (ReflectionError, grpc.RpcError):
+                self._methods = {}
+        return self._methods.get(rpc)
+
+    def has_additions(self, rpc: str) -> bool:
+        """Whether the reply of an RPC has more than the guide's fields, as far as the plugin's reflection says."""
+        method = self.reflected(rpc)
+        ours = self.service.methods_by_name[rpc].output_type
+        added = {field.name for field in ours.fields if field.number >= FIRST_ADDITION}
+        return method is None or not added or any(field.name in added for field in method.reply.fields)
+
+    def _knows(self, rpc: str, request: Any) -> None:
+        """Raises NotOffered where the plugin's messages lack a field that the request has set."""
+        method = self.reflected(rpc)
+        missing = _unknown(request, method.request) if method is not None else ""
+        if missing:
+            raise NotOffered(f"the plugin's messages have no {missing}")
+
+    def _rpc(self, method: MethodDescriptor, over: grpc.Channel | None) -> Any:
+        shape = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
+        kind = GetMessageClass(method.output_type)
+        return getattr(over or self.channel, shape)(
+            f"/{self.service.full_name}/{method.name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=kind.FromString,
+        )
+
+    def _metadata(self, more: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        return (*self.address.metadata, *more)
+
+    def _failed(self, rpc: str, request: Any, error: grpc.RpcError) -> None:
+        self._record(rpc, request, error)
+        if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+            raise NotOffered(f"{rpc} answers UNIMPLEMENTED") from None
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+            self.silent += 1
+
+    def _record(self, rpc: str, request: Any, reply: Any) -> None:
+        with self._lock:
+            self.exchanges.append(Exchange(rpc, request, reply))
+
+
+def _unknown(message: Any, theirs: Descriptor) -> str:
+    """The first field set in `message` that `theirs` lacks, at any depth; empty: there is none."""
+    for ours, value in message.ListFields():
+        other = theirs.fields_by_name.get(ours.name)
+        if other is None:
+            return f"{theirs.name}.{ours.name}"
+        inside = ours.message_type
+        if inside and other.message_type and not inside.full_name.startswith("google."):
+            for inner in value[:8] if ours.is_repeated else [value]:
+                if missing := _unknown(inner, other.message_type):
+                    return missing
+    return ""
+
+
+class StreamFailed(Exception):
+    """A stream ended with a status other than OK."""
+
+    def __init__(self, replies: list[Any], error: Any) -> None:
+        super().__init__()
+        self.replies = replies
+        self.error = error
+
+
+def _status(error: Any) -> str:
+    return f"gRPC status {error.code().name}: {' '.join((error.details() or 'no details').split())}"

@@ -1,0 +1,3 @@
+"""An embedder for Hector."""
+
+PACKAGE = __name__  # the command, the environment variables and the help follow this name

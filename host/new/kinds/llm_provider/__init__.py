@@ -1,0 +1,3 @@
+"""A language model for Hector."""
+
+PACKAGE = __name__  # the command, the environment variables and the help follow this name

@@ -1,0 +1,33 @@
+"""A language model for Hector.
+
+python -m {package} --port 8081
+"""
+
+from __future__ import annotations
+
+from hector_plugins_pb2_grpc import add_LLMProviderServicer_to_server
+
+from shared.cli import configure
+from shared.config import own_settings
+from shared.server import run, serve
+
+from . import PACKAGE
+from .config import NEEDS, Config
+
+
+def main() -> int:
+    config = configure(Config, package=PACKAGE, section="llm_providers", about=__doc__, needs=NEEDS)
+    from .engine import Engine
+    from .servicer import MOST_ITEMS, Servicer
+
+    servicer = Servicer(Engine(**own_settings(config)))
+    return serve(
+        config,
+        service="hector.plugins.v1.LLMProvider",
+        register=lambda server: add_LLMProviderServicer_to_server(servicer, server),
+        most_items=MOST_ITEMS,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,400 @@
+"""`python -m host new`: the project that it makes, or why it makes none."""
+
+from __future__ import annotations
+
+import ast
+import json
+import keyword
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from host.__main__ import main
+from host.new import copied, rewrite
+from host.new.generate import generate, project
+from host.new.kind import KINDS
+from host.new.names import check_name
+from shared.errors import StartError
+from tests.servers import ROOT, run_plugin, start_plugin
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+OWN = {"__init__.py", "__main__.py", "config.py", "engine.py", "servicer.py"}
+OWN_LINES = 280  # of a project's package without `shared`, at most
+# Module → what pip knows it by.
+DISTRIBUTIONS = {
+    "google": ("googleapis-common-protos", "protobuf"),
+    "grpc": ("grpcio",),
+    "grpc_health": ("grpcio-health-checking",),
+    "grpc_reflection": ("grpcio-reflection",),
+    "jsonschema_rs": ("jsonschema-rs",),
+    "yaml": ("pyyaml",),
+}
+
+
+def new(*argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return run_plugin("host", "new", *argv, cwd=cwd)
+
+
+def texts(kind: str, name: str = "my_own") -> dict[str, str]:
+    """The files of a project, by path."""
+    return {path: data.decode() for path, data in project(KINDS[kind], name).items()}
+
+
+# ---------------------------------------------------------------- what it is
+
+
+@every_kind
+def test_the_files(kind: str) -> None:
+    """A project has the files of the five plugins in a package, the files around it, and one module at the top."""
+    paths = [Path(path) for path in texts(kind)]
+    assert {path.name for path in paths if path.parent == Path("my_own")} - {"llm.py"} == OWN
+    assert {path.parts[0] for path in paths if len(path.parts) > 1} == {"my_own", "tests"}
+    assert {str(path) for path in paths if len(path.parts) == 1} == {
+        *(".dockerignore", ".gitignore", "Dockerfile", "Makefile", "README.md", "hector.yaml", "pyproject.toml")
+    }
+
+
+@every_kind
+def test_what_is_ones_own_is_little(kind: str) -> None:
+    """What an author reads and changes is short; the one place for the idea is marked once, in the engine."""
+    own = {path: text for path, text in texts(kind).items() if re.fullmatch(r"my_own/\w+\.py", path)}
+    assert sum(text.count("\n") for text in own.values()) <= OWN_LINES
+    assert [path for path, text in own.items() if "YOUR IDEA" in text] == ["my_own/engine.py"]
+    assert own["my_own/engine.py"].count("YOUR IDEA") == 1
+
+
+@every_kind
+def test_engines_know_no_transport(kind: str) -> None:
+    """An engine imports neither grpc nor messages, nor what the settings are read with, and reads no environment."""
+    known = {"shared.errors", "shared.journal"}
+    for node in ast.walk(ast.parse((ROOT / "host/new/kinds" / kind / "engine.py").read_text(encoding="utf-8"))):
+        assert not (isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"))
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, node.module
+            assert not str(node.module).startswith(("grpc", "google", "hector", "shared")) or node.module in known
+        elif isinstance(node, ast.Import):
+            assert not [alias.name for alias in node.names if alias.name.startswith(("grpc", "google", "hector"))]
+
+
+@every_kind
+def test_it_is_called_by_its_name(kind: str) -> None:
+    """No file of a project still has what a template leaves open, or the name of a module of this repository."""
+    for path, text in texts(kind).items():
+        if not path.startswith("my_own/shared/"):
+            assert "{{" not in text, path
+            left = re.findall(r"host\.new|^from (?:shared|hector_\w+) |\bplugins\.[a-z]+_[a-z]+", text, re.MULTILINE)
+            known = ["plugins.embed_st", "plugins.vector_hnsw"] if path == "hector.yaml" else []
+            assert set(left) <= set(known), path
+
+
+@every_kind
+def test_it_stands_on_its_own(kind: str) -> None:
+    """Every import of a project is its own, Python's or one that its pyproject.toml names; and nothing is missing."""
+    files = texts(kind)
+    needs = tomllib.loads(files["pyproject.toml"])["project"]["dependencies"]
+    named = {re.split(r"[<>=\[]", need)[0] for need in needs}
+    for path, text in files.items():
+        if not path.endswith(".py"):
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level:
+                folder = Path(path).parents[node.level - 1]
+                base = folder.joinpath(*(node.module or "").split("."))
+                inner = [base] if node.module else [folder / alias.name for alias in node.names]
+                for module in inner:
+                    known = {f"{module}.py", f"{module}/__init__.py"} & files.keys()
+                    assert known or module.name == "PACKAGE", f"{path}: {module}"
+                continue
+            elif isinstance(node, ast.ImportFrom):
+                modules = [node.module or ""]
+            else:
+                continue
+            for name in (module.partition(".")[0] for module in modules):
+                if name in sys.stdlib_module_names or (path.startswith("tests/") and name in ("my_own", "pytest")):
+                    continue
+                assert set(DISTRIBUTIONS.get(name, (name,))) <= named, f"{path}: {name}"
+
+
+@every_kind
+def test_dependencies_are_bounded_alike(kind: str) -> None:
+    """A project bounds its dependencies as this one does, and NEEDS in its config.py says the same."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        ours = tomllib.load(file)["project"]
+    known = {need for needs in (ours["dependencies"], *ours["optional-dependencies"].values()) for need in needs}
+    files = texts(kind)
+    theirs = tomllib.loads(files["pyproject.toml"])["project"]
+    assert {*theirs["dependencies"], *theirs["optional-dependencies"]["dev"]} <= known
+    assert all(need in ours["dependencies"] or need in KINDS[kind].needs for need in theirs["dependencies"])
+    values = [
+        ast.literal_eval(node.value)
+        for node in ast.walk(ast.parse(files["my_own/config.py"]))
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value and "NEEDS" in ast.unparse(node)
+    ]
+    assert [sorted(needs.values()) for needs in values] == [sorted(KINDS[kind].needs)]
+
+
+@every_kind
+def test_readme_is_true(kind: str) -> None:
+    """Every file that a project's README names is there, and its edits are numbered from 1."""
+    files = texts(kind)
+    for name in re.findall(r"`((?:my_own|tests)/[\w./]+|\w+\.(?:py|toml|yaml))`", files["README.md"]):
+        assert any(path == name or path == f"my_own/{name}" or path.startswith(name) for path in files), name
+    numbers = [int(number) for number in re.findall(r"^(\d)\. ", files["README.md"], re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) >= 5
+
+
+def test_it_runs_at_once(tmp_path: Path) -> None:
+    """A new project runs in its folder under its own name, says what to try, and knows nothing of this repository."""
+    done = new("database_provider", "my_own", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "python -m my_own --port 0\n" in done.stdout
+    folder = tmp_path / "my_own"
+    assert oct(folder.stat().st_mode) == oct((ROOT / "host").stat().st_mode)
+    command = [sys.executable, "-c", NOTHING_OF_OURS, "--port", "0"]
+    with start_plugin(command, cwd=folder, env={"PYTHONPATH": ""}) as plugin:
+        assert plugin.terminate() == 0
+    assert (folder / "data" / "my_own").is_dir()
+
+
+NOTHING_OF_OURS = """
+import runpy, sys
+for name in ("shared", "host", "plugins", "hector_plugins_pb2", "hector_plugins_pb2_grpc"):
+    sys.modules[name] = None
+runpy.run_module("my_own", None, "__main__", True)
+"""
+
+
+# ---------------------------------------------------------------- or none
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("My-DB", "try my_db"),
+        ("myDB", "try my_db"),
+        ("2fast", "try fast"),
+        ("a__b", "try a_b"),
+        ("_mine", "try mine"),
+        ("mine_", "try mine"),
+        ("", "as my_plugin"),
+        ("../up", "try up"),
+        ("a.b", "try a_b"),
+        ("bäume", "single underscores"),
+        ("x" * 41, "at most 40"),
+        ("class", "a word of Python's language; choose another, such as my_class"),
+        ("match", "a word of Python's language"),
+        ("json", "a module of Python's own library"),
+        ("test", "is installed already"),
+        ("shared", "one of hector-plugins' own"),
+        ("host", "one of hector-plugins' own"),
+        ("plugins", "one of hector-plugins' own"),
+        ("tests", "one of hector-plugins' own"),
+        ("numpy", "is installed already"),
+        ("grpc", "is installed already"),
+        ("google", "is installed already"),
+        ("grpcio", "is installed already"),
+    ],
+)
+def test_names_that_cannot_be_had(name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad or taken name is refused in one sentence that says why, and nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StartError, match=re.escape(says)) as caught:
+        generate(KINDS["tool_provider"], name)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["my_db", "a", "vectors2", "x_1"])
+def test_names_that_can(name: str) -> None:
+    """A plain name that nothing has is taken."""
+    assert not keyword.iskeyword(name)
+    check_name(name)
+
+
+@pytest.mark.parametrize("there", ["folder", "file", "dangling link"])
+def test_what_is_there_stays(there: str, tmp_path: Path) -> None:
+    """Where the folder exists nothing is written, neither there nor beside it."""
+    target = tmp_path / "my_own"
+    if there == "folder":
+        target.mkdir()
+    elif there == "file":
+        target.write_text("mine")
+    else:
+        target.symlink_to("nowhere")
+    with pytest.raises(StartError, match="there already; give another folder with --to"):
+        generate(KINDS["tool_provider"], "my_own", target)
+    assert list(tmp_path.iterdir()) == [target]
+    assert not target.is_dir() or list(target.iterdir()) == []
+
+
+def test_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full in the middle of it leaves nothing behind."""
+    write, written = Path.write_bytes, []
+
+    def full(path: Path, data: bytes) -> int:
+        written.append(path)
+        if len(written) > 10:
+            raise OSError(28, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StartError, match="No space left on device"):
+        generate(KINDS["tool_provider"], "my_own", tmp_path / "my_own")
+    assert len(written) == 11
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ([], "which plugin? python -m host new KIND NAME; KIND is llm_provider, database_provider"),
+        (["tool_provider"], "which plugin?"),
+        (["tool_providr", "my_own"], "there is no kind 'tool_providr'; did you mean 'tool_provider'?"),
+        (["tool_provider", "my_own", "--to", "no/such/folder"], "No such file or directory; give another --to"),
+        (["tool_provider", "my_own", "--renew", "."], "--renew DIR stands alone"),
+        (["--renew", "."], "is no project that `python -m host new` made"),
+    ],
+)
+def test_command_line(argv: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong on the command line is one sentence, and nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["host", "new", *argv])
+    with pytest.raises(StartError, match=re.escape(says)) as caught:
+        main()
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- what it stands on
+
+
+def test_renewing(tmp_path: Path) -> None:
+    """A copy of another version, or without a module that the project has come to import, is brought up to date."""
+    folder = generate(KINDS["tool_provider"], "my_own", tmp_path / "my_own")
+    copy = folder / "my_own" / "shared"
+    was = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    copied.renew(folder)
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == was
+
+    old = json.loads((copy / copied.LIST).read_text())
+    (copy / "turns.py").write_text("# of an older version\n")
+    old["files"]["turns.py"] = copied._digest((copy / "turns.py").read_bytes())
+    old["version"] = "0.0.1"
+    (copy / copied.LIST).write_text(json.dumps(old))
+    engine = folder / "my_own" / "engine.py"
+    engine.write_text("from .shared import nearest, hector_plugins_pb2\n" + engine.read_text())
+    (folder / "tests" / "test_more.py").write_text("from my_own.shared.loose_json import errors\n")
+    done = new("--renew", "my_own", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "(it was of 0.0.1)" in done.stdout
+    now = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    extra = {
+        copy / "nearest.py",
+        *(copy / "loose_json" / path.name for path in (ROOT / "shared/loose_json").glob("*.py")),
+    }
+    assert now.keys() - was.keys() == extra
+    assert now[copy / "turns.py"] == was[copy / "turns.py"]
+    assert [path.name for path in folder.joinpath("my_own").iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("how", ["changed", "added"])
+def test_renewing_overwrites_nothing(how: str, tmp_path: Path) -> None:
+    """A copy in which somebody has changed or added a file is left as it is, and the file is named."""
+    folder = generate(KINDS["tool_provider"], "my_own", tmp_path / "my_own")
+    file = folder / "my_own" / "shared" / ("errors.py" if how == "changed" else "mine.py")
+    file.write_text("# mine\n")
+    with pytest.raises(StartError, match=rf"{file.name} is not as it was copied"):
+        copied.renew(folder)
+    assert file.read_text() == "# mine\n"
+
+
+def test_renewing_what_is_not_there(tmp_path: Path) -> None:
+    """A project that imports a module of `shared` that this version does not have keeps its copy."""
+    folder = generate(KINDS["tool_provider"], "my_own", tmp_path / "my_own")
+    (folder / "my_own" / "more.py").write_text("from .shared.gone import x\n")
+    with pytest.raises(StartError, match=r"has no shared/gone.py, which the project imports"):
+        copied.renew(folder)
+    assert (folder / "my_own" / "shared" / "errors.py").is_file()
+
+
+def test_rewriting() -> None:
+    """Imports of ours become the project's, in one sorted block at the end; all else stays as it was."""
+    text = '''"""About."""
+
+from __future__ import annotations
+
+import os
+
+import grpc
+import hector_plugins_pb2 as pb
+import yaml
+from hector_plugins_pb2_grpc import (
+    Stub,
+)
+
+from shared import logs
+from shared.errors import NotFound
+
+from . import PACKAGE
+from .config import Config
+
+shared = "from shared import this"
+'''
+    inside = rewrite.module(text, ".")
+    assert (
+        inside
+        == '''"""About."""
+
+from __future__ import annotations
+
+import os
+
+import grpc
+import yaml
+
+from . import PACKAGE
+from .config import Config
+from .shared import hector_plugins_pb2 as pb
+from .shared import logs
+from .shared.errors import NotFound
+from .shared.hector_plugins_pb2_grpc import (
+    Stub,
+)
+
+shared = "from shared import this"
+'''
+    )
+    assert "from my_own.shared.errors import NotFound\n" in rewrite.module(text, "my_own.")
+    assert rewrite.module("import os\n", ".") == "import os\n"
+
+
+def test_the_stubs_find_each_other() -> None:
+    """The generated modules of a copy import each other as modules of a package, whatever else is on the path."""
+    files = texts("tool_provider")
+    for name in ("hector_plugins_pb2_grpc.py", "hector_plugins_pb2_grpc.pyi"):
+        text = files[f"my_own/shared/{name}"]
+        assert len(re.findall(r"^from \. import hector_plugins_pb2 as \w+$", text, re.MULTILINE)) == 1
+        assert not re.search(r"^import hector_plugins_pb2", text, re.MULTILINE)
+
+
+def test_the_license_comes_along() -> None:
+    """The copy has the license of what was copied."""
+    assert texts("tool_provider")["my_own/shared/LICENSE"] == (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_the_copy_says_what_it_is() -> None:
+    """The copy names its version and the command that renews it; its list has every file but itself."""
+    files = texts("tool_provider")
+    assert "python -m host new --renew" in files["my_own/shared/__init__.py"]
+    listed = json.loads(files["my_own/shared/copied.json"])
+    assert listed["version"] in files["my_own/shared/__init__.py"]
+    inside = {os.path.relpath(path, "my_own/shared") for path in files if path.startswith("my_own/shared/")}
+    assert set(listed["files"]) == inside - {"copied.json"}
