@@ -19,6 +19,7 @@ examples:
   python -m host status                           each plugin, its address and how it is now
   python -m host logs vector_hnsw --follow        what a plugin writes
   python -m host index docs                       embed what is new or changed below docs/
+  python -m host index --prune                    take out what is of files and folders that are gone
   python -m host search "how do I add a plugin?"  print the best passages
   python -m host call assistant "Hello"           ask an agent; the answer is on stdout, its steps on stderr
   python -m host chat assistant                   the same as a conversation
@@ -55,10 +56,13 @@ def _run(arguments: argparse.Namespace) -> int:
         return new(arguments.kind, arguments.name, arguments.to, arguments.renew)
     installed(
         {
-            "rich": "rich>=14,<16",
-            "pathspec": "pathspec>=1.0,<2",
-            "turbohtml": "turbohtml>=1.15,<2",
+            "charset_normalizer": "charset-normalizer>=3.4,<4",
             "jsonschema_rs": "jsonschema-rs>=0.60,<0.70",
+            "mammoth": "mammoth>=1.11,<2",
+            "pathspec": "pathspec>=1.0,<2",
+            "pypdf": "pypdf>=7.1,<8",
+            "rich": "rich>=14,<16",
+            "turbohtml": "turbohtml>=1.15,<2",
             "watchfiles": "watchfiles>=1.1,<2",
         }
     )
@@ -84,7 +88,9 @@ def _run(arguments: argparse.Namespace) -> int:
             return manage.logs(config, arguments.name, arguments.lines, arguments.follow)
         case "index":
             database = config.database(arguments.database)
-            return commands.index(config, Path(arguments.folder), database, arguments.include, arguments.exclude)
+            folder = Path(arguments.folder) if arguments.folder else None
+            given = arguments.include, arguments.exclude
+            return commands.index(config, folder, database, *given, prune=arguments.prune, verbose=arguments.verbose)
         case "search":
             return commands.search(
                 config, arguments.question, arguments.limit, config.database(arguments.database), as_json=arguments.json
@@ -152,7 +158,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("-f", "--follow", action="store_true", help="go on with what it writes, until Ctrl-C")
     one.add_argument("-n", "--lines", type=_limit, default=200, help="lines at most [200]")
     one = add("index", parents=[anywhere, database], help="bring a collection in line with a folder")
-    one.add_argument("folder", metavar="DIR", help="folder of text, Markdown, HTML and source files")
+    one.add_argument(
+        "folder",
+        metavar="DIR",
+        nargs="?",
+        help="folder of text, Markdown, HTML, source, PDF, Word, CSV and JSON files, and Jupyter notebooks",
+    )
     one.add_argument(
         "--include", metavar="GLOB", action="append", default=[], help="only such files, as '*.md'; may be repeated"
     )
@@ -163,6 +174,12 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="leave these out, as 'old/', or with a ! read what is left out by default, as '!vendor/'; may be repeated",
     )
+    one.add_argument(
+        "--prune",
+        action="store_true",
+        help="also take out what is of files and folders that are gone; without DIR, do only that",
+    )
+    one.add_argument("--verbose", action="store_true", help="name each file and folder that is left out, and why")
     one = add("search", parents=[anywhere, database], help="print the passages that answer a question best")
     one.add_argument("question")
     one.add_argument("--limit", type=_limit, default=5, help="passages at most [5]")

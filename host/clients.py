@@ -16,6 +16,7 @@ from shared.errors import Code, StartError
 
 _DELETE_AT_ONCE = 1000
 _LIST_AT_ONCE = 200  # with their texts
+_GET_AT_ONCE = 32  # with their vectors too, which may have 64 kB each
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,17 @@ class Collection:
             token = reply.next_page_token
             if not token:
                 return
+
+    def get(self, ids: Sequence[str]) -> dict[str, tuple[Sequence[float], Mapping[str, Any]]]:
+        """Vector and metadata of those of `ids` that are there."""
+        found: dict[str, tuple[Sequence[float], Mapping[str, Any]]] = {}
+        for start in range(0, len(ids), _GET_AT_ONCE):
+            request = pb.GetVectorsRequest(
+                collection=self.name, ids=ids[start : start + _GET_AT_ONCE], include_vectors=True
+            )
+            for vector in self._call(self._stub.GetVectors, request).vectors:
+                found[vector.id] = vector.vector, dict(vector.metadata)
+        return found
 
     def create(self, dimension: int) -> bool:
         """Makes it where it is missing; whether it was. One of another model or dimension is an error."""

@@ -13,12 +13,14 @@ from host import run_file, show
 from host.clients import opened
 from host.config import Database, HostConfig
 from host.index import index as bring_in_line
+from host.prune import prune as take_out
 from host.run_file import RunFile
 from host.search import search as find
 from host.supervisor import Supervisor, supervise
 from shared import logs
 from shared.cli import installed
 from shared.errors import StartError
+from shared.visible import visible_json
 
 
 def serve(config: HostConfig, *, reload: bool = True) -> int:
@@ -38,14 +40,29 @@ def serve(config: HostConfig, *, reload: bool = True) -> int:
 
 
 def index(
-    config: HostConfig, folder: Path, database: Database, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    config: HostConfig,
+    folder: Path | None,
+    database: Database,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    *,
+    prune: bool = False,
+    verbose: bool = False,
 ) -> int:
-    if not folder.is_dir():
+    """With `prune` also takes out what is gone, of every folder; then `folder` may be gone too, or None."""
+    if folder is None and not prune:
+        raise StartError("which folder? Name the one that holds the documents, as in `index docs`")
+    is_there = folder is not None and folder.is_dir()
+    if folder and not is_there and (folder.exists() or not prune):
         raise StartError(f"{folder} is not a folder; name the one that holds the documents")
     began = time.monotonic()
-    with opened(config, database) as (embedder, collection), show.progress() as report:
-        tally = bring_in_line(folder, database, embedder, collection, config.state, report, include, exclude)
-    show.indexed(tally, time.monotonic() - began)
+    with opened(config, database) as (embedder, collection):
+        if folder and is_there:
+            with show.progress() as report:
+                tally = bring_in_line(folder, database, embedder, collection, config.state, report, include, exclude)
+            show.indexed(tally, time.monotonic() - began, verbose)
+        if prune:
+            show.pruned(take_out(folder, database, embedder, collection, config.state))
     return 0
 
 
@@ -56,7 +73,7 @@ def search(config: HostConfig, question: str, limit: int, database: Database, as
         passages = list(find(question, limit, embedder, collection))
     if as_json:
         for passage in passages:
-            print(passage.json())
+            print(visible_json(passage.json()))
     else:
         show.passages(passages, question)
     return 0

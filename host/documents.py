@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from host.chunks import Kind, Line, lines_of
-from host.html_lines import html_lines
+from host.chunks import Kind
 from host.patterns import Ignored, Patterns
 from shared.errors import StartError
 
-LARGEST = 2**20  # bytes; what is larger is data rather than a document
-# An image within a text: no words.
-_DATA = re.compile(r"data:[A-Za-z0-9.+/-]{1,100}+;base64,[A-Za-z0-9+/=]{64,}+")
+LARGEST = 2**20  # bytes of a text; what is larger is data rather than a document
+LARGEST_BINARY = 2**25  # of a file that holds pictures too
 # fmt: off
 _TEXT = ("", ".txt", ".rst", ".adoc", ".org", ".tex", ".log")
 _MARKDOWN = (".md", ".markdown", ".mdx")
@@ -34,28 +31,45 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(_MARKDOWN, "markdown"),
     **dict.fromkeys(_HTML, "html"),
     **dict.fromkeys(_SOURCE, "source"),
+    **dict.fromkeys((".csv", ".tsv"), "table"),
+    **dict.fromkeys((".json", ".geojson", ".webmanifest"), "json"),
+    **dict.fromkeys((".jsonl", ".ndjson"), "json lines"),
+    ".ipynb": "notebook",
+    ".pdf": "pdf",
+    ".docx": "docx",
 }
+BINARY: tuple[Kind, ...] = ("notebook", "pdf", "docx")
+
+
+class Skipped:
+    """What was left out: files, and folders with a "/" at the end."""
+
+    def __init__(self) -> None:
+        self.paths: list[tuple[str, str]] = []  # with the reason of each
+
+    def add(self, path: str, reason: str) -> None:
+        self.paths.append((path, reason))
+
+    def reasons(self) -> Counter[str]:
+        return Counter(reason for _, reason in self.paths)
 
 
 @dataclass(frozen=True)
 class Document:
     path: str  # below the folder, with "/"
     kind: Kind
-    content: bytes  # UTF-8
+    content: bytes
 
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
 
-    def lines(self) -> list[Line]:
-        text = _DATA.sub("data:", self.content.decode("utf-8-sig"))
-        return html_lines(text) if self.kind == "html" else lines_of(text)
-
 
 def documents(
-    root: Path, skipped: Counter[str], include: Sequence[str] = (), exclude: Sequence[str] = ()
+    root: Path, skipped: Skipped, include: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> Iterator[Document]:
-    """Every document below `root`, in the order of the paths. What is left out is counted in `skipped` by reason.
+    """Every document below `root`, in the order of the paths, and what links lead to beside. What is left out goes into
+    `skipped`.
 
     `root` has no links in it, as of `Path.resolve`. `include` and `exclude` are patterns as in a `.gitignore`, such as
     `*.md`: with the first only files that fit. Raises StartError, at the end, where one of `include` fits no file.
@@ -65,17 +79,29 @@ def documents(
     except ValueError as error:
         raise StartError(str(error)) from None
     of_use: set[int] = set()
+    links: list[str] = []
+    read_already: set[str] = set()
     for path in _paths(root, skipped, ignored):
         fitting = {index for index, one in enumerate(included) if one.check(path)}
         of_use |= fitting
         if included and not fitting:
-            skipped["not included"] += 1
-            continue
-        found = read(root, path)
-        if isinstance(found, Document):
-            yield found
+            skipped.add(path, "not included")
+        elif os.path.islink(root / path):
+            links.append(path)
+        elif isinstance(document := read(root, path), Document):
+            read_already.add(path)
+            yield document
         else:
-            skipped[found] += 1
+            skipped.add(path, document)
+    for path in links:
+        target = os.path.relpath(os.path.realpath(root / path), root)
+        if target in read_already:
+            skipped.add(path, "link to another document")
+        elif isinstance(document := read(root, path), Document):
+            read_already.add(target)
+            yield document
+        else:
+            skipped.add(path, document)
     for index, pattern in enumerate(include):
         if index not in of_use:
             raise StartError(f"--include {pattern} fits no file below {root}; nothing was changed")
@@ -88,18 +114,15 @@ def read(root: Path, path: str) -> Document | str:
         return "of no kind that is read"
     try:
         path.encode("utf-8")
-        content = _content(root, path)
-        if isinstance(content, str):
-            return content
-        text = content.decode("utf-8")
+        content = _content(root, path, LARGEST_BINARY if kind in BINARY else LARGEST)
     except OSError:
         return "unreadable"
-    except UnicodeError:
-        return "binary or not UTF-8"
-    return "binary or not UTF-8" if "\0" in text else Document(path, kind, content)
+    except UnicodeEncodeError:
+        return "of a name that is not UTF-8"
+    return content if isinstance(content, str) else Document(path, kind, content)
 
 
-def _content(root: Path, path: str) -> bytes | str:
+def _content(root: Path, path: str, at_most: int) -> bytes | str:
     """The bytes of a regular file below `root`, or why they are not read. Raises OSError."""
     # Where a link leads counts, not where it stands: out of the folder is somebody else's.
     real = Path(os.path.realpath(root / path, strict=True))
@@ -118,44 +141,48 @@ def _content(root: Path, path: str) -> bytes | str:
     with open(os.open(real, flags), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return "not a regular file"
-        content = file.read(LARGEST + 1)  # whatever its size was before: it may grow
-    return content if len(content) <= LARGEST else "over 1 MiB"
+        content = file.read(at_most + 1)  # whatever its size was before: it may grow
+    return content if len(content) <= at_most else f"over {at_most // 2**20} MiB"
 
 
-def _paths(root: Path, skipped: Counter[str], ignored: Ignored) -> Iterator[str]:
+def _paths(root: Path, skipped: Skipped, ignored: Ignored) -> Iterator[str]:
     """Every file below `root` as a path with "/", in the order of the paths, those in a folder before its folders."""
     folders = [root]
     while folders:
         folder = folders.pop()
+        below = folder.relative_to(root)
         files: list[str] = []
         inner: list[Path] = []
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    # A link to a folder is neither: what it leads to is either here anyway or not below `root`.
                     if entry.is_dir(follow_symlinks=False):
                         inner.append(Path(entry.path))
                     elif not os.path.isdir(entry.path):  # unlike entry.is_dir(), not an error for links in a circle
                         files.append(entry.name)
+                    elif not Path(os.path.realpath(entry.path)).is_relative_to(root):
+                        skipped.add(f"{(below / entry.name).as_posix()}/", "link out of the folder")
+                    # A link to a folder that is here anyway is neither read again nor left out.
         except OSError as error:
             if folder == root:
                 raise StartError(f"cannot read folder {root}: {error.strerror}") from None
-            skipped["unreadable"] += 1
+            skipped.add(f"{below.as_posix()}/", "unreadable")
             continue
-        kept = [one for one in inner if not _is_foreign(one)]
-        skipped["hidden or foreign folder"] += len(inner) - len(kept)
-        left_out = {one for one in kept if ignored.is_left_out(one, is_folder=True)}
-        skipped["ignored folder"] += len(left_out)
-        kept = [one for one in kept if one not in left_out]
-        folders += sorted(kept, reverse=True)
-        below = folder.relative_to(root)
-        for name in sorted(files):
-            if name.startswith("."):
-                skipped["hidden"] += 1
-            elif ignored.is_left_out(folder / name, is_folder=False):
-                skipped["ignored"] += 1
+        for one in sorted(inner, reverse=True):
+            if _is_foreign(one):
+                skipped.add(f"{(below / one.name).as_posix()}/", "hidden or foreign folder")
+            elif ignored.is_left_out(one, is_folder=True):
+                skipped.add(f"{(below / one.name).as_posix()}/", "ignored folder")
             else:
-                yield (below / name).as_posix()
+                folders.append(one)
+        for name in sorted(files):
+            path = (below / name).as_posix()
+            if name.startswith("."):
+                skipped.add(path, "hidden")
+            elif ignored.is_left_out(folder / name, is_folder=False):
+                skipped.add(path, "ignored")
+            else:
+                yield path
 
 
 def _is_foreign(folder: Path) -> bool:

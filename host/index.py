@@ -6,7 +6,6 @@ is stale, note that it is whole. Two runs at once on one collection are not guar
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,10 +15,13 @@ from typing import Any
 from host import config
 from host.chunks import Chunk, chunk
 from host.clients import Collection, Embedder
-from host.connect import CallFailed
-from host.documents import Document, documents, read
-from host.manifest import Entry, Manifest, Settings
-from shared.errors import Code, StartError
+from host.documents import Document, Skipped, documents, read
+from host.kept import create, manifest_of, resolved, watched
+from host.manifest import Entry, Manifest, chunk_id, chunk_ids
+from host.moved import doubled, moved_from, take_along
+from host.readers.lines import read_lines
+from host.readers.process import ReadingProcess
+from host.readers.unreadable import Unreadable
 
 TEXTS_AT_ONCE = 32  # in one call of the embedder
 GROUP_CHUNKS = 256  # about so many between two saves of the manifest; an interrupted run loses no more
@@ -37,7 +39,9 @@ class Tally:
     removed: int = 0  # chunks deleted so far
     bytes_to_embed: int = 0
     bytes_embedded: float = 0
-    skipped: Counter[str] = field(default_factory=Counter)  # files and folders, by reason
+    skipped: Skipped = field(default_factory=Skipped)
+    moved: dict[str, int] = field(default_factory=dict)  # folders that are here now: their chunks that were taken along
+    doubled: list[tuple[str, str]] = field(default_factory=list)  # a folder, and one below it that is indexed too
 
 
 @dataclass(frozen=True)
@@ -63,43 +67,15 @@ def index(
 
     The manifest is kept in `state`. Raises StartError.
     """
-    root = folder.resolve()
-    try:
-        str(root).encode("utf-8")
-    except UnicodeEncodeError:
-        raise StartError(f"the name of folder {folder} is not UTF-8; rename it") from None
-    settings = Settings(
-        database.plugin.name, embedder.model, embedder.dimension, database.chunk_chars, database.chunk_overlap
-    )
-    manifest = Manifest(state / f"index-{collection.name}.json", root, settings)
-    _create(collection, embedder.dimension, manifest)
-    run = _Run(root, database, embedder, collection, manifest, report)
-    before = collection.state()
-    if before is None or before != manifest.store:
-        run.believe_the_store()
-    manifest.store = None
-    run.update(include, exclude)
-    after = collection.state()
-    if after and after[1] == (collection.written_at or (before or (0, 0))[1]):  # nobody else has written
-        manifest.store = after
-    manifest.save()
+    root = resolved(folder)
+    manifest = manifest_of(database, embedder, collection, state)
+    create(collection, embedder.dimension, manifest)
+    with ReadingProcess() as process, watched(collection, manifest) as compared:
+        run = _Run(root, database, embedder, collection, manifest, report, process)
+        run.tally.removed += compared
+        run.update(include, exclude)
+        run.tally.doubled = list(doubled(manifest, root))
     return run.tally
-
-
-def _create(collection: Collection, dimension: int, manifest: Manifest) -> None:
-    """Makes the collection where it is missing, and then forgets what an earlier one of this name held."""
-    if manifest.whole:
-        # Should this run die before it knows whether the collection is new, the next trusts no hash.
-        manifest.save(whole=False)
-    try:
-        created = collection.create(dimension)
-    except CallFailed as error:
-        if manifest.whole and error.answered:
-            manifest.save()
-        raise
-    if created:
-        manifest.clear()
-    manifest.save()
 
 
 class _Run:
@@ -111,6 +87,7 @@ class _Run:
         collection: Collection,
         manifest: Manifest,
         report: Callable[[Tally], None],
+        process: ReadingProcess,
     ) -> None:
         self.tally = Tally()
         self._root = root
@@ -118,42 +95,32 @@ class _Run:
         self._embedder = embedder
         self._collection = collection
         self._manifest = manifest
+        self._files = manifest.of(root)
         self._report = report
-
-    def believe_the_store(self) -> None:
-        """Somebody else has written into the collection, or a copy was put back: what is there counts, not the list.
-
-        A file whose chunks are not all there, as of its hash, is embedded again; a chunk of no known file is deleted.
-        """
-        try:
-            there = {key: str(about.get("sha256", "")) for key, about in self._collection.stored()}
-        except CallFailed as error:
-            if error.code == Code.UNIMPLEMENTED:
-                return
-            raise
-        self.tally.removed += self._collection.delete(self._manifest.compare(there))
+        self._process = process
 
     def update(self, include: Sequence[str], exclude: Sequence[str] = ()) -> None:
-        tally, files = self.tally, self._manifest.files
-        changed: list[str] = []
-        found: set[str] = set()
+        tally, files = self.tally, self._files
+        hashes: dict[str, str] = {}
+        sizes: dict[str, int] = {}
         for document in documents(self._root, tally.skipped, include, exclude):
             tally.files += 1
-            found.add(document.path)
-            if document.path in files and files[document.path].sha256 == document.sha256:
-                tally.unchanged += 1
-            else:
-                changed.append(document.path)
-                tally.bytes_to_embed += len(document.content)
-        self._remove(files.keys() - found)
+            hashes[document.path] = document.sha256
+            sizes[document.path] = len(document.content)
+        for old in moved_from(self._manifest, self._root, hashes):
+            tally.moved[old] = take_along(self._manifest, self._collection, old, self._root, hashes)
+        changed = [path for path, sha256 in hashes.items() if path not in files or files[path].sha256 != sha256]
+        tally.unchanged = len(hashes) - len(changed)
+        tally.bytes_to_embed = sum(sizes[path] for path in changed)
+        self._remove(files.keys() - hashes.keys())
         self._report(tally)
         for group in self._groups(changed):
             self._replace(group)
             self._report(tally)
 
     def _remove(self, paths: set[str]) -> None:
-        files = self._manifest.files
-        gone = [self._manifest.chunk_id(path, n) for path in sorted(paths) for n in range(files[path].chunks)]
+        files = self._files
+        gone = [key for path in sorted(paths) for key in chunk_ids(self._root, path, files[path])]
         self.tally.removed += self._collection.delete(gone)
         for path in paths:
             del files[path]
@@ -164,27 +131,41 @@ class _Run:
         group: list[_Cut] = []
         for path in paths:
             document = read(self._root, path)
-            if isinstance(document, Document):  # it may have gone since it was listed
-                group.append(_Cut(document, chunk(document.lines(), document.kind, chars=chars, overlap=overlap)))
+            if not isinstance(document, Document):  # since it was listed it has changed
+                self._skip(path, document)
+                continue
+            try:
+                lines = read_lines(document, self._process)
+            except Unreadable as error:
+                self._skip(path, str(error))
+                self.tally.bytes_to_embed -= len(document.content)
+                continue
+            group.append(_Cut(document, chunk(lines, document.kind, chars=chars, overlap=overlap)))
             if sum(len(cut.chunks) for cut in group) >= GROUP_CHUNKS:
                 yield group
                 group = []
         if group:
             yield group
 
+    def _skip(self, path: str, reason: str) -> None:
+        """It was counted as read, and what there is of it is of an earlier state that it could be read in."""
+        self.tally.files -= 1
+        self.tally.skipped.add(path, reason)
+        self._remove({path} & self._files.keys())
+
     def _replace(self, group: Sequence[_Cut]) -> None:
         """Puts the chunks of `group` in the place of those that its files had."""
-        manifest = self._manifest
+        manifest, files = self._manifest, self._files
         stale: list[str] = []
         for cut in group:
-            path, before = cut.document.path, manifest.files.get(cut.document.path, Entry("", 0)).chunks
-            stale += [manifest.chunk_id(path, number) for number in range(len(cut.chunks), before)]
-            manifest.files[path] = Entry("", max(before, len(cut.chunks)))
+            path, before = cut.document.path, files.get(cut.document.path, Entry("", 0)).chunks
+            stale += [chunk_id(self._root, path, number) for number in range(len(cut.chunks), before)]
+            files[path] = Entry("", max(before, len(cut.chunks)))
         manifest.save()
         self._write(group)
         self.tally.removed += self._collection.delete(stale)
         for cut in group:
-            manifest.files[cut.document.path] = Entry(cut.document.sha256, len(cut.chunks))
+            files[cut.document.path] = Entry(cut.document.sha256, len(cut.chunks))
         manifest.save()
         self.tally.embedded += len(group)
 
@@ -198,7 +179,7 @@ class _Run:
                 embedded = self._embedder.documents([_context(cut, number) for cut, number in batch])
                 if writing:
                     writing.result()
-                ids = [self._manifest.chunk_id(cut.document.path, number) for cut, number in batch]
+                ids = [chunk_id(self._root, cut.document.path, number) for cut, number in batch]
                 vectors = dict(zip(ids, embedded.vectors, strict=True))
                 metadata = {key: self._metadata(*item) for key, item in zip(ids, batch, strict=True)}
                 writing = writer.submit(self._collection.upsert, vectors, metadata)
@@ -211,7 +192,8 @@ class _Run:
 
     def _metadata(self, cut: _Cut, number: int) -> dict[str, Any]:
         found = cut.chunks[number]
-        return {
+        place = {"position": found.place} if found.place else {}
+        return place | {
             "path": cut.document.path,
             "root": str(self._root),
             "line": found.line,

@@ -31,7 +31,7 @@ def status(config: HostConfig, as_json: bool) -> int:
         show.plugins(statuses)
         for each in statuses:
             if each.cause:
-                show.out.print(f"{each.name}: {each.cause}", markup=False, soft_wrap=True)
+                show.out.print(show.plain(f"{each.name}: {each.cause}"), markup=False, soft_wrap=True)
     return 0 if all(each.status == SERVING for each in statuses) else 1
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from host import atomic
 
 _LARGEST = 2**28  # bytes; a million files are about half of that
-MOST_CHUNKS = 2**20  # of one file: it has at most that many bytes (`host/documents.py`)
+MOST_CHUNKS = 2**22  # of one file: it has at most that many characters (`host/documents.py`, `host/readers/worker.py`)
 
 
 @dataclass(frozen=True)
@@ -37,44 +37,39 @@ class Entry:
 
 
 class Manifest:
-    """The entries of one root folder, read from and saved to the collection's one file. Other roots are kept."""
+    """The entries of every folder that was indexed into one collection, read from and saved to one file."""
 
-    def __init__(self, path: Path, root: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: Settings) -> None:
         """Reads `path`; a file that is missing, broken or of other settings has no hashes."""
         self._path = path
-        self._root = str(root)
         self._settings = settings
         self.whole = False  # the file's hashes can be trusted
         self.store: tuple[int, int] | None = None  # count and sequence of the collection when the last run ended
-        self._roots: dict[str, dict[str, Entry]] = {}
+        self.roots: dict[str, dict[str, Entry]] = {}  # by folder, the entries by path below it
         try:
             document = atomic.read(path, at_most=_LARGEST)
-            self._roots, self.whole, self.store = _entries(document), _is_whole(document, settings), _store(document)
+            self.roots, self.whole, self.store = _entries(document), _is_whole(document, settings), _store(document)
         except (OSError, ValueError):
             pass
         if not self.whole:
-            self._roots = {
+            self.roots = {
                 folder: {name: Entry("", entry.chunks) for name, entry in files.items()}
-                for folder, files in self._roots.items()
+                for folder, files in self.roots.items()
             }
-        self.files = self._roots.setdefault(self._root, {})
+
+    def of(self, root: Path) -> dict[str, Entry]:
+        """The entries of one folder, which may be a new one. What is changed in them is saved."""
+        return self.roots.setdefault(str(root), {})
 
     def clear(self) -> None:
         """Forgets everything: the collection is a new one."""
-        self._roots = {self._root: {}}
-        self.files = self._roots[self._root]
+        self.roots.clear()
 
     def save(self, *, whole: bool = True) -> None:
         """Atomically. `whole=False` has the next reader trust no hash. Raises StartError."""
-        roots = {
-            folder: {name: asdict(entry) for name, entry in files.items()} for folder, files in self._roots.items()
-        }
+        roots = {folder: {name: asdict(entry) for name, entry in files.items()} for folder, files in self.roots.items()}
         document = {"whole": whole, "settings": asdict(self._settings), "store": self.store, "roots": roots}
         atomic.write(self._path, json.dumps(document, indent=0) + "\n")
-
-    def chunk_id(self, path: str, number: int) -> str:
-        """`HASH/path#number`, HASH being the root's. A path too long for an id (512 bytes) is hashed too."""
-        return _chunk_id(self._root, path, number)
 
     def compare(self, there: dict[str, str]) -> list[str]:
         """Takes what is in the collection for the truth, for every root: for the id of each chunk, its file's hash.
@@ -82,10 +77,10 @@ class Manifest:
         A file whose chunks are not all there has no hash any more. Returns the ids that are of no known file.
         """
         unknown: list[str] = []
-        for root, files in self._roots.items():
+        for root, files in self.roots.items():
             left = {key for key in there if key.startswith(_prefix(root))}
             for path, entry in files.items():
-                ids = [_chunk_id(root, path, number) for number in range(entry.chunks)]
+                ids = chunk_ids(root, path, entry)
                 left.difference_update(ids)
                 if any(there.get(key) != entry.sha256 for key in ids):
                     files[path] = Entry("", entry.chunks)
@@ -97,9 +92,15 @@ def _prefix(root: str) -> str:
     return f"{hashlib.sha256(root.encode()).hexdigest()[:12]}/"
 
 
-def _chunk_id(root: str, path: str, number: int) -> str:
+def chunk_ids(root: Path | str, path: str, entry: Entry) -> list[str]:
+    """Those that may exist."""
+    return [chunk_id(root, path, number) for number in range(entry.chunks)]
+
+
+def chunk_id(root: Path | str, path: str, number: int) -> str:
+    """`HASH/path#number`, HASH being the folder's. A path too long for an id (512 bytes) is hashed too."""
     name = path if len(path.encode()) <= 480 else hashlib.sha256(path.encode()).hexdigest()
-    return f"{_prefix(root)}{name}#{number}"
+    return f"{_prefix(str(root))}{name}#{number}"
 
 
 def _entries(document: object) -> dict[str, dict[str, Entry]]:

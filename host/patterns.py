@@ -12,7 +12,8 @@ from pathspec.patterns.gitignore import GitIgnorePatternError
 # Written by tools or copied from elsewhere. `--exclude '!vendor/'` has one of them read all the same.
 DEFAULT = (
     "node_modules/", "__pycache__/", "vendor/", "build/", "dist/", "target/", "venv/", "site-packages/",
-    "bower_components/", "coverage/", "*.egg-info/", "*.min.js", "*.min.css", "*_pb2*.py*",
+    "bower_components/", "coverage/", "*.egg-info/", "*.min.js", "*.min.css", "*_pb2*.py*", "package-lock.json",
+    "npm-shrinkwrap.json", "pnpm-lock.yaml", "~$*",
 )  # fmt: skip
 _LARGEST = 2**20  # of a .gitignore
 # More stars in one name than these make a match take a time that no file of somebody else's may decide.

@@ -38,6 +38,7 @@ from .credentials import check_exposure, security_warnings, server_credentials
 from .errors import StartError
 from .probe import health
 from .units import Addresses, SecretUrl
+from .visible import visible_json, visible_line
 
 
 def configure(
@@ -88,14 +89,14 @@ def configure(
     sources += [Source(name, {key: environ[name]}) for key, name in variables.items() if environ.get(name)]
     config = resolve(kind, sources)
     if only_check:
-        report = _report(config, {key: source.name for key, source in origins(kind, sources).items()})
-        # A path may have bytes that are no text, and a terminal may know but ASCII.
+        report = visible_json(_report(config, {key: source.name for key, source in origins(kind, sources).items()}))
+        # A terminal may know but ASCII.
         encoding = sys.stdout.encoding or "utf-8"
         print(report.encode(encoding, "backslashreplace").decode(encoding), end="", flush=True)
         check_exposure(config)
         server_credentials(config)
         for warning in security_warnings(config):
-            print(f"warning: {warning}", file=sys.stderr)
+            print(f"warning: {visible_line(str(warning))}", file=sys.stderr)
         check(config)
         raise SystemExit(0)
     if only_health:

@@ -23,7 +23,7 @@ ENGINES = sorted(
 )
 # The modules of `shared` that know no transport.
 _FOR_ENGINES = ("bounded_file", "call_markup", "errors", "json_schema", "logs", "loose_json", "nearest", "off_loop",
-                "repeats", "units", "wording")  # fmt: skip
+                "repeats", "units", "visible", "wording")  # fmt: skip
 every_plugin = pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)
 
 

@@ -1,7 +1,11 @@
-"""How documents are cut: `host/chunks.py` and `host/html_lines.py`."""
+"""How documents are cut: `host/chunks.py` and `host/readers/html.py`."""
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import math
+import random
 import subprocess
 import sys
 import time
@@ -9,13 +13,18 @@ from itertools import pairwise
 from typing import get_args
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from host.chunks import LONGEST_TITLE, Chunk, Kind, chunk, lines_of
+from host.chunks import LONGEST_TITLE, Chunk, Kind, Line, chunk, lines_of
 from host.documents import Document
-from host.html_lines import html_lines
+from host.readers.html import html_lines
+from host.readers.lines import read_lines
+from host.readers.process import ReadingProcess
+from host.readers.unreadable import Unreadable
 from tests.servers import environment
+
+_BYTES = random.Random(1).randbytes(20_000)  # of an image
 
 # Documents out of the pieces that mean something to the cutter.
 _PIECES = st.sampled_from(
@@ -23,6 +32,10 @@ _PIECES = st.sampled_from(
 )
 _TEXTS = st.one_of(st.lists(_PIECES, max_size=60).map("\n".join), st.text(max_size=400))
 _KINDS = st.sampled_from([kind for kind in get_args(Kind) if kind != "html"])
+
+
+def lines(kind: Kind, text: str) -> list[Line]:
+    return read_lines(Document("x", kind, text.encode()), ReadingProcess())
 
 
 def cut(text: str, kind: Kind = "markdown", chars: int = 1000, overlap: int = 100) -> list[Chunk]:
@@ -239,9 +252,11 @@ def test_no_document_takes_long(name: str) -> None:
         "from tests.test_host_chunks import _HOSTILE\n"
         "from host.documents import Document\n"
         "from host.chunks import chunk\n"
+        "from host.readers.lines import read_lines\n"
+        "from host.readers.process import ReadingProcess\n"
         f"kind, text = _HOSTILE[{name!r}]\n"
         "assert 250_000 < len(text) <= 256 * 1024\n"
-        "chunk(Document('x', kind, text.encode()).lines(), kind, chars=100, overlap=50)\n"
+        "chunk(read_lines(Document('x', kind, text.encode()), ReadingProcess()), kind, chars=100, overlap=50)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], env=environment(), check=False).returncode == 0
 
@@ -289,16 +304,57 @@ def test_html_that_is_broken_reads_as_in_a_browser() -> None:
     ],
 )
 def test_a_megabyte_is_cut_in_time_that_grows_with_its_size(kind: Kind, unit: str) -> None:
-    """Eight times as much takes about eight times as long, and never thirty times."""
-
-    def seconds(size: int) -> float:
-        text = unit * (size // len(unit))
-        began = time.process_time()
-        chunk(Document("x", kind, text.encode()).lines(), kind, chars=1000, overlap=100)
-        return time.process_time() - began
-
+    """Eight times as much takes about eight times as long, never thirty times, and a mebibyte about a second."""
     # Once is enough: what is linear looks like the square by chance, never the other way round.
-    assert any(seconds(2**20) < 30 * max(seconds(2**17), 0.02) for _ in range(3))
+    assert any(is_linear(kind, unit, 2**20, at_most=10) for _ in range(3))
+
+
+@pytest.mark.slow
+@given(
+    unit=st.lists(
+        st.sampled_from(
+            [
+                *"#=-~`<>!&;:{}[]()|*+\"'/\\ \t\n",
+                "a",
+                "B2",
+                "é",
+                "--",
+                "<!--",
+                "-->",
+                "```",
+                "data:",
+                ";base64,",
+                "<p>",
+                "</p>",
+                "<table>",
+                "<svg>",
+                "<title>",
+            ]
+        ),
+        min_size=1,
+        max_size=5,
+    ).map("".join),
+    kind=st.sampled_from(["markdown", "source", "text", "html", "table", "json", "json lines"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_anything_is_cut_in_time_that_grows_with_its_size(unit: str, kind: Kind) -> None:
+    """Whatever is repeated, as whatever kind of document: eight times as much never takes thirty times as long."""
+    assert any(is_linear(kind, unit, 2**17) for _ in range(3))
+
+
+def is_linear(kind: Kind, unit: str, size: int, at_most: float = math.inf) -> bool:
+    """Whether `size` takes less than `at_most` seconds and less than thirty times an eighth of it."""
+    whole = seconds(kind, unit, size)
+    return whole < at_most and whole < 30 * max(seconds(kind, unit, size // 8), 0.005)
+
+
+def seconds(kind: Kind, unit: str, size: int) -> float:
+    """Of the processor, to read and cut a document that is `unit` again and again."""
+    text = unit * (size // len(unit))
+    began = time.process_time()
+    with contextlib.suppress(Unreadable):  # control characters
+        chunk(lines(kind, text), kind, chars=1000, overlap=100)
+    return time.process_time() - began
 
 
 def test_comments_are_no_headings() -> None:
@@ -307,18 +363,40 @@ def test_comments_are_no_headings() -> None:
     text += "<!-- a --> b\n## two\n\nmore\n"
     assert [found.heading for found in cut(text)] == ["", "yes", "yes > two"]
     assert [found.heading for found in cut("---\n# yes\n\nwords\n")] == ["", "yes"]
+    assert [found.heading for found in cut("+++\n# a comment\ntitle = 1\n+++\n# yes\n\nwords\n")] == ["", "yes"]
+    # Four blanks make it code, which no comment begins in.
+    assert [found.heading for found in cut("    <!-- code\n\n# yes\n\nwords\n")] == ["", "yes"]
 
 
-def test_an_image_within_a_text_gives_no_passages() -> None:
+@pytest.mark.parametrize(
+    "image",
+    [
+        "data:image/png;base64," + base64.b64encode(_BYTES).decode(),
+        "data:image/svg+xml;charset=utf-8;name=a_b;base64," + base64.b64encode(_BYTES).decode(),
+        "data:image/png;base64," + base64.b64encode(_BYTES).decode().replace("+", "%2B").replace("/", "%2F"),
+        base64.urlsafe_b64encode(_BYTES).decode(),
+        "\n" + base64.encodebytes(_BYTES).decode(),
+        "\r\n" + base64.encodebytes(_BYTES).decode().replace("\n", "\r\n"),
+    ],
+    ids=["data", "parameters", "in a URL", "bare", "wrapped", "wrapped for mail"],
+)
+def test_an_image_within_a_text_gives_no_passages(image: str) -> None:
     """Of an image in base64 nothing is left but the words beside it, in Markdown, HTML and plain text."""
-    image = "data:image/png;base64," + "iVBORw0KGgo+/" * 5000 + "=="
     for kind, text in (
         ("markdown", f"![a cat]({image}) words"),
         ("html", f"<img src={image}> words"),
         ("text", f"{image} words"),
     ):
-        lines = Document("x", kind, text.encode()).lines()  # type: ignore[arg-type]
-        found = chunk(lines, kind, chars=500, overlap=0)  # type: ignore[arg-type]
+        found = chunk(lines(kind, text), kind, chars=500, overlap=0)  # type: ignore[arg-type]
         assert len(found) == 1
         assert "words" in found[0].text
-        assert len(found[0].text) < 60
+        assert len("".join(found[0].text.split())) < 120
+        ends = image.count("\n")
+        assert (found[0].line, found[0].end_line) in ((1, 1 + ends), (1 + ends, 1 + ends))
+
+
+def test_long_words_are_kept() -> None:
+    """What is long and regular without being base64 stays: a drawn-out letter, a rule, a table of numbers."""
+    for word in ("x" * 900, "a" * 500 + "b" * 500, "0123456789" * 90, "=" * 70 + "\n", "1234567890" * 7 + "\n"):
+        text = word * 9
+        assert "".join(line.text for line in lines("text", text)) == text.replace("\n", "")

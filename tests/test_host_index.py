@@ -9,7 +9,6 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,40 +20,9 @@ from host.connect import CallFailed
 from host.search import excerpt
 from plugins.vector_hnsw.engine import Item
 from shared.errors import StartError
-from tests.host_fakes import Fakes, config_for, fakes, write_config
-from tests.vector_wire import Database, serving
-
-
-class Bench:
-    """A folder of documents, a configuration, and running fakes."""
-
-    def __init__(self, fake: Fakes, folder: Path) -> None:
-        self.fake = fake
-        self.docs = folder / "docs"
-        self.docs.mkdir()
-        self.folder = folder
-        self.configure()
-
-    def configure(self, **database: Any) -> None:
-        self.config = write_config(self.folder, config_for(self.fake.address, **database))
-
-    def write(self, path: str, *paragraphs: str) -> None:
-        """A file whose paragraphs are a chunk each."""
-        file = self.docs / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("".join(f"# {n}\n\n{text}\n\n" for n, text in enumerate(paragraphs)))
-
-    def index(self) -> list[str]:
-        """Indexes; the texts that were embedded."""
-        before = len(self.fake.embedder.texts)
-        config = load(self.config)
-        assert commands.index(config, self.docs, config.database()) == 0
-        return self.fake.embedder.texts[before:]
-
-    def search(self, question: str, **options: Any) -> int:
-        config = load(self.config)
-        given: dict[str, Any] = {"limit": 5, "database": config.database(), "as_json": False} | options
-        return commands.search(config, question, **given)
+from tests.host_bench import Bench, beside_a_store, texts
+from tests.host_fakes import fakes
+from tests.vector_wire import Database
 
 
 @pytest.fixture
@@ -226,25 +194,28 @@ def test_what_is_no_document_is_skipped_and_counted(bench: Bench, capsys: pytest
     (bench.docs / "venv").mkdir()
     (bench.docs / "venv" / "pyvenv.cfg").touch()
     (bench.docs / "zero.txt").write_bytes(b"a\0b")
-    (bench.docs / "latin.txt").write_bytes(b"caf\xe9")
     (bench.docs / "large.txt").write_bytes(b"a" * (2**20 + 1))
     (bench.docs / "broken.txt").symlink_to("nowhere")
     bench.index()
     assert bench.fake.ids == {"a.md#0"}
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "skipped: 2 binary or not UTF-8, 1 hidden, 2 hidden or foreign folder, 2 ignored, 2 ignored folder, "
-        "1 of no kind that is read, 1 over 1 MiB, 1 unreadable"
+        "skipped: 1 binary or of an unknown encoding, 1 hidden, 2 hidden or foreign folder, 2 ignored, "
+        "2 ignored folder, 1 of no kind that is read, 1 over 1 MiB, 1 unreadable"
     )
 
 
 def test_links_lead_nowhere_else(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    """A link is read only where it leads to a document of the folder: not out of it, to /proc, or to what is hidden."""
+    """A link is read where it leads to a file of the folder that is not read by itself, and never out of it, to /proc,
+    or to what is hidden."""
     bench.write("sub/a.md", "cats purr")
+    bench.write("sub/b.unknown", "dogs bark")
     bench.write(".hidden/key.md", "a secret")
     secret = bench.folder / "secret.txt"
     secret.write_text("a secret")
     for name, target in {
-        "good.md": "sub/a.md",
+        "twice.md": "sub/a.md",
+        "good.md": "sub/b.unknown",
+        "better.md": "sub/b.unknown",
         "out.txt": str(secret),
         "up.txt": "../secret.txt",
         "mapped.txt": "/proc/self/environ",
@@ -256,9 +227,10 @@ def test_links_lead_nowhere_else(bench: Bench, capsys: pytest.CaptureFixture[str
     }.items():
         (bench.docs / name).symlink_to(target)
     assert len(bench.index()) == 2
-    assert bench.fake.ids == {"sub/a.md#0", "good.md#0"}
+    assert bench.fake.ids == {"sub/a.md#0", "better.md#0"}
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "skipped: 1 hidden, 1 hidden or foreign folder, 4 link out of the folder, 1 unreadable"
+        "skipped: 1 hidden, 1 hidden or foreign folder, 5 link out of the folder, 2 link to another document, "
+        "1 of no kind that is read, 1 unreadable"
     )
 
 
@@ -355,6 +327,10 @@ def test_a_foreign_passage_is_shown_harmlessly(bench: Bench, capsys: pytest.Capt
     assert ":0  score" in shown
     assert not [c for c in shown if not c.isprintable() and c != "\n"]
     assert len(shown.splitlines()) < 8
+    bench.search("cats purr", as_json=True)
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["path"] == "a\nb\x1b[2J.md"
+    assert printed[:-1].isprintable()
 
 
 def test_the_metadata_says_where_a_passage_is(bench: Bench) -> None:
@@ -432,18 +408,8 @@ def test_a_long_passage_is_shown_where_it_answers() -> None:
 
 @pytest.fixture
 def real(tmp_path: Path) -> Iterator[tuple[Bench, Database]]:
-    """The fake embedder beside a real vector store."""
-    with fakes() as fake, serving(tmp_path / "data") as database:
-        bench = Bench(fake, tmp_path)
-        document = config_for(fake.address)
-        document["plugins"]["database_providers"]["vectors"]["address"] = database.server.address
-        bench.config = write_config(tmp_path, document)
-        yield bench, database
-
-
-def texts(database: Database) -> dict[str, str]:
-    items, _ = database.engine.page("docs", size=1000)
-    return {item.id.partition("/")[2]: json.loads(item.metadata)["text"] for item in items}
+    with beside_a_store(tmp_path) as both:
+        yield both
 
 
 def test_what_was_put_back_is_brought_up(real: tuple[Bench, Database], capsys: pytest.CaptureFixture[str]) -> None:
@@ -565,6 +531,8 @@ def test_gitignore_and_what_tools_write_are_left_out(bench: Bench, capsys: pytes
         bench.write(path, "words")
     for folder in ("build", "node_modules/x", "sub/dist", "target", "venv"):
         bench.write(f"{folder}/z.md", "words")
+    for name in ("package-lock.json", "sub/pnpm-lock.yaml", "~$a.docx"):  # the last is of a Word that has a.docx open
+        bench.write(name, "words")
     (bench.docs / "sub/.gitignore").write_text("!keep.log\n")
     assert paths(bench) == {"a.md", "sub/drafts/c.md", "sub/keep.log"}
     assert "ignored" in capsys.readouterr().out

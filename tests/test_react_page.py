@@ -20,7 +20,7 @@ from matplotlib import image
 from plugins.reasoning_react.seeing import page as module
 from plugins.reasoning_react.seeing.page import page
 from plugins.reasoning_react.seeing.trace import Call, Said, Step, Tokens, Trace, Turn
-from plugins.reasoning_react.seeing.visible import visible
+from shared.visible import visible
 from tests.browser import Browser, browser
 
 EVIL = (

@@ -3,6 +3,8 @@
 python -m {package}.chat                              # talk; an empty line or Ctrl-D ends it
 python -m {package}.chat --model gpt-4o-mini "Hi"     # one question
 git diff | python -m {package}.chat "Summarise this"  # what comes in is put below the question, or is it
+
+What a model wrote is shown as text on a terminal, whatever it would have the terminal do; into a pipe it goes as it is.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from shared.client import Address, channel
 from shared.config import variable
 from shared.server import run
 from shared.units import Secret
+from shared.visible import visible, visible_line
 
 from . import PACKAGE
 
@@ -90,22 +93,29 @@ class _Chat:
 
 def _show(replies: Iterable[pb.StreamTextResponse], said: list[str]) -> None:
     dim, plain = ("\x1b[2m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
+    as_it_is = not sys.stdout.isatty()
     thinking = False
     for reply in replies:
         if reply.reasoning:
-            print(f"{dim}{reply.reasoning}{plain}", end="", file=sys.stderr, flush=True)
+            print(f"{dim}{_piece(reply.reasoning)}{plain}", end="", file=sys.stderr, flush=True)
             thinking = True
         elif thinking:
             print(file=sys.stderr)
             thinking = False
         if text := reply.text or reply.refusal:
-            print(text, end="", flush=True)
+            print(text if as_it_is else _piece(text), end="", flush=True)
             said.append(text)
         if reply.done:
             for call in reply.tool_calls:
-                print(f"{call.name}({call.arguments_json})", end="")
+                written = f"{call.name}({call.arguments_json})"
+                print(written if as_it_is else visible(written), end="")
             print()
             _sum_up(reply)
+
+
+def _piece(text: str) -> str:
+    """As it may be shown; the line feed of a carriage return may be in the next piece."""
+    return visible(text.removesuffix("\r"))
 
 
 def _sum_up(reply: pb.StreamTextResponse) -> None:
@@ -114,7 +124,7 @@ def _sum_up(reply: pb.StreamTextResponse) -> None:
         facts.append(f"{reply.usage.prompt_tokens} + {reply.usage.completion_tokens} tokens")
     if reply.dropped_params:
         facts.append(f"not taken: {', '.join(reply.dropped_params)}")
-    print(f"[{', '.join(filter(None, facts))}]", file=sys.stderr)
+    print(visible_line(f"[{', '.join(filter(None, facts))}]"), file=sys.stderr)
 
 
 def _talk(chat: _Chat) -> int:
@@ -135,7 +145,7 @@ def _list(stub: rpc.LLMProviderStub, address: Address) -> int:
     for model in stub.ListModels(pb.ListModelsRequest(), metadata=address.metadata).models:
         facts = [f"{model.context_length} tokens"] if model.context_length else []
         facts += [*model.capabilities, *(["default"] if model.is_default else [])]
-        print("\t".join(filter(None, (model.id, ", ".join(facts)))))
+        print("\t".join(map(visible_line, filter(None, (model.id, ", ".join(facts))))))
     return 0
 
 
@@ -143,7 +153,7 @@ def _failed(error: grpc.RpcError) -> int:
     code, said = error.code(), error.details() or ""
     if code is grpc.StatusCode.UNAVAILABLE and "Connection refused" in said:
         said = f"the plugin does not run at this address; start it with `python -m {PACKAGE}`"
-    print(f"error: {code.name}: {said}", file=sys.stderr)
+    print(f"error: {code.name}: {visible(said)}", file=sys.stderr)
     return 1
 
 

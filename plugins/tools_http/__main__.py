@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from shared.cli import configure
 from shared.server import run, serve
 from shared.units import secret_texts_in
+from shared.visible import visible, visible_line
 
 from . import PACKAGE
 from .config import Config, plain
@@ -87,12 +88,12 @@ def check(config: Config) -> None:
 
     provider = build(config)
     for note in provider.notes:
-        print(f"warning: {note}", file=sys.stderr)
+        print(f"warning: {visible_line(note)}", file=sys.stderr)
     tables = [report.table() for report in asyncio.run(reports())]
     if provider.short_secrets:
-        print(f"warning: {provider.short_secrets}", file=sys.stderr)
+        print(f"warning: {visible_line(provider.short_secrets)}", file=sys.stderr)
     for table in tables:
-        print(table, flush=True)
+        print(visible(table), flush=True)
 
 
 def build(config: Config) -> Provider:

@@ -19,6 +19,7 @@ from shared.errors import CallerError, StartError
 from shared.nearest import nearest
 from shared.server import run
 from shared.units import name_for_message
+from shared.visible import visible_line
 
 from . import PACKAGE
 from .config import Config
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None, resolve: Resolve | None = None) -> i
     if not url:
         raise StartError(f"command line: which URL? python -m {PACKAGE}.policy URL; see --help")
     allowed, lines = asyncio.run(explain(url, method, config, resolve or Resolver()))
-    print("\n".join(lines))
+    print("\n".join(map(visible_line, lines)))
     return 0 if allowed else 1
 
 

@@ -40,6 +40,7 @@ from shared.config import variable
 from shared.errors import StartError
 from shared.server import run
 from shared.units import Secret
+from shared.visible import visible_line
 
 from . import PACKAGE, transfer
 from .engine import backup
@@ -223,7 +224,7 @@ def _not_there_yet(
 def _snapshot(database: _Database, arguments: argparse.Namespace) -> int:
     request = pb.CreateSnapshotRequest(collection=arguments.collection, name=arguments.name)
     made = database.call(database.stub.CreateSnapshot, request).snapshot
-    print(f"{made.name}: {_bytes(made.size_bytes)}, sha256 {made.sha256}")
+    print(f"{visible_line(made.name)}: {_bytes(made.size_bytes)}, sha256 {visible_line(made.sha256)}")
     return 0
 
 
@@ -245,14 +246,14 @@ def _snapshots(database: _Database, arguments: argparse.Namespace) -> int:
 def _restore(database: _Database, arguments: argparse.Namespace) -> int:
     request = pb.RestoreSnapshotRequest(collection=arguments.collection, name=arguments.name)
     found = database.call(database.stub.RestoreSnapshot, request).collection
-    print(f"{found.name}: {found.count:,} vectors")
+    print(f"{visible_line(found.name)}: {found.count:,} vectors")
     return 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     problems = 0
     for line in verify(Path(arguments.data_dir)):
-        print(line)
+        print(visible_line(line))
         problems += line.startswith("damaged")
     return 1 if problems else 0
 
@@ -345,6 +346,7 @@ class _Progress:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    rows = [[visible_line(text) for text in row] for row in rows]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     for row in [head, *rows]:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

@@ -13,8 +13,9 @@ import time
 from collections.abc import Iterable, Iterator
 from importlib import resources
 
+from shared.visible import visible
+
 from .trace import Call, Said, Step, Tokens, Trace, Turn
-from .visible import visible
 
 LONGEST = 200_000  # characters of one text that are shown
 

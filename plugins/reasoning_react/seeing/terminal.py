@@ -10,9 +10,10 @@ import os
 import shutil
 from typing import TextIO
 
+from shared.visible import visible
+
 from .page import counted, outcome_of, seconds_in_words, tokens_in_words
 from .trace import Call, Step, Trace
-from .visible import visible
 
 _LINES, _MARGIN = 12, 5  # of a result that are shown; columns that stand before them
 

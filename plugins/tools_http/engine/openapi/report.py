@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from shared.visible import visible_line
+
 Status = Literal["tool", "left out", "refused"]
 _LONGEST = 300  # characters of a remark
 
@@ -58,5 +60,5 @@ _WORDS: tuple[tuple[Status, str], ...] = (("tool", "usable"), ("left out", "left
 
 def _shown(text: str) -> str:
     """On one line of characters that a terminal does nothing with: a document is anybody's."""
-    text = "".join(character if character.isprintable() else " " for character in text[: 2 * _LONGEST])
+    text = visible_line(" ".join(text[: 2 * _LONGEST].split()))
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
