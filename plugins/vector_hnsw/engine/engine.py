@@ -755,8 +755,8 @@ class Engine:
 
     def _rebuild_where_needed(self, entry: OpenCollection) -> None:
         graph = entry.graph
-        if graph is not None and not entry.rebuilding and (cause := cause_to_rebuild(graph, entry.spec)):
-            rebuild_aside(entry, self._store, graph.threads, self._writing, self._save, cause)
+        if graph is not None and not entry.rebuilding and cause_to_rebuild(graph, entry.spec):
+            rebuild_aside(entry, self._store, graph.threads, self._writing, self._save)
 
     def _save(self, entry: OpenCollection) -> None:
         """Saves the graph. A failure is logged and costs only time at the next start."""

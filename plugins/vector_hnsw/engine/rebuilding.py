@@ -32,7 +32,6 @@ def rebuild_aside(
     threads: int,
     writing: threading.Lock,
     save: Callable[[OpenCollection], None],
-    cause: str,
 ) -> None:
     """Puts a new graph in the place of the collection's, in a thread, while searches and writes go on, and saves it.
 
@@ -52,7 +51,6 @@ def rebuild_aside(
             _log.warning("event=graph_not_rebuilt collection=%s cause=%r", entry.spec.name, str(error))
             entry.rebuilding, entry.rebuild_progress = False, 0.0
 
-    _log.info("event=graph_rebuilding collection=%s cause=%s", entry.spec.name, cause)
     threading.Thread(target=work, name="rebuild", daemon=True).start()
 
 
@@ -75,19 +73,21 @@ def _rebuild(
     try:
         graph = opening.build(store, spec, versions, max(1, threads // 2), watch)
         with writing:
+            store.counters(spec.number)  # raises where the collection was deleted, or the store closed
             watch(graph.count)
             now = entry.labels.versions
             changed = [label for label in now if graph.versions.get(label) != now[label]]
             opening.bring_up(graph, store, spec, changed, now)
             graph.delete([label for label in graph.versions if label not in now])
             graph.threads = threads
+            cause = cause_to_rebuild(entry.graph, spec) if entry.graph else "loss"
             entry.use(graph)
             entry.unsaved = graph.count
             # So much was deleted meanwhile that the new one is worn already, and no write may ever follow.
             if opening.is_worn(graph):
                 return dict(now)
             save(entry)
-            _log.info("event=graph_rebuilt collection=%s", spec.name)
+            _log.info("event=graph_rebuilt collection=%s cause=%s", spec.name, cause or "wear")
             # Within the lock, so that whoever writes or changes parameters next does not rely on this rebuild.
             entry.rebuilding, entry.rebuild_progress = False, 0.0
             return None
