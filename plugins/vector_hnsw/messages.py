@@ -22,7 +22,9 @@ from .engine import Change, Description, Hit, Item, MetadataMode, Metric, Mode, 
 from .engine.filters import (
     MOST,
     MOST_IDS,
+    MOST_LIST_TEXT,
     MOST_TEXT,
+    MOST_VALUES,
     Compare,
     Condition,
     Exists,
@@ -31,6 +33,7 @@ from .engine.filters import (
     Operator,
     refused,
     too_many,
+    too_many_values,
 )
 from .engine.metric import Floats
 
@@ -227,7 +230,7 @@ class _FilterReader:
     """Counts over all levels of one filter, before what it counts is converted."""
 
     def __init__(self) -> None:
-        self._count = self._ids = self._text = 0
+        self._count = self._values = self._ids = self._text = self._list_text = 0
 
     def filter(self, message: pb.Filter, at: str) -> Filter:
         self._add(len(message.must) + len(message.should) + len(message.must_not), at)
@@ -263,7 +266,7 @@ class _FilterReader:
         """As `_value`, of JSON."""
         self._add_text(text, at)
         # Counted before it is converted: each value but the first has a comma before it.
-        self._add(text.count(",") if text.lstrip()[:1] == "[" else 0, at)
+        self._add_values(text.count(",") if text.lstrip()[:1] == "[" else 0, at)
         parsed = read_object(Struct(), f'{{"value":{text}}}', f"{at}.compare.value")
         if parsed.keys() != {"value"}:
             raise refused(at, "has a value_json that is not one JSON value")
@@ -278,18 +281,35 @@ class _FilterReader:
         if kind == "list_value":
             if inside:
                 return []
-            self._add(len(value.list_value.values), at)
+            self._add_values(len(value.list_value.values), at)
             return [self._value(one, at, inside=True) for one in value.list_value.values]
         if kind == "struct_value":
             return {}
-        if kind == "string_value":
+        if kind is None:
+            # Taken for null it would fit nearly everything under NE, and a delete would lose that.
+            raise refused(at, "has no value to compare with; set value or value_json, also where null is meant")
+        if kind == "string_value" and inside:
+            self._add_list_text(value.string_value, at)
+        elif kind == "string_value":
             self._add_text(value.string_value, at)
+        if inside:
+            give_way()
         return from_value(value)
 
     def _add(self, more: int, at: str) -> None:
         self._count += more
         if self._count > MOST:
             raise too_many(at)
+
+    def _add_values(self, more: int, at: str) -> None:
+        self._values += more
+        if self._values > MOST_VALUES:
+            raise too_many_values(at)
+
+    def _add_list_text(self, text: str, at: str) -> None:
+        self._list_text += len(text)
+        if self._list_text > MOST_LIST_TEXT:
+            raise refused(at, f"has one of more than {MOST_LIST_TEXT} characters in lists")
 
     def _add_text(self, text: str, at: str) -> None:
         self._text += len(text)
