@@ -119,12 +119,12 @@ def test_null_can_be_said(database: Database) -> None:
     """Null as a Value, or as JSON, is a value to compare with."""
     database.upsert(vector("null", metadata_json='{"n": null}'), vector("one", metadata_json='{"n": 1}'))
     for fields in ({"value": Value(null_value=0)}, {"value_json": "null"}):  # type: ignore[arg-type]
-        assert kept(database, compare("n", pb.OPERATOR_EQ, **fields)) == ["null"]  # type: ignore[arg-type]
-        assert kept(database, compare("n", pb.OPERATOR_NE, **fields)) == ["one"]  # type: ignore[arg-type]
+        assert kept(database, compare("n", pb.OPERATOR_EQ, **fields)) == ["null"]
+        assert kept(database, compare("n", pb.OPERATOR_NE, **fields)) == ["one"]
 
 
 def test_a_search_can_have_metadata_as_it_is_stored(tmp_path: Path) -> None:
-    """With metadata_as_json a hit has the text that was sent (1 stays 1, keys keep their order), fast path and plain."""
+    """With metadata_as_json a hit has the text that was sent: 1 stays 1, keys keep their order; fast path and plain."""
     text = '{"z":1,"a":1.0,"n":9007199254740993}'
     for fast_path in (True, False):
         with serving(tmp_path / str(fast_path), fast_path=fast_path) as database:

@@ -49,12 +49,13 @@ def check_change(change: Change, mode: MetadataMode, at: str) -> None:
         raise InvalidArgument(
             f"{at} changes nothing; set metadata or remove_keys", reason="NOTHING_NAMED", field=f"{at}.metadata"
         )
-    if both := next((key for key in change.remove if key in (change.metadata or ())), None):
-        raise InvalidArgument(
-            f"{at}.remove_keys has a key that metadata has too; send it in one of them",
-            reason="BAD_UPDATE",
-            field=f"{at}.remove_keys[{change.remove.index(both)}]",
-        )
+    for position, key in enumerate(change.remove):
+        if key in (change.metadata or ()):
+            raise InvalidArgument(
+                f"{at}.remove_keys has a key that metadata has too; send it in one of them",
+                reason="BAD_UPDATE",
+                field=f"{at}.remove_keys[{position}]",
+            )
 
 
 def changed(

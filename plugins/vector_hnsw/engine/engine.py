@@ -438,6 +438,7 @@ class Engine:
         Of an id twice in `changes` each is made, in order. `wrong` are changes that the caller already knows to be bad.
         Raises NotFound, InvalidArgument (naming changes and fields), StorageFull.
         """
+        checks.check_batch("updates", len(changes))
         wrong = dict(wrong or {})
         for index, change in enumerate(changes):
             if index not in wrong:
