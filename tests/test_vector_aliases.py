@@ -14,8 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from host.clients import Collection
+from host.connect import Connection
 from plugins.vector_hnsw.engine import Engine, Item, Query
 from plugins.vector_hnsw.engine.store import Store
+from shared.client import Address
 from shared.errors import AlreadyExists, Code, FailedPrecondition, LimitReached, NotFound, PluginError
 from tests.servers import unhurried, wait_until
 from tests.vector_tools import ids, items, killed, opened, vectors
@@ -215,6 +218,18 @@ def test_reindexing_without_a_pause(tmp_path: Path) -> None:
             for thread in threads:
                 thread.join(120)
         assert errors == []
+
+
+def test_the_host_takes_an_alias(two: Database) -> None:
+    """What the host does with a collection it does with an alias: make sure of it, fill it, ask what is in it."""
+    address = two.server.address
+    collection = Collection(Connection("db", Address(address), two.server.channel()), "docs", "")
+    assert collection.create(4) is False
+    collection.upsert({"x": [0, 1, 0, 0]}, {"x": {"n": 1}})
+    state = collection.state()
+    assert state == (2, collection.written_at)
+    assert {name for name, _ in collection.stored()} == {"old", "x"}
+    assert collection.search([0, 1, 0, 0], 1)[0].id == "x"
 
 
 @pytest.mark.parametrize(("target", "count"), [("new", 1), ("other", 0)])
