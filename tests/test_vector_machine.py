@@ -497,4 +497,4 @@ def test_a_short_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 @pytest.mark.usefixtures("small")
 def test_a_long_life(tmp_path: Path) -> None:
     """The same for many and longer lives."""
-    run(150, 80)
+    run(100, 60)
