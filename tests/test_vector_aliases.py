@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import hector_plugins_pb2 as pb
+import hector_plugins_pb2_grpc as rpc
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +25,7 @@ from plugins.vector_hnsw.engine import Engine, Item, Query
 from plugins.vector_hnsw.engine.store import Store
 from shared.client import Address
 from shared.errors import AlreadyExists, Code, FailedPrecondition, LimitReached, NotFound, PluginError
-from tests.servers import unhurried, wait_until
+from tests.servers import start_plugin, unhurried, wait_until
 from tests.vector_tools import ids, items, killed, opened, vectors
 from tests.vector_wire import Database, assert_refused, serving, vector
 
@@ -381,3 +386,42 @@ def test_names_are_the_oracles(tmp_path_factory: pytest.TempPathFactory, steps: 
         assert engine.list_aliases() == sorted(names.items())
         assert [one.spec.name for one in engine.describe_all()] == sorted(collections)
     engine.close()
+
+
+@pytest.mark.slow
+def test_kills_in_the_midst(tmp_path: Path) -> None:
+    """Over kills of the plugin, an alias and metadata are what was acknowledged last, or what was under way then; what
+    one request changed is changed as a whole."""
+    chance = random.Random(5)
+    moved = changed = 0
+    for life in range(5):
+        with start_plugin("plugins.vector_hnsw", "--data-dir", str(tmp_path)) as plugin:
+            stub = rpc.DatabaseProviderStub(plugin.channel())
+            if not life:
+                for name in ("c0", "c1", "c2", "c3"):
+                    stub.CreateCollection(pb.CreateCollectionRequest(name=name, dimension=4))
+                    new = [vector(one, metadata_json='{"n": 0}') for one in ("a", "b")]
+                    stub.UpsertVectors(pb.UpsertVectorsRequest(collection=name, vectors=new))
+                stub.SetAlias(pb.SetAliasRequest(alias="live", collection="c0"))
+            target = stub.ListAliases(pb.ListAliasesRequest()).aliases[0].collection
+            assert target in (f"c{moved % 4}", f"c{(moved + 1) % 4}")
+            moved += target != f"c{moved % 4}"  # the move that was under way
+            found = stub.GetVectors(pb.GetVectorsRequest(collection="c0", ids=["a", "b"])).vectors
+            (number,) = {int(one.metadata["n"]) for one in found}
+            assert number in (changed, changed + 1)
+            changed = number
+            killer = threading.Timer(chance.uniform(0.1, 0.6), plugin.signal, (signal.SIGKILL,))
+            killer.start()
+            with contextlib.suppress(grpc.RpcError):
+                while True:
+                    text = f'{{"n": {changed + 1}}}'
+                    both = [pb.MetadataUpdate(id=one, metadata_json=text) for one in ("a", "b")]
+                    assert stub.UpdateMetadata(pb.UpdateMetadataRequest(collection="c0", updates=both)).success
+                    changed += 1
+                    other = pb.SetAliasRequest(alias="live", collection=f"c{(moved + 1) % 4}")
+                    assert stub.SetAlias(other).previous_collection == f"c{moved % 4}"
+                    moved += 1
+            killer.join()
+            plugin.wait()
+    assert changed >= 10
+    assert moved >= 10
