@@ -1519,8 +1519,9 @@ Global___UpsertVectorsResponse: _TypeAlias = UpsertVectorsResponse  # noqa: Y015
 @_typing.final
 class Filter(_message.Message):
     """Conditions on metadata and ids; all three lists must be satisfied. An empty list asks for nothing, and so does a
-    filter without conditions: searches, counts and lists take it as if it were unset. What deletes refuses a filter that
-    restricts nothing: one without conditions, one of such filters alone, NOT_IN of no values, must_not of no ids.
+    filter without conditions: searches, counts and lists take it as if it were unset. What deletes, or changes metadata,
+    refuses a filter that restricts nothing: one without conditions, one of such filters alone, NOT_IN of no values,
+    must_not of no ids.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -407,9 +407,9 @@ def test_kills_in_the_midst(tmp_path: Path) -> None:
             assert target in (f"c{moved % 4}", f"c{(moved + 1) % 4}")
             moved += target != f"c{moved % 4}"  # the move that was under way
             found = stub.GetVectors(pb.GetVectorsRequest(collection="c0", ids=["a", "b"])).vectors
-            (number,) = {int(one.metadata["n"]) for one in found}
+            (number,) = {one.metadata.fields["n"].number_value for one in found}
             assert number in (changed, changed + 1)
-            changed = number
+            changed = int(number)
             killer = threading.Timer(chance.uniform(0.1, 0.6), plugin.signal, (signal.SIGKILL,))
             killer.start()
             with contextlib.suppress(grpc.RpcError):

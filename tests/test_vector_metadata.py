@@ -340,7 +340,7 @@ DOCUMENTS = st.dictionaries(KEYS, VALUES, max_size=3)
 UPDATES = st.tuples(st.sampled_from(["i0", "i1", "i2", "gone"]), DOCUMENTS | st.none(), st.lists(KEYS, max_size=2))
 
 
-@settings(unhurried, max_examples=100)
+@settings(unhurried, max_examples=40)
 @given(
     start=st.lists(DOCUMENTS, min_size=3, max_size=3),
     steps=st.lists(UPDATES, max_size=6),

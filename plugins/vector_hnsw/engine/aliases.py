@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 
+from shared.errors import FailedPrecondition, LimitReached, quoted
+
 from .store import Store
 
 _log = logging.getLogger("hector")
@@ -36,9 +38,6 @@ class Aliases:
                 transaction.executemany("DELETE FROM aliases WHERE alias = ?", [(alias,) for alias in stray])
             self._target_of = {alias: target for alias, target in self._target_of.items() if alias not in stray}
 
-    def __len__(self) -> int:
-        return len(self._target_of)
-
     def target(self, alias: str) -> str:
         """The collection that it names; "" where it is none."""
         return self._target_of.get(alias, "")
@@ -46,6 +45,26 @@ class Aliases:
     def of(self, collection: str = "") -> list[tuple[str, str]]:
         """(alias, collection) of one collection or of all, by alias."""
         return sorted(one for one in self._target_of.items() if not collection or one[1] == collection)
+
+    def check_move(self, alias: str, expected: str | None, most: int) -> str:
+        """What the alias names now, "" for nothing. Raises FailedPrecondition where that is not what is expected,
+        LimitReached where it would be one more than `most`."""
+        before = self.target(alias)
+        if expected is not None and expected != before:
+            raise FailedPrecondition(
+                f"alias {alias} names {before or 'nothing'}, not {quoted(expected) if expected else 'nothing'}; "
+                "look where it leads by now, and decide anew",
+                reason="ALIAS_MOVED",
+                field="expected_collection",
+                metadata={"collection": before},
+            )
+        if not before and len(self._target_of) >= most:
+            raise LimitReached(
+                f"there are {len(self._target_of)} aliases, as many as max_collections allows; "
+                "delete one, or raise the setting",
+                reason="TOO_MANY_ALIASES",
+            )
+        return before
 
     def set(self, alias: str, collection: str) -> None:
         """Makes or moves it, durably."""

@@ -10,6 +10,9 @@ from typing import Any
 
 from shared.errors import CallerError, InvalidArgument
 
+from . import checks
+from .store import Place
+
 # What says that metadata can be stored, and how: from an item's id, the metadata, the dimension of its vector and the
 # field at fault to JSON text. Raises InvalidArgument.
 Dump = Callable[[str, Mapping[str, Any], int, str], str]
@@ -58,26 +61,70 @@ def check_change(change: Change, mode: MetadataMode, at: str) -> None:
             )
 
 
-def changed(
-    metadata: str,
-    changes: Sequence[tuple[int, Change]],
-    dimension: int,
-    dump: Dump,
-    wrong: dict[int, CallerError],
-) -> str | None:
-    """The metadata after all changes of one item, in order; `metadata` is "" where nothing of it is to stay.
+def changed(metadata: str, change: Change, mode: MetadataMode, dimension: int, dump: Dump, at: str) -> str:
+    """The metadata, JSON text, after the change; `metadata` is what there is. Raises InvalidArgument."""
+    there = json.loads(metadata) if mode is MetadataMode.MERGE else {}
+    new = {**there, **(change.metadata or {})}
+    for key in change.remove:
+        new.pop(key, None)
+    return dump(change.id, new, dimension, f"{at}.metadata")
 
-    A change that cannot be stored is passed over and goes into `wrong`, by its index; None when they all do.
-    """
-    document: dict[str, Any] = json.loads(metadata) if metadata else {}
-    text = None
-    for index, change in changes:
-        new = {**(document if metadata else {}), **(change.metadata or {})}
-        for key in change.remove:
-            new.pop(key, None)
-        try:
-            text = dump(change.id, new, dimension, f"updates[{index}].metadata")
-            document = new
-        except CallerError as error:
-            wrong[index] = error
-    return text
+
+class Batch:
+    """The changes of one request. `wrong` says, by index, which are not made and why; unless `partial`, any of them is
+    raised as soon as it is known."""
+
+    def __init__(
+        self,
+        changes: Sequence[Change],
+        mode: MetadataMode,
+        dump: Dump,
+        partial: bool,
+        wrong: Mapping[int, CallerError],
+    ) -> None:
+        self.wrong = dict(wrong)
+        self.dimension = 0  # of the collection that they are for
+        self._changes, self._mode, self._dump, self._partial = changes, mode, dump, partial
+        self._of_row: dict[int, list[int]] = {}  # indexes of the changes of each row
+        for index, change in enumerate(changes):
+            if index not in self.wrong:
+                try:
+                    check_change(change, mode, f"updates[{index}]")
+                except CallerError as error:
+                    self.wrong[index] = error
+
+    def find(self, known: Mapping[str, Place]) -> dict[int, int]:
+        """The rows that are to be changed, with their labels. `known` is where the ids are that exist."""
+        label_of: dict[int, int] = {}
+        for index, change in enumerate(self._changes):
+            if index in self.wrong:
+                continue
+            if (place := known.get(change.id)) is None:
+                self.wrong[index] = checks.no_such_id(f"updates[{index}].id", change.id)
+            else:
+                label_of[place.row] = place.label
+                self._of_row.setdefault(place.row, []).append(index)
+        self._refuse()
+        return label_of
+
+    def made(self, row: int, _: str, metadata: str) -> str | None:
+        """The row's metadata after all its changes, in order; None when none of them can be made."""
+        text = None
+        for index in self._of_row[row]:
+            try:
+                before, change = metadata if text is None else text, self._changes[index]
+                text = changed(before, change, self._mode, self.dimension, self._dump, f"updates[{index}]")
+            except CallerError as error:
+                self.wrong[index] = error
+                self._refuse()
+        return text
+
+    @property
+    def count(self) -> int:
+        """Ids with a change that was made."""
+        return len({change.id for index, change in enumerate(self._changes) if index not in self.wrong})
+
+    def _refuse(self) -> None:
+        if not self._partial:
+            checks.refuse_all(self.wrong)
+        checks.check_wrong(self.wrong, "updates")

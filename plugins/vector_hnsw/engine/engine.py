@@ -37,7 +37,7 @@ from shared.errors import (
 from . import checks, health, opening
 from .aliases import Aliases
 from .cache import GraphCache
-from .changes import Change, Dump, MetadataMode, changed, check_change
+from .changes import Batch, Change, Dump, MetadataMode, changed, check_change
 from .collection import OpenCollection, Query, SearchResult
 from .files import make_folder
 from .filters import Filter, refused, unrestricted, where
@@ -227,7 +227,7 @@ class Engine:
             spec = replace(entry.spec, **named)
             if spec == entry.spec:
                 return spec.name
-            if isinstance(entry.graph, Graph) and cause_to_rebuild(entry.graph, spec):
+            if isinstance(entry.graph, Graph) and cause_to_rebuild(entry.graph, spec) == "parameters":
                 self._check_memory(graph_bytes(spec.dimension, spec.m, entry.graph.count))
 
             def store() -> None:
@@ -316,21 +316,8 @@ class Engine:
                     reason="COLLECTION_EXISTS",
                     field="alias",
                 )
-            target, before = self._find(collection).spec.name, self._aliases.target(alias)
-            if expected is not None and expected != before:
-                raise FailedPrecondition(
-                    f"alias {alias} names {before or 'nothing'}, not {quoted(expected) if expected else 'nothing'}; "
-                    "somebody else has moved it",
-                    reason="ALIAS_MOVED",
-                    field="expected_collection",
-                    metadata={"collection": before},
-                )
-            if not before and len(self._aliases) >= self._max_collections:
-                raise LimitReached(
-                    f"there are {len(self._aliases)} aliases, as many as max_collections allows; "
-                    "delete one, or raise the setting",
-                    reason="TOO_MANY_ALIASES",
-                )
+            target = self._find(collection).spec.name
+            before = self._aliases.check_move(alias, expected, self._max_collections)
             if before != target:
                 self._when_full_too(lambda: self._aliases.set(alias, target), deletes=False)
             return before
@@ -439,42 +426,14 @@ class Engine:
         Raises NotFound, InvalidArgument (naming changes and fields), StorageFull.
         """
         checks.check_batch("updates", len(changes))
-        wrong = dict(wrong or {})
-        for index, change in enumerate(changes):
-            if index not in wrong:
-                try:
-                    check_change(change, mode, f"updates[{index}]")
-                except CallerError as error:
-                    wrong[index] = error
+        batch = Batch(changes, mode, dump, partial, wrong or {})
         with self._writing:
             entry = self._find(name)
-            spec = entry.spec
-            known = self._store.places(spec.number, list({change.id for change in changes}))
-            of_row: dict[int, list[tuple[int, Change]]] = {}
-            for index, change in enumerate(changes):
-                if index in wrong:
-                    continue
-                if (place := known.get(change.id)) is None:
-                    wrong[index] = checks.no_such_id(f"updates[{index}].id", change.id)
-                else:
-                    of_row.setdefault(place.row, []).append((index, change))
-
-            def refuse() -> None:
-                if not partial:
-                    checks.refuse_all(wrong)
-                checks.check_wrong(wrong, "updates")
-
-            def make(row: int, _: str, metadata: str) -> str | None:
-                text = changed(metadata, of_row[row], spec.dimension, dump, wrong)
-                refuse()
-                return text
-
-            refuse()
-            if of_row:
-                label_of = {place.row: place.label for place in known.values() if place.row in of_row}
-                self._change_metadata(entry, label_of, make, mode)
-            written = {change.id for index, change in enumerate(changes) if index not in wrong}
-            return Written(len(written), self._store.sequence, wrong)
+            known = self._store.places(entry.spec.number, list({change.id for change in changes}))
+            if label_of := batch.find(known):
+                batch.dimension = entry.spec.dimension
+                self._change_metadata(entry, label_of, batch.made, mode)
+            return Written(batch.count, self._store.sequence, batch.wrong)
 
     def update_matching(
         self, name: str, filter: Filter, change: Change, dump: Dump, *, mode: MetadataMode = MetadataMode.MERGE
@@ -488,16 +447,13 @@ class Engine:
             raise refused(at, "restricts nothing, so everything would be changed; name a condition")
         with self._writing:
             entry = self._find(name)
-            label_of = entry.matching(filter)
-            wrong: dict[int, CallerError] = {}
+            dimension = entry.spec.dimension
 
-            def make(_: int, name: str, metadata: str) -> str | None:
-                text = changed(metadata, [(0, replace(change, id=name))], entry.spec.dimension, dump, wrong)
-                checks.refuse_all(wrong)
-                return text
+            def made(_: int, id: str, metadata: str) -> str:
+                return changed(metadata, replace(change, id=id), mode, dimension, dump, "updates[0]")
 
-            if label_of:
-                self._change_metadata(entry, label_of, make, mode)
+            if label_of := entry.matching(filter):
+                self._change_metadata(entry, label_of, made, mode)
             return Written(len(label_of), self._store.sequence)
 
     # -- reading ------------------------------------------------------------------------------------------------
