@@ -14,7 +14,7 @@ import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 import pytest
 
-from plugins.vector_hnsw.engine import Engine, Item, Metric, Query, opening
+from plugins.vector_hnsw.engine import Engine, Item, Metric, Query, flat, opening
 from plugins.vector_hnsw.engine.graph import Graph
 from plugins.vector_hnsw.engine.verify import verify
 from shared.errors import AlreadyExists, Code, LimitReached
@@ -22,7 +22,8 @@ from tests.servers import SECONDS, start_plugin, wait_until
 from tests.vector_tools import assert_holds, graphs, items, killed, opened, vectors
 from tests.vector_wire import assert_refused, serving, vector
 
-COUNT = 1500  # more than are compared one by one
+pytestmark = pytest.mark.usefixtures("only_graphs")
+COUNT = 300
 
 
 @pytest.fixture
@@ -71,9 +72,7 @@ def test_parameters_are_changed_and_told(tmp_path: Path, gate: threading.Event) 
     built and how far it is, until it is there; what is not named stays."""
     with serving(tmp_path / "data") as database:
         database.create(index=pb.IndexParams(ef_construction=60))
-        for start in range(0, COUNT, 500):
-            rows = vectors(500, 4, seed=start)
-            database.upsert(*[vector(f"i{start + n}", *row.tolist()) for n, row in enumerate(rows)])
+        database.upsert(*[vector(f"i{n}", *row.tolist()) for n, row in enumerate(vectors(COUNT, 4))])
         wanted = pb.UpdateCollectionRequest(name="c", index=pb.IndexParams(m=24, ef_search=50))
         reply = database.stub.UpdateCollection(wanted)
         assert (reply.success, reply.collection.name, reply.collection.count) == (True, "c", COUNT)
@@ -178,8 +177,9 @@ def test_the_last_change_wins(tmp_path: Path, gate: threading.Event) -> None:
         assert_holds(engine, "c", expected)
 
 
-def test_a_small_collection_has_no_graph_to_build(tmp_path: Path) -> None:
+def test_a_small_collection_has_no_graph_to_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few vectors are compared without a graph; the parameters count for the graph that comes with more."""
+    monkeypatch.setattr(flat, "MOST", 100)
     with opened(tmp_path / "data", threads=1) as engine:
         engine.create("c", 8)
         engine.upsert("c", items(vectors(100, 8)))
@@ -214,7 +214,7 @@ def test_a_collection_that_goes_meanwhile(tmp_path: Path, gate: threading.Event)
 
 def test_there_must_be_memory_for_both(tmp_path: Path) -> None:
     """Where max_memory has no room for the new graph beside the old one, the change is refused as a whole."""
-    with opened(tmp_path / "data", threads=1, max_memory=1_500_000) as engine:
+    with opened(tmp_path / "data", threads=1, max_memory=1_000_000) as engine:
         filled(engine)
         with pytest.raises(LimitReached, match="max_memory"):
             engine.update_index("c", m=120)

@@ -42,7 +42,7 @@ from .collection import OpenCollection, Query, SearchResult
 from .files import make_folder
 from .filters import Filter, refused, unrestricted, where
 from .flat import Flat, index_for
-from .graph import Graph, graph_bytes
+from .graph import Graph
 from .labels import Labels
 from .metric import Metric
 from .rebuilding import cause_to_rebuild, rebuild_aside
@@ -228,7 +228,8 @@ class Engine:
             if spec == entry.spec:
                 return spec.name
             if isinstance(entry.graph, Graph) and cause_to_rebuild(entry.graph, spec) == "parameters":
-                self._check_memory(graph_bytes(spec.dimension, spec.m, entry.graph.count))
+                count = entry.graph.count
+                self._check_memory(index_for(spec, count, self._threads).bytes_with(count))
 
             def store() -> None:
                 with self._store.write() as transaction:
