@@ -118,18 +118,19 @@ def test_the_next_call_sees_it(database: Database) -> None:
         assert database.stub.CountVectors(count).count == 20
 
 
+@pytest.mark.usefixtures("only_graphs")
 @pytest.mark.parametrize("metric", list(Metric))
 def test_vectors_and_graph_stay(tmp_path: Path, metric: Metric) -> None:
     """A change of metadata touches no vector, score, label, or graph and its wear, whatever the metric."""
-    matrix = vectors(1500, 6)
+    matrix = vectors(300, 6)
     with opened(tmp_path / "data", threads=1) as engine:
         engine.create("c", 6, metric=metric)
         engine.upsert("c", items(matrix))
         query = Query(matrix[7], limit=50, with_vectors=True)
         before, health = engine.search("c", query), engine.describe("c", sample=False)
         labels = labels_of(engine, "c", ["i7", "i70"])
-        changes = [Change(f"i{n}", {"n": n}) for n in range(1500)]
-        assert engine.update_metadata("c", changes, lambda *of: dumped(*of)).count == 1500
+        changes = [Change(f"i{n}", {"n": n}) for n in range(300)]
+        assert engine.update_metadata("c", changes, lambda *of: dumped(*of)).count == 300
         after = engine.search("c", query)
         assert [(hit.id, hit.score, hit.vector.tobytes()) for hit in after.hits if hit.vector is not None] == [
             (hit.id, hit.score, hit.vector.tobytes()) for hit in before.hits if hit.vector is not None
@@ -246,11 +247,12 @@ def test_too_many_at_once(database: Database) -> None:
 # ---------------------------------------------------------------- durable, and beside others
 
 
+@pytest.mark.usefixtures("only_graphs")
 def test_it_survives_a_kill(tmp_path: Path) -> None:
     """What was acknowledged is there after a kill, by id and by filter, with the graph as it was saved."""
     with opened(tmp_path / "data", threads=1) as engine:
         engine.create("c", 4)
-        engine.upsert("c", items(vectors(1500, 4)))
+        engine.upsert("c", items(vectors(300, 4)))
         engine.update_metadata("c", [Change("i1", {"n": 1}), Change("i2", {"n": 2})], lambda *of: dumped(*of))
         engine.update_matching(
             "c", Filter((Compare("n", Operator.EQ, 2),)), Change("", {"m": 3}), lambda *of: dumped(*of)
@@ -261,7 +263,7 @@ def test_it_survives_a_kill(tmp_path: Path) -> None:
         assert {name: json.loads(item.metadata) for name, item in found.items()} == {
             "i0": {}, "i1": {"n": 1}, "i2": {"n": 2, "m": 3},
         }  # fmt: skip
-        assert ids(engine.search("c", Query(vectors(1500, 4)[2], limit=1))) == ["i2"]
+        assert ids(engine.search("c", Query(vectors(300, 4)[2], limit=1))) == ["i2"]
 
 
 def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
