@@ -4,7 +4,9 @@
 #                   bench-vector, bench-embed, bench-llm, bench-tools, bench-react, bench-logs, bench-attack
 # make fuzz         attack every plugin      (MINUTES=10 SEED=N PLUGINS=toy,… KINDS=frames,… SHARE=0.5)
 # make generate-proto   write the generated modules in proto/ anew
-# make image-NAME   a container image of the plugin NAME
+# make image-NAME   a container image of the plugin NAME      make test-images   builds, runs and kills them all
+# make up           all five plugins in containers, deploy/compose.yaml      make down   stops them (DATA=gone: for good)
+# make lock         write the images' locked requirements anew
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -28,8 +30,23 @@ LLM_PEERS_VENV = .venv-llm-peers
 LLM_PEERS = litellm[proxy]==1.100.5
 LLM_MOCK = @copilotkit/aimock@1.43.0
 
+# What writes the images' locked requirements.
+LOCK_VENV = .venv-lock
+LOCK = uv==0.13.9
+LOCKED = embed_st embed_st_light llm_openai reasoning_react tools_http vector_hnsw
+# The extras of pyproject.toml that an image has, where they are not the one of its own name.
+embed_st_EXTRAS = embed-st openvino offline-model
+
 # The browser that pages are looked at in, where Debian's chromium is not installed.
 BROWSER = @sparticuz/chromium@147.0.0
+
+DOCKER ?= docker
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+PROJECT ?= hector-plugins
+SECRETS ?= deploy/.env
+COMPOSED = $(COMPOSE) --project-name $(PROJECT) --env-file $(SECRETS) -f deploy/compose.yaml
+DATA ?= kept
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 MINUTES ?= 10
 SEED ?=
@@ -42,11 +59,11 @@ Q ?=
 KEEP ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test test-slow lint fuzz bench bench-vector bench-embed bench-llm bench-tools bench-react \
+.PHONY: help install run test test-slow test-images up down lock lint fuzz bench bench-vector bench-embed bench-llm bench-tools bench-react \
 	bench-logs bench-attack generate-proto clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -7
+	@sed -n 's/^# //p' Makefile | head -9
 
 install: $(VENV)/.installed
 
@@ -61,10 +78,13 @@ run: install
 	@$(BIN)/python -m host demo $(if $(DOCS),"$(DOCS)") $(if $(Q),--question "$(Q)") $(if $(KEEP),--keep)
 
 test: install
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not images"
 
 test-slow: install $(LLM_PEERS_VENV)/.installed .llm-peers/.installed .browser/.installed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+
+test-images: install
+	@$(BIN)/python -m pytest -m images
 
 lint: install
 	@$(BIN)/ruff check
@@ -131,9 +151,39 @@ $(LLM_PEERS_VENV)/.installed: Makefile
 		'import chromium from "@sparticuz/chromium"; await chromium.executablePath()')
 	@touch $@
 
+up: image-llm-openai image-vector-hnsw image-embed-st-light image-tools-http image-reasoning-react $(SECRETS)
+	@$(COMPOSED) up --detach
+	@echo "The plugins are at 127.0.0.1:8081 to 8085 and want the token in deploy/.env:"
+	@echo "set -a; . deploy/.env; set +a; $(BIN)/python -m host status --config deploy/hector.yaml"
+
+down: $(SECRETS)
+	@$(COMPOSED) down --timeout 20 $(if $(filter gone,$(DATA)),--volumes)
+	@$(if $(filter gone,$(DATA)),rm -f $(SECRETS),echo "The vectors are kept in a volume; make down DATA=gone removes them.")
+
+# Secrets that hold the plugins together, made up once. For this user only, and in no repository.
+$(SECRETS):
+	@umask 077 && printf 'HECTOR_TOKEN=%s\nHECTOR_STATE_KEY=%s\n' "$$(openssl rand -hex 24)" "$$(openssl rand -hex 32)" > $@
+
+# Writes the hash-locked requirements of the images anew, of the versions in constraints.txt.
+lock: $(LOCKED:%=lock-%)
+
+lock-%: $(LOCK_VENV)/.installed
+	@mkdir -p Dockerfiles/locks
+	@$(LOCK_VENV)/bin/uv pip compile --quiet --no-config --generate-hashes --no-annotate --no-header \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt --no-emit-package torch \
+		$(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)",--extra-index-url $(TORCH_INDEX)) \
+		$(foreach extra,$(or $($*_EXTRAS),$(subst _,-,$*)),--extra $(extra)) pyproject.toml -o Dockerfiles/locks/$*.txt
+
+$(LOCK_VENV)/.installed: Makefile
+	$(PYTHON) -m venv $(LOCK_VENV)
+	@$(LOCK_VENV)/bin/python -m pip --disable-pip-version-check --quiet install $(LOCK)
+	@touch $@
+
+# make image-vector-hnsw; what is behind -embed-st may be -light. An underscore is as good as a dash.
 image-%:
-	docker build --network=host --build-arg TORCH=$(TORCH) --build-arg TORCH_INDEX=$(TORCH_INDEX) \
-		-f Dockerfiles/$*.Dockerfile -t hector-plugins/$* .
+	$(DOCKER) build --network=host --build-arg TORCH=$(TORCH) --build-arg TORCH_INDEX=$(TORCH_INDEX) \
+		--build-arg VERSION=$(VERSION) -f Dockerfiles/$(subst -,_,$(patsubst %-light,%,$*)).Dockerfile \
+		$(if $(filter %-light,$*),--target light) -t hector-plugins/$(subst _,-,$*) .
 
 clean:
 	rm -rf $(VENV) $(PROTO_VENV) $(PEERS_VENV) $(LLM_PEERS_VENV) .llm-peers .browser .hector .pytest_cache .mypy_cache .ruff_cache

@@ -17,6 +17,7 @@ examples:
   python -m host index docs                       embed what is new or changed below docs/
   python -m host search "how do I add a plugin?"  print the best passages
   python -m host demo docs -q "who may call?"     all three, then stop
+  python -m host new tool_provider my_tools       a project of a plugin of your own
 
 index and search use the plugins of a running `serve`, or start those they need for as long as they run.
 """
@@ -24,7 +25,11 @@ index and search use the plugins of a running `serve`, or start those they need 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    installed("host", ["rich", "pathspec", "turbohtml"])
+    if arguments.command == "new":
+        from host.new import command
+
+        return command.run(arguments.kind, arguments.name, arguments.to, arguments.renew)
+    installed({"rich": "rich>=14,<16", "pathspec": "pathspec>=1.0,<2", "turbohtml": "turbohtml>=1.15,<2"})
     from host import commands
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -79,6 +84,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("question")
     one.add_argument("--limit", type=_limit, default=5, help="passages at most [5]")
     one.add_argument("--json", action="store_true", help="one JSON object a line")
+    one = add("new", help="make a project of a plugin of your own: KIND NAME, or renew what one stands on")
+    one.add_argument("kind", metavar="KIND", nargs="?", help="llm_provider, database_provider, embedder_provider, …")
+    one.add_argument(
+        "name", metavar="NAME", nargs="?", help="what it is called: its module, its command, its variables"
+    )
+    one.add_argument("--to", metavar="DIR", help="folder to make [./NAME]")
+    one.add_argument("--renew", metavar="DIR", help="bring NAME/shared of such a project up to date, and nothing else")
     one = add("demo", parents=[anywhere], help="serve, index and search once, as a first look")
     one.add_argument("folder", metavar="DOCS", nargs="?", help="folder to index [the Markdown files beside the YAML]")
     one.add_argument("-q", "--question", default=QUESTION, help=f"[{QUESTION}]")

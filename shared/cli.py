@@ -1,4 +1,4 @@
-"""The command line of every plugin: `python -m plugins.NAME [--port N] [--config FILE [--name NAME]] [--check]`.
+"""The command line of every plugin: `python -m PACKAGE [--port N] [--config FILE [--name NAME]] [--check]`.
 
 Every setting is an option too (`--data-dir`), except those that can hold a secret, which other users of the machine
 could read there; a URL is an option as long as it has neither user nor query, and so are addresses without tokens.
@@ -12,66 +12,75 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from . import guide
+from . import guide, logs
 from .config import (
     Config,
     Source,
     from_environment,
     may_hold_secrets,
+    misspelt_variables,
     origins,
+    plugin_of,
     resolve,
     shown,
     suggest,
     types,
+    variable,
 )
 from .credentials import check_exposure, security_warnings, server_credentials
 from .errors import StartError
+from .probe import health
 from .units import Addresses, SecretUrl
 
 
 def configure(
     kind: type[Config],
     *,
-    plugin: str,
+    package: str,
     section: str,
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] = os.environ,
     about: str | None = None,
-    needs: Sequence[str] = (),
+    needs: Mapping[str, str] = MappingProxyType({}),
     variables: Mapping[str, str] = MappingProxyType({}),
     check: Callable[[Config], object] = lambda _: None,
 ) -> Config:
-    """The settings that command line, environment and file give. Raises StartError; exits on --help and --check.
+    """The settings that command line, environment and file give. Raises StartError; exits on --help and the like.
 
-    `section` is where the guide's YAML keeps such a plugin (`database_providers`), `about` the text above --help.
-    `needs` are the modules of the plugin's extra, for `installed`; import what uses them after this call.
+    `package` is the name of the plugin's package: what it runs as, and by its last part what it is called.
+    `section` is where the guide's YAML keeps such a plugin (`database_providers`), `about` the text above --help, for
+    `naming`. `needs` are the modules that it imports, for `installed`; import what uses them after this call.
     `variables` are settings that a variable of the world's has where nothing else sets them: {"api_key": "SOME_KEY"}.
     `check` raises StartError where the settings could not be served, for --check.
     """
-    parser = _parser(kind, plugin, about)
+    parser = _parser(kind, package, about)
     parsed, unknown = parser.parse_known_args(argv)
     if unknown:
-        raise _unknown(unknown[0], kind, plugin)
-    installed(plugin, needs)
+        raise _unknown(unknown[0], kind, package)
+    installed(needs)
     options = vars(parsed)
-    only_check, file, name = options.pop("check"), options.pop("config"), options.pop("name")
+    only_check, only_health = options.pop("check"), options.pop("health")
+    file, name = options.pop("config"), options.pop("name")
     if name is not None and file is None:
         raise StartError("--name picks a block of a file: give --config FILE too")
     given = {key: value for key, value in options.items() if value is not None}
     for key, value in given.items():
         if types(kind)[key] is SecretUrl and set("@?#") & set(value):
-            raise _no_option("--" + key.replace("_", "-") + " with a user, a password or a query", key, plugin)
+            raise _no_option("--" + key.replace("_", "-") + " with a user, a password or a query", key, package)
         if types(kind)[key] is Addresses and "{" in value:
-            raise _no_option("--" + key.replace("_", "-") + " with more than addresses", key, plugin)
-    sources = [Source("command line", given), Source("environment", from_environment(kind, plugin, environ))]
+            raise _no_option("--" + key.replace("_", "-") + " with more than addresses", key, package)
+    sources = [Source("command line", given), Source("environment", from_environment(kind, package, environ))]
+    for sentence in misspelt_variables(kind, package, environ):
+        logs.line(f"warning: {sentence}")
     if file is not None:
-        values = guide.settings_in(Path(file), plugin=plugin, section=section, name=name)
+        values = guide.settings_in(Path(file), plugin=plugin_of(package), section=section, name=name)
         sources.append(Source(file, values))
     if "socket" not in given and {"host", "port"} & given.keys():
         # What the command line says of the address is all there is to it.
@@ -89,14 +98,27 @@ def configure(
             print(f"warning: {warning}", file=sys.stderr)
         check(config)
         raise SystemExit(0)
+    if only_health:
+        is_well, answer = health(config)
+        print(answer, flush=True)
+        raise SystemExit(0 if is_well else 1)
     return config
 
 
-def installed(extra: str, modules: Sequence[str]) -> None:
-    """Raises StartError where one of `modules` is missing, which `extra` would bring. Imports none of them."""
-    for module in modules:
-        if importlib.util.find_spec(module) is None:
-            raise StartError(f"{module} is not installed: pip install 'hector-plugins[{extra.replace('_', '-')}]'")
+def installed(needs: Mapping[str, str]) -> None:
+    """Raises StartError where a module is missing that is a key of `needs`; what pip knows it by stands beside it.
+
+    Imports none of them.
+    """
+    missing = {module: needed for module, needed in needs.items() if importlib.util.find_spec(module) is None}
+    if missing:
+        are = "is" if len(missing) == 1 else "are"
+        raise StartError(f"{', '.join(missing)} {are} not installed: pip install {shlex.join(missing.values())}")
+
+
+def naming(package: str, about: str | None) -> str:
+    """A docstring for --help, with the name of the package that runs where it says `{package}`."""
+    return (about or "").replace("{package}", package)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -107,40 +129,46 @@ class _Parser(argparse.ArgumentParser):
         raise StartError(f"command line: {message}; see --help")
 
 
-def _unknown(argument: str, kind: type[Config], plugin: str) -> StartError:
+def _unknown(argument: str, kind: type[Config], package: str) -> StartError:
     """What to say of an argument that is no option; never its value, which may be a secret."""
     flag = argument.partition("=")[0]
     key = flag.lstrip("-").replace("-", "_")
     for name in types(kind):  # also where the blank behind it was forgotten
         if key.startswith(name) and flag.startswith("-") and may_hold_secrets(kind, name):
-            return _no_option("--" + name.replace("_", "-"), name, plugin)
+            return _no_option("--" + name.replace("_", "-"), name, package)
     if not re.fullmatch(r"--[A-Za-z0-9_-]{1,64}", flag):
         return StartError("command line: there is a value that belongs to no option; see --help")
-    known = [name.replace("_", "-") for name in ("config", "name", "check", *types(kind))]
+    known = [name.replace("_", "-") for name in ("config", "name", "check", "health", *types(kind))]
     return StartError(f"command line: unknown option {flag}{suggest(flag, ['--' + name for name in known])}")
 
 
-def _no_option(what: str, key: str, plugin: str) -> StartError:
+def _no_option(what: str, key: str, package: str) -> StartError:
     return StartError(
         f"command line: {what} is no option, since other users of the machine could read it there; "
-        f"set {plugin.upper()}__{key.upper()} or put it in the file"
+        f"set {variable(package, key)} or put it in the file"
     )
 
 
-def _parser(kind: type[Config], plugin: str, about: str | None) -> argparse.ArgumentParser:
+def _parser(kind: type[Config], package: str, about: str | None) -> argparse.ArgumentParser:
     options = (SecretUrl, Addresses)  # as long as there is no secret in them
     hidden = [name for name in types(kind) if may_hold_secrets(kind, name) and types(kind)[name] not in options]
     parser = _Parser(
-        prog=f"python -m plugins.{plugin}",
-        description=about,
+        prog=f"python -m {package}",
+        description=naming(package, about),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"Settings, highest first: these options, the environment ({plugin.upper()}__KEY), --config, defaults.\n"
+        epilog=f"Settings, highest first: these options, the environment ({variable(package, 'KEY')}), --config,"
+        " defaults.\n"
         f"No options, since others could read them here: {', '.join(hidden)}.",
         allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML: a plain mapping of settings, or the guide's `plugins:`")
     parser.add_argument("--name", metavar="NAME", help="the block of FILE that is this plugin's")
     parser.add_argument("--check", action="store_true", help="print the settings and where each is from, and exit")
+    parser.add_argument(
+        "--health",
+        action="store_true",
+        help="ask the server that these settings describe, and exit: 0 if it is SERVING",
+    )
     settings = parser.add_argument_group("settings")
     for field in dataclasses.fields(kind):
         if field.name in hidden:

@@ -17,7 +17,7 @@ from .units import Secret, name_for_message, read_str
 
 @dataclass(frozen=True)
 class Address:
-    """`HOST:PORT` or `unix:PATH`, and what the server there asks for."""
+    """`HOST:PORT`, `unix:PATH` or, of several servers behind a name, `dns:///NAME:PORT`; and what they ask for."""
 
     address: str
     token: Secret = Secret()
@@ -59,6 +59,8 @@ def channel(address: Address, *, aio: bool = False, largest: int = -1) -> Any:
         ("grpc.max_send_message_length", -1),
         ("grpc.max_reconnect_backoff_ms", 2_000),  # a server that was away is found soon, not after two minutes
     ]
+    if address.address.startswith("dns:"):  # of several servers each gets its turn
+        options.append(("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'))
     if _is_local(address.address):
         options.append(("grpc.enable_http_proxy", 0))  # a proxy's loopback is another machine's
     module: Any = grpc.aio if aio else grpc

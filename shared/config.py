@@ -128,9 +128,32 @@ def origins(kind: type[Config], sources: Iterable[Source]) -> dict[str, Source]:
     return {name: found.get(name, defaults) for name in fields}
 
 
-def from_environment(kind: type[BaseConfig], plugin: str, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+def plugin_of(package: str) -> str:
+    """The plugin's name, which is the last part of its package's: `vector_hnsw` of `plugins.vector_hnsw`."""
+    return package.rpartition(".")[2]
+
+
+def variable(package: str, key: str) -> str:
+    """The environment variable of a setting: `VECTOR_HNSW__DATA_DIR`."""
+    return f"{plugin_of(package)}__{key}".upper()
+
+
+def misspelt_variables(kind: type[BaseConfig], package: str, environ: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable that has one underscore where two are meant, and so sets nothing."""
+    prefix = plugin_of(package).upper() + "_"
+    sentences = []
+    for name, text in sorted(environ.items()):
+        key = name[len(prefix) :].lower().partition("__")[0]
+        # Kubernetes sets NAME_PORT=tcp://… in every container beside a service of that name.
+        if name.upper().startswith(prefix) and key in types(kind) and not re.match(r"(tcp|udp|sctp)://", text):
+            meant = prefix + "_" + name[len(prefix) :].upper()
+            sentences.append(f"environment: {name} sets nothing; {key} is set by {meant}, with two underscores")
+    return sentences
+
+
+def from_environment(kind: type[BaseConfig], package: str, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Settings out of `PLUGIN__KEY` and, for mappings, `PLUGIN__KEY__NAME`, as deep as there are names."""
-    prefix = plugin.upper() + "__"
+    prefix = variable(package, "")
     fields = types(kind)
     values: dict[str, Any] = {}
     for name, text in environ.items():

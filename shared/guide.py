@@ -4,7 +4,7 @@ plugins:
   database_providers:
     my_db:                        # the plugin's name; another name where `path` has it, or --name picks the block
       type: "grpc"                # these are the host's: type, path, address, enabled, name
-      path: "plugins.vector_hnsw"
+      path: "my_db"
       config: {data_dir: "./data"}  # these are the plugin's settings
       security: {timeout: "30s"}    # a plugin enforces `timeout` and refuses the rest
 """
@@ -33,7 +33,7 @@ BLOCK_KEYS = ("type", "path", "address", "enabled", "name", "config", "security"
 def settings_in(path: Path, *, plugin: str, section: str, name: str | None = None) -> dict[str, Any]:
     """This plugin's settings out of `path`, variables expanded; `timeout` may come from its `security` block.
 
-    `plugin` is the package's name (`vector_hnsw`), `section` one of SECTIONS, `name` picks a block of it.
+    `plugin` is the last part of the package's name (`vector_hnsw`), `section` one of SECTIONS, `name` picks a block.
     """
     document = read_yaml(path)
     if "plugins" in document:

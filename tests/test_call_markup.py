@@ -185,13 +185,25 @@ RAW = {
 }
 
 
+# No format of elements has a way to write its own end mark; that such a call is not run is another test's.
+_ENDS = ("</arg_value>", "</parameter>", '<|"|>', "</｜DSML｜parameter>")
+
+
 @pytest.mark.parametrize("form", RAW)
-@given(text=TEXTS.filter(lambda text: not text.startswith(("\n", "<![CDATA["))))
+@given(text=TEXTS.filter(lambda text: not text.startswith(("\n", "<![CDATA[")) and not any(e in text for e in _ENDS)))
 def test_a_text_between_marks_stays_as_it_is(form: str, text: str) -> None:
     """A string parameter gets the text between its marks, whatever it looks like: a number, JSON, other marks."""
     for value in (text, f"{text}10001", f"{text}</tool_call>", f"{text}{{}}", f"{text}<think>"):
         marked = read_marked(RAW[form].format(value), TOOLS)
         assert _calls(marked) == [["other", {"text": value}]]
+
+
+@pytest.mark.parametrize("end", _ENDS)
+@pytest.mark.parametrize("form", RAW)
+def test_a_text_with_an_end_mark_is_whole_or_not_run(form: str, end: str) -> None:
+    """Of a string parameter that holds an end mark, its own or another format's, never a part is run."""
+    for value in (end, f"a{end}", f"{end}a", f"a{end}\nb"):
+        assert _calls(read_marked(RAW[form].format(value), TOOLS)) in ([], [["other", {"text": value}]])
 
 
 TYPES: list[tuple[Any, str, Any]] = [

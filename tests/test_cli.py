@@ -24,7 +24,7 @@ PLUGIN = "plugins.vector_hnsw"
 
 
 def parse(*argv: str, **environ: str) -> Any:
-    return configure(Config, plugin="toy", section="llm_providers", argv=argv, environ=environ)
+    return configure(Config, package="toy", section="llm_providers", argv=argv, environ=environ)
 
 
 def refusal(*argv: str, **environ: str) -> str:
@@ -143,7 +143,7 @@ def test_what_can_hold_a_secret_is_no_option(option: list[str], value: str) -> N
     """Other users of the machine could read it there: the error names the variable to use in its place."""
     argv = [part.format(value) for part in option]
     with pytest.raises(StartError) as caught:
-        configure(WithSecrets, plugin="toy", section="llm_providers", argv=argv, environ={})
+        configure(WithSecrets, package="toy", section="llm_providers", argv=argv, environ={})
     flag = option[0].partition("=")[0]
     assert str(caught.value).startswith(f"command line: {flag}")
     assert f"set TOY__{flag[2:].upper()} or put it in the file" in str(caught.value)
@@ -153,10 +153,10 @@ def test_what_can_hold_a_secret_is_no_option(option: list[str], value: str) -> N
 def test_a_url_without_a_secret_is_an_option() -> None:
     """A URL that is an address and no more is an option like any other."""
     argv = ["--url", "http://127.0.0.1:8000/v1"]
-    config = configure(WithSecrets, plugin="toy", section="llm_providers", argv=argv, environ={})
+    config = configure(WithSecrets, package="toy", section="llm_providers", argv=argv, environ={})
     assert config.url.reveal() == "http://127.0.0.1:8000/v1"
     environ = {"TOY__URL": "http://me:s3cr3t@h", "TOY__MAPPING__KEY": "s3cr3t"}
-    config = configure(WithSecrets, plugin="toy", section="llm_providers", argv=[], environ=environ)
+    config = configure(WithSecrets, package="toy", section="llm_providers", argv=[], environ=environ)
     assert (config.url.reveal(), dict(config.mapping)) == ("http://me:s3cr3t@h", {"key": "s3cr3t"})
 
 
@@ -164,7 +164,7 @@ def test_addresses_with_a_token_are_no_option() -> None:
     """As with other secrets, the error names the variable, and not the token."""
     about = json.dumps({"address": "a.test:1", "token": "s3cr3t"})
     with pytest.raises(StartError) as caught:
-        configure(WithSecrets, plugin="toy", section="llm_providers", argv=["--at", about], environ={})
+        configure(WithSecrets, package="toy", section="llm_providers", argv=["--at", about], environ={})
     assert str(caught.value).startswith("command line: --at with more than addresses is no option")
     assert "set TOY__AT or put it in the file" in str(caught.value)
     assert "s3cr3t" not in str(caught.value)
@@ -173,11 +173,11 @@ def test_addresses_with_a_token_are_no_option() -> None:
 def test_addresses_without_a_token_are_an_option() -> None:
     """Addresses that are no more are an option like any other; a part of the setting can be a variable of its own."""
     config = configure(
-        WithSecrets, plugin="toy", section="llm_providers", argv=["--at", "a.test:1,b.test:2"], environ={}
+        WithSecrets, package="toy", section="llm_providers", argv=["--at", "a.test:1,b.test:2"], environ={}
     )
     assert [about["address"] for about in config.at.values()] == ["a.test:1", "b.test:2"]
     environ = {"TOY__AT__WEB__ADDRESS": "a.test:1", "TOY__AT__WEB__TOKEN": "s3cr3t", "TOY__KEYS": "k1, k2"}
-    config = configure(WithSecrets, plugin="toy", section="llm_providers", argv=[], environ=environ)
+    config = configure(WithSecrets, package="toy", section="llm_providers", argv=[], environ=environ)
     assert dict(config.at) == {"web": {"address": "a.test:1", "token": "s3cr3t"}}
     assert [key.reveal() for key in config.keys] == ["k1", "k2"]
     assert "s3cr3t" not in repr(config)
@@ -195,7 +195,7 @@ def test_check_where_the_terminal_is_simple(tmp_path: Path) -> None:
 def test_an_empty_path() -> None:
     """A path that is empty is an error; it would be the current folder."""
     with pytest.raises(StartError, match="command line: setting data_dir = '': has no value"):
-        configure(WithFolder, plugin="toy", section="llm_providers", argv=["--data-dir", ""], environ={})
+        configure(WithFolder, package="toy", section="llm_providers", argv=["--data-dir", ""], environ={})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,23 +215,23 @@ class WithSecrets(BaseConfig):
 
 
 @pytest.mark.parametrize(
-    ("module", "library", "extra"),
+    ("module", "library", "remedy"),
     [
-        ("plugins.vector_hnsw", "hnswlib", "vector-hnsw"),
-        ("plugins.embed_st", "numpy", "embed-st"),
-        ("plugins.embed_st", "tokenizers", "embed-st"),
-        ("plugins.reasoning_react", "jsonschema_rs", "reasoning-react"),
-        ("host serve", "rich", "host"),
+        ("plugins.vector_hnsw", "hnswlib", "'hnswlib>=0.8,<0.9'"),
+        ("plugins.embed_st", "numpy", "'numpy>=2.0,<3'"),
+        ("plugins.embed_st", "tokenizers", "'tokenizers>=0.23,<1'"),
+        ("plugins.reasoning_react", "jsonschema_rs", "'jsonschema-rs>=0.60,<0.70'"),
+        ("host serve", "rich", "'rich>=14,<16'"),
     ],
 )
-def test_a_missing_extra(module: str, library: str, extra: str, tmp_path: Path) -> None:
-    """Without its extra a plugin or the host ends before it listens: one line that says what to install, status 2."""
+def test_a_missing_library(module: str, library: str, remedy: str, tmp_path: Path) -> None:
+    """Without a library a plugin or the host ends before it listens: one line that says what to install, status 2."""
     name, *arguments = module.split()
     script = f"import sys, runpy; sys.modules[{library!r}] = None; runpy.run_module({name!r}, None, '__main__', True)"
     argv = [sys.executable, "-c", script, *arguments]
     done = subprocess.run(argv, capture_output=True, text=True, env=environment(), cwd=tmp_path, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: {library} is not installed: pip install 'hector-plugins[{extra}]'\n"
+    assert done.stderr == f"error: {library} is not installed: pip install {remedy}\n"
 
 
 def test_help() -> None:

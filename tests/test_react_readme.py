@@ -14,7 +14,7 @@ import pytest
 from plugins.reasoning_react.engine.reader import read
 from plugins.reasoning_react.engine.reading import Act, Final, Malformed, ThoughtOnly
 from shared.errors import Unavailable
-from tests.react_command import SUM, answers, in_order, world
+from tests.react_command import KEY, SUM, answers, in_order, world
 from tests.react_peers import in_loop
 from tests.servers import ROOT
 
@@ -100,7 +100,8 @@ async def test_plan_and_execute(tmp_path: Path, mode: str) -> None:
     async with world(tmp_path, answers(PLAN), in_text, [Unavailable("the endpoint is down")]) as run:
         copy = dataclasses.replace(run, folder=tmp_path / "copy")  # where its modules are found first
         options = ("What is 2 + 2?", "--mode", mode, "--save", "../run.json")
-        done = await copy.run(*options, module="plugins.plan_execute.run")
+        key = {"PLAN_EXECUTE__STATE_KEY": KEY}  # the copy's settings go by its own name
+        done = await copy.run(*options, module="plugins.plan_execute.run", env=key)
         assert done.status == 1, done
         in_order(done.err, "Step 1", PLAN.splitlines()[0], "Step 2", "→ add", "4", "Step 3", "the endpoint is down")
         first, second, third = run.llm.requests
@@ -116,6 +117,6 @@ async def test_plan_and_execute(tmp_path: Path, mode: str) -> None:
         refused = await run.run("--resume", "run.json")  # by the plugin as it is
         assert refused.status == 1
         assert "version" in refused.err
-        done = await copy.run("--resume", "../run.json", module="plugins.plan_execute.run")
+        done = await copy.run("--resume", "../run.json", module="plugins.plan_execute.run", env=key)
     assert (done.status, done.out) == (0, "It is 4.\n")
     assert len(run.tools.calls) == 1

@@ -16,6 +16,7 @@ from plugins.reasoning_react.seeing.command_line import command_line
 from tests.llm_endpoint import Endpoint
 from tests.llm_tools import QUIET
 from tests.servers import ROOT, environment, start_plugin
+from tests.test_images import IMAGES
 
 READMES = sorted(
     [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *(ROOT / "plugins").glob("*/README.md")]
@@ -87,9 +88,18 @@ def test_policy_commands(command: str) -> None:
     assert "by the rule" in done.stdout
 
 
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("docker run ")])
+def test_docker_commands(command: str) -> None:
+    """Every `docker run` of the READMEs is of an image of ours, at its plugin's port on loopback; tests/test_images.py
+    runs them."""
+    words = shlex.split(command)
+    port, *_ = IMAGES[words[-1].removeprefix("hector-plugins/")]
+    assert words[words.index("-p") + 1] == f"127.0.0.1:{port}:{port}"
+
+
 def test_all_commands_are_known() -> None:
     """No README has a command of a kind that no test runs."""
-    unknown = [line for line in commands() if not re.match(r"make |python -m (plugins\.|host )", line)]
+    unknown = [line for line in commands() if not re.match(r"make |docker run |python -m (plugins\.|host )", line)]
     assert unknown == []
 
 

@@ -177,7 +177,7 @@ def said(plugin: str, argv: list[str], environ: Mapping[str, str]) -> str:
         try:
             config = configure(
                 KINDS[plugin],
-                plugin=plugin,
+                package=f"plugins.{plugin}",
                 section=SECTIONS[plugin],
                 argv=argv,
                 environ=environ,

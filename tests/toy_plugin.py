@@ -115,7 +115,7 @@ def register(servicer: LLMProviderServicer, server: grpc.aio.Server) -> None:
 
 
 def main() -> int:
-    config = configure(Config, plugin="toy_plugin", section="llm_providers", about=__doc__)
+    config = configure(Config, package="tests.toy_plugin", section="llm_providers", about=__doc__)
 
     def load() -> None:
         if config.loading == "refused":

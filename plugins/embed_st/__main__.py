@@ -1,6 +1,6 @@
 """Sentence embeddings for Hector: text in, vectors out, by a text model of sentence-transformers.
 
-python -m plugins.embed_st --port 8083
+python -m {package} --port 8083
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from hector_plugins_pb2_grpc import add_EmbedderProviderServicer_to_server
 from shared.cli import configure
 from shared.server import run, serve
 
+from . import PACKAGE
 from .config import Config
 
 
 def main() -> int:
     config = configure(
         Config,
-        plugin="embed_st",
+        package=PACKAGE,
         section="embedder_providers",
         about=__doc__,
-        needs=("numpy", "tokenizers"),
+        needs={"numpy": "numpy>=2.0,<3", "tokenizers": "tokenizers>=0.23,<1"},
     )
     # Its threads are one pool for all of the process, so that a short text would wait for another caller's bulk.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

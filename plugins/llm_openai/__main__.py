@@ -1,6 +1,6 @@
 """Text and tool calls for Hector by any endpoint that speaks OpenAI's Chat Completions.
 
-python -m plugins.llm_openai --port 8081 --endpoint http://127.0.0.1:8000/v1
+python -m {package} --port 8081 --endpoint http://127.0.0.1:8000/v1
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from shared.errors import StartError
 from shared.server import run, serve
 from shared.units import Secret, SecretUrl
 
+from . import PACKAGE
 from .config import Config
 from .surroundings import check_tls, proxy_of
 
@@ -46,11 +47,11 @@ def main() -> int:
 def configured(argv: Sequence[str] | None = None) -> Config:
     config = configure(
         Config,
-        plugin="llm_openai",
+        package=PACKAGE,
         section="llm_providers",
         argv=argv,
         about=__doc__,
-        needs=("openai", "jsonschema_rs"),
+        needs={"openai": "openai>=3.54,<4", "jsonschema_rs": "jsonschema-rs>=0.60,<0.70"},
         variables={"endpoint": "OPENAI_BASE_URL", "api_key": "OPENAI_API_KEY", "organization": "OPENAI_ORG_ID"},
         check=build,
     )

@@ -1,8 +1,8 @@
 """A chat in the terminal over the plugin's own gRPC: to see at once whether an endpoint works.
 
-python -m plugins.llm_openai.chat                              # talk; an empty line or Ctrl-D ends it
-python -m plugins.llm_openai.chat --model gpt-4o-mini "Hi"     # one question
-git diff | python -m plugins.llm_openai.chat "Summarise this"  # what comes in is put below the question, or is it
+python -m {package}.chat                              # talk; an empty line or Ctrl-D ends it
+python -m {package}.chat --model gpt-4o-mini "Hi"     # one question
+git diff | python -m {package}.chat "Summarise this"  # what comes in is put below the question, or is it
 """
 
 from __future__ import annotations
@@ -18,15 +18,21 @@ import grpc
 import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 
+from shared.cli import naming
 from shared.client import Address, channel
+from shared.config import variable
 from shared.server import run
 from shared.units import Secret
+
+from . import PACKAGE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr] # what is piped in may be in any encoding
-    address = Address(options.address, token=Secret(os.environ.get("LLM_OPENAI__TOKEN", "")), tls_ca=options.tls_ca)
+    address = Address(
+        options.address, token=Secret(os.environ.get(variable(PACKAGE, "token"), "")), tls_ca=options.tls_ca
+    )
     stub = rpc.LLMProviderStub(channel(address))
     try:
         if options.models:
@@ -42,10 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m plugins.llm_openai.chat",
-        description=__doc__,
+        prog=f"python -m {PACKAGE}.chat",
+        description=naming(PACKAGE, __doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="A token of the plugin is read from LLM_OPENAI__TOKEN.",
+        epilog=f"A token of the plugin is read from {variable(PACKAGE, 'token')}.",
     )
     parser.add_argument("question", nargs="?", help="ask this and exit; without it, talk")
     parser.add_argument("--address", default="127.0.0.1:8081", help="of the plugin [127.0.0.1:8081]")
@@ -136,7 +142,7 @@ def _list(stub: rpc.LLMProviderStub, address: Address) -> int:
 def _failed(error: grpc.RpcError) -> int:
     code, said = error.code(), error.details() or ""
     if code is grpc.StatusCode.UNAVAILABLE and "Connection refused" in said:
-        said = "the plugin does not run at this address; start it with `python -m plugins.llm_openai`"
+        said = f"the plugin does not run at this address; start it with `python -m {PACKAGE}`"
     print(f"error: {code.name}: {said}", file=sys.stderr)
     return 1
 

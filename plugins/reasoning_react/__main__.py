@@ -1,6 +1,6 @@
 """A reasoning strategy for Hector: ReAct that always ends in an answer.
 
-python -m plugins.reasoning_react --port 8085 --llm 127.0.0.1:8081 --tools 127.0.0.1:8084
+python -m {package} --port 8085 --llm 127.0.0.1:8081 --tools 127.0.0.1:8084
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from shared.client import Address, channel
 from shared.server import run, serve
 from shared.units import Addresses
 
+from . import PACKAGE
 from .config import Config
 
 if TYPE_CHECKING:
@@ -32,14 +33,16 @@ if TYPE_CHECKING:
     from .providers.llm import GrpcLLM
     from .providers.tools import GrpcTools
 
+NEEDS = {"jsonschema_rs": "jsonschema-rs>=0.60,<0.70"}
+
 
 def main() -> int:
     config = configure(
         Config,
-        plugin="reasoning_react",
+        package=PACKAGE,
         section="reasoning_strategies",
         about=__doc__,
-        needs=("jsonschema_rs",),
+        needs=NEEDS,
         check=check,
     )
     from .servicer import TOO_LARGE_HINTS, Servicer, most_items

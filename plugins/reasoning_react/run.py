@@ -1,9 +1,9 @@
 """Runs a question in the terminal: the thoughts as they are written, what was called and what that brought.
 
-    python -m plugins.reasoning_react.run "How warm is it in Oslo?" --llm 127.0.0.1:8081 --tools 127.0.0.1:8084
-    git diff | python -m plugins.reasoning_react.run "What could break?"   # what comes in is the question's background
-    python -m plugins.reasoning_react.run "…" --address 127.0.0.1:8085     # the run is that plugin's
-    python -m plugins.reasoning_react.run --resume run.json --html run.html
+    python -m {package}.run "How warm is it in Oslo?" --llm 127.0.0.1:8081 --tools 127.0.0.1:8084
+    git diff | python -m {package}.run "What could break?"   # what comes in is the question's background
+    python -m {package}.run "…" --address 127.0.0.1:8085     # the run is that plugin's
+    python -m {package}.run --resume run.json --html run.html
 
 Without --address the run is this process's own, and every setting of the plugin is an option, a variable of the
 environment or a line of --config FILE. The answer is on stdout, all else on stderr.
@@ -25,12 +25,13 @@ from pathlib import Path
 
 from shared.cli import configure
 from shared.client import Address
-from shared.config import Source, resolve
+from shared.config import Source, resolve, variable
 from shared.errors import PluginError, StartError
 from shared.server import run
 from shared.units import Secret
 
-from .__main__ import build, prompts_of
+from . import PACKAGE
+from .__main__ import NEEDS, build, prompts_of
 from .config import Config
 from .engine.engine import NewRun
 from .engine.run import Budget, Mode
@@ -42,7 +43,6 @@ from .seeing.session import Session, Strategy
 from .seeing.terminal import Timeline
 from .seeing.trace import Trace, read, write, write_private
 
-PLUGIN = "reasoning_react"
 # Settings that a run at --address may say itself; all others are the plugin's there.
 _OF_A_RUN = ("model", "temperature", "mode", "max_iterations", "max_tokens", "max_tool_calls", "max_seconds")
 
@@ -177,11 +177,11 @@ _Opened = Callable[[Recorder], contextlib.AbstractAsyncContextManager[tuple[Stra
 def _local(options: Options, settings: dict[str, str], trace: Trace) -> _Opened:
     """A run of this process. Raises StartError."""
     argv = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    config = configure(Config, plugin=PLUGIN, section="reasoning_strategies", argv=argv, needs=("jsonschema_rs",))
+    config = configure(Config, package=PACKAGE, section="reasoning_strategies", argv=argv, needs=NEEDS)
     if not config.state_key.reveal() and not trace.done and (options.save or options.resume):
         raise StartError(
             f"{'--resume' if options.resume else '--save'} needs a state_key, which signs what is saved: set "
-            "REASONING_REACT__STATE_KEY (`openssl rand -hex 32` makes one) or give --config FILE with it"
+            f"{variable(PACKAGE, 'state_key')} (`openssl rand -hex 32` makes one) or give --config FILE with it"
         )
     prompts = prompts_of(config)
 
@@ -220,7 +220,7 @@ def _remote(options: Options, settings: dict[str, str], trace: Trace) -> _Opened
             max_seconds=given.max_seconds if "max_seconds" in settings else 0,
         ),
     )
-    token = Secret(os.environ.get("REASONING_REACT__TOKEN", ""))
+    token = Secret(os.environ.get(variable(PACKAGE, "token"), ""))
     address = Address(options.address, token=token, tls_ca=options.tls_ca)
 
     @contextlib.asynccontextmanager

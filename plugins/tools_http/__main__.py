@@ -1,6 +1,6 @@
 """Tools for Hector: HTTP APIs, web pages and data, under the operator's policy.
 
-python -m plugins.tools_http --port 8084
+python -m {package} --port 8084
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from shared.cli import configure
 from shared.server import run, serve
 from shared.units import secret_texts_in
 
+from . import PACKAGE
 from .config import Config, plain
 
 if TYPE_CHECKING:
@@ -29,10 +30,19 @@ if TYPE_CHECKING:
 def main() -> int:
     config = configure(
         Config,
-        plugin="tools_http",
+        package=PACKAGE,
         section="tool_providers",
         about=__doc__,
-        needs=("httpcore2", "idna", "jiter", "jmespath", "jsonschema_rs", "pypdf", "regex", "turbohtml"),
+        needs={
+            "httpcore2": "httpcore2[asyncio]>=2.16,<3",
+            "idna": "idna>=3.20,<4",
+            "jiter": "jiter>=0.12,<1",
+            "jmespath": "jmespath>=1.1,<2",
+            "jsonschema_rs": "jsonschema-rs>=0.60,<0.70",
+            "pypdf": "pypdf>=7.1,<8",
+            "regex": "regex>=2026.1,<2028",
+            "turbohtml": "turbohtml>=1.15,<2",
+        },
         check=check,
     )
     from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer, register

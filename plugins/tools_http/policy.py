@@ -1,6 +1,6 @@
 """Says, without connecting, what the policy would allow on a URL and which rule decides. Names are resolved.
 
-    python -m plugins.tools_http.policy https://api.example.com/v1 --method POST --config tools.yaml
+    python -m {package}.policy https://api.example.com/v1 --method POST --config tools.yaml
 
 It takes the settings of the plugin, as options, from the environment and from --config. Exit status: 0 where the call
 would be allowed, 1 where not, 2 for settings that cannot be read.
@@ -20,6 +20,7 @@ from shared.nearest import nearest
 from shared.server import run
 from shared.units import name_for_message
 
+from . import PACKAGE
 from .config import Config
 from .engine import urls
 from .engine.addresses import Address, kind_of
@@ -32,9 +33,9 @@ _WORDS = ("true", "false", "yes", "no", "on", "off", "1", "0")  # that may stand
 
 def main(argv: Sequence[str] | None = None, resolve: Resolve | None = None) -> int:
     url, method, options = _split(sys.argv[1:] if argv is None else argv)
-    config = configure(Config, plugin="tools_http", section="tool_providers", argv=options, about=__doc__)
+    config = configure(Config, package=PACKAGE, section="tool_providers", argv=options, about=__doc__)
     if not url:
-        raise StartError("command line: which URL? python -m plugins.tools_http.policy URL; see --help")
+        raise StartError(f"command line: which URL? python -m {PACKAGE}.policy URL; see --help")
     allowed, lines = asyncio.run(explain(url, method, config, resolve or Resolver()))
     print("\n".join(lines))
     return 0 if allowed else 1

@@ -1,7 +1,7 @@
 """A durable vector store for Hector: collections of vectors with metadata, nearest neighbours by cosine, dot
 product or Euclidean distance. What it has acknowledged survives a kill and a power cut.
 
-python -m plugins.vector_hnsw --port 8082 --data-dir ./vectors
+python -m {package} --port 8082 --data-dir ./vectors
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from hector_plugins_pb2_grpc import add_DatabaseProviderServicer_to_server
 from shared.cli import configure
 from shared.server import run, serve
 
+from . import PACKAGE
 from .config import Config
 
 
 def main() -> int:
     config = configure(
         Config,
-        plugin="vector_hnsw",
+        package=PACKAGE,
         section="database_providers",
         about=__doc__,
-        needs=("hnswlib", "numpy", "filelock"),
+        needs={"hnswlib": "hnswlib>=0.8,<0.9", "numpy": "numpy>=2.0,<3", "filelock": "filelock>=3.16,<5"},
     )
     from . import allocator, fast
     from .engine import Engine

@@ -1,19 +1,19 @@
 """Looks into a vector store, and moves vectors in and out.
 
-    python -m plugins.vector_hnsw.admin ls
-    python -m plugins.vector_hnsw.admin describe docs
-    python -m plugins.vector_hnsw.admin index docs --m 32 --ef-search 200      # builds a new index in the background
-    python -m plugins.vector_hnsw.admin alias docs docs-2       # from now on `docs` means the collection docs-2
-    python -m plugins.vector_hnsw.admin aliases
-    python -m plugins.vector_hnsw.admin export docs docs.jsonl     # or docs.npz
-    python -m plugins.vector_hnsw.admin import docs docs.jsonl     # makes the collection where it is missing
-    python -m plugins.vector_hnsw.admin snapshot docs before-upgrade
-    python -m plugins.vector_hnsw.admin restore docs before-upgrade
-    python -m plugins.vector_hnsw.admin verify --data-dir ./data/vector_hnsw    # while the plugin is stopped
+    python -m {package}.admin ls
+    python -m {package}.admin describe docs
+    python -m {package}.admin index docs --m 32 --ef-search 200      # builds a new index in the background
+    python -m {package}.admin alias docs docs-2       # from now on `docs` means the collection docs-2
+    python -m {package}.admin aliases
+    python -m {package}.admin export docs docs.jsonl     # or docs.npz
+    python -m {package}.admin import docs docs.jsonl     # makes the collection where it is missing
+    python -m {package}.admin snapshot docs before-upgrade
+    python -m {package}.admin restore docs before-upgrade
+    python -m {package}.admin verify --data-dir DIR    # while the plugin is stopped
 
 JSON Lines hold {"id", "vector", "metadata"} in each line, behind a first one that says how the collection was made;
 .npz holds the same as arrays. An import that was cut off goes on where it stopped when it is started again.
-All but `verify` talk to a running plugin; where it wants a token, set VECTOR_HNSW__TOKEN.
+All but `verify` talk to a running plugin; a token that it wants is read from the environment.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ import hector_plugins_pb2 as pb
 from google.protobuf.json_format import MessageToDict
 from hector_plugins_pb2_grpc import DatabaseProviderStub
 
+from shared.cli import naming
 from shared.client import Address, channel
+from shared.config import variable
 from shared.errors import StartError
 from shared.server import run
 from shared.units import Secret
 
-from . import transfer
+from . import PACKAGE, transfer
 from .engine.files import make_file
 from .engine.verify import verify
 
@@ -51,7 +53,9 @@ def main() -> int:
     work: Callable[..., int] = arguments.work
     if work is _verify:
         return _verify(arguments)
-    address = Address(arguments.address, Secret(os.environ.get("VECTOR_HNSW__TOKEN", "")), tls_ca=arguments.tls_ca)
+    address = Address(
+        arguments.address, Secret(os.environ.get(variable(PACKAGE, "token"), "")), tls_ca=arguments.tls_ca
+    )
     with channel(address) as opened:
         return work(_Database(opened, address), arguments)
 
@@ -364,8 +368,9 @@ def _bytes(count: int) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m plugins.vector_hnsw.admin",
-        description=__doc__,
+        prog=f"python -m {PACKAGE}.admin",
+        description=naming(PACKAGE, __doc__),
+        epilog=f"A token of the plugin is read from {variable(PACKAGE, 'token')}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

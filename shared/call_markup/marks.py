@@ -77,8 +77,9 @@ def _any(literals: list[str]) -> str:
     return "|".join(re.escape(literal) for literal in sorted(literals, key=len, reverse=True))
 
 
+# The look ahead is for speed: without it every `<` would be tried with a hundred alternatives.
 MARK = re.compile(
-    r"(?=<[|｜/a-zA-Z]|\[[Tu]|\]<\]m|functools\[|function call<|>>>|✿)(?:"
+    r"(?=<(?:/?[|｜]{0,2}/?[a-zA-Z])|\[[Tu]|\]<\]m|functools\[|function call<|>>>|✿)(?:"
     r"(?P<action><(?:action|tool_use|tool_call|function_call)>(?=\s{0,100}<(?:tool_name|tool|name)>))|"
     rf"(?P<kimi>{_KIMI})|(?P<deepseek>{_DEEPSEEK})|(?P<wrapper>{_WRAPPERS})|(?P<end>{_ENDS}|{_any(_CLOSERS)}|{_OTHER_ENDS})"
     rf"|(?P<tag>{glm.TAG.pattern}|{_any(list(TAGS))})|(?P<functionary>>>>(?!all\n)[\w.-]{{1,100}}\n)|(?P<qwen>✿FUNCTION✿:)|(?P<tool><tool:)"

@@ -1,10 +1,12 @@
 """Converted models in the cache folder: made once, checked at each start, made anew when anything has changed.
 
     CACHE/hector-plugins/embed_st/KEY/manifest.json   the checksum of every other file
+                                      made.json       what KEY stands for
                                       facts.json, tokenizer.json, reference.npy, model.xml, …
                                   KEY.failed.txt      why it could not be converted, so that it is tried once only
 
-KEY stands for the model's files, the libraries' versions and the form. A folder of that name is whole: it is written
+KEY stands for the model's files, the libraries' versions and the form. Where there is no PyTorch, as in a light image,
+one that was made with it is taken. A folder of that name is whole: it is written
 under another name and renamed, so that two processes may convert at once and a kill leaves nothing behind that counts.
 Folders and files are for this user only. Nothing is removed but what was made here: files of ours by their names, and
 folders with a name that nobody else gives.
@@ -27,6 +29,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,14 +44,15 @@ from .models import Source, sha256
 from .tokenizer import Tokenizer
 
 # Counts up when what is written changes.
-FORMAT = 2
-_LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
+FORMAT = 3
+_CONVERTERS = ("torch", "transformers", "sentence-transformers")
+_LIBRARIES = (*_CONVERTERS, "tokenizers")
 _MORE_LIBRARIES: Mapping[Kind, tuple[str, ...]] = {
     "openvino": ("openvino",),
     "onnx": ("onnxruntime",),
     "onnx-int8": ("onnxruntime", "onnx"),
 }
-_MANIFEST = "manifest.json"
+_MANIFEST, _MADE = "manifest.json", "made.json"
 # Names of folders that are no conversions: what is being written, and what was damaged.
 _PARTIAL, _DAMAGED = ".partial-", ".damaged-"
 _FAILED, _LONGEST_REASON = ".failed.txt", 1_000  # beside a folder that could not be made: why, in so many bytes
@@ -56,6 +60,7 @@ _PASSING = ("no space", "memory", "allocate", "quota", "too many open files", "i
 _OURS = re.compile(rf"{re.escape(_PARTIAL)}[0-9a-f]{{32}}")
 _FILES = (
     _MANIFEST,
+    _MADE,
     convert.FACTS,
     convert.TOKENIZER,
     convert.VECTORS,
@@ -84,7 +89,9 @@ def converted(source: Source, kind: Kind, cache: Path) -> Iterator[Converted]:
     """
     final = cache / "hector-plugins" / "embed_st" / key(source, kind)
     failure = final.with_name(final.name + _FAILED)
-    if not _whole(final):
+    if not _version("torch") and (elsewhere := _made_elsewhere(source, kind, final.parent)):
+        final = elsewhere
+    elif not _whole(final):
         _raise_remembered(failure)
         try:
             _private_folder(final.parent)
@@ -113,9 +120,29 @@ def converted(source: Source, kind: Kind, cache: Path) -> Iterator[Converted]:
 
 def key(source: Source, kind: Kind) -> str:
     """Another one for every model, form and set of library versions."""
+    return hashlib.sha256(_parts(source, kind).encode()).hexdigest()[:32]
+
+
+def _parts(source: Source, kind: Kind) -> str:
     versions = {name: _version(name) for name in (*_LIBRARIES, *_MORE_LIBRARIES[kind])}
     parts = {"format": FORMAT, "kind": kind, "versions": versions, "files": source.files, "texts": reference.TEXTS}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return json.dumps(parts, sort_keys=True)
+
+
+def _made_elsewhere(source: Source, kind: Kind, cache: Path) -> Path | None:
+    """A whole conversion of the model that differs in the libraries alone that converted it."""
+    wanted = _without_converters(_parts(source, kind))
+    for made in sorted(cache.glob(f"*/{_MADE}")):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            if _without_converters(made.read_text(encoding="utf-8")) == wanted and _whole(made.parent):
+                return made.parent
+    return None
+
+
+def _without_converters(parts: str) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(parts)
+    value["versions"] = {name: it for name, it in value["versions"].items() if name not in (*_CONVERTERS, "onnx")}
+    return value
 
 
 def _version(library: str) -> str:
@@ -130,6 +157,7 @@ def _make(source: Source, kind: Kind, folder: Path) -> None:
     logs.event("convert", model=source.name, form=kind)
     started = time.monotonic()
     _in_child(Task(str(source.folder.resolve()), source.name, source.sha256, kind, str(folder)))
+    (folder / _MADE).write_text(_parts(source, kind), encoding="utf-8")
     manifest = {file.name: sha256(file) for file in sorted(folder.iterdir())}
     (folder / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     for file in folder.iterdir():

@@ -36,6 +36,11 @@ _CHOICES: tuple[tuple[Name, Precision], ...] = (
     ("onnx", "int8"),
 )
 _PACKAGES: dict[Name, str] = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "sentence_transformers"}
+_INSTALLED_BY: dict[Name, str] = {
+    "openvino": "'openvino>=2026.4,<2027' 'onnx>=1.23,<2'",
+    "onnx": "'onnxruntime>=1.32,<2' 'onnx>=1.23,<2'",
+    "torch": "'sentence-transformers>=6.2,<7'",
+}
 
 
 class Model(NamedTuple):
@@ -65,7 +70,7 @@ def open_model(
     reasons = []
     for name, exact in choices:
         if importlib.util.find_spec(_PACKAGES[name]) is None:
-            reasons.append(f"{name} is not installed: pip install 'hector-plugins[{_extra(name)}]'")
+            reasons.append(f"{name} is not installed: pip install {_INSTALLED_BY[name]}")
             continue
         try:
             opened = _torch(source, device) if name == "torch" else _converted(source, name, exact, cache)
@@ -154,7 +159,3 @@ def _has_gpu() -> bool:
     import torch
 
     return bool(torch.cuda.is_available() or torch.backends.mps.is_available())
-
-
-def _extra(name: Name) -> str:
-    return "embed-st" if name == "torch" else name

@@ -93,7 +93,7 @@ def open_state(data: bytes, keys: Keys, *, now: float, most_bytes: int) -> Run:
     if not data:
         raise _refused("BAD_STATE", "the state is empty; send that of Initialize's or of the last step's reply")
     if not data.startswith(_MAGIC) or len(data) < _HEADER + _MAC_BYTES:
-        raise _refused("BAD_STATE", "the state is none of reasoning_react's; send that of the last reply, unchanged")
+        raise _refused("BAD_STATE", "the state is none of this strategy's; send that of the last reply, unchanged")
     if len(data) > most_bytes:
         raise _refused(
             "BAD_STATE", f"the state has {len(data):,} bytes, more than the {most_bytes:,} of max_state_bytes; raise it"

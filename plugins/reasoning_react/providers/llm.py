@@ -94,7 +94,8 @@ class GrpcLLM:
         reasoning: list[str] = []
         size = 0
         try:
-            async for message in call:
+            # Not `async for`: left before its end, that is a ring of objects that waits for the garbage collector.
+            while (message := await call.read()) is not grpc.aio.EOF:
                 size += _OF_A_MESSAGE + (bytes_of := message.ByteSize())
                 if message.text or message.reasoning:
                     texts.append(message.text)

@@ -1,4 +1,4 @@
-"""What somebody typed behind `python -m plugins.reasoning_react.run`, and what was piped in."""
+"""What somebody typed behind `python -m PACKAGE.run`, and what was piped in."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from shared.config import suggest, types
+from shared.cli import naming
+from shared.config import suggest, types, variable
 from shared.errors import StartError
 from shared.units import name_for_message, read_addresses
 
+from .. import PACKAGE
 from ..config import Config
 from .trace import Trace
 
@@ -43,12 +45,12 @@ class _Parser(argparse.ArgumentParser):
 def command_line(argv: Sequence[str] | None, about: str | None) -> tuple[Options, dict[str, str]]:
     """Our own options, and the plugin's settings as they were given. Exits on --help. Raises StartError."""
     parser = _Parser(
-        prog="python -m plugins.reasoning_react.run",
-        description=about,
+        prog=f"python -m {PACKAGE}.run",
+        description=naming(PACKAGE, about),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        epilog="Every setting of the plugin is an option too: `python -m plugins.reasoning_react --help` lists them.\n"
-        "The token of the plugin at --address is read from REASONING_REACT__TOKEN.",
+        epilog=f"Every setting of the plugin is an option too: `python -m {PACKAGE} --help` lists them.\n"
+        f"The token of the plugin at --address is read from {variable(PACKAGE, 'token')}.",
     )
     parser.add_argument("question", nargs="?", default="")
     parser.add_argument("--address", default="", metavar="HOST:PORT", help="of a plugin whose run it is to be")
@@ -99,9 +101,7 @@ def asked(question: str) -> Trace:
             raise StartError(f"what is piped in has more than {_MOST_PIPED // 2**20} MiB; give less of it")
         piped = raw.decode(errors="replace").strip()
     if not (question.strip() or piped):
-        raise StartError(
-            'command line: what is the question? python -m plugins.reasoning_react.run "question"; see --help'
-        )
+        raise StartError(f'command line: what is the question? python -m {PACKAGE}.run "question"; see --help')
     return Trace(question=question.strip() or piped, context=piped if question.strip() else "")
 
 

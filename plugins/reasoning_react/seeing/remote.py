@@ -9,8 +9,10 @@ import hector_plugins_pb2 as pb
 from hector_plugins_pb2_grpc import ReasoningStrategyStub
 
 from shared.client import Address, channel
+from shared.config import variable
 from shared.errors import Code, PluginError
 
+from .. import PACKAGE
 from ..engine.chat import Usage
 from ..engine.engine import ActionAsked, AnswerDelta, NewRun, Observed, Show, StepResult, ThoughtDelta
 from ..engine.run import Action, Mode, Observation, Step, StopReason
@@ -97,13 +99,13 @@ def _failed(error: grpc.aio.AioRpcError) -> PluginError:
     match failure.code:
         case Code.UNAVAILABLE if not failure.reason:  # gRPC's own
             words = (
-                "no plugin can be reached at --address; start it with `python -m plugins.reasoning_react`, or correct "
+                f"no plugin can be reached at --address; start it with `python -m {PACKAGE}`, or correct "
                 "--address, and --tls-ca where it speaks TLS"
             )
         case Code.UNIMPLEMENTED:
             words = "the plugin at --address is no reasoning strategy; give the address of one"
         case Code.UNAUTHENTICATED:
-            words = "the plugin at --address wants its token; set REASONING_REACT__TOKEN to it"
+            words = f"the plugin at --address wants its token; set {variable(PACKAGE, 'token')} to it"
     return PluginError(f"{failure.code.name}: {words}")
 
 

@@ -36,7 +36,8 @@ class Label:
 _MOST_INDENTED = 3  # blanks before a label in small letters
 MOST_LABELS = 2_000  # that are looked at; nothing is run behind so many
 
-# Every repetition is bounded or of a class that what follows it does not share, so that matching is linear.
+# Every repetition is bounded or of a class that what follows it does not share, so that matching is linear. What is
+# possessive gives nothing back that could match, and most lines end at the look at their word's first letter.
 _NUMBER = r"[ \t]{0,3}(?:\#?\d{1,3})?[ \t]{0,3}"
 _WORDS = {
     "input": rf"action{_NUMBER}[_-]?(?:inputs?|arguments)|tool[ _]input|行动输入|动作输入|操作输入|next_tool_args"
@@ -49,8 +50,9 @@ _WORDS = {
 }
 _WEAK = re.compile(r"(?:ai\Z|tool|function|inputs?|arguments?|args|param)", re.IGNORECASE)
 _LINE_LABEL = re.compile(
-    r"^(?P<indent>[ \t\r\ufeff]{0,40})(?P<item>(?:[-+•]|\d{1,3}[.)])[ \t]{1,4})?(?P<before>[*_`\[\#✿][*_`\[\#✿ ]{0,7})?"
-    rf"(?P<word>{'|'.join(_WORDS.values())}){_NUMBER}"
+    r"^(?P<indent>[ \t\r\ufeff]{0,40}+)(?P<item>(?:[-+•]|\d{1,3}[.)])[ \t]{1,4}+)?+"
+    r"(?P<before>[*_`\[\#✿][*_`\[\#✿ ]{0,7}+)?+"
+    rf"(?=[afhinopqrt动思想操最答行观问])(?P<word>{'|'.join(_WORDS.values())}){_NUMBER}"
     r"(?P<after>[*_`\]\#✿][*_`\]\#✿ ]{0,7})?(?:(?P<colon>[:：])|(?=\r?\n))",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -1,0 +1,17 @@
+"""Every setting: on the command line, in the environment and in the file by the same name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.config import BaseConfig, plugin_of, setting
+
+from . import PACKAGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
+    port: int = setting(8082, "Port to listen on; 0 picks a free one.", at_least=0, at_most=65535)
+    # Yours from here on.
+    data_dir: Path = setting(f"./data/{plugin_of(PACKAGE)}", "Folder that holds everything; created when missing.")

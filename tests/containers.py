@@ -1,0 +1,95 @@
+"""Containers of our images, for tests: `with container("vector-hnsw", 8082) as box`."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import grpc
+
+from tests.servers import ROOT, SECONDS, dial, missing, wait_until
+
+# As an operator who trusts nothing would start them.
+STRICT = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--memory=2g", "--pids-limit=200")
+
+
+def docker(*arguments: str, check: bool = True) -> str:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert not check or done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
+    return done.stdout.strip()
+
+
+@functools.cache
+def build(image: str) -> str:
+    """Builds it as the README says, and gives its tag. Skips the test where there is no engine."""
+    if shutil.which("docker") is None or not docker("info", "--format", "{{.ServerVersion}}", check=False):
+        missing("a container engine")
+    done = subprocess.run(
+        ["make", f"image-{image}"], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return f"hector-plugins/{image}"
+
+
+class Container:
+    def __init__(self, name: str, port: int) -> None:
+        self.name = name
+        self.address = docker("port", name, str(port)).splitlines()[0]
+
+    def facts(self) -> Mapping[str, Any]:
+        return dict(json.loads(docker("inspect", self.name))[0])
+
+    def log(self) -> str:
+        done = subprocess.run(["docker", "logs", self.name], capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout + done.stderr
+
+    @contextlib.contextmanager
+    def channel(self) -> Iterator[grpc.Channel]:
+        with dial(self.address) as channel:
+            yield channel
+
+    def python(self, code: str) -> str:
+        """What a program prints that runs beside the server."""
+        return docker("exec", self.name, "/venv/bin/python", "-c", code)
+
+    def stop(self) -> int:
+        """SIGTERM; its exit status."""
+        docker("stop", "--time", "20", self.name)
+        return int(self.facts()["State"]["ExitCode"])
+
+
+@contextlib.contextmanager
+def container(image: str, port: int, *options: str, settings: tuple[str, ...] = ()) -> Iterator[Container]:
+    """One that its own health check calls healthy, reached at a port of loopback; removed in the end."""
+    name = f"hector-plugins-test-{uuid.uuid4().hex[:12]}"
+    variables = [part for setting in settings for part in ("--env", setting)]
+    docker("run", "--detach", "--name", name, "--publish", f"127.0.0.1::{port}", "--health-interval=1s", *STRICT,
+           *variables, *options, build(image))  # fmt: skip
+    try:
+        box = Container(name, port)
+        wait_until(
+            lambda: box.facts()["State"]["Health"]["Status"] == "healthy" or not box.facts()["State"]["Running"],
+            f"{image} to be healthy",
+            SECONDS,
+            box.log,
+        )
+        assert box.facts()["State"]["Running"], box.log()
+        yield box
+    finally:
+        docker("rm", "--force", "--volumes", name, check=False)
+
+
+@contextlib.contextmanager
+def volume() -> Iterator[str]:
+    name = f"hector-plugins-test-{uuid.uuid4().hex[:12]}"
+    docker("volume", "create", name)
+    try:
+        yield name
+    finally:
+        docker("volume", "rm", "--force", name, check=False)
