@@ -85,7 +85,7 @@ class Collection:
             if error.code == Code.UNIMPLEMENTED:
                 return None
             raise
-        return next(((one.count, one.sequence) for one in found if one.name == self.name), None)
+        return next(((one.count, one.sequence) for one in found if self.name in (one.name, *one.aliases)), None)
 
     def stored(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Id and metadata of everything in it."""

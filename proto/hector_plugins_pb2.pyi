@@ -264,6 +264,30 @@ OPERATOR_PREFIX: Operator.ValueType  # 10
 """a string that begins with the value"""
 Global___Operator: _TypeAlias = Operator  # noqa: Y015
 
+class _MetadataMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MetadataModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MetadataMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    METADATA_MODE_UNSPECIFIED: _MetadataMode.ValueType  # 0
+    """MERGE"""
+    METADATA_MODE_MERGE: _MetadataMode.ValueType  # 1
+    """each key that is sent gets its new value; all others stay"""
+    METADATA_MODE_REPLACE: _MetadataMode.ValueType  # 2
+    """what is sent takes the place of all that is there"""
+
+class MetadataMode(_MetadataMode, metaclass=_MetadataModeEnumTypeWrapper):
+    """What UpdateMetadata makes of what is there and what is sent."""
+
+METADATA_MODE_UNSPECIFIED: MetadataMode.ValueType  # 0
+"""MERGE"""
+METADATA_MODE_MERGE: MetadataMode.ValueType  # 1
+"""each key that is sent gets its new value; all others stay"""
+METADATA_MODE_REPLACE: MetadataMode.ValueType  # 2
+"""what is sent takes the place of all that is there"""
+Global___MetadataMode: _TypeAlias = MetadataMode  # noqa: Y015
+
 class _InputType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1200,7 +1224,7 @@ Global___IndexParams: _TypeAlias = IndexParams  # noqa: Y015
 
 @_typing.final
 class CreateCollectionRequest(_message.Message):
-    """The parameters are fixed once the collection exists."""
+    """Dimension, metric and embedding model are fixed once the collection exists; UpdateCollection changes `index`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1211,14 +1235,14 @@ class CreateCollectionRequest(_message.Message):
     IF_NOT_EXISTS_FIELD_NUMBER: _builtins.int
     EMBEDDING_MODEL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """1-128 of A-Za-z0-9._-, not starting with a dot"""
+    """1-128 of A-Za-z0-9._-, not starting with a dot; an alias with if_not_exists, to mean its collection"""
     dimension: _builtins.int
     """1-16,384 floats a vector"""
     metric: Global___Metric.ValueType
     """unspecified: COSINE"""
     if_not_exists: _builtins.bool
     """True: a collection that exists with the same parameters is a success (created=false), one with other
-    parameters ALREADY_EXISTS. False: one that exists is ALREADY_EXISTS.
+    parameters ALREADY_EXISTS; index parameters that are 0 are not compared. False: one that exists is ALREADY_EXISTS.
     """
     embedding_model: _builtins.str
     """Kept when set; an upsert or search that names another (gRPC metadata `x-embedding-model`) is refused."""
@@ -1282,7 +1306,7 @@ Global___CreateCollectionResponse: _TypeAlias = CreateCollectionResponse  # noqa
 
 @_typing.final
 class DeleteCollectionRequest(_message.Message):
-    """A collection that does not exist is NOT_FOUND."""
+    """A collection that does not exist is NOT_FOUND, one that has aliases FAILED_PRECONDITION."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1416,7 +1440,7 @@ Global___UpsertVectorsRequest: _TypeAlias = UpsertVectorsRequest  # noqa: Y015
 
 @_typing.final
 class ItemError(_message.Message):
-    """Why one item of an upsert was not written."""
+    """Why one item of an upsert, or of a metadata update, was not written."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1424,7 +1448,7 @@ class ItemError(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """position in UpsertVectorsRequest.vectors, from 0"""
+    """position in UpsertVectorsRequest.vectors or UpdateMetadataRequest.updates, from 0"""
     id: _builtins.str
     """the item's id as sent"""
     @_builtins.property
@@ -1495,8 +1519,9 @@ Global___UpsertVectorsResponse: _TypeAlias = UpsertVectorsResponse  # noqa: Y015
 @_typing.final
 class Filter(_message.Message):
     """Conditions on metadata and ids; all three lists must be satisfied. An empty list asks for nothing, and so does a
-    filter without conditions: searches, counts and lists take it as if it were unset. What deletes refuses a filter that
-    restricts nothing: one without conditions, one of such filters alone, NOT_IN of no values, must_not of no ids.
+    filter without conditions: searches, counts and lists take it as if it were unset. What deletes, or changes metadata,
+    refuses a filter that restricts nothing: one without conditions, one of such filters alone, NOT_IN of no values,
+    must_not of no ids.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1593,8 +1618,9 @@ class Compare(_message.Message):
     """`value` as JSON, which has integers of any size; wins when sent"""
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
-        """The right side; a list for IN and NOT_IN. Its numbers are doubles: a stored integer above 2^53 is
-        compared with them exactly, not rounded first.
+        """The right side; a list for IN and NOT_IN, of up to 100,000 values over all of a filter. Its numbers are doubles: a
+        stored integer above 2^53 is compared with them exactly, not rounded first. To compare with null, say null: a
+        condition without a value is refused.
         """
 
     def __init__(
@@ -1654,6 +1680,7 @@ class SearchVectorsRequest(_message.Message):
     EF_SEARCH_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    METADATA_AS_JSON_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """an existing collection"""
     limit: _builtins.int
@@ -1672,6 +1699,8 @@ class SearchVectorsRequest(_message.Message):
     """true: compare with every match, no index"""
     offset: _builtins.int
     """skips this many of the best results, for paging"""
+    metadata_as_json: _builtins.bool
+    """true: metadata comes in metadata_json alone, as it is stored"""
     @_builtins.property
     def vector(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """the query; as many floats as the collection's dimension, finite"""
@@ -1694,10 +1723,11 @@ class SearchVectorsRequest(_message.Message):
         ef_search: _builtins.int = ...,
         exact: _builtins.bool = ...,
         offset: _builtins.int = ...,
+        metadata_as_json: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata", "_min_score", b"_min_score", "filter", b"filter", "include_metadata", b"include_metadata", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata", "_min_score", b"_min_score", "collection", b"collection", "ef_search", b"ef_search", "exact", b"exact", "filter", b"filter", "include_metadata", b"include_metadata", "include_vectors", b"include_vectors", "limit", b"limit", "min_score", b"min_score", "offset", b"offset", "threshold", b"threshold", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata", "_min_score", b"_min_score", "collection", b"collection", "ef_search", b"ef_search", "exact", b"exact", "filter", b"filter", "include_metadata", b"include_metadata", "include_vectors", b"include_vectors", "limit", b"limit", "metadata_as_json", b"metadata_as_json", "min_score", b"min_score", "offset", b"offset", "threshold", b"threshold", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__include_metadata: _TypeAlias = _typing.Literal["include_metadata"]  # noqa: Y015
     _WhichOneofArgType__include_metadata: _TypeAlias = _typing.Literal["_include_metadata", b"_include_metadata"]  # noqa: Y015
@@ -1726,7 +1756,7 @@ class VectorResult(_message.Message):
     score: _builtins.float
     """by the collection's metric; higher is better"""
     metadata_json: _builtins.str
-    """`metadata` as a JSON object where the Struct cannot hold it"""
+    """`metadata` as a JSON object where the Struct cannot hold it, or with metadata_as_json"""
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """unset where include_metadata is false"""
@@ -2060,6 +2090,7 @@ class CollectionInfo(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     BYTES_ON_DISK_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """what requests take as `collection`"""
     dimension: _builtins.int
@@ -2076,11 +2107,15 @@ class CollectionInfo(_message.Message):
     """vectors, metadata and index"""
     @_builtins.property
     def index(self) -> Global___IndexParams:
-        """the values in use, defaults filled in"""
+        """defaults filled in; while health.rebuilding, an index of other ones may still answer"""
 
     @_builtins.property
     def health(self) -> Global___IndexHealth:
         """of the index over the vectors"""
+
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """its other names"""
 
     def __init__(
         self,
@@ -2094,10 +2129,11 @@ class CollectionInfo(_message.Message):
         sequence: _builtins.int = ...,
         bytes_on_disk: _builtins.int = ...,
         health: Global___IndexHealth | None = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["health", b"health", "index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_on_disk", b"bytes_on_disk", "count", b"count", "dimension", b"dimension", "embedding_model", b"embedding_model", "health", b"health", "index", b"index", "metric", b"metric", "name", b"name", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "bytes_on_disk", b"bytes_on_disk", "count", b"count", "dimension", b"dimension", "embedding_model", b"embedding_model", "health", b"health", "index", b"index", "metric", b"metric", "name", b"name", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2112,22 +2148,26 @@ class IndexHealth(_message.Message):
     SAMPLED_RECALL_FIELD_NUMBER: _builtins.int
     TOMBSTONE_RATIO_FIELD_NUMBER: _builtins.int
     REBUILDING_FIELD_NUMBER: _builtins.int
+    REBUILD_PROGRESS_FIELD_NUMBER: _builtins.int
     sampled_recall: _builtins.float
     """share of the true neighbours found, on a sample; 0-1; 0: not sampled yet"""
     tombstone_ratio: _builtins.float
     """share of the index that is deleted entries; 0-1; high makes searches slow"""
     rebuilding: _builtins.bool
-    """true: a new index is being built"""
+    """true: a new index is being built, because of wear or of other parameters"""
+    rebuild_progress: _builtins.float
+    """share of the vectors that the new index has; 0-1; 0 unless rebuilding"""
     def __init__(
         self,
         *,
         sampled_recall: _builtins.float = ...,
         tombstone_ratio: _builtins.float = ...,
         rebuilding: _builtins.bool = ...,
+        rebuild_progress: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rebuilding", b"rebuilding", "sampled_recall", b"sampled_recall", "tombstone_ratio", b"tombstone_ratio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rebuild_progress", b"rebuild_progress", "rebuilding", b"rebuilding", "sampled_recall", b"sampled_recall", "tombstone_ratio", b"tombstone_ratio"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2662,6 +2702,419 @@ class DeleteSnapshotResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteSnapshotResponse: _TypeAlias = DeleteSnapshotResponse  # noqa: Y015
+
+@_typing.final
+class MetadataUpdate(_message.Message):
+    """Metadata that changes; the vector stays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    REMOVE_KEYS_FIELD_NUMBER: _builtins.int
+    METADATA_JSON_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """an existing vector; empty where the request has a filter"""
+    metadata_json: _builtins.str
+    """`metadata` as a JSON object; wins when sent"""
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct:
+        """Keys of the top level, each with its new value, which takes the place of the one before as a whole: an object
+        inside is not merged, and null is a value. REPLACE needs it; an empty one leaves nothing.
+        """
+
+    @_builtins.property
+    def remove_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """MERGE only: keys of the top level that go; one that is missing is no error"""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        metadata: _struct_pb2.Struct | None = ...,
+        remove_keys: _abc.Iterable[_builtins.str] | None = ...,
+        metadata_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "metadata", b"metadata", "metadata_json", b"metadata_json", "remove_keys", b"remove_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetadataUpdate: _TypeAlias = MetadataUpdate  # noqa: Y015
+
+@_typing.final
+class UpdateMetadataRequest(_message.Message):
+    """All or nothing, unless allow_partial is set. An id twice in one request: each is applied, in order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    UPDATES_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    ALLOW_PARTIAL_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """an existing collection"""
+    mode: Global___MetadataMode.ValueType
+    """unspecified: merge"""
+    allow_partial: _builtins.bool
+    """true: bad updates are reported one by one and the rest is written"""
+    @_builtins.property
+    def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataUpdate]:
+        """an id that does not exist is NOT_FOUND"""
+
+    @_builtins.property
+    def filter(self) -> Global___Filter:
+        """Every match gets the one update in `updates`, which has no id; allow_partial is not for it. It must restrict
+        something (see Filter).
+        """
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        updates: _abc.Iterable[Global___MetadataUpdate] | None = ...,
+        mode: Global___MetadataMode.ValueType = ...,
+        allow_partial: _builtins.bool = ...,
+        filter: Global___Filter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_partial", b"allow_partial", "collection", b"collection", "filter", b"filter", "mode", b"mode", "updates", b"updates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateMetadataRequest: _TypeAlias = UpdateMetadataRequest  # noqa: Y015
+
+@_typing.final
+class UpdateMetadataResponse(_message.Message):
+    """Sent when the change is durable and the next search sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUCCESS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    UPDATED_COUNT_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    success: _builtins.bool
+    """false: `error` and `status` say why"""
+    error: _builtins.str
+    """one sentence; empty on success"""
+    updated_count: _builtins.int
+    """vectors whose metadata was written"""
+    sequence: _builtins.int
+    """the store's committed writes, this one included"""
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """code and details; unset on success"""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemError]:
+        """with allow_partial: the updates not written, by index"""
+
+    def __init__(
+        self,
+        *,
+        success: _builtins.bool = ...,
+        error: _builtins.str = ...,
+        status: _status_pb2.Status | None = ...,
+        updated_count: _builtins.int = ...,
+        errors: _abc.Iterable[Global___ItemError] | None = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "errors", b"errors", "sequence", b"sequence", "status", b"status", "success", b"success", "updated_count", b"updated_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateMetadataResponse: _TypeAlias = UpdateMetadataResponse  # noqa: Y015
+
+@_typing.final
+class UpdateCollectionRequest(_message.Message):
+    """What is to change. The new values are durable once the call is answered. ef_search counts from the next search on.
+    For the others a new index is built, which DescribeCollection tells as health.rebuilding; it is searched once it is
+    whole.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """an existing collection"""
+    @_builtins.property
+    def index(self) -> Global___IndexParams:
+        """0: stays as it is; at least one is to be set"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        index: Global___IndexParams | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateCollectionRequest: _TypeAlias = UpdateCollectionRequest  # noqa: Y015
+
+@_typing.final
+class UpdateCollectionResponse(_message.Message):
+    """The collection after the change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUCCESS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    success: _builtins.bool
+    """false: `error` and `status` say why"""
+    error: _builtins.str
+    """one sentence; empty on success"""
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """code and details; unset on success"""
+
+    @_builtins.property
+    def collection(self) -> Global___CollectionInfo:
+        """unset on failure"""
+
+    def __init__(
+        self,
+        *,
+        success: _builtins.bool = ...,
+        error: _builtins.str = ...,
+        status: _status_pb2.Status | None = ...,
+        collection: Global___CollectionInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "error", b"error", "status", b"status", "success", b"success"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateCollectionResponse: _TypeAlias = UpdateCollectionResponse  # noqa: Y015
+
+@_typing.final
+class Alias(_message.Message):
+    """One alias."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    alias: _builtins.str
+    """what requests take as `collection`"""
+    collection: _builtins.str
+    """the collection that it names"""
+    def __init__(
+        self,
+        *,
+        alias: _builtins.str = ...,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Alias: _TypeAlias = Alias  # noqa: Y015
+
+@_typing.final
+class SetAliasRequest(_message.Message):
+    """A name that a collection has is ALREADY_EXISTS, a collection that does not exist NOT_FOUND."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    EXPECTED_COLLECTION_FIELD_NUMBER: _builtins.int
+    alias: _builtins.str
+    """named as collections are"""
+    collection: _builtins.str
+    """what it names from now on: a collection, or an alias of it"""
+    expected_collection: _builtins.str
+    """Set: what the alias must name until now, empty for nothing yet, else FAILED_PRECONDITION: so that of two who move
+    it at once only one does.
+    """
+    def __init__(
+        self,
+        *,
+        alias: _builtins.str = ...,
+        collection: _builtins.str = ...,
+        expected_collection: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_collection", b"_expected_collection", "expected_collection", b"expected_collection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_collection", b"_expected_collection", "alias", b"alias", "collection", b"collection", "expected_collection", b"expected_collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_collection: _TypeAlias = _typing.Literal["expected_collection"]  # noqa: Y015
+    _WhichOneofArgType__expected_collection: _TypeAlias = _typing.Literal["_expected_collection", b"_expected_collection"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_collection) -> _WhichOneofReturnType__expected_collection | None: ...
+
+Global___SetAliasRequest: _TypeAlias = SetAliasRequest  # noqa: Y015
+
+@_typing.final
+class SetAliasResponse(_message.Message):
+    """Sent when it is durable."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUCCESS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    PREVIOUS_COLLECTION_FIELD_NUMBER: _builtins.int
+    success: _builtins.bool
+    """false: `error` and `status` say why"""
+    error: _builtins.str
+    """one sentence; empty on success"""
+    previous_collection: _builtins.str
+    """what it named until now; empty: it is new"""
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """code and details; unset on success"""
+
+    def __init__(
+        self,
+        *,
+        success: _builtins.bool = ...,
+        error: _builtins.str = ...,
+        status: _status_pb2.Status | None = ...,
+        previous_collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "previous_collection", b"previous_collection", "status", b"status", "success", b"success"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetAliasResponse: _TypeAlias = SetAliasResponse  # noqa: Y015
+
+@_typing.final
+class DeleteAliasRequest(_message.Message):
+    """An alias that does not exist is NOT_FOUND."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    alias: _builtins.str
+    """an existing alias"""
+    def __init__(
+        self,
+        *,
+        alias: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteAliasRequest: _TypeAlias = DeleteAliasRequest  # noqa: Y015
+
+@_typing.final
+class DeleteAliasResponse(_message.Message):
+    """Sent when it is durable."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUCCESS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    success: _builtins.bool
+    """false: `error` and `status` say why"""
+    error: _builtins.str
+    """one sentence; empty on success"""
+    collection: _builtins.str
+    """what it named"""
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """code and details; unset on success"""
+
+    def __init__(
+        self,
+        *,
+        success: _builtins.bool = ...,
+        error: _builtins.str = ...,
+        status: _status_pb2.Status | None = ...,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "error", b"error", "status", b"status", "success", b"success"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteAliasResponse: _TypeAlias = DeleteAliasResponse  # noqa: Y015
+
+@_typing.final
+class ListAliasesRequest(_message.Message):
+    """Whose aliases to list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """empty: those of all collections"""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAliasesRequest: _TypeAlias = ListAliasesRequest  # noqa: Y015
+
+@_typing.final
+class ListAliasesResponse(_message.Message):
+    """By alias."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUCCESS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    success: _builtins.bool
+    """false: `error` and `status` say why"""
+    error: _builtins.str
+    """one sentence; empty on success"""
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """code and details; unset on success"""
+
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alias]:
+        """empty: there are none"""
+
+    def __init__(
+        self,
+        *,
+        success: _builtins.bool = ...,
+        error: _builtins.str = ...,
+        status: _status_pb2.Status | None = ...,
+        aliases: _abc.Iterable[Global___Alias] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "error", b"error", "status", b"status", "success", b"success"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAliasesResponse: _TypeAlias = ListAliasesResponse  # noqa: Y015
 
 @_typing.final
 class EmbedOptions(_message.Message):

@@ -273,6 +273,8 @@ class DatabaseProviderStub(object):
     NaN or infinity, or all zeros under COSINE, is refused by a message that names item and field.
     Embedding model: where a collection has one, an upsert or search that names another in the gRPC metadata
     `x-embedding-model` is refused.
+    Aliases: other names of collections. Every request takes an alias where it takes an existing collection, and the
+    whole request is about the collection that the alias names at that moment; replies name the collection itself.
     """
 
     def __init__(self, channel):
@@ -361,6 +363,31 @@ class DatabaseProviderStub(object):
                 request_serializer=hector__plugins__pb2.DeleteSnapshotRequest.SerializeToString,
                 response_deserializer=hector__plugins__pb2.DeleteSnapshotResponse.FromString,
                 _registered_method=True)
+        self.UpdateMetadata = channel.unary_unary(
+                '/hector.plugins.v1.DatabaseProvider/UpdateMetadata',
+                request_serializer=hector__plugins__pb2.UpdateMetadataRequest.SerializeToString,
+                response_deserializer=hector__plugins__pb2.UpdateMetadataResponse.FromString,
+                _registered_method=True)
+        self.UpdateCollection = channel.unary_unary(
+                '/hector.plugins.v1.DatabaseProvider/UpdateCollection',
+                request_serializer=hector__plugins__pb2.UpdateCollectionRequest.SerializeToString,
+                response_deserializer=hector__plugins__pb2.UpdateCollectionResponse.FromString,
+                _registered_method=True)
+        self.SetAlias = channel.unary_unary(
+                '/hector.plugins.v1.DatabaseProvider/SetAlias',
+                request_serializer=hector__plugins__pb2.SetAliasRequest.SerializeToString,
+                response_deserializer=hector__plugins__pb2.SetAliasResponse.FromString,
+                _registered_method=True)
+        self.DeleteAlias = channel.unary_unary(
+                '/hector.plugins.v1.DatabaseProvider/DeleteAlias',
+                request_serializer=hector__plugins__pb2.DeleteAliasRequest.SerializeToString,
+                response_deserializer=hector__plugins__pb2.DeleteAliasResponse.FromString,
+                _registered_method=True)
+        self.ListAliases = channel.unary_unary(
+                '/hector.plugins.v1.DatabaseProvider/ListAliases',
+                request_serializer=hector__plugins__pb2.ListAliasesRequest.SerializeToString,
+                response_deserializer=hector__plugins__pb2.ListAliasesResponse.FromString,
+                _registered_method=True)
 
 
 class DatabaseProviderServicer(object):
@@ -374,6 +401,8 @@ class DatabaseProviderServicer(object):
     NaN or infinity, or all zeros under COSINE, is refused by a message that names item and field.
     Embedding model: where a collection has one, an upsert or search that names another in the gRPC metadata
     `x-embedding-model` is refused.
+    Aliases: other names of collections. Every request takes an alias where it takes an existing collection, and the
+    whole request is about the collection that the alias names at that moment; replies name the collection itself.
     """
 
     def CreateCollection(self, request, context):
@@ -384,7 +413,7 @@ class DatabaseProviderServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCollection(self, request, context):
-        """Deletes a collection and everything in it.
+        """Deletes a collection and everything in it. One that has aliases is refused: move or delete them first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -492,6 +521,42 @@ class DatabaseProviderServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateMetadata(self, request, context):
+        """Changes metadata and leaves vectors and index as they are: all or nothing, unless allow_partial is set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateCollection(self, request, context):
+        """Changes the index parameters of a collection; searches and writes go on while a new index is built.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAlias(self, request, context):
+        """Makes an alias, or moves it to another collection, at one moment: each call before it goes to the one
+        collection as a whole, each call after it to the other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAlias(self, request, context):
+        """Deletes an alias; the collection stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAliases(self, request, context):
+        """The aliases of one collection, or of all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DatabaseProviderServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -575,6 +640,31 @@ def add_DatabaseProviderServicer_to_server(servicer, server):
                     request_deserializer=hector__plugins__pb2.DeleteSnapshotRequest.FromString,
                     response_serializer=hector__plugins__pb2.DeleteSnapshotResponse.SerializeToString,
             ),
+            'UpdateMetadata': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateMetadata,
+                    request_deserializer=hector__plugins__pb2.UpdateMetadataRequest.FromString,
+                    response_serializer=hector__plugins__pb2.UpdateMetadataResponse.SerializeToString,
+            ),
+            'UpdateCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateCollection,
+                    request_deserializer=hector__plugins__pb2.UpdateCollectionRequest.FromString,
+                    response_serializer=hector__plugins__pb2.UpdateCollectionResponse.SerializeToString,
+            ),
+            'SetAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAlias,
+                    request_deserializer=hector__plugins__pb2.SetAliasRequest.FromString,
+                    response_serializer=hector__plugins__pb2.SetAliasResponse.SerializeToString,
+            ),
+            'DeleteAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAlias,
+                    request_deserializer=hector__plugins__pb2.DeleteAliasRequest.FromString,
+                    response_serializer=hector__plugins__pb2.DeleteAliasResponse.SerializeToString,
+            ),
+            'ListAliases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAliases,
+                    request_deserializer=hector__plugins__pb2.ListAliasesRequest.FromString,
+                    response_serializer=hector__plugins__pb2.ListAliasesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'hector.plugins.v1.DatabaseProvider', rpc_method_handlers)
@@ -594,6 +684,8 @@ class DatabaseProvider(object):
     NaN or infinity, or all zeros under COSINE, is refused by a message that names item and field.
     Embedding model: where a collection has one, an upsert or search that names another in the gRPC metadata
     `x-embedding-model` is refused.
+    Aliases: other names of collections. Every request takes an alias where it takes an existing collection, and the
+    whole request is about the collection that the alias names at that moment; replies name the collection itself.
     """
 
     @staticmethod
@@ -1018,6 +1110,141 @@ class DatabaseProvider(object):
             '/hector.plugins.v1.DatabaseProvider/DeleteSnapshot',
             hector__plugins__pb2.DeleteSnapshotRequest.SerializeToString,
             hector__plugins__pb2.DeleteSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateMetadata(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hector.plugins.v1.DatabaseProvider/UpdateMetadata',
+            hector__plugins__pb2.UpdateMetadataRequest.SerializeToString,
+            hector__plugins__pb2.UpdateMetadataResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hector.plugins.v1.DatabaseProvider/UpdateCollection',
+            hector__plugins__pb2.UpdateCollectionRequest.SerializeToString,
+            hector__plugins__pb2.UpdateCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hector.plugins.v1.DatabaseProvider/SetAlias',
+            hector__plugins__pb2.SetAliasRequest.SerializeToString,
+            hector__plugins__pb2.SetAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hector.plugins.v1.DatabaseProvider/DeleteAlias',
+            hector__plugins__pb2.DeleteAliasRequest.SerializeToString,
+            hector__plugins__pb2.DeleteAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAliases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hector.plugins.v1.DatabaseProvider/ListAliases',
+            hector__plugins__pb2.ListAliasesRequest.SerializeToString,
+            hector__plugins__pb2.ListAliasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -187,6 +187,8 @@ class DatabaseProviderStub:
       NaN or infinity, or all zeros under COSINE, is refused by a message that names item and field.
     Embedding model: where a collection has one, an upsert or search that names another in the gRPC metadata
       `x-embedding-model` is refused.
+    Aliases: other names of collections. Every request takes an alias where it takes an existing collection, and the
+      whole request is about the collection that the alias names at that moment; replies name the collection itself.
     """
 
     @_typing.overload
@@ -196,7 +198,7 @@ class DatabaseProviderStub:
     CreateCollection: _grpc.UnaryUnaryMultiCallable[_hector_plugins_pb2.CreateCollectionRequest, _hector_plugins_pb2.CreateCollectionResponse]
     """Makes a collection of one dimension and one metric."""
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_hector_plugins_pb2.DeleteCollectionRequest, _hector_plugins_pb2.DeleteCollectionResponse]
-    """Deletes a collection and everything in it."""
+    """Deletes a collection and everything in it. One that has aliases is refused: move or delete them first."""
     UpsertVectors: _grpc.UnaryUnaryMultiCallable[_hector_plugins_pb2.UpsertVectorsRequest, _hector_plugins_pb2.UpsertVectorsResponse]
     """Writes vectors: all or nothing, unless allow_partial is set."""
     SearchVectors: _grpc.UnaryUnaryMultiCallable[_hector_plugins_pb2.SearchVectorsRequest, _hector_plugins_pb2.SearchVectorsResponse]
@@ -232,6 +234,18 @@ class DatabaseProviderStub:
     """Puts a collection back to what a snapshot holds."""
     DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_hector_plugins_pb2.DeleteSnapshotRequest, _hector_plugins_pb2.DeleteSnapshotResponse]
     """Deletes a snapshot; the collection stays."""
+    UpdateMetadata: _grpc.UnaryUnaryMultiCallable[_hector_plugins_pb2.UpdateMetadataRequest, _hector_plugins_pb2.UpdateMetadataResponse]
+    """Changes metadata and leaves vectors and index as they are: all or nothing, unless allow_partial is set."""
+    UpdateCollection: _grpc.UnaryUnaryMultiCallable[_hector_plugins_pb2.UpdateCollectionRequest, _hector_plugins_pb2.UpdateCollectionResponse]
+    """Changes the index parameters of a collection; searches and writes go on while a new index is built."""
+    SetAlias: _grpc.UnaryUnaryMultiCallable[_hector_plugins_pb2.SetAliasRequest, _hector_plugins_pb2.SetAliasResponse]
+    """Makes an alias, or moves it to another collection, at one moment: each call before it goes to the one
+    collection as a whole, each call after it to the other.
+    """
+    DeleteAlias: _grpc.UnaryUnaryMultiCallable[_hector_plugins_pb2.DeleteAliasRequest, _hector_plugins_pb2.DeleteAliasResponse]
+    """Deletes an alias; the collection stays."""
+    ListAliases: _grpc.UnaryUnaryMultiCallable[_hector_plugins_pb2.ListAliasesRequest, _hector_plugins_pb2.ListAliasesResponse]
+    """The aliases of one collection, or of all."""
 
 @_typing.type_check_only
 class DatabaseProviderAsyncStub(DatabaseProviderStub):
@@ -245,13 +259,15 @@ class DatabaseProviderAsyncStub(DatabaseProviderStub):
       NaN or infinity, or all zeros under COSINE, is refused by a message that names item and field.
     Embedding model: where a collection has one, an upsert or search that names another in the gRPC metadata
       `x-embedding-model` is refused.
+    Aliases: other names of collections. Every request takes an alias where it takes an existing collection, and the
+      whole request is about the collection that the alias names at that moment; replies name the collection itself.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCollection: _aio.UnaryUnaryMultiCallable[_hector_plugins_pb2.CreateCollectionRequest, _hector_plugins_pb2.CreateCollectionResponse]  # type: ignore[assignment]
     """Makes a collection of one dimension and one metric."""
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_hector_plugins_pb2.DeleteCollectionRequest, _hector_plugins_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
-    """Deletes a collection and everything in it."""
+    """Deletes a collection and everything in it. One that has aliases is refused: move or delete them first."""
     UpsertVectors: _aio.UnaryUnaryMultiCallable[_hector_plugins_pb2.UpsertVectorsRequest, _hector_plugins_pb2.UpsertVectorsResponse]  # type: ignore[assignment]
     """Writes vectors: all or nothing, unless allow_partial is set."""
     SearchVectors: _aio.UnaryUnaryMultiCallable[_hector_plugins_pb2.SearchVectorsRequest, _hector_plugins_pb2.SearchVectorsResponse]  # type: ignore[assignment]
@@ -287,6 +303,18 @@ class DatabaseProviderAsyncStub(DatabaseProviderStub):
     """Puts a collection back to what a snapshot holds."""
     DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_hector_plugins_pb2.DeleteSnapshotRequest, _hector_plugins_pb2.DeleteSnapshotResponse]  # type: ignore[assignment]
     """Deletes a snapshot; the collection stays."""
+    UpdateMetadata: _aio.UnaryUnaryMultiCallable[_hector_plugins_pb2.UpdateMetadataRequest, _hector_plugins_pb2.UpdateMetadataResponse]  # type: ignore[assignment]
+    """Changes metadata and leaves vectors and index as they are: all or nothing, unless allow_partial is set."""
+    UpdateCollection: _aio.UnaryUnaryMultiCallable[_hector_plugins_pb2.UpdateCollectionRequest, _hector_plugins_pb2.UpdateCollectionResponse]  # type: ignore[assignment]
+    """Changes the index parameters of a collection; searches and writes go on while a new index is built."""
+    SetAlias: _aio.UnaryUnaryMultiCallable[_hector_plugins_pb2.SetAliasRequest, _hector_plugins_pb2.SetAliasResponse]  # type: ignore[assignment]
+    """Makes an alias, or moves it to another collection, at one moment: each call before it goes to the one
+    collection as a whole, each call after it to the other.
+    """
+    DeleteAlias: _aio.UnaryUnaryMultiCallable[_hector_plugins_pb2.DeleteAliasRequest, _hector_plugins_pb2.DeleteAliasResponse]  # type: ignore[assignment]
+    """Deletes an alias; the collection stays."""
+    ListAliases: _aio.UnaryUnaryMultiCallable[_hector_plugins_pb2.ListAliasesRequest, _hector_plugins_pb2.ListAliasesResponse]  # type: ignore[assignment]
+    """The aliases of one collection, or of all."""
 
 class DatabaseProviderServicer:
     """----------------------------------------------------------- DatabaseProvider
@@ -299,6 +327,8 @@ class DatabaseProviderServicer:
       NaN or infinity, or all zeros under COSINE, is refused by a message that names item and field.
     Embedding model: where a collection has one, an upsert or search that names another in the gRPC metadata
       `x-embedding-model` is refused.
+    Aliases: other names of collections. Every request takes an alias where it takes an existing collection, and the
+      whole request is about the collection that the alias names at that moment; replies name the collection itself.
     """
 
     def CreateCollection(
@@ -313,7 +343,7 @@ class DatabaseProviderServicer:
         request: _hector_plugins_pb2.DeleteCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_hector_plugins_pb2.DeleteCollectionResponse, _abc.Awaitable[_hector_plugins_pb2.DeleteCollectionResponse]]:
-        """Deletes a collection and everything in it."""
+        """Deletes a collection and everything in it. One that has aliases is refused: move or delete them first."""
 
     def UpsertVectors(
         self,
@@ -419,6 +449,43 @@ class DatabaseProviderServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_hector_plugins_pb2.DeleteSnapshotResponse, _abc.Awaitable[_hector_plugins_pb2.DeleteSnapshotResponse]]:
         """Deletes a snapshot; the collection stays."""
+
+    def UpdateMetadata(
+        self,
+        request: _hector_plugins_pb2.UpdateMetadataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hector_plugins_pb2.UpdateMetadataResponse, _abc.Awaitable[_hector_plugins_pb2.UpdateMetadataResponse]]:
+        """Changes metadata and leaves vectors and index as they are: all or nothing, unless allow_partial is set."""
+
+    def UpdateCollection(
+        self,
+        request: _hector_plugins_pb2.UpdateCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hector_plugins_pb2.UpdateCollectionResponse, _abc.Awaitable[_hector_plugins_pb2.UpdateCollectionResponse]]:
+        """Changes the index parameters of a collection; searches and writes go on while a new index is built."""
+
+    def SetAlias(
+        self,
+        request: _hector_plugins_pb2.SetAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hector_plugins_pb2.SetAliasResponse, _abc.Awaitable[_hector_plugins_pb2.SetAliasResponse]]:
+        """Makes an alias, or moves it to another collection, at one moment: each call before it goes to the one
+        collection as a whole, each call after it to the other.
+        """
+
+    def DeleteAlias(
+        self,
+        request: _hector_plugins_pb2.DeleteAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hector_plugins_pb2.DeleteAliasResponse, _abc.Awaitable[_hector_plugins_pb2.DeleteAliasResponse]]:
+        """Deletes an alias; the collection stays."""
+
+    def ListAliases(
+        self,
+        request: _hector_plugins_pb2.ListAliasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hector_plugins_pb2.ListAliasesResponse, _abc.Awaitable[_hector_plugins_pb2.ListAliasesResponse]]:
+        """The aliases of one collection, or of all."""
 
 def add_DatabaseProviderServicer_to_server(servicer: DatabaseProviderServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -67,6 +67,24 @@ def test_looking(plugin: Plugin, folder: Path) -> None:
     assert admin("count", "docs", *at, folder=folder).stdout == "1200\n"
 
 
+def test_aliases_and_index(plugin: Plugin, folder: Path) -> None:
+    """A collection gets an alias, which every command takes, and loses it; its index parameters are changed."""
+    at = ("--address", plugin.address)
+    assert admin("alias", "live", "docs", *at, folder=folder).stdout == "live: docs\n"
+    assert admin("alias", "live", "docs", *at, folder=folder).stdout == "live: docs, before docs\n"
+    assert "live   docs" in admin("aliases", *at, folder=folder).stdout
+    assert "live" in admin("ls", *at, folder=folder).stdout
+    assert admin("count", "live", *at, folder=folder).stdout == "1200\n"
+    assert admin("export", "live", "live.jsonl", *at, folder=folder).returncode == 0
+    again = admin("import", "live", "live.jsonl", *at, folder=folder)
+    assert (again.returncode, admin("count", "docs", *at, folder=folder).stdout) == (0, "1200\n"), again.stderr
+    changed = admin("index", "live", "--m", "8", "--ef-search", "70", *at, folder=folder)
+    assert changed.stdout.startswith("docs: m 8, ef_construction 200, ef_search 70")
+    assert "names nothing to change" in admin("index", "docs", *at, folder=folder).stderr
+    assert "m must be 2 to 128, not 1000" in admin("index", "docs", "--m", "1000", *at, folder=folder).stderr
+    assert admin("unalias", "live", *at, folder=folder).stdout == "live: nothing, before docs\n"
+
+
 def test_snapshots(plugin: Plugin, folder: Path) -> None:
     """A snapshot can be taken, listed and restored by name."""
     at = ("--address", plugin.address)

@@ -79,8 +79,14 @@ def deep(levels: int) -> pb.Filter:
 FILTERS = {
     "conditions": pb.Filter(must=[pb.Condition(exists="a")] * 100_000),
     "empty conditions": pb.Filter(must_not=[pb.Condition()] * 100_000),
-    "values": pb.Filter(must=[compare(Value(list_value=ListValue(values=[Value(number_value=1)] * 100_000)))]),
-    "empty values": pb.Filter(must=[compare(Value(list_value=ListValue(values=[Value()] * 100_000)))]),
+    "values": pb.Filter(must=[compare(Value(list_value=ListValue(values=[Value(number_value=1)] * 100_001)))]),
+    "empty values": pb.Filter(must=[compare(Value(list_value=ListValue(values=[Value()] * 100_001)))]),
+    "values of two lists": pb.Filter(
+        should=[compare(Value(list_value=ListValue(values=[Value(number_value=1)] * count))) for count in (40, 99_961)]
+    ),
+    "text in lists": pb.Filter(
+        must=[compare(Value(list_value=ListValue(values=[Value(string_value="x" * MIB)] * 5)))],
+    ),
     "over all levels": deep(3),
     "ids": pb.Filter(must=[pb.Condition(ids=pb.IdList(ids=["x"] * 60_000))] * 2),
     "text": pb.Filter(must=[compare(Value(string_value="x" * 300_000))] * 4),
@@ -130,11 +136,11 @@ def test_a_field_with_a_nul(database: Database) -> None:
 
 
 def test_the_most_that_a_filter_may_have(database: Database) -> None:
-    """A thousand conditions, a thousand values less one, and 100,000 ids of a filter are answered."""
+    """A thousand conditions, 100,000 values in lists, and 100,000 ids of a filter are answered."""
     database.upsert(vector("x99999", metadata_json='{"a":1}'), vector("other", 0, 1, 0, 0))
     for wanted in (
         pb.Filter(should=[compare(Value(list_value=ListValue())), *[pb.Condition(exists="a")] * 999]),
-        pb.Filter(must=[compare(Value(list_value=ListValue(values=[Value(number_value=1)] * 999)))]),
+        pb.Filter(must=[compare(Value(list_value=ListValue(values=[Value(number_value=n) for n in range(100_000)])))]),
         pb.Filter(must=[pb.Condition(ids=pb.IdList(ids=[f"x{n}" for n in range(100_000)]))]),
         pb.Filter(must=[pb.Condition(ids=pb.IdList(ids=["x" * 600, "x99999"]))]),
     ):

@@ -272,7 +272,7 @@ def _nested(levels: int) -> Filter:
         (Filter((Compare("a", Operator.CONTAINS, [1]),)), "filter.must[0]"),
         (Filter((Compare("a", Operator.EQ, float("nan")),)), "filter.must[0]"),
         (Filter((Compare("a", Operator.IN, [1.0, float("inf")]),)), "filter.must[0]"),
-        (Filter((Compare("a", Operator.IN, list(range(1000))),)), "filter.must[0]"),
+        (Filter((Compare("a", Operator.IN, list(range(100_001))),)), "filter.must[0]"),
         (Filter(tuple([Exists("a")] * 1001)), "filter.must[1000]"),
         (_nested(7), "filter" + ".must[0]" * 6),
     ],

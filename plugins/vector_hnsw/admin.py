@@ -2,6 +2,9 @@
 
     python -m {package}.admin ls
     python -m {package}.admin describe docs
+    python -m {package}.admin index docs --m 32 --ef-search 200      # builds a new index in the background
+    python -m {package}.admin alias docs docs-2       # from now on `docs` means the collection docs-2
+    python -m {package}.admin aliases
     python -m {package}.admin export docs docs.jsonl     # or docs.npz
     python -m {package}.admin import docs docs.jsonl     # makes the collection where it is missing
     python -m {package}.admin snapshot docs before-upgrade
@@ -113,10 +116,11 @@ def _ls(database: _Database, arguments: argparse.Namespace) -> int:
             str(one.dimension),
             pb.Metric.Name(one.metric)[7:].lower(),
             _bytes(one.bytes_on_disk),
+            " ".join(one.aliases),
         )
         for one in found
     ]
-    _table(("collection", "vectors", "dimension", "metric", "on disk"), rows)
+    _table(("collection", "vectors", "dimension", "metric", "on disk", "aliases"), rows)
     return 0
 
 
@@ -129,6 +133,34 @@ def _describe(database: _Database, arguments: argparse.Namespace) -> int:
 
 def _count(database: _Database, arguments: argparse.Namespace) -> int:
     print(database.call(database.stub.CountVectors, pb.CountVectorsRequest(collection=arguments.collection)).count)
+    return 0
+
+
+def _index(database: _Database, arguments: argparse.Namespace) -> int:
+    index = pb.IndexParams(m=arguments.m, ef_construction=arguments.ef_construction, ef_search=arguments.ef_search)
+    request = pb.UpdateCollectionRequest(name=arguments.collection, index=index)
+    found = database.call(database.stub.UpdateCollection, request).collection
+    now = f"m {found.index.m}, ef_construction {found.index.ef_construction}, ef_search {found.index.ef_search}"
+    print(f"{found.name}: {now}" + ("; a new index is being built" if found.health.rebuilding else ""))
+    return 0
+
+
+def _alias(database: _Database, arguments: argparse.Namespace) -> int:
+    request = pb.SetAliasRequest(alias=arguments.alias, collection=arguments.collection)
+    before = database.call(database.stub.SetAlias, request).previous_collection
+    print(f"{arguments.alias}: {arguments.collection}" + (f", before {before}" if before else ""))
+    return 0
+
+
+def _unalias(database: _Database, arguments: argparse.Namespace) -> int:
+    gone = database.call(database.stub.DeleteAlias, pb.DeleteAliasRequest(alias=arguments.alias))
+    print(f"{arguments.alias}: nothing, before {gone.collection}")
+    return 0
+
+
+def _aliases(database: _Database, arguments: argparse.Namespace) -> int:
+    found = database.call(database.stub.ListAliases, pb.ListAliasesRequest()).aliases
+    _table(("alias", "collection"), [(one.alias, one.collection) for one in found])
     return 0
 
 
@@ -156,7 +188,9 @@ def _export(database: _Database, arguments: argparse.Namespace) -> int:
 def _import(database: _Database, arguments: argparse.Namespace) -> int:
     about, items = transfer.read(Path(arguments.file))
     existing = {
-        one.name: one for one in database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
+        name: one
+        for one in database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
+        for name in (one.name, *one.aliases)
     }
     there = existing.get(arguments.collection)
     if about is None:
@@ -282,7 +316,7 @@ def _about(database: _Database, collection: str) -> pb.CollectionInfo:
     """As it was created; and its name."""
     found = database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
     for one in found:
-        if one.name == collection:
+        if collection in (one.name, *one.aliases):
             return pb.CollectionInfo(
                 name=one.name,
                 dimension=one.dimension,
@@ -382,6 +416,14 @@ def _parser() -> argparse.ArgumentParser:
     command("ls", _ls, "list the collections", running)
     command("describe", _describe, "one collection, with the health of its index", running, collection)
     command("count", _count, "how many vectors it holds", running, collection)
+    indexing = command("index", _index, "change the parameters of its index", running, collection)
+    for name in ("m", "ef_construction", "ef_search"):
+        indexing.add_argument(f"--{name.replace('_', '-')}", type=int, default=0, metavar="N", help="[as it is]")
+    aliasing = command("alias", _alias, "give a collection another name, or move that name to it", running)
+    aliasing.add_argument("alias")
+    aliasing.add_argument("collection")
+    command("unalias", _unalias, "delete an alias; its collection stays", running).add_argument("alias")
+    command("aliases", _aliases, "list the aliases", running)
     command("export", _export, "write its vectors to a file", running, collection).add_argument("file")
     importing = command("import", _import, "upsert the vectors of a file", running, collection)
     importing.add_argument("file")

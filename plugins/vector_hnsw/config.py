@@ -16,6 +16,6 @@ class Config(BaseConfig):
     port: int = setting(8082, "Port to listen on; 0 picks a free one.", at_least=0, at_most=65535)
     data_dir: Path = setting(f"./data/{plugin_of(PACKAGE)}", "Folder that holds everything; created when missing.")
     max_limit: int = setting(1000, "Largest `limit` of a search.", at_least=1, at_most=100_000)
-    max_collections: int = setting(1000, "Most collections.", at_least=1)
+    max_collections: int = setting(1000, "Most collections, and most aliases.", at_least=1)
     max_memory: Size = setting("0", "Most that all graphs may take in memory, such as 8GiB; 0 sets no bound.")
     threads: int = setting(0, "Threads that insert into a graph; 0 takes one for each core.", at_least=0, at_most=256)

@@ -12,7 +12,7 @@ What it saves: for ten hits with three metadata fields a reply took 57 µs as me
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -22,7 +22,7 @@ from shared.errors import CallerError
 from shared.status import failure
 
 from .engine import Hit, SearchResult
-from .messages import Room, fill_metadata, is_light_reply, least_bytes, search_reply
+from .messages import Room, fill_metadata, is_light_reply, least_bytes, search_reply, with_metadata
 from .servicer import Servicer
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -75,10 +75,10 @@ def reply(request: pb.SearchVectorsRequest, result: SearchResult, room: Room | N
         return search_reply(request, result, room).SerializeToString()
     if room is not None:
         room.check(least_bytes(request, result))
-    with_metadata = not request.HasField("include_metadata") or request.include_metadata
+    pack = _pack(request)
     parts = [_SUCCESS]
     for hit in result.hits:
-        packed = _packed(hit) if with_metadata else pb.VectorResult(id=hit.id).SerializeToString()
+        packed = pack(hit)
         if room is not None:
             room.take(len(packed))
         parts += (_RESULT, _varint(len(packed) + _SCORE.size), packed, _SCORE.pack(b"\x15", hit.score))
@@ -106,8 +106,22 @@ def batch_reply(
     return b"".join(parts)
 
 
+def _pack(request: pb.SearchVectorsRequest) -> Callable[[Hit], bytes]:
+    """What makes of a hit its VectorResult, without the score."""
+    if not with_metadata(request):
+        return _without_metadata
+    return _with_json if request.metadata_as_json else _packed
+
+
+def _without_metadata(hit: Hit) -> bytes:
+    return pb.VectorResult(id=hit.id).SerializeToString()
+
+
+def _with_json(hit: Hit) -> bytes:
+    return pb.VectorResult(id=hit.id, metadata_json=hit.metadata).SerializeToString()
+
+
 def _packed(hit: Hit) -> bytes:
-    """The hit's VectorResult, without the score."""
     packed: bytes | None = hit.item.memo
     if packed is None:
         message = pb.VectorResult(id=hit.id)

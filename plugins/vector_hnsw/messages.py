@@ -6,7 +6,7 @@ A few megabytes can hold a million empty messages, and each costs a hundred time
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import hector_plugins_pb2 as pb
@@ -18,11 +18,13 @@ from shared.give_way import give_way
 from shared.status import failure, to_status
 from shared.structs import dump, fill, from_value, read_object
 
-from .engine import Description, Hit, Item, Metric, Mode, Query, SearchResult, Snapshot, checks
+from .engine import Change, Description, Hit, Item, MetadataMode, Metric, Mode, Query, SearchResult, Snapshot, checks
 from .engine.filters import (
     MOST,
     MOST_IDS,
+    MOST_LIST_TEXT,
     MOST_TEXT,
+    MOST_VALUES,
     Compare,
     Condition,
     Exists,
@@ -31,6 +33,7 @@ from .engine.filters import (
     Operator,
     refused,
     too_many,
+    too_many_values,
 )
 from .engine.metric import Floats
 
@@ -47,6 +50,11 @@ MODES = {
     pb.UPSERT_MODE_UNSPECIFIED: Mode.UPSERT,
     pb.UPSERT_MODE_INSERT_ONLY: Mode.INSERT_ONLY,
     pb.UPSERT_MODE_UPDATE_ONLY: Mode.UPDATE_ONLY,
+}
+METADATA_MODES = {
+    pb.METADATA_MODE_UNSPECIFIED: MetadataMode.MERGE,
+    pb.METADATA_MODE_MERGE: MetadataMode.MERGE,
+    pb.METADATA_MODE_REPLACE: MetadataMode.REPLACE,
 }
 _OPERATORS = {pb.OPERATOR_UNSPECIFIED: Operator.EQ} | {
     pb.Operator.Value(f"OPERATOR_{operator.name}"): operator for operator in Operator
@@ -98,32 +106,81 @@ def read_items(request: pb.UpsertVectorsRequest, most: int = LARGEST_ITEM) -> tu
 
 
 def _metadata(vector: pb.Vector, field: str, most: int) -> str:
-    text = vector.metadata_json
-    if len(text) <= checks.LARGEST_METADATA and (text or vector.metadata.ByteSize() <= checks.LARGEST_METADATA):
-        value = read_object(vector.metadata, text, field)
-        metadata = dump(value)
-        if _MOST_BYTES_A_CHARACTER * len(metadata) <= most:
-            return metadata
-        if len(metadata.encode()) <= checks.LARGEST_METADATA:
-            # Short JSON can be a long Struct: `0,` is two bytes and eleven.
-            packed = pb.Vector(id=vector.id[: checks.LONGEST_ID])
-            if not fill(packed.metadata, value):
-                packed.metadata_json = metadata
-            size = packed.ByteSize() + 4 * len(vector.vector)
-            if size <= most:
-                return metadata
-            raise InvalidArgument(
-                f"{field.rpartition('.')[0]} would take {size} bytes in a reply, over the {most} that one may have; "
-                "keep the bulk of its metadata elsewhere and its address here",
-                reason="METADATA_TOO_LARGE",
-                field=field + ("_json" if text else ""),
-            )
-    field += "_json" if text else ""
+    value = _read_metadata(vector, field)
+    return dumped(vector.id, value, len(vector.vector), field + ("_json" if vector.metadata_json else ""), most)
+
+
+def _read_metadata(message: pb.Vector | pb.MetadataUpdate, field: str) -> dict[str, Any]:
+    text = message.metadata_json
+    if len(text) > checks.LARGEST_METADATA or (not text and message.metadata.ByteSize() > checks.LARGEST_METADATA):
+        raise _too_large(field + ("_json" if text else ""))
+    return read_object(message.metadata, text, field)
+
+
+def dumped(name: str, value: Mapping[str, Any], dimension: int, field: str, most: int = LARGEST_ITEM) -> str:
+    """The metadata of the item `name` as JSON text.
+
+    Raises InvalidArgument, naming `field`, where with a vector of this dimension it takes more than `most` bytes in a
+    reply.
+    """
+    give_way()
+    metadata = dump(value)
+    if _MOST_BYTES_A_CHARACTER * len(metadata) <= most:
+        return metadata
+    if len(metadata.encode()) > checks.LARGEST_METADATA:
+        raise _too_large(field)
+    # Short JSON can be a long Struct: `0,` is two bytes and eleven.
+    packed = pb.Vector(id=name[: checks.LONGEST_ID])
+    if not fill(packed.metadata, dict(value)):
+        packed.metadata_json = metadata
+    size = packed.ByteSize() + 4 * dimension
+    if size <= most:
+        return metadata
     raise InvalidArgument(
+        f"{field.rpartition('.')[0]} would take {size} bytes in a reply, over the {most} that one may have; "
+        "keep the bulk of its metadata elsewhere and its address here",
+        reason="METADATA_TOO_LARGE",
+        field=field,
+    )
+
+
+def _too_large(field: str) -> InvalidArgument:
+    return InvalidArgument(
         f"{field} is of more than {checks.LARGEST_METADATA} bytes; keep the bulk elsewhere and its address here",
         reason="METADATA_TOO_LARGE",
         field=field,
     )
+
+
+def read_changes(request: pb.UpdateMetadataRequest) -> tuple[list[Change], dict[int, CallerError]]:
+    """The changes, and what is already known to be wrong with which. Raises InvalidArgument when they are too many."""
+    checks.check_batch("updates", len(request.updates))
+    checks.check_batch("remove_keys", sum(len(update.remove_keys) for update in request.updates))
+    changes: list[Change] = []
+    wrong: dict[int, CallerError] = {}
+    for index, update in enumerate(request.updates):
+        metadata = None
+        try:
+            if update.metadata_json or update.HasField("metadata"):
+                metadata = _read_metadata(update, f"updates[{index}].metadata")
+        except CallerError as error:
+            wrong[index] = error
+        changes.append(Change(update.id, metadata, tuple(update.remove_keys)))
+        give_way()
+    return changes, wrong
+
+
+def read_change_of_all(request: pb.UpdateMetadataRequest) -> Change:
+    """The one change that every match of the request's filter gets. Raises InvalidArgument."""
+    if len(request.updates) != 1 or request.updates[0].id:
+        raise InvalidArgument(
+            "with a filter `updates` has one update, without an id, which every match gets; or leave the filter unset",
+            reason="BAD_UPDATE",
+            field="updates",
+        )
+    (change,), wrong = read_changes(request)
+    checks.refuse_all(wrong)
+    return change
 
 
 _NONE = np.empty(0, np.float32)
@@ -173,7 +230,7 @@ class _FilterReader:
     """Counts over all levels of one filter, before what it counts is converted."""
 
     def __init__(self) -> None:
-        self._count = self._ids = self._text = 0
+        self._count = self._values = self._ids = self._text = self._list_text = 0
 
     def filter(self, message: pb.Filter, at: str) -> Filter:
         self._add(len(message.must) + len(message.should) + len(message.must_not), at)
@@ -209,7 +266,7 @@ class _FilterReader:
         """As `_value`, of JSON."""
         self._add_text(text, at)
         # Counted before it is converted: each value but the first has a comma before it.
-        self._add(text.count(",") if text.lstrip()[:1] == "[" else 0, at)
+        self._add_values(text.count(",") if text.lstrip()[:1] == "[" else 0, at)
         parsed = read_object(Struct(), f'{{"value":{text}}}', f"{at}.compare.value")
         if parsed.keys() != {"value"}:
             raise refused(at, "has a value_json that is not one JSON value")
@@ -224,18 +281,35 @@ class _FilterReader:
         if kind == "list_value":
             if inside:
                 return []
-            self._add(len(value.list_value.values), at)
+            self._add_values(len(value.list_value.values), at)
             return [self._value(one, at, inside=True) for one in value.list_value.values]
         if kind == "struct_value":
             return {}
-        if kind == "string_value":
+        if kind is None:
+            # Taken for null it would fit nearly everything under NE, and a delete would lose that.
+            raise refused(at, "has no value to compare with; set value or value_json, also where null is meant")
+        if kind == "string_value" and inside:
+            self._add_list_text(value.string_value, at)
+        elif kind == "string_value":
             self._add_text(value.string_value, at)
+        if inside:
+            give_way()
         return from_value(value)
 
     def _add(self, more: int, at: str) -> None:
         self._count += more
         if self._count > MOST:
             raise too_many(at)
+
+    def _add_values(self, more: int, at: str) -> None:
+        self._values += more
+        if self._values > MOST_VALUES:
+            raise too_many_values(at)
+
+    def _add_list_text(self, text: str, at: str) -> None:
+        self._list_text += len(text)
+        if self._list_text > MOST_LIST_TEXT:
+            raise refused(at, f"has one of more than {MOST_LIST_TEXT} characters in lists")
 
     def _add_text(self, text: str, at: str) -> None:
         self._text += len(text)
@@ -324,7 +398,7 @@ def search_reply(
     if room is not None:
         room.check(least_bytes(request, result))
     for hit in result.hits:
-        packed = _result(hit, metadata)
+        packed = _result(hit, metadata, request.metadata_as_json)
         if room is not None:
             room.take(packed.ByteSize())
         reply.results.append(packed)
@@ -346,9 +420,11 @@ def batch_reply(
     return reply
 
 
-def _result(hit: Hit, with_metadata: bool) -> pb.VectorResult:
+def _result(hit: Hit, with_metadata: bool, as_json: bool) -> pb.VectorResult:
     result = pb.VectorResult(id=hit.id, score=hit.score)
-    if with_metadata:
+    if with_metadata and as_json:
+        result.metadata_json = hit.metadata
+    elif with_metadata:
         fill_metadata(result, hit.metadata)
     if hit.vector is not None:
         result.vector.extend(hit.vector.tolist())
@@ -377,9 +453,11 @@ def fill_metadata(message: pb.VectorResult | pb.Vector, metadata: str) -> None:
         message.metadata_json = metadata
 
 
-def item_errors(request: pb.UpsertVectorsRequest, wrong: dict[int, CallerError]) -> list[pb.ItemError]:
+def item_errors(
+    items: Sequence[pb.Vector] | Sequence[pb.MetadataUpdate], wrong: dict[int, CallerError]
+) -> list[pb.ItemError]:
     return [
-        pb.ItemError(index=index, id=request.vectors[index].id[: 2 * checks.LONGEST_ID], status=to_status(error))
+        pb.ItemError(index=index, id=items[index].id[: 2 * checks.LONGEST_ID], status=to_status(error))
         for index, error in sorted(wrong.items())
     ]
 
@@ -399,7 +477,9 @@ def collection_info(found: Description) -> pb.CollectionInfo:
             sampled_recall=found.sampled_recall,
             tombstone_ratio=found.tombstone_ratio,
             rebuilding=found.rebuilding,
+            rebuild_progress=found.rebuild_progress,
         ),
+        aliases=found.aliases,
     )
 
 

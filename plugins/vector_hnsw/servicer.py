@@ -24,8 +24,8 @@ from shared.errors import CallerError, Overloaded, TooLarge
 from shared.status import failure
 
 from . import messages
-from .engine import Engine, Item, Query, SearchResult, Snapshot, Written, checks
-from .messages import Room, known, read_filter, read_items, read_query
+from .engine import Change, Engine, Item, Query, SearchResult, Snapshot, Written, checks
+from .messages import Room, known, read_change_of_all, read_changes, read_filter, read_items, read_query
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")
@@ -36,6 +36,7 @@ MOST_ITEMS = {
     "UpsertVectorsStream": {"vectors": checks.LARGEST_BATCH},
     "GetVectors": {"ids": checks.LARGEST_BATCH},
     "DeleteVectors": {"ids": checks.LARGEST_BATCH},
+    "UpdateMetadata": {"updates": checks.LARGEST_BATCH},
     "SearchVectorsBatch": {"searches": checks.LARGEST_SEARCH_BATCH},
 }
 TOO_LARGE_HINTS = {
@@ -114,6 +115,50 @@ class Servicer(DatabaseProviderServicer):
         except CallerError as error:
             return failure(pb.DescribeCollectionResponse(), error)
 
+    async def UpdateCollection(
+        self, request: pb.UpdateCollectionRequest, context: Context
+    ) -> pb.UpdateCollectionResponse:
+        index = request.index
+        try:
+            name = await _in(
+                self._writer,
+                self._engine.update_index,
+                request.name,
+                m=index.m,
+                ef_construction=index.ef_construction,
+                ef_search=index.ef_search,
+            )
+            found = await _in(self._describers, self._engine.describe, name, sample=False)
+            return pb.UpdateCollectionResponse(success=True, collection=messages.collection_info(found))
+        except CallerError as error:
+            return failure(pb.UpdateCollectionResponse(), error)
+
+    async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.SetAliasResponse:
+        expected = request.expected_collection if request.HasField("expected_collection") else None
+        try:
+            before = await _in(
+                self._writer, self._engine.set_alias, request.alias, request.collection, expected=expected
+            )
+            return pb.SetAliasResponse(success=True, previous_collection=before)
+        except CallerError as error:
+            return failure(pb.SetAliasResponse(), error)
+
+    async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Context) -> pb.DeleteAliasResponse:
+        try:
+            target = await _in(self._writer, self._engine.delete_alias, request.alias)
+            return pb.DeleteAliasResponse(success=True, collection=target)
+        except CallerError as error:
+            return failure(pb.DeleteAliasResponse(), error)
+
+    async def ListAliases(self, request: pb.ListAliasesRequest, context: Context) -> pb.ListAliasesResponse:
+        try:
+            found = self._engine.list_aliases(request.collection)
+            return pb.ListAliasesResponse(
+                success=True, aliases=[pb.Alias(alias=alias, collection=target) for alias, target in found]
+            )
+        except CallerError as error:
+            return failure(pb.ListAliasesResponse(), error)
+
     # -- vectors ------------------------------------------------------------------------------------------------
 
     async def UpsertVectors(self, request: pb.UpsertVectorsRequest, context: Context) -> pb.UpsertVectorsResponse:
@@ -134,6 +179,17 @@ class Servicer(DatabaseProviderServicer):
         # The next message is read only when the last is answered: that is what holds a fast client back.
         async for request in request_iterator:
             yield await self.UpsertVectors(request, context)
+
+    async def UpdateMetadata(self, request: pb.UpdateMetadataRequest, context: Context) -> pb.UpdateMetadataResponse:
+        try:
+            large = len(request.updates) > _FEW_ITEMS and not request.HasField("filter")
+            read = await _in(self._items, read_changes, request) if large else None
+            written, errors = await _in(self._writer, self._update_metadata, request, read)
+            return pb.UpdateMetadataResponse(
+                success=True, updated_count=written.count, errors=errors, sequence=written.sequence
+            )
+        except CallerError as error:
+            return failure(pb.UpdateMetadataResponse(), error)
 
     async def DeleteVectors(self, request: pb.DeleteVectorsRequest, context: Context) -> pb.DeleteVectorsResponse:
         try:
@@ -226,7 +282,21 @@ class Servicer(DatabaseProviderServicer):
             partial=request.allow_partial,
             wrong=wrong,
         )
-        return written, messages.item_errors(request, written.wrong)
+        return written, messages.item_errors(request.vectors, written.wrong)
+
+    def _update_metadata(
+        self, request: pb.UpdateMetadataRequest, read: tuple[list[Change], dict[int, CallerError]] | None
+    ) -> tuple[Written, list[pb.ItemError]]:
+        mode = known(messages.METADATA_MODES, request.mode, "mode")
+        dump = functools.partial(messages.dumped, most=self._most_of_an_item)
+        if request.HasField("filter"):
+            change, fits = read_change_of_all(request), read_filter(request.filter)
+            return self._engine.update_matching(request.collection, fits, change, dump, mode=mode), []
+        changes, wrong = read or read_changes(request)
+        written = self._engine.update_metadata(
+            request.collection, changes, dump, mode=mode, partial=request.allow_partial, wrong=wrong
+        )
+        return written, messages.item_errors(request.updates, written.wrong)
 
     def _delete(self, request: pb.DeleteVectorsRequest) -> tuple[int, int]:
         checks.check_batch("ids", len(request.ids))

@@ -9,9 +9,12 @@ flat.py        few vectors in its place, compared one by one
 comparing.py   a query with many vectors, exact to the last digit
 cache.py       a graph on disk: written aside, checksummed, loaded only when it is what was written
 opening.py     a graph loaded and caught up, or built from the store
+rebuilding.py  a new graph aside, while the old one is searched
 labels.py      equal vectors share a label, because hnswlib loses what is beside many equal ones
 filters.py     filters on metadata, as SQL
 fields.py      indexes of fields in metadata, for filters
+changes.py     metadata that changes while the vector stays
+aliases.py     other names of collections
 matches.py     which items a filter fits, remembered and kept up with what is written
 metric.py      how vectors are checked, prepared and scored
 checks.py      what may be asked: names, ids, items, numbers
@@ -25,6 +28,7 @@ files.py       files and folders that only their owner may read
 lock.py        many readers or one writer, in turn
 """
 
+from .changes import Change, MetadataMode
 from .collection import Hit, Query, SearchResult
 from .engine import Description, Engine, Mode, Written
 from .metric import Metric
@@ -32,11 +36,13 @@ from .snapshots import Snapshot
 from .store import Collection, Item
 
 __all__ = [
+    "Change",
     "Collection",
     "Description",
     "Engine",
     "Hit",
     "Item",
+    "MetadataMode",
     "Metric",
     "Mode",
     "Query",

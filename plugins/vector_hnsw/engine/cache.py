@@ -17,12 +17,16 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from shared.errors import InvalidArgument
+
+from . import checks
 from .files import make_file, make_folder, sync_file, sync_folder
 from .graph import Graph
 from .store import Collection
@@ -49,7 +53,8 @@ class GraphCache:
         name = f"{collection.number}-{sequence}.hnsw"
         try:
             self._write_graph(graph, name)
-            header = self._header(collection) | {"file": name, "sequence": sequence}
+            made = replace(collection, m=graph.m, ef_construction=graph.ef_construction)
+            header = self._header(made) | {"file": name, "sequence": sequence}
             header["sha256"] = _checksum(self._folder / name, header)
             self._write_header(collection.number, header)
         except (OSError, RuntimeError) as error:
@@ -78,6 +83,16 @@ class GraphCache:
             _log.warning("event=graph_rebuilt collection=%s cause=%r", collection.name, str(error))
             self.remove(collection.number)
             return None
+
+    def as_saved(self, collection: Collection) -> Collection:
+        """The collection with the index parameters that the graph on disk was made with; they may be others by now."""
+        try:
+            header = json.loads(self._header_path(collection).read_bytes())
+            return replace(
+                collection, **checks.index_parameters(m=header["m"], ef_construction=header["ef_construction"])
+            )
+        except (*_DOUBTFUL, InvalidArgument):
+            return collection
 
     def has(self, collection: Collection) -> bool:
         """Whether a graph of it was saved."""

@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Collection as Collection_
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from .store import Collection, Item
 
 LARGEST_DIMENSION = 16_384
 LARGEST_EF = 4096
+INDEX_RANGES = {"m": (2, 128), "ef_construction": (4, 4096), "ef_search": (1, LARGEST_EF)}
+INDEX_DEFAULTS = {"m": 16, "ef_construction": 200, "ef_search": 100}
 # Items in one request; 64 MiB could hold millions of tiny ones.
 LARGEST_BATCH = 100_000
 LARGEST_SEARCH_BATCH = 1000
@@ -26,12 +29,12 @@ LONGEST_ID = 512
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 
-def checked_name(name: str) -> str:
+def checked_name(name: str, what: str = "collection name", field: str = "name") -> str:
     if not _NAME.fullmatch(name):
         raise InvalidArgument(
-            f"collection name {quoted(name)} must be 1 to 128 of A-Z a-z 0-9 . _ - and not start with a dot",
+            f"{what} {quoted(name)} must be 1 to 128 of A-Z a-z 0-9 . _ - and not start with a dot",
             reason="BAD_NAME",
-            field="name",
+            field=field,
         )
     return name
 
@@ -42,9 +45,19 @@ def within(what: str, value: int, least: int, most: int) -> int:
     return value
 
 
-def already(there: Collection, wanted: Collection, if_not_exists: bool) -> str:
-    if not if_not_exists:
-        return f"collection {there.name} exists; delete it first, or set if_not_exists"
+def index_parameters(**named: int) -> dict[str, Any]:
+    """Those that are named, not 0. Raises InvalidArgument."""
+    return {name: within(f"index.{name}", value, *INDEX_RANGES[name]) for name, value in named.items() if value}
+
+
+def taken(name: str, there: Collection) -> str:
+    if name != there.name:
+        return f"{name} is an alias of collection {there.name}; delete the alias first, or take another name"
+    return f"collection {name} exists; delete it first, or set if_not_exists"
+
+
+def difference(there: Collection, wanted: Collection) -> str:
+    """How the collection differs from one that was to be made; "" where it does not."""
     parameters = ("dimension", "metric", "m", "ef_construction", "ef_search", "embedding_model")
     for name in parameters:
         have, want = getattr(there, name), getattr(wanted, name)
@@ -52,7 +65,7 @@ def already(there: Collection, wanted: Collection, if_not_exists: bool) -> str:
             return (
                 f"collection {there.name} exists with {name} {have}, not {want}; delete it first, or take another name"
             )
-    raise AssertionError("equal collections")
+    return ""
 
 
 def check_model(collection: Collection, named: str) -> None:
@@ -118,8 +131,12 @@ def wrong_for_mode(
         if mode == "INSERT_ONLY" and item.id in known:
             refused[index] = AlreadyExists(f"{at} {quoted(item.id)} exists", reason="ID_EXISTS", field=at)
         if mode == "UPDATE_ONLY" and item.id not in known:
-            refused[index] = NotFound(f"{at} {quoted(item.id)} does not exist", reason="ID_NOT_FOUND", field=at)
+            refused[index] = no_such_id(at, item.id)
     return refused
+
+
+def no_such_id(at: str, name: str) -> NotFound:
+    return NotFound(f"{at} {quoted(name, LONGEST_ID)} does not exist", reason="ID_NOT_FOUND", field=at)
 
 
 def page_token(number: int, row: int) -> str:
@@ -145,13 +162,13 @@ def row_after(token: str, number: int) -> int:
     )
 
 
-def check_wrong(wrong: Mapping[int, CallerError]) -> None:
+def check_wrong(wrong: Mapping[int, CallerError], field: str = "vectors") -> None:
     if len(wrong) > MOST_WRONG:
         raise InvalidArgument(
-            f"{len(wrong)} of the vectors are bad, the first because {wrong[min(wrong)].message}; with allow_partial "
+            f"{len(wrong)} of the {field} are bad, the first because {wrong[min(wrong)].message}; with allow_partial "
             f"at most {MOST_WRONG} may be, and nothing was written",
             reason="TOO_MANY_BAD_ITEMS",
-            field="vectors",
+            field=field,
         )
 
 

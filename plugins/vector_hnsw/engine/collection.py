@@ -10,8 +10,8 @@ import logging
 import math
 import sqlite3
 import threading
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -46,6 +46,8 @@ _FEW_SHARED = 20
 _MOST_FROM_GRAPH = 10_000
 # A product of this size has lost four of the digits of a float32, 24 bits, in hnswlib's 1 - product.
 _SMALL = 2.0**-4
+# Items whose metadata is changed at a time: of the largest that there is 32 MiB are in memory.
+_CHANGED_AT_ONCE = 32
 
 
 class Query(NamedTuple):
@@ -114,10 +116,11 @@ class OpenCollection:
         self.unsaved = 0
         self.describing = threading.Lock()  # for what follows
         self.sampled_recall = 0.0
-        self.sampled_at = (-1, 0)  # the sequence and graph that it is of
+        self.sampled_at = (-1, 0, 0)  # the sequence, graph and ef_search that it is of
         self.bytes_used = 0
         self.measured_at = -1
         self.rebuilding = False
+        self.rebuild_progress = 0.0
         self._store = store
         self._before: int | None = None  # while a write is under way, the sequence before it
         self._max_limit = max_limit
@@ -201,6 +204,40 @@ class OpenCollection:
         self._apply(plan, lambda graph: graph.delete(plan.delete), rows, len(places))
         if full:
             raise full
+
+    def change_metadata(
+        self, label_of: Mapping[int, int], change: Callable[[int, str, str], str | None], *, reading: bool
+    ) -> None:
+        """Gives the items in these rows, which have these labels, other metadata, durably.
+
+        `change` makes it of row, id and the metadata there is ("" unless `reading`), or leaves it with None; what it
+        raises undoes all.
+        """
+        rows, number, store = sorted(label_of), self.spec.number, self._store
+        self._before = store.sequence
+        try:
+            with ExitStack() as stack, store.write() as transaction:
+                for start in range(0, len(rows), _CHANGED_AT_ONCE):
+                    part = rows[start : start + _CHANGED_AT_ONCE]
+                    if reading:
+                        texts = {row: found[1:] for row, found in store.at_rows(number, part).items()}
+                    else:
+                        texts = {row: (name, "") for row, (_, name) in store.names_at_rows(number, part).items()}
+                    new = ((row, texts[row][0], change(row, *texts[row])) for row in part)
+                    there = [(row, name, text) for row, name, text in new if text is not None]
+                    store.put_metadata(transaction, number, there)
+                # From here to the commit only, so that searches need not wait for the changes of many items.
+                stack.enter_context(self._rows.changing(set(label_of.values())))
+        except BaseException:
+            self._before = None
+            raise
+        self._matches.changed(store.sequence, rows)
+        self._before = None
+
+    def matching(self, filter: Filter) -> Mapping[int, int]:
+        """The rows of the items that fit, with their labels, for the thread that writes."""
+        matches = self._matches.get(where(filter))
+        return matches.label_of if matches else {}
 
     def _reserve(self, more: int, most_bytes: int) -> None:
         """Makes room for `more` labels; where they are few no longer, in a graph. Raises Overloaded."""

@@ -11,7 +11,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -24,6 +24,7 @@ from shared.errors import (
     AlreadyExists,
     CallerError,
     DataLoss,
+    FailedPrecondition,
     InvalidArgument,
     LimitReached,
     NotFound,
@@ -34,13 +35,17 @@ from shared.errors import (
 )
 
 from . import checks, health, opening
+from .aliases import Aliases
 from .cache import GraphCache
+from .changes import Batch, Change, Dump, MetadataMode, changed, check_change
 from .collection import OpenCollection, Query, SearchResult
 from .files import make_folder
 from .filters import Filter, refused, unrestricted, where
 from .flat import Flat, index_for
+from .graph import Graph
 from .labels import Labels
 from .metric import Metric
+from .rebuilding import cause_to_rebuild, rebuild_aside
 from .snapshots import Snapshot, Snapshots, copy_in
 from .store import Collection, Item, Store
 
@@ -84,6 +89,8 @@ class Description:
     sampled_recall: float
     tombstone_ratio: float
     rebuilding: bool
+    rebuild_progress: float
+    aliases: tuple[str, ...] = ()
 
 
 class Engine:
@@ -174,25 +181,28 @@ class Engine:
     ) -> bool:
         """Makes a collection and returns True; False when an equal one was there and `if_not_exists` is set.
 
-        0 for `m`, `ef_construction`, `ef_search` means 16, 200, 100. Raises InvalidArgument, AlreadyExists,
-        LimitReached, Overloaded.
+        0 for `m`, `ef_construction`, `ef_search` means 16, 200, 100, or what the equal one has. Raises
+        InvalidArgument, AlreadyExists, LimitReached, Overloaded.
         """
+        named = checks.index_parameters(m=m, ef_construction=ef_construction, ef_search=ef_search)
         wanted = Collection(
             number=0,
             name=checks.checked_name(name),
             dimension=checks.within("dimension", dimension, 1, checks.LARGEST_DIMENSION),
             metric=metric,
-            m=checks.within("index.m", m or 16, 2, 128),
-            ef_construction=checks.within("index.ef_construction", ef_construction or 200, 4, 4096),
-            ef_search=checks.within("index.ef_search", ef_search or 100, 1, checks.LARGEST_EF),
             embedding_model=checks.checked_model_name(embedding_model),
+            **{**checks.INDEX_DEFAULTS, **named},
         )
         with self._writing:
-            there = self._collections.get(name)
+            there = self._collections.get(self._name_of(name))
             if there is not None:
-                if if_not_exists and replace(there.spec, number=0) == wanted:
-                    return False
-                raise AlreadyExists(checks.already(there.spec, wanted, if_not_exists), reason="COLLECTION_EXISTS")
+                if not if_not_exists:
+                    raise AlreadyExists(checks.taken(name, there.spec), reason="COLLECTION_EXISTS")
+                # Index parameters may have been changed since; those that are not named need not be equal.
+                unnamed = {key: getattr(there.spec, key) for key in checks.INDEX_DEFAULTS if key not in named}
+                if other := checks.difference(there.spec, replace(wanted, **unnamed)):
+                    raise AlreadyExists(other, reason="COLLECTION_EXISTS")
+                return False
             self._check_number()
             graph = index_for(wanted, 0, self._threads)
             with self._store.write() as transaction:
@@ -200,17 +210,56 @@ class Engine:
             self._collections[name] = OpenCollection(spec, self._store, Labels(0), graph, self._max_limit)
         return True
 
+    def update_index(self, name: str, *, m: int = 0, ef_construction: int = 0, ef_search: int = 0) -> str:
+        """Changes the index parameters that are not 0, durably, and returns the collection's name. Where the graph was
+        made with others a new one is built while the old one is searched, also after a kill.
+
+        Raises NotFound, InvalidArgument, LimitReached (for a moment there are two graphs).
+        """
+        named = checks.index_parameters(m=m, ef_construction=ef_construction, ef_search=ef_search)
+        if not named:
+            raise InvalidArgument(
+                "index names nothing to change; set m, ef_construction or ef_search",
+                reason="NOTHING_NAMED",
+                field="index",
+            )
+        with self._writing:
+            entry = self._find(name, "name")
+            spec = replace(entry.spec, **named)
+            if spec == entry.spec:
+                return spec.name
+            if isinstance(entry.graph, Graph) and cause_to_rebuild(entry.graph, spec) == "parameters":
+                count = entry.graph.count
+                self._check_memory(index_for(spec, count, self._threads).bytes_with(count))
+
+            def store() -> None:
+                with self._store.write() as transaction:
+                    self._store.set_index(transaction, spec)
+
+            self._when_full_too(store, deletes=False)
+            entry.spec = spec
+            self._after(entry)
+            return spec.name
+
     def delete(self, name: str) -> int:
         """Removes the collection with everything in it and returns how many vectors that were. Raises NotFound."""
         with self._writing:
             spec = self._find(name, "name").spec
+            if aliases := self._aliases.of(spec.name):
+                raise FailedPrecondition(
+                    f"collection {spec.name} has the alias {aliases[0][0]}"
+                    + (f" and {len(aliases) - 1} more" if len(aliases) > 1 else "")
+                    + "; move it to another collection, or delete it first",
+                    reason="COLLECTION_HAS_ALIASES",
+                    field="name",
+                )
 
             def drop() -> int:
                 with self._store.write() as transaction:
                     return self._store.drop(transaction, spec.number)
 
             count = self._when_full_too(drop, deletes=True)
-            del self._collections[name]
+            del self._collections[spec.name]
             with suppress(OSError):  # the next start removes what is left
                 self._cache.remove(spec.number)
             self._give_back()
@@ -233,7 +282,7 @@ class Engine:
         def read(entry: OpenCollection) -> Description:
             with entry.describing:  # whoever asks meanwhile for the same gets the same
                 sequence = self._store.counters(entry.spec.number)[1]
-                if sample and entry.sampled_at != (state := (sequence, entry.graphs)):
+                if sample and entry.sampled_at != (state := (sequence, entry.graphs, entry.spec.ef_search)):
                     entry.sampled_recall = health.sampled_recall(entry, self._store)
                     entry.sampled_at = state
                 if entry.measured_at != sequence:
@@ -247,9 +296,49 @@ class Engine:
                 entry.sampled_recall,
                 entry.graph.tombstone_ratio if entry.graph else 0.0,
                 entry.rebuilding,
+                entry.rebuild_progress,
+                tuple(alias for alias, _ in self._aliases.of(entry.spec.name)),
             )
 
         return self._read(name, read, "name")
+
+    # -- aliases ------------------------------------------------------------------------------------------------
+
+    def set_alias(self, alias: str, collection: str, *, expected: str | None = None) -> str:
+        """Has `alias` name the collection, durably and at one moment; returns what it named until now, "" for nothing.
+
+        `expected` is what it must have named. Raises InvalidArgument, NotFound, AlreadyExists, LimitReached,
+        FailedPrecondition.
+        """
+        checks.checked_name(alias, "alias", "alias")
+        with self._writing:
+            if alias in self._collections:
+                raise AlreadyExists(
+                    f"{alias} is a collection; take another name for the alias",
+                    reason="COLLECTION_EXISTS",
+                    field="alias",
+                )
+            target = self._find(collection).spec.name
+            before = self._aliases.check_move(alias, expected, self._max_collections)
+            if before != target:
+                self._when_full_too(lambda: self._aliases.set(alias, target), deletes=False)
+            return before
+
+    def delete_alias(self, alias: str) -> str:
+        """Durably; returns what it named. Raises NotFound."""
+        with self._writing:
+            if not (target := self._aliases.target(alias)):
+                raise NotFound(
+                    f"there is no alias {quoted(alias)}; list the aliases to see which there are",
+                    reason="ALIAS_NOT_FOUND",
+                    field="alias",
+                )
+            self._when_full_too(lambda: self._aliases.delete(alias), deletes=True)
+            return target
+
+    def list_aliases(self, collection: str = "") -> list[tuple[str, str]]:
+        """(alias, collection) of one collection or of all, by alias. Raises NotFound."""
+        return self._aliases.of(self._find(collection).spec.name if collection else "")
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -271,12 +360,14 @@ class Engine:
         """
         spec = self._find(name).spec
         checks.check_model(spec, embedding_model)
-        wrong = {**checks.bad_items(spec, items), **(wrong or {})}
+        unfit = checks.bad_items(spec, items)
         with self._writing:
             entry = self._find(name)
-            if replace(entry.spec, number=spec.number) != spec:
-                raise NotFound(f"collection {name} was replaced meanwhile", reason="COLLECTION_NOT_FOUND")
-            spec = entry.spec
+            if entry.spec != spec:  # it was restored, or an alias moved; what fitted may fit no more
+                spec = entry.spec
+                checks.check_model(spec, embedding_model)
+                unfit = checks.bad_items(spec, items)
+            wrong = {**unfit, **(wrong or {})}
             known = self._store.places(spec.number, list({item.id for item in items}))
             wrong.update(checks.wrong_for_mode(items, known, mode.name, wrong))
             if not partial:
@@ -322,6 +413,52 @@ class Engine:
                 self._after(entry)
                 self._give_back()
             return len(places), self._store.sequence
+
+    def update_metadata(
+        self,
+        name: str,
+        changes: Sequence[Change],
+        dump: Dump,
+        *,
+        mode: MetadataMode = MetadataMode.MERGE,
+        partial: bool = False,
+        wrong: dict[int, CallerError] | None = None,
+    ) -> Written:
+        """Makes all changes or none, durably; with `partial`, those with nothing wrong. Vectors stay as they are.
+
+        Of an id twice in `changes` each is made, in order. `wrong` are changes that the caller already knows to be bad.
+        Raises NotFound, InvalidArgument (naming changes and fields), StorageFull.
+        """
+        checks.check_batch("updates", len(changes))
+        batch = Batch(changes, mode, dump, partial, wrong or {})
+        with self._writing:
+            entry = self._find(name)
+            known = self._store.places(entry.spec.number, list({change.id for change in changes}))
+            if label_of := batch.find(known):
+                batch.dimension = entry.spec.dimension
+                self._change_metadata(entry, label_of, batch.made, mode)
+            return Written(batch.count, self._store.sequence, batch.wrong)
+
+    def update_matching(
+        self, name: str, filter: Filter, change: Change, dump: Dump, *, mode: MetadataMode = MetadataMode.MERGE
+    ) -> Written:
+        """Makes the change, whose id counts for nothing, in every item that fits, or in none, durably.
+
+        Raises NotFound, InvalidArgument (also where the filter restricts nothing), StorageFull.
+        """
+        check_change(change, mode, "updates[0]")
+        if at := unrestricted(filter):
+            raise refused(at, "restricts nothing, so everything would be changed; name a condition")
+        with self._writing:
+            entry = self._find(name)
+            dimension = entry.spec.dimension
+
+            def made(_: int, id: str, metadata: str) -> str:
+                return changed(metadata, replace(change, id=id), mode, dimension, dump, "updates[0]")
+
+            if label_of := entry.matching(filter):
+                self._change_metadata(entry, label_of, made, mode)
+            return Written(len(label_of), self._store.sequence)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -415,18 +552,19 @@ class Engine:
 
     def list_snapshots(self, collection: str = "") -> list[Snapshot]:
         """Of one collection or of all, those of deleted collections too."""
-        return self._snapshots.list(collection)
+        return self._snapshots.list(self._name_of(collection))
 
     def delete_snapshot(self, collection: str, name: str) -> None:
         """Raises NotFound."""
         with self._snapshotting:
-            self._snapshots.delete(collection, name)
+            self._snapshots.delete(self._name_of(collection), name)
 
     def restore_snapshot(self, collection: str, name: str) -> None:
         """Puts the collection back to what the snapshot holds, at one moment; until then the old one is searched.
 
         Raises NotFound, LimitReached, DataLoss, StorageFull, and then nothing has changed.
         """
+        collection = self._name_of(collection)
         with self._snapshotting, self._snapshots.opened(collection, name) as (file, spec, next_label):
             with self._writing:
                 made = copy_in(self._store, file, spec, next_label, _HIDDEN)
@@ -440,6 +578,10 @@ class Engine:
                     old = self._collections.get(collection)
                     if old is None:
                         self._check_number()
+                        if self._aliases.target(collection):
+                            raise AlreadyExists(
+                                f"{collection} has become an alias; delete the alias first", reason="ALIAS_EXISTS"
+                            )
                     with self._store.write() as transaction:
                         if old is not None:
                             self._store.drop(transaction, old.spec.number)
@@ -457,11 +599,32 @@ class Engine:
 
     def _find(self, name: str, field: str = "collection") -> OpenCollection:
         entry = self._collections.get(name)
-        if entry is None:
-            raise NotFound(
-                f"there is no collection {quoted(name)}; create it first", reason="COLLECTION_NOT_FOUND", field=field
-            )
+        while entry is None:
+            target = self._aliases.target(name)
+            entry = self._collections.get(target)
+            # An alias may be moved, and the collection that it named deleted, between the two looks.
+            if entry is None and self._aliases.target(name) == target:
+                raise NotFound(
+                    f"there is no collection {quoted(name)}; create it first",
+                    reason="COLLECTION_NOT_FOUND",
+                    field=field,
+                )
         return entry
+
+    def _name_of(self, name: str) -> str:
+        """Of an alias the collection that it names; any other name as it is."""
+        return name if name in self._collections else self._aliases.target(name) or name
+
+    def _change_metadata(
+        self,
+        entry: OpenCollection,
+        label_of: Mapping[int, int],
+        make: Callable[[int, str, str], str | None],
+        mode: MetadataMode,
+    ) -> None:
+        reading = mode is MetadataMode.MERGE
+        self._when_full_too(lambda: entry.change_metadata(label_of, make, reading=reading), deletes=False)
+        self._after(entry)
 
     def _read(self, name: str, read: Callable[[OpenCollection], Result], field: str = "collection") -> Result:
         """What `read` returns, of the collection that took this one's place if a restore came in between."""
@@ -588,10 +751,14 @@ class Engine:
         if entry.graph is None:
             with suppress(Exception):
                 entry.use(opening.build(self._store, entry.spec, entry.labels.versions, self._threads))
-        if entry.graph is not None and opening.needs_rebuild(entry.graph) and not entry.rebuilding:
-            opening.rebuild_aside(entry, self._store, entry.graph.threads, self._writing)
+        self._rebuild_where_needed(entry)
         if entry.graph is not None and entry.unsaved >= max(_SAVE_AFTER, entry.graph.count // 2):
             self._save(entry)
+
+    def _rebuild_where_needed(self, entry: OpenCollection) -> None:
+        graph = entry.graph
+        if graph is not None and not entry.rebuilding and cause_to_rebuild(graph, entry.spec):
+            rebuild_aside(entry, self._store, graph.threads, self._writing, self._save)
 
     def _save(self, entry: OpenCollection) -> None:
         """Saves the graph. A failure is logged and costs only time at the next start."""
@@ -619,8 +786,11 @@ class Engine:
             with self._store.write() as transaction:
                 self._store.drop(transaction, spec.number)
             found.remove(spec)
+        self._aliases = Aliases(self._store, {spec.name for spec in found})
         self._cache.remove_all_but({spec.number for spec in found})
         for spec in found:
             entry = self._collections[spec.name] = self._opened(spec)
             if entry.graph is not None and entry.unsaved >= max(_SAVE_AFTER, entry.graph.count // 2):
                 self._save(entry)
+            with self._writing:
+                self._rebuild_where_needed(entry)

@@ -12,7 +12,8 @@
 | `Ids(ids)` | an item with one of these ids |
 
 A field is a path with dots (`author.name`). A key with a dot, quote or backslash in it, or nothing, stands as a JSON
-string (`"file.name"`, `""`). SQLite ends a text at a NUL character, so texts that have one are compared up to it.
+string (`"file.name"`, `""`). SQLite ends a stored text at a NUL character: what is behind it is not looked at,
+and a value that has one equals nothing.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from typing import Any
 from shared.errors import InvalidArgument, quoted
 
 _DEEPEST = 6
-# Of one filter, all its levels together: conditions and list values, ids apart; ids; and characters, ids apart.
+# Of one filter, all its levels together: conditions; values in lists; ids; characters in lists, and elsewhere but ids.
 MOST = 1000
+MOST_VALUES = 100_000
 MOST_IDS = 100_000
+MOST_LIST_TEXT = 4 * 2**20
 MOST_TEXT = 2**20
 _LONGEST_FIELD = 1000
 _GROUP = 40
@@ -144,6 +147,7 @@ class _Writer:
     def __init__(self) -> None:
         self.values: list[object] = []
         self._count = 0
+        self._list_values = 0
         self._ids = 0
 
     def filter(self, filter: Filter, at: str, depth: int) -> str:
@@ -188,8 +192,7 @@ class _Writer:
             case Operator.IN | Operator.NOT_IN as operator:
                 if not isinstance(value, list):
                     raise refused(at, "needs a list of values")
-                self._add(len(value), at)
-                one_of = _joined("OR", [self._equal(field, one, at) for one in value]) if value else "(0)"
+                one_of = self._one_of(field, value, at)
                 return one_of if operator is Operator.IN else f"(NOT {one_of})"
             case Operator.CONTAINS:
                 return self._contains(field, value, at)
@@ -217,6 +220,32 @@ class _Writer:
         source = self._source(field, at)
         self.values.append(_finite(value, at))
         return f"(coalesce({typed} IN {kinds}, 0) AND json_extract({source}) = ?)"
+
+    def _one_of(self, field: str, values: Sequence[Any], at: str) -> str:
+        """Of however many values SQLite makes an index, so that an item costs one look and not one for each of them."""
+        self._list_values += len(values)
+        if self._list_values > MOST_VALUES:
+            raise too_many_values(at)
+        literals: set[str] = set()
+        lists: dict[str, list[str | float]] = {"('text')": [], "('integer', 'real')": []}
+        for value in values:
+            if value is None or isinstance(value, bool):
+                literals.add(f"'{json.dumps(value)}'")
+            elif isinstance(value, str):
+                if "\0" not in value:  # as under EQ, nothing that is stored equals it
+                    lists["('text')"].append(value)
+            elif isinstance(value, int | float):
+                lists["('integer', 'real')"].append(_finite(value, at))
+            else:
+                raise refused(at, "compares with strings, numbers, booleans or null")
+        parts = [f"coalesce({self._typed(field, at)} IN ({', '.join(sorted(literals))}), 0)"] if literals else []
+        for kinds, some in lists.items():
+            if some:
+                typed, source = self._typed(field, at), self._source(field, at)
+                self.values.append(_json_list(some))
+                among = f"json_extract({source}) IN (SELECT value FROM json_each(?))"
+                parts.append(f"(coalesce({typed} IN {kinds}, 0) AND {among})")
+        return _joined("OR", parts) if parts else "(0)"
 
     def _contains(self, field: str, value: Any, at: str) -> str:
         typed, source = self._typed(field, at), self._source(field, at)
@@ -303,14 +332,18 @@ def _finite(value: str | float, at: str) -> str | float:
     return float(value) if isinstance(value, int) and abs(value) >= 2**63 else value
 
 
-def _json_list(ids: Sequence[str]) -> str:
+def _json_list(values: Sequence[str | float]) -> str:
     # Not at once: `json` would let nobody else run until all are written.
-    parts = [json.dumps(ids[start : start + 1000])[1:-1] for start in range(0, len(ids), 1000)]
+    parts = [json.dumps(values[start : start + 1000])[1:-1] for start in range(0, len(values), 1000)]
     return f"[{','.join(parts)}]"
 
 
 def too_many(at: str) -> InvalidArgument:
-    return refused(at, f"has one of more than {MOST} conditions and values")
+    return refused(at, f"has one of more than {MOST} conditions")
+
+
+def too_many_values(at: str) -> InvalidArgument:
+    return refused(at, f"has one of more than {MOST_VALUES} values in lists")
 
 
 def refused(at: str, what: str) -> InvalidArgument:

@@ -50,7 +50,7 @@ class Graph:
 
     def __init__(self, metric: Metric, dimension: int, m: int, ef_construction: int, threads: int = 0) -> None:
         """`threads` that insert; 0 for one a core. Raises Overloaded when there is no memory for it."""
-        self._metric, self._dimension, self._m, self._ef_construction = metric, dimension, m, ef_construction
+        self._metric, self._dimension, self.m, self.ef_construction = metric, dimension, m, ef_construction
         self.threads = threads or os.cpu_count() or 1
         self._turn = max(8, min(256, _NUMBERS_A_TURN // dimension))
         self._lock = SharedLock()

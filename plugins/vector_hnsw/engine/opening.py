@@ -1,10 +1,9 @@
-"""How a collection gets its labels and its graph: loaded and caught up, or built from the store, at once or aside."""
+"""How a collection gets its labels and its graph: loaded and caught up, or built from the store."""
 
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from shared.errors import StartError
 
 from .backup import ASIDE, MANIFEST
 from .cache import GraphCache
-from .collection import OpenCollection
 from .flat import Flat, index_for
 from .graph import Graph
 from .labels import Labels
@@ -45,30 +43,45 @@ def refuse_wrong_folder(data_dir: Path) -> None:
 
 
 def open_graph(store: Store, cache: GraphCache, spec: Collection, threads: int) -> tuple[Labels, Flat | Graph, int]:
-    """The labels, the graph, and how many of its labels the file on disk has not got."""
+    """The labels, the graph, and how many of its labels the file on disk has not got.
+
+    A graph that was saved before the index parameters were changed still has the earlier ones.
+    """
     labels = Labels(store.counters(spec.number)[0])
     for block in store.all_labels(spec.number):
         labels.load(block)
-    graph = index_for(spec, len(labels.versions), threads)
+    saved = cache.as_saved(spec)
+    graph = index_for(saved, len(labels.versions), threads)
     if isinstance(graph, Flat):
         cache.remove(spec.number)
         return labels, build(store, spec, labels.versions, threads), 0
-    loaded = cache.load(graph, spec, store.sequence)
+    loaded = cache.load(graph, saved, store.sequence)
     if loaded is not None:
         saved_at, in_file = loaded
         there = set(in_file.tolist())
         graph.adopt(in_file, {label: version for label, version in labels.versions.items() if label in there})
         missing = [label for label, version in labels.versions.items() if version > saved_at or label not in there]
         bring_up(graph, store, spec, missing, labels.versions)
-        if not needs_rebuild(graph):
+        if not is_worn(graph):
             return labels, graph, len(missing)
         _log.info("event=graph_rebuilt collection=%s cause=wear", spec.name)
     graph = build(store, spec, labels.versions, threads)
     return labels, graph, graph.count
 
 
-def build(store: Store, spec: Collection, versions: Mapping[int, int], threads: int) -> Flat | Graph:
-    """A graph of every label there is, from the store."""
+def is_worn(graph: Flat | Graph) -> bool:
+    """Whether so much was deleted and moved that recall or speed suffers."""
+    return graph.wear > _MOST_WEAR
+
+
+def build(
+    store: Store,
+    spec: Collection,
+    versions: Mapping[int, int],
+    threads: int,
+    watch: Callable[[int], None] = lambda count: None,
+) -> Flat | Graph:
+    """A graph of every label there is, from the store. `watch` is told now and then how many it has."""
     graph = index_for(spec, len(versions), threads)
     done: set[int] = set()
     for found, vectors in store.scan(spec):
@@ -80,6 +93,7 @@ def build(store: Store, spec: Collection, versions: Mapping[int, int], threads: 
         indexes = list(part.values())
         graph.reserve(len(part))
         graph.put(list(part), vectors[indexes], [found[index][2] for index in indexes])
+        watch(graph.count)
     return graph
 
 
@@ -97,41 +111,3 @@ def bring_up(
         if there:
             matrix = np.stack([vectors[row_of[label]] for label in there])
             graph.put(there, matrix, [versions[label] for label in there])
-
-
-def needs_rebuild(graph: Flat | Graph) -> bool:
-    """Whether so much was deleted and moved that recall or speed suffers."""
-    return graph.wear > _MOST_WEAR
-
-
-def rebuild_aside(entry: OpenCollection, store: Store, threads: int, writing: threading.Lock) -> None:
-    """Puts a new graph in the place of the collection's, in a thread, while searches and writes go on.
-
-    Call it while holding `writing`, the lock that every write holds.
-    """
-    then = dict(entry.labels.versions)
-    entry.rebuilding = True
-
-    def work() -> None:
-        try:
-            wanted: Mapping[int, int] | None = then
-            while wanted is not None:
-                graph = build(store, entry.spec, wanted, max(1, threads // 2))
-                with writing:
-                    now = entry.labels.versions
-                    changed = [label for label in now if graph.versions.get(label) != now[label]]
-                    bring_up(graph, store, entry.spec, changed, now)
-                    graph.delete([label for label in graph.versions if label not in now])
-                    graph.threads = threads
-                    entry.use(graph)
-                    entry.unsaved = graph.count
-                    # So much was deleted meanwhile that the new one is worn already, and no write may ever follow.
-                    wanted = dict(now) if needs_rebuild(graph) else None
-            _log.info("event=graph_rebuilt collection=%s cause=wear", entry.spec.name)
-        except Exception as error:
-            # The collection was deleted, or the store closed; or there was no memory, and the old graph stays.
-            _log.warning("event=graph_not_rebuilt collection=%s cause=%r", entry.spec.name, str(error))
-        finally:
-            entry.rebuilding = False
-
-    threading.Thread(target=work, name="rebuild", daemon=True).start()

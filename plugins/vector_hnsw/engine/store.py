@@ -139,6 +139,13 @@ class Store:
     def rename(self, connection: sqlite3.Connection, number: int, name: str) -> None:
         connection.execute("UPDATE collections SET name = ? WHERE number = ?", (name, number))
 
+    def set_index(self, connection: sqlite3.Connection, changed: Collection) -> None:
+        """Gives a collection the index parameters of `changed`."""
+        connection.execute(
+            "UPDATE collections SET m = ?, ef_construction = ?, ef_search = ? WHERE number = ?",
+            (changed.m, changed.ef_construction, changed.ef_search, changed.number),
+        )
+
     def counters(self, number: int) -> tuple[int, int]:
         """A label that was never used in the collection, nor any above it; and the sequence of its last write."""
         rows = self.database.rows("SELECT next_label, sequence FROM collections WHERE number = ?", number)
@@ -187,6 +194,14 @@ class Store:
         )
         self._mark(connection, number, next_label)
         return written
+
+    def put_metadata(self, connection: sqlite3.Connection, number: int, rows: Iterable[tuple[int, str, str]]) -> None:
+        """Gives items, each (row, id, metadata), other metadata."""
+        connection.executemany(
+            f"UPDATE items_{number} SET metadata = ?, text_sum = ? WHERE row = ?",
+            ((metadata, _text_sum(name, metadata), row) for row, name, metadata in rows),
+        )
+        self._mark(connection, number)
 
     def remove(self, connection: sqlite3.Connection, number: int, rows: Iterable[int]) -> None:
         _delete(connection, number, rows)

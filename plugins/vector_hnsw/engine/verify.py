@@ -60,6 +60,7 @@ def _verify_graph(store: Store, data_dir: Path, spec: Collection) -> str:
     cache = GraphCache(data_dir / "graphs", store.database.uuid)
     if not cache.has(spec):
         return f"sound    graph of {spec.name}: not saved, it will be built"
+    spec = cache.as_saved(spec)
     cause = cache.why_not(spec, store.sequence)
     if cause:
         return f"damaged  graph of {spec.name}: {cause}; it will be built anew at the next start"

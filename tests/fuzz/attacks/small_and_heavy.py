@@ -49,6 +49,8 @@ def _database() -> list[Call]:
         ("UpsertVectorsStream", "200,000 empty vectors", name + empty * 200_000),
         ("GetVectors", "500,000 empty ids", name + empty * 500_000),
         ("DeleteVectors", "500,000 empty ids", name + empty * 500_000),
+        ("UpdateMetadata", "1,000,000 empty updates", name + empty * 1_000_000),
+        ("UpdateMetadata", "900,000 keys to remove", name + _field(2, b"\x1a\x01k" * 900_000)),
         ("SearchVectors", "500,000 empty conditions", wide + _field(11, b"\x0a\x00" * 500_000)),
         ("CountVectors", "500,000 empty conditions", name + _field(2, b"\x0a\x00" * 500_000)),
         ("SearchVectors", "filters 90 deep", wide + _field(11, deep.SerializeToString())),
