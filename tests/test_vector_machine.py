@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from plugins.vector_hnsw.engine import Change, Engine, Item, MetadataMode, Metric, Mode, Query, flat, matches
+from plugins.vector_hnsw.engine import Change, Engine, Item, MetadataMode, Metric, Mode, Query, fields, flat, matches
 from plugins.vector_hnsw.engine.filters import Compare, Exists, Filter, Ids, Operator
 from plugins.vector_hnsw.messages import dumped
 from shared.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
