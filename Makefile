@@ -6,7 +6,7 @@
 # make generate-proto   write the generated modules in proto/ anew
 # make image-NAME   a container image of the plugin NAME      make test-images   builds, runs and kills them all
 # make up           all five plugins in containers, deploy/compose.yaml      make down   stops them (DATA=gone: for good)
-# make lock         write the images' locked requirements anew
+# make dist         the wheel and a bundle of each plugin, to download      make lock   the locked requirements anew
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -30,9 +30,9 @@ LLM_PEERS_VENV = .venv-llm-peers
 LLM_PEERS = litellm[proxy]==1.100.5
 LLM_MOCK = @copilotkit/aimock@1.43.0
 
-# What writes the images' locked requirements.
+# What writes the images' locked requirements, and the downloads.
 LOCK_VENV = .venv-lock
-LOCK = uv==0.13.9
+LOCK = uv==0.13.9 cyclonedx-bom==7.5.0
 LOCKED = embed_st embed_st_light llm_openai reasoning_react tools_http vector_hnsw
 # The extras of pyproject.toml that an image has, where they are not the one of its own name.
 embed_st_EXTRAS = embed-st openvino offline-model
@@ -59,7 +59,7 @@ Q ?=
 KEEP ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test test-slow test-images up down lock lint fuzz bench bench-vector bench-embed bench-llm bench-tools bench-react \
+.PHONY: help install run test test-slow test-images up down dist lock lint fuzz bench bench-vector bench-embed bench-llm bench-tools bench-react \
 	bench-logs bench-attack generate-proto clean
 
 help:
@@ -89,7 +89,7 @@ test-images: install
 lint: install
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@$(BIN)/mypy plugins shared host tests benchmarks
+	@$(BIN)/mypy plugins shared host tests benchmarks deploy
 
 fuzz: install
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --share $(SHARE) \
@@ -156,6 +156,10 @@ $(LLM_PEERS_VENV)/.installed: Makefile
 	@command -v chromium >/dev/null || (cd .browser && TMPDIR="$$PWD" node --input-type=module -e \
 		'import chromium from "@sparticuz/chromium"; await chromium.executablePath()')
 	@touch $@
+
+# The wheel, the source distribution and a bundle of each plugin.
+dist: install $(LOCK_VENV)/.installed
+	@$(BIN)/python deploy/dist.py --uv $(LOCK_VENV)/bin/uv --cyclonedx $(LOCK_VENV)/bin/cyclonedx-py $(if $(ONLY),--only $(ONLY))
 
 up: image-llm-openai image-vector-hnsw image-embed-st-light image-tools-http image-reasoning-react $(SECRETS)
 	@$(COMPOSED) up --detach

@@ -71,9 +71,9 @@ def _run(arguments: argparse.Namespace) -> int:
         if number is not None and (name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN):
             signal.signal(number, signal.default_int_handler)
     if arguments.command == "check":
-        from host.check import command
+        from host.check import command as check
 
-        return command.run(arguments)
+        return check.run(arguments)
     config = _loaded(_file(arguments.config, arguments.command))
     match arguments.command:
         case "serve":

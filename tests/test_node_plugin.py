@@ -8,16 +8,21 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from hector_plugins_pb2_grpc import ToolProviderStub
 
-from host.config import load
+from host.config import ANY_KIND, load
 from host.connect import Connection, connect
+from host.kinds import kind_of
+from shared.errors import StartError
 from tests.host_fakes import write_config
 from tests.react_endpoint import Asked, Model, Reply, call, says
 
@@ -104,6 +109,22 @@ def test_what_it_cannot_run(words: Connection, tool: str, arguments: str, code: 
     """An unknown tool and wrong arguments are failures in the reply that name everything at fault."""
     reply = execute(words, tool, parameters_json=arguments)
     assert (reply.success, reply.error, reply.status.code) == (False, error, code)
+
+
+def test_its_reflection_says_what_it_is(words: Connection, tmp_path: Path) -> None:
+    """Straight under `plugins:`, where its block says nothing of it, it is a tool provider by its reflection."""
+    config = load(write_config(tmp_path, {"plugins": {"words": {"address": words.address.address}}}))
+    plugin = replace(config.plugins["words"], address=words.address)
+    assert (plugin.kind, kind_of(plugin, words.address)) == (ANY_KIND, "tool_provider")
+    with pytest.raises(StartError, match="is a tool_provider, but is configured as a llm_provider"):
+        kind_of(replace(plugin, kind="llm_provider"), words.address)
+
+
+def test_its_health_is_told(words: Connection) -> None:
+    """It answers health, without its token, for itself as a whole and by its service's name."""
+    for service in ("", "plugin", "hector.plugins.v1.ToolProvider"):
+        reply = HealthStub(words.channel).Check(HealthCheckRequest(service=service), timeout=60)
+        assert reply.status == HealthCheckResponse.SERVING
 
 
 def test_its_token_reached_it(words: Connection) -> None:

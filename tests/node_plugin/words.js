@@ -13,6 +13,8 @@
 const path = require("node:path");
 const grpc = require("@grpc/grpc-js");
 const protoLoader = require("@grpc/proto-loader");
+const { ReflectionService } = require("@grpc/reflection");
+const { HealthImplementation } = require("grpc-health-check");
 
 const TOKEN = process.env.WORDS_TOKEN || "";
 const PORT = process.env.WORDS_PORT || "0";
@@ -139,6 +141,10 @@ function main() {
         : failure(grpc.status.NOT_FOUND, `Unknown tool: ${request.tool}`),
     ),
   });
+  const names = ["", "plugin", "hector.plugins.v1.ToolProvider"];
+  new HealthImplementation(Object.fromEntries(names.map((name) => [name, "SERVING"]))).addToServer(server);
+  // It names the service; its descriptors lack what the .proto imports, so calls by hand take the .proto.
+  new ReflectionService(definition, { services: names.slice(2) }).addToServer(server);
   server.bindAsync(`127.0.0.1:${PORT}`, grpc.ServerCredentials.createInsecure(), (error, port) => {
     if (error) {
       console.error(`error: ${error.message}`);
