@@ -61,6 +61,7 @@ def test_the_remedy_for_a_missing_environment(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_every_query_is_asked_once() -> None:
     """A rate asks each query once, by whichever client is free, unless the time is over first."""
     queries = np.arange(50, dtype=np.float32).reshape(50, 1)

@@ -285,6 +285,7 @@ def test_a_bad_setting_ends_the_process(tmp_path: Path, argv: list[str], env: di
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_example_of_every_plugin_is_accepted(tmp_path: Path) -> None:
     """--check takes each plugin's own example.yaml."""
     root = Path(__file__).resolve().parent.parent

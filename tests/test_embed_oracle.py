@@ -72,6 +72,7 @@ def test_text(real: Beside) -> None:
         real.check(reply.vector, expected, text[:40])
 
 
+@pytest.mark.slow
 def test_batch(real: Beside) -> None:
     """A batch has its texts' vectors, in their order, whatever they are padded with."""
     texts = [f"sentence number {n} " + "and so on " * (n % 17) for n in range(120)] + TEXTS

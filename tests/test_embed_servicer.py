@@ -325,6 +325,7 @@ def test_reply_too_large_is_seen_beforehand() -> None:
         assert engine.batches == before + fits
 
 
+@pytest.mark.slow
 def test_a_megabyte(stub: Stub) -> None:
     """A text of a megabyte is counted whole, and read whole where that is asked for."""
     text = "ab" * 500_000
@@ -352,6 +353,7 @@ def test_three_million_texts(stub: Stub, letters: Letters) -> None:
     assert not letters.batches
 
 
+@pytest.mark.slow
 def test_many_bad_texts(open_engine: Callable[..., Engine], letters: Letters) -> None:
     """Twenty thousand texts, blank or many bytes each, do not hold up the loop, whatever is to be said of them."""
     with serving(open_engine(), max_reply_bytes=2**24) as server:
@@ -446,6 +448,7 @@ def test_full_queue(open_engine: Callable[..., Engine], letters: Letters) -> Non
         assert said(stub.EmbedBatch(pb.EmbedBatchRequest(texts=["c"]), timeout=SECONDS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
 def test_a_caller_who_leaves(open_engine: Callable[..., Engine], letters: Letters, how: str) -> None:
     """A call that is cancelled, or whose deadline passes, while it waits is never run and leaves its places."""

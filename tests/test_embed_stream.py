@@ -352,6 +352,7 @@ def test_a_client_that_goes(stub: Stub, engine: Engine, letters: Letters, reads:
     talk.end()
 
 
+@pytest.mark.slow
 def test_a_client_that_stops(stub: Stub, engine: Engine, letters: Letters) -> None:
     """A client that neither sends nor reads any more holds no places, and is let go by its deadline."""
     messages: queue.Queue[pb.EmbedStreamRequest | None] = queue.Queue()
@@ -379,6 +380,7 @@ def test_a_client_that_breaks(stub: Stub, engine: Engine) -> None:
     assert said(stub.EmbedText(pb.EmbedTextRequest(text="c"), timeout=SECONDS))
 
 
+@pytest.mark.slow
 def test_streams_beside_one_another(server: Served) -> None:
     """Twenty streams at once get each their own answers, in their own order."""
     found: dict[int, bool] = {}

@@ -124,6 +124,7 @@ def gone(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+@pytest.mark.slow
 def test_serve_shows_every_plugin_once_it_serves(start: Callable[..., Host], tmp_path: Path) -> None:
     """The table has name, type, address, status and pid of each plugin, after the slowest one is SERVING."""
     with fakes() as running:
@@ -223,6 +224,7 @@ def test_a_path_that_cannot_be_run_is_named(
     assert re.match(r"error: (\S+/hector.yaml:\d+: )?" + message, host.stderr.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_run_json_holds_addresses_for_this_user_only(start: Callable[..., Host], tmp_path: Path) -> None:
     """run.json has the host's pid and the addresses, nobody else may read it, and a second host refuses to start."""
     host = start()
@@ -346,6 +348,7 @@ def test_nonsense_in_run_json(tmp_path: Path, make: Callable[[Path], Any]) -> No
     assert run_file.read(state) is None
 
 
+@pytest.mark.slow
 def test_two_hosts_at_one_moment(start: Callable[..., Host], tmp_path: Path) -> None:
     """Of two hosts that start at one moment one serves and the other ends with status 2 and says why."""
     config = config_in(tmp_path, embedder={"load_seconds": 1})
@@ -432,6 +435,7 @@ def descendants(pid: int) -> list[int]:
 # ---------------------------------------------------------------- what a plugin writes
 
 
+@pytest.mark.slow
 def test_a_flood_without_line_ends(start: Callable[..., Host], tmp_path: Path) -> None:
     """A plugin that writes 400 MB without a line end costs the host no memory, and is supervised as ever."""
     host = start(config=config_in(tmp_path, embedder={"flood": 200 * 2**20}))

@@ -509,6 +509,7 @@ def test_the_endpoint_of_the_environment(endpoint: Endpoint) -> None:
         assert generate(stub_of(plugin), "hello").text == "Hello"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["environment", "file", "header"])
 def test_a_key_is_never_shown(endpoint: Endpoint, tmp_path: Path, source: str) -> None:
     """Not in --check, not in the log at its most talkative, not in an error, also when the endpoint repeats it."""
@@ -729,6 +730,7 @@ def test_a_url_with_a_secret_is_no_option(option: str, url: str) -> None:
     assert run_plugin(MODULE, option, "http://127.0.0.1:8000/v1", "--check", env=QUIET).returncode == 0
 
 
+@pytest.mark.slow
 def test_check_says_which_variable_it_is(endpoint: Endpoint) -> None:
     """--check names the world's variables that it takes settings from, and shows the path of a key's file."""
     env = {"OPENAI_BASE_URL": endpoint.url, "OPENAI_API_KEY": KEY, "OPENAI_ORG_ID": "org"}

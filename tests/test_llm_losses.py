@@ -58,7 +58,7 @@ def streamed_calls(messages: list[pb.StreamTextResponse]) -> list[str]:
 @pytest.mark.parametrize(
     ("model", "reasoning", "text", "calls"),
     [
-        ("finish-on-every-chunk", "", "Hello", []),
+        pytest.param("finish-on-every-chunk", "", "Hello", [], marks=pytest.mark.slow),
         pytest.param("finish-on-reasoning", "Two and two.", "Four.", [], marks=pytest.mark.slow),
         pytest.param("finish-before-answer", "Two and two.", "Four.", [], marks=pytest.mark.slow),
         pytest.param("finish-before-tool", "", "Hello", [ROME], marks=pytest.mark.slow),

@@ -86,6 +86,7 @@ def test_what_is_refused_is_left_out(stub: rpc.LLMProviderStub, endpoint: Endpoi
         assert offered == (["weather"] if names.startswith("choice") else ["weather", "other"])
 
 
+@pytest.mark.slow
 def test_any_subset_of_refusals_ends_in_an_answer() -> None:
     """Whatever set of options is refused, one after the other: no more tries than there are steps down, and
     `dropped_params` names just those that are not in what was taken."""

@@ -114,6 +114,7 @@ def test_a_busy_machine() -> None:
     assert "stood still" in stall.what
 
 
+@pytest.mark.slow
 def test_the_tests_own_garbage_is_not_the_plugins() -> None:
     """What the garbage collector takes counts in a process that is the plugin's own, and not beside the tests."""
     import gc

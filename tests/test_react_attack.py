@@ -407,6 +407,7 @@ def beside(servicer: react_peers.LLM | react_peers.Tools) -> Iterator[str]:
         loop.close()
 
 
+@pytest.mark.slow
 def test_others_are_answered_meanwhile() -> None:
     """Before a model and a tool that hand over as much as they can each step ends as steps do, and the plugin's event
     loop is never held, which is under watch."""

@@ -137,6 +137,7 @@ async def test_seconds_are_over_in_the_model() -> None:
     assert results[-1].usage is None
 
 
+@pytest.mark.slow
 @in_loop
 async def test_seconds_are_over_in_a_tool() -> None:
     """A tool has what the run has left, no more; then the run ends."""

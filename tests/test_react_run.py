@@ -64,6 +64,7 @@ async def test_what_is_piped_in(tmp_path: Path) -> None:
         in_order(request.messages[-1].content, *parts)
 
 
+@pytest.mark.slow
 @in_loop
 async def test_nothing_comes_in(tmp_path: Path) -> None:
     """Where something is piped in and nothing comes, it is said what is waited for."""
@@ -403,6 +404,7 @@ async def test_nobody_reads(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- a run of a plugin
 
 
+@pytest.mark.slow
 @in_loop
 async def test_a_plugin_elsewhere(tmp_path: Path) -> None:
     """With --address the run is that plugin's: the same timeline, and a file and a page without the model's turns."""

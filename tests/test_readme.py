@@ -120,7 +120,9 @@ def test_all_commands_are_known() -> None:
     assert unknown == []
 
 
-@pytest.mark.parametrize("name", PLUGINS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "embed_st" else name for name in PLUGINS]
+)
 def test_examples(name: str, tmp_path: Path) -> None:
     """The Python example of a plugin's README runs as it stands against that plugin and prints something."""
     (example,) = blocks(ROOT / "plugins" / name / "README.md", "python")

@@ -248,6 +248,7 @@ def test_timeout(kind: str) -> None:
         assert still_works(plugin)
 
 
+@pytest.mark.slow
 def test_timeout_of_a_client_that_does_not_read() -> None:
     """`timeout` also ends a stream whose client does not read: place free, generator closed, end logged."""
     with toy(timeout=2.0, max_concurrent=1) as plugin:
@@ -309,6 +310,7 @@ class Noticing(LLMProviderServicer):
             raise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unary", "stream"])
 @pytest.mark.parametrize("end", ["deadline", "cancel", "gone"])
 def test_a_client_that_gives_up(kind: str, end: str) -> None:

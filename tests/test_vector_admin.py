@@ -67,6 +67,7 @@ def test_looking(plugin: Plugin, folder: Path) -> None:
     assert admin("count", "docs", *at, folder=folder).stdout == "1200\n"
 
 
+@pytest.mark.slow
 def test_aliases_and_index(plugin: Plugin, folder: Path) -> None:
     """A collection gets an alias, which every command takes, and loses it; its index parameters are changed."""
     at = ("--address", plugin.address)
@@ -113,6 +114,7 @@ def test_mistakes(plugin: Plugin, folder: Path, arguments: tuple[str, ...], word
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_verify(tmp_path: Path, folder: Path) -> None:
     """verify finds a folder sound, refuses one that is in use, and names the collection whose vector was altered."""
     with start_plugin("plugins.vector_hnsw", "--data-dir", str(tmp_path)) as plugin:

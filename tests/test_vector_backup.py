@@ -302,6 +302,7 @@ def backup_again(folder: Path) -> Path:
     return folder / "again"
 
 
+@pytest.mark.slow
 def test_a_kill_while_it_is_put_back(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a kill at any step the folder holds the old store or refuses to start, never an empty one or a mixture;
     putting it back once more is all it takes."""

@@ -292,6 +292,7 @@ def assert_too_large(call: Callable[[], object], hint: str) -> None:
     assert hint in said.status.message
 
 
+@pytest.mark.slow
 def test_a_reply_that_is_too_large_is_not_packed(database: Database, packed: list[int]) -> None:
     """100 hits of 690 kB each are refused, by search, batch, get and list, with not much more than the limit packed."""
     text = dump({"numbers": list(range(10_000)), "text": "x" * 640_000})

@@ -960,6 +960,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_small_collections_take_little_memory(tmp_path: Path) -> None:
     """400 empty collections of 768 dimensions and 150 of one vector take 40 MB at most, and max_memory counts them."""

@@ -790,6 +790,7 @@ def test_connections_do_not_pile_up(engine: Engine) -> None:
     assert len(engine._store.database._idle) <= 3
 
 
+@pytest.mark.slow
 def test_searches_while_a_collection_is_deleted_and_made_again(engine: Engine) -> None:
     """A search beside that finds the old one, the new one or none: NotFound, and never anything else."""
     stop = threading.Event()
@@ -820,6 +821,7 @@ def test_searches_while_a_collection_is_deleted_and_made_again(engine: Engine) -
     assert strange == []
 
 
+@pytest.mark.slow
 def test_a_score_goes_with_its_metadata(engine: Engine) -> None:
     """Beside updates that change vector and metadata together, no search pairs the old score with the new metadata."""
     target = np.array([1, 0, 0, 0], np.float32)

@@ -73,6 +73,7 @@ def test_near_copies_hide_nothing(tmp_path: Path, metric: Metric, noise: float, 
 # ---------------------------------------------------------------- churn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["replaced", "moved"])
 @pytest.mark.parametrize(("count", "rounds"), [(1100, 2), pytest.param(5000, 20, marks=pytest.mark.slow)])
 def test_recall_holds_through_churn(tmp_path: Path, how: str, count: int, rounds: int) -> None:
@@ -316,6 +317,7 @@ def _load(folder: Path, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None
         assert stored == {name: row.tobytes() for name, row in everything.items()}
 
 
+@pytest.mark.slow
 def test_eight_writers_and_eight_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With rebuilds, resizes and snapshots under way, nobody sees an error, and no write is lost."""
     _load(tmp_path, 4, monkeypatch)

@@ -207,6 +207,7 @@ def test_allow_partial(database: Database) -> None:
     assert (same.updated_count, len(same.errors), stored(database)["b"]) == (0, 1, {"n": 3})
 
 
+@pytest.mark.slow
 def test_what_is_merged_can_still_be_read(database: Database) -> None:
     """Two halves that no reply could hold together are refused at the second, by id and by filter, and every item can
     be read; so are halves that are together over the bound on metadata."""

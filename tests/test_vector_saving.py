@@ -29,6 +29,7 @@ def graph() -> Graph:
     return made
 
 
+@pytest.mark.slow
 def test_python_goes_on_while_a_slow_disk_takes_a_graph(tmp_path: Path) -> None:
     """While a file takes nothing for 3 s, another thread is never kept waiting for even half of that."""
     path = tmp_path / "slow"

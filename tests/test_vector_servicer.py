@@ -463,6 +463,7 @@ def test_vectors_of_another_model_are_refused(database: Database) -> None:
     assert database.stub.UpsertVectors(new, metadata=(("x-embedding-model", "large"),)).success
 
 
+@pytest.mark.slow
 def test_health_answers_during_long_work(database: Database) -> None:
     """While big batches are written and deep and exact searches run, a health check is never late by much."""
     wide = vectors(1500, 1024)

@@ -187,6 +187,7 @@ _OWN_WORDS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_no_command_prints_past_it() -> None:
     """Each module that prints has `shared/visible.py`, but for those that print only words of their own."""
     for folder in ("host", "plugins", "shared"):
