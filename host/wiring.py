@@ -1,7 +1,8 @@
 """What the host tells a reasoning plugin that it starts: where its LLMs are. The plugin asks them itself, over gRPC.
 
 The plugin gets `{NAME: address}` of the LLM plugins in the variable of its setting `llm`, as REASONING_REACT__LLM, and
-no tools of its own, since the host runs them. Where its own settings name an `llm`, they are left as they are.
+by HECTOR_TOOLS that it needs no tools of its own, since the host runs them. Where its own settings name an `llm`, they
+are left as they are.
 """
 
 from __future__ import annotations
@@ -44,9 +45,8 @@ def environment(plugin: Plugin, addresses: Mapping[str, Address]) -> dict[str, s
     state_key = f"{plugin.environment_prefix}STATE_KEY"
     if "state_key" not in plugin.settings and state_key not in os.environ:
         variables[state_key] = _STATE_KEY
-    tools = f"{plugin.environment_prefix}TOOLS"
-    if "tools" not in plugin.settings and tools not in os.environ:
-        variables[tools] = ""
+    # In no plugin's name: a strategy without such a setting would refuse it.
+    variables["HECTOR_TOOLS"] = "[]"
     return variables
 
 

@@ -28,7 +28,7 @@ def test_it_gets_addresses_a_key_and_no_tools() -> None:
     address = Address("127.0.0.1:81", token=Secret("t"))
     given = wiring.environment(react(), {"chat": address})
     assert json.loads(given["MY_REACT__LLM"]) == {"chat": {"address": "127.0.0.1:81", "token": "t"}}
-    assert given["MY_REACT__TOOLS"] == ""
+    assert given["HECTOR_TOOLS"] == "[]"
     assert len(given["MY_REACT__STATE_KEY"]) == 64
     assert given == wiring.environment(react(), {"chat": address})  # so that runs outlive its process
     assert wiring.llm_name(react(), Llm("default", CHAT, "m")) == "chat"

@@ -43,6 +43,7 @@ def main() -> int:
         section="reasoning_strategies",
         about=__doc__,
         needs=NEEDS,
+        variables={"tools": "HECTOR_TOOLS"},  # a host that runs the tools itself says so there
         check=check,
     )
     from .servicer import TOO_LARGE_HINTS, Servicer, most_items
