@@ -262,6 +262,7 @@ def test_only_what_is_needed_is_downloaded(tmp_path: Path, monkeypatch: pytest.M
 # ---------------------------------------------------------------- with a process of its own
 
 
+@pytest.mark.slow
 def test_light_start(model: Path, tmp_path: Path, converter: Converter) -> None:
     """With a converted model in the cache a start imports neither torch nor transformers nor sentence-transformers."""
     opened(model, tmp_path)

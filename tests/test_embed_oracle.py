@@ -64,6 +64,7 @@ def words(count: int, start: int = 0) -> str:
     return " ".join(WORDS[(place * place + place // 7) % len(WORDS)] for place in range(start, count))
 
 
+@pytest.mark.slow
 def test_text(real: Beside) -> None:
     """A text's vector is SentenceTransformer.encode's, whatever the text."""
     for text, expected in zip(TEXTS, real.encode(TEXTS), strict=True):

@@ -44,6 +44,7 @@ def turns_beside(step: Callable[[], None]) -> int:
     return turns
 
 
+@pytest.mark.slow
 def test_work_that_gives_way_lets_others_run() -> None:
     """Beside work that gives way two threads have at least twice as many turns as beside work that does not."""
     # Once is enough: who else runs on the machine may take turns away, and gives none.

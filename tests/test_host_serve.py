@@ -142,6 +142,7 @@ def test_serve_shows_every_plugin_once_it_serves(start: Callable[..., Host], tmp
     assert table["vectors"][0] == "database_provider"
 
 
+@pytest.mark.slow
 def test_a_killed_plugin_comes_back_at_its_port(start: Callable[..., Host]) -> None:
     """After kill -9 a plugin is started again on the port it had, and stderr says so."""
     host = start()
@@ -264,6 +265,7 @@ def test_a_stale_run_json_counts_as_none(start: Callable[..., Host], tmp_path: P
     until(lambda: (run := run_file.read(host.state)) and run.pid == host.process.pid)
 
 
+@pytest.mark.slow
 def test_a_command_uses_the_running_host(start: Callable[..., Host], tmp_path: Path) -> None:
     """Beside a running `serve`, index and search start nothing: what one stored the other finds."""
     host = start()

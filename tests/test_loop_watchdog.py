@@ -151,6 +151,7 @@ def test_a_process(how: str, words: str) -> None:
     assert f"the event loop of tests.toy_plugin (pid {plugin.process.pid})" in found[0]
 
 
+@pytest.mark.slow
 def test_the_test_fails(tmp_path: Path) -> None:
     """A test in which a loop stalled fails, whatever it asserts, unless it is marked; the next one does not."""
     (tmp_path / "test_it.py").write_text(

@@ -119,6 +119,7 @@ async def test_tool_calls() -> None:
     assert (results[-1].stop_reason, len(results), len(tools.executed)) == (StopReason.MAX_TOOL_CALLS, 4, 3)
 
 
+@pytest.mark.slow
 @in_loop
 async def test_seconds_are_over_in_the_model() -> None:
     """Once the run's seconds are over the turn under way is ended, and the answer asked for."""
@@ -280,6 +281,7 @@ async def test_the_time_of_a_tool() -> None:
     assert results[-1].stop_reason is StopReason.ANSWERED
 
 
+@pytest.mark.slow
 @in_loop
 async def test_a_tool_has_less_than_its_caller() -> None:
     """The caller's deadline leaves the time in which the step's reply is made: a tool that does not end brings an
@@ -483,6 +485,7 @@ async def test_finalize_without_the_llm() -> None:
     assert DOWN.message not in result.answer
 
 
+@pytest.mark.slow
 @in_loop
 async def test_finalize_in_no_time() -> None:
     """Finalize keeps within its caller's time, and gives as much of the answer as was written."""

@@ -226,6 +226,7 @@ def test_unknown_rpcs(method: str) -> None:
 # ---------------------------------------------------------------- time
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unary", "stream"])
 def test_timeout(kind: str) -> None:
     """A call that takes longer than `timeout` is DEADLINE_EXCEEDED, and what a stream gave until then has arrived."""

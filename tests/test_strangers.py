@@ -198,6 +198,7 @@ def _never_sends(plugin: Plugin) -> Any:
         over.set()
 
 
+@pytest.mark.slow
 def test_calls_without_a_message() -> None:
     """Of 5,000 calls that send no message all but 1,024 are ended, the oldest first, and others get their answers."""
     with start_plugin(TOY, "--transfer-timeout", "1h") as plugin, http2.connections(plugin.address, 5) as strangers:
@@ -328,6 +329,7 @@ def test_compressed_requests(algorithm: grpc.Compression) -> None:
 # ---------------------------------------------------------------- replies that are not read
 
 
+@pytest.mark.slow
 @pytest.mark.loop_may_stall("the toy makes replies of 4 MB, several in a turn")
 def test_replies_that_nobody_reads() -> None:
     """1,000 replies of 4 MB to clients that never read hold a bounded part of memory, and others get theirs."""

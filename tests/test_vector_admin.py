@@ -44,6 +44,7 @@ def items(path: Path) -> dict[str, object]:
     return {item["id"]: item for item in map(json.loads, path.read_text().split("\n")[:-1]) if "id" in item}
 
 
+@pytest.mark.slow
 def test_round_trips(plugin: Plugin, folder: Path) -> None:
     """What was imported is exported the same, as JSON Lines and through .npz, large integers included."""
     at = ("--address", plugin.address)
