@@ -81,7 +81,7 @@ test: install
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not images"
 
 test-slow: install $(LLM_PEERS_VENV)/.installed .llm-peers/.installed .browser/.installed .node-plugin/.installed
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not images"
 
 test-images: install
 	@$(BIN)/python -m pytest -m images

@@ -20,7 +20,8 @@ from hector_plugins_pb2_grpc import ReasoningStrategyStub
 
 from host.new.generate import generate
 from host.new.kind import KINDS
-from tests.servers import ROOT, SECONDS, Plugin, details, environment, missing, run_plugin, start_plugin, wait_until
+from tests.containers import need_engine
+from tests.servers import ROOT, SECONDS, Plugin, details, environment, run_plugin, start_plugin, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -254,11 +255,11 @@ def test_from_a_wheel(tmp_path: Path) -> None:
         assert (made / file).read_bytes() == (expected / file).read_bytes(), file
 
 
+@pytest.mark.images
 @every_kind
-def test_the_image(kind: str, projects: Path, tmp_path: Path) -> None:
+def test_the_image(kind: str, projects: Path) -> None:
     """The image of a project builds, and its plugin serves in it as an ordinary user, and stops when it is told to."""
-    if shutil.which("docker") is None:
-        missing("docker")
+    need_engine()
     name = NAMES[kind]
     subprocess.run(["docker", "build", "--network=host", "-t", name, str(projects / name)], check=True, timeout=900)
     run = ["docker", "run", "--detach", "-e", f"{name.upper()}__TOKEN=secret", name]
