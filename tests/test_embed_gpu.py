@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plugins.embed_st.engine.backends import gpu as module
 from plugins.embed_st.engine.backends.gpu import Gpu
 from plugins.embed_st.engine.backends.pytorch import Torch
-from plugins.embed_st.engine.tokenizer import Tokens
 from tests.embed_card import FakeCard
 from tests.embed_models import TEXTS, tiny
 
