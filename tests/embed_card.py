@@ -44,7 +44,7 @@ class FakeCard:
     def host(self, *shape: int, dtype: Any) -> Any:
         return torch.zeros(*shape, dtype=dtype)
 
-    def mark(self) -> Callable[[], None]:
+    def mark(self, *, soon: bool) -> Callable[[], None]:
         self.marks += 1
 
         def wait() -> None:

@@ -17,7 +17,7 @@ from shared.errors import CallerError, InvalidArgument, TooLarge
 from shared.status import failure, to_status
 
 from .engine import MOST_TEXTS, Engine, Options, Outcome, Overflow
-from .packing import put_vector
+from .fast import put_vector
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

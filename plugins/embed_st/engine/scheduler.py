@@ -17,10 +17,10 @@ import heapq
 import logging
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,38 +51,38 @@ class Job:
         self._rows: list[Floats | None] = [None] * size
         self._left = size
 
-    def deliver(self, index: int, row: Floats) -> None:
-        """Of the model's threads."""
-        self._rows[index] = row
+    def deliver(self, place: int, row: Floats) -> Floats | None:
+        """In one of the model's threads. Gives all of the vectors with the last one's."""
+        self._rows[place] = row
         self._left -= 1
-        if not self._left:
-            self._settle(np.stack([row for row in self._rows if row is not None]))
+        return None if self._left else np.stack([row for row in self._rows if row is not None])
 
-    def fail(self, error: Exception) -> None:
-        """Of the model's threads."""
-        if not self.dropped:
-            self.dropped = True
-            self._settle(error)
 
-    def _settle(self, outcome: Floats | Exception) -> None:
-        def settle() -> None:
-            if self.future.done():
-                return  # the caller was cancelled meanwhile
+def _settle(outcomes: Mapping[Job, Floats | Exception]) -> None:
+    """Of whole jobs, from one of the model's threads."""
+
+    def settle(jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            outcome = outcomes[job]
+            if job.future.done():
+                continue  # the caller was cancelled meanwhile
             if isinstance(outcome, Exception):
-                self.future.set_exception(outcome)
+                job.future.set_exception(outcome)
             else:
-                self.future.set_result(outcome)
+                job.future.set_result(outcome)
 
-        loop = self.future.get_loop()
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle)
+    loops: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+    for job in outcomes:
+        loops.setdefault(job.future.get_loop(), []).append(job)
+    for loop, jobs in loops.items():  # once each: to wake it takes as long as all the rest
+        with suppress(RuntimeError):  # it is closed
+            loop.call_soon_threadsafe(settle, jobs)
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     caller: Caller
     job: Job
-    index: int
+    place: int
     tokens: Tokens
 
 
@@ -130,6 +130,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._closed = False
         self._under_way = under_way
+        self._begun = self._ended = 0  # batches
         self._room = threading.Semaphore(under_way)
         self._launched: queue.SimpleQueue[tuple[list[_Entry], Finish] | None] = queue.SimpleQueue()
 
@@ -209,9 +210,11 @@ class Scheduler:
     def put(self, caller: Caller, texts: Sequence[_Waiting]) -> None:
         with self._changed:
             self._count(caller, len(texts))
+            turn = max(caller.turn + 1, self._turn)
             for text in texts:
-                caller.turn = max(caller.turn + 1, self._turn)
-                heapq.heappush(self._queue, (caller.turn, next(self._number), text))
+                heapq.heappush(self._queue, (turn, next(self._number), text))
+                turn += 1
+            caller.turn = turn - 1
             self._changed.notify()
 
     def _drop(self, caller: Caller) -> None:
@@ -241,19 +244,23 @@ class Scheduler:
                 if self._closed:
                     return
                 batch = self._next_batch()
-            finish = self._launched_or_none(batch) if batch else None
+                # A lone text is soon done, sooner than another thread has heard of it.
+                alone = len(batch) == 1 and not self._queue and self._begun == self._ended
+            finish = self._begin(batch) if batch else None
             if finish is None:
                 self._room.release()
-            elif self._under_way > 1:
-                self._launched.put((batch, finish))
+                continue
+            self._begun += 1
+            if alone or self._under_way == 1:
+                self._end(batch, finish)
             else:
-                self._finish(batch, finish)
+                self._launched.put((batch, finish))
 
     def _hand_out(self) -> None:
         while launched := self._launched.get():
-            self._finish(*launched)
+            self._end(*launched)
 
-    def _launched_or_none(self, batch: list[_Entry]) -> Finish | None:
+    def _begin(self, batch: list[_Entry]) -> Finish | None:
         try:
             finish = self._launch([text.tokens for _, _, text in batch])
         except DeviceMemoryError as error:
@@ -267,16 +274,19 @@ class Scheduler:
             return finish
         return None
 
-    def _finish(self, batch: list[_Entry], finish: Finish) -> None:
+    def _end(self, batch: list[_Entry], finish: Finish) -> None:
+        whole: dict[Job, Floats | Exception] = {}
         try:
-            rows = finish()
-            for (_, _, text), row in zip(batch, rows, strict=True):
-                text.job.deliver(text.index, row)
+            for (_, _, text), row in zip(batch, finish(), strict=True):
+                if (vectors := text.job.deliver(text.place, row)) is not None:
+                    whole[text.job] = vectors
+            _settle(whole)
         except DeviceMemoryError as error:
             self._make_do(batch, error)
         except Exception as error:
             _fail(batch, error)
         finally:
+            self._ended += 1
             self._room.release()
 
     def _make_do(self, batch: list[_Entry], error: DeviceMemoryError) -> None:
@@ -324,8 +334,11 @@ class Scheduler:
 
 
 def _fail(batch: Sequence[_Entry], error: Exception) -> None:
-    for _, _, text in batch:
-        text.job.fail(error)
+    """Each job hears of it once, and has its texts dropped that still wait."""
+    failed = {text.job: error for _, _, text in batch if not text.job.dropped}
+    for job in failed:
+        job.dropped = True
+    _settle(failed)
 
 
 def _alike(lengths: Sequence[int], first: int, most: int) -> slice:

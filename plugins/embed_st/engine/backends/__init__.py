@@ -26,7 +26,7 @@ Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 
 class Backend(ABC):
-    """Not thread-safe: one thread calls it. It uses all cores."""
+    """Not thread-safe: one thread calls it."""
 
     name: ClassVar[Name]
     batch_tokens = 1024
@@ -36,8 +36,8 @@ class Backend(ABC):
     """Of a batch, with which it can do at all."""
     under_way = 1
     """Batches that may be launched before the first has ended."""
-    tokenizing = 1
-    """Threads that turn texts into tokens for it. Where the model leaves the CPU alone, they may have the cores."""
+    leaves_cores = False
+    """Whether it works elsewhere, so that what turns texts into tokens may have all of the CPU's cores."""
 
     @property
     @abstractmethod

@@ -7,7 +7,6 @@ that few of them occur and each can be a graph (graphs.py).
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -46,11 +45,11 @@ class Gpu(Backend):
     most_texts = _MOST_TEXTS
     most_tokens = _MOST_TOKENS
     under_way = 2
+    leaves_cores = True
 
     def __init__(self, source: Torch, card: Card) -> None:
         """`source`: the model, on the card."""
         self._source, self._card, self._facts = source, card, source.facts
-        self.tokenizing = max(1, min(16, (os.cpu_count() or 1) - 2))
         self._tokens = max(_MOST_TOKENS, self._facts.max_tokens)
         with card.work():
             self._ids = torch.zeros(self._tokens, dtype=torch.int64, device=card.device)
@@ -91,7 +90,7 @@ class Gpu(Backend):
                 self._lengths[:count].copy_(slot.lengths[:count], non_blocking=True)
                 self._graphs.run(_shape(count, max(lengths), self._facts.max_tokens))
                 slot.vectors[:count].copy_(self._vectors[:count], non_blocking=True)
-                wait = self._card.mark()
+                wait = self._card.mark(soon=count == 1)
         except BaseException:
             self._free.put(slot)
             raise
