@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -26,6 +26,8 @@ from .worker import Worker
 
 # Texts of a call that are tokenised together, at most; as many more are with the model meanwhile.
 _TOGETHER = 256
+# Of the first of them, where the model waits elsewhere.
+_FIRST = 64
 # Tokenising takes up to 500 bytes of memory for a character, so neither one text nor those together may have more.
 _MOST_CHARACTERS = 1_500_000
 # Beyond these it takes so long that shorter texts must not wait for it.
@@ -252,7 +254,8 @@ class Engine:
             part, pieces, future = under_way.popleft()
             found.update(zip(part, self._embeddings(pieces, await future, options), strict=True))
 
-        for part in _parts(texts, self._together):
+        first = min(self._together, _FIRST) if self.leaves_cores else self._together
+        for part in chain(_parts(texts[:first], first), _parts(texts[first:], self._together)):
             if options.overflow is Overflow.MEAN and sum(map(len, part)) > _LONG_CHARACTERS:
                 while under_way:  # whoever waits here holds nothing that others wait for
                     await finish()

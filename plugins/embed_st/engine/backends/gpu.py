@@ -19,13 +19,13 @@ import torch
 from ..tokenizer import Tokens
 from . import Backend, DeviceMemoryError, Floats, Precision
 from .card import Card
-from .graphs import Graphs
+from .graphs import Graphs, Shape
 from .pytorch import Torch
 
 # Of a batch. Beyond these no model that was measured gets faster.
 _MOST_TOKENS, _LEAST_TOKENS, _TRIED_TOKENS = 65_536, 1_024, 8_192
 # Whoever comes waits for up to two batches.
-_LONGEST_SECONDS = 0.03
+_LONGEST_SECONDS = 0.05
 _MOST_TEXTS = 1_024
 # A lone text of up to so many tokens finds its graph ready.
 _READY_TOKENS = 128
@@ -88,7 +88,7 @@ class Gpu(Backend):
                 slot.lengths.numpy()[:count] = lengths
                 self._ids[:total].copy_(slot.ids[:total], non_blocking=True)
                 self._lengths[:count].copy_(slot.lengths[:count], non_blocking=True)
-                self._graphs.run(_shape(count, max(lengths), self._facts.max_tokens))
+                self._graphs.run(_shape(lengths, self._facts.max_tokens))
                 slot.vectors[:count].copy_(self._vectors[:count], non_blocking=True)
                 wait = self._card.mark(soon=count == 1)
         except BaseException:
@@ -104,8 +104,9 @@ class Gpu(Backend):
 
         return finish
 
-    def _forward(self, texts: int, width: int) -> None:
+    def _forward(self, shape: Shape) -> None:
         """Of the ids and lengths that are on the card, to the vectors there. Rows past the batch's are of any text."""
+        texts, width, full = shape
         lengths = self._lengths[:texts]
         ends = lengths.cumsum(0)
         places = torch.arange(width, device=self._card.device)
@@ -113,7 +114,7 @@ class Gpu(Backend):
         mask = (places >= 0) & (places < lengths[:, None])
         at = ((ends - lengths)[:, None] + places).clamp(0, self._tokens - 1)
         ids = torch.where(mask, self._ids[at], self._facts.pad_id)
-        self._vectors[:texts].copy_(self._source.forward(ids, mask.long()))
+        self._vectors[:texts].copy_(self._source.forward(ids, mask.long(), full=full))
 
     def _best_batch(self) -> int:
         """Tokens of the largest batch that is soon done and fits into the card."""
@@ -146,10 +147,12 @@ class Gpu(Backend):
         return Tokens(np.full(length, token, np.int64), length)
 
 
-def _shape(texts: int, longest: int, max_tokens: int) -> tuple[int, int]:
-    """Rows and tokens of each that hold a batch. Rows go up by a sixteenth to an eighth, tokens by half of that."""
+def _shape(lengths: Sequence[int], max_tokens: int) -> Shape:
+    """That holds texts of these. Rows go up by a sixteenth to an eighth, tokens by half of that."""
+    texts, longest = len(lengths), max(lengths)
     rows = _rounded(texts, 16) if texts > 16 else 1 << (texts - 1).bit_length()
-    return min(rows, _MOST_TEXTS), min(_rounded(longest, 32), max(longest, max_tokens))
+    width = min(_rounded(longest, 32), max(longest, max_tokens))
+    return Shape(min(rows, _MOST_TEXTS), width, min(lengths) == width)
 
 
 def _rounded(number: int, steps: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -72,15 +72,25 @@ class Torch(Backend):
     def _run(self, batch: Sequence[Tokens], more: dict[str, int]) -> Floats:
         ids, mask = (torch.from_numpy(part).to(self.model.device) for part in padded(batch, self.facts))
         with torch.inference_mode():
-            vectors: Floats = self.forward(ids, mask, **more).cpu().numpy()
+            vectors: Floats = self.forward(ids, mask, more=more).cpu().numpy()
         return vectors
 
-    def forward(self, ids: Any, mask: Any, **more: int) -> Any:
-        """Tensors on the model's device in, one there of shape (texts, dimensions) in fp32 out."""
-        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text", **more}
+    def forward(self, ids: Any, mask: Any, *, full: bool = False, more: Mapping[str, int] | None = None) -> Any:
+        """Tensors on the model's device in, one there of shape (texts, dimensions) in fp32 out.
+
+        `full`: the mask leaves nothing out, and the model may take the attention that knows no mask, which is faster. `more`: for the model besides.
+        """
+        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text", **(more or {})}
         if "token_type_ids" in self._library.model_input_names:
             features["token_type_ids"] = torch.zeros_like(ids)
-        return self.model(features)["sentence_embedding"].float()
+        if not full:
+            return self.model(features)["sentence_embedding"].float()
+        first, *others = self.model
+        del features["attention_mask"]
+        features = first(features) | {"attention_mask": mask}  # which pooling asks for
+        for module in others:
+            features = module(features)
+        return features["sentence_embedding"].float()
 
     def _longest(self) -> int:
         """Tokens that the model can read of a text: as many as it has positions, less those that it leaves out, and as
