@@ -46,5 +46,6 @@ def _remedy(error: ModuleNotFoundError) -> str:
     importer = traceback.extract_tb(error.__traceback__)[-1]
     return (
         f"{error.name} is not installed for {sys.executable} ({Path(importer.filename).name}, line {importer.lineno}, "
-        "imports it): run the Python of the project's environment, or `pip install .` in the project's folder"
+        "imports it): run the Python of the project's environment, or `pip install .` in the project's folder, for "
+        "what its pyproject.toml names"
     )

@@ -28,13 +28,12 @@ def main() -> int:
     from .llm import asking, echo
     from .servicer import MOST_ITEMS, Servicer
 
-    key = config.state_key.reveal()
-    if not key:
-        key = secrets.token_hex(32)
-        remedy = "set state_key, as `openssl rand -hex 32` makes one"
-        logs.event("security", level=logging.WARNING, effect="no run outlives this server", remedy=remedy)
-
     def register(server: grpc.aio.Server) -> None:  # where the event loop runs, which a channel belongs to
+        key = config.state_key.reveal()
+        if not key:
+            key = secrets.token_hex(32)
+            remedy = "set state_key, as `openssl rand -hex 32` makes one"
+            logs.event("security", level=logging.WARNING, effect="no run outlives this server", remedy=remedy)
         engine = Engine(asking(config.llm) if config.llm else echo)
         add_ReasoningStrategyServicer_to_server(Servicer(engine, Sealed(key.encode())), server)
 
