@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import keyword
 import os
@@ -10,8 +11,11 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any, cast
 
+import hector_plugins_pb2 as pb
 import pytest
 
 from host.__main__ import main
@@ -182,6 +186,49 @@ import runpy, sys
 sys.path = [".", *(path for path in sys.path if "site-packages" not in path)]
 runpy.run_module("my_own", None, "__main__", True)
 """
+
+
+def test_the_host_without_its_libraries(tmp_path: Path) -> None:
+    """`python -m host` without the libraries that it needs says which, and the remedy, in one line."""
+    script = WITHOUT_LIBRARIES.replace("my_own", "host").replace('"."', repr(str(ROOT)))
+    argv = [sys.executable, "-I", "-c", script, "new", "tool_provider", "my_own"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: \w+ is not installed for .*`pip install \.` in the project's folder.*\n", done.stderr)
+
+
+def test_a_host_without_a_yaml(tmp_path: Path) -> None:
+    """Where there is no YAML the host says so, and where to run it."""
+    done = run_plugin("host", "serve", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: there is no hector.yaml; run this where there is one, or name one with --config\n"
+
+
+def test_a_model_that_nobody_reads_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that `max_tokens` cuts short ends the model's writing before the reply is sent."""
+    from host.new.kinds.llm_provider.engine import Engine
+    from host.new.kinds.llm_provider.servicer import Servicer
+
+    ended = False
+
+    async def write(engine: Engine, messages: object) -> AsyncGenerator[str, None]:
+        nonlocal ended
+        try:
+            while True:
+                yield "again "
+        finally:
+            ended = True
+
+    monkeypatch.setattr(Engine, "write", write)
+    options = pb.GenerationOptions(max_tokens=2)
+
+    async def asked() -> tuple[pb.GenerateTextResponse, bool]:
+        request = pb.GenerateTextRequest(prompt="go on", options=options)
+        return await Servicer(Engine("echo")).GenerateText(request, cast(Any, None)), ended
+
+    reply, ended_before_reply = asyncio.run(asked())
+    assert (reply.text, reply.finish_reason) == ("again again ", pb.FINISH_REASON_LENGTH)
+    assert ended_before_reply
 
 
 def test_what_is_missing_of_its_own_is_a_bug(tmp_path: Path) -> None:
