@@ -39,8 +39,9 @@ _MOST_NAMED = 100
 # Long texts that are read whole keep all of their tokens until the model has had them, so only so many parts of calls
 # are at it at once, and of each so many pieces wait for the model.
 _MOST_WHOLE, _PIECES = 16, 1024
-# Beyond these many characters tokenising takes longer than a hop to a thread.
-_INLINE_CHARACTERS = 4_000
+# Beyond these many characters tokenising takes longer than a hop to a thread; where many callers at once are answered
+# in the time of one, much of the event loop's time before that.
+_INLINE_CHARACTERS, _INLINE_CHARACTERS_OF_MANY = 4_000, 300
 
 
 class Overflow(Enum):
@@ -104,7 +105,7 @@ class Engine:
         cache_dir: str = "",
         cache_home: Path | None = None,
         device: str = "",
-        batch_tokens: int = 1024,
+        batch_tokens: int = 0,
         max_queued: int = 4096,
     ) -> None:
         self.model = model
@@ -120,15 +121,22 @@ class Engine:
         self._batch_tokens, self._max_queued = batch_tokens, max_queued
         self._together = max(1, min(_TOGETHER, max_queued // 2))
         # Long texts have a thread of their own, so that others do not wait behind them.
-        self._tokenizing, self._tokenizing_long = Worker("tokenizing"), Worker("tokenizing-long")
+        self._tokenizing_long = Worker("tokenizing-long")
         self._whole = asyncio.Semaphore(_MOST_WHOLE)
 
     def open(self) -> None:
         """Loads the model, after converting it if that is new. Raises StartError."""
         self._facts, self._tokenizer, self._backend = self._open()
+        self._tokenizing = Worker("tokenizing", self._backend.tokenizing)
         # The first text is slow, so it is none of a caller's.
         self._backend.run(self._tokenizer.encode(["warm up"]))
-        self._scheduler = Scheduler(self._backend.run, batch_tokens=self._batch_tokens, places=self._max_queued)
+        self._scheduler = Scheduler(
+            self._backend.launch,
+            batch_tokens=min(self._batch_tokens or self._backend.batch_tokens, self._backend.most_tokens),
+            places=self._max_queued,
+            under_way=self._backend.under_way,
+            most_texts=self._backend.most_texts,
+        )
         self._scheduler.start()
 
     def close(self) -> None:
@@ -216,8 +224,8 @@ class Engine:
             {index: fault for index, fault in read.faults.items() if fault is Fault.HUGE}, "texts[{}]".format
         )
         found: list[int] = []
-        for part in _parts(read.texts, self._together):
-            found += await self._tokenized(part, self._tokenizer.count, part, self._facts.default_prompt)
+        for part in _parts(read.texts, self._together, _MOST_CHARACTERS):
+            found += await self._tokenized(part, partial(self._tokenizer.count, prompt=self._facts.default_prompt))
         return found
 
     # -- inside -------------------------------------------------------------------------------------------------
@@ -236,14 +244,14 @@ class Engine:
             part, pieces, future = under_way.popleft()
             found.update(zip(part, self._embeddings(pieces, await future, options), strict=True))
 
-        for part in _parts(texts, self._together):
+        for part in _parts(texts, self._together, _MOST_CHARACTERS):
             if options.overflow is Overflow.MEAN and sum(map(len, part)) > _LONG_CHARACTERS:
                 while under_way:  # whoever waits here holds nothing that others wait for
                     await finish()
                 async with self._whole:
                     found |= await self._read_whole(part, prompt, options, caller)
                 continue
-            pieces = await self._tokenized(part, self._pieces, part, prompt, options.overflow)
+            pieces = await self._tokenized(part, partial(self._pieces, prompt=prompt, overflow=options.overflow))
             faults = {text: fault for text, one in zip(part, pieces, strict=True) if (fault := _fault(one, options))}
             if faults:
                 found |= faults
@@ -263,7 +271,7 @@ class Engine:
         self, texts: Sequence[str], prompt: str, options: Options, caller: Caller
     ) -> dict[str, Embedding | Fault]:
         """Long texts, each in many pieces: not all of them are in the queue at once."""
-        pieces = await self._tokenized(texts, self._pieces, texts, prompt, options.overflow)
+        pieces = await self._tokenized(texts, partial(self._pieces, prompt=prompt, overflow=options.overflow))
         tokens = [piece for one in pieces for piece in one if len(piece.ids)]
         rows = [await caller.submit(tokens[start : start + _PIECES]) for start in range(0, len(tokens), _PIECES)]
         readable = [(text, one) for text, one in zip(texts, pieces, strict=True) if len(one[0].ids)]
@@ -273,15 +281,22 @@ class Engine:
             found |= {text: embedding for (text, _), embedding in zip(readable, embeddings, strict=True)}
         return found
 
-    async def _tokenized(self, texts: Sequence[str], work: Callable[..., Result], *values: object) -> Result:
-        """`work`, which tokenises these texts: in a thread, one call after another, where it takes longer than a hop
-        to a thread."""
-        # An empty text costs something too.
-        characters = sum(map(len, texts)) + 50 * len(texts)
-        if characters <= _INLINE_CHARACTERS:
-            return work(*values)
+    async def _tokenized(self, texts: Sequence[str], work: Callable[[Sequence[str]], list[Result]]) -> list[Result]:
+        """What `work`, which tokenises, makes of each text: in a thread, one call after another, where it takes longer
+        than a hop to a thread; in several, each with some of the texts, where the model leaves them the cores."""
+        threads, characters = self._backend.tokenizing, _characters(texts)
+        if characters <= (_INLINE_CHARACTERS if threads == 1 else _INLINE_CHARACTERS_OF_MANY):
+            return work(texts)
+        if threads == 1 or len(texts) == 1:
+            return await self._in_thread(texts, work)
+        share = max(_INLINE_CHARACTERS, characters // threads)
+        results = await asyncio.gather(*(self._in_thread(part, work) for part in _parts(texts, len(texts), share)))
+        return [result for part in results for result in part]
+
+    async def _in_thread(self, texts: Sequence[str], work: Callable[[Sequence[str]], list[Result]]) -> list[Result]:
+        characters = _characters(texts)
         worker = self._tokenizing_long if characters > _LONG_CHARACTERS else self._tokenizing
-        return await worker.run(work, *values, size=characters)
+        return await worker.run(work, texts, size=characters)
 
     def _pieces(self, texts: Sequence[str], prompt: str, overflow: Overflow) -> list[list[Tokens]]:
         """What the model reads of each text: one piece, or several where it is read whole."""
@@ -293,8 +308,10 @@ class Engine:
     def _embeddings(
         self, pieces: Sequence[Sequence[Tokens]], rows: Floats, options: Options
     ) -> list[Embedding | Fault]:
-        edges = np.cumsum([0, *map(len, pieces)]).tolist()
-        vectors = np.stack([_mean(rows[start:end], self._facts.normalizes) for start, end in pairwise(edges)])
+        vectors = rows
+        if len(rows) > len(pieces):
+            edges = np.cumsum([0, *map(len, pieces)]).tolist()
+            vectors = np.stack([_mean(rows[start:end], self._facts.normalizes) for start, end in pairwise(edges)])
         finite = np.asarray(np.isfinite(vectors).all(axis=1)).tolist()
         return [
             Embedding(vector, sum(len(one.ids) for one in some), any(one.truncated for one in some))
@@ -405,11 +422,17 @@ def _fault(pieces: Sequence[Tokens], options: Options) -> Fault | None:
     return None if len(pieces[0].ids) else Fault.EMPTY
 
 
-def _parts(texts: Sequence[str], together: int) -> Iterator[Sequence[str]]:
-    """The texts in their order, up to `together` of them at once, as far as they may be tokenised together."""
+def _characters(texts: Sequence[str]) -> int:
+    """As far as they cost; an empty text costs something too."""
+    return sum(map(len, texts)) + 50 * len(texts)
+
+
+def _parts(texts: Sequence[str], together: int, most: int) -> Iterator[Sequence[str]]:
+    """The texts in their order, up to `together` of them at once, and of up to so many characters where they are more
+    than one."""
     start, characters = 0, 0
     for index, text in enumerate(texts):
-        if index - start == together or (index > start and characters + len(text) > _MOST_CHARACTERS):
+        if index - start == together or (index > start and characters + len(text) > most):
             yield texts[start:index]
             start, characters = index, 0
         characters += len(text)

@@ -1,4 +1,4 @@
-"""A thread for work that takes longer than a hop to it: short work before long, and nobody forever behind."""
+"""Threads for work that takes longer than a hop to them: short work before long, and nobody forever behind."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ class _Waiting(NamedTuple):
 class Worker:
     """`run` from any task; `close` at the end."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, threads: int = 1) -> None:
+        self._name, self._threads = name, threads
         self._changed = threading.Condition()
         self._queue: list[_Waiting] = []
         self._number = count()
         self._started = self._closed = False
 
     async def run(self, work: Callable[..., Result], *values: object, size: int) -> Result:
-        """`work(*values)` in the thread. It is not begun where the task that waits for it is cancelled before."""
+        """`work(*values)` in a thread. It is not begun where the task that waits for it is cancelled before."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         with self._changed:
             if not self._started:
                 self._started = True
-                threading.Thread(target=self._work, name=self._name, daemon=True).start()
+                for _ in range(self._threads):
+                    threading.Thread(target=self._work, name=self._name, daemon=True).start()
             turn = time.monotonic() + size * _SECONDS_EACH
             heapq.heappush(self._queue, _Waiting(turn, next(self._number), future, partial(work, *values)))
             self._changed.notify()
@@ -52,7 +53,7 @@ class Worker:
         """What still waits is never answered."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _work(self) -> None:
         while True:
