@@ -28,7 +28,7 @@ from tests.servers import ROOT, run_plugin, start_plugin
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 OWN = {"__init__.py", "__main__.py", "config.py", "engine.py", "servicer.py"}
-OWN_LINES = 280  # of a project's package without `shared`, at most
+OWN_LINES = 270  # of a project's package without `shared`, at most
 # Module → what pip knows it by.
 DISTRIBUTIONS = {
     "google": ("googleapis-common-protos", "protobuf"),
