@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from host.check.options import add_options as add_check_options
-from host.config import ConfigError, HostConfig, load
 from shared import logs
 from shared.cli import installed
-from shared.server import run
+from shared.errors import StartError
+from shared.start import run
+
+if TYPE_CHECKING:
+    from host.config import HostConfig
 
 QUESTION = "Is a write still there after a kill -9?"
 EXAMPLES = """\
@@ -38,9 +41,18 @@ Calls an RPC of a plugin, as its reflection describes it. Replies are on stdout,
   python -m host try vector_hnsw SearchVectors                   a request to edit
   python -m host try vector_hnsw SearchVectors '{"limit": 3}'    the call
 """
+NEW = """\
+Makes a project of its own for a plugin of yours: it runs at once and passes its tests, and its README.md numbers
+the edits that make it yours.
+
+  python -m host new tool_provider unit_tools --to ../unit_tools    makes it
+  python -m host new --renew ../unit_tools                          brings up to date what it has of hector-plugins
+"""
 
 
 def main() -> int:
+    from host.config import ConfigError
+
     try:
         return _run(_parser().parse_args())
     except ConfigError as error:
@@ -129,6 +141,10 @@ def _file(given: str | None, command: str) -> Path:
 
 
 def _loaded(file: Path) -> HostConfig:
+    from host.config import load
+
+    if not file.exists():
+        raise StartError(f"there is no {file}; run this where there is one, or name one with --config")
     config = load(file)
     for remark in config.remarks:
         logs.line(f"note: {remark}")
@@ -136,6 +152,9 @@ def _loaded(file: Path) -> HostConfig:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from host.check.options import add_options as add_check_options
+    from host.new.kind import KINDS
+
     parser = argparse.ArgumentParser(
         prog="python -m host",
         description="The development host: runs the plugins that a YAML names, indexes documents, searches them.",
@@ -208,13 +227,21 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("rpc", metavar="RPC", nargs="?", help="such as SearchVectors [list them]")
     one.add_argument("request", metavar="JSON", nargs="?", help="the request; - reads it from stdin [one to edit]")
     one.add_argument("--timeout", type=float, metavar="SECONDS", default=60.0, help="0 sets no bound [60]")
-    one = add("new", help="make a project of a plugin of your own: KIND NAME, or renew what one stands on")
-    one.add_argument("kind", metavar="KIND", nargs="?", help="llm_provider, database_provider, embedder_provider, …")
-    one.add_argument(
-        "name", metavar="NAME", nargs="?", help="what it is called: its module, its command, its variables"
+    one = add(
+        "new",
+        help="make a project of a plugin of your own: KIND NAME, or renew what one stands on",
+        description=NEW,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    one.add_argument("--to", metavar="DIR", help="folder to make [./NAME]")
-    one.add_argument("--renew", metavar="DIR", help="bring NAME/shared of such a project up to date, and nothing else")
+    one.add_argument("kind", metavar="KIND", nargs="?", help=", ".join(KINDS))
+    one.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        help="what it is called: its module, as in `python -m NAME`, and its variables, NAME__PORT and the like",
+    )
+    one.add_argument("--to", metavar="DIR", help="folder to make, or to fill where it is empty [./NAME]")
+    one.add_argument("--renew", metavar="DIR", help="bring NAME/shared of the project DIR up to date, and nothing else")
     one = add("demo", parents=[anywhere], help="serve, index and search once, as a first look")
     one.add_argument("folder", metavar="DOCS", nargs="?", help="folder to index [the Markdown files beside the YAML]")
     one.add_argument("-q", "--question", default=QUESTION, help=f"[{QUESTION}]")
