@@ -56,7 +56,7 @@ def lines_of(text: str) -> list[Line]:
 
 def chunk(lines: Sequence[Line], kind: Kind, *, chars: int, overlap: int) -> list[Chunk]:
     """`overlap` is at most half of `chars`. HTML comes with headings marked, see `host/readers/html.py`."""
-    found = []
+    chunks = []
     for heading, section in _sections(marked(lines) if kind == "markdown" else lines):
         pieces: list[Line] = []
         for line in section:
@@ -68,8 +68,13 @@ def chunk(lines: Sequence[Line], kind: Kind, *, chars: int, overlap: int) -> lis
             text = "\n".join(line.text for line in pieces[start:end])
             first, last = pieces[start], pieces[end - 1]
             place = first.place if first.place == last.place else f"{first.place} to {last.place}"
-            found.append(Chunk(heading, first.number, last.number, text, place))
-    return found
+            chunks.append(Chunk(_sound(heading), first.number, last.number, _sound(text), _sound(place)))
+    return chunks
+
+
+def _sound(text: str) -> str:
+    """As UTF-8 can have it: JSON and PDF can hold halves of a character."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def marked(lines: Sequence[Line]) -> Iterator[Line]:

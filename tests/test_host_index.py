@@ -296,10 +296,10 @@ def test_folders_may_be_deeper_than_a_stack(bench: Bench, deep: str) -> None:
     [
         "[" * 200_000,
         '{"whole": true, "settings": {}, "roots": {"x": 7}}',
-        '{"whole": true, "settings": {}, "roots": {"ROOT": {"a.md": {"sha256": "", "chunks": 1e12}}}}',
-        '{"whole": true, "settings": {}, "roots": {"ROOT": {"b.md": {"sha256": "", "chunks": 1000000000000}}}}',
-        '{"whole": true, "settings": {}, "roots": {"ROOT": {"b.md": {"sha256": [], "chunks": "2"}}}}',
-        '{"whole": true, "settings": {}, "roots": {"ROOT": {"\\ud800.md": {"sha256": "", "chunks": 2}}}}',
+        '{"whole": true, "settings": {}, "roots": {"ROOT": {"a.md": ["", 1e12]}}}',
+        '{"whole": true, "settings": {}, "roots": {"ROOT": {"b.md": ["", 1000000000000]}}}',
+        '{"whole": true, "settings": {}, "roots": {"ROOT": {"b.md": [[], "2"]}}}',
+        '{"whole": true, "settings": {}, "roots": {"ROOT": {"\\ud800.md": ["", 2]}}}',
     ],
     ids=["deep", "no entries", "float", "chunks without end", "types", "no UTF-8"],
 )
@@ -346,6 +346,8 @@ def test_the_metadata_says_where_a_passage_is(bench: Bench) -> None:
         "heading": "0",
         "text": "# 0\n\ncats purr",
         "sha256": hashlib.sha256((bench.docs / "sub/a.md").read_bytes()).hexdigest(),
+        "chunk_chars": 1000,
+        "chunk_overlap": 100,
     }
     bench.search("cats")
     assert set(bench.fake.database.models) == {"fake-model"}
