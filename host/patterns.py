@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,20 +25,27 @@ class Patterns:
     """A list of patterns as in a `.gitignore`. Raises ValueError where one of them is none, naming it."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        self.lines = lines
         for line in lines:
+            if "[:" in line:
+                raise ValueError(f"the pattern {line!r} has a class of characters, which is not supported; list them")
             if _MANY_STARS.search(line):
                 raise ValueError(f"the pattern {line!r} has more than three stars in one name")
             try:
-                GitIgnoreSpec.from_lines([line])
+                _compiled([line])
             except GitIgnorePatternError:
                 raise ValueError(f"{line!r} is no pattern") from None
         # `sub/**` is what is in the folder and not the folder itself, which pathspec would leave out with it.
-        self._spec = GitIgnoreSpec.from_lines([re.sub(r"(?<=[^*/])/\*\*/?$", "/*", line.rstrip()) for line in lines])
+        self._spec = _compiled([re.sub(r"(?<=[^*/])/\*\*/? *$", "/*", line) for line in lines])
 
     def check(self, path: str) -> bool | None:
         """Whether the last pattern that fits says yes, or no with a `!`; None where none fits. Folders end in "/"."""
         return self._spec.check_file(path).include
+
+
+def _compiled(lines: Sequence[str]) -> GitIgnoreSpec:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of `[[a]`, from the depth of a library, on the user's terminal
+        return GitIgnoreSpec.from_lines(lines)
 
 
 class Ignored:
@@ -77,11 +85,11 @@ def _read(file: Path) -> Patterns | None:
     try:
         if file.is_symlink() or not file.is_file() or file.stat().st_size > _LARGEST:
             return None
-        text = file.read_text(encoding="utf-8", errors="replace")
+        text = file.read_bytes().decode("utf-8-sig", errors="replace")
     except OSError:
         return None
     sound = []
-    for line in text.splitlines():
+    for line in text.replace("\r\n", "\n").split("\n"):
         try:
             Patterns([line])
         except ValueError:
