@@ -96,9 +96,7 @@ def forget(manifest: Manifest, collection: Collection, root: str) -> int:
     return deleted
 
 
-def _copy(
-    manifest: Manifest, collection: Collection, old: str, root: Path, files: Mapping[str, Entry]
-) -> set[str]:
+def _copy(manifest: Manifest, collection: Collection, old: str, root: Path, files: Mapping[str, Entry]) -> set[str]:
     """Returns those of `files` of which not everything was there to be copied."""
     missing: set[str] = set()
     chunks = iter([(path, entry, number) for path, entry in files.items() for number in range(entry.chunks)])

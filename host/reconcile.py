@@ -1,4 +1,4 @@
-"""The list of what a collection holds (`manifest.py`), held against the collection where somebody else may have written."""
+"""The list of what a collection holds, compared with the collection where somebody else may have written into it."""
 
 from __future__ import annotations
 
