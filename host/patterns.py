@@ -54,30 +54,24 @@ class Ignored:
     def __init__(self, root: Path, exclude: Sequence[str] = ()) -> None:
         self._root = root
         self._exclude = Patterns([*DEFAULT, *exclude])
-        self._files: dict[Path, Patterns | None] = {}
+        self._applying: dict[Path, Sequence[tuple[Path, Patterns]]] = {}
         # Those above count too, up to the top of the repository.
-        above = next((at for at, one in enumerate([root, *root.parents]) if (one / ".git").exists()), 0)
-        self._top = [root, *root.parents][above]
+        self._top = next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), root)
 
     def is_left_out(self, path: Path, *, is_folder: bool) -> bool:
         """Whether it is; the folders above it are not."""
         mark = "/" if is_folder else ""
-        verdict = self._exclude.check(path.relative_to(self._root).as_posix() + mark)
-        folder = path.parent
-        ignored: bool | None = None
-        while ignored is None:
-            patterns = self._of(folder)
-            if patterns is not None:
-                ignored = patterns.check(path.relative_to(folder).as_posix() + mark)
-            if folder == self._top or folder == folder.parent:
-                break
-            folder = folder.parent
-        return bool(verdict) or (verdict is None and bool(ignored))
+        patterns = (self._root, self._exclude), *self._in(path.parent)
+        verdicts = (each.check(path.relative_to(folder).as_posix() + mark) for folder, each in patterns)
+        return next((verdict for verdict in verdicts if verdict is not None), False)
 
-    def _of(self, folder: Path) -> Patterns | None:
-        if folder not in self._files:
-            self._files[folder] = _read(folder / ".gitignore")
-        return self._files[folder]
+    def _in(self, folder: Path) -> Sequence[tuple[Path, Patterns]]:
+        """The .gitignore files that apply in `folder`, the innermost first. What is above is asked for before."""
+        if folder not in self._applying:
+            outer = () if folder == self._top else self._in(folder.parent)
+            own = _read(folder / ".gitignore")
+            self._applying[folder] = ((folder, own), *outer) if own else outer
+        return self._applying[folder]
 
 
 def _read(file: Path) -> Patterns | None:

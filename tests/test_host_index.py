@@ -547,3 +547,41 @@ def test_an_empty_question_is_named(bench: Bench) -> None:
         with pytest.raises(StartError, match="the question is empty"):
             bench.search(question)
     assert bench.fake.embedder.queries == []
+
+
+def test_a_gitignore_is_read_as_git_reads_it(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    """A byte order mark, line ends of Windows, escaped blanks, and signs that only Python takes for line ends
+    mean what git says they do; nothing of a library reaches the terminal."""
+    lines = [
+        "\ufeffmarked.md",
+        "windows.md\r",
+        "blank\\ ",
+        "a\x0cb.md",
+        "c\rd.md",
+        "[[q].md",
+        "[[:digit:]].md",
+        "old/** ",
+    ]
+    names = [
+        "marked.md",
+        "windows.md",
+        "blank ",
+        "b.md",
+        "a\x0cb.md",
+        "d.md",
+        "xa",
+        "xb",
+        "x/a.md",
+        "q.md",
+        "7.md",
+        "old/a.md",
+    ]
+    for name in names:
+        bench.write(name, "words")
+    (bench.docs / ".gitignore").write_bytes("\n".join(lines).encode())
+    subprocess.run(["git", "init", "-q", str(bench.docs)], check=True)
+    command = ["git", "-C", str(bench.docs), "ls-files", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, check=True, capture_output=True).stdout.decode().split("\0")
+    # A class by its name is the one thing that is not taken: its line is passed over.
+    assert paths(bench) == {name for name in listed if name and not name.startswith(".")} | {"7.md"}
+    assert "Warning" not in capfd.readouterr().err

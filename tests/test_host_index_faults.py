@@ -75,7 +75,7 @@ class Tree:
         return {item.id: (json.loads(item.metadata), item.vector.tobytes()) for item in items}
 
     def assert_as_new(self) -> None:
-        self.index()
+        self.index(prune=True)  # a folder that was moved and changed too much to be recognised goes with that
         kept = self.contents()
         if self.has_forgotten:  # those of a folder that has moved since are pruned by its name
             kept = {key: item for key, item in kept.items() if item[0]["root"] == str(self.docs)}
@@ -116,7 +116,17 @@ def killed_at(step: int, before: bool) -> Iterator[None]:
 
 _NAMES = st.sampled_from(
     # The last is too long for an id.
-    ["a.md", "A.md", "c.txt", "a/a.md", "a/b/c.html", "new\nline.md", "d.jsonl", "x" * 200 + ".md", "d/" * 250 + "e.md"]
+    [
+        "a.md",
+        "A.md",
+        "c.txt",
+        "a/a.md",
+        "a/b/c.html",
+        "new\nline.md",
+        "d.jsonl",
+        "x" * 200 + ".md",
+        "deep/" * 97 + "e.md",
+    ]
 )
 _CONTENTS = st.one_of(
     st.integers(0, 9).map(lambda n: "\n\n".join(f"# h{i}\n\nword{n} {'x' * 60}" for i in range(n)).encode()),
@@ -143,7 +153,7 @@ _STEPS = st.lists(
 
 @pytest.mark.slow
 @given(steps=_STEPS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_happens_it_ends_as_a_first_run_would(
     store: tuple[Bench, Database], steps: list[tuple[Any, ...]]
 ) -> None:
