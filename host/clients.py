@@ -79,7 +79,7 @@ class Collection:
         self._stub = DatabaseProviderStub(connection.channel)
         self._model = model
         self._sequence = 0  # the store's, as of the last look or write of this run
-        self._is_alone = True  # as far as one can tell, nobody else has written into the store since the first look
+        self._is_alone = True  # as far as one can tell, nobody else has written into the store since the last look
 
     def state(self) -> tuple[int, int] | None:
         """How many vectors it has, and the store's sequence at its last write; None where the plugin does not say."""
@@ -89,16 +89,16 @@ class Collection:
             if error.code == Code.UNIMPLEMENTED:
                 return None
             raise
-        self._sequence = max((each.sequence for each in collections), default=0)
+        self._sequence, self._is_alone = max((each.sequence for each in collections), default=0), True
         return next(
             ((each.count, each.sequence) for each in collections if self.name in (each.name, *each.aliases)), None
         )
 
     def state_if_alone(self, before: tuple[int, int] | None) -> tuple[int, int] | None:
         """The state after this run's writes; None where somebody else may have written since it was `before`."""
-        written = self._sequence
+        written, is_alone = self._sequence, self._is_alone
         after = self.state()
-        return after if before and after and self._is_alone and after[1] in (before[1], written) else None
+        return after if before and after and is_alone and after[1] in (before[1], written) else None
 
     def stored(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Id and metadata of everything in it."""

@@ -53,7 +53,7 @@ def doubled(manifest: Manifest, root: Path) -> Iterator[tuple[str, str]]:
 def _stands_in(paths: set[str], path: str) -> bool:
     """Whether one of `paths` is `path`, or the one as seen from a folder above or below the other's."""
     some = islice(paths, 100)  # thousands of files can be the same
-    return path in paths or any(f"/{one}".endswith(f"/{path}") or f"/{path}".endswith(f"/{one}") for one in some)
+    return path in paths or any(f"/{other}".endswith(f"/{path}") or f"/{path}".endswith(f"/{other}") for other in some)
 
 
 def take_along(manifest: Manifest, collection: Collection, old: str, root: Path, hashes: Mapping[str, str]) -> int:

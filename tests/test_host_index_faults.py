@@ -72,7 +72,9 @@ class Tree:
             items += page
             if not token:
                 break
-        return {item.id: (json.loads(item.metadata), item.vector.tobytes()) for item in items}
+        return {
+            item.id: (json.loads(item.metadata), item.vector.tobytes()) for item in items if item.vector is not None
+        }
 
     def assert_as_new(self) -> None:
         self.index(prune=True)  # a folder that was moved and changed too much to be recognised goes with that
@@ -405,7 +407,7 @@ def test_what_cannot_be_read_costs_no_write_each(tree: Tree) -> None:
     for number in range(300):
         (tree.docs / f"binary{number}.txt").write_bytes(b"a\0b")
         (tree.docs / f"empty{number}.txt").touch()
-    saved = []
+    saved: list[None] = []
     save = Manifest.save
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Manifest, "save", lambda self, **options: saved.append(save(self, **options)))

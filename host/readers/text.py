@@ -71,7 +71,7 @@ def _declared(content: bytes) -> str | None:
         # Of what is called Latin-1 some is not.
         names = ("cp1252", encoding) if encoding == "iso8859_1" else (encoding,)
         if encoding in _ENCODINGS:
-            return next((text for one in names if (text := _in(content, one)) is not None), None)
+            return next((text for name in names if (text := _in(content, name)) is not None), None)
     return None
 
 
