@@ -69,7 +69,7 @@ async function look() {
     return;
   }
   document.body.classList.remove("away");
-  fill(document.getElementById("file"), host.now.config);
+  fill(document.getElementById("file"), h("bdi", {}, host.now.config));
   const mistakes = host.now.mistakes;
   fill(notice, mistakes.length > 0 && [h("p", {}, "The YAML has mistakes; everything runs on as before."),
     h("ul", {}, mistakes.map((text) => h("li", {}, text)))]);

@@ -18,7 +18,7 @@ export function callView(name, signal, rpc) {
       "aria-current": one.path === rpc && "page",
       title: one.signature,
     }, one.name, (one.client_streaming || one.server_streaming) && h("small", {}, " stream"))))),
-  ])), failed(list));
+  ]) && list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" })), failed(list));
   if (rpc) {
     fill(body, h("p", { class: "note" }, "…"));
     get(`plugins/${part(name)}/form/${rpc.split("/").map(part).join("/")}`, signal).then((about) => fill(body, callForm(name, about, signal)), failed(body));
@@ -42,7 +42,8 @@ function callForm(name, about, signal) {
   function edit(asJson, value) {
     editor = asJson ? jsonEditor(value) : formEditor(about, value);
     fill(place, editor.element);
-    for (const button of modes.children) button.setAttribute("aria-pressed", String((button.textContent === "JSON") === asJson));
+    asForm.setAttribute("aria-pressed", String(!asJson));
+    asText.setAttribute("aria-pressed", String(asJson));
   }
   function change(asJson) {
     try {
@@ -52,10 +53,12 @@ function callForm(name, about, signal) {
       fill(problem, error.message);
     }
   }
-  const modes = h("div", { class: "modes", role: "group", "aria-label": "The request as" },
-    h("button", { type: "button", onclick: () => change(false) }, "Form"),
-    h("button", { type: "button", onclick: () => change(true) }, "JSON"),
-    h("button", { type: "button", onclick: () => edit(true, about.client_streaming ? [about.example] : about.example) }, "Example"));
+  const asForm = h("button", { type: "button", onclick: () => change(false) }, "Form");
+  const asText = h("button", { type: "button", onclick: () => change(true) }, "JSON");
+  const example = () => edit(true, about.client_streaming ? [about.example] : about.example);
+  const modes = h("div", { class: "row modes" },
+    h("div", { class: "pressed", role: "group", "aria-label": "The request as" }, asForm, asText),
+    h("button", { type: "button", onclick: example }, "Fill in an example"));
   edit(about.client_streaming, drafts.get(key) ?? (about.client_streaming ? [{}] : {}));
 
   async function call(event) {
@@ -80,7 +83,7 @@ function callForm(name, about, signal) {
     const body = { rpc: about.path, request: JSON.stringify(request), seconds: Number(timeout.value) || 60 };
     try {
       for await (const item of lines(`plugins/${part(name)}/call`, body, stopping.signal)) {
-        if (item.reply !== undefined) list.append(reply(item));
+        if (item.reply !== undefined) list.append(reply(item, about.server_streaming));
         else fill(state, outcome(item));
       }
     } catch (error) {
@@ -141,8 +144,8 @@ function jsonEditor(value) {
   };
 }
 
-function reply(item) {
-  return h("div", { class: "reply" }, h("div", { class: "tools" }, h("small", {}, seconds(item.seconds)), copyButton(() => item.reply)), h("pre", { tabindex: "0" }, item.reply));
+function reply(item, isStream) {
+  return h("div", { class: "reply" }, h("div", { class: "tools" }, isStream && h("small", {}, `after ${seconds(item.seconds)}`), copyButton(() => item.reply)), h("pre", { tabindex: "0" }, item.reply));
 }
 
 function outcome(item) {

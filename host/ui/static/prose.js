@@ -21,6 +21,7 @@ function inline(text, cite) {
     if (index % 2 === 0) return piece;
     if (piece.startsWith("`")) return h("code", {}, piece.slice(1, -1));
     if (piece.startsWith("**")) return h("strong", {}, piece.slice(2, -2));
-    return piece.split(/(\d+)/).map((part, n) => (n % 2 ? cite(Number(part)) ?? part : part));
+    const known = [...piece.matchAll(/\d+/g)].map(([number]) => cite(Number(number)));
+    return known.every(Boolean) ? known : piece;
   });
 }
