@@ -1,7 +1,7 @@
 """The page's server with fakes behind it, and a client that says exactly what it sends.
 
-    with page(file) as client:
-        assert client.get("overview").status == 200
+with page(file) as client:
+    assert client.get("overview").status == 200
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class Client:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
         try:
             connection.request(method, path, body, {"Connection": "close", **headers})
-            yield connection.getresponse()
+            with connection.getresponse() as response:
+                yield response
         finally:
             connection.close()
 

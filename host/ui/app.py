@@ -40,23 +40,25 @@ class BadRequest(Exception):
     """The request is not as the page sends it."""
 
 
-def app(current: Current, token: str) -> App:
+def app(current: Current, token: str, ending: asyncio.Event) -> App:
+    """`ending` is set when the server is about to stop."""
     kept = KeptRuns(current.config.state / "runs", lambda: current.hide)
     pages = _Pages(current, Runs(current, kept))
+    work = _Work(current, ending)
     api = [
-        Route("/overview", _answers(current, pages.overview)),
-        Route("/plugins/{name}/settings", _answers(current, pages.settings)),
-        Route("/plugins/{name}/log", _streams(current, pages.log)),
-        Route("/plugins/{name}/rpcs", _answers(current, pages.rpcs)),
-        Route("/plugins/{name}/form/{rpc:path}", _answers(current, pages.form)),
-        Route("/plugins/{name}/call", _streams(current, pages.call), methods=["POST"]),
-        Route("/agents/{name}/ask", _streams(current, pages.ask), methods=["POST"]),
-        Route("/runs", _answers(current, pages.runs)),
-        Route("/runs/{run}", _answers(current, pages.run)),
-        Route("/runs/{run}/decide", _answers(current, pages.decide), methods=["POST"]),
-        Route("/runs/{run}/remove", _answers(current, pages.remove), methods=["POST"]),
-        Route("/search", _answers(current, pages.search), methods=["POST"]),
-        Route("/{rest:path}", _answers(current, pages.nothing), methods=["GET", "POST"]),
+        Route("/overview", work.answers(pages.overview)),
+        Route("/plugins/{name}/settings", work.answers(pages.settings)),
+        Route("/plugins/{name}/log", work.streams(pages.log)),
+        Route("/plugins/{name}/rpcs", work.answers(pages.rpcs)),
+        Route("/plugins/{name}/form/{rpc:path}", work.answers(pages.form)),
+        Route("/plugins/{name}/call", work.streams(pages.call), methods=["POST"]),
+        Route("/agents/{name}/ask", work.streams(pages.ask), methods=["POST"]),
+        Route("/runs", work.answers(pages.runs)),
+        Route("/runs/{run}", work.answers(pages.run)),
+        Route("/runs/{run}/decide", work.answers(pages.decide), methods=["POST"]),
+        Route("/runs/{run}/remove", work.answers(pages.remove), methods=["POST"]),
+        Route("/search", work.answers(pages.search), methods=["POST"]),
+        Route("/{rest:path}", work.answers(pages.nothing), methods=["GET", "POST"]),
     ]
     files = StaticFiles(directory=STATIC, html=True)
     return Guard(Starlette(routes=[Mount("/api", routes=api), Mount("/", files)]), token)
@@ -117,7 +119,7 @@ class _Pages:
         return {}
 
     async def runs(self, request: Request, body: Body) -> Body:
-        return {"runs": await in_daemon(self._runs.kept.list)}
+        return {"runs": await in_daemon(self._runs.kept.summaries)}
 
     async def run(self, request: Request, body: Body) -> Body:
         run = await in_daemon(lambda: self._runs.kept.read(_path(request, "run")))
@@ -154,49 +156,56 @@ def _agent(agent: Agent) -> dict[str, Any]:
 # ---------------------------------------------------------------- requests and answers
 
 
-def _answers(current: Current, work: Callable[[Request, Body], Awaitable[Body]]) -> Endpoint:
-    """One JSON object."""
+class _Work:
+    """Makes endpoints."""
 
-    async def endpoint(request: Request) -> Response:
-        status, value = 200, {}
-        try:
-            working = asyncio.ensure_future(work(request, await _body(request)))
-            going = asyncio.ensure_future(gone(request.receive))
+    def __init__(self, current: Current, ending: asyncio.Event) -> None:
+        self._current, self._ending = current, ending
+
+    def answers(self, work: Callable[[Request, Body], Awaitable[Body]]) -> Endpoint:
+        """One JSON object."""
+
+        async def endpoint(request: Request) -> Response:
+            status = 200
+            value: Body = {}
             try:
-                await asyncio.wait([working, going], return_when=asyncio.FIRST_COMPLETED)
-                value = working.result() if working.done() else {}
-            finally:
-                working.cancel()
-                going.cancel()
-                await asyncio.gather(working, going, return_exceptions=True)
-        except (BadRequest, NotFound, Busy, StartError) as error:
-            status, value = told(error)
-        return Response(line(value, current.hide), status, media_type="application/json")
+                working = asyncio.ensure_future(work(request, await _body(request)))
+                going = asyncio.ensure_future(gone(request.receive, self._ending))
+                try:
+                    await asyncio.wait([working, going], return_when=asyncio.FIRST_COMPLETED)
+                    value = working.result() if working.done() else {}
+                finally:
+                    working.cancel()
+                    going.cancel()
+                    await asyncio.gather(working, going, return_exceptions=True)
+            except (BadRequest, NotFound, Busy, StartError) as error:
+                status, value = told(error)
+            return Response(line(value, self._current.hide), status, media_type="application/json")
 
-    return endpoint
+        return endpoint
 
+    def streams(self, begin: Callable[[Request, Body], Items]) -> Endpoint:
+        """JSON objects, one a line; what goes wrong on the way is the last."""
 
-def _streams(current: Current, begin: Callable[[Request, Body], Items]) -> Endpoint:
-    """JSON objects, one a line; what goes wrong on the way is the last."""
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            items = begin(request, await _body(request))
-        except BadRequest as error:
-            return refusal(*told(error))
-
-        async def all_of_them() -> Items:
+        async def endpoint(request: Request) -> Response:
             try:
-                async for item in items:
-                    yield item
-            except (NotFound, Busy, StartError) as error:
-                yield told(error)[1]
-            finally:
-                await items.aclose()
+                items = begin(request, await _body(request))
+            except BadRequest as error:
+                status, value = told(error)
+                return refusal(status, value["error"])
 
-        return Lines(all_of_them(), lambda text: current.hide(text))
+            async def all_of_them() -> Items:
+                try:
+                    async for item in items:
+                        yield item
+                except (NotFound, Busy, StartError) as error:
+                    yield told(error)[1]
+                finally:
+                    await items.aclose()
 
-    return endpoint
+            return Lines(all_of_them(), lambda text: self._current.hide(text), self._ending)
+
+        return endpoint
 
 
 def told(error: Exception) -> tuple[int, dict[str, Any]]:

@@ -44,7 +44,7 @@ class KeptRuns:
             except (StartError, OSError) as error:
                 logs.event("run_not_kept", cause=str(error))
 
-    def list(self) -> list[dict[str, Any]]:
+    def summaries(self) -> list[dict[str, Any]]:
         """The summaries, the newest first."""
         found = []
         for file in sorted(self._files(), reverse=True)[:MOST]:

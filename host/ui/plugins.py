@@ -37,7 +37,9 @@ def settings(current: Current, name: str) -> dict[str, Any]:
     about |= {"path": plugin.path} if plugin.path else {}
     about |= {"address": plugin.address.address} if plugin.address else {}
     about |= {"args": list(plugin.arguments)} if plugin.arguments else {}
-    env = {key: "from the host's own" if value is None else masked({key: value})[key] for key, value in plugin.env.items()}
+    env = {
+        key: "from the host's own" if value is None else masked({key: value})[key] for key, value in plugin.env.items()
+    }
     return {**about, "config": masked(dict(plugin.settings)), "env": env, "security": _plain(security)}
 
 

@@ -146,7 +146,9 @@ class Runs:
                 await items.put({"event": "Failed", "message": BUSY})
             except Exception:
                 logging.getLogger("host.ui").exception("a run failed")
-                await items.put({"event": "Failed", "message": "The host made a mistake; what `serve` prints says which."})
+                await items.put(
+                    {"event": "Failed", "message": "The host made a mistake; what `serve` prints says which."}
+                )
             await items.put(None)
 
         task = asyncio.ensure_future(go())

@@ -21,5 +21,7 @@ async def hits(current: Current, database: str, question: str, limit: int) -> di
     if database not in blocks:
         raise NotFound(f"There is no database {database}{did_you_mean(database, blocks)}.")
     async with held(opened(current.config, blocks[database])) as (embedder, collection):
-        passages = await in_daemon(lambda: list(search(question, min(max(1, limit), MOST_PASSAGES), embedder, collection)))
+        passages = await in_daemon(
+            lambda: list(search(question, min(max(1, limit), MOST_PASSAGES), embedder, collection))
+        )
     return {"passages": [{**asdict(passage), "place": passage.place} for passage in passages]}

@@ -75,8 +75,8 @@ def without_secrets(value: Any, hide: Callable[[str], str]) -> Any:
 
 
 def _in_json(value: str) -> Iterator[str]:
-    for ascii in (True, False):
-        yield json.dumps(value, ensure_ascii=ascii)[1:-1]
+    for only_ascii in (True, False):
+        yield json.dumps(value, ensure_ascii=only_ascii)[1:-1]
 
 
 def _of(plugin: Plugin, environ: Mapping[str, str]) -> Iterator[str]:

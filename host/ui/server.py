@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import socket
@@ -23,16 +24,15 @@ _MOST_CONNECTIONS = 128
 
 
 @contextmanager
-def serving(
-    config: HostConfig, statuses: Callable[[], Sequence[Status]], listener: socket.socket
-) -> Iterator[str]:
+def serving(config: HostConfig, statuses: Callable[[], Sequence[Status]], listener: socket.socket) -> Iterator[str]:
     """Within, the page is served at the address that this yields, which has the token in it.
 
     The token stands behind the `#`, so that browsers send it to nobody. `listener`, of `listen`, is closed in the end.
     """
     token = secrets.token_urlsafe(24)
+    ending = asyncio.Event()
     options = uvicorn.Config(
-        app(Current(config, statuses), token),
+        app(Current(config, statuses), token, ending),
         http="h11",
         ws="none",
         lifespan="off",
@@ -45,7 +45,7 @@ def serving(
         timeout_keep_alive=30,
         timeout_graceful_shutdown=1,
     )
-    server = uvicorn.Server(options)
+    server = _Server(options, ending)
     thread = threading.Thread(target=server.run, args=([listener],), name="ui", daemon=True)
     thread.start()
     try:
@@ -55,6 +55,18 @@ def serving(
         with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: the thread ends with the process
             thread.join(_STOP_SECONDS)
         listener.close()
+
+
+class _Server(uvicorn.Server):
+    """Ends what is under way before it waits for it."""
+
+    def __init__(self, options: uvicorn.Config, ending: asyncio.Event) -> None:
+        super().__init__(options)
+        self._ending = ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending.set()
+        await super().shutdown(sockets)
 
 
 def listen(port: int) -> socket.socket:

@@ -71,7 +71,7 @@ async def held(context: AbstractContextManager[T]) -> AsyncIterator[T]:
 
 
 async def pumped(iterate: Callable[[], Iterable[T]]) -> AsyncGenerator[T, None]:
-    """The items of `iterate()`, which is run in a thread. Raises Busy. Closed early, it is asked for no more of them."""
+    """The items of `iterate()`, which runs in a thread. Raises Busy. Closed early, it is asked for no more of them."""
     loop = asyncio.get_running_loop()
     items: asyncio.Queue[tuple[T] | BaseException | None] = asyncio.Queue()
     room = threading.Semaphore(_AHEAD)
@@ -123,27 +123,32 @@ class Lines(Response):
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, items: AsyncGenerator[Mapping[str, Any], None], hide: Callable[[str], str]) -> None:
+    def __init__(
+        self, items: AsyncGenerator[Mapping[str, Any], None], hide: Callable[[str], str], ending: asyncio.Event
+    ) -> None:
+        """`ending` is set when the server is about to stop."""
         super().__init__()
         del self.headers["content-length"]
-        self._items, self._hide = items, hide
+        self._items, self._hide, self._ending = items, hide, ending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         sending = asyncio.ensure_future(self._send(send))
-        going = asyncio.ensure_future(gone(receive))
+        going = asyncio.ensure_future(gone(receive, self._ending))
         try:
             await asyncio.wait([sending, going], return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
         finally:
             going.cancel()
             sending.cancel()
             await asyncio.gather(going, sending, return_exceptions=True)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send) -> None:
         async with contextlib.aclosing(self._items) as items:
             async for item in items:
                 await send(_piece(line(item, self._hide)))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def line(item: Mapping[str, Any], hide: Callable[[str], str]) -> bytes:
@@ -155,7 +160,16 @@ def _piece(body: bytes) -> MutableMapping[str, Any]:
     return {"type": "http.response.body", "body": body, "more_body": True}
 
 
-async def gone(receive: Receive) -> None:
-    """Returns when the page has gone; not before its request has been read."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def gone(receive: Receive, ending: asyncio.Event) -> None:
+    """Returns when the page has gone, or the server is about to. The request has been read."""
+
+    async def closed() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    either = [asyncio.ensure_future(closed()), asyncio.ensure_future(ending.wait())]
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in either:
+            one.cancel()
