@@ -44,9 +44,11 @@ def adds(request: Any, nth: int) -> Any:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with world(tmp_path_factory.mktemp("page"), llm=FakeLLM(hello), reflects=True) as here:
-        with page(here.write_config(my_agent=AGENT)) as client:
-            yield client
+    with (
+        world(tmp_path_factory.mktemp("page"), llm=FakeLLM(hello), reflects=True) as here,
+        page(here.write_config(my_agent=AGENT)) as client,
+    ):
+        yield client
 
 
 # ---------------------------------------------------------------- who may ask
@@ -320,10 +322,12 @@ def test_a_reply_is_bounded(tmp_path: Path) -> None:
             return pb.ExecuteToolResponse(success=True, result="x" * 3_000_000)
 
     words = "w " * 2_000
-    with world(tmp_path, llm=FakeLLM(lambda request, nth: words), tools=Flood(), reflects=True) as here:
-        with page(here.write_config(my_agent=AGENT)) as client:
-            reply, _ = client.post("plugins/tools/call", {"rpc": "ExecuteTool", "request": "{}"}).lines
-            lines = client.post("plugins/llm/call", {"rpc": "StreamText", "request": "{}"}).lines
+    with (
+        world(tmp_path, llm=FakeLLM(lambda request, nth: words), tools=Flood(), reflects=True) as here,
+        page(here.write_config(my_agent=AGENT)) as client,
+    ):
+        reply, _ = client.post("plugins/tools/call", {"rpc": "ExecuteTool", "request": "{}"}).lines
+        lines = client.post("plugins/llm/call", {"rpc": "StreamText", "request": "{}"}).lines
     assert len(reply["reply"]) < 300_000
     assert reply["reply"].endswith("more characters, not shown")
     assert (len(lines), lines[-1]["left_out"]) == (1_001, lines[-1]["replies"] - 1_000)
@@ -333,17 +337,16 @@ def test_a_reply_is_bounded(tmp_path: Path) -> None:
 def test_a_call_ends_when_the_page_goes(tmp_path: Path, rpc: str) -> None:
     """A call of a plugin that is silent is cancelled there as soon as the page closes its connection."""
     tools, strategy = FakeTools(), HangingStrategy()
-    with world(tmp_path, tools=tools, strategy=strategy, reflects=True) as here:
-        with page(here.write_config()) as client:
-            request = '{"tool": "wait", "parameters_json": "{}"}' if rpc == "ExecuteTool" else "{}"
-            plugin, hung = ("tools", tools) if rpc == "ExecuteTool" else ("strategy", strategy)
-            with client.stream(f"plugins/{plugin}/call", {"rpc": rpc, "request": request}) as items:
-                if rpc == "ExecuteTool":
-                    assert tools.begun.wait(120)
-                else:
-                    assert "Hm" in next(items)["reply"]
-                assert not hung.cancelled.is_set()
-            assert hung.cancelled.wait(120)
+    with world(tmp_path, tools=tools, strategy=strategy, reflects=True) as here, page(here.write_config()) as client:
+        request = '{"tool": "wait", "parameters_json": "{}"}' if rpc == "ExecuteTool" else "{}"
+        plugin, hung = ("tools", tools) if rpc == "ExecuteTool" else ("strategy", strategy)
+        with client.stream(f"plugins/{plugin}/call", {"rpc": rpc, "request": request}) as items:
+            if rpc == "ExecuteTool":
+                assert tools.begun.wait(120)
+            else:
+                assert "Hm" in next(items)["reply"]
+            assert not hung.cancelled.is_set()
+        assert hung.cancelled.wait(120)
 
 
 def test_a_silent_plugin_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,7 +364,7 @@ def test_a_silent_plugin_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytes
         silent.listen(64)
         file = here.write_config(my_agent=AGENT)
         document = yaml.safe_load(file.read_text())
-        document["plugins"]["llm_providers"]["llm"]["address"] = "127.0.0.1:%d" % silent.getsockname()[1]
+        document["plugins"]["llm_providers"]["llm"]["address"] = f"127.0.0.1:{silent.getsockname()[1]}"
         file.write_text(yaml.safe_dump(document))
         statuses = [Status("llm", "llm_provider", "here", "SERVING", 1)]
         with page(file, lambda: statuses) as client:
@@ -435,11 +438,13 @@ def test_a_run_comes_step_by_step(tmp_path: Path) -> None:
 def test_a_tool_ends_when_the_page_goes(tmp_path: Path) -> None:
     """A tool that runs when the page goes is cancelled."""
     tools = FakeTools()
-    with world(tmp_path, llm=FakeLLM(lambda request, nth: [("wait", {})]), tools=tools) as here:
-        with page(here.write_config(my_agent=AGENT)) as client:
-            with client.stream("agents/my_agent/ask", {"question": "?"}):
-                assert tools.begun.wait(120)
-            assert tools.cancelled.wait(120)
+    with (
+        world(tmp_path, llm=FakeLLM(lambda request, nth: [("wait", {})]), tools=tools) as here,
+        page(here.write_config(my_agent=AGENT)) as client,
+    ):
+        with client.stream("agents/my_agent/ask", {"question": "?"}):
+            assert tools.begun.wait(120)
+        assert tools.cancelled.wait(120)
 
 
 def test_a_conversation_goes_on(tmp_path: Path) -> None:
@@ -461,24 +466,26 @@ def test_a_person_decides_in_the_page(tmp_path: Path) -> None:
     """A call waits with its exact arguments until it is allowed; once for all, no further one of the tool asks."""
     tools = FakeTools()
     turns: list[Any] = [[("add", {"a": 1, "b": 2})], [("add", {"a": 3, "b": 4})], [("echo", {"text": "x"})], "Done."]
-    with world(tmp_path, llm=FakeLLM(lambda request, nth: turns[nth]), tools=tools) as here:
-        with page(here.write_config(my_agent=AGENT)) as client:
-            seen = []
-            with client.stream("agents/my_agent/ask", {"question": "?", "approve": True}) as items:
-                for item in items:
-                    seen.append(item)
-                    if item["event"] != "ApprovalAsked":
-                        continue
-                    if item["tool"] == "add":
-                        assert (item["arguments"], tools.requests) == ('{"a":1,"b":2}', [])
-                        answer = {"action": item["id"], "allowed": True, "for_all": True}
-                    else:
-                        assert item["read_only"]
-                        answer = {"action": item["id"], "allowed": False, "reason": "not today"}
-                    run = seen[0]["run"]
-                    assert client.post(f"runs/{run}/decide", answer | {"action": "another"}).status == 404
-                    assert client.post(f"runs/{run}/decide", answer).status == 200
-                    assert client.post(f"runs/{run}/decide", answer).status == 404  # decided already
+    with (
+        world(tmp_path, llm=FakeLLM(lambda request, nth: turns[nth]), tools=tools) as here,
+        page(here.write_config(my_agent=AGENT)) as client,
+    ):
+        seen = []
+        with client.stream("agents/my_agent/ask", {"question": "?", "approve": True}) as items:
+            for item in items:
+                seen.append(item)
+                if item["event"] != "ApprovalAsked":
+                    continue
+                if item["tool"] == "add":
+                    assert (item["arguments"], tools.requests) == ('{"a":1,"b":2}', [])
+                    answer = {"action": item["id"], "allowed": True, "for_all": True}
+                else:
+                    assert item["read_only"]
+                    answer = {"action": item["id"], "allowed": False, "reason": "not today"}
+                run = seen[0]["run"]
+                assert client.post(f"runs/{run}/decide", answer | {"action": "another"}).status == 404
+                assert client.post(f"runs/{run}/decide", answer).status == 200
+                assert client.post(f"runs/{run}/decide", answer).status == 404  # decided already
     assert [item["tool"] for item in seen if item["event"] == "ApprovalAsked"] == ["add", "echo"]
     assert [request.tool for request in tools.requests] == ["add", "add"]
     (denied,) = [item for item in seen if item["event"] == "Observed" and item["denied"]]
