@@ -31,8 +31,10 @@ AGENT = {"llm": "first", "tools": ["plugin:tools"], "description": "Adds."}
 EVIL = (
     "</pre></script><script>alert(1)</script><img src=http://127.0.0.1:1/x onerror=alert(2)>"
     '<a href=\'javascript:alert(3)\'>x</a>" onclick="alert(4)" <svg onload=alert(5)> [1](javascript:alert(6)) '
-    "\x1b[2J\u202eedoc\u2066\u200b ${alert(7)} {{alert(8)}} **<b>bold</b>** `<i>code</i>`"
+    "\x1b[2J\u202eedoc\u2066\u200b {{alert(7)}} **<b>bold</b>** `<i>code</i>`"
 )
+
+MADE_BY_OTHERS = "main script, main img, main svg, main iframe, main b, main i"
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +178,8 @@ def test_an_answer_appears_while_it_is_written(chromium: Browser, tmp_path: Path
         assert "Half an answer" in shown_page.text(".answer")
         llm.hangs = False
         shown_page.ask("once more")
-        shown_page.until(
-            "document.querySelectorAll('.turn').length === 2 && document.querySelector('.turn:last-child .answer .facts')"
-        )
+        shown_page.until("document.querySelectorAll('.turn').length === 2")
+        shown_page.until("document.querySelector('.turn:last-child .answer .facts')")
 
 
 def test_a_page_that_closes_ends_its_run(chromium: Browser, tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_a_page_that_closes_ends_its_run(chromium: Browser, tmp_path: Path) -> N
 
 
 def test_a_person_allows_and_denies(chromium: Browser, tmp_path: Path) -> None:
-    """The exact arguments are shown and nothing is called before a click; a denial reaches the model with its reason."""
+    """The exact arguments are shown, nothing is called before a click, a denial reaches the model with its reason."""
     tools = FakeTools()
     turns: list[Any] = [[("add", {"a": 1, "b": 2})], [("echo", {"text": "x"})], "Done."]
     with (
@@ -255,19 +256,31 @@ def test_a_form_makes_the_request(chromium: Browser, tmp_path: Path) -> None:
 VIEWS = ["plugins", "plugins/tools/call", "plugins/tools/call/hector.plugins.v1.DatabaseProvider%2FSearchVectors",
          "plugins/tools/log", "plugins/tools/settings", "ask", "search", "runs"]  # fmt: skip
 # Of every element with a text of its own: its colour against the nearest opaque paper below it, as WCAG counts it.
-CONTRAST = """(() => {
-  const light = (c) => { const [r, g, b] = c.match(/[\\d.]+/g).map(Number).map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const paper = (e) => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (!/, 0\\)$|transparent/.test(c)) return c; } return 'rgb(255, 255, 255)'; };
+CONTRAST = r"""(() => {
+  const part = (v) => ((v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const light = (colour) => {
+    const [r, g, b] = colour.match(/[\d.]+/g).map(Number).map(part);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const paper = (e) => {
+    for (; e; e = e.parentElement) {
+      const colour = getComputedStyle(e).backgroundColor;
+      if (!/, 0\)$/.test(colour)) return colour;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const hasText = (e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
   const poor = [];
   for (const e of document.body.querySelectorAll('*')) {
-    if (!e.checkVisibility() || e.closest('.unseen-text, .skip') || ![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())) continue;
-    const [a, b] = [light(getComputedStyle(e).color), light(paper(e))].sort((x, y) => y - x);
-    if ((a + 0.05) / (b + 0.05) < 4.5) poor.push(`${e.tagName}.${e.className}: ${e.textContent.slice(0, 40)}`);
+    if (!e.checkVisibility() || e.closest('.unseen-text, .skip') || !hasText(e)) continue;
+    const [low, high] = [light(getComputedStyle(e).color), light(paper(e))].sort((a, b) => a - b);
+    if ((high + 0.05) / (low + 0.05) < 4.5) poor.push(`${e.tagName}.${e.className}: ${e.textContent.slice(0, 40)}`);
   }
   return poor;
 })()"""
-NAMELESS = """[...document.querySelectorAll('input, select, textarea, button, a, summary')].filter((e) => e.checkVisibility()
-  && !(e.labels?.length || e.getAttribute('aria-label') || e.textContent.trim() && e.tagName !== 'SELECT')).map((e) => e.outerHTML)"""
+NAMELESS = """[...document.querySelectorAll('input, select, textarea, button, a, summary')]
+  .filter((e) => e.checkVisibility() && !e.labels?.length && !e.getAttribute('aria-label'))
+  .filter((e) => e.tagName === 'SELECT' || !e.textContent.trim()).map((e) => e.outerHTML)"""
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -285,9 +298,8 @@ def test_it_can_be_read_anywhere(chromium: Browser, tmp_path: Path, dark: bool, 
         shown_page.until("document.querySelector('.answer .facts')")
         for view in VIEWS:
             shown_page.go(view)
-            shown_page.until(
-                "!main.innerText.includes('…\\n') && !document.querySelector('main .note')?.textContent.startsWith('…')"
-            )
+            shown_page.until("!document.querySelector('main .loading')")
+
             assert shown_page.run("document.documentElement.scrollWidth") <= width, view
             assert shown_page.run(CONTRAST) == [], view
             assert shown_page.run(NAMELESS) == [], view
@@ -327,8 +339,8 @@ def test_it_can_be_used_with_the_keyboard(chromium: Browser, tmp_path: Path) -> 
 
 
 def test_five_plugins_and_an_agent(chromium: Browser, tmp_path: Path) -> None:
-    """`serve --ui` with all five plugins: an agent answers from an indexed document and cites it; a search finds it; the
-    page says when the host has gone; Ctrl-C ends the host at once while the page follows a log, and it is not troubled."""
+    """`serve --ui` with all five: an agent answers from an indexed document and cites it, a search finds it. Ctrl-C ends
+    the host though the page follows a log, without a traceback, and the page says that it is gone."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "writes.md").write_text("# Writes\n\nEvery acknowledged write is still there after a kill.\n")
     names = ("llm_openai", "vector_hnsw", "embed_st", "tools_http", "reasoning_react")

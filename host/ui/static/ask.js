@@ -20,7 +20,8 @@ export function askView(host, name, signal) {
     const others = now.agents.length > 1 && h("nav", { class: "tabs", "aria-label": "Agents" },
       now.agents.map((one) => h("a", { href: `#/ask/${part(one.name)}`, "aria-current": one.name === agent.name && "page" }, one.title)));
     fill(body, others, talk.element);
-    talk.question.focus({ preventScroll: true });
+    // Once it is in the page; a phone would open its keyboard over it.
+    if (!matchMedia("(pointer: coarse)").matches) queueMicrotask(() => talk.question.focus({ preventScroll: true }));
   }, signal);
   return { title: "Ask", element: h("section", { class: "narrow" }, body) };
 }

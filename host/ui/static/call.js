@@ -7,7 +7,7 @@ import { messageForm, Mistake } from "./form.js";
 const drafts = new Map(); // what was typed, by plugin and RPC, as long as the page is open
 
 export function callView(name, signal, rpc) {
-  const list = h("div", { class: "rpcs" }, h("p", { class: "note" }, "Asking for its RPCs …"));
+  const list = h("div", { class: "rpcs" }, h("p", { class: "note loading" }, "Asking for its RPCs …"));
   const body = h("div", { class: "call" });
   const element = h("div", { class: `split ${rpc ? "chosen" : ""}` }, list, body);
   const failed = (place) => (error) => error.name !== "AbortError" && fill(place, h("p", { class: "cause" }, error.message));
@@ -20,7 +20,7 @@ export function callView(name, signal, rpc) {
     }, one.name, (one.client_streaming || one.server_streaming) && h("small", {}, " stream"))))),
   ]) && list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" })), failed(list));
   if (rpc) {
-    fill(body, h("p", { class: "note" }, "…"));
+    fill(body, h("p", { class: "note loading" }, "…"));
     get(`plugins/${part(name)}/form/${rpc.split("/").map(part).join("/")}`, signal).then((about) => fill(body, callForm(name, about, signal)), failed(body));
   } else {
     fill(body, h("p", { class: "note" }, "Choose an RPC to call it by hand."));

@@ -91,7 +91,7 @@ function logView(name, signal) {
 }
 
 function settingsView(name, signal) {
-  const body = h("div", { class: "panel" }, h("p", { class: "note" }, "…"));
+  const body = h("div", { class: "panel" }, h("p", { class: "note loading" }, "…"));
   get(`plugins/${part(name)}/settings`, signal).then(
     (settings) => {
       const { config, env, security, line, ...start } = settings;

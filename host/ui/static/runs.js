@@ -7,7 +7,7 @@ import { tokens, Turn } from "./turn.js";
 const failed = (place) => (error) => error.name !== "AbortError" && fill(place, h("p", { class: "cause", role: "alert" }, error.message));
 
 export function runsView(signal) {
-  const body = h("div", {}, h("p", { class: "note" }, "…"));
+  const body = h("div", {}, h("p", { class: "note loading" }, "…"));
   get("runs", signal).then(({ runs }) => fill(body, runs.length === 0
     ? h("p", { class: "empty" }, "No run yet. What is asked under Ask is kept here.")
     : h("ul", { class: "cards runs" }, runs.map(card))), failed(body));
@@ -30,7 +30,7 @@ function ending(run) {
 const when = (at) => new Date(at * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 export function runView(id, signal) {
-  const body = h("div", {}, h("p", { class: "note" }, "…"));
+  const body = h("div", {}, h("p", { class: "note loading" }, "…"));
   get(`runs/${part(id)}`, signal).then(({ summary, events }) => {
     const turn = new Turn(summary.question);
     for (const event of events) turn.see(event);
