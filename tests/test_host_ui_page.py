@@ -107,7 +107,7 @@ STATUSES = [
 
 
 def test_what_others_write_is_text(chromium: Browser, tmp_path: Path) -> None:
-    """Markup and script in a plugin's cause, log, tools, results, in questions, thoughts and answers: shown as written."""
+    """Markup and script in a plugin's cause, its log, a tool's result, a question, an answer: shown as written."""
 
     class EvilTools(FakeTools):
         def ExecuteTool(self, request: Any, context: Any) -> Any:
@@ -339,8 +339,8 @@ def test_it_can_be_used_with_the_keyboard(chromium: Browser, tmp_path: Path) -> 
 
 
 def test_five_plugins_and_an_agent(chromium: Browser, tmp_path: Path) -> None:
-    """`serve --ui` with all five: an agent answers from an indexed document and cites it, a search finds it. Ctrl-C ends
-    the host though the page follows a log, without a traceback, and the page says that it is gone."""
+    """`serve --ui` with all five: an agent answers from a document and cites it, a search finds it. Ctrl-C ends the
+    host though the page follows a log, without a traceback, and the page says that it is gone."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "writes.md").write_text("# Writes\n\nEvery acknowledged write is still there after a kill.\n")
     names = ("llm_openai", "vector_hnsw", "embed_st", "tools_http", "reasoning_react")
