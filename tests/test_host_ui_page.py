@@ -223,6 +223,8 @@ def test_a_form_makes_the_request(chromium: Browser, tmp_path: Path) -> None:
     with world(tmp_path, reflects=True) as here, shown(chromium, here.write_config(), STATUSES) as shown_page:
         shown_page.go("plugins/tools/call/hector.plugins.v1.ToolProvider%2FExecuteTool")
         shown_page.until("document.querySelector('.rpc-name')")
+        shown_page.until("document.querySelector('.rpcs [aria-current]')?.textContent === 'ExecuteTool'")
+        assert "GenerateText" in shown_page.text(".rpcs")
         field = (
             "((name) => document.getElementById([...document.querySelectorAll('.call label')]"
             ".find((label) => label.firstChild.textContent === name).htmlFor))"

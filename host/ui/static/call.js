@@ -11,14 +11,13 @@ export function callView(name, signal, rpc) {
   const body = h("div", { class: "call" });
   const element = h("div", { class: `split ${rpc ? "chosen" : ""}` }, list, body);
   const failed = (place) => (error) => error.name !== "AbortError" && fill(place, h("p", { class: "cause" }, error.message));
-  get(`plugins/${part(name)}/rpcs`, signal).then(({ services }) => fill(list, services.map((service) => [
-    h("h2", {}, service.name.split(".").at(-1)),
-    h("ul", {}, service.rpcs.map((one) => h("li", {}, h("a", {
-      href: `#/plugins/${part(name)}/call/${part(one.path)}`,
-      "aria-current": one.path === rpc && "page",
-      title: one.signature,
-    }, one.name, (one.client_streaming || one.server_streaming) && h("small", {}, " stream"))))),
-  ]) && list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" })), failed(list));
+  get(`plugins/${part(name)}/rpcs`, signal).then(({ services }) => {
+    fill(list, services.map((service) => [
+      h("h2", {}, service.name.split(".").at(-1)),
+      h("ul", {}, service.rpcs.map((one) => h("li", {}, link(name, one, rpc)))),
+    ]));
+    list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+  }, failed(list));
   if (rpc) {
     fill(body, h("p", { class: "note loading" }, "…"));
     get(`plugins/${part(name)}/form/${rpc.split("/").map(part).join("/")}`, signal).then((about) => fill(body, callForm(name, about, signal)), failed(body));
@@ -26,6 +25,12 @@ export function callView(name, signal, rpc) {
     fill(body, h("p", { class: "note" }, "Choose an RPC to call it by hand."));
   }
   return element;
+}
+
+function link(name, about, rpc) {
+  const isStream = about.client_streaming || about.server_streaming;
+  const href = `#/plugins/${part(name)}/call/${part(about.path)}`;
+  return h("a", { href, title: about.signature, "aria-current": about.path === rpc && "page" }, about.name, isStream && h("small", {}, " stream"));
 }
 
 function callForm(name, about, signal) {
