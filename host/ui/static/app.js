@@ -2,7 +2,7 @@
 
 import { get, takeToken } from "./api.js";
 import { askView } from "./ask.js";
-import { fill, h } from "./dom.js";
+import { fill, h, onChange } from "./dom.js";
 import { pluginView, pluginsView } from "./plugins.js";
 import { runView, runsView } from "./runs.js";
 import { searchView } from "./search.js";
@@ -21,6 +21,9 @@ const host = {
     if (this.now) listener(this.now);
   },
 };
+
+const notify = onChange(([first, ...rest]) =>
+  fill(notice, first && h("p", {}, first), rest.length > 0 && h("ul", {}, rest.map((text) => h("li", {}, text)))));
 
 let leaving = new AbortController();
 
@@ -64,15 +67,14 @@ async function look() {
   try {
     host.now = await get("overview");
   } catch (error) {
-    fill(notice, h("p", {}, error.message));
+    notify([error.message]);
     document.body.classList.add("away");
     return;
   }
   document.body.classList.remove("away");
   fill(document.getElementById("file"), h("bdi", {}, host.now.config));
   const mistakes = host.now.mistakes;
-  fill(notice, mistakes.length > 0 && [h("p", {}, "The YAML has mistakes; everything runs on as before."),
-    h("ul", {}, mistakes.map((text) => h("li", {}, text)))]);
+  notify(mistakes.length > 0 ? ["The YAML has mistakes; everything runs on as before.", ...mistakes] : []);
   for (const listener of host.listeners) listener(host.now);
 }
 

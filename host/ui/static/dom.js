@@ -48,6 +48,16 @@ export function fill(element, ...children) {
   return add(element, children);
 }
 
+/** Calls `render` with a value that is other than the last: what stays is not drawn anew, and can be selected. */
+export function onChange(render) {
+  let last;
+  return (value) => {
+    const now = JSON.stringify(value);
+    if (now !== last) render(value);
+    last = now;
+  };
+}
+
 /** Tells those who do not see the page. */
 export function say(text) {
   document.getElementById("said").textContent = text;

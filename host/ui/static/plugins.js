@@ -2,7 +2,7 @@
 
 import { get, lines, part } from "./api.js";
 import { callView } from "./call.js";
-import { count, fill, h } from "./dom.js";
+import { count, fill, h, onChange } from "./dom.js";
 
 const KINDS = {
   llm_provider: "Language model",
@@ -21,12 +21,13 @@ export function statusMark(status) {
 
 export function pluginsView(host, signal) {
   const list = h("ul", { class: "cards" });
-  host.listen((now) => {
+  const draw = onChange((plugins) => {
     const focused = document.activeElement?.closest?.(".cards a")?.getAttribute("href");
-    fill(list, now.plugins.map(card));
-    if (now.plugins.length === 0) fill(list, h("li", { class: "empty" }, "There is no plugin in the YAML."));
+    fill(list, plugins.map(card));
+    if (plugins.length === 0) fill(list, h("li", { class: "empty" }, "There is no plugin in the YAML."));
     if (focused) [...list.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus();
-  }, signal);
+  });
+  host.listen((now) => draw(now.plugins), signal);
   return { title: "Plugins", element: h("section", {}, h("h1", {}, "Plugins"), list) };
 }
 
@@ -43,12 +44,12 @@ function card(plugin) {
 
 export function pluginView(host, name, tab, rest, signal) {
   const head = h("div", { class: "head" });
-  host.listen((now) => {
-    const plugin = now.plugins.find((one) => one.name === name);
+  const draw = onChange((plugin) => {
     fill(head, h("h1", {}, name), plugin ? statusMark(plugin.status) : h("span", { class: "status bad" }, "not there"),
       plugin && h("p", { class: "facts" }, [KINDS[plugin.kind] ?? plugin.kind, plugin.address].filter(Boolean).join(" · ")),
       plugin?.cause && h("p", { class: "cause" }, plugin.cause));
-  }, signal);
+  });
+  host.listen((now) => draw(now.plugins.find((one) => one.name === name) ?? null), signal);
   const link = (key, text) => h("a", { href: `#/plugins/${part(name)}/${key}`, "aria-current": tab === key && "page" }, text);
   const body = { log: logView, settings: settingsView }[tab] ?? callView;
   return {
