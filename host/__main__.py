@@ -19,6 +19,7 @@ QUESTION = "Is a write still there after a kill -9?"
 EXAMPLES = """\
 examples:
   python -m host serve                            start the plugins of ./hector.yaml and keep them running
+  python -m host serve --ui                       the same, with a page to see and try all of it
   python -m host status                           each plugin, its address and how it is now
   python -m host logs vector_hnsw --follow        what a plugin writes
   python -m host index docs                       embed what is new or changed below docs/
@@ -93,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
     config = _loaded(_file(arguments.config, arguments.command))
     match arguments.command:
         case "serve":
-            return commands.serve(config, reload=not arguments.no_reload)
+            return commands.serve(config, reload=not arguments.no_reload, page_port=arguments.ui)
         case "status":
             return manage.status(config, as_json=arguments.json)
         case "logs":
@@ -170,6 +171,14 @@ def _parser() -> argparse.ArgumentParser:
 
     one = add("serve", parents=[anywhere], help="start every plugin, restart those that die, stop them on Ctrl-C")
     one.add_argument("--no-reload", action="store_true", help="leave alone those whose settings or source changed")
+    one.add_argument(
+        "--ui",
+        type=_port,
+        nargs="?",
+        const=8080,
+        metavar="PORT",
+        help="also serve a page to see and try all of it, on loopback alone [8080]; its address is printed",
+    )
     one = add("status", parents=[anywhere], help="every plugin of the running `serve`, and how it is now")
     one.add_argument("--json", action="store_true", help="as one JSON object")
     one = add("logs", parents=[anywhere], help="what a plugin wrote, kept in .hector/logs")
@@ -248,6 +257,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
     add_check_options(add("check", help="hold a running plugin, in any language, to the contract", allow_abbrev=False))
     return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) > 65535:
+        raise argparse.ArgumentTypeError("must be a port, 0 to 65535; 0 picks one")
+    return int(text)
 
 
 def _limit(text: str) -> int:
