@@ -78,7 +78,9 @@ class Torch(Backend):
     def forward(self, ids: Any, mask: Any, *, full: bool = False, more: Mapping[str, int] | None = None) -> Any:
         """Tensors on the model's device in, one there of shape (texts, dimensions) in fp32 out.
 
-        `full`: the mask leaves nothing out, and the model may take the attention that knows no mask, which is faster. `more`: for the model besides.
+        `full`: the mask leaves nothing out, and the model may take the attention that knows no mask, which is faster.
+
+        `more`: for the model besides.
         """
         features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text", **(more or {})}
         if "token_type_ids" in self._library.model_input_names:
