@@ -4,6 +4,7 @@ No namespaces, no root and no other program are needed. Three means, which every
 
 - no new privileges: no set-uid program gives any, and a host that is root hands on no capabilities;
 - Landlock: nothing is written, made, renamed or removed but below the folders given and on /dev/null and its like;
+  and no process outside is read, traced or taken over, the tether least of all;
 - seccomp: owner, times and attributes of files are left alone. Sockets are TCP's and unix ones. `connect`, `listen` and
   a change of a file's mode are not carried out by the command but asked of the tether, which does it in its place, on
   its own copy of the address, the socket and the file, where it is allowed. What the command changes meanwhile
@@ -63,7 +64,7 @@ _AT_FDCWD = 0xFFFFFF9C  # -100
 _MSG_FASTOPEN = 0x20000000
 _X32 = 0x40000000
 # Landlock's rights on files that write in any way, by the version that brought them; and two of scope.
-_WRITE_FILE, _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 1, 1 << 13, 1 << 14, 1 << 15
+_WRITE_FILE, _MAKE_BLOCK, _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 1, 1 << 11, 1 << 13, 1 << 14, 1 << 15
 _MAKE_AND_REMOVE = sum(1 << bit for bit in range(4, 13))
 _SCOPES = 1 | 2  # abstract unix sockets, signals
 OLDEST_LANDLOCK = 3  # Linux 6.2: before that a file could be emptied
@@ -114,21 +115,40 @@ def no_new_privileges() -> None:
 
 
 def write_only_below(folders: Iterable[str]) -> None:
-    """Raises OSError. Needs `no_new_privileges()` before."""
+    """`folders` are real paths. Raises OSError, also where one of them is a link by now: what is confined may have made
+    it, to have more when it is started again. Needs `no_new_privileges()` before."""
     version = landlock_version()
     rights = _WRITE_FILE | _MAKE_AND_REMOVE | _REFER | _TRUNCATE | (_IOCTL_DEV if version >= 5 else 0)
-    attributes = struct.pack("=QQQ", rights, 0, _SCOPES if version >= 6 else 0)
-    size = 24 if version >= 6 else 16 if version >= 4 else 8
-    ruleset = _checked(_libc.syscall(_LANDLOCK_CREATE, attributes, ctypes.c_size_t(size), ctypes.c_uint(0)))
     device_rights = rights & (_WRITE_FILE | _TRUNCATE | _IOCTL_DEV)
+    ruleset = _ruleset(rights, _SCOPES if version >= 6 else 0)
     for path, allowed in [*((folder, rights) for folder in folders), *((path, device_rights) for path in _DEVICES)]:
         try:
             place = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
+        if path not in _DEVICES and os.readlink(f"/proc/self/fd/{place}") != path:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         rule = struct.pack("=Qi", allowed, place)
         _checked(_libc.syscall(_LANDLOCK_ADD, ruleset, 1, rule, ctypes.c_uint(0)))
         os.close(place)
+    _restrict(ruleset)
+
+
+def leave_other_processes_alone() -> None:
+    """For what may write anywhere: it could have the tether, whose memory is a file to it, dial for it. Raises OSError.
+    Needs `no_new_privileges()` before."""
+    # That comes with any rules of Landlock's. These take away what needs a privilege anyway.
+    _restrict(_ruleset(_MAKE_BLOCK, 0))
+
+
+def _ruleset(rights: int, scopes: int) -> int:
+    version = landlock_version()
+    attributes = struct.pack("=QQQ", rights, 0, scopes)
+    size = 24 if version >= 6 else 16 if version >= 4 else 8
+    return _checked(_libc.syscall(_LANDLOCK_CREATE, attributes, ctypes.c_size_t(size), ctypes.c_uint(0)))
+
+
+def _restrict(ruleset: int) -> None:
     _checked(_libc.syscall(_LANDLOCK_RESTRICT, ruleset, ctypes.c_uint(0)))
     os.close(ruleset)
 

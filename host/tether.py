@@ -97,7 +97,9 @@ def _confine(options: dict[str, Any], tether: socket.socket) -> None:
         return
     confine = _imported()
     confine.no_new_privileges()
-    if writable is not None:
+    if writable is None:
+        confine.leave_other_processes_alone()
+    else:
         confine.write_only_below(writable)
     if networks is not None:
         listener = confine.ask_for_connections(keep_attributes=writable is not None)
