@@ -193,7 +193,7 @@ def test_a_port_where_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyP
     says = "import time; print('listening on 127.0.0.1:1', flush=True); time.sleep(600)"
     file = write(tmp_path, {"wrong": {"path": str(script(tmp_path, says))}})
     with (
-        pytest.raises(StartError, match="plugin wrong did not start: nothing has answered at 127.0.0.1:1 for 1 s"),
+        pytest.raises(StartError, match=r"plugin wrong did not start: nothing has answered at 127\.0\.0\.1:1 for"),
         commands.serving(load(file)),
     ):
         pass
@@ -224,7 +224,7 @@ def test_a_plugin_that_stops_its_tether(tmp_path: Path) -> None:
 
 
 def test_a_gate_that_somebody_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that was stopped while it passed, or a plugin that locks the file, keeps the host waiting a bounded time."""
+    """A call that was stopped while it passed, or a plugin that locks the file, keeps the host waiting for a bound."""
     monkeypatch.setattr(gate, "_PASSING_SECONDS", 0.2)
     closed = Gate(tmp_path, "held")
     closed.open()

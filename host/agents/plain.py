@@ -29,7 +29,7 @@ from host.agents.events import (
 from host.agents.failure import AgentFailed
 from host.agents.limits import Limits
 from host.agents.llm import Model, Turn
-from host.agents.toolbox import Toolbox
+from host.agents.toolbox import Toolbox, refused
 
 _LAST_ANSWER_SECONDS = 60.0  # beyond the run's own, for the answer at a limit
 _KEPT_CHARS = 8_000  # of a result that the model is shown
@@ -125,7 +125,6 @@ class _Loop:
                 return
 
     def _done(self, answer: str, stop: str) -> Done:
-        answer = answer or "There is no answer: the run ended before the model gave one."
         return Done(answer, stop, self._usage, self._steps, self._calls, time.monotonic() - self._began)
 
     def _reached(self) -> str:
@@ -200,18 +199,16 @@ class _Loop:
             action = ActionAsked(f"{self._id}.{self._steps}.{place}", call.name, call.arguments_json or "{}")
             step.actions.append(action)
             yield action
-        runnable = step.actions[: max(0, self._limits.tool_calls - self._calls)]
-        refused = dict.fromkeys(
-            step.actions[len(runnable) :], f"the run has made the {self._limits.tool_calls} calls it may"
-        )
-        if turn.is_cut and runnable:
-            refused[runnable.pop()] = "its arguments were cut off at the length limit; call it again, with shorter ones"
-        for action, why in refused.items():
-            words = f"{action.tool} was not run: {why}"
-            step.observed[action.id] = Observed(action.id, action.tool, words, True, False, 0.0)
-            yield step.observed[action.id]
-        self._calls += len(runnable)
-        async with contextlib.aclosing(self._toolbox.run(runnable, self._left())) as ended:
+        runnable = step.actions[:]
+        if turn.is_cut:
+            cut = refused(
+                runnable.pop(), "its arguments were cut off at the length limit; call it again, with shorter ones"
+            )
+            step.observed[cut.id] = cut
+            yield cut
+        most = max(0, self._limits.tool_calls - self._calls)
+        self._calls += min(most, len(runnable))
+        async with contextlib.aclosing(self._toolbox.run(runnable, self._left(), most)) as ended:
             async for observed in ended:
                 step.observed[observed.id] = observed
                 yield observed

@@ -6,6 +6,7 @@ from host.config.security import Security
 from host.config.types import (
     ANY_KIND,
     KINDS,
+    TOOL_KIND,
     Agent,
     Database,
     Discovery,
@@ -20,6 +21,7 @@ from host.config.types import (
 __all__ = [
     "ANY_KIND",
     "KINDS",
+    "TOOL_KIND",
     "Agent",
     "ConfigError",
     "Database",
