@@ -355,13 +355,23 @@ def _as_it_is(own: socket.socket, address: bytes) -> int:
 
 
 def _listen(own: socket.socket, backlog: int, networks: Networks) -> int:
-    if own.family != socket.AF_UNIX:
-        host, port = own.getsockname()[:2]
-        address = _address(host)
-        # A socket without a port would get one at every address of the machine.
-        if port == 0 or not (address.is_loopback or (not address.is_unspecified and networks.allow(host))):
-            return errno.EACCES
-    return 0 if _libc.listen(own.fileno(), backlog) == 0 else ctypes.get_errno()
+    if not _may_listen(own, networks):
+        return errno.EACCES
+    if _libc.listen(own.fileno(), backlog) != 0:
+        return ctypes.get_errno()
+    if not _may_listen(own, networks):  # a listening socket can be shut and bound anew, also in between
+        own.shutdown(socket.SHUT_RDWR)
+        return errno.EACCES
+    return 0
+
+
+def _may_listen(own: socket.socket, networks: Networks) -> bool:
+    if own.family == socket.AF_UNIX:
+        return True
+    host, port = own.getsockname()[:2]
+    address = _address(host)
+    # A socket without a port would get one at every address of the machine.
+    return port != 0 and (address.is_loopback or (not address.is_unspecified and networks.allow(host)))
 
 
 def _copied(thread: int, descriptor: int) -> int:
