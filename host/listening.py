@@ -81,14 +81,14 @@ def _accepts(address: str) -> bool:
 
 def _own(port: int, pids: Iterable[int]) -> bool:
     """Whether these processes listen at the port and nobody else, who could do so beside them; by /proc."""
-    others = set(_listening_at(port))
-    found = bool(others)
+    sockets = set(_listening_at(port))
+    others = set(sockets)
     for pid in pids:
         with contextlib.suppress(OSError):
             for descriptor in os.scandir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):
                     others.discard(os.readlink(descriptor.path))
-    return found and not others
+    return bool(sockets) and not others
 
 
 def _listening_at(port: int) -> Iterator[str]:

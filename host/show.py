@@ -91,11 +91,11 @@ def pruned(pruned: Pruned) -> None:
         _print(f"{count} chunks left of {folder}, which was indexed from elsewhere and is not here: {remedy}")
 
 
-def passages(found: Sequence[Passage], question: str) -> None:
+def passages(hits: Sequence[Passage], question: str) -> None:
     """Rank, place, heading, score, and the part of the passage that is nearest to the question."""
-    if not found:
+    if not hits:
         out.print("nothing found; `python -m host index DIR` fills the collection")
-    for passage in found:
+    for passage in hits:
         head = Text.assemble(
             f"{passage.rank}. ",
             (plain(passage.place), "bold cyan"),

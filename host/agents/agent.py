@@ -55,7 +55,7 @@ class Conversation:
 
 def plugins_of(agent: Agent) -> list[Plugin]:
     """All that have to run for it."""
-    plugins = [agent.llm.plugin, *(one if isinstance(one, Plugin) else one.plugin for one in agent.tools)]
+    plugins = [agent.llm.plugin, *(tool if isinstance(tool, Plugin) else tool.plugin for tool in agent.tools)]
     if agent.reasoning:
         plugins.append(agent.reasoning.plugin)
     if agent.database and agent.embedder:
@@ -85,18 +85,18 @@ async def opened(
 
         servers: dict[str, ToolServer] = {}
         wanted: list[Wanted] = []
-        for one in agent.tools:
-            plugin = one if isinstance(one, Plugin) else one.plugin
+        for tool in agent.tools:
+            plugin = tool if isinstance(tool, Plugin) else tool.plugin
             if not await asyncio.to_thread(is_a, TOOL_KIND, plugin, connections[plugin.name].address):
                 continue
             if plugin.name not in servers:
                 servers[plugin.name] = ToolServer(peer(plugin))
                 await closing(servers[plugin.name])
-            if isinstance(one, Plugin):
+            if isinstance(tool, Plugin):
                 wanted.append(Wanted(servers[plugin.name]))
             else:
                 wanted.append(
-                    Wanted(servers[plugin.name], one.tool_name, one.name, one.description, one.enable_approval)
+                    Wanted(servers[plugin.name], tool.tool_name, tool.name, tool.description, tool.enable_approval)
                 )
         search = None
         if agent.database and agent.embedder:

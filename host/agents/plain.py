@@ -52,13 +52,11 @@ You have made this call before, with the same arguments, and it brought the same
 would end the run. Use what you know, try something else, or answer."""
 
 
-async def run(
+def run(
     question: str, prompt: str, history: Sequence[pb.ChatMessage], model: Model, toolbox: Toolbox, limits: Limits
 ) -> AsyncGenerator[Event, None]:
     """To the end of the run, which is Done without citations. Raises AgentFailed."""
-    async with contextlib.aclosing(_Loop(question, prompt, history, model, toolbox, limits).run()) as events:
-        async for event in events:
-            yield event
+    return _Loop(question, prompt, history, model, toolbox, limits).run()
 
 
 @dataclass
@@ -131,7 +129,7 @@ class _Loop:
         """The limit that ends the run; empty: none yet."""
         limits = self._limits
         if self._seen and circles.times(self._seen) >= circles.ENDED_AT:
-            return "DENIED" if all(one.denied for one in self._seen[-1].brought) else "REPEATED_ACTION"
+            return "DENIED" if all(observed.denied for observed in self._seen[-1].brought) else "REPEATED_ACTION"
         if self._steps > limits.iterations:
             return "MAX_ITERATIONS"
         if self._tokens >= limits.tokens:
@@ -176,7 +174,7 @@ class _Loop:
             del self._messages[start:end]
             self._history = start, start
             return True
-        results = [one for one in self._messages if one.role == "tool" and one.content != LEFT_OUT]
+        results = [message for message in self._messages if message.role == "tool" and message.content != LEFT_OUT]
         for message in results[: (len(results) + 1) // 2]:
             message.content = LEFT_OUT
         return bool(results)
@@ -221,7 +219,7 @@ class _Loop:
                 )
             )
         if circles.times(self._seen) == circles.TOLD_AT:
-            calls = "; ".join(f"{one.tool} {one.arguments}"[:_LONGEST_REPEATED] for one in step.actions[:3])
+            calls = "; ".join(f"{action.tool} {action.arguments}"[:_LONGEST_REPEATED] for action in step.actions[:3])
             step.note = REPEATED.format(call=calls)
             self._messages.append(pb.ChatMessage(role="user", content=step.note))
 

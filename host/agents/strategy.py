@@ -30,11 +30,10 @@ from host.agents.events import (
 from host.agents.failure import AgentFailed
 from host.agents.limits import Limits
 from host.agents.strategy_plugin import Strategy
-from host.agents.tool_server import Tool
+from host.agents.tool_server import message_of
 from host.agents.toolbox import Toolbox
 from host.config import Llm
 from shared.errors import Code
-from shared.structs import dump
 
 _MORE_STEPS = 5  # than the limit, for a strategy that does not keep it
 _LAST_SECONDS = 1.0  # for whatever is still asked when the time is over
@@ -44,7 +43,7 @@ _MOST_ACTIONS = 1_000  # of a step
 T = TypeVar("T")
 
 
-async def run(
+def run(
     question: str,
     prompt: str,
     history: Sequence[pb.ChatMessage],
@@ -62,7 +61,7 @@ async def run(
     new = pb.InitializeRequest(
         query=question,
         history=[*system, *history],
-        tools=[_message(tool) for tool in toolbox.tools],
+        tools=[message_of(tool) for tool in toolbox.tools],
         host_executes=True,
         max_iterations=limits.iterations,
         temperature=llm.temperature or 0.0,
@@ -72,9 +71,7 @@ async def run(
     )
     if llm.temperature is not None:
         new.sampling_temperature = llm.temperature
-    async with contextlib.aclosing(_Loop(question, new, strategy, toolbox, limits).run()) as events:
-        async for event in events:
-            yield event
+    return _Loop(question, new, strategy, toolbox, limits).run()
 
 
 class _Loop:
@@ -207,17 +204,6 @@ class _Step:
         self._observed.add(asked.id)
         took = time.monotonic() - at
         yield Observed(asked.id, asked.tool, observation.content, observation.is_error, observation.denied, took)
-
-
-def _message(tool: Tool) -> pb.Tool:
-    return pb.Tool(
-        name=tool.name,
-        description=tool.description,
-        parameters_json=dump(dict(tool.parameters)),
-        read_only=tool.read_only,
-        destructive=tool.destructive,
-        idempotent=tool.idempotent,
-    )
 
 
 def _observation(observed: Observed) -> pb.Observation:

@@ -135,18 +135,18 @@ async def opened(wanted: Sequence[Wanted], approve: Approve | None = None, *, as
 
     `approve` is asked before calls of tools that want it, or with `asks_always` before all; None: these are denied.
     """
-    listed = await asyncio.gather(*(one.runner.list() for one in wanted))
+    listed = await asyncio.gather(*(each.runner.list() for each in wanted))
     offered: list[tuple[str, _Route]] = []
-    for one, tools in zip(wanted, listed, strict=True):
+    for each, tools in zip(wanted, listed, strict=True):
         by_name = {tool.name: tool for tool in tools if not schema_problem(tool.parameters)}
-        if not one.tool:
-            offered += [(_for_models(name), _Route(one.runner, tool, one.asks)) for name, tool in by_name.items()]
+        if not each.tool:
+            offered += [(_for_models(name), _Route(each.runner, tool, each.asks)) for name, tool in by_name.items()]
             continue
-        if one.tool not in by_name:
-            raise AgentFailed(f"plugin {one.runner.name} has no tool {one.tool}{did_you_mean(one.tool, by_name)}")
-        tool = by_name[one.tool]
-        tool = replace(tool, description=one.description or tool.description)
-        offered.append((_for_models(one.name or one.tool), _Route(one.runner, tool, one.asks)))
+        if each.tool not in by_name:
+            raise AgentFailed(f"plugin {each.runner.name} has no tool {each.tool}{did_you_mean(each.tool, by_name)}")
+        tool = by_name[each.tool]
+        tool = replace(tool, description=each.description or tool.description)
+        offered.append((_for_models(each.name or each.tool), _Route(each.runner, tool, each.asks)))
     times = Counter(name for name, _ in offered)
     routes: dict[str, _Route] = {}
     for name, route in offered:

@@ -6,6 +6,7 @@ from host.config.security import Security
 from host.config.types import (
     ANY_KIND,
     KINDS,
+    LLM_KIND,
     TOOL_KIND,
     Agent,
     Database,
@@ -21,6 +22,7 @@ from host.config.types import (
 __all__ = [
     "ANY_KIND",
     "KINDS",
+    "LLM_KIND",
     "TOOL_KIND",
     "Agent",
     "ConfigError",
