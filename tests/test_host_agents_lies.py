@@ -213,3 +213,52 @@ def test_documents_that_cannot_be_searched(found: Any, content: str, is_error: b
 
     outcome = asyncio.run(search())
     assert (outcome.content, outcome.is_error) == (content, is_error)
+
+
+class CutOff(FakeLLM):
+    """Asks for two calls, the second of which was cut off at its length limit; then answers."""
+
+    def StreamText(self, request: Any, context: Any) -> Iterator[Any]:
+        self.requests.append(request)
+        if len(self.requests) > 1:
+            yield pb.StreamTextResponse(text="Fine.")
+            yield pb.StreamTextResponse(done=True)
+            return
+        calls = [pb.ToolCall(id=text, name="echo", arguments_json=f'{{"text": "{text}"}}') for text in ("whole", "cut")]
+        yield pb.StreamTextResponse(done=True, tool_calls=calls, finish_reason=pb.FINISH_REASON_LENGTH)
+
+
+def test_the_call_that_was_cut_off_is_the_last(tmp_path: Path) -> None:
+    """Where a turn was cut off, its last call is the one that is not run, also where the run has one call left."""
+    with world(tmp_path, llm=CutOff(lambda request, nth: "")) as here:
+        events = here.run(here.agent(max_tool_calls=1), "?")
+    told = [event.content for event in events if isinstance(event, Observed)]
+    assert told[0].startswith("echo was not run: its arguments were cut off")
+    assert told[1:] == ["whole"]
+
+
+def test_two_runs_side_by_side_share_nothing(tmp_path: Path) -> None:
+    """Of one agent two runs at a time each have their own question, calls, results and count."""
+
+    def script(request: Any, nth: int) -> Turn:
+        texts = [message.content for message in request.messages if message.role == "user"]
+        question = request.prompt or texts[0]
+        results = [message.content for message in request.messages if message.role == "tool"]
+        if len(results) < 3:
+            return [("echo", {"text": f"{question} {len(results)}"})]
+        assert all(question in result for result in results)
+        return question
+
+    with world(tmp_path, llm=FakeLLM(script)) as here:
+        agent = here.agent()
+
+        async def both() -> list[list[Event]]:
+            return await asyncio.gather(*(here.collect(agent, question) for question in ("left", "right")))
+
+        runs = asyncio.run(asyncio.wait_for(both(), 120))
+    for question, events in zip(("left", "right"), runs, strict=True):
+        assert [event.content for event in events if isinstance(event, Observed)] == [
+            f"{question} {n}" for n in range(3)
+        ]
+        assert isinstance(events[-1], Done)
+        assert (events[-1].answer.strip(), events[-1].tool_calls) == (question, 3)
