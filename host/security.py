@@ -24,6 +24,7 @@ from typing import Any
 from host import confine, memory
 from host.config import HostConfig, Plugin, Security
 from host.config.security import LOCALHOST
+from host.confine_answers import Networks
 from host.log_files import file_name
 from shared.errors import StartError
 from shared.guide import ENFORCES
@@ -108,7 +109,7 @@ def may_be_dialled(address: str, options: Mapping[str, Any]) -> bool:
         return writable is None or any(f"{path}/".startswith(f"{folder}/") for folder in writable)
     host = address.rpartition(":")[0].strip("[]")
     try:
-        return confine.Networks([*LOCALHOST, *networks]).allow(host)
+        return Networks([*LOCALHOST, *networks]).allow(host)
     except ValueError:
         return host == "localhost"
 

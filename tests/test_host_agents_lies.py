@@ -242,7 +242,7 @@ def test_two_runs_side_by_side_share_nothing(tmp_path: Path) -> None:
 
     def script(request: Any, nth: int) -> Turn:
         texts = [message.content for message in request.messages if message.role == "user"]
-        question = request.prompt or texts[0]
+        question = str(request.prompt or texts[0])
         results = [message.content for message in request.messages if message.role == "tool"]
         if len(results) < 3:
             return [("echo", {"text": f"{question} {len(results)}"})]

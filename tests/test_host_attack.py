@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from host import confine, gate, runner, security
+from host import confine_answers, gate, runner, security
 from host.child import Child
 from host.config import load
 from host.config.security import LOCALHOST
@@ -145,10 +145,10 @@ def test_nobody_takes_over_the_tether(tmp_path: Path) -> None:
 def test_a_socket_that_is_bound_anew_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket that was on loopback when it was looked at, and is not any more once it listens, is shut."""
     looks = iter([True, False])
-    monkeypatch.setattr(confine, "_may_listen", lambda own, networks: next(looks))
+    monkeypatch.setattr(confine_answers, "_may_listen", lambda own, networks: next(looks))
     with socket.socket() as own:
         own.bind(("127.0.0.1", 0))
-        assert confine._listen(own, 1, confine.Networks([])) == errno.EACCES
+        assert confine_answers._listen(own, 1, confine_answers.Networks([])) == errno.EACCES
         assert not own.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
 
 
