@@ -171,7 +171,7 @@ def test_a_socket_that_is_bound_anew_in_between(monkeypatch: pytest.MonkeyPatch)
         ("unix:/own/x.sock", {"networks": [], "writable": ["/own"]}, True),
     ],
 )
-def test_what_a_plugin_may_not_reach_the_host_does_not_dial_for_it(
+def test_no_errands_for_what_is_confined(
     address: str, options: dict[str, Any], expected: bool
 ) -> None:
     """The host dials what a confined plugin prints as its address only where the plugin itself may go."""
