@@ -171,9 +171,7 @@ def test_a_socket_that_is_bound_anew_in_between(monkeypatch: pytest.MonkeyPatch)
         ("unix:/own/x.sock", {"networks": [], "writable": ["/own"]}, True),
     ],
 )
-def test_no_errands_for_what_is_confined(
-    address: str, options: dict[str, Any], expected: bool
-) -> None:
+def test_no_errands_for_what_is_confined(address: str, options: dict[str, Any], expected: bool) -> None:
     """The host dials what a confined plugin prints as its address only where the plugin itself may go."""
     assert security.may_be_dialled(address, options) is expected
 
