@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.harness import rate
 from plugins.embed_st.config import Config
-from plugins.embed_st.engine.backends import Floats
+from plugins.embed_st.engine.backends import Backend, Floats
 from plugins.embed_st.engine.model import open_model
 from plugins.embed_st.engine.models import locate
 
@@ -22,7 +22,7 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 MODEL = Config().model
-BATCH_TOKENS = Config().batch_tokens
+BATCH_TOKENS = Backend.batch_tokens
 
 _there: dict[str, Any] = {}
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from host.check.options import add_options as add_check_options
-from host.config import ConfigError, HostConfig, load
 from shared import logs
 from shared.cli import installed
-from shared.server import run
+from shared.errors import StartError
+from shared.start import run
+
+if TYPE_CHECKING:
+    from host.config import HostConfig
 
 QUESTION = "Is a write still there after a kill -9?"
 EXAMPLES = """\
 examples:
   python -m host serve                            start the plugins of ./hector.yaml and keep them running
+  python -m host serve --ui                       the same, with a page to see and try all of it
   python -m host status                           each plugin, its address and how it is now
   python -m host logs vector_hnsw --follow        what a plugin writes
   python -m host index docs                       embed what is new or changed below docs/
@@ -38,9 +42,18 @@ Calls an RPC of a plugin, as its reflection describes it. Replies are on stdout,
   python -m host try vector_hnsw SearchVectors                   a request to edit
   python -m host try vector_hnsw SearchVectors '{"limit": 3}'    the call
 """
+NEW = """\
+Makes a project of its own for a plugin of yours: it runs at once and passes its tests, and its README.md numbers
+the edits that make it yours.
+
+  python -m host new tool_provider unit_tools --to ../unit_tools    makes it
+  python -m host new --renew ../unit_tools                          brings up to date what it has of hector-plugins
+"""
 
 
 def main() -> int:
+    from host.config import ConfigError
+
     try:
         return _run(_parser().parse_args())
     except ConfigError as error:
@@ -81,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
     config = _loaded(_file(arguments.config, arguments.command))
     match arguments.command:
         case "serve":
-            return commands.serve(config, reload=not arguments.no_reload)
+            return commands.serve(config, reload=not arguments.no_reload, page_port=arguments.ui)
         case "status":
             return manage.status(config, as_json=arguments.json)
         case "logs":
@@ -129,6 +142,10 @@ def _file(given: str | None, command: str) -> Path:
 
 
 def _loaded(file: Path) -> HostConfig:
+    from host.config import load
+
+    if not file.exists():
+        raise StartError(f"there is no {file}; run this where there is one, or name one with --config")
     config = load(file)
     for remark in config.remarks:
         logs.line(f"note: {remark}")
@@ -136,6 +153,9 @@ def _loaded(file: Path) -> HostConfig:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from host.check.options import add_options as add_check_options
+    from host.new.kind import KINDS
+
     parser = argparse.ArgumentParser(
         prog="python -m host",
         description="The development host: runs the plugins that a YAML names, indexes documents, searches them.",
@@ -151,6 +171,14 @@ def _parser() -> argparse.ArgumentParser:
 
     one = add("serve", parents=[anywhere], help="start every plugin, restart those that die, stop them on Ctrl-C")
     one.add_argument("--no-reload", action="store_true", help="leave alone those whose settings or source changed")
+    one.add_argument(
+        "--ui",
+        type=_port,
+        nargs="?",
+        const=8080,
+        metavar="PORT",
+        help="also serve a page to see and try all of it, on loopback alone [8080]; its address is printed",
+    )
     one = add("status", parents=[anywhere], help="every plugin of the running `serve`, and how it is now")
     one.add_argument("--json", action="store_true", help="as one JSON object")
     one = add("logs", parents=[anywhere], help="what a plugin wrote, kept in .hector/logs")
@@ -208,19 +236,33 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("rpc", metavar="RPC", nargs="?", help="such as SearchVectors [list them]")
     one.add_argument("request", metavar="JSON", nargs="?", help="the request; - reads it from stdin [one to edit]")
     one.add_argument("--timeout", type=float, metavar="SECONDS", default=60.0, help="0 sets no bound [60]")
-    one = add("new", help="make a project of a plugin of your own: KIND NAME, or renew what one stands on")
-    one.add_argument("kind", metavar="KIND", nargs="?", help="llm_provider, database_provider, embedder_provider, …")
-    one.add_argument(
-        "name", metavar="NAME", nargs="?", help="what it is called: its module, its command, its variables"
+    one = add(
+        "new",
+        help="make a project of a plugin of your own: KIND NAME, or renew what one stands on",
+        description=NEW,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    one.add_argument("--to", metavar="DIR", help="folder to make [./NAME]")
-    one.add_argument("--renew", metavar="DIR", help="bring NAME/shared of such a project up to date, and nothing else")
+    one.add_argument("kind", metavar="KIND", nargs="?", help=", ".join(KINDS))
+    one.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        help="what it is called: its module, as in `python -m NAME`, and its variables, NAME__PORT and the like",
+    )
+    one.add_argument("--to", metavar="DIR", help="folder to make, or to fill where it is empty [./NAME]")
+    one.add_argument("--renew", metavar="DIR", help="bring NAME/shared of the project DIR up to date, and nothing else")
     one = add("demo", parents=[anywhere], help="serve, index and search once, as a first look")
     one.add_argument("folder", metavar="DOCS", nargs="?", help="folder to index [the Markdown files beside the YAML]")
     one.add_argument("-q", "--question", default=QUESTION, help=f"[{QUESTION}]")
     one.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
     add_check_options(add("check", help="hold a running plugin, in any language, to the contract", allow_abbrev=False))
     return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) > 65535:
+        raise argparse.ArgumentTypeError("must be a port, 0 to 65535; 0 picks one")
+    return int(text)
 
 
 def _limit(text: str) -> int:

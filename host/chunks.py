@@ -30,13 +30,19 @@ LONGEST_TITLE = 200  # characters of a heading that are kept, since every chunk 
 
 
 class Line(NamedTuple):  # a third of the time that a frozen dataclass takes to make
-    """A line of a document. In HTML several may have one number."""
+    """A line of a document, empty where it would be blank. In HTML several may have one number."""
 
     number: int  # in the file, from 1; or that of its page, row, cell or paragraph
     text: str
     level: int = 0  # 1 to 6: part of a heading
     code: bool = False  # inside of fenced code, where no heading and no paragraph starts
     place: str = ""  # where it stands, where that is no line of the file: "page 3"
+
+    def as_heading(self, level: int) -> Line:
+        return Line(self.number, self.text, level, self.code, self.place)  # a third of the time of _replace, too
+
+    def as_code(self) -> Line:
+        return Line(self.number, self.text, self.level, True, self.place)
 
 
 @dataclass(frozen=True)
@@ -49,27 +55,36 @@ class Chunk:
 
 
 def lines_of(text: str) -> list[Line]:
-    """The lines as an editor numbers them: they end in \\n, \\r\\n or \\r."""
+    """The lines as an editor numbers them: they end in \\n, \\r\\n or \\r. Those of blanks alone are empty."""
     plain = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return [Line(number, line) for number, line in enumerate(plain, start=1)]
+    return [Line(number, unless_blank(line)) for number, line in enumerate(plain, start=1)]
+
+
+def unless_blank(text: str) -> str:
+    return "" if text.isspace() else text
 
 
 def chunk(lines: Sequence[Line], kind: Kind, *, chars: int, overlap: int) -> list[Chunk]:
     """`overlap` is at most half of `chars`. HTML comes with headings marked, see `host/readers/html.py`."""
-    found = []
+    chunks = []
     for heading, section in _sections(marked(lines) if kind == "markdown" else lines):
         pieces: list[Line] = []
         for line in section:
-            if len(line.text) <= chars and not line.text.isspace():
+            if len(line.text) <= chars:
                 pieces.append(line)
             else:
                 pieces += _pieces(line, chars)
-        for start, end in _packed(pieces, _blocks(pieces, kind), chars, overlap):
-            text = "\n".join(line.text for line in pieces[start:end])
+        for start, end in _ranges(pieces, kind, chars, overlap):
+            text = "\n".join([line.text for line in pieces[start:end]])
             first, last = pieces[start], pieces[end - 1]
             place = first.place if first.place == last.place else f"{first.place} to {last.place}"
-            found.append(Chunk(heading, first.number, last.number, text, place))
-    return found
+            chunks.append(Chunk(_sound(heading), first.number, last.number, _sound(text), _sound(place)))
+    return chunks
+
+
+def _sound(text: str) -> str:
+    """As UTF-8 can have it: JSON and PDF can hold halves of a character."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def marked(lines: Sequence[Line]) -> Iterator[Line]:
@@ -79,29 +94,29 @@ def marked(lines: Sequence[Line]) -> Iterator[Line]:
     front = _end_of_front_matter(lines)
     in_comment = False
     for at, line in enumerate(lines):
-        if not line.text:
-            yield line._replace(code=True) if fence else line
-            continue
-        if at < front or in_comment or (not fence and _COMMENT.match(line.text)):
+        text = line.text
+        first = text.lstrip()[:1]  # which most lines are told by to be nothing but text
+        if not text:
+            yield line.as_code() if fence else line
+        elif at < front or in_comment or (not fence and first == "<" and _COMMENT.match(text)):
             # A `#` there is no heading.
-            in_comment = at >= front and "-->" not in line.text
+            in_comment = at >= front and "-->" not in text
             yield line
-            continue
-        match = _FENCE.fullmatch(line.text)
-        if fence:
-            yield line._replace(code=True)
+        elif fence:
+            yield line.as_code()
+            match = _FENCE.fullmatch(text) if first == fence[0] else None
             if match and match[1].startswith(fence) and not match[2].strip():
                 fence = ""
-        elif match and not (match[1][0] == "`" and "`" in match[2]):
+        elif first in "`~" and (match := _FENCE.fullmatch(text)) and not (first == "`" and "`" in match[2]):
             fence = match[1]
             yield line
         elif underlined:
-            yield line._replace(level=underlined)
+            yield line.as_heading(underlined)
             underlined = 0
-        elif atx := _ATX.match(line.text):
-            yield line._replace(level=len(atx[1]))
+        elif first == "#" and (atx := _ATX.match(text)):
+            yield line.as_heading(len(atx[1]))
         elif underlined := _underlined(lines, at):
-            yield line._replace(level=underlined)
+            yield line.as_heading(underlined)
         else:
             yield line
 
@@ -117,28 +132,31 @@ def _end_of_front_matter(lines: Sequence[Line]) -> int:
 
 def _underlined(lines: Sequence[Line], at: int) -> int:
     """The level of a heading that is a line of its own with === or --- below it; else 0."""
-    match = _UNDERLINE.fullmatch(lines[at + 1].text) if at + 1 < len(lines) else None
-    if not match or _blank(lines[at]) or _UNDERLINE.fullmatch(lines[at].text):
+    if at + 1 == len(lines) or (at > 0 and lines[at - 1].text):
         return 0
-    alone = at == 0 or _blank(lines[at - 1])
-    return {"=": 1, "-": 2}[match[1][0]] if alone else 0
+    match = _UNDERLINE.fullmatch(lines[at + 1].text)
+    if not match or _UNDERLINE.fullmatch(lines[at].text):
+        return 0
+    return {"=": 1, "-": 2}[match[1][0]]
 
 
 def _sections(lines: Sequence[Line] | Iterator[Line]) -> Iterator[tuple[str, list[Line]]]:
     """Each section with the path of its heading, the heading's own line first."""
-    path: dict[int, str] = {}
+    path: list[tuple[int, str]] = []  # level and title, outermost first
     section: list[Line] = []
     has_text = False
     for line in lines:
         title = _title(line.text) if line.level else ""
         if title and not _UNDERLINE.fullmatch(line.text):
             if has_text:
-                yield " > ".join(path.values()), section
+                yield " > ".join(above for _, above in path), section
                 section, has_text = [], False
-            path = {level: above for level, above in path.items() if level < line.level} | {line.level: title}
-        has_text = has_text or not (line.level or _blank(line))
+            while path and path[-1][0] >= line.level:
+                path.pop()
+            path.append((line.level, title))
+        has_text = has_text or (bool(line.text) and not line.level)
         section.append(line)
-    yield " > ".join(path.values()), section
+    yield " > ".join(above for _, above in path), section
 
 
 def _title(text: str) -> str:
@@ -155,33 +173,43 @@ def _title(text: str) -> str:
 def _pieces(line: Line, chars: int) -> Iterator[Line]:
     """The line in pieces of at most `chars`, each but the last longer than half of that."""
     text = line.text
-    if _blank(line):
-        yield line._replace(text="")
-        return
     start = 0
     while len(text) - start > chars:
         ends = [text.rfind(mark, start + chars // 2, start + chars) + len(mark) for mark in (". ", " ")]
         cut = next((end for end in ends if end > start + chars // 2), start + chars)
-        yield line._replace(text=text[start:cut])
+        yield line._replace(text=unless_blank(text[start:cut]))
         start = cut
-    yield line._replace(text=text[start:]) if start else line
+    yield line._replace(text=unless_blank(text[start:]))
+
+
+def _ranges(lines: Sequence[Line], kind: Kind, chars: int, overlap: int) -> Iterator[tuple[int, int]]:
+    """Ranges of `lines`, one section's, that make a chunk each."""
+    first, end = 0, len(lines)
+    while first < end and not lines[first].text:
+        first += 1
+    while first < end and not lines[end - 1].text:
+        end -= 1
+    if sum(len(line.text) + 1 for line in lines[first:end]) - 1 > chars:
+        yield from _packed(lines, _blocks(lines, kind), chars, overlap)
+    elif first < end:
+        yield first, end
 
 
 def _blocks(lines: Sequence[Line], kind: Kind) -> Iterator[tuple[int, int]]:
-    """Ranges of `lines` that belong together, blank lines between them left out."""
+    """Ranges of `lines` that belong together, empty lines between them left out."""
     starts = [
         at
         for at, line in enumerate(lines)
-        if not _blank(line)
-        and (at == 0 or _blank(lines[at - 1]))
+        if line.text
+        and (at == 0 or not lines[at - 1].text)
         and not line.code
         # In source, what is indented belongs to the definition above.
         and not (kind == "source" and at > 0 and line.text[0].isspace())
     ]
-    first = next((at for at, line in enumerate(lines) if not _blank(line)), len(lines))
+    first = next((at for at, line in enumerate(lines) if line.text), len(lines))
     bounds = sorted({first, *starts, len(lines)})
     for start, end in pairwise(bounds):
-        while _blank(lines[end - 1]):
+        while not lines[end - 1].text:
             end -= 1
         yield start, end
 
@@ -189,7 +217,7 @@ def _blocks(lines: Sequence[Line], kind: Kind) -> Iterator[tuple[int, int]]:
 def _packed(
     lines: Sequence[Line], blocks: Iterator[tuple[int, int]], chars: int, overlap: int
 ) -> Iterator[tuple[int, int]]:
-    """Ranges of `lines` that make a chunk each."""
+    """Ranges of `lines`: as many blocks as fit, or what fits of one."""
     offsets = [0, *accumulate(len(line.text) + 1 for line in lines)]
 
     def size(start: int, end: int) -> int:
@@ -199,14 +227,14 @@ def _packed(
         if size(start, end) <= chars:
             yield start, end
             return
-        # Runs of lines between blank ones where such a run fits, else each line.
+        # Runs of lines between empty ones where such a run fits, else each line.
         first = start
         while first < end:
-            if _blank(lines[first]):
+            if not lines[first].text:
                 first += 1
                 continue
             last = first
-            while last + 1 < end and not _blank(lines[last + 1]):
+            while last + 1 < end and lines[last + 1].text:
                 last += 1
             if size(first, last + 1) <= chars:
                 yield first, last + 1
@@ -229,12 +257,8 @@ def _packed(
                     and size(carried - 1, next_end) <= chars
                 ):
                     carried -= 1
-                while _blank(lines[carried]):
+                while not lines[carried].text:
                     carried += 1
             start, end = carried, next_end
     if end > start:
         yield start, end
-
-
-def _blank(line: Line) -> bool:
-    return not line.text or line.text.isspace()

@@ -16,7 +16,6 @@ from shared.errors import Code, StartError
 
 _DELETE_AT_ONCE = 1000
 _LIST_AT_ONCE = 200  # with their texts
-_GET_AT_ONCE = 32  # with their vectors too, which may have 64 kB each
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,11 @@ class Embedder:
 
     def _embed(self, texts: Sequence[str], kind: pb.InputType.ValueType) -> Embedded:
         request = pb.EmbedBatchRequest(texts=texts, options=pb.EmbedOptions(input_type=kind))
-        embeddings = self._connection.call(self._stub.EmbedBatch, request, {}).embeddings
+        reply = self._connection.call(self._stub.EmbedBatch, request, {})
+        embeddings = reply.embeddings
+        # A plugin can be started anew with other settings meanwhile.
+        if reply.model and self.model and reply.model != self.model:
+            raise StartError(f"{self._connection} had model {self.model} and has {reply.model} now; run this again")
         if len(embeddings) != len(texts):
             raise StartError(f"{self._connection} gave {len(embeddings)} vectors for {len(texts)} texts")
         return Embedded([embedding.vector for embedding in embeddings], sum(e.truncated for e in embeddings))
@@ -75,24 +78,40 @@ class Collection:
         self._connection = connection
         self._stub = DatabaseProviderStub(connection.channel)
         self._model = model
-        self.written_at = 0  # the store's sequence after the last write of this run
+        self._sequence = 0  # the store's, as of the last look or write of this run
+        self._is_alone = True  # as far as one can tell, nobody else has written into the store since the last look
 
     def state(self) -> tuple[int, int] | None:
         """How many vectors it has, and the store's sequence at its last write; None where the plugin does not say."""
         try:
-            found = self._call(self._stub.ListCollections, pb.ListCollectionsRequest()).collections
+            collections = self._call(self._stub.ListCollections, pb.ListCollectionsRequest()).collections
         except CallFailed as error:
             if error.code == Code.UNIMPLEMENTED:
                 return None
             raise
-        return next(((one.count, one.sequence) for one in found if self.name in (one.name, *one.aliases)), None)
+        self._sequence, self._is_alone = max((each.sequence for each in collections), default=0), True
+        return next(
+            ((each.count, each.sequence) for each in collections if self.name in (each.name, *each.aliases)), None
+        )
+
+    def state_if_alone(self, before: tuple[int, int] | None) -> tuple[int, int] | None:
+        """The state after this run's writes; None where somebody else may have written since it was `before`."""
+        written, is_alone = self._sequence, self._is_alone
+        after = self.state()
+        return after if before and after and is_alone and after[1] in (before[1], written) else None
 
     def stored(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Id and metadata of everything in it."""
-        token = ""
+        token, page_size = "", _LIST_AT_ONCE
         while True:
-            request = pb.ListVectorsRequest(collection=self.name, page_size=_LIST_AT_ONCE, page_token=token)
-            reply = self._call(self._stub.ListVectors, request)
+            request = pb.ListVectorsRequest(collection=self.name, page_size=page_size, page_token=token)
+            try:
+                reply = self._call(self._stub.ListVectors, request)
+            except CallFailed as error:
+                if error.code != Code.RESOURCE_EXHAUSTED or page_size == 1:
+                    raise
+                page_size //= 2  # their texts are long
+                continue
             for vector in reply.vectors:
                 yield vector.id, dict(vector.metadata)
             token = reply.next_page_token
@@ -100,15 +119,16 @@ class Collection:
                 return
 
     def get(self, ids: Sequence[str]) -> dict[str, tuple[Sequence[float], Mapping[str, Any]]]:
-        """Vector and metadata of those of `ids` that are there."""
-        found: dict[str, tuple[Sequence[float], Mapping[str, Any]]] = {}
-        for start in range(0, len(ids), _GET_AT_ONCE):
-            request = pb.GetVectorsRequest(
-                collection=self.name, ids=ids[start : start + _GET_AT_ONCE], include_vectors=True
-            )
-            for vector in self._call(self._stub.GetVectors, request).vectors:
-                found[vector.id] = vector.vector, dict(vector.metadata)
-        return found
+        """Vector and metadata of those of `ids`, a few dozen, that are there."""
+        request = pb.GetVectorsRequest(collection=self.name, ids=ids, include_vectors=True)
+        try:
+            vectors = self._call(self._stub.GetVectors, request).vectors
+        except CallFailed as error:
+            if error.code != Code.RESOURCE_EXHAUSTED or len(ids) == 1:
+                raise
+            half = len(ids) // 2
+            return self.get(ids[:half]) | self.get(ids[half:])
+        return {vector.id: (vector.vector, dict(vector.metadata)) for vector in vectors}
 
     def create(self, dimension: int) -> bool:
         """Makes it where it is missing; whether it was. One of another model or dimension is an error."""
@@ -133,7 +153,7 @@ class Collection:
         request = pb.UpsertVectorsRequest(collection=self.name)
         for key, vector in vectors.items():
             request.vectors.add(id=key, vector=vector).metadata.update(metadata[key])
-        self.written_at = self._call(self._stub.UpsertVectors, request).sequence
+        self._wrote(self._call(self._stub.UpsertVectors, request).sequence)
 
     def delete(self, ids: Sequence[str]) -> int:
         """How many of `ids` were there."""
@@ -143,8 +163,13 @@ class Collection:
             reply = self._call(self._stub.DeleteVectors, request)
             deleted += reply.deleted_count
             if reply.deleted_count:
-                self.written_at = reply.sequence
+                self._wrote(reply.sequence)
         return deleted
+
+    def _wrote(self, sequence: int) -> None:
+        """A write counts one: where the count has a gap, there was another one."""
+        self._is_alone = self._is_alone and sequence == self._sequence + 1
+        self._sequence = sequence
 
     def search(self, vector: Sequence[float], limit: int) -> list[Hit]:
         """The nearest first."""

@@ -23,17 +23,26 @@ from shared.errors import StartError
 from shared.visible import visible_json
 
 
-def serve(config: HostConfig, *, reload: bool = True) -> int:
-    """All plugins, until Ctrl-C or SIGTERM; with `reload` those anew for which a file has changed."""
+def serve(config: HostConfig, *, reload: bool = True, page_port: int | None = None) -> int:
+    """All plugins, until Ctrl-C or SIGTERM; with `reload` those anew for which a file has changed. With `page_port`
+    the page is served there."""
     logs.setup("info")
     if reload:
         installed({"watchfiles": "watchfiles>=1.1,<2"})
         from host import watch
 
         fingerprints = watch.fingerprints_of(config)
+    if page_port is not None:
+        installed({"starlette": "starlette>=1.6,<2", "uvicorn": "uvicorn>=0.50,<1"})
+        from host.ui import server as page
+
+        listener = page.listen(page_port)  # before anything is loaded: the port may be taken
     with serving(config) as supervisor, until_ctrl_c(), ExitStack() as stack:
         if reload:
             stack.enter_context(watch.watching(supervisor, config, fingerprints))
+        if page_port is not None:
+            address = stack.enter_context(page.serving(config, supervisor.statuses, listener))
+            print(f"The page, for this machine and whoever has its address: {address}")
         print("Ctrl-C stops them.", flush=True)
         wait()
     return 0

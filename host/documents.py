@@ -75,26 +75,28 @@ def documents(
     `*.md`: with the first only files that fit. Raises StartError, at the end, where one of `include` fits no file.
     """
     try:
-        included, ignored = [Patterns([one]) for one in include], Ignored(root, exclude)
+        included, ignored = [Patterns([pattern]) for pattern in include], Ignored(root, exclude)
     except ValueError as error:
         raise StartError(str(error)) from None
     of_use: set[int] = set()
-    links: list[str] = []
+
+    def candidates() -> Iterator[tuple[str, str]]:
+        """Path and that of where it leads to; links come last."""
+        links: list[str] = []
+        for path in _paths(root, skipped, ignored):
+            fitting = {index for index, patterns in enumerate(included) if patterns.check(path)}
+            of_use.update(fitting)
+            if included and not fitting:
+                skipped.add(path, "not included")
+            elif os.path.islink(root / path):
+                links.append(path)
+            else:
+                yield path, path
+        for path in links:
+            yield path, os.path.relpath(os.path.realpath(root / path), root)
+
     read_already: set[str] = set()
-    for path in _paths(root, skipped, ignored):
-        fitting = {index for index, one in enumerate(included) if one.check(path)}
-        of_use |= fitting
-        if included and not fitting:
-            skipped.add(path, "not included")
-        elif os.path.islink(root / path):
-            links.append(path)
-        elif isinstance(document := read(root, path), Document):
-            read_already.add(path)
-            yield document
-        else:
-            skipped.add(path, document)
-    for path in links:
-        target = os.path.relpath(os.path.realpath(root / path), root)
+    for path, target in candidates():
         if target in read_already:
             skipped.add(path, "link to another document")
         elif isinstance(document := read(root, path), Document):
@@ -132,7 +134,7 @@ def _content(root: Path, path: str, at_most: int) -> bytes | str:
         return "not a regular file"
     below = real.relative_to(root)
     linked = below.as_posix() != path
-    if linked and (below.name.startswith(".") or any(_is_foreign(root / one) for one in list(below.parents)[:-1])):
+    if linked and (below.name.startswith(".") or any(_is_foreign(root / above) for above in list(below.parents)[:-1])):
         return "hidden"
     if not stat.S_ISREG(real.stat().st_mode):  # opening a device can do something by itself
         return "not a regular file"
@@ -168,13 +170,13 @@ def _paths(root: Path, skipped: Skipped, ignored: Ignored) -> Iterator[str]:
                 raise StartError(f"cannot read folder {root}: {error.strerror}") from None
             skipped.add(f"{below.as_posix()}/", "unreadable")
             continue
-        for one in sorted(inner, reverse=True):
-            if _is_foreign(one):
-                skipped.add(f"{(below / one.name).as_posix()}/", "hidden or foreign folder")
-            elif ignored.is_left_out(one, is_folder=True):
-                skipped.add(f"{(below / one.name).as_posix()}/", "ignored folder")
+        for each in sorted(inner, reverse=True):
+            if _is_foreign(each):
+                skipped.add(f"{(below / each.name).as_posix()}/", "hidden or foreign folder")
+            elif ignored.is_left_out(each, is_folder=True):
+                skipped.add(f"{(below / each.name).as_posix()}/", "ignored folder")
             else:
-                folders.append(one)
+                folders.append(each)
         for name in sorted(files):
             path = (below / name).as_posix()
             if name.startswith("."):

@@ -1,7 +1,7 @@
 """Brings a collection in line with a folder: embeds what is new or changed, removes what is gone.
 
 The order survives a crash at any moment (see `host/manifest.py`): note what may come to exist, upsert, delete what
-is stale, note that it is whole. Two runs at once on one collection are not guarded against.
+is stale, note that it is whole.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from host import config
 from host.chunks import Chunk, chunk
 from host.clients import Collection, Embedder
 from host.documents import Document, Skipped, documents, read
-from host.kept import create, manifest_of, resolved, watched
 from host.manifest import Entry, Manifest, chunk_id, chunk_ids
 from host.moved import doubled, moved_from, take_along
 from host.readers.lines import read_lines
 from host.readers.process import ReadingProcess
 from host.readers.unreadable import Unreadable
+from host.reconcile import reconciled, resolved
 
 TEXTS_AT_ONCE = 32  # in one call of the embedder
-GROUP_CHUNKS = 256  # about so many between two saves of the manifest; an interrupted run loses no more
+_CHARS_AT_ONCE = 2**19  # and so many: many servers take no message of over 4 MiB
+GROUP_CHUNKS = 256  # about so many, or files, between two saves of the manifest; an interrupted run loses no more
 
 
 @dataclass
@@ -46,9 +47,11 @@ class Tally:
 
 @dataclass(frozen=True)
 class _Cut:
-    """A document and its chunks."""
+    """A document's chunks. Not its content, which can be a hundred times as large."""
 
-    document: Document
+    path: str
+    sha256: str
+    size: int  # bytes
     chunks: Sequence[Chunk]
 
 
@@ -68,11 +71,9 @@ def index(
     The manifest is kept in `state`. Raises StartError.
     """
     root = resolved(folder)
-    manifest = manifest_of(database, embedder, collection, state)
-    create(collection, embedder.dimension, manifest)
-    with ReadingProcess() as process, watched(collection, manifest) as compared:
+    with ReadingProcess() as process, reconciled(database, embedder, collection, state, root) as (manifest, removed):
         run = _Run(root, database, embedder, collection, manifest, report, process)
-        run.tally.removed += compared
+        run.tally.removed += removed
         run.update(include, exclude)
         run.tally.doubled = list(doubled(manifest, root))
     return run.tally
@@ -119,6 +120,8 @@ class _Run:
             self._report(tally)
 
     def _remove(self, paths: set[str]) -> None:
+        if not paths:
+            return
         files = self._files
         gone = [key for path in sorted(paths) for key in chunk_ids(self._root, path, files[path])]
         self.tally.removed += self._collection.delete(gone)
@@ -140,8 +143,9 @@ class _Run:
                 self._skip(path, str(error))
                 self.tally.bytes_to_embed -= len(document.content)
                 continue
-            group.append(_Cut(document, chunk(lines, document.kind, chars=chars, overlap=overlap)))
-            if sum(len(cut.chunks) for cut in group) >= GROUP_CHUNKS:
+            chunks = chunk(lines, document.kind, chars=chars, overlap=overlap)
+            group.append(_Cut(path, document.sha256, len(document.content), chunks))
+            if max(len(group), sum(len(cut.chunks) for cut in group)) >= GROUP_CHUNKS:
                 yield group
                 group = []
         if group:
@@ -158,14 +162,14 @@ class _Run:
         manifest, files = self._manifest, self._files
         stale: list[str] = []
         for cut in group:
-            path, before = cut.document.path, files.get(cut.document.path, Entry("", 0)).chunks
-            stale += [chunk_id(self._root, path, number) for number in range(len(cut.chunks), before)]
-            files[path] = Entry("", max(before, len(cut.chunks)))
+            before = files.get(cut.path, Entry("", 0)).chunks
+            stale += [chunk_id(self._root, cut.path, number) for number in range(len(cut.chunks), before)]
+            files[cut.path] = Entry("", max(before, len(cut.chunks)))
         manifest.save()
         self._write(group)
         self.tally.removed += self._collection.delete(stale)
         for cut in group:
-            files[cut.document.path] = Entry(cut.document.sha256, len(cut.chunks))
+            files[cut.path] = Entry(cut.sha256, len(cut.chunks))
         manifest.save()
         self.tally.embedded += len(group)
 
@@ -174,38 +178,41 @@ class _Run:
         items = [(cut, number) for cut in group for number in range(len(cut.chunks))]
         with ThreadPoolExecutor(1) as writer:
             writing: Future[None] | None = None
-            for start in range(0, len(items), TEXTS_AT_ONCE):
-                batch = items[start : start + TEXTS_AT_ONCE]
+            at_once = max(1, min(TEXTS_AT_ONCE, _CHARS_AT_ONCE // self._database.chunk_chars))
+            for start in range(0, len(items), at_once):
+                batch = items[start : start + at_once]
                 embedded = self._embedder.documents([_context(cut, number) for cut, number in batch])
                 if writing:
                     writing.result()
-                ids = [chunk_id(self._root, cut.document.path, number) for cut, number in batch]
+                ids = [chunk_id(self._root, cut.path, number) for cut, number in batch]
                 vectors = dict(zip(ids, embedded.vectors, strict=True))
                 metadata = {key: self._metadata(*item) for key, item in zip(ids, batch, strict=True)}
                 writing = writer.submit(self._collection.upsert, vectors, metadata)
                 self.tally.chunks += len(batch)
                 self.tally.truncated += embedded.truncated
-                self.tally.bytes_embedded += sum(len(cut.document.content) / len(cut.chunks) for cut, _ in batch)
+                self.tally.bytes_embedded += sum(cut.size / len(cut.chunks) for cut, _ in batch)
                 self._report(self.tally)
             if writing:
                 writing.result()
 
     def _metadata(self, cut: _Cut, number: int) -> dict[str, Any]:
-        found = cut.chunks[number]
-        place = {"position": found.place} if found.place else {}
-        return place | {
-            "path": cut.document.path,
+        piece = cut.chunks[number]
+        position = {"position": piece.place} if piece.place else {}
+        return position | {
+            "path": cut.path,
             "root": str(self._root),
-            "line": found.line,
-            "end_line": found.end_line,
-            "heading": found.heading,
-            "text": found.text,
-            "sha256": cut.document.sha256,
+            "line": piece.line,
+            "end_line": piece.end_line,
+            "heading": piece.heading,
+            "text": piece.text,
+            "sha256": cut.sha256,
+            "chunk_chars": self._database.chunk_chars,
+            "chunk_overlap": self._database.chunk_overlap,
         }
 
 
 def _context(cut: _Cut, number: int) -> str:
     """What is embedded: the passage below the names of its file and headings, which often hold the question's words."""
-    found = cut.chunks[number]
-    above = f"{cut.document.path} > {found.heading}" if found.heading else cut.document.path
-    return f"{above}\n\n{found.text}"
+    piece = cut.chunks[number]
+    above = f"{cut.path} > {piece.heading}" if piece.heading else cut.path
+    return f"{above}\n\n{piece.text}"

@@ -53,7 +53,7 @@ def doubled(manifest: Manifest, root: Path) -> Iterator[tuple[str, str]]:
 def _stands_in(paths: set[str], path: str) -> bool:
     """Whether one of `paths` is `path`, or the one as seen from a folder above or below the other's."""
     some = islice(paths, 100)  # thousands of files can be the same
-    return path in paths or any(f"/{one}".endswith(f"/{path}") or f"/{path}".endswith(f"/{one}") for one in some)
+    return path in paths or any(f"/{other}".endswith(f"/{path}") or f"/{path}".endswith(f"/{other}") for other in some)
 
 
 def take_along(manifest: Manifest, collection: Collection, old: str, root: Path, hashes: Mapping[str, str]) -> int:
@@ -73,7 +73,7 @@ def take_along(manifest: Manifest, collection: Collection, old: str, root: Path,
     manifest.save()
     copied = 0
     try:
-        missing = _copy(collection, old, root, same)
+        missing = _copy(manifest, collection, old, root, same)
         for path, entry in same.items():
             if path not in missing:
                 copied += entry.chunks
@@ -96,17 +96,17 @@ def forget(manifest: Manifest, collection: Collection, root: str) -> int:
     return deleted
 
 
-def _copy(collection: Collection, old: str, root: Path, files: Mapping[str, Entry]) -> set[str]:
+def _copy(manifest: Manifest, collection: Collection, old: str, root: Path, files: Mapping[str, Entry]) -> set[str]:
     """Returns those of `files` of which not everything was there to be copied."""
     missing: set[str] = set()
     chunks = iter([(path, entry, number) for path, entry in files.items() for number in range(entry.chunks)])
     while batch := list(islice(chunks, _COPIED_AT_ONCE)):
-        there = collection.get([chunk_id(old, path, number) for path, _, number in batch])
+        stored = collection.get([chunk_id(old, path, number) for path, _, number in batch])
         vectors: dict[str, Sequence[float]] = {}
         metadata: dict[str, Mapping[str, Any]] = {}
         for path, entry, number in batch:
-            vector, about = there.get(chunk_id(old, path, number), ((), {}))
-            if about.get("sha256") != entry.sha256:
+            vector, about = stored.get(chunk_id(old, path, number), ((), {}))
+            if manifest.hash_of(about) != entry.sha256:
                 missing.add(path)
                 continue
             key = chunk_id(root, path, number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,20 +25,27 @@ class Patterns:
     """A list of patterns as in a `.gitignore`. Raises ValueError where one of them is none, naming it."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        self.lines = lines
         for line in lines:
+            if "[:" in line:
+                raise ValueError(f"the pattern {line!r} has a class of characters, which is not supported; list them")
             if _MANY_STARS.search(line):
                 raise ValueError(f"the pattern {line!r} has more than three stars in one name")
             try:
-                GitIgnoreSpec.from_lines([line])
+                _compiled([line])
             except GitIgnorePatternError:
                 raise ValueError(f"{line!r} is no pattern") from None
         # `sub/**` is what is in the folder and not the folder itself, which pathspec would leave out with it.
-        self._spec = GitIgnoreSpec.from_lines([re.sub(r"(?<=[^*/])/\*\*/?$", "/*", line.rstrip()) for line in lines])
+        self._spec = _compiled([re.sub(r"(?<=[^*/])/\*\*/? *$", "/*", line) for line in lines])
 
     def check(self, path: str) -> bool | None:
         """Whether the last pattern that fits says yes, or no with a `!`; None where none fits. Folders end in "/"."""
         return self._spec.check_file(path).include
+
+
+def _compiled(lines: Sequence[str]) -> GitIgnoreSpec:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of `[[a]`, from the depth of a library, on the user's terminal
+        return GitIgnoreSpec.from_lines(lines)
 
 
 class Ignored:
@@ -46,30 +54,24 @@ class Ignored:
     def __init__(self, root: Path, exclude: Sequence[str] = ()) -> None:
         self._root = root
         self._exclude = Patterns([*DEFAULT, *exclude])
-        self._files: dict[Path, Patterns | None] = {}
+        self._applying: dict[Path, Sequence[tuple[Path, Patterns]]] = {}
         # Those above count too, up to the top of the repository.
-        above = next((at for at, one in enumerate([root, *root.parents]) if (one / ".git").exists()), 0)
-        self._top = [root, *root.parents][above]
+        self._top = next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), root)
 
     def is_left_out(self, path: Path, *, is_folder: bool) -> bool:
         """Whether it is; the folders above it are not."""
         mark = "/" if is_folder else ""
-        verdict = self._exclude.check(path.relative_to(self._root).as_posix() + mark)
-        folder = path.parent
-        ignored: bool | None = None
-        while ignored is None:
-            patterns = self._of(folder)
-            if patterns is not None:
-                ignored = patterns.check(path.relative_to(folder).as_posix() + mark)
-            if folder == self._top or folder == folder.parent:
-                break
-            folder = folder.parent
-        return bool(verdict) or (verdict is None and bool(ignored))
+        patterns = (self._root, self._exclude), *self._in(path.parent)
+        verdicts = (each.check(path.relative_to(folder).as_posix() + mark) for folder, each in patterns)
+        return next((verdict for verdict in verdicts if verdict is not None), False)
 
-    def _of(self, folder: Path) -> Patterns | None:
-        if folder not in self._files:
-            self._files[folder] = _read(folder / ".gitignore")
-        return self._files[folder]
+    def _in(self, folder: Path) -> Sequence[tuple[Path, Patterns]]:
+        """The .gitignore files that apply in `folder`, the innermost first. What is above is asked for before."""
+        if folder not in self._applying:
+            outer = () if folder == self._top else self._in(folder.parent)
+            own = _read(folder / ".gitignore")
+            self._applying[folder] = ((folder, own), *outer) if own else outer
+        return self._applying[folder]
 
 
 def _read(file: Path) -> Patterns | None:
@@ -77,11 +79,11 @@ def _read(file: Path) -> Patterns | None:
     try:
         if file.is_symlink() or not file.is_file() or file.stat().st_size > _LARGEST:
             return None
-        text = file.read_text(encoding="utf-8", errors="replace")
+        text = file.read_bytes().decode("utf-8-sig", errors="replace")
     except OSError:
         return None
     sound = []
-    for line in text.splitlines():
+    for line in text.replace("\r\n", "\n").split("\n"):
         try:
             Patterns([line])
         except ValueError:

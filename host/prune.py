@@ -10,9 +10,9 @@ from pathlib import Path
 from host import config
 from host.clients import Collection, Embedder
 from host.connect import CallFailed
-from host.kept import manifest_of, resolved, watched
 from host.manifest import Manifest, chunk_ids
 from host.moved import forget, is_gone
+from host.reconcile import reconciled, resolved
 from shared.errors import Code
 
 
@@ -32,8 +32,7 @@ def prune(
 
     A folder that the list does not have may be another machine's, and is left.
     """
-    manifest = manifest_of(database, embedder, collection, state)
-    with watched(collection, manifest):
+    with reconciled(database, embedder, collection, state, None) as (manifest, _):
         return _pruned(manifest, collection, str(resolved(folder)) if folder else "")
 
 

@@ -39,7 +39,7 @@ def try_out(config: HostConfig, name: str, rpc: str | None, request: str | None,
     with connect(config, [config.plugins[name]]) as connections:
         connection = connections[name]
         try:
-            server = _reflection(connection)
+            server = reflection_of(connection)
             if rpc is None:
                 return _list(server)
             method = server.method(rpc)
@@ -54,7 +54,7 @@ def try_out(config: HostConfig, name: str, rpc: str | None, request: str | None,
             ) from None
 
 
-def _reflection(connection: Connection) -> Reflection:
+def reflection_of(connection: Connection) -> Reflection:
     server = Reflection(connection.channel, connection.address.metadata)
     try:
         server.services()
@@ -103,10 +103,10 @@ def _call(server: Reflection, method: Method, requests: list[str], seconds: floa
     try:
         for reply in server.call(method, requests, seconds=seconds or None):
             print(visible(server.json(reply)), flush=True)
-            failed = failed or _says_no(reply)
+            failed = failed or says_no(reply)
     except grpc.RpcError as error:
         _status(error.code().name, began, error.details() or "")
-        for detail in _details(error):
+        for detail in details(error):
             print(f"  {visible(detail)}", file=sys.stderr)
         return 1
     _status("OK", began, "the reply says success: false" if failed else "")
@@ -118,12 +118,12 @@ def _status(code: str, began: float, words: str) -> None:
     print(f"{code} in {took:.1f} ms{': ' + visible(' '.join(words.split())) if words else ''}", file=sys.stderr)
 
 
-def _says_no(reply: Message) -> bool:
+def says_no(reply: Message) -> bool:
     field = reply.DESCRIPTOR.fields_by_name.get("success")
     return field is not None and field.cpp_type == field.CPPTYPE_BOOL and not reply.success  # type: ignore[attr-defined]
 
 
-def _details(error: grpc.RpcError) -> list[str]:
+def details(error: grpc.RpcError) -> list[str]:
     """Those of the contract's errors: reason, fields at fault, when to try again."""
     status = status_pb2.Status()
     try:

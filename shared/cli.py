@@ -2,6 +2,8 @@
 
 Every setting is an option too (`--data-dir`), except those that can hold a secret, which other users of the machine
 could read there; a URL is an option as long as it has neither user nor query, and so are addresses without tokens.
+
+It needs nothing installed, so that a plugin can say what it lacks (`start`); what does is imported where it is used.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from . import guide, logs
+from . import logs
 from .config import (
     Config,
     Source,
@@ -34,9 +36,7 @@ from .config import (
     types,
     variable,
 )
-from .credentials import check_exposure, security_warnings, server_credentials
 from .errors import StartError
-from .probe import health
 from .units import Addresses, SecretUrl
 from .visible import visible_json, visible_line
 
@@ -81,6 +81,8 @@ def configure(
     for sentence in misspelt_variables(kind, package, environ):
         logs.line(f"warning: {sentence}")
     if file is not None:
+        from . import guide
+
         values = guide.settings_in(Path(file), plugin=plugin_of(package), section=section, name=name)
         sources.append(Source(file, values))
     if "socket" not in given and {"host", "port"} & given.keys():
@@ -89,6 +91,8 @@ def configure(
     sources += [Source(name, {key: environ[name]}) for key, name in variables.items() if environ.get(name)]
     config = resolve(kind, sources)
     if only_check:
+        from .credentials import check_exposure, security_warnings, server_credentials
+
         report = visible_json(_report(config, {key: source.name for key, source in origins(kind, sources).items()}))
         # A terminal may know but ASCII.
         encoding = sys.stdout.encoding or "utf-8"
@@ -100,6 +104,8 @@ def configure(
         check(config)
         raise SystemExit(0)
     if only_health:
+        from .probe import health
+
         is_well, answer = health(config)
         print(answer, flush=True)
         raise SystemExit(0 if is_well else 1)

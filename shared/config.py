@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import inspect
 import os
 import re
 import typing
@@ -80,6 +81,12 @@ class BaseConfig:
     )
     compression: bool = setting(False, "Take compressed requests, which can be a thousand times as large inside.")
     log_level: str = setting("info", "Least level that is logged.", choices=LEVELS)
+
+    def __init_subclass__(cls) -> None:
+        for name in inspect.get_annotations(cls):
+            field = cls.__dict__.get(name)
+            if not isinstance(field, dataclasses.Field) or "help" not in field.metadata:
+                raise TypeError(f"{cls.__name__}.{name} is no setting yet: give it a setting(default, help)")
 
     def __post_init__(self) -> None:
         """Checks across settings; a subclass that overrides it calls `super().__post_init__()` first."""
@@ -224,8 +231,18 @@ def types(kind: type[BaseConfig]) -> Mapping[str, Any]:
     return _type_hints(kind)
 
 
+def _evaluated(kind: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    for name, hint in hints.items():
+        if hint not in READERS:
+            shown = getattr(hint, "__name__", hint)
+            known = "str, int, float, bool, Path, Secret, Duration or another of units.READERS"
+            raise TypeError(f"{kind.__name__}.{name} cannot be of type {shown}; take {known}")
+    return hints
+
+
 # To evaluate the annotations of a class takes a millisecond, and they are asked for at every setting.
-_type_hints: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
+_type_hints: Callable[[Any], dict[str, Any]] = functools.cache(_evaluated)
 
 
 def may_hold_secrets(kind: type[BaseConfig], name: str) -> bool:

@@ -29,6 +29,7 @@ from .credentials import check_exposure, security_warnings, server_credentials
 from .errors import StartError
 from .health import Health
 from .patience import Patience
+from .start import run as run  # most plugins have it from here
 
 DRAIN_SECONDS = 10.0
 STREAMS_PER_CONNECTION = 1000
@@ -59,18 +60,6 @@ def serve(
     )
     asyncio.run(_run(server, load, close))
     raise AssertionError("_run ends the process")
-
-
-def run(main: Callable[[], int]) -> None:
-    """Ends the process with the status of `main`; a StartError is one line on stderr and status 2."""
-    try:
-        status = main()
-    except StartError as error:
-        logs.line("error: " + " ".join(str(error).split()))
-        status = 2
-    except KeyboardInterrupt:
-        status = 130
-    sys.exit(status)
 
 
 class PluginServer:

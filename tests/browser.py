@@ -69,11 +69,11 @@ class Browser:
                 assert "error" not in reply, reply["error"]
                 return reply["result"]
 
-    def open(self, file: Path) -> None:
-        """Returns when it is loaded."""
+    def open(self, file: Path | str) -> None:
+        """A file, or an address. Returns when it is loaded."""
         self._events.clear()
         self.complaints.clear()
-        self.call("Page.navigate", url=file.absolute().as_uri())
+        self.call("Page.navigate", url=file if isinstance(file, str) else file.absolute().as_uri())
         deadline = time.monotonic() + SECONDS
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._next(deadline)

@@ -13,7 +13,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
 from plugins.embed_st.engine import Engine, engine
-from plugins.embed_st.engine.backends import Floats, Name, Precision
+from plugins.embed_st.engine.backends import Backend, Floats, Precision
 from plugins.embed_st.engine.facts import ModelFacts
 from plugins.embed_st.engine.model import Model
 from plugins.embed_st.engine.tokenizer import Tokenizer, Tokens
@@ -34,10 +34,10 @@ FACTS = ModelFacts(
 SECONDS = 120  # the longest wait for anything; a busy machine is slow
 
 
-class Letters:
+class Letters(Backend):
     """A text's vector counts its a, b, c and so on. `gate`: clear, every batch waits. `batches`: what was run."""
 
-    name: Name = "torch"
+    name = "torch"
     precision: Precision = "fp32"
 
     def __init__(self, dimensions: int = 8) -> None:

@@ -400,3 +400,20 @@ def test_every_spelling_of_a_secret_is_found(text: str) -> None:
     found = secret_texts(given_by(headers={"x": text}))
     for form in (text, quote(text, safe=""), quote_plus(text), json.dumps(text)[1:-1], repr(text)[1:-1]):
         assert form in found
+
+
+def test_a_field_that_is_no_setting() -> None:
+    """A field without `setting`, or of a type that nothing reads, is a bug that names the field and the remedy."""
+    for body, says in (
+        ({"__annotations__": {"depth": "int"}}, r"Mine\.depth is no setting yet: give it a setting\(default, help\)"),
+        ({"__annotations__": {"depth": "int"}, "depth": 3}, r"Mine\.depth is no setting yet"),
+    ):
+        with pytest.raises(TypeError, match=says):
+            type("Mine", (BaseConfig,), body)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Odd(BaseConfig):
+        number: complex = setting("1", "A number.")
+
+    with pytest.raises(TypeError, match=r"Odd\.number cannot be of type complex; take str, int"):
+        resolve(Odd, [])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from plugins.embed_st.engine import conversions, convert, model
-from plugins.embed_st.engine.backends import Floats, Name, Precision
+from plugins.embed_st.engine.backends import Backend, Floats, Precision
 from plugins.embed_st.engine.backends.onnx import Onnx
 from plugins.embed_st.engine.backends.openvino import OpenVino
 from plugins.embed_st.engine.model import open_model
@@ -133,8 +133,9 @@ def test_the_order() -> None:
 @pytest.mark.parametrize(
     ("backend", "precision", "device", "words"),
     [
-        ("torch", "bf16", "", "backend torch has fp32, not bf16"),
-        ("onnx", "bf16", "", "backend onnx has fp32, int8, not bf16"),
+        ("torch", "bf16", "", "on cpu, backend torch has fp32, not bf16"),
+        ("torch", "int8", "cuda", "on cuda, backend torch has bf16, fp16, fp32, not int8"),
+        ("onnx", "bf16", "", "on cpu, backend onnx has fp32, int8, not bf16"),
         ("openvino", "auto", "cuda", "backend openvino runs on the CPU; for cuda choose the backend torch"),
     ],
 )
@@ -145,14 +146,17 @@ def test_what_does_not_go_together(backend: str, precision: str, device: str, wo
 
 
 def test_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is a GPU auto is torch, unless the device or the backend is set to something else."""
-    monkeypatch.setattr(model, "_has_gpu", lambda: True)
-    assert model._choices("auto", "auto", "") == [("torch", "fp32")]
-    assert model._choices("auto", "auto", "cpu")[0] == ("openvino", "bf16")
-    assert model._choices("openvino", "fp32", "") == [("openvino", "fp32")]
-    monkeypatch.setattr(model, "_has_gpu", lambda: False)
-    assert model._choices("auto", "auto", "")[0] == ("openvino", "bf16")
-    assert model._choices("auto", "auto", "cuda:1") == [("torch", "fp32")]
+    """Where there is a GPU it is taken unless what was set runs on the CPU only; then auto is torch in half precision
+    on CUDA, in fp32 elsewhere."""
+    for gpu, first in (("cuda", ("torch", "bf16")), ("mps", ("torch", "fp32")), ("", ("openvino", "bf16"))):
+        monkeypatch.setattr(model, "_gpu", lambda gpu=gpu: gpu)
+        assert model._device("auto", "auto", "") == (gpu or "cpu")
+        assert model._choices("auto", "auto", gpu or "cpu")[0] == first
+        assert model._device("auto", "auto", "cpu") == "cpu"
+        assert model._device("openvino", "fp32", "") == "cpu"
+        assert model._device("auto", "int8", "") == "cpu"
+        assert model._device("auto", "auto", "cuda:1") == "cuda:1"
+    assert model._choices("torch", "auto", "cuda:1") == [("torch", "bf16"), ("torch", "fp16"), ("torch", "fp32")]
 
 
 def test_a_gpu_is_looked_for_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,19 +164,19 @@ def test_a_gpu_is_looked_for_without_torch(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(
         cuda=types.SimpleNamespace(is_available=lambda: True)
     ))  # fmt: skip
-    for build, files, found in (("2.13.0+cpu", True, False), ("2.13.0", False, False), ("2.13.0", True, True)):
+    for build, files, gpu in (("2.13.0+cpu", True, ""), ("2.13.0", False, ""), ("2.13.0", True, "cuda")):
         monkeypatch.setattr(model, "version", lambda _, build=build: build)
         monkeypatch.setattr(Path, "exists", lambda self, files=files: files)
-        assert model._has_gpu() is found
+        assert model._gpu() == gpu
 
 
 # ---------------------------------------------------------------- the self-test
 
 
-class Fixed:
+class Fixed(Backend):
     """Gives the reference back, off by `error`."""
 
-    name: Name = "onnx"
+    name = "onnx"
     precision: Precision = "fp32"
 
     def __init__(self, reference: Floats, error: Floats) -> None:

@@ -26,7 +26,7 @@ REAL = find("sentence-transformers/all-MiniLM-L6-v2", "").folder
 
 @pytest.fixture(scope="module")
 def oracle() -> Any:
-    return SentenceTransformer(str(REAL), device="cpu")
+    return SentenceTransformer(str(REAL))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_lower_case(tmp_path: Path) -> None:
     from plugins.embed_st.engine.backends.pytorch import Torch
 
     path = tiny(tmp_path, lower_case=True)
-    tokenizer = Torch(path, name="tiny", sha256="", device="cpu").tokenizer
+    tokenizer = Torch(path, name="tiny", sha256="").tokenizer
     tokenizer.save(tmp_path / "tokenizer.json")
     for each in (tokenizer, Tokenizer.load(tmp_path / "tokenizer.json", 24)):
         upper, lower = each.encode(["WHAT survives", "what survives"])

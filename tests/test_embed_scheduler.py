@@ -7,7 +7,7 @@ import contextlib
 import heapq
 import random
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -17,11 +17,21 @@ import pytest
 
 from plugins.embed_st.engine import scheduler as scheduler_module
 from plugins.embed_st.engine.backends import Floats
-from plugins.embed_st.engine.scheduler import Caller, Scheduler
+from plugins.embed_st.engine.scheduler import Caller, Launch, Scheduler
 from plugins.embed_st.engine.tokenizer import Tokens
 from shared.errors import Overloaded
 
 SECONDS = 120  # the longest wait for anything; a busy machine is slow
+
+
+def at_once(run: Callable[[Sequence[Tokens]], Floats]) -> Launch:
+    """A backend's `launch` that comes back with the vectors."""
+
+    def launch(batch: Sequence[Tokens]) -> Callable[[], Floats]:
+        vectors = run(batch)
+        return lambda: vectors
+
+    return launch
 
 
 def text(number: int, length: int = 1) -> Tokens:
@@ -73,7 +83,7 @@ def model() -> Model:
 
 @asynccontextmanager
 async def running(model: Model, *, batch_tokens: int = 100, places: int = 10_000) -> AsyncIterator[Scheduler]:
-    scheduler = Scheduler(model, batch_tokens=batch_tokens, places=places)
+    scheduler = Scheduler(at_once(model), batch_tokens=batch_tokens, places=places)
     scheduler.start()
     try:
         yield scheduler
@@ -402,7 +412,7 @@ def test_an_exception_in_the_model(model: Model) -> None:
         return rows
 
     async def calls() -> None:
-        scheduler = Scheduler(run, batch_tokens=4, places=100)
+        scheduler = Scheduler(at_once(run), batch_tokens=4, places=100)
         scheduler.start()
         async with busy(scheduler, model):
             numbers = ([1, 1], [13, 2, 2, 2, 2, 2, 2], [3] * 5)
@@ -430,7 +440,7 @@ def test_an_exception_spares_other_batches(model: Model) -> None:
         return rows
 
     async def calls() -> None:
-        scheduler = Scheduler(run, batch_tokens=100, places=100)
+        scheduler = Scheduler(at_once(run), batch_tokens=100, places=100)
         scheduler.start()
         async with busy(scheduler, model):
             bad = asyncio.create_task(embed(scheduler, [text(13, 50)]))
@@ -453,7 +463,7 @@ def test_a_model_that_loses_a_text(model: Model) -> None:
         return rows[:-1] if len(rows) > 1 else rows
 
     async def calls() -> None:
-        scheduler = Scheduler(run, batch_tokens=100, places=100)
+        scheduler = Scheduler(at_once(run), batch_tokens=100, places=100)
         scheduler.start()
         with pytest.raises(ValueError, match="shorter"):
             await embed(scheduler, [text(1), text(2)])
@@ -468,7 +478,7 @@ def test_close(model: Model) -> None:
     others = set(threading.enumerate())
 
     async def calls() -> None:
-        scheduler = Scheduler(model, batch_tokens=100, places=100)
+        scheduler = Scheduler(at_once(model), batch_tokens=100, places=100)
         model.held = True
         scheduler.start()
         with scheduler.caller(5) as caller:

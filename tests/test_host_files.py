@@ -83,11 +83,23 @@ def test_a_declared_encoding_counts(text: str, encoding: str) -> None:
     assert decoded(text.encode(encoding)) == text
 
 
+@pytest.mark.parametrize("name", ["de", "fr", "zh", "ja", "ko", "ru"])
+@pytest.mark.parametrize("damage", [b"\xff", "café été\n".encode("latin-1"), b"\xe4\xba"], ids=["byte", "line", "cut"])
+@pytest.mark.parametrize("where", ["middle", "end"])
+def test_one_bad_byte_does_not_lose_a_text(name: str, damage: bytes, where: str) -> None:
+    """UTF-8 in which a byte is wrong, a line is of another encoding or the end is cut off is still read as UTF-8."""
+    text = TEXTS[name] * 20
+    content = text.encode() + damage + (text.encode() if where == "middle" else b"")
+    read = decoded(content)
+    assert read is not None
+    assert read.count(TEXTS[name]) == 20 * (1 + (where == "middle"))
+
+
 @given(st.text(), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]))
 def test_what_has_a_mark_or_is_utf_8_is_never_guessed(text: str, encoding: str) -> None:
     """UTF-8 and what begins with a byte order mark is read as such, whatever it looks like."""
-    if encoding == "utf-8" and ("\0" in text or text.startswith("\ufeff")):
-        return
+    if "\0" in text or (encoding == "utf-8" and text.startswith("\ufeff")):
+        return  # UTF-16 that begins with a NUL looks as UTF-32 does
     assert decoded(text.encode(encoding)) == text
 
 

@@ -296,10 +296,10 @@ def test_folders_may_be_deeper_than_a_stack(bench: Bench, deep: str) -> None:
     [
         "[" * 200_000,
         '{"whole": true, "settings": {}, "roots": {"x": 7}}',
-        '{"whole": true, "settings": {}, "roots": {"ROOT": {"a.md": {"sha256": "", "chunks": 1e12}}}}',
-        '{"whole": true, "settings": {}, "roots": {"ROOT": {"b.md": {"sha256": "", "chunks": 1000000000000}}}}',
-        '{"whole": true, "settings": {}, "roots": {"ROOT": {"b.md": {"sha256": [], "chunks": "2"}}}}',
-        '{"whole": true, "settings": {}, "roots": {"ROOT": {"\\ud800.md": {"sha256": "", "chunks": 2}}}}',
+        '{"whole": true, "settings": {}, "roots": {"ROOT": {"a.md": ["", 1e12]}}}',
+        '{"whole": true, "settings": {}, "roots": {"ROOT": {"b.md": ["", 1000000000000]}}}',
+        '{"whole": true, "settings": {}, "roots": {"ROOT": {"b.md": [[], "2"]}}}',
+        '{"whole": true, "settings": {}, "roots": {"ROOT": {"\\ud800.md": ["", 2]}}}',
     ],
     ids=["deep", "no entries", "float", "chunks without end", "types", "no UTF-8"],
 )
@@ -346,6 +346,8 @@ def test_the_metadata_says_where_a_passage_is(bench: Bench) -> None:
         "heading": "0",
         "text": "# 0\n\ncats purr",
         "sha256": hashlib.sha256((bench.docs / "sub/a.md").read_bytes()).hexdigest(),
+        "chunk_chars": 1000,
+        "chunk_overlap": 100,
     }
     bench.search("cats")
     assert set(bench.fake.database.models) == {"fake-model"}
@@ -545,3 +547,41 @@ def test_an_empty_question_is_named(bench: Bench) -> None:
         with pytest.raises(StartError, match="the question is empty"):
             bench.search(question)
     assert bench.fake.embedder.queries == []
+
+
+def test_a_gitignore_is_read_as_git_reads_it(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    """A byte order mark, line ends of Windows, escaped blanks, and signs that only Python takes for line ends
+    mean what git says they do; nothing of a library reaches the terminal."""
+    lines = [
+        "\ufeffmarked.md",
+        "windows.md\r",
+        "blank\\ ",
+        "a\x0cb.md",
+        "c\rd.md",
+        "[[q].md",
+        "[[:digit:]].md",
+        "old/** ",
+    ]
+    names = [
+        "marked.md",
+        "windows.md",
+        "blank ",
+        "b.md",
+        "a\x0cb.md",
+        "d.md",
+        "xa",
+        "xb",
+        "x/a.md",
+        "q.md",
+        "7.md",
+        "old/a.md",
+    ]
+    for name in names:
+        bench.write(name, "words")
+    (bench.docs / ".gitignore").write_bytes("\n".join(lines).encode())
+    subprocess.run(["git", "init", "-q", str(bench.docs)], check=True)
+    command = ["git", "-C", str(bench.docs), "ls-files", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, check=True, capture_output=True).stdout.decode().split("\0")
+    # A class by its name is the one thing that is not taken: its line is passed over.
+    assert paths(bench) == {name for name in listed if name and not name.startswith(".")} | {"7.md"}
+    assert "Warning" not in capfd.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import keyword
 import os
@@ -10,12 +11,15 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any, cast
 
+import hector_plugins_pb2 as pb
 import pytest
 
 from host.__main__ import main
-from host.new import copied, rewrite
+from host.new import command, copied, rewrite
 from host.new.generate import generate, project
 from host.new.kind import KINDS
 from host.new.names import check_name
@@ -24,7 +28,7 @@ from tests.servers import ROOT, run_plugin, start_plugin
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 OWN = {"__init__.py", "__main__.py", "config.py", "engine.py", "servicer.py"}
-OWN_LINES = 280  # of a project's package without `shared`, at most
+OWN_LINES = 270  # of a project's package without `shared`, at most
 # Module → what pip knows it by.
 DISTRIBUTIONS = {
     "google": ("googleapis-common-protos", "protobuf"),
@@ -124,7 +128,7 @@ def test_it_stands_on_its_own(kind: str) -> None:
 
 @every_kind
 def test_dependencies_are_bounded_alike(kind: str) -> None:
-    """A project bounds its dependencies as this one does, and NEEDS in its config.py says the same."""
+    """A project bounds its dependencies as this one does."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         ours = tomllib.load(file)["project"]
     known = {need for needs in (ours["dependencies"], *ours["optional-dependencies"].values()) for need in needs}
@@ -132,12 +136,6 @@ def test_dependencies_are_bounded_alike(kind: str) -> None:
     theirs = tomllib.loads(files["pyproject.toml"])["project"]
     assert {*theirs["dependencies"], *theirs["optional-dependencies"]["dev"]} <= known
     assert all(need in ours["dependencies"] or need in KINDS[kind].needs for need in theirs["dependencies"])
-    values = [
-        ast.literal_eval(node.value)
-        for node in ast.walk(ast.parse(files["my_own/config.py"]))
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value and "NEEDS" in ast.unparse(node)
-    ]
-    assert [sorted(needs.values()) for needs in values] == [sorted(KINDS[kind].needs)]
 
 
 @every_kind
@@ -162,6 +160,121 @@ def test_it_runs_at_once(tmp_path: Path) -> None:
     with start_plugin(command, cwd=folder, env={"PYTHONPATH": ""}) as plugin:
         assert plugin.terminate() == 0
     assert (folder / "data" / "my_own").is_dir()
+
+
+@every_kind
+def test_without_its_libraries(kind: str, tmp_path: Path) -> None:
+    """Where grpc or another library is not installed, a project says which, where it is imported, and the remedy."""
+    folder = generate(KINDS[kind], "my_own", tmp_path / "my_own")
+    python = [sys.executable, "-I", "-c", WITHOUT_LIBRARIES]
+    done = subprocess.run([*python, "--port", "0"], cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert re.fullmatch(
+        rf"error: \w+ is not installed for {re.escape(sys.executable)} \(\w+\.py, line \d+, imports it\): .*"
+        "`pip install .` in the project's folder, for what its pyproject.toml names",
+        line,
+    )
+    shown = subprocess.run([*python, "--help"], cwd=folder, capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "--port PORT" in shown.stdout
+
+
+# A Python that has but its own library.
+WITHOUT_LIBRARIES = """
+import runpy, sys
+sys.path = [".", *(path for path in sys.path if "site-packages" not in path)]
+runpy.run_module("my_own", None, "__main__", True)
+"""
+
+
+def test_the_host_without_its_libraries(tmp_path: Path) -> None:
+    """`python -m host` without the libraries that it needs says which, and the remedy, in one line."""
+    script = WITHOUT_LIBRARIES.replace("my_own", "host").replace('"."', repr(str(ROOT)))
+    argv = [sys.executable, "-I", "-c", script, "new", "tool_provider", "my_own"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: \w+ is not installed for .*`pip install \.` in the project's folder.*\n", done.stderr)
+
+
+def test_a_host_without_a_yaml(tmp_path: Path) -> None:
+    """Where there is no YAML the host says so, and where to run it."""
+    done = run_plugin("host", "serve", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: there is no hector.yaml; run this where there is one, or name one with --config\n"
+
+
+def test_a_model_that_nobody_reads_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that `max_tokens` cuts short ends the model's writing before the reply is sent."""
+    from host.new.kinds.llm_provider.engine import Engine
+    from host.new.kinds.llm_provider.servicer import Servicer
+
+    ended = False
+
+    async def write(engine: Engine, messages: object) -> AsyncGenerator[str, None]:
+        nonlocal ended
+        try:
+            while True:
+                yield "again "
+        finally:
+            ended = True
+
+    monkeypatch.setattr(Engine, "write", write)
+    options = pb.GenerationOptions(max_tokens=2)
+
+    async def asked() -> tuple[pb.GenerateTextResponse, bool]:
+        request = pb.GenerateTextRequest(prompt="go on", options=options)
+        return await Servicer(Engine("echo")).GenerateText(request, cast(Any, None)), ended
+
+    reply, ended_before_reply = asyncio.run(asked())
+    assert (reply.text, reply.finish_reason) == ("again again ", pb.FINISH_REASON_LENGTH)
+    assert ended_before_reply
+
+
+def test_what_is_missing_of_its_own_is_a_bug(tmp_path: Path) -> None:
+    """A misspelt import of a module of one's own keeps its traceback: no pip could help."""
+    folder = generate(KINDS["tool_provider"], "my_own", tmp_path / "my_own")
+    engine = folder / "my_own" / "engine.py"
+    engine.write_text("from .convertor import convert\n" + engine.read_text().replace("from __future__", "# "))
+    done = run_plugin("my_own", "--port", "0", cwd=folder)
+    assert done.returncode == 1
+    assert "No module named 'my_own.convertor'" in done.stderr
+
+
+def test_a_schema_that_is_none(tmp_path: Path) -> None:
+    """A tool whose parameters are no JSON Schema is named at the start, with the place in it."""
+    folder = generate(KINDS["tool_provider"], "my_own", tmp_path / "my_own")
+    engine = folder / "my_own" / "engine.py"
+    engine.write_text(engine.read_text().replace('"type": "string"', '"type": "strnig"'))
+    done = run_plugin("my_own", "--port", "0", cwd=folder)
+    assert done.returncode == 2
+    says = "error: tool current_time: parameters.properties.timezone.type is no JSON Schema: "
+    assert done.stderr.startswith(says)
+    assert done.stderr.count("\n") == 1
+
+
+@every_kind
+def test_it_says_what_to_try(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is printed names the kind in good English, and each command to try as it is typed."""
+    command.run(kind, "my_own", str(tmp_path / "my_own"), None)
+    printed = capsys.readouterr().out
+    article = "an" if kind in ("llm_provider", "embedder_provider") else "a"
+    assert f"my_own is {article} {KINDS[kind].service} that runs." in printed
+    assert f"  python -m host check --run 'python -m my_own' {KINDS[kind].check}".rstrip() + "\n" in printed
+    assert f"make check HECTOR={sys.executable}\n" in printed
+    assert f"\n{article.capitalize()} {KINDS[kind].service} for [Hector]" in texts(kind)["README.md"]
+
+
+def test_make_check_without_the_kit(tmp_path: Path) -> None:
+    """`make check` with a Python that has no hector-plugins says so, and what to give."""
+    folder = generate(KINDS["tool_provider"], "my_own", tmp_path / "my_own")
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / ".installed").touch()
+    argv = ["make", "check", f"HECTOR={sys.executable} -I -S"]
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "has no hector-plugins: give HECTOR=PYTHON, one that has\n" in done.stderr
 
 
 NOTHING_OF_OURS = """
@@ -221,10 +334,11 @@ def test_names_that_can(name: str) -> None:
 
 @pytest.mark.parametrize("there", ["folder", "file", "dangling link"])
 def test_what_is_there_stays(there: str, tmp_path: Path) -> None:
-    """Where the folder exists nothing is written, neither there nor beside it."""
+    """Where there is something nothing is written, neither there nor beside it."""
     target = tmp_path / "my_own"
     if there == "folder":
         target.mkdir()
+        (target / "mine").mkdir()
     elif there == "file":
         target.write_text("mine")
     else:
@@ -232,7 +346,41 @@ def test_what_is_there_stays(there: str, tmp_path: Path) -> None:
     with pytest.raises(StartError, match="there already; give another folder with --to"):
         generate(KINDS["tool_provider"], "my_own", target)
     assert list(tmp_path.iterdir()) == [target]
-    assert not target.is_dir() or list(target.iterdir()) == []
+    assert not target.is_dir() or list(target.iterdir()) == [target / "mine"]
+
+
+@pytest.mark.parametrize("there", [[], [".git"]])
+def test_an_empty_folder_is_filled(there: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder, or that of a repository without files, takes a project, and stays the same folder."""
+    target = tmp_path / "fresh"
+    target.mkdir()
+    for name in there:
+        (target / name).mkdir()
+    monkeypatch.chdir(target)
+    assert generate(KINDS["tool_provider"], "my_own", Path(".")) == target
+    expected = {path.split("/")[0] for path in texts("tool_provider")} | set(there)
+    assert {name.name for name in Path(".").iterdir()} == expected
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_cannot_be_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where moving files into an empty folder fails in the middle, it is empty again."""
+    rename, calls = Path.rename, []
+
+    def failing(path: Path, target: Path) -> Path:
+        calls.append(path)
+        if len(calls) == 4:
+            raise OSError(13, "Permission denied")
+        return rename(path, target)
+
+    target = tmp_path / "fresh"
+    target.mkdir()
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(StartError, match="Permission denied"):
+        generate(KINDS["tool_provider"], "my_own", target)
+    assert len(calls) > 4
+    assert list(tmp_path.iterdir()) == [target]
+    assert list(target.iterdir()) == []
 
 
 def test_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,11 +404,16 @@ def test_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ("argv", "says"),
     [
         ([], "which plugin? python -m host new KIND NAME; KIND is llm_provider, database_provider"),
-        (["tool_provider"], "which plugin?"),
+        (["tool_provider"], "NAME is missing: what is the plugin to be called?"),
+        (["tool", "my_own"], "there is no kind 'tool'; did you mean 'tool_provider'?"),
+        (["Embedder-Provider", "my_own"], "did you mean 'embedder_provider'?"),
+        (["my_own"], "there is no kind 'my_own'; known are database_provider"),
+        (["my_own", "llm_provider"], "the kind comes first: python -m host new llm_provider my_own"),
         (["tool_providr", "my_own"], "there is no kind 'tool_providr'; did you mean 'tool_provider'?"),
         (["tool_provider", "my_own", "--to", "no/such/folder"], "No such file or directory; give another --to"),
         (["tool_provider", "my_own", "--renew", "."], "--renew DIR stands alone"),
         (["--renew", "."], "is no project that `python -m host new` made"),
+        (["--renew", "nowhere"], "there is no folder nowhere"),
     ],
 )
 def test_command_line(argv: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,6 +469,26 @@ def test_renewing_overwrites_nothing(how: str, tmp_path: Path) -> None:
     assert file.read_text() == "# mine\n"
 
 
+def test_renewing_with_nothing_new(tmp_path: Path) -> None:
+    """A copy that is up to date is left alone, which is said; inside the project, its folder is named."""
+    folder = generate(KINDS["tool_provider"], "my_own", tmp_path / "my_own")
+    before = (folder / "my_own" / "shared").stat().st_ino
+    assert copied.renew(folder) == f"{folder}/my_own/shared is up to date, of hector-plugins {copied.version()}"
+    assert (folder / "my_own" / "shared").stat().st_ino == before
+    with pytest.raises(StartError, match=f"; {re.escape(str(folder))} is one$"):
+        copied.renew(folder / "my_own")
+
+
+@pytest.mark.parametrize("data", [b"def broken(:\n", b"\xff\xfe"])
+def test_renewing_what_is_not_python(data: bytes, tmp_path: Path) -> None:
+    """A module of the project's own that cannot be parsed is named, and its copy stays."""
+    folder = generate(KINDS["tool_provider"], "my_own", tmp_path / "my_own")
+    (folder / "my_own" / "more.py").write_bytes(data)
+    with pytest.raises(StartError, match=r"more.py.*: this is not Python; mend it"):
+        copied.renew(folder)
+    assert (folder / "my_own" / "shared" / "errors.py").is_file()
+
+
 def test_renewing_what_is_not_there(tmp_path: Path) -> None:
     """A project that imports a module of `shared` that this version does not have keeps its copy."""
     folder = generate(KINDS["tool_provider"], "my_own", tmp_path / "my_own")
@@ -326,7 +499,7 @@ def test_renewing_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_rewriting() -> None:
-    """Imports of ours become the project's, in one sorted block at the end; all else stays as it was."""
+    """Imports of ours become the project's, sorted at the end of their block; all else stays as it was."""
     text = '''"""About."""
 
 from __future__ import annotations
@@ -347,6 +520,22 @@ from . import PACKAGE
 from .config import Config
 
 shared = "from shared import this"
+
+
+def main() -> None:
+    import hector_plugins_pb2
+    import yaml
+
+    from shared.server import (
+        serve,
+    )
+
+    from .engine import Engine
+
+    serve(Engine())
+    from shared.units import Size
+
+    import os  # last
 '''
     inside = rewrite.module(text, ".")
     assert (
@@ -370,6 +559,21 @@ from .shared.hector_plugins_pb2_grpc import (
 )
 
 shared = "from shared import this"
+
+
+def main() -> None:
+    import yaml
+
+    from .engine import Engine
+    from .shared import hector_plugins_pb2
+    from .shared.server import (
+        serve,
+    )
+
+    serve(Engine())
+    import os  # last
+
+    from .shared.units import Size
 '''
     )
     assert "from my_own.shared.errors import NotFound\n" in rewrite.module(text, "my_own.")

@@ -23,7 +23,7 @@ from host.agents.events import Done, Event
 from host.agents.limits import Limits
 from host.agents.llm import Model
 from host.agents.peer import Peer
-from host.agents.retrieval import PROMPT, Retrieval
+from host.agents.retrieval import PROMPT, Retrieval, in_daemon
 from host.agents.strategy_plugin import Strategy
 from host.agents.tool_server import ToolServer
 from host.agents.toolbox import Approve, Wanted
@@ -100,7 +100,8 @@ async def opened(
                 )
         search = None
         if agent.database and agent.embedder:
-            embedder = Embedder(connections[agent.embedder.plugin.name], agent.embedder)
+            chosen = agent.embedder  # it is asked what it has, and may be silent
+            embedder = await in_daemon(lambda: Embedder(connections[chosen.plugin.name], chosen))
             database = connections[agent.database.plugin.name]
             search = _Search(embedder, Collection(database, agent.database.collection, embedder.model))
         reasoning = model = None

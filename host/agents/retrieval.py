@@ -80,7 +80,7 @@ class Retrieval:
             return Outcome(f"{NAME} was not run: query is blank; say what to look for", is_error=True)
         try:
             async with asyncio.timeout(seconds):
-                hits = await _in_daemon(lambda: list(search(query, limit, self._embedder, self._collection)))
+                hits = await in_daemon(lambda: list(search(query, limit, self._embedder, self._collection)))
         except TimeoutError:
             return Outcome(f"{NAME} did not end in the {seconds:.3g} s that it had", is_error=True)
         except StartError as error:
@@ -119,7 +119,7 @@ def heading(hit: Passage) -> str:
     return f"{where} ({hit.heading})" if hit.heading else where
 
 
-async def _in_daemon(work: Callable[[], T]) -> T:
+async def in_daemon(work: Callable[[], T]) -> T:
     """The result of `work`, of a thread that keeps nobody waiting once it is not wanted any more."""
     result: Future[T] = Future()
 

@@ -39,21 +39,27 @@ Not to be edited: `python -m host new --renew DIR` writes it anew, with the modu
 def files(own: Iterable[str]) -> dict[str, bytes]:
     """Everything in the copy, by path, for a project whose own modules have the texts `own`."""
     shared = _folder("shared")
-    found = {"__init__.py": _ABOUT.format(version=version()).encode(), "LICENSE": _license()}
+    content = {"__init__.py": _ABOUT.format(version=version()).encode(), "LICENSE": _license()}
     for path in _needed(shared, {*ALWAYS, *(name for text in own for name in _imported(text))}):
-        found[path.relative_to(shared).as_posix()] = path.read_bytes()
+        content[path.relative_to(shared).as_posix()] = path.read_bytes()
     for name in _STUBS:
         text = (_folder("hector_plugins_pb2") / name).read_text(encoding="utf-8")
-        found[name] = rewrite.stub(text).encode()
-    found[LIST] = _list(found)
-    return found
+        content[name] = rewrite.stub(text).encode()
+    content[LIST] = _list(content)
+    return content
 
 
 def renew(project: Path) -> str:
     """Writes the project's copy anew; what it is then, in words. Raises StartError, and has then changed nothing."""
+    if not project.is_dir():
+        raise StartError(f"there is no folder {project}; --renew takes that of a project, with its pyproject.toml")
     lists = sorted(project.glob(f"*/shared/{LIST}"))
     if len(lists) != 1:
-        raise StartError(f"{project} is no project that `python -m host new` made: it has no NAME/shared/{LIST}")
+        near = [folder for folder in project.absolute().parents[:2] if [*folder.glob(f"*/shared/{LIST}")]]
+        remedy = f"; {near[0]} is one" if near else ""
+        raise StartError(
+            f"{project} is no project that `python -m host new` made: it has no NAME/shared/{LIST}{remedy}"
+        )
     folder = lists[0].parent
     try:
         before: dict[str, Any] = json.loads(lists[0].read_text(encoding="utf-8"))
@@ -67,8 +73,10 @@ def renew(project: Path) -> str:
         raise StartError(
             f"{folder / changed[0]} is not as it was copied, and would be lost; move your changes out of shared/ first"
         )
-    own = [path.read_text(encoding="utf-8") for path in _own_modules(project, folder)]
+    own = [_source(path) for path in _own_modules(project, folder)]
     new = files(own)
+    if new == {name: path.read_bytes() for name, path in present.items()}:
+        return f"{folder} is up to date, of hector-plugins {version()}"
     temporary = Path(tempfile.mkdtemp(prefix=".shared-", dir=folder.parent))
     try:
         write(temporary / "new", new)
@@ -80,7 +88,8 @@ def renew(project: Path) -> str:
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return f"{folder} is of hector-plugins {version()} now (it was of {was}), {len(new)} files"
+    since = f" (it was of {was})" if was != version() else ""
+    return f"{folder} is of hector-plugins {version()} now{since}, {len(new)} files"
 
 
 def write(folder: Path, content: Mapping[str, bytes]) -> None:
@@ -140,6 +149,16 @@ def _own_modules(project: Path, copy: Path) -> Iterator[Path]:
         for path in top.rglob("*.py"):
             if not path.is_relative_to(copy):
                 yield path
+
+
+def _source(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+        ast.parse(text)
+    except (SyntaxError, ValueError) as error:  # a ValueError for what is not UTF-8
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise StartError(f"{path}{line}: this is not Python; mend it, since what it imports comes along") from None
+    return text
 
 
 def _counts(path: Path) -> bool:

@@ -20,24 +20,45 @@ _DOTTED = ("gitignore", "dockerignore")
 def generate(kind: Kind, name: str, to: Path | None = None) -> Path:
     """Makes the folder `to`, which is ./NAME unless said otherwise, with a plugin of that kind in it, called `name`.
 
-    Raises StartError, and has then written nothing.
+    A folder that is empty, or has a `.git` alone, is filled. Raises StartError, and has then written nothing.
     """
     check_name(name)
     folder = (to or Path(name)).absolute()
-    if folder.exists() or folder.is_symlink():
-        raise StartError(f"{folder} is there already; give another folder with --to, or remove it")
+    is_there = folder.exists() or folder.is_symlink()
+    if is_there and not _is_free(folder):
+        raise StartError(f"{folder} is there already; give another folder with --to, an empty or a new one")
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
     except OSError as error:
         raise StartError(f"{folder} cannot be made: {folder.parent}: {error.strerror}; give another --to") from None
     try:
         copied.write(temporary / name, project(kind, name))
-        (temporary / name).rename(folder)
+        if is_there:
+            _fill(folder, temporary / name)
+        else:
+            (temporary / name).rename(folder)
     except OSError as error:
         raise StartError(f"{folder} cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether there is nothing in it that could be lost: a new repository's folder is as good as an empty one."""
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {".git"}
+
+
+def _fill(folder: Path, content: Path) -> None:
+    """Moves what is in `content` to `folder`, all of it or nothing."""
+    moved: list[Path] = []
+    try:
+        for path in sorted(content.iterdir()):
+            moved.append(path.rename(folder / path.name))
+    except OSError:
+        for path in moved:
+            path.rename(content / path.name)
+        raise
 
 
 def project(kind: Kind, name: str) -> dict[str, bytes]:
@@ -75,6 +96,7 @@ def _read(file: Traversable, kind: Kind, name: str) -> str:
         "dashed": name.replace("_", "-"),
         "kind": kind.name,
         "service": kind.service,
+        "A_service": kind.described[0].upper() + kind.described[1:],
         "section": kind.section,
         "port": str(kind.port),
         "needs": "".join(f'  "{need}",\n' for need in kind.needs),

@@ -14,6 +14,10 @@ class Kind:
     needs: tuple[str, ...] = ()  # what pip has to install for its engine
     check: str = ""  # what the conformance kit may do with it
 
+    @property
+    def described(self) -> str:
+        return f"{'an' if self.service.startswith(('E', 'L')) else 'a'} {self.service}"
+
 
 KINDS = {
     kind.name: kind

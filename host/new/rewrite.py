@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
+from collections.abc import Iterator, Sequence
 
+_Import = ast.Import | ast.ImportFrom
 _STUB_IMPORT = re.compile(r"^import (hector_plugins_pb2) as (\w+)$", re.MULTILINE)
 
 
 def module(text: str, root: str) -> str:
-    """`text` with its imports at the top in order again. `root`: `.` inside the package, `NAME.` outside of it.
+    """`text` with each block of imports in order again. `root`: `.` inside the package, `NAME.` outside of it.
 
-    Imports of one's own stand last, in one block, as linters want them.
+    Imports of one's own stand last in their block, together, as linters want them.
     """
-    nodes = [node for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)]
-    lines: list[str | None] = list(text.splitlines())  # None: it stands elsewhere now
-    own: list[tuple[str, str]] = []  # by module
-    for node in nodes:
-        assert node.end_lineno is not None
-        source = ast.get_source_segment(text, node) or ""
-        if moved := _own(node, source, root):
-            own.append(moved)
-            lines[node.lineno - 1 : node.end_lineno] = [None] * (node.end_lineno - node.lineno + 1)
-    if not own:
-        return text
-    last = max(node.end_lineno or 0 for node in nodes)
-    head = "\n".join(line for line in lines[:last] if line is not None)
-    rest = "\n".join(line for line in lines[last:] if line is not None)
-    block = "\n".join(source for _, source in sorted(own))
-    return re.sub(r"\n{3,}", "\n\n", head).rstrip("\n") + f"\n\n{block}\n{rest}\n"
+    lines = text.splitlines()
+    for block in sorted(_blocks(ast.parse(text)), key=lambda block: block[0].lineno, reverse=True):
+        lines[block[0].lineno - 1 : block[-1].end_lineno] = _sorted(block, text, root)
+    return "\n".join(lines) + "\n"
 
 
 def stub(text: str) -> str:
@@ -36,12 +27,42 @@ def stub(text: str) -> str:
     return _STUB_IMPORT.sub(r"from . import \1 as \2", text)
 
 
-def _own(node: ast.Import | ast.ImportFrom, source: str, root: str) -> tuple[str, str] | None:
+def _blocks(tree: ast.Module) -> Iterator[list[_Import]]:
+    """The imports that stand one after the other, at the top or in a function."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef):
+            for is_import, block in itertools.groupby(node.body, lambda each: isinstance(each, _Import)):
+                if is_import:
+                    yield [each for each in block if isinstance(each, _Import)]
+
+
+def _sorted(block: Sequence[_Import], text: str, root: str) -> list[str]:
+    """The lines of a block, as the project has it."""
+    kept: list[str] = []
+    own: list[tuple[str, str]] = []  # module and statement
+    end = block[0].lineno - 1
+    lines = text.splitlines()
+    for node in block:
+        assert node.end_lineno is not None
+        kept += lines[end : node.lineno - 1]  # blank lines and comments
+        end = node.end_lineno
+        source = "\n".join(lines[node.lineno - 1 : end])
+        if moved := _own(node, source, root):
+            own.append(moved)
+        else:
+            kept.append(source)
+    if not own:
+        return lines[block[0].lineno - 1 : end]
+    head = re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip("\n")
+    return [*([head, ""] if head else []), *(source for _, source in sorted(own))]
+
+
+def _own(node: _Import, source: str, root: str) -> tuple[str, str] | None:
     """Module and statement of an import that comes from the project, else None."""
     if isinstance(node, ast.Import):
         if not node.names[0].name.startswith("hector_plugins_pb2"):
             return None
-        return f"{root}shared", f"from {root}shared {source}"
+        return f"{root}shared", source.replace("import", f"from {root}shared import", 1)
     module = "." * node.level + (node.module or "")
     if module.startswith("hector_plugins_pb2"):
         module, source = f"{root}shared.{module}", source.replace(module, f"{root}shared.{module}", 1)

@@ -22,8 +22,8 @@ def json_lines(text: str) -> list[Line]:
     if value is None:
         return lines
     return [
-        Line(number, f"{path}: {' '.join(told.split())}", place=path)
-        for number, (path, told) in enumerate(_values(value), start=1)
+        Line(number, f"{path}: {' '.join(leaf.split())}", place=path)
+        for number, (path, leaf) in enumerate(_values(value), start=1)
     ]
 
 
@@ -36,7 +36,7 @@ def _record(text: str) -> str:
     value = _parsed(text)
     if not isinstance(value, dict | list):
         return text
-    return "; ".join(f"{path}: {' '.join(told.split())}" for path, told in _values(value))
+    return "; ".join(f"{path}: {' '.join(leaf.split())}" for path, leaf in _values(value))
 
 
 def _parsed(text: str) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from host.chunks import Kind, Line, lines_of
+from host.chunks import Kind, Line, lines_of, unless_blank
 from host.documents import BINARY, Document
 from host.readers.html import html_lines
 from host.readers.json_values import json_lines, records_lines
@@ -29,7 +29,8 @@ _BLOB = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/_-]{400,}+={0,2}")
 def read_lines(document: Document, process: ReadingProcess) -> list[Line]:
     """Raises Unreadable, which says why."""
     if document.kind in BINARY:
-        return [line._replace(text=_words(line.text)) for line in process.read(document.kind, document.content)]
+        lines = process.read(document.kind, document.content)
+        return [line._replace(text=unless_blank(_words(line.text))) for line in lines]
     text = decoded(document.content)
     if text is None or "\0" in text:
         raise Unreadable("binary or of an unknown encoding")

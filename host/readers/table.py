@@ -27,12 +27,12 @@ def table_lines(text: str) -> list[Line]:
         cells = [" ".join(cell.split()) for cell in row]
         if number == 1 and _are_names(cells):
             names = cells
-            told = "; ".join(cells)
+            shown = "; ".join(cells)
         else:
             named = (f"{names[at]}: {cell}" if at < len(names) else cell for at, cell in enumerate(cells) if cell)
-            told = "; ".join(named)
-        if told:
-            lines.append(Line(number, told, place=f"row {number}"))
+            shown = "; ".join(named)
+        if shown:
+            lines.append(Line(number, shown, place=f"row {number}"))
     return lines
 
 

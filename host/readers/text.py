@@ -26,6 +26,7 @@ _DECLARED = re.compile(rb"(?:charset|coding|encoding)[=:]\s{0,9}[\"']?([A-Za-z0-
 _HEAD = 1024  # bytes; HTML has to say it within them
 _ENCODINGS = frozenset(IANA_SUPPORTED) - {"utf_7"}  # Python has others, which are none of texts
 _SAMPLE = 2**16  # bytes that tell which of these it may be
+_SOUND_PER_DAMAGED = 5  # letters beyond ASCII
 _HIGH = re.compile(rb"[\x80-\xff]+")
 _LETTERS = re.compile(rb"[A-Za-z]")
 _NOT_TEXT = re.compile(rb"[\x00-\x06\x0e-\x1a\x7f]")  # no text of one byte a letter has them
@@ -50,6 +51,9 @@ def decoded(content: bytes) -> str | None:
     declared = _declared(content)
     if declared is not None:
         return declared
+    damaged = _damaged_utf_8(content)
+    if damaged is not None:
+        return damaged
     sample = _sample(content)
     runs = _HIGH.findall(sample)
     # Letters with accents stand alone among more of ASCII; those of other scripts stand together.
@@ -67,8 +71,15 @@ def _declared(content: bytes) -> str | None:
         # Of what is called Latin-1 some is not.
         names = ("cp1252", encoding) if encoding == "iso8859_1" else (encoding,)
         if encoding in _ENCODINGS:
-            return next((text for one in names if (text := _in(content, one)) is not None), None)
+            return next((text for name in names if (text := _in(content, name)) is not None), None)
     return None
+
+
+def _damaged_utf_8(content: bytes) -> str | None:
+    """UTF-8 with a wrong byte or line: no other encoding has so many of its sequences by chance."""
+    text = content.decode("utf-8", "replace").removeprefix("\ufeff")
+    beyond_ascii = len(text) - len(text.encode("ascii", "ignore"))
+    return text if beyond_ascii >= _SOUND_PER_DAMAGED * text.count("\ufffd") else None
 
 
 def _sample(content: bytes) -> bytes:

@@ -23,10 +23,14 @@ class Config(BaseConfig):
     )
     precision: str = setting(
         "auto",
-        "Of the arithmetic; auto takes bf16 where the CPU has it, int8 comes only on request.",
-        choices=("auto", "fp32", "bf16", "int8"),
+        "Of the arithmetic; auto takes bf16 where CPU or GPU has it, int8 comes only on request.",
+        choices=("auto", "fp32", "bf16", "fp16", "int8"),
     )
     cache_dir: str = setting("", "Folder for downloaded and converted models; empty takes the usual ones.")
     device: str = setting("", "cpu, cuda, mps, …; empty takes a GPU where there is one.")
-    batch_tokens: int = setting(1024, "Tokens that go through the model at once, padding included.", at_least=1)
+    batch_tokens: int = setting(
+        0,
+        "Tokens that go through the model at once, padding included; 0: 1024 on a CPU, tried out on a GPU.",
+        at_least=0,
+    )
     max_queued: int = setting(4096, "Texts that may wait for the model; further calls are refused.", at_least=1)

@@ -17,6 +17,7 @@ from shared.errors import CallerError, InvalidArgument, TooLarge
 from shared.status import failure, to_status
 
 from .engine import MOST_TEXTS, Engine, Options, Outcome, Overflow
+from .fast import put_vector
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -50,14 +51,13 @@ class Servicer(EmbedderProviderServicer):
         try:
             options = _options(request.options)
             (outcome,) = await self._engine.embed([request.text], options, field=lambda _: "text")
-            embedding = _embedding(outcome)
-            return pb.EmbedTextResponse(
-                success=True,
-                vector=embedding.vector,
-                tokens=embedding.tokens,
-                truncated=embedding.truncated,
-                model=self._engine.model,
+            if isinstance(outcome, CallerError):
+                raise outcome
+            reply = pb.EmbedTextResponse(
+                success=True, tokens=outcome.tokens, truncated=outcome.truncated, model=self._engine.model
             )
+            put_vector(reply, outcome.vector)
+            return reply
         except CallerError as error:
             return failure(pb.EmbedTextResponse(), error)
 
@@ -189,7 +189,7 @@ def _fill(embedding: pb.Embedding, outcome: Outcome) -> None:
     if isinstance(outcome, CallerError):
         embedding.status.CopyFrom(to_status(outcome))
     else:
-        embedding.vector.extend(outcome.vector.tolist())
+        put_vector(embedding, outcome.vector)
         embedding.tokens, embedding.truncated = outcome.tokens, outcome.truncated
 
 

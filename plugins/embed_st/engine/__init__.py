@@ -9,6 +9,7 @@ conversions.py  converted models on disk; convert.py makes them, reference.py ha
 models.py       where a model's files are found, and that they are the right ones; facts.py what is known of it
 """
 
+from .backends import Floats
 from .engine import MOST_TEXTS, Embedding, Engine, Options, Outcome, Overflow
 
-__all__ = ["MOST_TEXTS", "Embedding", "Engine", "Options", "Outcome", "Overflow"]
+__all__ = ["MOST_TEXTS", "Embedding", "Engine", "Floats", "Options", "Outcome", "Overflow"]

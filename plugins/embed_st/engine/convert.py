@@ -50,7 +50,7 @@ def convert(task: Task) -> None:
     from .backends.pytorch import Torch
 
     target = Path(task.target)
-    source = Torch(Path(task.model), name=task.name, sha256=task.sha256, device="cpu")
+    source = Torch(Path(task.model), name=task.name, sha256=task.sha256)
     refused = _refused(source.model, Path(task.model))
     if refused:
         (target / REFUSED).write_text(refused, encoding="utf-8")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from .worker import Worker
 
 # Texts of a call that are tokenised together, at most; as many more are with the model meanwhile.
 _TOGETHER = 256
+# Of the first of them, where the model waits elsewhere.
+_FIRST = 64
 # Tokenising takes up to 500 bytes of memory for a character, so neither one text nor those together may have more.
 _MOST_CHARACTERS = 1_500_000
 # Beyond these it takes so long that shorter texts must not wait for it.
@@ -39,8 +41,9 @@ _MOST_NAMED = 100
 # Long texts that are read whole keep all of their tokens until the model has had them, so only so many parts of calls
 # are at it at once, and of each so many pieces wait for the model.
 _MOST_WHOLE, _PIECES = 16, 1024
-# Beyond these many characters tokenising takes longer than a hop to a thread.
-_INLINE_CHARACTERS = 4_000
+# Beyond these many characters tokenising takes longer than a hop to a thread; where many callers at once are answered
+# in the time of one, much of the event loop's time before that.
+_INLINE_CHARACTERS, _INLINE_CHARACTERS_OF_MANY = 4_000, 300
 
 
 class Overflow(Enum):
@@ -79,8 +82,7 @@ class Options:
     overflow: Overflow = Overflow.CUT_RIGHT
 
 
-@dataclass(frozen=True)
-class Embedding:
+class Embedding(NamedTuple):
     """`vector` of shape (dimensions,); `tokens` that the model read; `truncated`: the text had more than those."""
 
     vector: Floats
@@ -104,7 +106,7 @@ class Engine:
         cache_dir: str = "",
         cache_home: Path | None = None,
         device: str = "",
-        batch_tokens: int = 1024,
+        batch_tokens: int = 0,
         max_queued: int = 4096,
     ) -> None:
         self.model = model
@@ -126,9 +128,18 @@ class Engine:
     def open(self) -> None:
         """Loads the model, after converting it if that is new. Raises StartError."""
         self._facts, self._tokenizer, self._backend = self._open()
+        self._inline = _INLINE_CHARACTERS
+        if self._backend.leaves_cores:
+            self._tokenizing, self._inline = Worker("tokenizing", _LONG_CHARACTERS), _INLINE_CHARACTERS_OF_MANY
         # The first text is slow, so it is none of a caller's.
         self._backend.run(self._tokenizer.encode(["warm up"]))
-        self._scheduler = Scheduler(self._backend.run, batch_tokens=self._batch_tokens, places=self._max_queued)
+        self._scheduler = Scheduler(
+            self._backend.launch,
+            batch_tokens=min(self._batch_tokens or self._backend.batch_tokens, self._backend.most_tokens),
+            places=self._max_queued,
+            under_way=self._backend.under_way,
+            most_texts=self._backend.most_texts,
+        )
         self._scheduler.start()
 
     def close(self) -> None:
@@ -149,6 +160,11 @@ class Engine:
     def precision(self) -> str:
         """fp32, bf16, fp16 or int8."""
         return self._backend.precision
+
+    @property
+    def leaves_cores(self) -> bool:
+        """Whether the model runs elsewhere, so that tokenising may have all of the CPU's cores."""
+        return self._backend.leaves_cores
 
     @property
     def dimensions(self) -> int:
@@ -217,7 +233,9 @@ class Engine:
         )
         found: list[int] = []
         for part in _parts(read.texts, self._together):
-            found += await self._tokenized(part, self._tokenizer.count, part, self._facts.default_prompt)
+            found += await self._tokenized(
+                part, partial(self._tokenizer.count, prompt=self._facts.default_prompt), "count"
+            )
         return found
 
     # -- inside -------------------------------------------------------------------------------------------------
@@ -236,14 +254,15 @@ class Engine:
             part, pieces, future = under_way.popleft()
             found.update(zip(part, self._embeddings(pieces, await future, options), strict=True))
 
-        for part in _parts(texts, self._together):
+        first = min(self._together, _FIRST) if self.leaves_cores else self._together
+        for part in chain(_parts(texts[:first], first), _parts(texts[first:], self._together)):
             if options.overflow is Overflow.MEAN and sum(map(len, part)) > _LONG_CHARACTERS:
                 while under_way:  # whoever waits here holds nothing that others wait for
                     await finish()
                 async with self._whole:
                     found |= await self._read_whole(part, prompt, options, caller)
                 continue
-            pieces = await self._tokenized(part, self._pieces, part, prompt, options.overflow)
+            pieces = await self._tokenized(part, *self._reading(prompt, options))
             faults = {text: fault for text, one in zip(part, pieces, strict=True) if (fault := _fault(one, options))}
             if faults:
                 found |= faults
@@ -263,7 +282,7 @@ class Engine:
         self, texts: Sequence[str], prompt: str, options: Options, caller: Caller
     ) -> dict[str, Embedding | Fault]:
         """Long texts, each in many pieces: not all of them are in the queue at once."""
-        pieces = await self._tokenized(texts, self._pieces, texts, prompt, options.overflow)
+        pieces = await self._tokenized(texts, *self._reading(prompt, options))
         tokens = [piece for one in pieces for piece in one if len(piece.ids)]
         rows = [await caller.submit(tokens[start : start + _PIECES]) for start in range(0, len(tokens), _PIECES)]
         readable = [(text, one) for text, one in zip(texts, pieces, strict=True) if len(one[0].ids)]
@@ -273,15 +292,20 @@ class Engine:
             found |= {text: embedding for (text, _), embedding in zip(readable, embeddings, strict=True)}
         return found
 
-    async def _tokenized(self, texts: Sequence[str], work: Callable[..., Result], *values: object) -> Result:
-        """`work`, which tokenises these texts: in a thread, one call after another, where it takes longer than a hop
-        to a thread."""
+    async def _tokenized(
+        self, texts: Sequence[str], work: Callable[[Sequence[str]], list[Result]], alike: Hashable
+    ) -> list[Result]:
+        """What `work`, which tokenises, makes of each text: in a thread where it takes longer than a hop to it. Calls
+        that are `alike` may be made one there."""
         # An empty text costs something too.
         characters = sum(map(len, texts)) + 50 * len(texts)
-        if characters <= _INLINE_CHARACTERS:
-            return work(*values)
+        if characters <= self._inline:
+            return work(texts)
         worker = self._tokenizing_long if characters > _LONG_CHARACTERS else self._tokenizing
-        return await worker.run(work, *values, size=characters)
+        return await worker.run(work, texts, size=characters, alike=alike)
+
+    def _reading(self, prompt: str, options: Options) -> tuple[Callable[[Sequence[str]], list[list[Tokens]]], Hashable]:
+        return partial(self._pieces, prompt=prompt, overflow=options.overflow), (prompt, options.overflow)
 
     def _pieces(self, texts: Sequence[str], prompt: str, overflow: Overflow) -> list[list[Tokens]]:
         """What the model reads of each text: one piece, or several where it is read whole."""
@@ -293,13 +317,13 @@ class Engine:
     def _embeddings(
         self, pieces: Sequence[Sequence[Tokens]], rows: Floats, options: Options
     ) -> list[Embedding | Fault]:
-        edges = np.cumsum([0, *map(len, pieces)]).tolist()
-        vectors = np.stack([_mean(rows[start:end], self._facts.normalizes) for start, end in pairwise(edges)])
+        vectors = rows
+        if len(rows) > len(pieces):
+            edges = np.cumsum([0, *map(len, pieces)]).tolist()
+            vectors = np.stack([_mean(rows[start:end], self._facts.normalizes) for start, end in pairwise(edges)])
         finite = np.asarray(np.isfinite(vectors).all(axis=1)).tolist()
         return [
-            Embedding(vector, sum(len(one.ids) for one in some), any(one.truncated for one in some))
-            if is_finite
-            else Fault.NOT_FINITE
+            Embedding(vector, *_read_of(some)) if is_finite else Fault.NOT_FINITE
             for vector, some, is_finite in zip(_shaped(vectors, options), pieces, finite, strict=True)
         ]
 
@@ -319,6 +343,8 @@ class Engine:
 
     def _raise_first(self, faults: Mapping[int, Fault], name: Callable[[int], str]) -> None:
         """Raises the first one's error, which names the others of its kind too. Those that are huge come first."""
+        if not faults:
+            return
         for fault in Fault:
             if indexes := [index for index, one in faults.items() if one is fault]:
                 errors = [self._error(fault, name(index)) for index in indexes[:_MOST_NAMED]]
@@ -405,14 +431,22 @@ def _fault(pieces: Sequence[Tokens], options: Options) -> Fault | None:
     return None if len(pieces[0].ids) else Fault.EMPTY
 
 
+def _read_of(pieces: Sequence[Tokens]) -> tuple[int, bool]:
+    """Tokens that the model read of a text, and whether it had more."""
+    if len(pieces) == 1:
+        read = len(pieces[0].ids)
+        return read, pieces[0].count > read
+    return sum(len(piece.ids) for piece in pieces), any(piece.truncated for piece in pieces)
+
+
 def _parts(texts: Sequence[str], together: int) -> Iterator[Sequence[str]]:
     """The texts in their order, up to `together` of them at once, as far as they may be tokenised together."""
     start, characters = 0, 0
-    for index, text in enumerate(texts):
-        if index - start == together or (index > start and characters + len(text) > _MOST_CHARACTERS):
+    for index, size in enumerate(map(len, texts)):
+        if index - start == together or (index > start and characters + size > _MOST_CHARACTERS):
             yield texts[start:index]
             start, characters = index, 0
-        characters += len(text)
+        characters += size
     if texts[start:]:
         yield texts[start:]
 

@@ -1,4 +1,5 @@
-"""Who is next at the model: one thread runs it, many calls wait for it.
+"""Who is next at the model: one thread launches it, many calls wait for it, and where it can be launched again before
+it has ended, a second thread waits for its vectors and hands them out.
 
 A batch is made of what waits at the moment, never of what may still come: a lone caller does not wait for others.
 Texts of like length go together, because a batch is padded to its longest, up to a budget of padded tokens.
@@ -13,25 +14,32 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
+import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 
+from shared import logs
 from shared.errors import Overloaded
 
-from .backends import Floats
+from .backends import DeviceMemoryError, Floats
 from .tokenizer import Tokens
 
-Run = Callable[[Sequence[Tokens]], Floats]
+Finish = Callable[[], Floats]
+Launch = Callable[[Sequence[Tokens]], Finish]
 
-# Those with the next turns, among which a batch looks for texts of like length.
+# Those with the next turns, among which a batch looks for texts of like length: so many, or twice as many as it could
+# hold of the first one's length.
 _WINDOW = 128
 # A text joins a batch only while no more than this share of it is padding.
 _MOST_PADDING = 0.25
+# Where memory ran out, so many batches in a row have to do with less before more is tried again.
+_PATIENCE = 64
 
 
 class Job:
@@ -43,39 +51,42 @@ class Job:
         self._rows: list[Floats | None] = [None] * size
         self._left = size
 
-    def deliver(self, index: int, row: Floats) -> None:
-        """In the model's thread."""
-        self._rows[index] = row
+    def deliver(self, place: int, row: Floats) -> Floats | None:
+        """In one of the model's threads. Gives all of the vectors with the last one's."""
+        self._rows[place] = row
         self._left -= 1
-        if not self._left:
-            self._settle(np.stack([row for row in self._rows if row is not None]))
+        return None if self._left else np.stack([row for row in self._rows if row is not None])
 
-    def fail(self, error: Exception) -> None:
-        """In the model's thread."""
-        if not self.dropped:
-            self.dropped = True
-            self._settle(error)
 
-    def _settle(self, outcome: Floats | Exception) -> None:
-        def settle() -> None:
-            if self.future.done():
-                return  # the caller was cancelled meanwhile
+def _settle(outcomes: Mapping[Job, Floats | Exception]) -> None:
+    """Of whole jobs, from one of the model's threads."""
+
+    def settle(jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            outcome = outcomes[job]
+            if job.future.done():
+                continue  # the caller was cancelled meanwhile
             if isinstance(outcome, Exception):
-                self.future.set_exception(outcome)
+                job.future.set_exception(outcome)
             else:
-                self.future.set_result(outcome)
+                job.future.set_result(outcome)
 
-        loop = self.future.get_loop()
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle)
+    loops: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+    for job in outcomes:
+        loops.setdefault(job.future.get_loop(), []).append(job)
+    for loop, jobs in loops.items():  # once each: to wake it takes as long as all the rest
+        with suppress(RuntimeError):  # it is closed
+            loop.call_soon_threadsafe(settle, jobs)
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     caller: Caller
     job: Job
-    index: int
+    place: int
     tokens: Tokens
+
+
+_Entry = tuple[float, int, _Waiting]  # its turn, which of those with that turn, and what waits
 
 
 class Caller:
@@ -99,10 +110,15 @@ class Caller:
 class Scheduler:
     """`start`, then `caller` from any task, then `close`."""
 
-    def __init__(self, run: Run, *, batch_tokens: int, places: int) -> None:
-        """`run` is called in one thread only. `batch_tokens`: longest text times texts of a batch, at most, unless a
-        text alone is longer. `places`: texts that may wait."""
-        self._run, self._batch_tokens, self._places = run, batch_tokens, places
+    def __init__(
+        self, launch: Launch, *, batch_tokens: int, places: int, under_way: int = 1, most_texts: int = _WINDOW
+    ) -> None:
+        """`launch` is called in one thread only, what it gives in that one or in another, in order; up to `under_way`
+        of them are open at once. `batch_tokens`: longest text times texts of a batch, at most, unless a text alone is
+        longer; `most_texts`: of a batch. `places`: texts that may wait."""
+        self._launch, self._places, self._most_texts = launch, places, most_texts
+        self._batch_tokens = self._most_tokens = batch_tokens
+        self._since_full = 0  # batches since memory ran out
         self._taken = 0
         # Who waits for places, in their order, and for how many.
         self._wanted: dict[asyncio.Future[None], int] = {}
@@ -110,18 +126,25 @@ class Scheduler:
         self._left_over = 0  # texts in the queue of callers who have gone
         self._turn = 0.0  # the present one
         self._number = count()
-        self._queue: list[tuple[float, int, _Waiting]] = []
+        self._queue: list[_Entry] = []
         self._changed = threading.Condition()
         self._closed = False
+        self._under_way = under_way
+        self._begun = self._ended = 0  # batches
+        self._room = threading.Semaphore(under_way)
+        self._launched: queue.SimpleQueue[tuple[list[_Entry], Finish] | None] = queue.SimpleQueue()
 
     def start(self) -> None:
         threading.Thread(target=self._work, name="inference", daemon=True).start()
+        if self._under_way > 1:
+            threading.Thread(target=self._hand_out, name="vectors", daemon=True).start()
 
     def close(self) -> None:
         """What still waits is never answered."""
         with self._changed:
             self._closed = True
             self._changed.notify()
+        self._launched.put(None)
 
     @contextmanager
     def caller(self, places: int) -> Iterator[Caller]:
@@ -187,9 +210,11 @@ class Scheduler:
     def put(self, caller: Caller, texts: Sequence[_Waiting]) -> None:
         with self._changed:
             self._count(caller, len(texts))
+            turn = max(caller.turn + 1, self._turn)
             for text in texts:
-                caller.turn = max(caller.turn + 1, self._turn)
-                heapq.heappush(self._queue, (caller.turn, next(self._number), text))
+                heapq.heappush(self._queue, (turn, next(self._number), text))
+                turn += 1
+            caller.turn = turn - 1
             self._changed.notify()
 
     def _drop(self, caller: Caller) -> None:
@@ -212,31 +237,85 @@ class Scheduler:
 
     def _work(self) -> None:
         while True:
+            self._room.acquire()  # before the choice: a batch is made of what waits when it can go
             with self._changed:
                 while not (self._queue or self._closed):
                     self._changed.wait()
                 if self._closed:
                     return
                 batch = self._next_batch()
-            if not batch:
+                # A lone text is soon done, sooner than another thread has heard of it.
+                alone = len(batch) == 1 and not self._queue and self._begun == self._ended
+            finish = self._begin(batch) if batch else None
+            if finish is None:
+                self._room.release()
                 continue
-            try:
-                rows = self._run([one.tokens for one in batch])
-                for one, row in zip(batch, rows, strict=True):
-                    one.job.deliver(one.index, row)
-            except Exception as error:
-                for one in batch:
-                    one.job.fail(error)
+            self._begun += 1
+            if alone or self._under_way == 1:
+                self._end(batch, finish)
+            else:
+                self._launched.put((batch, finish))
 
-    def _next_batch(self) -> list[_Waiting]:
-        window: list[tuple[float, int, _Waiting]] = []
-        while self._queue and len(window) < _WINDOW:
+    def _hand_out(self) -> None:
+        while launched := self._launched.get():
+            self._end(*launched)
+
+    def _begin(self, batch: list[_Entry]) -> Finish | None:
+        try:
+            finish = self._launch([text.tokens for _, _, text in batch])
+        except DeviceMemoryError as error:
+            self._make_do(batch, error)
+        except Exception as error:
+            _fail(batch, error)
+        else:
+            self._since_full += 1
+            if self._batch_tokens < self._most_tokens and self._since_full >= _PATIENCE:
+                self._batch_tokens, self._since_full = min(self._most_tokens, 2 * self._batch_tokens), 0
+            return finish
+        return None
+
+    def _end(self, batch: list[_Entry], finish: Finish) -> None:
+        whole: dict[Job, Floats | Exception] = {}
+        try:
+            for (_, _, text), row in zip(batch, finish(), strict=True):
+                if (vectors := text.job.deliver(text.place, row)) is not None:
+                    whole[text.job] = vectors
+            _settle(whole)
+        except DeviceMemoryError as error:
+            self._make_do(batch, error)
+        except Exception as error:
+            _fail(batch, error)
+        finally:
+            self._ended += 1
+            self._room.release()
+
+    def _make_do(self, batch: list[_Entry], error: DeviceMemoryError) -> None:
+        """The batch waits again, and those to come are half as large."""
+        longest = max(len(text.tokens.ids) for _, _, text in batch)
+        logs.event("device_memory_full", level=logging.WARNING, texts=len(batch), tokens=longest, error=error)
+        if len(batch) == 1:
+            wait = f"the device has no memory left for a text of {longest} tokens; try again, or stop what else uses it"
+            _fail(batch, Overloaded(wait, reason="DEVICE_MEMORY", retry_after=1))
+            return
+        with self._changed:
+            self._batch_tokens, self._since_full = min(self._batch_tokens, len(batch) * longest) // 2, 0
+            for entry in batch:
+                if not entry[2].job.dropped:
+                    self._count(entry[2].caller, 1)
+                    heapq.heappush(self._queue, entry)
+
+    def _next_batch(self) -> list[_Entry]:
+        window: list[_Entry] = []
+        size = _WINDOW
+        while self._queue and len(window) < size:
             entry = heapq.heappop(self._queue)
             if entry[2].caller.gone:
                 self._left_over -= 1
             elif entry[2].job.dropped:
                 self._count(entry[2].caller, -1)
             else:
+                if not window:
+                    size = min(self._most_texts, max(size, 2 * self._batch_tokens // len(entry[2].tokens.ids)))
                 window.append(entry)
         if not window:
             return []
@@ -251,7 +330,15 @@ class Scheduler:
         self._turn = min(max(self._turn, first[0]) + round_share, first[0] + 1)
         for entry in window[chosen]:
             self._count(entry[2].caller, -1)
-        return [entry[2] for entry in window[chosen]]
+        return window[chosen]
+
+
+def _fail(batch: Sequence[_Entry], error: Exception) -> None:
+    """Each job hears of it once, and has its texts dropped that still wait."""
+    failed = {text.job: error for _, _, text in batch if not text.job.dropped}
+    for job in failed:
+        job.dropped = True
+    _settle(failed)
 
 
 def _alike(lengths: Sequence[int], first: int, most: int) -> slice:

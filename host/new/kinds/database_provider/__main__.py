@@ -1,22 +1,21 @@
-"""A vector store for Hector.
-
-python -m {package} --port 8082
-"""
+"""A vector store for Hector."""
 
 from __future__ import annotations
 
-from hector_plugins_pb2_grpc import add_DatabaseProviderServicer_to_server
-
 from shared.cli import configure
 from shared.config import own_settings
-from shared.server import run, serve
+from shared.start import run
 
 from . import PACKAGE
-from .config import NEEDS, Config
+from .config import Config
 
 
 def main() -> int:
-    config = configure(Config, package=PACKAGE, section="database_providers", about=__doc__, needs=NEEDS)
+    config = configure(Config, package=PACKAGE, section="database_providers", about=__doc__)
+    from hector_plugins_pb2_grpc import add_DatabaseProviderServicer_to_server
+
+    from shared.server import serve
+
     from .engine import Engine
     from .servicer import MOST_ITEMS, Servicer
 

@@ -9,9 +9,6 @@ from shared.config import BaseConfig, plugin_of, setting
 
 from . import PACKAGE
 
-# Each library that the engine imports, and what pip is to install for it.
-NEEDS = {"numpy": "numpy>=2.0,<3", "filelock": "filelock>=3.16,<5"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config(BaseConfig):

@@ -54,12 +54,12 @@ class Engine:
     def create(self, name: str, dimension: int, model: str, *, if_not_exists: bool) -> bool:
         """Whether it is new. Raises AlreadyExists; with `if_not_exists` only where the parameters are others."""
         with self._lock:
-            known = self._collections.get(name)
-            if known and not (if_not_exists and (known.dimension, known.model) == (dimension, model)):
-                raise AlreadyExists(f"collection {name} exists, with dimension {known.dimension}; use another name")
-            if not known:
+            existing = self._collections.get(name)
+            if existing and not (if_not_exists and (existing.dimension, existing.model) == (dimension, model)):
+                raise AlreadyExists(f"collection {name} exists, with dimension {existing.dimension}; use another name")
+            if not existing:
                 self._commit({"create": name, "dimension": dimension, "model": model})
-            return known is None
+            return existing is None
 
     def drop(self, name: str) -> int:
         """How many vectors it had."""
@@ -77,30 +77,31 @@ class Engine:
     def delete(self, name: str, ids: Sequence[str]) -> int:
         """How many of `ids` were there."""
         with self._lock:
-            known = self.collection(name).items.keys() & set(ids)
-            self._commit({"delete": name, "ids": sorted(known)})
-            return len(known)
+            existing = self.collection(name).items.keys() & set(ids)
+            self._commit({"delete": name, "ids": sorted(existing)})
+            return len(existing)
 
-    def search(self, name: str, query: Sequence[float], limit: int, least: float) -> list[Hit]:
-        """The nearest, best first, equal scores by id, none below the score `least`."""
+    def search(self, name: str, query: Sequence[float], limit: int, threshold: float) -> list[Hit]:
+        """The nearest, best first, equal scores by id, none with a score below `threshold`."""
         with self._lock:
             items = list(self.collection(name).items.items())
         if not items:
             return []
-        vectors, wanted = np.array([item.vector for _, item in items], np.float64), np.array(query, np.float64)
-        cosines = vectors @ wanted / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted))
+        vectors = np.array([item.vector for _, item in items], np.float64)
+        target = np.array(query, np.float64)
+        cosines = vectors @ target / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(target))
         scores = np.clip(cosines, -1, 1).astype(np.float32).tolist()  # as the reply shows them
         hits = [Hit(key, score, item.metadata) for (key, item), score in zip(items, scores, strict=True)]
-        return sorted((hit for hit in hits if hit.score >= least), key=lambda hit: (-hit.score, hit.id))[:limit]
+        return sorted((hit for hit in hits if hit.score >= threshold), key=lambda hit: (-hit.score, hit.id))[:limit]
 
     def collection(self, name: str, model: str = "") -> Collection:
         """Raises NotFound, and FailedPrecondition where `model`, if it is said, is not the collection's."""
-        known = self._collections.get(name)
-        if known is None:
+        collection = self._collections.get(name)
+        if collection is None:
             raise NotFound(f"there is no collection {quoted(name)}; make it with CreateCollection")
-        if model and known.model and model != known.model:
-            raise FailedPrecondition(f"collection {name} has vectors of {known.model}; send such, or use another")
-        return known
+        if model and collection.model and model != collection.model:
+            raise FailedPrecondition(f"collection {name} has vectors of {collection.model}; send such, or use another")
+        return collection
 
     def _commit(self, change: Mapping[str, Any]) -> None:
         self._journal.append(change)

@@ -64,8 +64,8 @@ class Servicer(DatabaseProviderServicer):
         if not 0 <= request.limit <= _MOST_HITS:
             raise InvalidArgument(f"limit must be between 1 and {_MOST_HITS}, or 0 for 10", field="limit")
         check_vector(request.vector, self._engine.collection(request.collection, _model(context)).dimension, "vector")
-        least = request.threshold or -1.0
-        hits = self._engine.search(request.collection, request.vector, request.limit or 10, least)
+        threshold = request.threshold or -1.0
+        hits = self._engine.search(request.collection, request.vector, request.limit or 10, threshold)
         return pb.SearchVectorsResponse(success=True, results=map(_result, hits), exact=True, complete=True)
 
     @threaded

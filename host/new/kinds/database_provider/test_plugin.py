@@ -17,14 +17,14 @@ from shared.testing import Plugin, started
 
 def stub(channel: grpc.Channel) -> DatabaseProviderStub:
     """A client with one collection of three vectors."""
-    made = DatabaseProviderStub(channel)
-    assert made.CreateCollection(pb.CreateCollectionRequest(name="docs", dimension=2)).success
+    client = DatabaseProviderStub(channel)
+    assert client.CreateCollection(pb.CreateCollectionRequest(name="docs", dimension=2)).success
     request = pb.UpsertVectorsRequest(collection="docs")
     for name, vector in {"east": [1, 0], "north": [0, 1], "west": [-1, 0]}.items():
         request.vectors.add(id=name, vector=vector, metadata_json=json.dumps({"name": name}))
-    reply = made.UpsertVectors(request)
+    reply = client.UpsertVectors(request)
     assert (reply.success, reply.upserted_count) == (True, 3)
-    return made
+    return client
 
 
 def search(client: DatabaseProviderStub, limit: int = 10) -> list[str]:

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from shared.config import BaseConfig, setting
 
-# Each library that the engine imports, and what pip is to install for it, as {"numpy": "numpy>=2.0,<3"}.
-NEEDS: dict[str, str] = {}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config(BaseConfig):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 _TOKEN = re.compile(r"\s*\S+|\s+$")
@@ -33,7 +33,7 @@ class Engine:
     def __init__(self, model: str) -> None:
         self.model = model
 
-    async def write(self, messages: Sequence[Message]) -> AsyncIterator[str]:
+    async def write(self, messages: Sequence[Message]) -> AsyncGenerator[str, None]:
         """The answer to a conversation, in pieces of one token, as they come. Nothing here may keep the event loop
         waiting: call your model's server with an asynchronous client, or have a thread do the work."""
         for token in _TOKEN.finditer(messages[-1].content):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 import grpc
@@ -36,7 +37,9 @@ class Servicer(LLMProviderServicer):
         self._engine = engine
 
     async def GenerateText(self, request: pb.GenerateTextRequest, context: Context) -> pb.GenerateTextResponse:
-        reply = pb.GenerateTextResponse(model=self._engine.model, dropped_params=_dropped(request.options))
+        reply = pb.GenerateTextResponse(
+            model=self._engine.model, dropped_params=_dropped(request.options, "max_tokens")
+        )
         pieces: list[str] = []
         async for piece in self._turn(request):
             if isinstance(piece, str):
@@ -57,7 +60,7 @@ class Servicer(LLMProviderServicer):
                     finish_reason=piece.reason,
                     usage=piece.usage,
                     model=self._engine.model,
-                    dropped_params=_dropped(request.options),
+                    dropped_params=_dropped(request.options, "max_tokens"),
                 )
 
     async def CallTool(self, request: pb.CallToolRequest, context: Context) -> pb.CallToolResponse:
@@ -68,7 +71,7 @@ class Servicer(LLMProviderServicer):
         reply = pb.CallToolResponse(
             model=self._engine.model,
             finish_reason=pb.FINISH_REASON_TOOL_CALLS,
-            dropped_params=_dropped(request.options, also="max_tokens"),
+            dropped_params=_dropped(request.options),
         )
         for call in await self._engine.call(messages, tools):
             reply.tool_calls.add(
@@ -85,14 +88,15 @@ class Servicer(LLMProviderServicer):
     async def _turn(self, request: pb.GenerateTextRequest | pb.StreamTextRequest) -> AsyncIterator[str | Ended]:
         """The pieces of the answer, and then how it ended."""
         messages = self._messages(request)
-        most, written = request.options.max_tokens or 2**31, 0
+        max_tokens, written = request.options.max_tokens or 2**31, 0
         reason = pb.FINISH_REASON_STOP
-        async for piece in self._engine.write(messages):
-            if written == most:
-                reason = pb.FINISH_REASON_LENGTH
-                break
-            written += 1
-            yield piece
+        async with aclosing(self._engine.write(messages)) as pieces:  # the model stops writing where nobody reads on
+            async for piece in pieces:
+                if written == max_tokens:
+                    reason = pb.FINISH_REASON_LENGTH
+                    break
+                written += 1
+                yield piece
         read = self._engine.count(messages)
         yield Ended(reason, pb.TokenUsage(prompt_tokens=read, completion_tokens=written, total_tokens=read + written))
 
@@ -113,6 +117,6 @@ class Servicer(LLMProviderServicer):
         return messages
 
 
-def _dropped(options: pb.GenerationOptions, also: str = "") -> Sequence[str]:
+def _dropped(options: pb.GenerationOptions, *used: str) -> Sequence[str]:
     """The options that were sent and make no difference here; the reply says so."""
-    return [field.name for field, _ in options.ListFields() if field.name != "max_tokens" or also]
+    return [field.name for field, _ in options.ListFields() if field.name not in used]

@@ -9,9 +9,6 @@ from shared.errors import StartError
 from shared.sealed import SHORTEST_KEY
 from shared.units import Secret
 
-# Each library that the engine imports, and what pip is to install for it, as {"numpy": "numpy>=2.0,<3"}.
-NEEDS: dict[str, str] = {}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config(BaseConfig):

@@ -1,22 +1,21 @@
-"""Tools for Hector.
-
-python -m {package} --port 8084
-"""
+"""Tools for Hector."""
 
 from __future__ import annotations
 
-from hector_plugins_pb2_grpc import add_ToolProviderServicer_to_server
-
 from shared.cli import configure
 from shared.config import own_settings
-from shared.server import run, serve
+from shared.start import run
 
 from . import PACKAGE
-from .config import NEEDS, Config
+from .config import Config
 
 
 def main() -> int:
-    config = configure(Config, package=PACKAGE, section="tool_providers", about=__doc__, needs=NEEDS)
+    config = configure(Config, package=PACKAGE, section="tool_providers", about=__doc__)
+    from hector_plugins_pb2_grpc import add_ToolProviderServicer_to_server
+
+    from shared.server import serve
+
     from .engine import Engine
     from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 

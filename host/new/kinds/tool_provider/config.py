@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from shared.config import BaseConfig, setting
 
-# Each library that the engine imports, and what pip is to install for it.
-NEEDS = {"jsonschema_rs": "jsonschema-rs>=0.60,<0.70", "tzdata": "tzdata>=2026.1,<2028"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config(BaseConfig):

@@ -50,7 +50,7 @@ class Engine:
             )
         ]
         self.tools = {tool.name: tool for tool in tools}
-        self._validators = {tool.name: jsonschema_rs.validator_for(tool.parameters) for tool in tools}
+        self._validators = {tool.name: _validator(tool) for tool in tools}
 
     def tool(self, name: str) -> Tool:
         """Raises NotFound, in words that hosts know."""
@@ -68,6 +68,14 @@ class Engine:
             sentence = "; ".join(f"{field}: {problem}" for field, problem in faults)
             raise InvalidArgument(f"the arguments of {tool.name} do not fit its schema: {sentence}", violations=faults)
         return tool.run(arguments)
+
+
+def _validator(tool: Tool) -> jsonschema_rs.Validator:
+    try:
+        return jsonschema_rs.validator_for(tool.parameters)
+    except jsonschema_rs.ValidationError as error:
+        place = ".".join(["parameters", *map(str, error.instance_path)])
+        raise StartError(f"tool {tool.name}: {place} is no JSON Schema: {error.message}") from None
 
 
 class Clock:

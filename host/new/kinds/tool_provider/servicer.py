@@ -27,16 +27,16 @@ class Servicer(ToolProviderServicer):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         # A call that is repeated, with its `call_id`, is answered from here and does not run twice.
-        self._repeats: Repeats[str] = Repeats(1000, 2**24, 600.0, most_runs=100, most_held=2**24)
+        self._repeats: Repeats[str] = Repeats(
+            most=1000, most_bytes=2**24, seconds=600.0, most_runs=100, most_held=2**24
+        )
 
     async def ListTools(self, request: pb.ListToolsRequest, context: Context) -> pb.ListToolsResponse:
-        return pb.ListToolsResponse(tools=map(_described, self._engine.tools.values()))
+        return pb.ListToolsResponse(tools=map(_message, self._engine.tools.values()))
 
     async def GetToolSchema(self, request: pb.GetToolSchemaRequest, context: Context) -> pb.GetToolSchemaResponse:
-        described = _described(self._engine.tool(request.tool))
-        return pb.GetToolSchemaResponse(
-            success=True, schema=described.parameters, schema_json=described.parameters_json
-        )
+        message = _message(self._engine.tool(request.tool))
+        return pb.GetToolSchemaResponse(success=True, schema=message.parameters, schema_json=message.parameters_json)
 
     async def ExecuteTool(self, request: pb.ExecuteToolRequest, context: Context) -> pb.ExecuteToolResponse:
         take_only(request, "tool", "parameters", "parameters_json", "call_id", "max_result_chars")
@@ -44,9 +44,9 @@ class Servicer(ToolProviderServicer):
         sent = read_object(request.parameters, request.parameters_json, "parameters")
         arguments = sent if request.parameters_json else whole_numbers(sent)  # a Struct knows no integers
         text = await self._run(tool, arguments, request.call_id)
-        most = request.max_result_chars or len(text)
+        max_chars = request.max_result_chars or len(text)
         return pb.ExecuteToolResponse(
-            success=True, result=text[:most], truncated=len(text) > most, content_type="text/plain"
+            success=True, result=text[:max_chars], truncated=len(text) > max_chars, content_type="text/plain"
         )
 
     async def _run(self, tool: Tool, arguments: Arguments, call_id: str) -> str:
@@ -60,7 +60,7 @@ class Servicer(ToolProviderServicer):
         return (await self._repeats.answer(call_id, digest, run))[0]
 
 
-def _described(tool: Tool) -> pb.Tool:
+def _message(tool: Tool) -> pb.Tool:
     message = pb.Tool(
         name=tool.name,
         description=tool.description,

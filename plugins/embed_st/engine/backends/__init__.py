@@ -1,15 +1,18 @@
 """What runs a model: a few texts' tokens to their vectors. Another way of running it is another class like these.
 
-pytorch.py   sentence-transformers itself: the reference, any model, a GPU where there is one
+pytorch.py   sentence-transformers itself: the reference, any model
+gpu.py       the same model on an NVIDIA GPU, one batch after another without a pause; card.py, what CUDA does for it,
+             graphs.py, its small batches
 openvino.py  a converted model on the CPU, in fp32 or bf16
 onnx.py      a converted model on the CPU, in fp32 or int8
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from math import ceil
-from typing import Literal, Protocol
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,21 +25,41 @@ Name = Literal["torch", "openvino", "onnx"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 
-class Backend(Protocol):
-    """Not thread-safe: one thread calls it. It uses all cores."""
+class Backend(ABC):
+    """Not thread-safe: one thread calls it."""
+
+    name: ClassVar[Name]
+    batch_tokens = 1024
+    """Longest text times texts of a batch, at most, that it is best at."""
+    most_tokens = 2**31
+    most_texts = 128
+    """Of a batch, with which it can do at all."""
+    under_way = 1
+    """Batches that may be launched before the first has ended."""
+    leaves_cores = False
+    """Whether it works elsewhere, so that what turns texts into tokens may have all of the CPU's cores."""
 
     @property
-    def name(self) -> Name: ...
-
-    @property
+    @abstractmethod
     def precision(self) -> Precision: ...
 
+    @abstractmethod
     def run(self, batch: Sequence[Tokens]) -> Floats:
         """Vectors of shape (len(batch), dimensions) in the batch's order, as the model publishes them.
 
         The batch, of one text at least, is padded to its longest: texts of like length go well together.
+        Raises DeviceMemoryError.
         """
-        ...
+
+    def launch(self, batch: Sequence[Tokens]) -> Callable[[], Floats]:
+        """As `run`, but it may come back before the vectors are there: the call of what it gives waits for them, which
+        another thread may do. Every launch is to be followed by that call, in the order of the launches."""
+        vectors = self.run(batch)
+        return lambda: vectors
+
+
+class DeviceMemoryError(Exception):
+    """The device has no memory for a batch of this size. A smaller one may fit."""
 
 
 class UnfitError(Exception):

@@ -9,19 +9,23 @@ import onnxruntime
 
 from ..facts import ModelFacts
 from ..tokenizer import Tokens
-from . import Floats, Name, Precision, padded
+from . import Backend, Floats, Precision, padded
 
 FILE = "model.onnx"
 
 
-class Onnx:
-    name: Name = "onnx"
+class Onnx(Backend):
+    name = "onnx"
 
     def __init__(self, folder: Path, facts: ModelFacts, precision: Precision) -> None:
         """`folder` holds FILE, already quantised where `precision` is int8."""
-        self.precision: Precision = precision
+        self._precision = precision
         self._facts = facts
         self._session = onnxruntime.InferenceSession(str(folder / FILE), providers=["CPUExecutionProvider"])
+
+    @property
+    def precision(self) -> Precision:
+        return self._precision
 
     def run(self, batch: Sequence[Tokens]) -> Floats:
         ids, mask = padded(batch, self._facts)

@@ -8,14 +8,14 @@ from pathlib import Path
 from ..facts import ModelFacts
 from ..quiet_openvino import import_openvino
 from ..tokenizer import Tokens
-from . import Floats, Name, Precision, UnfitError, padded
+from . import Backend, Floats, Precision, UnfitError, padded
 
 FILE = "model.xml"
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 
 
-class OpenVino:
-    name: Name = "openvino"
+class OpenVino(Backend):
+    name = "openvino"
 
     def __init__(self, folder: Path, facts: ModelFacts, precision: Precision) -> None:
         """`folder` holds FILE. Raises UnfitError."""
@@ -27,9 +27,13 @@ class OpenVino:
             "INFERENCE_PRECISION_HINT": _HINTS[precision],  # unsaid, it takes bf16 wherever it can
             "ENABLE_CPU_PINNING": False,  # others run on these cores too
         }
-        self.precision: Precision = precision
+        self._precision = precision
         self._facts = facts
         self._request = core.compile_model(folder / FILE, "CPU", settings).create_infer_request()
+
+    @property
+    def precision(self) -> Precision:
+        return self._precision
 
     def run(self, batch: Sequence[Tokens]) -> Floats:
         # Kernels are made for each new length, which takes as long as a run: every eighth will do.

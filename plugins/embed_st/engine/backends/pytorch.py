@@ -1,9 +1,9 @@
-"""sentence-transformers itself: the reference, on a GPU where there is one. Importing this takes seconds."""
+"""sentence-transformers itself: the reference. Importing this takes seconds."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -21,22 +21,22 @@ from shared.errors import StartError
 from .. import reference
 from ..facts import ModelFacts
 from ..tokenizer import Tokenizer, Tokens
-from . import Floats, Name, Precision, padded
+from . import Backend, Floats, Precision, padded
 
 _LONGEST_TRIED = 4096  # tokens: a model that reads more has no table of positions, and would take minutes
-_PRECISIONS: dict[Any, Precision] = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+_PRECISIONS: dict[Any, Precision] = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
-class Torch:
+class Torch(Backend):
     """The model as sentence-transformers loads it, in `model`; its `facts` and `tokenizer` as all backends use them."""
 
-    name: Name = "torch"
+    name = "torch"
 
-    def __init__(self, folder: Path, *, name: str, sha256: str, device: str = "") -> None:
-        """`device`: empty takes a GPU where there is one. Raises StartError, naming the model as `name`."""
+    def __init__(self, folder: Path, *, name: str, sha256: str) -> None:
+        """On the CPU, where what is tried here does no harm. Raises StartError, naming the model as `name`."""
         _quiet()
         try:
-            self.model = SentenceTransformer(str(folder), device=device or None, local_files_only=True)
+            self.model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
             self._library = self.model.tokenizer
         except Exception as error:
             cause = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
@@ -48,7 +48,15 @@ class Torch:
             self.model.max_seq_length = longest
             self.facts = replace(self.facts, max_tokens=longest)
         self.tokenizer = self._same_tokenizer()
-        self.precision: Precision = _PRECISIONS.get(self.model.dtype, "fp32")
+
+    @property
+    def precision(self) -> Precision:
+        return _PRECISIONS.get(self.model.dtype, "fp32")
+
+    def move(self, device: str, precision: Precision | None = None) -> None:
+        """All of the model, in another precision if one is given."""
+        dtype = next((dtype for dtype, name in _PRECISIONS.items() if name == precision), None)
+        self.model.to(device=device, dtype=dtype)
 
     def run(self, batch: Sequence[Tokens]) -> Floats:
         if self.facts.pools_prompt:
@@ -63,12 +71,26 @@ class Torch:
 
     def _run(self, batch: Sequence[Tokens], more: dict[str, int]) -> Floats:
         ids, mask = (torch.from_numpy(part).to(self.model.device) for part in padded(batch, self.facts))
-        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text", **more}
+        with torch.inference_mode():
+            vectors: Floats = self.forward(ids, mask, more=more).cpu().numpy()
+        return vectors
+
+    def forward(self, ids: Any, mask: Any, *, full: bool = False, more: Mapping[str, int] | None = None) -> Any:
+        """Tensors on the model's device in, one there of shape (texts, dimensions) in fp32 out.
+
+        `full`: the mask leaves nothing out, and the model may take the attention that knows no mask, which is faster. `more`: for the model besides.
+        """
+        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text", **(more or {})}
         if "token_type_ids" in self._library.model_input_names:
             features["token_type_ids"] = torch.zeros_like(ids)
-        with torch.inference_mode():
-            found: Floats = self.model(features)["sentence_embedding"].float().cpu().numpy()
-        return found
+        if not full:
+            return self.model(features)["sentence_embedding"].float()
+        first, *others = self.model
+        del features["attention_mask"]
+        features = first(features) | {"attention_mask": mask}  # which pooling asks for
+        for module in others:
+            features = module(features)
+        return features["sentence_embedding"].float()
 
     def _longest(self) -> int:
         """Tokens that the model can read of a text: as many as it has positions, less those that it leaves out, and as
