@@ -122,6 +122,8 @@ class Child:
         too: on Linux all of it, elsewhere what has stayed in its session."""
         deadline = time.monotonic() + STOP_SECONDS
         self._signal(signal.SIGTERM)
+        if os.name == "posix":
+            self._signal(signal.SIGCONT)  # what was stopped, the tether perhaps, would not see the other
         while not self.ended() and time.monotonic() < deadline and not now.is_set():
             time.sleep(0.02)
         if self._control:
@@ -144,8 +146,8 @@ class Child:
         status = status if told is None else told
         if status < 0:
             return f"signal {-status}"
-        said = self._error or (self._last if status else "")
-        return f"{said} (exit status {status})".lstrip()
+        reason = self._error or (self._last if status else "it ended by itself, and is to stay in the foreground")
+        return f"{reason} (exit status {status})".lstrip()
 
     def close(self) -> None:
         if self._control and self._messages:

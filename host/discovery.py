@@ -26,18 +26,18 @@ def discovered(
 ) -> dict[str, Plugin]:
     """The plugins in the folders, but for those that have a block. `folder` is the YAML's; `mistake` is told of each
     manifest that none can be started from."""
-    found: dict[str, Plugin] = {}
+    plugins: dict[str, Plugin] = {}
     for file in _manifests(discovery, folder):
         try:
             plugin = _plugin(file, folder, security)
         except StartError as error:
             mistake(str(error))
             continue
-        if plugin.name in found:
-            mistake(f"{file}: {found[plugin.name].path} has the name {plugin.name} too; rename one")
+        if plugin.name in plugins:
+            mistake(f"{file}: {plugins[plugin.name].path} has the name {plugin.name} too; rename one")
         elif plugin.name not in configured:
-            found[plugin.name] = plugin
-    return found
+            plugins[plugin.name] = plugin
+    return plugins
 
 
 def folders_of(config: HostConfig) -> list[Path]:
@@ -72,7 +72,7 @@ def _plugin(file: Path, folder: Path, security: Security) -> Plugin:
         raise StartError(f"{file}: there is no {executable.name} beside it; a manifest is named after its executable")
     if executable.suffix != ".py" and not os.access(executable, os.X_OK):
         raise StartError(f"{executable} is not executable; chmod +x it")
-    for path in (file, executable, file.parent):
+    for path in (file, executable, file.parent, executable.resolve().parent):
         if path.stat().st_mode & stat.S_IWOTH and not path.stat().st_mode & stat.S_ISVTX:
             raise StartError(f"{path} can be changed by every user of this machine, and is not run; chmod o-w it")
     return Plugin(

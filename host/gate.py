@@ -26,6 +26,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 WAIT_SECONDS = 30.0  # a call waits so long for a plugin to come back
+_PASSING_SECONDS = 5.0  # a call passes the turn in a moment; one that was stopped there (Ctrl-Z) is not waited for
 _POLL_SECONDS = 0.005
 
 
@@ -66,7 +67,8 @@ class Gate:
 
     def close(self) -> None:
         """No call begins from now on."""
-        while not _take(self._turn, exclusive=True):  # whoever passes holds it for a moment
+        deadline = time.monotonic() + _PASSING_SECONDS
+        while not _take(self._turn, exclusive=True) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
 
     def wait_for_calls(self, seconds: float, give_up: Callable[[], bool]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from shared.client import Address, channel
 from shared.errors import StartError
 
-SERVING = "SERVING"
+SERVING, UNREACHABLE = "SERVING", "UNREACHABLE"
 ASK_SECONDS = 5.0  # between an answer and the next question to a server that has been SERVING
 ANSWER_SECONDS = 20.0  # a busy server may take so long
 UNANSWERED = 3  # questions in a row after which it counts as dead: 15 s where its port is shut, 75 s where it is stuck
@@ -22,8 +23,11 @@ _POLL_SECONDS = 0.05
 _NO_HEALTH = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND)  # of the server as a whole
 
 
-def wait_until_serving(address: Address, seconds: float, give_up: Callable[[], bool] = lambda: False) -> str:
-    """Asks until the server is SERVING, `seconds` are over or `give_up()`; the last answer, such as "NOT_SERVING".
+def wait_until_serving(
+    address: Address, seconds: float, give_up: Callable[[], bool] = lambda: False, *, deaf: float = math.inf
+) -> str:
+    """Asks until the server is SERVING, `seconds` are over, `deaf` of them in a row without an answer, or `give_up()`;
+    the last answer, such as "NOT_SERVING".
 
     A server without the health service, as the guide's samples are, is SERVING when it answers at all, and so is one
     that keeps a health of its services alone, as go-plugin's does. One that does not answer is UNREACHABLE.
@@ -31,7 +35,12 @@ def wait_until_serving(address: Address, seconds: float, give_up: Callable[[], b
     deadline = time.monotonic() + seconds
     with channel(address) as opened:
         stub = HealthStub(opened)
-        while (answer := _ask(stub, address)) != SERVING and time.monotonic() < deadline and not give_up():
+        heard = time.monotonic()
+        while (answer := _ask(stub, address)) != SERVING and not give_up():
+            now = time.monotonic()
+            heard = now if answer != UNREACHABLE else heard
+            if now >= min(deadline, heard + deaf):
+                break
             time.sleep(_POLL_SECONDS)
     return answer
 
@@ -40,7 +49,7 @@ def _ask(stub: HealthStub, address: Address) -> str:
     try:
         reply = stub.Check(HealthCheckRequest(), timeout=1, metadata=address.metadata)
     except grpc.RpcError as error:
-        return SERVING if error.code() in _NO_HEALTH else "UNREACHABLE"
+        return SERVING if error.code() in _NO_HEALTH else UNREACHABLE
     return str(HealthCheckResponse.ServingStatus.Name(reply.status))
 
 

@@ -33,6 +33,11 @@ def kind_of(plugin: Plugin, address: Address) -> str:
     return plugin.kind
 
 
+def is_a(kind: str, plugin: Plugin, address: Address) -> bool:
+    """Whether it is of the kind, as its block says or, where that says nothing, its server."""
+    return plugin.kind == kind or (plugin.kind == ANY_KIND and kind in _served(address))
+
+
 def _served(address: Address) -> list[str]:
     """Empty where the server has no reflection, or none of the five services."""
     try:

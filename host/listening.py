@@ -14,6 +14,7 @@ from host.memory import below
 
 _ANNOUNCEMENT = "listening on "
 _LONGEST_ADDRESS = 512  # characters
+_ADDRESS = re.compile(r"unix:[^\0]+|(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _DIAL_SECONDS = 0.5
 _LISTEN = "0A"  # the state of such a socket in /proc/net/tcp
 # The line of HashiCorp's go-plugin: core protocol, the application's, network, address, protocol, and more.
@@ -25,15 +26,16 @@ def announced(line: str) -> str:
 
     >>> announced("listening on 127.0.0.1:8081"), announced("1|1|tcp|127.0.0.1:1234|grpc")
     ('127.0.0.1:8081', '127.0.0.1:1234')
+    >>> announced("listening on port 3000")
+    ''
     """
-    if line.startswith(_ANNOUNCEMENT):
-        address = line.removeprefix(_ANNOUNCEMENT).strip()
-        return address if address.isprintable() and len(address) <= _LONGEST_ADDRESS else ""
+    address = line.removeprefix(_ANNOUNCEMENT).strip() if line.startswith(_ANNOUNCEMENT) else ""
     handshake = _HANDSHAKE.fullmatch(line.strip())
-    if not handshake:
-        return ""
-    network, address = handshake.groups()
-    return f"unix:{address}" if network == "unix" else address
+    if handshake:
+        network, address = handshake.groups()
+        address = f"unix:{address}" if network == "unix" else address
+    is_one = len(address) <= _LONGEST_ADDRESS and address.isprintable() and _ADDRESS.fullmatch(address)
+    return address if is_one else ""
 
 
 class Expected:
@@ -79,14 +81,14 @@ def _accepts(address: str) -> bool:
 
 def _own(port: int, pids: Iterable[int]) -> bool:
     """Whether these processes listen at the port and nobody else, who could do so beside them; by /proc."""
-    others = set(_listening_at(port))
-    found = bool(others)
+    sockets = set(_listening_at(port))
+    others = set(sockets)
     for pid in pids:
         with contextlib.suppress(OSError):
             for descriptor in os.scandir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):
                     others.discard(os.readlink(descriptor.path))
-    return found and not others
+    return bool(sockets) and not others
 
 
 def _listening_at(port: int) -> Iterator[str]:

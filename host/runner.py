@@ -7,7 +7,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,16 @@ from typing import Any
 from host import child, environment, memory, wiring
 from host.config import HostConfig, Plugin
 from host.gate import Gate
-from host.health import SERVING, UNANSWERED, Heartbeat, wait_until_serving
+from host.health import SERVING, UNANSWERED, UNREACHABLE, Heartbeat, wait_until_serving
 from host.listening import Expected
 from host.log_files import LogFile
-from host.security import check, check_enforceable, confinement, variables
+from host.security import check, check_enforceable, confinement, may_be_dialled, variables
 from shared import logs
 from shared.errors import StartError
 
 ANNOUNCE_SECONDS = 60.0  # from start to `listening on …`; a plugin loads nothing before that
 LOAD_SECONDS = 600.0  # from there to SERVING; a model may have to be downloaded
+DEAF_SECONDS = 120.0  # of these so many without any answer at all
 FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0  # between restarts; doubled each time
 DRAIN_SECONDS = 10.0  # calls under way have so long before the process is told to end, and there once more
 _STEADY_SECONDS = 60.0  # having run this long, a plugin starts again with FIRST_DELAY
@@ -120,6 +121,9 @@ class Runner(threading.Thread):
             self._keep_running()
         except StartError as error:
             self.failure = str(error)
+        except Exception as error:  # a bug, or what no system call takes; whoever waits for this plugin is told
+            self.failure = f"{type(error).__name__}: {error}"
+            logs.event("runner_failed", level=logging.ERROR, exc_info=True, plugin=self.plugin.name)
         finally:
             self._become("stopped", self.failure)
             if self._gate:
@@ -196,7 +200,7 @@ class Runner(threading.Thread):
         run = _Run(process, expected, bound)
         try:
             try:
-                answer = self._wait_until_serving(run)
+                answer = self._wait_until_serving(run, options)
                 if answer == SERVING:
                     self._serves(process)
                     answer = self._watch(run)
@@ -231,7 +235,7 @@ class Runner(threading.Thread):
                 self._gate.wait_for_calls(DRAIN_SECONDS, lambda: self._stopping or run.process.ended())
         return ""
 
-    def _wait_until_serving(self, run: _Run) -> str:
+    def _wait_until_serving(self, run: _Run, options: Mapping[str, Any]) -> str:
         """SERVING; or empty, where the process has ended or is to end; or what it did not do in time."""
 
         def over() -> bool:
@@ -245,12 +249,18 @@ class Runner(threading.Thread):
             if time.monotonic() > deadline:
                 return f"after {ANNOUNCE_SECONDS:g} s {run.expected.silence()}"
             time.sleep(_POLL_SECONDS)
+        if address == run.process.address and not may_be_dialled(address, options):
+            return f"it says that it listens at {address}, which its `security` keeps it from reaching itself"
         self.address = address
         self._become("loading")
-        answer = wait_until_serving(self.plugin.started_at(self.address), LOAD_SECONDS, over)
+        answer = wait_until_serving(self.plugin.started_at(self.address), LOAD_SECONDS, over, deaf=DEAF_SECONDS)
         if answer == SERVING:
             return SERVING
-        return "" if over() else f"it is {answer} after {LOAD_SECONDS:g} s"
+        if over():
+            return ""
+        if answer == UNREACHABLE:
+            return f"nothing has answered at {self.address} for {DEAF_SECONDS:g} s"
+        return f"it is {answer} after {LOAD_SECONDS:g} s"
 
     def _become(self, status: str, cause: str = "") -> None:
         self.status, self.cause = status, cause

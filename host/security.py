@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from typing import Any
 from host import confine, memory
 from host.config import HostConfig, Plugin, Security
 from host.config.security import LOCALHOST
+from host.confine_answers import Networks
 from host.log_files import file_name
 from shared.errors import StartError
 from shared.guide import ENFORCES
@@ -70,15 +72,46 @@ def confinement(plugin: Plugin, config: HostConfig) -> dict[str, Any]:
     if (allowed := networks(plugin)) is not None:
         options["networks"] = allowed
     if plugin.security.sandbox:
-        named = [plugin.setting(key) for key in _OWN_FOLDERS]
-        folders = [home(plugin, config), *(config.folder / folder for folder in named if folder)]
-        try:
-            for folder in [*folders, home(plugin, config) / "tmp"]:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StartError(f"plugin {plugin.name}: cannot make {error.filename}: {error.strerror}") from None
-        options["writable"] = [str(folder.resolve()) for folder in folders]
+        options["writable"] = [str(folder) for folder in _own_folders(plugin, config)]
     return options
+
+
+def _own_folders(plugin: Plugin, config: HostConfig) -> list[Path]:
+    """Where it may write in a sandbox; they are made. Raises StartError."""
+    named = [plugin.setting(key) for key in _OWN_FOLDERS]
+    own = home(plugin, config)
+    paths = [own, *(Path(os.path.normpath(config.folder / folder)) for folder in named if folder)]
+    # What is below another is the plugin's already. It is not looked at: the plugin can have made it a link.
+    paths = [path for path in paths if not any(other in path.parents for other in paths)]
+    try:
+        for path in [*paths, own / "tmp"]:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"plugin {plugin.name}: cannot make {error.filename}: {error.strerror}") from None
+    folders = [path.resolve() for path in paths]
+    for folder in folders:
+        if folder in config.file.parents or folder in own.resolve().parents:
+            raise StartError(
+                f"plugin {plugin.name}: security.sandbox would hold nothing: in its folder {folder} are the host's own "
+                "files, by which it could change what is run; give it a folder below"
+            )
+    return folders
+
+
+def may_be_dialled(address: str, options: Mapping[str, Any]) -> bool:
+    """Whether the host dials `address` because a plugin with these options of the tether says that it listens there:
+    what the plugin cannot reach itself the host is not to reach for it, with what the plugin has read in the name."""
+    networks, writable = options.get("networks"), options.get("writable")
+    if networks is None:
+        return True
+    if address.startswith("unix:"):
+        path = os.path.realpath(address.removeprefix("unix:"))
+        return writable is None or any(f"{path}/".startswith(f"{folder}/") for folder in writable)
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return Networks([*LOCALHOST, *networks]).allow(host)
+    except ValueError:
+        return host == "localhost"
 
 
 def variables(plugin: Plugin, config: HostConfig) -> dict[str, str]:

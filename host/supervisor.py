@@ -183,10 +183,10 @@ class Supervisor:
     def _wired(self, plugin: Plugin) -> dict[str, str] | None:
         """The variables that tell `plugin` where others are; None while one of them is about to say where."""
         addresses: dict[str, Address] = {}
-        for one in wiring.needs(plugin, self._plugins.values()):
-            runner = self._runners.get(one.name)
-            if one.address or (runner and runner.address):
-                addresses[one.name] = self.address(one.name)
+        for llm in wiring.needs(plugin, self._plugins.values()):
+            runner = self._runners.get(llm.name)
+            if llm.address or (runner and runner.address):
+                addresses[llm.name] = self.address(llm.name)
             elif runner and runner.status in ("starting", "loading"):
                 return None
         return wiring.environment(plugin, addresses)

@@ -95,9 +95,12 @@ def _confine(options: dict[str, Any], tether: socket.socket) -> None:
     writable, networks = options.get("writable"), options.get("networks")
     if writable is None and networks is None:
         return
-    confine = _imported()
+    from host import confine  # it takes a while, and most commands do without
+
     confine.no_new_privileges()
-    if writable is not None:
+    if writable is None:
+        confine.leave_other_processes_alone()
+    else:
         confine.write_only_below(writable)
     if networks is not None:
         listener = confine.ask_for_connections(keep_attributes=writable is not None)
@@ -111,18 +114,11 @@ def _answer(command: socket.socket, options: dict[str, Any]) -> None:
         if options.get("networks") is not None:
             _, listeners, _, _ = socket.recv_fds(command, 1, 1)
             if listeners:  # else it failed and has ended
-                confine = _imported()
+                from host.confine_answers import Networks, answer
+
                 # Unix sockets are no network: only a command that writes nowhere else is kept to its own.
                 folders = [""] if options.get("writable") is None else options["writable"]
-                confine.answer(listeners[0], confine.Networks(options["networks"]), folders)
-
-
-def _imported() -> Any:
-    """The module beside this file. It takes a while, and most commands do without."""
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    from host import confine
-
-    return confine
+                answer(listeners[0], Networks(options["networks"]), folders)
 
 
 def _reap(command_pid: int) -> int | None:
@@ -161,4 +157,5 @@ def _children() -> list[int]:
 
 
 if __name__ == "__main__":
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # for `host`
     main(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[2]), sys.argv[3:])

@@ -12,11 +12,11 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping
 
-from host.config import Llm, Plugin
+from host.config import LLM_KIND, Llm, Plugin
 from shared.client import Address
 
 _STATE_KEY = secrets.token_hex(32)
-_REASONING, _LLM = "reasoning_strategy", "llm_provider"
+_REASONING = "reasoning_strategy"
 
 
 def is_wired(plugin: Plugin) -> bool:
@@ -28,19 +28,20 @@ def is_wired(plugin: Plugin) -> bool:
 
 def needs(plugin: Plugin, plugins: Iterable[Plugin]) -> list[Plugin]:
     """Those of `plugins` whose addresses `plugin` has to be told when it is started."""
-    return [one for one in plugins if one.kind == _LLM] if is_wired(plugin) else []
+    return [other for other in plugins if other.kind == LLM_KIND] if is_wired(plugin) else []
 
 
 def outline(plugin: Plugin, plugins: Iterable[Plugin]) -> tuple[str, ...]:
     """Differs where `plugin` has to be told something else than before."""
-    return tuple(f"{one.name} {one.address}" for one in needs(plugin, plugins))
+    return tuple(f"{llm.name} {llm.address}" for llm in needs(plugin, plugins))
 
 
 def environment(plugin: Plugin, addresses: Mapping[str, Address]) -> dict[str, str]:
     """`addresses`: of what it needs, by name."""
     if not is_wired(plugin) or not addresses:
         return {}
-    variables = {f"{plugin.environment_prefix}LLM": json.dumps({name: _of(one) for name, one in addresses.items()})}
+    llms = {name: _of(address) for name, address in addresses.items()}
+    variables = {f"{plugin.environment_prefix}LLM": json.dumps(llms)}
     # Of this host: a plugin that is started again goes on with the runs that it had.
     state_key = f"{plugin.environment_prefix}STATE_KEY"
     if "state_key" not in plugin.settings and state_key not in os.environ:
@@ -52,7 +53,7 @@ def environment(plugin: Plugin, addresses: Mapping[str, Address]) -> dict[str, s
 
 def llm_name(plugin: Plugin, llm: Llm) -> str:
     """What the reasoning plugin calls `llm`; empty: its own choice."""
-    return llm.plugin.name if is_wired(plugin) and llm.plugin.kind == _LLM else ""
+    return llm.plugin.name if is_wired(plugin) and llm.plugin.kind == LLM_KIND else ""
 
 
 def _of(address: Address) -> dict[str, str]:

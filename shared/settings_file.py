@@ -56,7 +56,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise StartError(f"{path}: nested more than {_DEEPEST} deep") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter two for a \U that is no character
-        raise StartError(f"{path} is not YAML: {_where(error)}") from None
+        line, words = _in_words(error)
+        raise StartError(f"{path}{f':{line}' if line else ''} is not YAML: {words}") from None
     except _RefusedError as refused:
         raise StartError(f"{path}: {refused}") from None
     if document is None:
@@ -164,12 +165,33 @@ def _refused(node: yaml.Node, what: str) -> _RefusedError:
     return _RefusedError(f"line {node.start_mark.line + 1}: {what}")
 
 
-def _where(error: Exception) -> str:
-    """What PyYAML says without the lines that it quotes, which may hold a secret."""
+# What PyYAML says, what that means, and whether to show where the thing began or where it went wrong.
+_MEANINGS = (
+    ("found character '\\t'", "a tab, which counts for nothing here; indent with blanks", False),
+    (
+        "mapping values are not allowed",
+        "a colon that begins no value here; put the text in quotes, or indent the line as its neighbours are",
+        False,
+    ),
+    ("could not find expected ':'", "a key without a colon and a value", True),
+    ("found unexpected end of stream", "a quote that is opened and not closed", True),
+    ("expected ',' or", "a [ or { that is opened and not closed", True),
+    ("expected the node content", "it ends, or goes on, where a value should be", False),
+    ("expected <block end>", "a line that is not indented as the others of its block are", False),
+    ("found another document", "a second document, after `---`; a settings file is one", False),
+    ("found undefined alias", "an alias (*NAME) without its anchor (&NAME) above it", False),
+    ("cannot start any token", "a value that begins with a special character; put it in quotes", False),
+)
+
+
+def _in_words(error: Exception) -> tuple[int, str]:
+    """The line, 0 where none is known, and what is wrong there, without what stands there: that may be a secret."""
     mark = getattr(error, "problem_mark", None)
-    place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "something in it cannot be read"
+    if mark is None:
+        return 0, "something in it cannot be read"
     problem = str(getattr(error, "problem", ""))
-    # The later stages quote a word of the file in the problem itself, and so do those of tag handles.
-    if mark and isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError) and "handle" not in problem:
-        return f"{place}: {problem}"
-    return f"{place}; put texts with special characters in quotes"
+    for said, words, is_begun in _MEANINGS:
+        if said in problem:
+            began = getattr(error, "context_mark", None) if is_begun else None
+            return (began or mark).line + 1, words
+    return mark.line + 1, "put texts with special characters in quotes"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from host.__main__ import main
 from host.config import load
@@ -69,6 +70,46 @@ def test_call_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert kinds[0] == ["StepBegan", "ActionAsked", "Observed", "StepEnded", "StepBegan", "StepEnded", "Done"]
     assert [kind for kind in kinds[1] if kind != "AnswerDelta"] == kinds[0]
     assert kinds[1].count("AnswerDelta") == 3
+
+
+def test_a_failed_call_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --json the last line says why there is no answer, whether the run failed or never began; so does stderr."""
+    with world(tmp_path) as here:
+        file = here.write_config(my_agent=AGENT)
+        assert host(monkeypatch, file, "call", "my_agent", "?", "--json") == 1
+        out, err = capsys.readouterr()
+        message = "plugin llm: UNIMPLEMENTED: Method not found!"
+        failed = {"event": "Failed", "message": message, "code": "UNIMPLEMENTED", "reason": ""}
+        assert json.loads(out.splitlines()[-1]) == failed
+        assert err.splitlines()[-1] == f"error: {message}"
+        with pytest.raises(StartError):
+            host(monkeypatch, file, "call", "my_agnet", "?", "--json")
+        (line,) = capsys.readouterr().out.splitlines()
+        assert json.loads(line)["code"] == "FAILED_PRECONDITION"
+        assert "did you mean 'my_agent'" in json.loads(line)["message"]
+
+
+def test_a_tool_plugin_of_which_nothing_says_that_it_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A plugin straight under `plugins:`, without manifest, is asked what it is: `tools` and agents have its tools."""
+    for reflects in (True, False):
+        llm = FakeLLM(lambda request, nth: "Fine.")
+        with world(tmp_path, llm=llm, reflects=reflects) as here:
+            file = here.write_config(my_agent={"llm": "first"})
+            document = yaml.safe_load(file.read_text())
+            document["plugins"]["mine"] = document["plugins"].pop("tool_providers")["tools"]
+            file.write_text(yaml.safe_dump(document, sort_keys=False))
+            if reflects:
+                assert host(monkeypatch, file, "tools") == 0
+                assert "add  (mine)\n    Adds.\n" in capsys.readouterr().out
+            else:
+                with pytest.raises(StartError, match="has no tool plugin"):
+                    host(monkeypatch, file, "tools")
+            assert host(monkeypatch, file, "call", "my_agent", "2 + 3?") == 0
+            assert bool(llm.requests[0].tools) is reflects
 
 
 def test_call_says_what_is_wrong(

@@ -300,11 +300,18 @@ def test_whose_manifests_are_refused(tmp_path: Path) -> None:
         text = manifest.replace("NAME", name.rstrip("2"))
         (tmp_path / f"{name}.plugin.yaml").write_text(text)
     (tmp_path / "lonely.plugin.yaml").write_text(manifest)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "open" / "linked").write_text("#!/bin/sh\n")
+    (tmp_path / "open" / "linked").chmod(0o755)
+    (tmp_path / "linked").symlink_to(tmp_path / "open" / "linked")
+    (tmp_path / "linked.plugin.yaml").write_text(manifest.replace("NAME", "linked"))
     file = write(tmp_path, {}, plugins={"plugin_discovery": {"enabled": True, "paths": ["."]}})
     with pytest.raises(ConfigError) as caught:
         load(file)
     message = str(caught.value)
     assert "loose can be changed by every user of this machine, and is not run; chmod o-w it" in message
+    assert f"{tmp_path}/open can be changed by every user of this machine" in message
     assert "plain is not executable" in message
     assert "has the name twin too" in message
     assert "there is no lonely beside it" in message

@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from host import confine, memory, security
-from host.confine import Networks
+from host.confine_answers import Networks
 from tests.host_manager import Host, problems, run, serving, until, write
 from tests.servers import ROOT, SECONDS
 

@@ -190,6 +190,33 @@ def test_what_no_setting_is_written_in(tmp_path: Path, text: str, says: str) -> 
     assert "s3cr3t" not in message
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "a: 1\nplugins:\n  a: b: s3cr3t\n",
+            ":3 is not YAML: a colon that begins no value here; put the text in quotes",
+        ),
+        ('b: 1\na: "s3cr3t\nb: 1\n', ":2 is not YAML: a quote that is opened and not closed"),
+        ("a:\n\tb: s3cr3t\n", ":2 is not YAML: a tab, which counts for nothing here; indent with blanks"),
+        ("a: @s3cr3t\n", ":1 is not YAML: a value that begins with a special character; put it in quotes"),
+        ("a: [1, s3cr3t\nb: 3\n", ":1 is not YAML: a [ or { that is opened and not closed"),
+        ("a: {\n", ":2 is not YAML: it ends, or goes on, where a value should be"),
+        ("a:\n   b: 1\n  c: 2\n", ":3 is not YAML: a line that is not indented as the others of its block are"),
+        ("a: 1\ns3cr3t\nb: 2\n", ":2 is not YAML: a key without a colon and a value"),
+        ("a: 1\n---\nb: s3cr3t\n", ":2 is not YAML: a second document, after `---`; a settings file is one"),
+        ("a: *s3cr3t\n", ":1 is not YAML: an alias (*NAME) without its anchor (&NAME) above it"),
+        ("%s3cr3t\na: 1\n", ":2 is not YAML: put texts with special characters in quotes"),
+    ],
+    ids=["colon", "quote", "tab", "character", "list", "mapping", "indented", "key", "document", "alias", "directive"],
+)
+def test_mistakes_of_yaml(tmp_path: Path, text: str, says: str) -> None:
+    """What everybody gets wrong once is told in words, with the line where it is to be mended, as FILE:LINE."""
+    message = refusal(tmp_path, text)
+    assert says in message
+    assert "s3cr3t" not in message
+
+
 def test_unreadable_files(tmp_path: Path) -> None:
     """A file that is missing, a folder or not UTF-8 is an error that names it."""
     (tmp_path / "latin").write_bytes(b"token: \xff\xfe\n")

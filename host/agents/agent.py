@@ -9,6 +9,7 @@ A run is cancelled by cancelling whoever iterates, or by closing the iterator: t
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,8 +29,9 @@ from host.agents.tool_server import ToolServer
 from host.agents.toolbox import Approve, Wanted
 from host.agents.toolbox import opened as toolbox
 from host.clients import Collection, Embedder
-from host.config import Agent, HostConfig, Plugin
+from host.config import TOOL_KIND, Agent, HostConfig, Plugin
 from host.connect import Connection
+from host.kinds import is_a
 from host.search import Passage
 from host.wiring import llm_name
 from shared.errors import StartError
@@ -53,7 +55,7 @@ class Conversation:
 
 def plugins_of(agent: Agent) -> list[Plugin]:
     """All that have to run for it."""
-    plugins = [agent.llm.plugin, *(one if isinstance(one, Plugin) else one.plugin for one in agent.tools)]
+    plugins = [agent.llm.plugin, *(tool if isinstance(tool, Plugin) else tool.plugin for tool in agent.tools)]
     if agent.reasoning:
         plugins.append(agent.reasoning.plugin)
     if agent.database and agent.embedder:
@@ -83,15 +85,19 @@ async def opened(
 
         servers: dict[str, ToolServer] = {}
         wanted: list[Wanted] = []
-        for one in agent.tools:
-            plugin = one if isinstance(one, Plugin) else one.plugin
+        for tool in agent.tools:
+            plugin = tool if isinstance(tool, Plugin) else tool.plugin
+            if not await asyncio.to_thread(is_a, TOOL_KIND, plugin, connections[plugin.name].address):
+                continue
             if plugin.name not in servers:
                 servers[plugin.name] = ToolServer(peer(plugin))
                 await closing(servers[plugin.name])
-            if isinstance(one, Plugin):
+            if isinstance(tool, Plugin):
                 wanted.append(Wanted(servers[plugin.name]))
             else:
-                wanted.append(Wanted(servers[plugin.name], {one.tool_name: one.name}, one.enable_approval))
+                wanted.append(
+                    Wanted(servers[plugin.name], tool.tool_name, tool.name, tool.description, tool.enable_approval)
+                )
         search = None
         if agent.database and agent.embedder:
             chosen = agent.embedder  # it is asked what it has, and may be silent
@@ -161,10 +167,18 @@ class OpenAgent:
         async with contextlib.aclosing(events):
             async for event in events:
                 if isinstance(event, Done):
-                    event = _with_citations(event, retrieval)
+                    event = _with_citations(_with_an_answer(event), retrieval)
                     if conversation:
                         conversation.add(question, event.answer)
                 yield event
+
+
+def _with_an_answer(done: Done) -> Done:
+    """A run that brought none says so, and does not count as answered."""
+    if done.answer.strip():
+        return done
+    stop_reason = "LLM_FAILED" if done.is_answered else done.stop_reason
+    return replace(done, answer="There is no answer: the model gave none.", stop_reason=stop_reason)
 
 
 def _with_citations(done: Done, retrieval: Retrieval | None) -> Done:

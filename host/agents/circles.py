@@ -25,12 +25,12 @@ class Round:
     def key(self) -> tuple[tuple[str, str, str], ...]:
         """Equal for the same."""
         pairs = zip(self.asked, self.brought, strict=True)
-        return tuple((one.tool, _canonical(one.arguments), seen.content) for one, seen in pairs)
+        return tuple((action.tool, _canonical(action.arguments), observed.content) for action, observed in pairs)
 
 
 def times(rounds: Sequence[Round]) -> int:
     """How often the last round has been made in a row, by itself or in turn with others; 1: it is new."""
-    keys = [one.key() for one in rounds[-_LONGEST_PERIOD * ENDED_AT :]]
+    keys = [each.key() for each in rounds[-_LONGEST_PERIOD * ENDED_AT :]]
     return max((_times(keys, period) for period in range(1, _LONGEST_PERIOD + 1)), default=1)
 
 

@@ -16,15 +16,16 @@ from dataclasses import replace
 
 from host.agents.agent import Conversation, OpenAgent, opened, plugins_of
 from host.agents.approval import has_terminal, in_terminal
-from host.agents.events import AnswerDelta, Done, Event, ThoughtDelta, as_json
+from host.agents.events import AnswerDelta, Done, Event, Failed, ThoughtDelta, as_json
 from host.agents.failure import AgentFailed
 from host.agents.peer import Peer
-from host.agents.terminal import Terminal
+from host.agents.terminal import Terminal, complaint
 from host.agents.tool_server import Tool, ToolServer
 from host.agents.toolbox import Approve
-from host.config import Agent, HostConfig, ToolBlock
+from host.config import ANY_KIND, TOOL_KIND, Agent, HostConfig, ToolBlock
 from host.connect import Connection, connect
-from shared.errors import StartError
+from host.kinds import is_a
+from shared.errors import Code, StartError
 from shared.structs import dump
 from shared.visible import visible
 
@@ -37,11 +38,16 @@ def call(
     config: HostConfig, name: str, question: str, *, llm: str | None, stream: bool, approve: bool, as_json: bool
 ) -> int:
     """One question to one agent."""
-    agent = _agent(config, name, llm)
-    if not question.strip():
-        raise StartError('the question is empty; say what to ask, as in `call my_agent "Hello"`')
     show = _lines(stream) if as_json else Terminal(sys.stdout, sys.stderr, stream).show
-    return ask(config, agent, question, show, approve=approve)
+    try:
+        agent = _agent(config, name, llm)
+        if not question.strip():
+            raise StartError('the question is empty; say what to ask, as in `call my_agent "Hello"`')
+        return ask(config, agent, question, show, approve=approve)
+    except StartError as error:  # stderr is told by whoever catches it
+        if as_json:
+            show(Failed(str(error), Code.FAILED_PRECONDITION.name, ""))
+        raise
 
 
 def ask(config: HostConfig, agent: Agent, question: str, show: Show, *, approve: bool = False) -> int:
@@ -56,10 +62,10 @@ def ask(config: HostConfig, agent: Agent, question: str, show: Show, *, approve:
         try:
             return runner.run(run())
         except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
+            show(Failed("stopped", Code.CANCELLED.name, ""))
             return 130
         except AgentFailed as error:
-            print(f"error: {visible(str(error))}", file=sys.stderr)
+            show(Failed(str(error), error.code.name, error.reason))
             return 1
 
 
@@ -69,6 +75,8 @@ def _lines(stream: bool) -> Show:
     def show(event: Event) -> None:
         if stream or not isinstance(event, ThoughtDelta | AnswerDelta):
             print(json.dumps(as_json(event), ensure_ascii=False), flush=True)
+        if isinstance(event, Failed):
+            print(complaint(event), file=sys.stderr)
 
     return show
 
@@ -156,10 +164,15 @@ def _approver(agent: Agent, always: bool) -> Approve | None:
 
 def tools(config: HostConfig, *, as_json: bool, briefly: bool = False) -> int:
     """Every tool of every tool plugin; `briefly`: without its arguments."""
-    plugins = [plugin for plugin in config.plugins.values() if plugin.kind == "tool_provider"]
-    if not plugins:
-        raise StartError(f"{config.file} has no tool plugin; add one under plugins.tool_providers")
-    with connect(config, plugins) as connections:
+    plugins = [plugin for plugin in config.plugins.values() if plugin.kind in (TOOL_KIND, ANY_KIND)]
+    with connect(config, plugins) as connected:
+        connections = {
+            name: connection
+            for name, connection in connected.items()
+            if is_a(TOOL_KIND, config.plugins[name], connection.address)
+        }
+        if not connections:
+            raise StartError(f"{config.file} has no tool plugin; add one under plugins.tool_providers")
         listed = asyncio.run(_listed(config, connections))
     for name, offered in listed.items():
         for tool in offered:

@@ -2,8 +2,8 @@
 
     StepBegan, (ThoughtDelta | AnswerDelta)*, (ActionAsked, …, Observed)*, StepEnded, … , Done
 
-The terminal and the page show the same stream. A run that fails ends in an AgentFailed (`host/agents/failure.py`) in
-place of Done.
+The terminal and the page show the same stream. A run that fails raises AgentFailed (`host/agents/failure.py`), which
+whoever shows it shows as Failed, in place of Done.
 """
 
 from __future__ import annotations
@@ -119,7 +119,16 @@ class Done:
         return self.stop_reason == "ANSWERED"
 
 
-Event = StepBegan | ThoughtDelta | AnswerDelta | ActionAsked | Observed | Waiting | StepEnded | Done
+@dataclass(frozen=True)
+class Failed:
+    """The run ended without Done, or never began."""
+
+    message: str  # one sentence
+    code: str  # the canonical one, as UNAVAILABLE
+    reason: str  # of its ErrorInfo; empty: none
+
+
+Event = StepBegan | ThoughtDelta | AnswerDelta | ActionAsked | Observed | Waiting | StepEnded | Done | Failed
 
 
 def as_json(event: Event) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from hector_plugins_pb2_grpc import LLMProviderStub
 from host.agents.events import AnswerDelta, ThoughtDelta, Usage
 from host.agents.failure import AgentFailed, of_call
 from host.agents.peer import Peer
-from host.agents.tool_server import Tool
+from host.agents.tool_server import Tool, message_of
 from host.config import Llm
 from shared.client import channel
 from shared.errors import Code
@@ -75,7 +75,7 @@ class Model:
             "prompt": prompt,
             "model": self._llm.model,
             "messages": messages,
-            "tools": [_message(tool) for tool in tools],
+            "tools": [message_of(tool) for tool in tools],
             "options": options,
         }
         turn = self._pieces(fields, min(seconds, self._peer.longest))
@@ -139,10 +139,6 @@ class Model:
     def _how(self, seconds: float) -> dict[str, Any]:
         timeout = None if math.isinf(seconds) else seconds
         return {"metadata": self._peer.address.metadata, "timeout": timeout, "wait_for_ready": False}
-
-
-def _message(tool: Tool) -> pb.Tool:
-    return pb.Tool(name=tool.name, description=tool.description, parameters_json=dump(dict(tool.parameters)))
 
 
 def _turn(text: str, reasoning: str, last: pb.StreamTextResponse | pb.GenerateTextResponse) -> Turn:

@@ -29,7 +29,7 @@ from host.agents.events import (
 from host.agents.failure import AgentFailed
 from host.agents.limits import Limits
 from host.agents.llm import Model, Turn
-from host.agents.toolbox import Toolbox
+from host.agents.toolbox import Toolbox, refused
 
 _LAST_ANSWER_SECONDS = 60.0  # beyond the run's own, for the answer at a limit
 _KEPT_CHARS = 8_000  # of a result that the model is shown
@@ -52,13 +52,11 @@ You have made this call before, with the same arguments, and it brought the same
 would end the run. Use what you know, try something else, or answer."""
 
 
-async def run(
+def run(
     question: str, prompt: str, history: Sequence[pb.ChatMessage], model: Model, toolbox: Toolbox, limits: Limits
 ) -> AsyncGenerator[Event, None]:
     """To the end of the run, which is Done without citations. Raises AgentFailed."""
-    async with contextlib.aclosing(_Loop(question, prompt, history, model, toolbox, limits).run()) as events:
-        async for event in events:
-            yield event
+    return _Loop(question, prompt, history, model, toolbox, limits).run()
 
 
 @dataclass
@@ -125,14 +123,13 @@ class _Loop:
                 return
 
     def _done(self, answer: str, stop: str) -> Done:
-        answer = answer or "There is no answer: the run ended before the model gave one."
         return Done(answer, stop, self._usage, self._steps, self._calls, time.monotonic() - self._began)
 
     def _reached(self) -> str:
         """The limit that ends the run; empty: none yet."""
         limits = self._limits
         if self._seen and circles.times(self._seen) >= circles.ENDED_AT:
-            return "DENIED" if all(one.denied for one in self._seen[-1].brought) else "REPEATED_ACTION"
+            return "DENIED" if all(observed.denied for observed in self._seen[-1].brought) else "REPEATED_ACTION"
         if self._steps > limits.iterations:
             return "MAX_ITERATIONS"
         if self._tokens >= limits.tokens:
@@ -177,7 +174,7 @@ class _Loop:
             del self._messages[start:end]
             self._history = start, start
             return True
-        results = [one for one in self._messages if one.role == "tool" and one.content != LEFT_OUT]
+        results = [message for message in self._messages if message.role == "tool" and message.content != LEFT_OUT]
         for message in results[: (len(results) + 1) // 2]:
             message.content = LEFT_OUT
         return bool(results)
@@ -200,18 +197,16 @@ class _Loop:
             action = ActionAsked(f"{self._id}.{self._steps}.{place}", call.name, call.arguments_json or "{}")
             step.actions.append(action)
             yield action
-        runnable = step.actions[: max(0, self._limits.tool_calls - self._calls)]
-        refused = dict.fromkeys(
-            step.actions[len(runnable) :], f"the run has made the {self._limits.tool_calls} calls it may"
-        )
-        if turn.is_cut and runnable:
-            refused[runnable.pop()] = "its arguments were cut off at the length limit; call it again, with shorter ones"
-        for action, why in refused.items():
-            words = f"{action.tool} was not run: {why}"
-            step.observed[action.id] = Observed(action.id, action.tool, words, True, False, 0.0)
-            yield step.observed[action.id]
-        self._calls += len(runnable)
-        async with contextlib.aclosing(self._toolbox.run(runnable, self._left())) as ended:
+        runnable = step.actions[:]
+        if turn.is_cut:
+            cut = refused(
+                runnable.pop(), "its arguments were cut off at the length limit; call it again, with shorter ones"
+            )
+            step.observed[cut.id] = cut
+            yield cut
+        most = max(0, self._limits.tool_calls - self._calls)
+        self._calls += min(most, len(runnable))
+        async with contextlib.aclosing(self._toolbox.run(runnable, self._left(), most)) as ended:
             async for observed in ended:
                 step.observed[observed.id] = observed
                 yield observed
@@ -224,7 +219,7 @@ class _Loop:
                 )
             )
         if circles.times(self._seen) == circles.TOLD_AT:
-            calls = "; ".join(f"{one.tool} {one.arguments}"[:_LONGEST_REPEATED] for one in step.actions[:3])
+            calls = "; ".join(f"{action.tool} {action.arguments}"[:_LONGEST_REPEATED] for action in step.actions[:3])
             step.note = REPEATED.format(call=calls)
             self._messages.append(pb.ChatMessage(role="user", content=step.note))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -16,8 +17,8 @@ from typing import TypeVar
 
 from host.agents.tool_server import Outcome, Tool
 from host.clients import Collection, Embedder
-from host.connect import CallFailed
 from host.search import Passage, search
+from shared.errors import StartError
 
 NAME = "search_documents"
 RESULT_CHARS = 6_000  # of a result at most, so that no strategy cuts a passage out of what the model is given
@@ -82,8 +83,9 @@ class Retrieval:
                 hits = await in_daemon(lambda: list(search(query, limit, self._embedder, self._collection)))
         except TimeoutError:
             return Outcome(f"{NAME} did not end in the {seconds:.3g} s that it had", is_error=True)
-        except CallFailed as error:
+        except StartError as error:
             return Outcome(f"{NAME} failed: {error}", is_error=True)
+        hits = [hit for hit in hits if math.isfinite(hit.score)]
         near = [hit for hit in hits if self._min_score is None or hit.score >= self._min_score]
         if not near:
             best = f": the nearest has score {hits[0].score:.2f}, the least is {self._min_score:g}" if hits else ""

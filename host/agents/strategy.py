@@ -30,18 +30,20 @@ from host.agents.events import (
 from host.agents.failure import AgentFailed
 from host.agents.limits import Limits
 from host.agents.strategy_plugin import Strategy
-from host.agents.tool_server import Tool
+from host.agents.tool_server import message_of
 from host.agents.toolbox import Toolbox
 from host.config import Llm
 from shared.errors import Code
-from shared.structs import dump
 
 _MORE_STEPS = 5  # than the limit, for a strategy that does not keep it
+_LAST_SECONDS = 1.0  # for whatever is still asked when the time is over
+_LARGEST_STEP = 2**25  # bytes of its events, a hundred more counted for each
+_MOST_ACTIONS = 1_000  # of a step
 
 T = TypeVar("T")
 
 
-async def run(
+def run(
     question: str,
     prompt: str,
     history: Sequence[pb.ChatMessage],
@@ -59,7 +61,7 @@ async def run(
     new = pb.InitializeRequest(
         query=question,
         history=[*system, *history],
-        tools=[_message(tool) for tool in toolbox.tools],
+        tools=[message_of(tool) for tool in toolbox.tools],
         host_executes=True,
         max_iterations=limits.iterations,
         temperature=llm.temperature or 0.0,
@@ -69,9 +71,7 @@ async def run(
     )
     if llm.temperature is not None:
         new.sampling_temperature = llm.temperature
-    async with contextlib.aclosing(_Loop(question, new, strategy, toolbox, limits).run()) as events:
-        async for event in events:
-            yield event
+    return _Loop(question, new, strategy, toolbox, limits).run()
 
 
 class _Loop:
@@ -88,11 +88,11 @@ class _Loop:
         observations: list[pb.Observation] = []
         number = 0
         done = False
-        while not done and number < self._limits.iterations + _MORE_STEPS:
+        while not done and number < self._limits.iterations + _MORE_STEPS and self._left() > _LAST_SECONDS:
             number += 1
             began = time.monotonic()
             yield StepBegan(number)
-            step = _Step()
+            step = _Step(self._strategy.who)
             request = pb.ProcessIterationRequest(state=state, observations=observations)
             if number == 1:
                 request.input = self._question  # for a strategy that knows no `query`
@@ -102,9 +102,10 @@ class _Loop:
             response = step.response
             state, done = bytes(response.state), response.done
             observations = []
-            async with contextlib.aclosing(self._toolbox.run(step.pending(), self._left())) as ended:
+            pending, most = step.pending(), max(0, self._limits.tool_calls - self._calls)
+            self._calls += min(most, len(pending))
+            async with contextlib.aclosing(self._toolbox.run(pending, self._left(), most)) as ended:
                 async for observed in ended:
-                    self._calls += 1
                     observations.append(_observation(observed))
                     yield observed
             shown = response.step
@@ -115,7 +116,7 @@ class _Loop:
         yield Done(reply.result, stop, _usage(reply), number, self._calls, time.monotonic() - self._began)
 
     async def _take(self, request: pb.ProcessIterationRequest, step: _Step) -> AsyncGenerator[Event, None]:
-        """One step, again while a plugin is away; an action is shown once."""
+        """One step, again while a plugin is away; what comes again as it was is shown once."""
         patient_until = time.monotonic() + self._limits.patience
         while True:
             try:
@@ -145,20 +146,28 @@ class _Loop:
 
     def _left(self) -> float:
         """Seconds; the strategy ends the run by its budget, and gets a minute more for the last answer."""
-        return max(1.0, self._limits.seconds + 60 - (time.monotonic() - self._began))
+        return max(_LAST_SECONDS, self._limits.seconds + 60 - (time.monotonic() - self._began))
 
 
 class _Step:
-    """What has been seen of a step."""
+    """What has been seen of a step of `who`. Raises AgentFailed where that is past all measure."""
 
-    def __init__(self) -> None:
+    def __init__(self, who: str) -> None:
+        self._who, self._bytes = who, 0
         self.response: pb.ProcessIterationResponse = pb.ProcessIterationResponse()
         self.is_whole = False
         self._asked: dict[str, tuple[ActionAsked, float]] = {}  # by id, and when
         self._observed: set[str] = set()
 
     def see(self, event: pb.IterationEvent) -> Iterator[Event]:
-        match event.WhichOneof("event"):
+        kind = event.WhichOneof("event")
+        if kind != "response":
+            self._bytes += 100 + event.ByteSize()
+        if self._bytes > _LARGEST_STEP or len(self._asked) > _MOST_ACTIONS:
+            raise AgentFailed(
+                f"{self._who} has no end of events in one step", Code.RESOURCE_EXHAUSTED, "STEP_TOO_LARGE"
+            )
+        match kind:
             case "thought_delta":
                 yield ThoughtDelta(event.thought_delta)
             case "answer_delta":
@@ -175,12 +184,16 @@ class _Step:
                     yield from self._observe(observation)
 
     def pending(self) -> list[ActionAsked]:
-        """For the host to run."""
-        return [self._asked[action.id][0] for action in self.response.pending_actions]
+        """For the host to run. Raises AgentFailed where it cannot tell which observation is to be whose."""
+        actions = {action.id: self._asked[action.id][0] for action in self.response.pending_actions}
+        if len(actions) < len(self.response.pending_actions):
+            raise AgentFailed(f"{self._who} gave two actions of a step one id", Code.INTERNAL, "ACTION_ID_TWICE")
+        return list(actions.values())
 
     def _ask(self, action: pb.Action) -> Iterator[Event]:
-        if action.id not in self._asked:
-            asked = ActionAsked(action.id, action.tool, action.parameters_json or "{}")
+        asked = ActionAsked(action.id, action.tool, action.parameters_json or "{}")
+        known, _ = self._asked.get(action.id, (None, 0.0))
+        if asked != known:  # of a step that is taken again the model may have made another
             self._asked[action.id] = asked, time.monotonic()
             yield asked
 
@@ -193,17 +206,6 @@ class _Step:
         yield Observed(asked.id, asked.tool, observation.content, observation.is_error, observation.denied, took)
 
 
-def _message(tool: Tool) -> pb.Tool:
-    return pb.Tool(
-        name=tool.name,
-        description=tool.description,
-        parameters_json=dump(dict(tool.parameters)),
-        read_only=tool.read_only,
-        destructive=tool.destructive,
-        idempotent=tool.idempotent,
-    )
-
-
 def _observation(observed: Observed) -> pb.Observation:
     return pb.Observation(
         action_id=observed.id, content=observed.content, is_error=observed.is_error, denied=observed.denied
@@ -213,7 +215,8 @@ def _observation(observed: Observed) -> pb.Observation:
 def _usage(reply: Any) -> Usage | None:
     if not reply.HasField("usage"):
         return None
-    return Usage(reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.total_tokens)
+    usage = reply.usage
+    return Usage(*(max(0, tokens) for tokens in (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)))
 
 
 def _stop_reason(value: pb.StopReason.ValueType, done: bool) -> str:

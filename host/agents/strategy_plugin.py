@@ -57,6 +57,8 @@ class Strategy:
                         if event.WhichOneof("event") == "response" and not event.response.success:
                             raise of_reply(self.who, event.response)
                         yield event
+                        if event.WhichOneof("event") == "response":
+                            return
                     return
                 except grpc.aio.AioRpcError as error:
                     failure = of_call(self.who, error)

@@ -15,6 +15,7 @@ from host.agents.events import (
     Citation,
     Done,
     Event,
+    Failed,
     Observed,
     StepBegan,
     StepEnded,
@@ -22,6 +23,7 @@ from host.agents.events import (
     Usage,
     Waiting,
 )
+from shared.errors import Code
 from shared.visible import visible
 
 _LINES, _MARGIN = 8, 5  # of a result that are shown; columns that stand before them
@@ -67,6 +69,8 @@ class Terminal:
                     self._note(f"! {self._cut(event.note, 3)}")
             case Done():
                 self._done(event)
+            case Failed():
+                self._note(complaint(event))
 
     def line(self, text: str) -> None:
         self._note(visible(text))
@@ -134,6 +138,11 @@ class Terminal:
 
     def _bold(self, text: str) -> str:
         return f"\x1b[1m{text}\x1b[0m" if self._colours else text
+
+
+def complaint(failed: Failed) -> str:
+    """For stderr; to have been stopped is no error."""
+    return ("" if failed.code == Code.CANCELLED.name else "error: ") + visible(failed.message)
 
 
 def _source(citation: Citation) -> str:

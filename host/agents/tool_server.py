@@ -19,7 +19,7 @@ from host.agents.peer import Peer
 from shared.client import channel
 from shared.errors import Code, InvalidArgument
 from shared.json_schema import as_object_schema
-from shared.structs import fill, read_object, whole_numbers
+from shared.structs import dump, fill, read_object, whole_numbers
 
 PATIENCE = 30.0  # seconds that a plugin which restarts is waited for
 RESULT_CHARS = 20_000  # of a result that is asked for
@@ -159,6 +159,17 @@ def tool_of(message: pb.Tool) -> Tool | None:
         read_only=message.read_only,
         destructive=message.destructive,
         idempotent=message.idempotent,
+    )
+
+
+def message_of(tool: Tool) -> pb.Tool:
+    return pb.Tool(
+        name=tool.name,
+        description=tool.description,
+        parameters_json=dump(dict(tool.parameters)),
+        read_only=tool.read_only,
+        destructive=tool.destructive,
+        idempotent=tool.idempotent,
     )
 
 

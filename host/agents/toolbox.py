@@ -44,10 +44,12 @@ Approve = Callable[[ActionAsked, Tool], Awaitable[Decision]]
 
 @dataclass(frozen=True)
 class Wanted:
-    """Tools of a runner: those in `only`, by the runner's names, under the names that models are to see; None: all."""
+    """One tool of a runner, or all."""
 
     runner: Runner
-    only: Mapping[str, str] | None = None  # the runner's name to the model's
+    tool: str = ""  # as the runner calls it; empty: all of them, as they are
+    name: str = ""  # for models
+    description: str = ""  # for models; empty: the runner's own
     asks: bool = False  # a person is asked before each call, whether or not all calls are asked about
 
 
@@ -87,9 +89,12 @@ class Toolbox:
             return Read("", f"Unknown tool: {tool[:200]}{known}{did_you_mean(tool, self._routes)}")
         return await in_thread(_read, tool, route.tool.parameters, arguments)
 
-    async def run(self, actions: Sequence[ActionAsked], seconds: float) -> AsyncGenerator[Observed, None]:
-        """What each brought, as they end; side by side. Cancelled or closed, it ends all that are under way."""
-        tasks = [asyncio.ensure_future(self._run(action, seconds)) for action in actions]
+    async def run(self, actions: Sequence[ActionAsked], seconds: float, most: int) -> AsyncGenerator[Observed, None]:
+        """What each brought, as they end; side by side, the first `most` of them, and the others are refused. Cancelled
+        or closed, it ends all that are under way."""
+        for action in actions[most:]:
+            yield refused(action, "the run has made all the calls it may")
+        tasks = [asyncio.ensure_future(self._run(action, seconds)) for action in actions[:most]]
         try:
             for ended in asyncio.as_completed(tasks):
                 yield await ended
@@ -121,22 +126,27 @@ class Toolbox:
         return await route.runner.execute(route.tool, exact.arguments, action.id, min(seconds, TOOL_SECONDS))
 
 
+def refused(action: ActionAsked, why: str) -> Observed:
+    return Observed(action.id, action.tool, f"{action.tool} was not run: {why}", True, False, 0.0)
+
+
 async def opened(wanted: Sequence[Wanted], approve: Approve | None = None, *, asks_always: bool = False) -> Toolbox:
     """Asks every runner for its tools. Raises AgentFailed where one cannot be asked or lacks a tool that is named.
 
     `approve` is asked before calls of tools that want it, or with `asks_always` before all; None: these are denied.
     """
-    listed = await asyncio.gather(*(one.runner.list() for one in wanted))
+    listed = await asyncio.gather(*(each.runner.list() for each in wanted))
     offered: list[tuple[str, _Route]] = []
-    for one, tools in zip(wanted, listed, strict=True):
+    for each, tools in zip(wanted, listed, strict=True):
         by_name = {tool.name: tool for tool in tools if not schema_problem(tool.parameters)}
-        if one.only is None:
-            offered += [(_for_models(name), _Route(one.runner, tool, one.asks)) for name, tool in by_name.items()]
+        if not each.tool:
+            offered += [(_for_models(name), _Route(each.runner, tool, each.asks)) for name, tool in by_name.items()]
             continue
-        for name, shown in one.only.items():
-            if name not in by_name:
-                raise AgentFailed(f"plugin {one.runner.name} has no tool {name}{did_you_mean(name, by_name)}")
-            offered.append((_for_models(shown), _Route(one.runner, by_name[name], one.asks)))
+        if each.tool not in by_name:
+            raise AgentFailed(f"plugin {each.runner.name} has no tool {each.tool}{did_you_mean(each.tool, by_name)}")
+        tool = by_name[each.tool]
+        tool = replace(tool, description=each.description or tool.description)
+        offered.append((_for_models(each.name or each.tool), _Route(each.runner, tool, each.asks)))
     times = Counter(name for name, _ in offered)
     routes: dict[str, _Route] = {}
     for name, route in offered:

@@ -6,6 +6,8 @@ from host.config.security import Security
 from host.config.types import (
     ANY_KIND,
     KINDS,
+    LLM_KIND,
+    TOOL_KIND,
     Agent,
     Database,
     Discovery,
@@ -20,6 +22,8 @@ from host.config.types import (
 __all__ = [
     "ANY_KIND",
     "KINDS",
+    "LLM_KIND",
+    "TOOL_KIND",
     "Agent",
     "ConfigError",
     "Database",

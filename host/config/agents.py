@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from host.config.block import Block
 from host.config.references import named, plugin_of
 from host.config.types import (
+    ANY_KIND,
     DEFAULT_HITS,
     DEFAULT_ITERATIONS,
     DEFAULT_SECONDS,
     DEFAULT_TOKENS,
     DEFAULT_TOOL_CALLS,
     LLM_KIND,
+    TOOL_KIND,
     Agent,
     Database,
     Embedder,
@@ -87,9 +89,9 @@ def read_tool(name: str, block: Block, plugins: Mapping[str, Plugin | None]) -> 
     """The block may have `enabled: false`: that is for the caller."""
     block.only(_TOOL)
     tool_name = block.inner("config", ("tool_name",)).text("tool_name", name)
-    enable_approval = block.flag("enable_approval", False)
-    plugin = plugin_of(block, "type", plugins, "tool_provider")
-    return ToolBlock(name, plugin, tool_name, enable_approval) if plugin else None
+    description, enable_approval = block.text("description"), block.flag("enable_approval", False)
+    plugin = plugin_of(block, "type", plugins, TOOL_KIND)
+    return ToolBlock(name, plugin, tool_name, enable_approval, description) if plugin else None
 
 
 def read_agent(name: str, block: Block, parts: Parts) -> Agent | None:
@@ -153,17 +155,18 @@ def _llm(block: Block, parts: Parts) -> Llm | None:
 
 
 def _tools(block: Block, parts: Parts) -> tuple[ToolBlock | Plugin, ...]:
-    """Those that it names; where it has no `tools`, all blocks of the file's or, without any, all that plugins have."""
+    """Those that it names; where it has no `tools`, all blocks of the file's or, without any, all that plugins have;
+    among these are plugins of which only their server will say what they are."""
     names = block.read("tools", read_list, None)
     if not block.flag("enable_tools", True):
         return ()
     if names is None and block.values.get("tools") is None:
-        plugins = [plugin for plugin in parts.plugins.values() if plugin and plugin.kind == "tool_provider"]
+        plugins = [plugin for plugin in parts.plugins.values() if plugin and plugin.kind in (TOOL_KIND, ANY_KIND)]
         return tuple(tool for tool in parts.tools.values() if tool) if parts.tools else tuple(plugins)
     tools: dict[str, ToolBlock | Plugin | None] = {}
     for name in names or ():
         if name.startswith("plugin:"):
-            tools[name] = plugin_of(block, "tools", parts.plugins, "tool_provider", name)
+            tools[name] = plugin_of(block, "tools", parts.plugins, TOOL_KIND, name)
         else:
             tools[name] = named(block, "tools", parts.tools, name)
     return tuple(tool for tool in tools.values() if tool)

@@ -19,7 +19,7 @@ from shared.units import Secret, read_duration
 # The guide's name for what stands in each section.
 _KINDS = ("llm_provider", "database_provider", "embedder_provider", "tool_provider", "reasoning_strategy")
 KINDS = dict(zip(SECTIONS, _KINDS, strict=True))
-LLM_KIND = "llm_provider"
+LLM_KIND, TOOL_KIND = "llm_provider", "tool_provider"
 ANY_KIND = "plugin"  # a block straight under `plugins:` does not say what it is
 # Where the guide's samples listen.
 PORTS = dict(zip(_KINDS, range(8081, 8086), strict=True))
@@ -141,6 +141,7 @@ class ToolBlock:
     plugin: Plugin
     tool_name: str  # what the plugin calls it
     enable_approval: bool = False  # a person is asked before it runs
+    description: str = ""  # for models; empty: the plugin's own
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class Agent:
     description: str = ""
     prompt: str = ""  # for the model, above every question; empty: none
     reasoning: Reasoning | None = None  # None: a plain tool loop
-    tools: tuple[ToolBlock | Plugin, ...] = ()  # what it may use; a Plugin: all that this has
+    tools: tuple[ToolBlock | Plugin, ...] = ()  # what it may use; a Plugin: all that this has, if it has any
     database: Database | None = None  # what it may look things up in
     embedder: Embedder | None = None  # set where `database` is
     max_hits: int = DEFAULT_HITS  # passages that one lookup gives, at most
