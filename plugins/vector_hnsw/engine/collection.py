@@ -123,6 +123,7 @@ class OpenCollection:
         self.rebuild_progress = 0.0
         self._store = store
         self._before: int | None = None  # while a write is under way, the sequence before it
+        self._changing: Container[int] = ()  # and from before its commit on, the rows that it changes
         self._max_limit = max_limit
         self._matches = MatchCache(store, spec)
         self._rows = RowCache(store, spec.number)
@@ -159,7 +160,7 @@ class OpenCollection:
         # A label that gets another vector needs no room.
         self._reserve(sum(label not in self.labels.versions for label in plan.put), most_bytes)
         touched = {place.label for place in [*known.values(), *plan.places]}
-        with self._write(touched) as transaction:
+        with self._write(touched, {place.row for place in known.values()}) as transaction:
             rows = store.put(transaction, number, list(zip(items, plan.places, strict=True)), plan.next_label)
         indexes = list(plan.put.values())
 
@@ -177,7 +178,7 @@ class OpenCollection:
         """Deletes the items at these places, durably."""
         plan = self.labels.plan_delete(places)
         rows = [place.row for place in places]
-        with self._write({place.label for place in places}) as transaction:
+        with self._write({place.label for place in places}, set(rows)) as transaction:
             self._store.remove(transaction, self.spec.number, rows)
         self._apply(plan, lambda graph: graph.delete(plan.delete), rows, len(places))
 
@@ -190,12 +191,12 @@ class OpenCollection:
         rows = [place.row for place in places]
         full: StorageFull | None = None
         with self._rows.changing({place.label for place in places}):  # no search is answered from the midst of it
-            self._before = self._store.sequence
+            self._before, self._changing = self._store.sequence, set(rows)
             try:
                 with self._store.write() as transaction:
                     self._store.begin_removing(transaction, self.spec.number, rows)
             except BaseException:
-                self._before = None
+                self._before, self._changing = None, ()
                 raise
             try:
                 self._store.finish_removing()
@@ -227,12 +228,13 @@ class OpenCollection:
                     there = [(row, name, text) for row, name, text in new if text is not None]
                     store.put_metadata(transaction, number, there)
                 # From here to the commit only, so that searches need not wait for the changes of many items.
+                self._changing = label_of.keys()
                 stack.enter_context(self._rows.changing(set(label_of.values())))
         except BaseException:
-            self._before = None
+            self._before, self._changing = None, ()
             raise
         self._matches.changed(store.sequence, rows)
-        self._before = None
+        self._before, self._changing = None, ()
 
     def matching(self, filter: Filter) -> Mapping[int, int]:
         """The rows of the items that fit, with their labels, for the thread that writes."""
@@ -251,14 +253,15 @@ class OpenCollection:
             self.graph.reserve(more, most_bytes)
 
     @contextmanager
-    def _write(self, touched: set[int]) -> Iterator[sqlite3.Connection]:
-        """One write of items with these labels, durable when the block ends; searches see it after `_apply`."""
-        self._before = self._store.sequence
+    def _write(self, labels: set[int], rows: set[int]) -> Iterator[sqlite3.Connection]:
+        """One write of items with these labels, in these rows, durable when the block ends; searches see it after
+        `_apply`."""
+        self._before, self._changing = self._store.sequence, rows
         try:
-            with self._rows.changing(touched), self._store.write() as transaction:
+            with self._rows.changing(labels), self._store.write() as transaction:
                 yield transaction
         except BaseException:
-            self._before = None
+            self._before, self._changing = None, ()
             raise
 
     def _apply(self, plan: Plan, change: Callable[[Flat | Graph], None], rows: list[int], count: int) -> None:
@@ -277,7 +280,7 @@ class OpenCollection:
         self.labels.apply(plan, sequence)
         self.unsaved += count
         self._matches.changed(sequence, rows)
-        self._before = None
+        self._before, self._changing = None, ()
 
     # -- searching ----------------------------------------------------------------------------------------------
 
@@ -287,7 +290,8 @@ class OpenCollection:
         Without `wait` it is also None where it would have to wait or take more than about a millisecond.
         Raises TooLarge when the hits' metadata and vectors are beyond the store's `max_read`.
         """
-        sequence, count, generation = self.sequence, self.labels.count, self._rows.generation
+        sequence, count = self.sequence, self.labels.count
+        generation, changing = self._rows.generation, self._changing
         vector = self._checked(query)
         if not wait and (query.exact or query.offset + query.limit > _INLINE_K or self._work(query) > _INLINE_WORK):
             return None
@@ -319,6 +323,8 @@ class OpenCollection:
         if (matches or query.with_vectors) and (generation % 2 or generation != self._rows.generation):
             # With a write in between, an item may fit the filter no more, or a vector be newer than its metadata.
             return None
+        if matches and changing and any(hit.item.row in changing for hit in kept):
+            return None  # it is committed, perhaps, and what fits is not known yet
         return SearchResult(kept, near is None or near.is_exact, complete, sequence)
 
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult | None]:

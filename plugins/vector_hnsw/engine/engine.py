@@ -7,12 +7,13 @@ searches go on beside them.
 
 from __future__ import annotations
 
+import functools
 import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
@@ -57,6 +58,7 @@ _HIDDEN = ".restoring"  # no client can name it: what a restore that was cut off
 _LARGEST_PAGE = 1000
 # Free pages of the file, of 8 KiB each: fewer are kept for what comes; so many go back at once; and seconds in between.
 _FEW_PAGES, _PAGES_A_TURN, _PAUSE = 32, 256, 0.01
+_AGAIN = 1.0  # seconds until it is tried again to remove what there was no room to remove
 _PAGE = 100
 Result = TypeVar("Result")
 
@@ -205,8 +207,12 @@ class Engine:
                 return False
             self._check_number()
             graph = index_for(wanted, 0, self._threads)
-            with self._store.write() as transaction:
-                spec = self._store.create(transaction, wanted)
+
+            def store() -> Collection:
+                with self._store.write() as transaction:
+                    return self._store.create(transaction, wanted)
+
+            spec = self._when_full_too(store, deletes=False)
             self._collections[name] = OpenCollection(spec, self._store, Labels(0), graph, self._max_limit)
         return True
 
@@ -361,7 +367,7 @@ class Engine:
         spec = self._find(name).spec
         checks.check_model(spec, embedding_model)
         unfit = checks.bad_items(spec, items)
-        with self._writing:
+        with self._writing_items():
             entry = self._find(name)
             if entry.spec != spec:  # it was restored, or an alias moved; what fitted may fit no more
                 spec = entry.spec
@@ -375,7 +381,7 @@ class Engine:
             checks.check_wrong(wrong)
             latest = {item.id: item for index, item in enumerate(items) if index not in wrong}
             if latest:
-                room = self._check_memory(entry.bytes_with(len(latest) - len(known)), entry)
+                room = self._check_memory(entry.bytes_with(len(latest.keys() - known.keys())), entry)
                 self._when_full_too(lambda: entry.put(list(latest.values()), known, room), deletes=False)
                 self._after(entry)
             return Written(len(latest), self._store.sequence, wrong)
@@ -398,7 +404,7 @@ class Engine:
             raise refused(
                 at, "restricts nothing, so everything would be deleted; name a condition, or delete the collection"
             )
-        with self._writing:
+        with self._writing_items():
             entry = self._find(name)
             number = entry.spec.number
             wanted = list(dict.fromkeys(ids))
@@ -431,7 +437,7 @@ class Engine:
         """
         checks.check_batch("updates", len(changes))
         batch = Batch(changes, mode, dump, partial, wrong or {})
-        with self._writing:
+        with self._writing_items():
             entry = self._find(name)
             known = self._store.places(entry.spec.number, list({change.id for change in changes}))
             if label_of := batch.find(known):
@@ -449,7 +455,7 @@ class Engine:
         check_change(change, mode, "updates[0]")
         if at := unrestricted(filter):
             raise refused(at, "restricts nothing, so everything would be changed; name a condition")
-        with self._writing:
+        with self._writing_items():
             entry = self._find(name)
             dimension = entry.spec.dimension
 
@@ -548,6 +554,9 @@ class Engine:
     def create_snapshot(self, collection: str, name: str) -> Snapshot:
         """Copies the collection as it is now, while writes go on. Raises NotFound, AlreadyExists, StorageFull."""
         with self._snapshotting:
+            if self._store.is_removing:  # and would be a part of the snapshot for ever
+                with self._writing_items():
+                    pass
             return self._snapshots.create(self._store, self._find(collection).spec, name)
 
     def list_snapshots(self, collection: str = "") -> list[Snapshot]:
@@ -567,7 +576,8 @@ class Engine:
         collection = self._name_of(collection)
         with self._snapshotting, self._snapshots.opened(collection, name) as (file, spec, next_label):
             with self._writing:
-                made = copy_in(self._store, file, spec, next_label, _HIDDEN)
+                self._drop_hidden()
+                made = self._when_full_too(lambda: copy_in(self._store, file, spec, next_label, _HIDDEN), deletes=False)
             try:
                 # The old one is in memory beside it until they are exchanged.
                 count = self._store.count(made.number, None)
@@ -582,14 +592,18 @@ class Engine:
                             raise AlreadyExists(
                                 f"{collection} has become an alias; delete the alias first", reason="ALIAS_EXISTS"
                             )
-                    with self._store.write() as transaction:
-                        if old is not None:
-                            self._store.drop(transaction, old.spec.number)
-                        self._store.rename(transaction, made.number, collection)
+
+                    def exchange() -> None:
+                        with self._store.write() as transaction:
+                            if old is not None:
+                                self._store.drop(transaction, old.spec.number)
+                            self._store.rename(transaction, made.number, collection)
+
+                    self._when_full_too(exchange, deletes=True)
                     self._collections[collection] = entry
             except BaseException:
-                with self._writing, self._store.write() as transaction:
-                    self._store.drop(transaction, made.number)
+                with suppress(PluginError), self._writing:  # else the next restore, or the next start, does it
+                    self._drop_hidden()
                 raise
             if old is not None:
                 with suppress(OSError):  # the next start removes what is left
@@ -614,6 +628,41 @@ class Engine:
     def _name_of(self, name: str) -> str:
         """Of an alias the collection that it names; any other name as it is."""
         return name if name in self._collections else self._aliases.target(name) or name
+
+    @contextmanager
+    def _writing_items(self) -> Iterator[None]:
+        """The lock that every write holds. What was deleted, and is in the store still for want of room, goes first:
+        an item that is written now must not take its place, and go with it. Raises StorageFull.
+        """
+        with self._writing:
+            if self._store.is_removing:
+                self._when_full_too(self._store.finish_removing, deletes=True)
+            yield
+
+    def _finish_removing_later(self) -> None:
+        """As soon as there is room, in a thread."""
+
+        def work() -> None:
+            try:
+                while self._store.is_removing:
+                    time.sleep(_AGAIN)
+                    with suppress(StorageFull), self._writing_items():
+                        pass
+            except (PluginError, sqlite3.Error) as error:  # the store was closed; the next start does it
+                _log.warning("event=not_removed_yet cause=%r", str(error))
+
+        threading.Thread(target=work, name="remove", daemon=True).start()
+
+    def _drop_hidden(self) -> None:
+        """Removes what a restore left that came to no end."""
+
+        def drop(number: int) -> int:
+            with self._store.write() as transaction:
+                return self._store.drop(transaction, number)
+
+        for spec in self._store.collections():
+            if spec.name == _HIDDEN:
+                self._when_full_too(functools.partial(drop, spec.number), deletes=True)
 
     def _change_metadata(
         self,
@@ -665,7 +714,12 @@ class Engine:
             if in_parts is None:
                 raise
             self._store.database.fold_in()  # the log still holds what there was no room for
-            return in_parts()
+            try:
+                return in_parts()
+            except StorageFull:
+                if self._store.is_removing:
+                    self._finish_removing_later()
+                raise
 
     def _give_up_saved_graphs(self) -> None:
         for entry in self._collections.values():
@@ -735,7 +789,7 @@ class Engine:
         """
         if not self._max_memory:
             return 0
-        others = (one.graph for one in self._collections.values() if one is not instead_of)
+        others = [one.graph for one in [*self._collections.values()] if one is not instead_of]
         used = sum(graph.bytes for graph in others if graph)
         needed = used + wanted
         if needed > self._max_memory:
@@ -779,13 +833,13 @@ class Engine:
     def _open_all(self) -> None:
         self._cache = GraphCache(self._data_dir / "graphs", self._store.database.uuid)
         self._snapshots = Snapshots(self._data_dir / "snapshots", self._store.database.uuid)
+        try:
+            self._when_full_too(self._store.finish_removing, deletes=True)
+        except StorageFull:
+            self._finish_removing_later()
         with suppress(StorageFull):
-            self._store.finish_removing()
-        found = self._store.collections()
-        for spec in [spec for spec in found if spec.name == _HIDDEN]:
-            with self._store.write() as transaction:
-                self._store.drop(transaction, spec.number)
-            found.remove(spec)
+            self._drop_hidden()
+        found = [spec for spec in self._store.collections() if spec.name != _HIDDEN]
         self._aliases = Aliases(self._store, {spec.name for spec in found})
         self._cache.remove_all_but({spec.number for spec in found})
         for spec in found:
