@@ -29,9 +29,9 @@ lock.py        many readers or one writer, in turn
 """
 
 from .changes import Change, MetadataMode
-from .collection import Hit, Query, SearchResult
 from .engine import Description, Engine, Mode, Written
 from .metric import Metric
+from .query import Hit, Query, SearchResult
 from .snapshots import Snapshot
 from .store import Collection, Item
 

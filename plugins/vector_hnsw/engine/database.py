@@ -49,6 +49,7 @@ class Database:
         self._closed = False
         self._reserve = path.with_name("reserve")
         self._reserved = 0  # bytes
+        self._log = path.with_name(path.name + "-wal")
         try:
             if not path.exists():
                 _create(path, format, tables)
@@ -120,7 +121,8 @@ class Database:
         try:
             there = self._reserve.stat().st_size if self._reserve.exists() else 0
             free = shutil.disk_usage(self._reserve.parent).free
-            size = max(1, min(_MOST_RESERVED, max(_LEAST_RESERVED, sum(self._sizes())), (free + there) // 8))
+            size = self.path.stat().st_size + (self._log.stat().st_size if self._log.exists() else 0)
+            size = max(1, min(_MOST_RESERVED, max(_LEAST_RESERVED, size), (free + there) // 8))
             if not there:
                 self._reserve.unlink(missing_ok=True)
                 make_file(self._reserve)
@@ -132,11 +134,6 @@ class Database:
             self._reserve.unlink(missing_ok=True)
             self._reserved = 0
 
-    def _sizes(self) -> tuple[int, int]:
-        """Bytes of the file and of its log."""
-        log = self.path.with_name(self.path.name + "-wal")
-        return self.path.stat().st_size, log.stat().st_size if log.exists() else 0
-
     def use_reserve(self) -> None:
         """Gives the reserve back to the disk, and what is deleted from here on is not overwritten, which takes room."""
         self._reserve.unlink(missing_ok=True)
@@ -147,15 +144,16 @@ class Database:
         """Before a write: folds the log in where the disk may soon have no room for that any more; where it has plenty,
         the reserve grows with the store."""
         with suppress(OSError, StorageFull):
-            store, log = self._sizes()
+            log = self._log.stat().st_size
             if not log:
                 return
             free = shutil.disk_usage(self.path.parent).free
             if free < 2 * log + _ROOM:
                 self.fold_in()
-            wanted = min(_MOST_RESERVED, store + log)
-            if wanted > 2 * self._reserved and free > 4 * wanted:
-                self.keep_reserve()
+            if self._reserved < _MOST_RESERVED // 2:
+                wanted = min(_MOST_RESERVED, self.path.stat().st_size + log)
+                if wanted > 2 * self._reserved and free > 4 * wanted:
+                    self.keep_reserve()
 
     @contextmanager
     def attached(self, file: Path, name: str) -> Iterator[None]:

@@ -39,14 +39,16 @@ from . import checks, health, opening
 from .aliases import Aliases
 from .cache import GraphCache
 from .changes import Batch, Change, Dump, MetadataMode, changed, check_change
-from .collection import OpenCollection, Query, SearchResult
+from .collection import OpenCollection
 from .files import make_folder
 from .filters import Filter, refused, unrestricted, where
 from .flat import Flat, index_for
 from .graph import Graph
 from .labels import Labels
 from .metric import Metric
+from .query import Query, SearchResult
 from .rebuilding import cause_to_rebuild, rebuild_aside
+from .searching import Changed, TakesLong
 from .snapshots import Snapshot, Snapshots, copy_in
 from .store import Collection, Item, Store
 
@@ -474,23 +476,21 @@ class Engine:
         Raises NotFound, InvalidArgument, FailedPrecondition.
         """
         entry = self._find(name)
-        result = None
-        with suppress(NotFound):  # restored from a snapshot meanwhile, perhaps
-            result = entry.search(query)
-        if result is None:
+        with suppress(NotFound, Changed):  # restored from a snapshot meanwhile, perhaps
+            return entry.search(query)
+        try:
             with self._writing:
-                result = self._find(name).search(query)
-        if result is None:  # nothing was written, yet what was found is gone
+                return self._find(name).search(query)
+        except Changed:  # nothing was written, yet what was found is gone
             raise DataLoss(
                 f"the store and the graph of collection {name} do not agree; stop the plugin, run "
                 "`admin verify`, and restore a backup"
-            )
-        return result
+            ) from None
 
     def search_now(self, name: str, query: Query) -> SearchResult | None:
         """Like `search`, but None where it would have to wait or take more than about a millisecond."""
         entry = self._find(name)
-        with suppress(NotFound):
+        with suppress(NotFound, Changed, TakesLong):
             return entry.search(query, wait=False)
         return None
 
