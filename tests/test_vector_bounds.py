@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.vector_hnsw import messages
-from plugins.vector_hnsw.engine import Item, Query, checks, engine, health, searching
+from plugins.vector_hnsw.engine import Item, Query, checks, health, restoring, searching
 from plugins.vector_hnsw.engine import filters as filters_module
 from plugins.vector_hnsw.engine.graph import Graph
 from plugins.vector_hnsw.engine.snapshots import Snapshots
@@ -499,7 +499,7 @@ def test_long_calls_keep_nobody_waiting(database: Database, monkeypatch: pytest.
         gate = Gate(monkeypatch, Snapshots, "create")
         call = lambda n: stub.CreateSnapshot.future(pb.CreateSnapshotRequest(collection="c", name=f"s{n}"))  # noqa: E731
     elif what == "restores":
-        gate = Gate(monkeypatch, engine, "copy_in")
+        gate = Gate(monkeypatch, restoring, "copy_in")
         call = lambda _: stub.RestoreSnapshot.future(pb.RestoreSnapshotRequest(collection="c", name="s"))  # noqa: E731
     elif what == "exact searches":
         gate = Gate(monkeypatch, searching.Searchable, "_of_all")

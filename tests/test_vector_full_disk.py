@@ -121,7 +121,7 @@ def test_a_write_of_what_is_still_to_be_removed(tmp_path: Path, monkeypatch: pyt
     """What is written after a delete that had no room to be done stays: with room the delete is done first; without,
     the write is refused. A start without room has in memory what was not deleted, and no snapshot has what was."""
     monkeypatch.setattr("plugins.vector_hnsw.engine.store._PART", 400)
-    monkeypatch.setattr("plugins.vector_hnsw.engine.engine._AGAIN", 3600.0)
+    monkeypatch.setattr("plugins.vector_hnsw.engine.space._AGAIN", 3600.0)
     real = Database.transaction
     room = [2]
 
@@ -157,7 +157,7 @@ def test_a_write_of_what_is_still_to_be_removed(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.usefixtures("no_room_for_it")
 def test_what_had_no_room_is_done_once_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A delete that was decided is done as soon as the disk has room, with no call in between."""
-    monkeypatch.setattr("plugins.vector_hnsw.engine.engine._AGAIN", 0.01)
+    monkeypatch.setattr("plugins.vector_hnsw.engine.space._AGAIN", 0.01)
     real = Database.transaction
 
     def transaction(database: Database, counter: str = "") -> object:
@@ -204,13 +204,13 @@ def test_the_reserve_is_as_large_as_the_store(tmp_path: Path, monkeypatch: pytes
     with opened(tmp_path) as engine:
         assert reserve.stat().st_size == mib
         engine.create("c", 4)
-        for n in range(8):
+        for n in range(3):
             engine.upsert("c", [Item(f"{n}-{i}", ROWS[i], json.dumps("x" * 10_000)) for i in range(100)])
         size = (tmp_path / "store.db").stat().st_size + (tmp_path / "store.db-wal").stat().st_size
-        assert size / 2 - 2 * mib <= reserve.stat().st_size <= size
-        monkeypatch.setattr("plugins.vector_hnsw.engine.database._MOST_RESERVED", 3 * mib)
+        assert max(1.1 * mib, size / 2 - mib) <= reserve.stat().st_size <= size
+        monkeypatch.setattr("plugins.vector_hnsw.engine.database._MOST_RESERVED", 2 * mib)
     with opened(tmp_path) as engine:
-        assert reserve.stat().st_size == 3 * mib
+        assert reserve.stat().st_size == 2 * mib
         engine.delete("c")
         wait_until(lambda: not engine._giving_back, "the end of giving back")
         assert reserve.stat().st_size == mib

@@ -34,7 +34,7 @@ import numpy as np
 from plugins.vector_hnsw.engine import Metric
 from plugins.vector_hnsw.engine.filters import Compare, Exists, Filter, Ids, Operator
 from shared.errors import Code
-from tests.servers import ROOT, Plugin, environment, start_plugin, wait_until
+from tests.servers import ROOT, Plugin, await_serving, environment, start_plugin, wait_until
 from tests.vector_model import Collection, Refused, World
 from tests.vector_small import DIMENSION
 
@@ -69,15 +69,21 @@ class Attack:
         self.log: collections.deque[str] = collections.deque(maxlen=25)
         self.serial = itertools.count()
         self.full = False
+        self.history: list[World] = []  # all that it was while a backup is made
 
     # -- the process
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Plugin]:
         argv = [sys.executable, "-m", "tests.vector_small", "--port", "0", "--data-dir", str(self.data)]
-        with start_plugin(argv) as plugin:
-            self.stub = rpc.DatabaseProviderStub(plugin.channel())
+        with start_plugin(argv, wait="listening") as plugin:
             self.stderr = plugin.stderr
+            try:
+                await_serving(plugin.channel())
+            except grpc.RpcError:
+                plugin.wait()
+                raise AssertionError(plugin.stderr()[-2000:]) from None
+            self.stub = rpc.DatabaseProviderStub(plugin.channel())
             yield plugin
 
     def run(self, seconds: float) -> None:
@@ -122,6 +128,10 @@ class Attack:
         timer.join()
         plugin.wait()
         self.made["kill"] += 1
+        if self.full and self.random.random() < 0.5:
+            self.free()  # else it starts on a disk that is full, for which it has a reserve
+        elif self.full and not (self.data / "reserve").exists():
+            self.free()  # which has been used
         with self.running():
             self.compare(may_be)
 
@@ -186,6 +196,7 @@ class Attack:
             found = [one.index for one in found] if field == "errors" else found
             assert found == value, f"{name}: {field} is {found}, not {value}"
         self.world = after
+        self.history.append(after)
 
     def is_full(self, error: Any) -> bool:
         return self.disk and error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "full" in error.details()
@@ -542,12 +553,11 @@ class Attack:
         argv = [sys.executable, "-m", "plugins.vector_hnsw.admin", "backup", "--data-dir", str(self.data), str(to)]
         process = subprocess.Popen(argv, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True,
                                    stdout=subprocess.DEVNULL)  # fmt: skip
-        history = [self.world]
+        history = self.history = [self.world]
         while process.poll() is None:
             self.call(self.write())
-            if self.world is not history[-1]:
-                history.append(self.world)
             time.sleep(0.01)
+        self.history = []
         assert process.stderr is not None
         said = process.stderr.read()
         if process.returncode:
@@ -568,7 +578,7 @@ class Attack:
         done = command(self.restoring(backup))
         if done.returncode:
             assert self.disk, done.stderr
-            assert "No space" in done.stderr
+            assert "No space" in done.stderr, done.stderr
             return
         self.made["put back"] += 1
         for replaced in self.data.glob("replaced-*"):

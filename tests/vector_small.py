@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 
 from plugins.vector_hnsw import __main__
-from plugins.vector_hnsw.engine import engine, fields, flat, matches
+from plugins.vector_hnsw.engine import fields, flat, matches, upkeep
 from shared.server import run
 
 DIMENSION = 6
@@ -16,7 +16,7 @@ def lower() -> None:
     flat.MOST = 40
     fields._LEAST_ITEMS, fields._SCANS = 20, 1
     matches._FEW_NUMBERS, matches._MOST_RECENT = 30 * DIMENSION, 60
-    engine._SAVE_AFTER = 100
+    upkeep._SAVE_AFTER = 100
 
 
 if __name__ == "__main__":

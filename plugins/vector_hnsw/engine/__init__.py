@@ -29,11 +29,13 @@ lock.py        many readers or one writer, in turn
 """
 
 from .changes import Change, MetadataMode
-from .engine import Description, Engine, Mode, Written
+from .engine import Engine
+from .managing import Description
 from .metric import Metric
 from .query import Hit, Query, SearchResult
 from .snapshots import Snapshot
 from .store import Collection, Item
+from .writing import Mode, Written
 
 __all__ = [
     "Change",

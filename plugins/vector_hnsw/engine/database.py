@@ -123,15 +123,16 @@ class Database:
             free = shutil.disk_usage(self._reserve.parent).free
             size = self.path.stat().st_size + (self._log.stat().st_size if self._log.exists() else 0)
             size = max(1, min(_MOST_RESERVED, max(_LEAST_RESERVED, size), (free + there) // 8))
-            if not there:
-                self._reserve.unlink(missing_ok=True)
+            if not self._reserve.exists():
                 make_file(self._reserve)
             with self._reserve.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
+                try:
+                    os.posix_fallocate(file.fileno(), 0, size)
+                except OSError:
+                    size = there
                 file.truncate(size)
             self._reserved = size
         except OSError:
-            self._reserve.unlink(missing_ok=True)
             self._reserved = 0
 
     def use_reserve(self) -> None:
