@@ -145,11 +145,11 @@ class Managing(Space, Upkeep):
 
     def describe_all(self) -> list[Description]:
         """By name, with the recall that was measured last."""
-        found: list[Description] = []
+        descriptions: list[Description] = []
         for name in sorted(self._collections):
             with suppress(NotFound):  # it was deleted meanwhile
-                found.append(self.describe(name, sample=False))
-        return found
+                descriptions.append(self.describe(name, sample=False))
+        return descriptions
 
     def describe(self, name: str, *, sample: bool = True) -> Description:
         """`sample`: measures recall, which reads every vector; once for each state of the collection.

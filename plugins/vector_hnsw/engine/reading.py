@@ -86,12 +86,12 @@ class Reading(State):
             number = entry.spec.number
             try:
                 after = checks.row_after(token, number)
-                found, more = self._store.page(number, after, size, fits, with_vectors, with_metadata)
+                rows, more = self._store.page(number, after, size, fits, with_vectors, with_metadata)
             except DataLoss as error:
                 if row := error.metadata.pop("row", ""):
                     error.metadata["page_token"] = checks.page_token(number, int(row))
                 raise
-            return [item for _, item in found], checks.page_token(number, found[-1][0]) if more else ""
+            return [item for _, item in rows], checks.page_token(number, rows[-1][0]) if more else ""
 
         return self._read(name, read)
 

@@ -80,7 +80,7 @@ class State:
         """
         if not self._max_memory:
             return 0
-        others = [one.graph for one in [*self._collections.values()] if one is not instead_of]
+        others = [entry.graph for entry in [*self._collections.values()] if entry is not instead_of]
         used = sum(graph.bytes for graph in others if graph)
         needed = used + wanted
         if needed > self._max_memory:
