@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.vector_hnsw import messages
-from plugins.vector_hnsw.engine import Item, checks, collection, engine, health
+from plugins.vector_hnsw.engine import Item, Query, checks, health, restoring, searching
 from plugins.vector_hnsw.engine import filters as filters_module
 from plugins.vector_hnsw.engine.graph import Graph
 from plugins.vector_hnsw.engine.snapshots import Snapshots
@@ -376,7 +376,7 @@ def test_reading_is_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         store.create("c", 2)
         text = dump({"a": "x" * 900})
         store.upsert("c", [Item(f"i{n:02}", np.array([1, n], np.float32), text) for n in range(50)])
-        query = collection.Query(np.array([1, 0], np.float32), limit=5)
+        query = Query(np.array([1, 0], np.float32), limit=5)
         expected = [f"i{n:02}" for n in range(50)]
         for exact in (False, True):
             for offset in (0, 20, 45):
@@ -403,7 +403,7 @@ def test_large_hits_are_not_read_in_the_event_loop(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.create("c", 2)
         store.upsert("c", [Item(f"i{n}", np.array([1, n], np.float32), dump({"a": "x" * 50_000})) for n in range(10)])
-        query = collection.Query(np.array([1, 0], np.float32), limit=10)
+        query = Query(np.array([1, 0], np.float32), limit=10)
         assert store.search_now("c", query) is None
         assert len(store.search("c", query).hits) == 10
         assert store.search_now("c", query._replace(limit=1)) is not None
@@ -499,10 +499,10 @@ def test_long_calls_keep_nobody_waiting(database: Database, monkeypatch: pytest.
         gate = Gate(monkeypatch, Snapshots, "create")
         call = lambda n: stub.CreateSnapshot.future(pb.CreateSnapshotRequest(collection="c", name=f"s{n}"))  # noqa: E731
     elif what == "restores":
-        gate = Gate(monkeypatch, engine, "copy_in")
+        gate = Gate(monkeypatch, restoring, "copy_in")
         call = lambda _: stub.RestoreSnapshot.future(pb.RestoreSnapshotRequest(collection="c", name="s"))  # noqa: E731
     elif what == "exact searches":
-        gate = Gate(monkeypatch, collection.OpenCollection, "_exact")
+        gate = Gate(monkeypatch, searching.Searchable, "_of_all")
         call = lambda _: stub.SearchVectors.future(exact)  # noqa: E731
     else:
         gate = Gate(monkeypatch, Store, "count")

@@ -990,6 +990,17 @@ def test_what_is_reserved_counts(tmp_path: Path) -> None:
         assert written * (4 * 64 + 8 * 16) > 0.7 * 2 * 2**20
 
 
+def test_items_that_are_not_written_make_no_room(tmp_path: Path) -> None:
+    """Ids that exist, and are refused as such, do not count as room for those that are new."""
+    with serving(tmp_path, max_memory=100_000) as database:
+        database.create(dimension=64)
+        there = some(200, "a", 64)
+        assert database.upsert(*there).success
+        mixed = [*there, *some(200, "b", 64, seed=2)]
+        reply = database.upsert(*mixed, mode=pb.UPSERT_MODE_INSERT_ONLY, allow_partial=True)
+        assert_refused(reply, Code.RESOURCE_EXHAUSTED, "MEMORY_LIMIT")
+
+
 @pytest.mark.usefixtures("only_graphs")
 def test_memory_is_bounded_in_a_restore(tmp_path: Path) -> None:
     """A restore past max_memory, the old collection counted, changes nothing; with the old one deleted it works."""

@@ -18,8 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plugins.vector_hnsw.engine import Engine, Item, Metric, Query, Written
-from plugins.vector_hnsw.engine import engine as engine_module
+from plugins.vector_hnsw.engine import Engine, Item, Metric, Query, Written, managing
 from plugins.vector_hnsw.engine.cache import GraphCache
 from plugins.vector_hnsw.engine.graph import Graph
 from shared.errors import AlreadyExists, InvalidArgument, NotFound, StartError, Unavailable
@@ -436,7 +435,7 @@ def test_a_collection_that_fails_to_be_made_can_be_made_later(engine: Engine, mo
     def broken(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(engine_module, "index_for", broken)
+    monkeypatch.setattr(managing, "index_for", broken)
     with pytest.raises(MemoryError):
         engine.create("c", 4)
     monkeypatch.undo()

@@ -221,3 +221,15 @@ def test_a_damaged_item_can_be_deleted_and_written(tmp_path: Path, at: int, way:
         assert engine.count("c", below(300)) == {"delete": 299, "delete a range": 290, "write anew": 300}[way]
     with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_fields_that_callers_name_take_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fields filters ask for, what is counted of them stays small."""
+    monkeypatch.setattr(fields, "_LEAST_ITEMS", 5)
+    monkeypatch.setattr(fields, "_MOST_COUNTED", 20)
+    with opened(tmp_path) as engine:
+        engine.create("c", 4)
+        engine.upsert("c", [Item(f"i{n}", row) for n, row in enumerate(vectors(10, 4))])
+        for n in range(100):
+            assert engine.count("c", all_of(Compare(f"field{n}", Operator.EQ, 1))) == 0
+        assert len(engine._store.fields._scans) <= 20

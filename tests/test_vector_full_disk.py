@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from plugins.vector_hnsw.engine import Engine, Item
+from plugins.vector_hnsw.engine import Engine, Item, Query
 from plugins.vector_hnsw.engine.collection import OpenCollection
 from plugins.vector_hnsw.engine.database import Database
+from plugins.vector_hnsw.engine.filters import Exists, all_of
+from plugins.vector_hnsw.engine.store import Store
 from shared.errors import StorageFull
-from tests.servers import ROOT, environment
-from tests.vector_tools import assert_holds, killed, opened, vectors
+from tests.servers import ROOT, environment, wait_until
+from tests.vector_tools import assert_holds, ids, killed, opened, vectors
 
 ROWS = vectors(3000, 4)
 
@@ -112,3 +114,103 @@ def test_no_room_even_for_a_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert engine.count("c") == len(expected)
     with opened(tmp_path) as engine:
         assert_holds(engine, "c", expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("no_room_for_it")
+def test_a_write_of_what_is_still_to_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written after a delete that had no room to be done stays: with room the delete is done first; without,
+    the write is refused. A start without room has in memory what was not deleted, and no snapshot has what was."""
+    monkeypatch.setattr("plugins.vector_hnsw.engine.store._PART", 400)
+    monkeypatch.setattr("plugins.vector_hnsw.engine.space._AGAIN", 3600.0)
+    real = Database.transaction
+    room = [2]
+
+    def transaction(database: Database, counter: str = "") -> object:
+        if not counter:
+            room[0] -= 1
+            if room[0] < 0:
+                raise StorageFull("full")
+        return real(database, counter)
+
+    with opened(tmp_path) as engine:
+        expected = fill(engine)
+        monkeypatch.setattr(Database, "transaction", transaction)
+        with pytest.raises(StorageFull):
+            engine.delete_vectors("c", GONE)
+        # Of one that was removed already, and of one that was not.
+        new = [Item(GONE[0], ROWS[1]), Item(GONE[-1], ROWS[2])]
+        with pytest.raises(StorageFull):
+            engine.upsert("c", new)
+        with pytest.raises(StorageFull):
+            engine.create_snapshot("c", "s")
+    with opened(tmp_path) as engine:
+        assert engine.count("c") == len(expected)
+        assert ids(engine.search("c", Query(ROWS[1], limit=1))) == ["i1"]
+        monkeypatch.setattr(Database, "transaction", real)
+        assert engine.upsert("c", new).count == 2
+        expected |= {one.id: one.vector for one in new}
+        assert_holds(engine, "c", expected)  # type: ignore[arg-type]
+    with opened(tmp_path) as engine:
+        assert_holds(engine, "c", expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("no_room_for_it")
+def test_what_had_no_room_is_done_once_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delete that was decided is done as soon as the disk has room, with no call in between."""
+    monkeypatch.setattr("plugins.vector_hnsw.engine.space._AGAIN", 0.01)
+    real = Database.transaction
+
+    def transaction(database: Database, counter: str = "") -> object:
+        if not counter:
+            raise StorageFull("full")
+        return real(database, counter)
+
+    with opened(tmp_path) as engine:
+        expected = fill(engine)
+        monkeypatch.setattr(Database, "transaction", transaction)
+        with pytest.raises(StorageFull):
+            engine.delete_vectors("c", GONE)
+        monkeypatch.setattr(Database, "transaction", real)
+        everything = all_of(Exists("text"))
+        wait_until(lambda: engine.count("c", everything) == len(expected), "the end of the delete")
+        assert_holds(engine, "c", expected)  # type: ignore[arg-type]
+
+
+def test_a_restore_that_cannot_even_be_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restore for which the disk has no room, nor for undoing it, changes nothing, and the next one works."""
+
+    def full(*_: object) -> int:
+        raise StorageFull("full")
+
+    with opened(tmp_path) as engine:
+        engine.create("c", 4)
+        engine.upsert("c", [Item("a", ROWS[0])])
+        engine.create_snapshot("c", "s")
+        engine.upsert("c", [Item("b", ROWS[1])])
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "rename", full)
+            patched.setattr(Store, "drop", full)
+            with pytest.raises(StorageFull):
+                engine.restore_snapshot("c", "s")
+        assert engine.count("c") == 2
+        engine.restore_snapshot("c", "s")
+        assert engine.count("c") == 1
+        assert len(engine._store.collections()) == 1
+
+
+def test_the_reserve_is_as_large_as_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty store reserves 1 MiB, one that grows as much as it has, up to 48 MiB; less once it is smaller."""
+    reserve, mib = tmp_path / "reserve", 2**20
+    with opened(tmp_path) as engine:
+        assert reserve.stat().st_size == mib
+        engine.create("c", 4)
+        for n in range(3):
+            engine.upsert("c", [Item(f"{n}-{i}", ROWS[i], json.dumps("x" * 10_000)) for i in range(100)])
+        size = (tmp_path / "store.db").stat().st_size + (tmp_path / "store.db-wal").stat().st_size
+        assert max(1.1 * mib, size / 2 - mib) <= reserve.stat().st_size <= size
+        monkeypatch.setattr("plugins.vector_hnsw.engine.database._MOST_RESERVED", 2 * mib)
+    with opened(tmp_path) as engine:
+        assert reserve.stat().st_size == 2 * mib
+        engine.delete("c")
+        wait_until(lambda: not engine._giving_back, "the end of giving back")
+        assert reserve.stat().st_size == mib

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -16,8 +17,9 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.vector_hnsw.engine import Change, Item, MetadataMode, Metric, Query
-from plugins.vector_hnsw.engine.filters import Compare, Filter, Operator
+from plugins.vector_hnsw.engine import Change, Hit, Item, MetadataMode, Metric, Query
+from plugins.vector_hnsw.engine.filters import Compare, Filter, Ids, Operator
+from plugins.vector_hnsw.engine.searching import Changed
 from plugins.vector_hnsw.messages import dumped
 from shared.errors import Code, InvalidArgument, NotFound, StorageFull
 from shared.structs import dump
@@ -380,3 +382,42 @@ def test_any_updates_are_the_oracles(
         if wrong:
             with pytest.raises((InvalidArgument, NotFound)):
                 engine.update_metadata("c", changes, lambda *of: dumped(*of), mode=mode)
+
+
+@pytest.mark.parametrize("few", [True, False])
+@pytest.mark.parametrize("how", ["update", "update by filter", "upsert"])
+def test_a_filtered_search_in_the_moment_of_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, few: bool
+) -> None:
+    """A search that begins when new metadata is committed, and what fits not known yet, hands out nothing that does not
+    fit: it waits, or is answered as before."""
+    if not few:
+        monkeypatch.setattr("plugins.vector_hnsw.engine.matches._FEW_NUMBERS", 0)
+    matrix = vectors(50, 4)
+    with opened(tmp_path) as engine:
+        engine.create("c", 4)
+        engine.upsert("c", [Item(f"i{n}", row, '{"n": 0}') for n, row in enumerate(matrix)])
+        query = Query(matrix[0], filter=Filter((Compare("n", Operator.EQ, 0),)))
+        assert len(engine.search("c", query).hits) == 10
+        entry = engine._find("c")
+        real = entry.matches.changed
+        between: list[Hit] = []
+        calls: list[int] = []
+
+        def known(sequence: int, rows: Any) -> None:
+            with contextlib.suppress(Changed):
+                between.extend(entry.search(query).hits)
+            calls.append(sequence)
+            real(sequence, rows)
+
+        monkeypatch.setattr(entry.matches, "changed", known)
+        if how == "update":
+            engine.update_metadata("c", [Change("i0", {"n": 1})], dumped)
+        elif how == "update by filter":
+            only = Filter((Compare("n", Operator.EQ, 0), Ids(("i0",))))
+            engine.update_matching("c", only, Change("", {"n": 1}), dumped)
+        else:
+            engine.upsert("c", [Item("i0", matrix[0], '{"n": 1}')])
+        assert len(calls) == 1
+        assert all(json.loads(hit.metadata)["n"] == 0 for hit in between)
+        assert "i0" not in ids(engine.search("c", query))

@@ -1,39 +1,60 @@
-"""The vector store without its transport. Read `engine`, `collection`, then `store` (truth) and `graph` (what finds).
+"""The vector store without its transport, by rooms; each is read from the top.
 
-engine.py      all collections of one folder: what may be asked, who waits for whom
-collection.py  one of them: the order of a write, and how a search is planned
-store.py       SQLite: ids, metadata, original vectors
-database.py    one SQLite file: opened safely, its failures told apart
-graph.py       one hnswlib index, without the ways in which hnswlib dies
-flat.py        few vectors in its place, compared one by one
-comparing.py   a query with many vectors, exact to the last digit
-cache.py       a graph on disk: written aside, checksummed, loaded only when it is what was written
-opening.py     a graph loaded and caught up, or built from the store
-rebuilding.py  a new graph aside, while the old one is searched
-labels.py      equal vectors share a label, because hnswlib loses what is beside many equal ones
-filters.py     filters on metadata, as SQL
-fields.py      indexes of fields in metadata, for filters
+What may be asked:
+engine.py      all collections of one folder: opened, closed; its calls are in the next four
+managing.py    collections and aliases: made, changed, described, deleted
+writing.py     items written, changed, deleted
+reading.py     items searched, listed, counted, fetched
+restoring.py   snapshots made and put back
+state.py       what all of these stand on: collections by name, and the bounds on them
+space.py       room on the disk: writes on a full one, and what goes back to it
+upkeep.py      graphs saved and built anew, fields indexed
+checks.py      what may be asked: names, ids, items, numbers
 changes.py     metadata that changes while the vector stays
 aliases.py     other names of collections
-matches.py     which items a filter fits, remembered and kept up with what is written
-metric.py      how vectors are checked, prepared and scored
-checks.py      what may be asked: names, ids, items, numbers
-health.py      recall on a sample
-rows.py        the items behind labels that were found lately, in memory
+
+What is stored:
+store.py       SQLite: ids, metadata, original vectors
+database.py    one SQLite file: opened safely, its failures told apart
+filters.py     filters on metadata, as SQL
+fields.py      indexes of fields in metadata, for filters
 snapshots.py   copies of a collection by name, and back
 backup.py      copies of everything in a folder, and back
 wal.py         whether the log beside the database is its own
 verify.py      reads all that is stored and says what is damaged
 files.py       files and folders that only their owner may read
+
+What plans a search, and answers it:
+query.py       what is asked, and what is found
+planning.py    the way that a search will take, as a value
+searching.py   a search: planned, found by label or row, made into a page of items
+ranking.py     which comes first
+matches.py     which items a filter fits, remembered and kept up with what is written
+rows.py        the items behind labels that were found lately, in memory
+
+What finds:
+collection.py  one collection in memory: the order of a write
+graph.py       one hnswlib index, without the ways in which hnswlib dies
+flat.py        few vectors in its place, compared one by one
+comparing.py   a query with many vectors, exact to the last digit
+metric.py      how vectors are checked, prepared and scored
+labels.py      equal vectors share a label, because hnswlib loses what is beside many equal ones
+opening.py     a graph loaded and caught up, or built from the store
+cache.py       a graph on disk: written aside, checksummed, loaded only when it is what was written
+saving.py      a graph written while the process goes on
+rebuilding.py  a new graph aside, while the old one is searched
+health.py      recall on a sample
 lock.py        many readers or one writer, in turn
 """
 
 from .changes import Change, MetadataMode
-from .collection import Hit, Query, SearchResult
-from .engine import Description, Engine, Mode, Written
+from .engine import Engine
+from .managing import Description
 from .metric import Metric
+from .query import Hit, Query, SearchResult
 from .snapshots import Snapshot
 from .store import Collection, Item
+from .writing import Mode, Written
 
 __all__ = [
     "Change",

@@ -22,8 +22,9 @@ from . import wal
 from .files import make_file, sync_folder
 from .filters import member
 
-# Bytes: the log is folded in from 32 MiB on, and with so much the file can grow by it, and deletes have a log again.
-_MOST_RESERVED = 48 * 2**20
+# Bytes: as much as the store has, for a delete writes each of its pages at most, and not more than this: the log is
+# folded in from 32 MiB on, and with so much the file can grow by it, and deletes have a log again.
+_LEAST_RESERVED, _MOST_RESERVED = 2**20, 48 * 2**20
 _ROOM = 64 * 2**20  # bytes: what a write takes at most, nearly always
 _COUNTS = ("freelist_count", "page_count")
 # What every commit says in the table `store`, for wal.py.
@@ -47,6 +48,8 @@ class Database:
         self._idle_lock = threading.Lock()
         self._closed = False
         self._reserve = path.with_name("reserve")
+        self._reserved = 0  # bytes
+        self._log = path.with_name(path.name + "-wal")
         try:
             if not path.exists():
                 _create(path, format, tables)
@@ -113,28 +116,45 @@ class Database:
                 self._writer.execute("PRAGMA busy_timeout = 30000")
 
     def keep_reserve(self) -> None:
-        """Takes some of the disk that is free, so that deleting works once it is full; without room it does without."""
-        if self._reserve.exists():
-            return
+        """Takes some of the disk that is free, so that deleting works once it is full: as much as the store has, within
+        bounds. Without room it does without."""
         try:
-            size = min(_MOST_RESERVED, shutil.disk_usage(self._reserve.parent).free // 8)
-            make_file(self._reserve)
+            there = self._reserve.stat().st_size if self._reserve.exists() else 0
+            free = shutil.disk_usage(self._reserve.parent).free
+            size = self.path.stat().st_size + (self._log.stat().st_size if self._log.exists() else 0)
+            size = max(1, min(_MOST_RESERVED, max(_LEAST_RESERVED, size), (free + there) // 8))
+            if not self._reserve.exists():
+                make_file(self._reserve)
             with self._reserve.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, max(1, size))
+                try:
+                    os.posix_fallocate(file.fileno(), 0, size)
+                except OSError:
+                    size = there
+                file.truncate(size)
+            self._reserved = size
         except OSError:
-            self._reserve.unlink(missing_ok=True)
+            self._reserved = 0
 
     def use_reserve(self) -> None:
         """Gives the reserve back to the disk, and what is deleted from here on is not overwritten, which takes room."""
         self._reserve.unlink(missing_ok=True)
+        self._reserved = 0
         self._writer.execute("PRAGMA secure_delete = FAST").fetchall()
 
     def keep_foldable(self) -> None:
-        """Before a write: folds the log in where the disk may soon have no room for that any more."""
+        """Before a write: folds the log in where the disk may soon have no room for that any more; where it has plenty,
+        the reserve grows with the store."""
         with suppress(OSError, StorageFull):
-            log = self.path.with_name(self.path.name + "-wal").stat().st_size
-            if log and shutil.disk_usage(self.path.parent).free < 2 * log + _ROOM:
+            log = self._log.stat().st_size
+            if not log:
+                return
+            free = shutil.disk_usage(self.path.parent).free
+            if free < 2 * log + _ROOM:
                 self.fold_in()
+            if self._reserved < _MOST_RESERVED // 2:
+                wanted = min(_MOST_RESERVED, self.path.stat().st_size + log)
+                if wanted > 2 * self._reserved and free > 4 * wanted:
+                    self.keep_reserve()
 
     @contextmanager
     def attached(self, file: Path, name: str) -> Iterator[None]:

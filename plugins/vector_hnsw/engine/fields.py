@@ -22,6 +22,7 @@ _log = logging.getLogger("hector")
 _LEAST_ITEMS = 5000  # below, a scan is quick
 _SCANS = 3  # of a field, before it is worth an index
 _MOST_FIELDS = 8  # of one collection: each costs time in every write
+_MOST_COUNTED = 10_000  # fields whose scans are counted: callers may name any
 _LONGEST = 100  # characters of a value, on average: texts that nobody compares as a whole would double the store
 _SHARE = 4  # with other conditions, an index is used where it leaves one in so many
 _MOST_VALUES = 100
@@ -87,7 +88,8 @@ class FieldIndexes:
             prefix = _name(number, "")
             query = "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?"
             names = [name for (name,) in self._database.rows(query, f"items_{number}") if name.startswith(prefix)]
-            self._paths[number] = {bytes.fromhex(name.removeprefix(prefix)).decode() for name in names}
+            there = {bytes.fromhex(name.removeprefix(prefix)).decode() for name in names}
+            return self._paths.setdefault(number, there)  # one that was made meanwhile is known already
         return self._paths[number]
 
     def create(self, number: int, path: str) -> None:
@@ -114,10 +116,13 @@ class FieldIndexes:
                 for (name,) in names:
                     transaction.execute(f"DROP INDEX {name}")
             self._paths.clear()
+            self._scans.clear()
         return bool(names)
 
     def _note(self, number: int, paths: list[str]) -> None:
         for path in paths:
+            if len(self._scans) >= _MOST_COUNTED:
+                self._scans.clear()
             self._scans[number, path] += 1
             if self._scans[number, path] == _SCANS:
                 self.on_wanted(number, path)

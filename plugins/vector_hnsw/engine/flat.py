@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Sequence
 import numpy as np
 
 from .comparing import lengths_of, nearest
-from .graph import Found, Graph, no_memory
+from .graph import Graph, Neighbours, no_memory
 from .lock import SharedLock
 from .metric import Floats, Metric
 from .store import Collection
@@ -107,7 +107,9 @@ class Flat:
                     for column in (self._labels, self._vectors, self._lengths):
                         column[row] = column[last]
 
-    def search(self, query: Floats, k: int, among: Container[int] | None = None, wait: bool = True) -> Found | None:
+    def search(
+        self, query: Floats, k: int, among: Container[int] | None = None, wait: bool = True
+    ) -> Neighbours | None:
         """The `k` nearest labels, with keys (`comparing.py`) for distances, and all as near as the last of them.
 
         `query` is as it came. With `among`, only these labels. Without `wait` it is None where it would have to wait.
@@ -121,11 +123,11 @@ class Flat:
                 kept = [row for row, label in enumerate(labels.tolist()) if label in among]
                 labels, vectors, lengths = labels[kept], vectors[kept], lengths[kept]
             if not len(labels):
-                return Found([], [], [])
+                return Neighbours([], [], [])
             chosen, keys = nearest(self._metric, query, vectors, lengths, k)
             order = np.argsort(keys, kind="stable")
             wanted = labels[chosen[order]].tolist()
-            return Found(wanted, keys[order].tolist(), [self._versions[label] for label in wanted])
+            return Neighbours(wanted, keys[order].tolist(), [self._versions[label] for label in wanted])
         finally:
             self._lock.leave()
 

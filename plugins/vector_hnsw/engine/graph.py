@@ -37,7 +37,7 @@ def graph_bytes(dimension: int, m: int, nodes: int) -> int:
     return nodes * (4 * dimension + 8 * m + 80)
 
 
-class Found(NamedTuple):
+class Neighbours(NamedTuple):
     """Labels with their distances, nearest first, and the version that each distance is of."""
 
     labels: list[int]
@@ -136,7 +136,7 @@ class Graph:
                 if self._versions.pop(label, None) is not None:
                     self._index.mark_deleted(label)
 
-    def search(self, query: Floats, k: int, ef: int, wait: bool = True) -> Found | None:
+    def search(self, query: Floats, k: int, ef: int, wait: bool = True) -> Neighbours | None:
         """The first `k` of the nearest `ef` labels, or all when there are fewer. None when it cannot reach that many.
 
         `query` is prepared. With one `ef` the first `k` are among the first `k + 1`, ties included. So all are asked
@@ -148,28 +148,28 @@ class Graph:
         try:
             asked = min(max(k, ef), len(self._versions))
             if asked == 0:
-                return Found([], [], [])
+                return Neighbours([], [], [])
             for wider in (1, 4, 16) if wait else (1,):
-                found = self._query(query, asked, max(ef * wider, asked), 1, wait)
-                if found is not None:
-                    labels = found[0][0][:k].tolist()
-                    return Found(labels, found[1][0][:k].tolist(), [self._versions[label] for label in labels])
+                answer = self._query(query, asked, max(ef * wider, asked), 1, wait)
+                if answer is not None:
+                    labels = answer[0][0][:k].tolist()
+                    return Neighbours(labels, answer[1][0][:k].tolist(), [self._versions[label] for label in labels])
             return None
         finally:
             self._lock.leave()
 
-    def search_many(self, queries: Floats, k: int, ef: int) -> list[Found] | None:
+    def search_many(self, queries: Floats, k: int, ef: int) -> list[Neighbours] | None:
         """As `search`, for each row of `queries`, on all threads at once. None when one of them cannot be answered."""
         with self._lock.read():
             asked = min(max(k, ef), len(self._versions))
             if asked == 0:
-                return [Found([], [], [])] * len(queries)
+                return [Neighbours([], [], [])] * len(queries)
             answer = self._query(queries, asked, max(ef, asked), self.threads, wait=True)
             if answer is None:
                 return None
             versions = self._versions
             return [
-                Found(labels, distances, [versions[label] for label in labels])
+                Neighbours(labels, distances, [versions[label] for label in labels])
                 for labels, distances in zip(answer[0][:, :k].tolist(), answer[1][:, :k].tolist(), strict=True)
             ]
 

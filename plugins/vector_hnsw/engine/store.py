@@ -100,6 +100,7 @@ class Store:
         self.max_read = max_read
         self.database = Database(path, format=FORMAT, tables=_STORE, upgrade=_add_sums)
         self.fields = FieldIndexes(self.database)
+        self.is_removing = True  # whether something may be left to be removed, until `finish_removing` has looked
         self.close = self.database.close
         self.write = self.database.write
 
@@ -209,6 +210,7 @@ class Store:
 
     def begin_removing(self, connection: sqlite3.Connection, number: int, rows: Sequence[int]) -> None:
         """Decides that these rows are removed, in a few pages: by `finish_removing`, whatever happens in between."""
+        self.is_removing = True
         connection.execute(_REMOVING)
         steps = np.diff(np.array(sorted(rows), "<i8"), prepend=0).astype("<i8").tobytes()
         connection.execute("INSERT INTO removing VALUES (?, ?)", (number, zlib.compress(steps)))
@@ -219,14 +221,15 @@ class Store:
 
         Raises StorageFull where it has none for a single row; to be called again then.
         """
-        if not self.database.rows("SELECT 1 FROM sqlite_schema WHERE name = 'removing'"):
+        decided = self._decided()
+        if not decided:
+            self.is_removing = False
             return
         # What is decided may make the file larger; the rest does not, so that the log can always be folded in.
         self.database.fold_in()
         there = {spec.number for spec in self.collections()}
-        for number, steps in self.database.rows("SELECT number, steps FROM removing"):
-            rows = np.cumsum(np.frombuffer(zlib.decompress(steps), "<i8")).tolist() if number in there else []
-            size = _PART
+        for number in decided.keys() & there:
+            rows, size = decided[number], _PART
             while rows:
                 try:
                     with self.database.transaction() as transaction:
@@ -239,6 +242,16 @@ class Store:
                 self.database.fold_in()
         with self.database.transaction() as transaction:
             transaction.execute("DROP TABLE removing")
+        self.is_removing = False
+
+    def _decided(self) -> dict[int, list[int]]:
+        """By collection, the rows that `begin_removing` has decided on."""
+        decided: dict[int, list[int]] = {}
+        if self.database.rows("SELECT 1 FROM sqlite_schema WHERE name = 'removing'"):
+            for number, steps in self.database.rows("SELECT number, steps FROM removing"):
+                rows = np.cumsum(np.frombuffer(zlib.decompress(steps), "<i8")).tolist()
+                decided.setdefault(number, []).extend(rows)
+        return decided
 
     def _mark(self, connection: sqlite3.Connection, number: int, next_label: int | None = None) -> None:
         connection.execute(
@@ -254,8 +267,13 @@ class Store:
         return {name: Place(*rest) for name, *rest in self._in_parts(query, ids)}
 
     def all_labels(self, number: int) -> Iterator[list[tuple[int, int, bytes]]]:
-        """(label, version, digest) of every item, in blocks."""
-        return self.database.blocks(f"SELECT label, version, digest FROM items_{number}", size=10_000)
+        """(label, version, digest) of every item that is not to be removed, in blocks."""
+        decided = set(self._decided().get(number, ()))
+        if not decided:
+            yield from self.database.blocks(f"SELECT label, version, digest FROM items_{number}", size=10_000)
+        else:
+            for block in self.database.blocks(f"SELECT label, version, digest, row FROM items_{number}", size=10_000):
+                yield [item[:3] for item in block if item[3] not in decided]
 
     def at_labels(
         self, number: int, labels: Sequence[int], most: int | None = None
