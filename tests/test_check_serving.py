@@ -16,9 +16,9 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from host.check import serving as serving_claims
+from host.check.contract import FIRST_ADDITION, GUIDE_RPCS, SERVICES
 from host.check.runner import FAILED, KINDS, NOT_OFFERED, PASSED
-from host.check.serving import GUIDE_RPCS
-from host.check.subject import FIRST_ADDITION, SERVICES, Options
+from host.check.subject import Options
 from shared.client import Address
 from shared.units import Secret
 from tests.check_faults import database, database_full, embedder, lenient, llm, reasoning, serving, tools

@@ -15,10 +15,11 @@ from rich.console import Console
 
 from host.check import partners, reports, upstream
 from host.check.claims import Broken
+from host.check.contract import SERVICES
 from host.check.partners import Partners
 from host.check.process import Command
 from host.check.runner import FAILED, Result, claims_for, kinds_at, try_claims
-from host.check.subject import SERVICES, Options, Subject
+from host.check.subject import Options, Subject
 from host.check.upstream import Upstream
 from host.health import SERVING, wait_until_serving
 from host.reflection import Reflection, ReflectionError

@@ -15,6 +15,7 @@ import grpc
 import hector_plugins_pb2 as pb
 
 from host.check.claims import Broken, Claims, NotOffered, expect
+from host.check.odd_bytes import takes_no_odd_bytes
 from host.check.subject import Subject
 
 claims = Claims("database")
@@ -182,7 +183,7 @@ def unknown_collection(check: Subject) -> None:
 def broken_bytes(check: Subject) -> None:
     with collection(check, 2) as name:
         upsert(check, name, {"a": [1, 0]})
-        check.takes_no_odd_bytes("SearchVectors")
+        takes_no_odd_bytes(check, "SearchVectors")
         expect(ids(search(check, name, [1, 0])) == ["a"], "the server does not go on after them")
 
 

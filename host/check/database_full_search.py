@@ -123,7 +123,7 @@ def search_batch(check: Subject) -> None:
         searches = [pb.SearchVectorsRequest(collection=name, vector=query, limit=1) for query in queries]
         searches.append(pb.SearchVectorsRequest(collection=new_name(), vector=[1, 0]))
         reply = check.ok("SearchVectorsBatch", pb.SearchVectorsBatchRequest(searches=searches))
-        got = [ids(one) if one.success else one.status.code for one in reply.responses]
+        got = [ids(answer) if answer.success else answer.status.code for answer in reply.responses]
         expected = [["b"], ["a"], Code.INVALID_ARGUMENT, ["b"], Code.NOT_FOUND]
         expect(got == expected, f"the answers are {got}, not {expected}", reply)
 

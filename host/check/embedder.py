@@ -10,6 +10,7 @@ from typing import Any
 import hector_plugins_pb2 as pb
 
 from host.check.claims import Claims, expect
+from host.check.odd_bytes import takes_no_odd_bytes
 from host.check.subject import Subject
 
 claims = Claims("embedder")
@@ -109,9 +110,9 @@ def end_counts(check: Subject) -> None:
         ("listen", "silent"),
         ("a note in file 12", "a note in file 97"),
     )
-    for one, other in pairs:
-        value = cosine(embed(check, one).vector, embed(check, other).vector)
-        expect(value < 0.99999, f"{one!r} and {other!r} have the same vector")
+    for text, other in pairs:
+        value = cosine(embed(check, text).vector, embed(check, other).vector)
+        expect(value < 0.99999, f"{text!r} and {other!r} have the same vector")
 
 
 @claims.guide("A batch gives a vector for each text, in the order of the texts.", ORDER)
@@ -228,5 +229,5 @@ def failure_is_over(check: Subject) -> None:
 
 @claims.guide("Bytes that are no message do no harm.", "What proto3 refuses gRPC answers; the server goes on.")
 def broken_bytes(check: Subject) -> None:
-    check.takes_no_odd_bytes("EmbedText")
+    takes_no_odd_bytes(check, "EmbedText")
     embed(check, TEXTS[0])

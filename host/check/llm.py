@@ -16,6 +16,7 @@ import hector_plugins_pb2 as pb
 
 from host.check import upstream
 from host.check.claims import Broken, Claims, NotAsked, expect
+from host.check.odd_bytes import takes_no_odd_bytes
 from host.check.subject import StreamFailed, Subject
 from shared.errors import Code
 
@@ -109,7 +110,7 @@ def nothing_asked(check: Subject) -> None:
 @claims.guide("Bytes that are no message do no harm.", "What proto3 refuses gRPC answers; the server goes on.")
 def broken_bytes(check: Subject) -> None:
     for rpc in ("GenerateText", "StreamText"):
-        check.takes_no_odd_bytes(rpc)
+        takes_no_odd_bytes(check, rpc)
     check.refused("GenerateText", pb.GenerateTextRequest(), "a call without a prompt, after them")
 
 

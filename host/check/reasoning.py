@@ -12,6 +12,7 @@ import hector_plugins_pb2 as pb
 
 from host.check import partners
 from host.check.claims import Claims, NotAsked, expect
+from host.check.odd_bytes import takes_no_odd_bytes
 from host.check.refusal import Refusal
 from host.check.subject import Subject
 
@@ -206,5 +207,5 @@ def model_down(check: Subject) -> None:
 
 @claims.guide("Bytes that are no message do no harm.", "What proto3 refuses gRPC answers; the server goes on.")
 def broken_bytes(check: Subject) -> None:
-    check.takes_no_odd_bytes("ProcessIteration")
+    takes_no_odd_bytes(check, "ProcessIteration")
     begin(check, context="What is the time?")

@@ -15,6 +15,8 @@ from host.check import (
     database_full_write,
     database_search,
     database_write,
+    drained,
+    durable,
     embedder,
     embedder_full,
     llm,
@@ -23,11 +25,13 @@ from host.check import (
     reasoning_full,
     serving,
     started,
+    stopped,
     tools,
     tools_full,
 )
 from host.check.claims import FULL, GUIDE, Broken, Claim, Claims, NotAsked, NotOffered
-from host.check.subject import SERVICES, Exchange, Subject
+from host.check.contract import SERVICES
+from host.check.subject import Exchange, Subject
 from host.reflection import Reflection
 from shared.errors import StartError
 
@@ -47,9 +51,9 @@ KINDS: dict[str, Sequence[Claims]] = {
     "reasoning": (reasoning.claims, reasoning_full.claims),
 }
 STARTED: dict[str, Sequence[Claims]] = {
-    "llm": (started.llm_claims,),
-    "database": (started.busy_claims, started.database_claims),
-    "embedder": (started.busy_claims,),
+    "llm": (drained.llm_claims,),
+    "database": (drained.busy_claims, durable.claims),
+    "embedder": (drained.busy_claims,),
 }
 _MOST_SILENT = 3  # calls that ran into their bound, after which no more claims are tried
 
@@ -71,7 +75,9 @@ def claims_for(kind: str, level: str, only: Iterable[str] = (), *, run: bool = F
     instead of those of a plugin that runs."""
     claims = [
         claim
-        for group in ((started.claims, *STARTED.get(kind, ())) if run else (serving.claims, *KINDS[kind]))
+        for group in (
+            (started.claims, stopped.claims, *STARTED.get(kind, ())) if run else (serving.claims, *KINDS[kind])
+        )
         for claim in group
         if claim.level == GUIDE or level == FULL
     ]
@@ -113,7 +119,7 @@ def _try(subject: Subject, claim: Claim) -> Result:
     except Broken as broken:
         outcome, message, shown = FAILED, str(broken), broken.reply
         rpc = subject.exchanges[-1].rpc if subject.exchanges else ""
-        if claim.level == FULL and rpc in subject.service.methods_by_name and not subject.has_additions(rpc):
+        if claim.level == FULL and rpc in subject.service.methods_by_name and not subject.offered.has_additions(rpc):
             outcome, message = NOT_OFFERED, f"the reply of its {rpc} has the guide's fields alone"
     except NotOffered as missing:
         # What the guide names is not an offer that a plugin may leave out.

@@ -7,6 +7,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from host.check.claims import Broken, Claims, expect
+from host.check.contract import GUIDE_RPCS
 from host.check.subject import Exchange, Subject
 from host.reflection import Reflection, ReflectionError
 
@@ -136,12 +137,3 @@ def health_without_token(check: Subject) -> None:
         expect(health(check, "plugin") == SERVING, "health without the token is not SERVING")
     except grpc.RpcError as error:
         raise Broken(f"health without the token is {error.code().name}") from None
-
-
-GUIDE_RPCS = {
-    "llm": ("GenerateText", "StreamText", "CallTool", "ListModels"),
-    "database": ("CreateCollection", "DeleteCollection", "UpsertVectors", "SearchVectors", "DeleteVectors"),
-    "embedder": ("EmbedText", "EmbedBatch", "GetDimensions"),
-    "tools": ("ListTools", "ExecuteTool", "GetToolSchema"),
-    "reasoning": ("Initialize", "ProcessIteration", "Finalize"),
-}

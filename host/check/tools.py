@@ -14,6 +14,7 @@ import hector_plugins_pb2 as pb
 from google.protobuf import json_format
 
 from host.check.claims import Claims, NotAsked, expect
+from host.check.odd_bytes import takes_no_odd_bytes
 from host.check.subject import Subject
 
 claims = Claims("tools")
@@ -227,5 +228,5 @@ def failure_is_over(check: Subject) -> None:
 
 @claims.guide("Bytes that are no message do no harm.", "What proto3 refuses gRPC answers; the server goes on.")
 def broken_bytes(check: Subject) -> None:
-    check.takes_no_odd_bytes("ExecuteTool")
+    takes_no_odd_bytes(check, "ExecuteTool")
     tools(check)
