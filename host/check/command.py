@@ -63,6 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
                 raise StartError(f"--upstream {arguments.upstream}: {error.strerror}; take another port") from None
         if any(word in (arguments.run or "") for word in ("{llm}", "{tools}")):
             behind.partners = stack.enter_context(partners.serving())
+            behind.partners.has_llm, behind.partners.has_tools = (
+                word in arguments.run for word in ("{llm}", "{tools}")
+            )
         if arguments.run:
             return _report(arguments, arguments.run, lambda show: _run(arguments, behind, show))
         return _report(arguments, arguments.address, lambda show: _check(arguments, behind, show))

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import hector_plugins_pb2 as pb
+from google.protobuf import json_format
 
 from host.check.claims import Claims, expect
 from host.check.database import CLOSE, collection, ids, new_name, random_vectors, search, upsert
@@ -141,7 +142,9 @@ def operators(check: Subject) -> None:
         ("year", pb.OPERATOR_GTE, 2005, ["b", "c", "d"]),
         ("year", pb.OPERATOR_LT, 2005, ["a"]),
         ("year", pb.OPERATOR_LTE, 2005, ["a", "b"]),
+        ("kind", pb.OPERATOR_NE, "novel", ["b", "d"]),
         ("kind", pb.OPERATOR_IN, ["poems", "nove"], ["b", "d"]),
+        ("kind", pb.OPERATOR_NOT_IN, ["poems", "nove"], ["a", "c"]),
         ("kind", pb.OPERATOR_PREFIX, "nov", ["a", "c", "d"]),
         ("kind", pb.OPERATOR_CONTAINS, "ove", ["a", "c", "d"]),
         ("tags", pb.OPERATOR_CONTAINS, "war", ["c"]),
@@ -152,9 +155,15 @@ def operators(check: Subject) -> None:
     with collection(check, 2) as name:
         library(check, name)
         for field, op, value, expected in cases:
-            got = filtered(check, name, must(condition(field, op, value)))
             what = f"{field} {pb.Operator.Name(op)} {json.dumps(value)}"  # type: ignore[arg-type]
-            expect(got == expected, f"{what} gives {got}, not {expected}")
+            wanted = condition(field, op, value)
+            as_value = pb.Condition(compare=pb.Compare(field=field, op=op))  # type: ignore[arg-type]
+            json_format.ParseDict(value, as_value.compare.value)
+            for form in (wanted, as_value):
+                # Whether what lacks the field is unequal to a value is left open.
+                within = [one_of("a", "b", "c", "d")] if op in (pb.OPERATOR_NE, pb.OPERATOR_NOT_IN) else []
+                got = filtered(check, name, must(form, *within))
+                expect(got == expected, f"{what} gives {got}, not {expected}")
 
 
 @claims.full("must, should and must_not are joined as they are called.", FILTERS)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 
 import hector_plugins_pb2 as pb
 
-from host.check.claims import Claims, expect
+from host.check.claims import Claims, NotAsked, expect
 from host.check.embedder import ALIKE, BLANKS, TEXTS, batch, cosine, embed, usable
 from host.check.refusal import DOMAIN, of_status
 from host.check.subject import Subject
@@ -55,7 +56,10 @@ def tokens(check: Subject) -> None:
     expect(0 < short.tokens < longer.tokens, f"a word has {short.tokens} tokens, seven words {longer.tokens}", longer)
     reply = batch(check, TEXTS)
     expect(reply.total_tokens == sum(e.tokens for e in reply.embeddings), "total_tokens is not the sum", reply)
-    expect(reply.embeddings[0].tokens == embed(check, TEXTS[0]).tokens, "a text has other tokens in a batch", reply)
+    for number in (0, 3, 7):
+        alone = embed(check, TEXTS[number]).tokens
+        counted = reply.embeddings[number].tokens
+        expect(counted == alone, f"text {number} has {alone} tokens, and in a batch {counted}", reply)
 
 
 @claims.full("A text that was cut says so, and one that was not does not.", "`truncated` says so, always.")
@@ -63,6 +67,7 @@ def truncated(check: Subject) -> None:
     long = "The quick brown fox jumps over the lazy dog. " * 4000
     expect(not embed(check, TEXTS[0]).truncated, "a short text is said to be cut")
     info = check.ok("GetModelInfo", pb.GetModelInfoRequest())
+    _too_long(check, long, info.max_tokens)
     reply = embed(check, long)
     expect(reply.truncated, "a text of 36,000 words is not said to be cut", reply)
     expect(
@@ -80,6 +85,7 @@ def truncated(check: Subject) -> None:
 )
 def truncation(check: Subject) -> None:
     long = "begin " * 40_000 + "end of it all"
+    _too_long(check, long, check.ok("GetModelInfo", pb.GetModelInfoRequest()).max_tokens)
     options = pb.EmbedOptions(truncate=pb.TRUNCATE_ERROR)
     check.refused_with(
         "EmbedText",
@@ -114,6 +120,58 @@ def cut_dimensions(check: Subject) -> None:
     plain = embed(check, TEXTS[0])
     value = cosine(half.vector, plain.vector[: native // 2])
     expect(value > ALIKE, f"the cut vector is not the beginning of the whole one (cosine {value:.4f})", half)
+
+
+@claims.full(
+    "A batch keeps to its options, and a stream to those of each text.",
+    "`options`: for all texts of a batch; for the one text of a stream's message.",
+)
+def options_of_many(check: Subject) -> None:
+    half = check.ok("GetDimensions", pb.GetDimensionsRequest()).dimensions // 2
+    options = pb.EmbedOptions(dimensions=half)
+    requests = [pb.EmbedStreamRequest(text=text, options=options) for text in TEXTS[:2]]
+    streamed = [reply.embedding for reply in check.stream("EmbedStream", [*requests, pb.EmbedStreamRequest(text="x")])]
+    for embeddings in (batch(check, TEXTS[:2], dimensions=half).embeddings, streamed[:2]):
+        for embedding in embeddings:
+            expect(len(embedding.vector) == half, f"dimensions={half} gives {len(embedding.vector)} floats")
+            length = math.hypot(*embedding.vector)
+            expect(abs(length - 1) < 1e-3, f"the cut vector has length {length:.4f}, not 1")
+    expect(len(streamed[2].vector) > half, "a text without options has those of the one before")
+    for embedding in batch(check, TEXTS[:3], normalize=True).embeddings:
+        length = math.hypot(*embedding.vector)
+        expect(abs(length - 1) < 1e-3, f"with normalize a vector of a batch has length {length:.4f}")
+    native = half * 2 + 2
+    request = pb.EmbedBatchRequest(texts=["a"], options=pb.EmbedOptions(dimensions=native))
+    check.refused_with("EmbedBatch", request, "more dimensions than the model has", Code.INVALID_ARGUMENT)
+
+
+@claims.full(
+    "A text of a batch that is too long for TRUNCATE_ERROR is named.",
+    "TRUNCATE_ERROR: INVALID_ARGUMENT; BadRequest where a field is at fault.",
+)
+def too_long_in_batch(check: Subject) -> None:
+    long = "begin " * 40_000 + "end of it all"
+    _too_long(check, long, check.ok("GetModelInfo", pb.GetModelInfoRequest()).max_tokens)
+    options = pb.EmbedOptions(truncate=pb.TRUNCATE_ERROR)
+    request = pb.EmbedBatchRequest(texts=[TEXTS[0], long], options=options)
+    check.refused_with("EmbedBatch", request, "a text too long", Code.INVALID_ARGUMENT, field="texts[1]")
+
+
+@claims.full(
+    "With LONG_TEXT_CHUNK_MEAN a long text is read to its end.",
+    "LONG_TEXT_CHUNK_MEAN: read whole in chunks; the vector is the mean of theirs.",
+)
+def long_text_in_chunks(check: Subject) -> None:
+    limit = check.ok("GetModelInfo", pb.GetModelInfoRequest()).max_tokens
+    texts = [" ".join(["begin"] * (limit + 50) + [end] * 50) for end in ("apples", "quantum")]
+    _too_long(check, texts[0], limit)
+    expect(embed(check, texts[0]).truncated, "a text longer than max_tokens is not said to be cut")
+    replies = [embed(check, text, long_text=pb.LONG_TEXT_CHUNK_MEAN) for text in texts]
+    for reply in replies:
+        usable(reply.vector, reply)
+        expect(not reply.truncated, "a text that was read whole is said to be cut", reply)
+    value = cosine(replies[0].vector, replies[1].vector)
+    expect(value < 0.99999, "two texts with other ends have the same vector", replies[1])
 
 
 @claims.full("More dimensions than the model has are refused.", "What the model cannot give is an error.")
@@ -175,13 +233,17 @@ def model_info(check: Subject) -> None:
     reply = check.ok("GetModelInfo", pb.GetModelInfoRequest())
     expect(reply.dimensions == told.dimensions, f"dimensions {reply.dimensions} and {told.dimensions}", reply)
     expect(reply.model and reply.max_tokens, "no model, or no max_tokens", reply)
+    hex_digits = re.fullmatch("([0-9a-f]{64})?", reply.sha256)
+    expect(hex_digits, f"sha256 is {reply.sha256!r}, not 64 hex digits", reply)
+    odd = [length for length in told.supported_dimensions if not 0 < length <= told.dimensions]
+    expect(not odd, f"supported_dimensions has {odd}, and the vectors have {told.dimensions} floats", told)
 
 
 @claims.full(
     "Tokens can be counted without embedding, before any cut.", "CountTokens: for each text, in order, before any cut."
 )
 def count_tokens(check: Subject) -> None:
-    texts = [*TEXTS[:3], "word " * 20_000]
+    texts = [TEXTS[1], TEXTS[2], TEXTS[0], "word " * 20_000]
     reply = check.ok("CountTokens", pb.CountTokensRequest(texts=texts))
     expect(len(reply.tokens) == len(texts), f"{len(texts)} texts have {len(reply.tokens)} counts", reply)
     for number, text in enumerate(texts[:3]):
@@ -211,5 +273,23 @@ def embed_stream(check: Subject) -> None:
             expect(failed, "the blank text has not failed", replies)
         else:
             expect(not reply.embedding.HasField("status"), f"text {number} failed", replies)
-            value = cosine(reply.embedding.vector, embed(check, text).vector)
+            alone = embed(check, text)
+            value = cosine(reply.embedding.vector, alone.vector)
             expect(value > ALIKE, f"the vector of text {number} is not its own (cosine {value:.4f})", replies)
+            same = reply.embedding.tokens == alone.tokens
+            expect(same, f"text {number} has {alone.tokens} tokens, in a stream {reply.embedding.tokens}", replies)
+
+
+@claims.full("A stream is answered as it goes, before its end.", "Texts in, vectors out, one answer each, in order.")
+def stream_as_it_goes(check: Subject) -> None:
+    requests = [pb.EmbedStreamRequest(id=f"{number}", text=text) for number, text in enumerate(TEXTS[:3])]
+    for number, reply in enumerate(check.in_turns("EmbedStream", requests)):
+        expect(reply.id == f"{number}", f"text {number} is answered as {reply.id!r}", reply)
+
+
+def _too_long(check: Subject, text: str, limit: int) -> None:
+    """Raises NotAsked where the model reads `text` whole."""
+    if check.offered.method("CountTokens") is not None:
+        count = check.ok("CountTokens", pb.CountTokensRequest(texts=[text])).tokens[0]
+        if count <= limit:
+            raise NotAsked(f"the model reads {limit} tokens, and so all {count} of the longest text that is tried")

@@ -32,6 +32,10 @@ claims = Claims("llm")
 def error_details(check: Subject) -> None:
     for rpc, request in REQUESTS.items():
         check.refused_with(rpc, request(), f"{rpc} with neither prompt nor messages", Code.INVALID_ARGUMENT)
+    if check.upstream is not None:
+        for status, code in (("404", Code.NOT_FOUND), ("503", Code.UNAVAILABLE), ("504", Code.DEADLINE_EXCEEDED)):
+            what = f"an endpoint that answers {status}"
+            check.refused_with("GenerateText", scripted(check, f"check-{status}"), what, code)
 
 
 @claims.full("A cut-off stream has the reason STREAM_TRUNCATED.", TRUNCATED)
@@ -77,8 +81,9 @@ def messages_arrive(check: Subject) -> None:
         pb.ChatMessage(role="user", content="One?"),
         pb.ChatMessage(role="assistant", content="Two."),
     ]
-    for rpc in ("GenerateText", "StreamText"):
-        request = scripted(check, "check-text", rpc, messages=history, prompt="Three?")
+    for rpc in ("GenerateText", "StreamText", "CallTool"):
+        model = "check-tools" if rpc == "CallTool" else "check-text"
+        request = scripted(check, model, rpc, messages=history, prompt="Three?", tools=[_WEATHER])
         check.stream(rpc, request) if rpc == "StreamText" else check.ok(rpc, request)
         sent = [(message["role"], _text(message)) for message in seen(check)[-1]["messages"]]
         expected = [("system", "Be brief."), ("user", "One?"), ("assistant", "Two."), ("user", "Three?")]
@@ -101,15 +106,55 @@ def messages_alone(check: Subject) -> None:
 )
 def options_arrive(check: Subject) -> None:
     options = pb.GenerationOptions(
-        temperature=0, top_p=0.5, stop=["END"], seed=7, extra_json='{"check_extra": [1, {"a": null}]}'
+        temperature=0,
+        top_p=0.5,
+        max_tokens=99,
+        stop=["END"],
+        seed=7,
+        frequency_penalty=0.25,
+        reasoning_effort="low",
+        extra_json='{"check_extra": [1, {"a": null}]}',
     )
-    check.ok("GenerateText", scripted(check, "check-text", options=options))
-    body = seen(check)[-1]
-    for name, value in {"temperature": 0, "top_p": 0.5, "seed": 7, "check_extra": [1, {"a": None}]}.items():
-        expect(name in body and body[name] == value, f"the endpoint got {name}={body.get(name)!r}, not {value!r}")
-    expect(body.get("stop") in ("END", ["END"]), f"the endpoint got stop={body.get('stop')!r}")
-    for name in ("presence_penalty", "frequency_penalty"):
-        expect(body.get(name) is None, f"the endpoint got {name}={body.get(name)!r}, which nobody set")
+    sent = {"temperature": 0, "top_p": 0.5, "seed": 7, "frequency_penalty": 0.25, "check_extra": [1, {"a": None}]}
+    for rpc, model in (("GenerateText", "check-text"), ("StreamText", "check-text"), ("CallTool", "check-tools")):
+        request = scripted(check, model, rpc, options=options, tools=[_WEATHER])
+        check.stream(rpc, request) if rpc == "StreamText" else check.ok(rpc, request)
+        body = seen(check)[-1]
+        for name, value in (sent | {"reasoning_effort": "low"}).items():
+            got = body.get(name)
+            expect(name in body and got == value, f"{rpc}: the endpoint got {name}={got!r}, not {value!r}")
+        most = body.get("max_tokens", body.get("max_completion_tokens"))
+        expect(most == 99, f"{rpc}: the endpoint got max_tokens={most!r}, not 99")
+        expect(body.get("stop") in ("END", ["END"]), f"{rpc}: the endpoint got stop={body.get('stop')!r}")
+        unset = body.get("presence_penalty")
+        expect(unset is None, f"{rpc}: the endpoint got presence_penalty={unset!r}, which nobody set")
+
+
+@claims.full(
+    "A schema for the answer reaches the endpoint.",
+    "`response_format`, `json_schema`: the form that the model is held to.",
+)
+def schema_arrives(check: Subject) -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    options = pb.GenerationOptions(response_format=pb.RESPONSE_FORMAT_JSON_SCHEMA, json_schema=json.dumps(schema))
+    check.ok("GenerateText", scripted(check, "check-json", options=options))
+    form = seen(check)[-1].get("response_format") or {}
+    expect(form.get("type") == "json_schema", f"the endpoint got response_format={form}")
+    sent = (form.get("json_schema") or {}).get("schema") or {}
+    kept = sent.get("properties") == schema["properties"] and sent.get("required") == ["city"]
+    expect(kept, f"the endpoint got the schema {sent}, not {schema}")
+
+
+@claims.full("An image of a message reaches the endpoint.", "`parts`: content that is more than text, in order.")
+def image_arrives(check: Subject) -> None:
+    picture = "https://example.com/check.png"
+    parts = [pb.ContentPart(text="What is this?"), pb.ContentPart(url=picture, mime_type="image/png")]
+    history = [pb.ChatMessage(role="user", parts=parts)]
+    check.ok("GenerateText", scripted(check, "check-text", messages=history, prompt=""))
+    content = seen(check)[-1]["messages"][-1].get("content")
+    kinds = [part.get("type") for part in content] if isinstance(content, list) else content
+    expect(kinds == ["text", "image_url"], f"the endpoint got the parts {kinds}")
+    expect(content[1]["image_url"]["url"] == picture, f"the endpoint got {content[1]}")
 
 
 @claims.full("Why the model stopped is told raw and normalised.", FINISH)
@@ -139,7 +184,11 @@ def finish_reasons(check: Subject) -> None:
     "`usage` of the whole turn, on the last message; absent there: unknown.",
 )
 def stream_usage(check: Subject) -> None:
-    expect_usage(whole(check.stream("StreamText", scripted(check, "check-text", "StreamText"))))
+    last = whole(check.stream("StreamText", scripted(check, "check-text", "StreamText")))
+    expect_usage(last)
+    for reply in (last, check.ok("GenerateText", scripted(check, "check-text"))):
+        source = pb.UsageSource.Name(reply.usage.source)
+        expect(reply.usage.source == pb.USAGE_SOURCE_PROVIDER, f"usage that the endpoint told has {source}", reply)
     last = whole(check.stream("StreamText", scripted(check, "check-no-usage", "StreamText")))
     estimated = last.usage.source == pb.USAGE_SOURCE_ESTIMATED
     expect(not last.HasField("usage") or estimated, "the endpoint said nothing of usage, and the stream has one")
@@ -163,22 +212,30 @@ def tool_deltas(check: Subject) -> None:
     replies = check.stream("StreamText", scripted(check, "check-tools", "StreamText", tools=[_WEATHER]))
     last = whole(replies)
     _expect_calls(last.tool_calls, replies)
+    reason = pb.FinishReason.Name(last.finish_reason)
+    expect(last.finish_reason == pb.FINISH_REASON_TOOL_CALLS, f"finish_reason is {reason}", replies)
+    early = any(reply.finish_reason for reply in replies[:-1])
+    expect(not early, "a finish_reason comes before the last message", replies)
     arguments: dict[int, str] = {}
+    names: dict[int, tuple[str, str]] = {}
     for reply in replies:
         if reply.HasField("tool_call_delta"):
             delta = reply.tool_call_delta
+            key, name = names.get(delta.index, ("", ""))
+            names[delta.index] = (key or delta.id, name or delta.name)
             arguments[delta.index] = arguments.get(delta.index, "") + delta.arguments_json
     expect(
         [arguments.get(n) for n in range(2)] == [call.arguments_json for call in last.tool_calls],
         f"the deltas are {arguments}",
         replies,
     )
+    expect(list(names.values()) == [call[:2] for call in upstream.CALLS], f"the deltas name {names}", replies)
     expect(not any(reply.tool_calls for reply in replies[:-1]), "whole calls come before the last message", replies)
 
 
 @claims.full(
     "Arguments that were cut off, or are no JSON, are given as they came and are not valid.",
-    "arguments_json as the model wrote it, even malformed; arguments_valid says whether. " + FINISH,
+    "arguments_json as the model wrote it, even malformed; arguments_valid: it holds to the tool's schema. " + FINISH,
 )
 def bad_arguments(check: Subject) -> None:
     reply = check.ok("GenerateText", scripted(check, "check-tools-broken", tools=[_WEATHER]))
@@ -190,6 +247,13 @@ def bad_arguments(check: Subject) -> None:
         "arguments that are no JSON are called valid, or no error is named",
         reply,
     )
+    for reply in (
+        check.ok("GenerateText", scripted(check, "check-tools-wrong", tools=[_WEATHER])),
+        whole(check.stream("StreamText", scripted(check, "check-tools-wrong", "StreamText", tools=[_WEATHER]))),
+    ):
+        call = reply.tool_calls[0]
+        named = not call.arguments_valid and call.arguments_error
+        expect(named, "arguments without what the schema requires are called valid, or no error is named", reply)
     reply = check.ok("GenerateText", scripted(check, "check-tools-cut", tools=[_WEATHER]))
     expect(
         reply.finish_reason == pb.FINISH_REASON_LENGTH,
@@ -218,6 +282,25 @@ def tools_arrive(check: Subject) -> None:
     check.ok("GenerateText", scripted(check, "check-text", tools=[_WEATHER]))
     choice = seen(check)[-1].get("tool_choice")
     expect(choice in (None, "auto"), f"GenerateText sent tool_choice={choice!r}")
+    options = pb.GenerationOptions(tool_choice="weather", parallel_tool_calls=False)
+    check.ok("GenerateText", scripted(check, "check-tools", tools=[_WEATHER], options=options))
+    body = seen(check)[-1]
+    choice = body.get("tool_choice")
+    named = isinstance(choice, dict) and (choice.get("function") or {}).get("name") == "weather"
+    expect(named, f"for the tool_choice `weather` the endpoint got {choice!r}")
+    parallel = body.get("parallel_tool_calls")
+    expect(parallel is False, f"the endpoint got parallel_tool_calls={parallel!r}, not false")
+
+
+@claims.full(
+    "Where the endpoint refuses to require a tool, CallTool asks again without.",
+    "`tool_choice` defaults to `required`, falls back to `auto` where refused.",
+)
+def falls_back_to_auto(check: Subject) -> None:
+    reply = check.ok("CallTool", scripted(check, "check-auto", "CallTool", tools=[_WEATHER]))
+    _expect_calls(reply.tool_calls, reply)
+    choice = seen(check)[-1].get("tool_choice")
+    expect(choice in (None, "auto"), f"at last the endpoint got tool_choice={choice!r}")
 
 
 @claims.full(
@@ -240,8 +323,10 @@ def tool_results_arrive(check: Subject) -> None:
 
 @claims.full("A reply names the model that answered.", "`model`: the model that answered, as the endpoint names it.")
 def model_named(check: Subject) -> None:
-    reply = check.ok("GenerateText", scripted(check, "check-text"))
-    expect(reply.model == "check-model", f"the model is {reply.model!r}", reply)
+    for rpc, script in (("GenerateText", "check-text"), ("CallTool", "check-tools")):
+        reply = check.ok(rpc, scripted(check, script, rpc, tools=[_WEATHER]))
+        expect(reply.model == "check-model", f"{rpc}: the model is {reply.model!r}", reply)
+        expect_usage(reply)
     last = whole(check.stream("StreamText", scripted(check, "check-text", "StreamText")))
     expect(last.model == "check-model", f"a stream's model is {last.model!r}")
 

@@ -11,6 +11,7 @@ import grpc
 from host.check import (
     database,
     database_full,
+    database_full_change,
     database_full_search,
     database_full_write,
     database_search,
@@ -45,6 +46,7 @@ KINDS: dict[str, Sequence[Claims]] = {
         database_full.claims,
         database_full_write.claims,
         database_full_search.claims,
+        database_full_change.claims,
     ),
     "embedder": (embedder.claims, embedder_full.claims),
     "tools": (tools.claims, tools_full.claims),
