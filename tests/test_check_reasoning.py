@@ -41,7 +41,7 @@ def test_nothing_is_spent_unasked(behind: Partners) -> None:
         before = len(behind.asked)
         found = outcomes(address, "reasoning", "full")
         assert len(behind.asked) == before
-        assert found["whole_run"] == (NOT_ASKED, "give --prompt, or {llm} and {tools} in --run")
+        assert found["whole_run"] == (NOT_ASKED, "give --prompt, or {llm} in --run")
 
 
 def test_a_prompt(behind: Partners) -> None:

@@ -57,6 +57,16 @@ def test_small_requests() -> None:
         assert "RESOURCE_EXHAUSTED" in outcome(address, "large_request")[1]
 
 
+@pytest.mark.parametrize("most", [8 << 20, 256 << 20], ids=["small", "any"])
+def test_other_bounds(most: int) -> None:
+    """A plugin that takes less than 64 MiB is found, and so is one that takes whatever comes."""
+    with serving(rpc.add_ToolProviderServicer_to_server, tools.Tools(), "ToolProvider", most_bytes=most) as address:
+        claim = "largest_request" if most < 64 << 20 else "too_large_request"
+        assert outcome(address, claim, "tools")[0] == FAILED
+        other = "too_large_request" if most < 64 << 20 else "largest_request"
+        assert outcome(address, other, "tools") == (PASSED, "")
+
+
 def test_a_token() -> None:
     """With a token the credentials are tried, and one that asks for none is found."""
     options = Options(token="yes")

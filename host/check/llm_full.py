@@ -321,14 +321,19 @@ def tool_results_arrive(check: Subject) -> None:
     expect(json.loads(function.get("arguments") or "{}") == {"city": "Paris"}, f"the endpoint got {sent[1]}")
 
 
-@claims.full("A reply names the model that answered.", "`model`: the model that answered, as the endpoint names it.")
+@claims.full(
+    "A reply names the model that answered, and the answer's id.",
+    "`model`, `response_id`: as the endpoint names them.",
+)
 def model_named(check: Subject) -> None:
     for rpc, script in (("GenerateText", "check-text"), ("CallTool", "check-tools")):
         reply = check.ok(rpc, scripted(check, script, rpc, tools=[_WEATHER]))
         expect(reply.model == "check-model", f"{rpc}: the model is {reply.model!r}", reply)
+        expect(reply.response_id == "chatcmpl-check", f"{rpc}: response_id is {reply.response_id!r}", reply)
         expect_usage(reply)
     last = whole(check.stream("StreamText", scripted(check, "check-text", "StreamText")))
     expect(last.model == "check-model", f"a stream's model is {last.model!r}")
+    expect(last.response_id == "chatcmpl-check", f"a stream's response_id is {last.response_id!r}")
 
 
 def _expect_calls(calls: Any, reply: Any) -> None:

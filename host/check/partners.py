@@ -1,9 +1,9 @@
 """A scripted LLMProvider and a scripted ToolProvider, for a reasoning strategy to think and act with.
 
 The model answers by what the question holds: `check:answer WORD` is answered at once with WORD; `check:add A B` asks
-the tool `add` first, and answers with the number in its `The sum is N.`; `check:both A B` asks it twice in one turn, for
-A + B and A + A, and answers with both; `check:fail` asks it for what it cannot add, and answers with the error that it is
-shown; `check:loop` asks for a tool for ever. `down` makes the model fail, `pause` is how long it thinks.
+the tool `add` first, and answers with the number in its `The sum is N.`; `check:both A B` asks it twice in one turn,
+for A + B and A + A, and answers with both; `check:fail` asks it for what it cannot add, and answers with the error that
+it is shown; `check:loop` asks for a tool for ever. `down` makes the model fail, `pause` is how long it thinks.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ class Refusal:
     domain: str = ""
     fields: tuple[str, ...] = ()
     retry: bool = False
+    packed_code: Code | None = None  # that of the details of a gRPC status, where it has some
     reply: Any = None
 
 
@@ -55,7 +56,8 @@ def of_call(error: Any) -> Refusal:
     trailers = dict(error.trailing_metadata() or ())
     packed = trailers.get("grpc-status-details-bin", b"")
     try:
-        details = _details(status_pb2.Status.FromString(packed))
+        status = status_pb2.Status.FromString(packed)
+        details = _details(status) | ({"packed_code": _code(status.code)} if packed else {})
     except DecodeError:
         details = {}
     return Refusal(error.details() or "", _code(error.code().value[0]), reply=error, **details)
@@ -80,6 +82,8 @@ def expect_code(refusal: Refusal, what: str, code: Code, field: str = "") -> Ref
     that names it (`vectors[0].vector`)."""
     got = refusal.code.name if refusal.code is not None else "no `status`"
     expect(refusal.code == code, f"{what}: {got}, where {code.name} belongs", refusal.reply)
+    same = refusal.packed_code in (None, code)
+    expect(same, f"{what}: the details have another code than the status, {code.name}", refusal.reply)
     expect(refusal.domain == DOMAIN, f"{what}: ErrorInfo.domain is {refusal.domain!r}, not {DOMAIN}", refusal.reply)
     snake = re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*", refusal.reason)
     expect(snake, f"{what}: ErrorInfo.reason is {refusal.reason!r}, not UPPER_SNAKE", refusal.reply)
