@@ -33,8 +33,14 @@ def _survives(check: Subject, number: signal.Signals) -> None:
     acknowledged: list[str] = []
     with started(check) as (process, subject):
         subject.ok("CreateCollection", pb.CreateCollectionRequest(name=name, dimension=4))
-        database.upsert(subject, name, {"kept": [1, 0, 0, 0], "deleted": [0, 1, 0, 0]})
+        database.upsert(subject, name, {"kept": [0, 0, 0, 1], "deleted": [0, 1, 0, 0]})
         subject.ok("DeleteVectors", pb.DeleteVectorsRequest(collection=name, ids=["deleted"]))
+        kept = pb.Vector(id="kept", vector=[1, 0, 0, 0])  # which replaces what it was
+        kept.metadata.update({"text": "ünïcode", "list": [1, None, {"a": "b"}]})
+        subject.ok("UpsertVectors", pb.UpsertVectorsRequest(collection=name, vectors=[kept]))
+        gone = database.new_name()
+        subject.ok("CreateCollection", pb.CreateCollectionRequest(name=gone, dimension=4))
+        subject.ok("DeleteCollection", pb.DeleteCollectionRequest(name=gone))
         threading.Timer(1.0, process.signal, (number,)).start()
         for count in range(900):
             try:
@@ -52,4 +58,10 @@ def _survives(check: Subject, number: signal.Signals) -> None:
             not lost, f"of {len(acknowledged) + 1} acknowledged vectors {len(lost)} are lost, such as {lost[:3]}", reply
         )
         expect("deleted" not in hits, "a vector whose deletion was acknowledged is back", reply)
+        first = reply.results[0]
+        as_it_was = first.id == "kept" and first.score > 0.9999
+        expect(as_it_was, "a vector that was replaced is not what replaced it", reply)
+        expect(first.metadata == kept.metadata, "the metadata is not what was written", reply)
+        query = pb.SearchVectorsRequest(collection=gone, vector=[1, 0, 0, 0])
+        subject.refused("SearchVectors", query, "a collection whose deletion was acknowledged")
         subject.ok("DeleteCollection", pb.DeleteCollectionRequest(name=name))

@@ -38,7 +38,7 @@ def easy_call(check: Subject) -> None:
                 "SearchVectors", pb.SearchVectorsRequest(collection="check-none", vector=[1.0]), "no collection"
             )
         case "embedder":
-            check.ok("GetDimensions", pb.GetDimensionsRequest())
+            check.ok("EmbedText", pb.EmbedTextRequest(text="A text."))  # takes the model
         case "tools":
             check.ok("ListTools", pb.ListToolsRequest())
         case "reasoning":

@@ -25,6 +25,7 @@ from host.check import (
     reasoning,
     reasoning_full,
     serving,
+    settings,
     started,
     stopped,
     tools,
@@ -75,14 +76,9 @@ class Result:
 def claims_for(kind: str, level: str, only: Iterable[str] = (), *, run: bool = False) -> list[Claim]:
     """In the order in which they are tried. `only`: those whose name holds one of these. `run`: those of a start
     instead of those of a plugin that runs."""
-    claims = [
-        claim
-        for group in (
-            (started.claims, stopped.claims, *STARTED.get(kind, ())) if run else (serving.claims, *KINDS[kind])
-        )
-        for claim in group
-        if claim.level == GUIDE or level == FULL
-    ]
+    of_a_start = (started.claims, settings.claims, stopped.claims, *STARTED.get(kind, ()))
+    groups = of_a_start if run else (serving.claims, *KINDS[kind])
+    claims = [claim for group in groups for claim in group if claim.level == GUIDE or level == FULL]
     words = list(only)
     return [claim for claim in claims if not words or any(word in claim.name for word in words)]
 

@@ -15,6 +15,7 @@ from host.reflection import Reflection, ReflectionError
 
 claims = Claims("serving")
 HEALTH = 'grpc.health.v1 for "", "plugin" and the service\'s full name.'
+HEALTH_FREE = "No or wrong credentials: UNAUTHENTICATED. Health needs no token."
 SIZES = "Requests up to 64 MiB; a message too large is a gRPC status."
 SERVING = HealthCheckResponse.SERVING
 MOST_BYTES = 64 << 20

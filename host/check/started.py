@@ -16,6 +16,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from host.check import launch
 from host.check.claims import Broken, Claims, NotAsked, expect
+from host.check.contract import GUIDE_RPCS
 from host.check.launch import BEFORE, easy_call, started
 from host.check.process import Process, ends_by_itself
 from host.check.subject import Exchange, Subject
@@ -28,6 +29,7 @@ LINE = "The only line on stdout, flushed once bound, is `listening on HOST:PORT`
 def announces(check: Subject) -> None:
     with started(check) as (process, subject):
         easy_call(subject)
+        subject.raw(GUIDE_RPCS[check.kind][0], b"\xff" * 40)  # what is logged of it belongs on stderr
         process.signal(signal.SIGTERM)
         process.wait(launch.STOP_SECONDS)
         expect(process.out[0].startswith("listening on "), f"the first line on stdout is {process.out[0][:200]!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 
 import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
@@ -27,24 +28,33 @@ def sigint(check: Subject) -> None:
     _stops(check, signal.SIGINT)
 
 
-@claims.guide("From the moment a shutdown begins health is NOT_SERVING.", BEFORE)
+@claims.guide("From the moment a shutdown begins health is NOT_SERVING, and a watch of it ends too.", BEFORE)
 def health_at_shutdown(check: Subject) -> None:
     with started(check) as (process, subject):
         statuses: list[int] = []
+        first = threading.Event()
         request = HealthCheckRequest(service="plugin")
-        watch = HealthStub(subject.channel).Watch(
-            request, timeout=launch.STOP_SECONDS, metadata=subject.address.metadata
-        )
-        with contextlib.suppress(grpc.RpcError):
-            for reply in watch:
-                statuses.append(reply.status)
-                check.exchanges.append(Exchange("grpc.health.v1.Health/Watch", request, reply))
-                if len(statuses) == 1:
-                    process.signal(signal.SIGTERM)
-                elif reply.status == HealthCheckResponse.NOT_SERVING:
-                    break
-        watch.cancel()
-        process.wait(launch.STOP_SECONDS)
+        health = HealthStub(subject.channel)
+        # It has no end of its own while the process may take its time: whoever watches is not waited for.
+        watch = health.Watch(request, timeout=2 * launch.STOP_SECONDS, metadata=subject.address.metadata)
+
+        def read() -> None:
+            with contextlib.suppress(grpc.RpcError):
+                for reply in watch:
+                    statuses.append(reply.status)
+                    check.exchanges.append(Exchange("grpc.health.v1.Health/Watch", request, reply))
+                    first.set()
+            first.set()
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        try:
+            first.wait(launch.STOP_SECONDS)
+            process.signal(signal.SIGTERM)
+            process.wait(launch.STOP_SECONDS)
+        finally:
+            watch.cancel()
+        reader.join(launch.STOP_SECONDS)
         names = [HealthCheckResponse.ServingStatus.Name(status) for status in statuses]
         expect(HealthCheckResponse.NOT_SERVING in statuses, f"a watch of health saw {names} and then the end")
 
