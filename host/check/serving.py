@@ -25,7 +25,7 @@ _CHEAP = {
     "database": "DeleteVectors",
     "embedder": "GetDimensions",
     "tools": "ListTools",
-    "reasoning": "Initialize",
+    "reasoning": "Finalize",
 }
 _READ = grpc.StatusCode.INVALID_ARGUMENT  # of an LLM plugin that has read a request, and found nothing in it
 
