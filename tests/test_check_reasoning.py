@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hector_plugins_pb2_grpc import add_ReasoningStrategyServicer_to_server as add
@@ -26,6 +27,21 @@ def test_a_right_one_passes(behind: Partners) -> None:
     """A small right ReasoningStrategy passes every claim, additions too."""
     with serving(add, Strategy(behind.llm, behind.tools), "ReasoningStrategy") as address:
         assert_passes(address, "reasoning", partners=behind)
+
+
+def test_one_without_tools_passes(behind: Partners, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strategy that was told of the kit's model and of no tools fails nothing; what takes tools is not asked."""
+
+    class Alone(Strategy):
+        def offered(self) -> list[Any]:
+            return []
+
+    monkeypatch.setattr(behind, "has_tools", False)
+    with serving(add, Alone(behind.llm, behind.tools), "ReasoningStrategy") as address:
+        tried = outcomes(address, "reasoning", "full", partners=behind)
+    assert {name: outcome for name, outcome in tried.items() if outcome[0] not in (PASSED, NOT_ASKED)} == {}
+    assert tried["tools_run"] == (NOT_ASKED, "give {llm} and {tools} in --run")
+    assert tried["whole_run"][0] == PASSED
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.plugin.__name__}-{fault.claim}")

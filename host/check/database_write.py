@@ -75,6 +75,9 @@ def replaces_metadata(check: Subject) -> None:
         reply = search(check, name, [1, 0])
         expect(len(reply.results) == 1, "the id does not come once", reply)
         expect(dict(reply.results[0].metadata) == {"both": "second"}, "the metadata is not the new one alone", reply)
+        upsert(check, name, {"a": [1, 0]})
+        reply = search(check, name, [1, 0])
+        expect(not reply.results[0].metadata.fields, "replaced by a vector without metadata it has some", reply)
 
 
 @claims.guide("Of an id that comes twice in one request the last counts.", "An id twice in one request: the last wins.")
@@ -168,6 +171,7 @@ def odd_ids(check: Subject) -> None:
         " a ",
         "0",
         "%s",
+        "tab\tand\x00null",
         "e\u0301",
         "\u00e9",
     ]

@@ -30,6 +30,11 @@ def started(check: Subject, port: int = 0, *more: str) -> Iterator[tuple[Process
             yield process, subject
 
 
+def is_local(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    return host in ("127.0.0.1", "::1", "localhost") or address.startswith("unix:")
+
+
 def easy_call(check: Subject) -> None:
     """A call that every plugin of its kind answers with a success, at no cost. Raises Broken."""
     match check.kind:

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from host.check import launch, serving
-from host.check.claims import Claims, NotAsked, NotOffered, expect
-from host.check.launch import easy_call, started
+from host.check.claims import Broken, Claims, NotAsked, NotOffered, expect
+from host.check.launch import easy_call, is_local, started
 from host.check.process import Process, ends_by_itself
 from host.check.subject import Subject
 from shared.units import Secret
@@ -29,7 +29,13 @@ _UNKNOWN = "no_such_setting_of_check"
 def beyond_loopback(check: Subject) -> None:
     if "insecure" in check.command.text or "--host" in check.command.text or check.options.token:
         raise NotAsked("the command has a --host, a credential or `insecure`")
-    status, process = ends_by_itself(check.command, 0, ["--host", "0.0.0.0"])  # noqa: S104  # it is to be refused
+    with check.command.start(0, "--host", "0.0.0.0") as process:  # noqa: S104  # it is to be refused
+        with contextlib.suppress(Broken):
+            process.wait_for_address(check.command.seconds)
+        if process.address and is_local(process.address):
+            raise NotAsked("it knows no --host, and listens on loopback")
+        expect(not process.address, f"with --host 0.0.0.0 and no credential it listens on {process.address}")
+        status = process.wait(launch.STOP_SECONDS)
     expect(status != 0, "with --host 0.0.0.0 and no credential it ends with status 0")
     expect(any(line.strip() for line in process.err), "with --host 0.0.0.0 it ends without a word on stderr")
 

@@ -17,7 +17,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from host.check import launch
 from host.check.claims import Broken, Claims, NotAsked, expect
 from host.check.contract import GUIDE_RPCS
-from host.check.launch import BEFORE, easy_call, started
+from host.check.launch import BEFORE, easy_call, is_local, started
 from host.check.process import Process, ends_by_itself
 from host.check.subject import Exchange, Subject
 
@@ -54,9 +54,7 @@ def loopback(check: Subject) -> None:
     if "--host" in check.command.text:
         raise NotAsked("the command has a --host")
     with started(check) as (process, _):
-        host = process.address.rpartition(":")[0].strip("[]")
-        local = host in ("127.0.0.1", "::1", "localhost") or process.address.startswith("unix:")
-        expect(local, f"it listens on {process.address}")
+        expect(is_local(process.address), f"it listens on {process.address}")
 
 
 @claims.guide(

@@ -200,7 +200,7 @@ def main() -> int:
     if fault != "late-health":
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     reflection.enable_server_reflection((name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    host = "0.0.0.0" if fault == "every-address" else "127.0.0.1"
+    host = "0.0.0.0" if fault == "every-address" else arguments.host
     try:
         port = server.add_insecure_port(f"{host}:{0 if fault == 'own-port' else arguments.port}")
     except RuntimeError:

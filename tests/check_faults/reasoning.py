@@ -229,12 +229,15 @@ class Strategy(ReasoningStrategyServicer):
             if tools and run["tools"]:
                 request.tools.extend(ParseDict(tool, pb.Tool()) for tool in run["tools"])
             elif tools:
-                request.tools.extend(self.tools.ListTools(pb.ListToolsRequest(), timeout=30).tools)
+                request.tools.extend(self.offered())
             reply = self.model.GenerateText(request, timeout=30)
         except grpc.RpcError as error:
             return self.model_failed(error)
         run["tokens"] += reply.usage.total_tokens
         return reply
+
+    def offered(self) -> list[Any]:
+        return list(self.tools.ListTools(pb.ListToolsRequest(), timeout=30).tools)
 
     def paired(self, step: Run) -> list[tuple[Run, Run]]:
         by_id = {observation["id"]: observation for observation in step["observations"]}
