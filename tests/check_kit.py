@@ -51,6 +51,7 @@ def assert_passes(address: str, kind: str, level: str = "full", **subject_fields
 
 
 # One turn of the event loop takes over a message of 64 MiB, which is more than the watchdog of these tests has for a turn.
+# They are tried where the kit starts the plugins itself, in test_check_command.py.
 SIZES = ("largest_request", "too_large_request")
 
 

@@ -69,10 +69,3 @@ def test_embed_st(tmp_path: Path) -> None:
             assert_passes(server.address, "embedder", without=SIZES)
     finally:
         engine.close()
-
-
-@pytest.mark.loop_may_stall("a message of 64 MiB is taken over in one turn, and refused in one")
-def test_sizes() -> None:
-    """A request of 64 MiB is taken and a far larger one refused, by what all five serve with."""
-    with start_plugin("plugins.tools_http") as plugin:
-        assert_passes(plugin.address, "tools", only=SIZES)
