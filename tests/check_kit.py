@@ -24,8 +24,8 @@ def results(
     at: Address | None = None,
     **subject_fields: Any,
 ) -> list[Result]:
-    """What the kit says of the plugin at `address`, or `at` one with credentials; `only` are whole names of claims, and so are
-    those `without` which it goes."""
+    """What the kit says of the plugin at `address`, or `at` one with credentials. `only` are whole names of claims, and
+    so are those that it goes `without`."""
     options = subject_fields.pop("options", Options())
     if options == replace(options, seconds=Options().seconds):  # nobody's own: a busy machine is slow
         options = replace(options, seconds=SECONDS)
@@ -50,7 +50,7 @@ def assert_passes(address: str, kind: str, level: str = "full", **subject_fields
     assert {name: outcome for name, outcome in all_of_them.items() if outcome[0] not in (PASSED, NOT_ASKED)} == {}
 
 
-# One turn of the event loop takes over a message of 64 MiB, which is more than the watchdog of these tests has for a turn.
+# One turn of the event loop takes over a message of 64 MiB, and the watchdog of these tests allows a turn less time.
 # They are tried where the kit starts the plugins itself, in test_check_command.py.
 SIZES = ("largest_request", "too_large_request")
 

@@ -33,7 +33,7 @@ REQUESTS: dict[str, type[Any]] = {
     "StreamText": pb.StreamTextRequest,
     "CallTool": pb.CallToolRequest,
 }
-_WEATHER = pb.Tool(
+WEATHER = pb.Tool(
     name="weather",
     description="The weather of a city.",
     parameters_json=json.dumps(

@@ -20,10 +20,13 @@ from host.check import (
     durable,
     embedder,
     embedder_full,
+    embedder_full_long,
     llm,
     llm_full,
+    llm_full_tools,
     reasoning,
     reasoning_full,
+    reasoning_full_host,
     serving,
     settings,
     started,
@@ -39,7 +42,7 @@ from shared.errors import StartError
 
 PASSED, FAILED, NOT_OFFERED, NOT_ASKED = "passed", "failed", "not offered", "not asked"
 KINDS: dict[str, Sequence[Claims]] = {
-    "llm": (llm.claims, llm_full.claims),
+    "llm": (llm.claims, llm_full.claims, llm_full_tools.claims),
     "database": (
         database.claims,
         database_write.claims,
@@ -49,9 +52,9 @@ KINDS: dict[str, Sequence[Claims]] = {
         database_full_search.claims,
         database_full_change.claims,
     ),
-    "embedder": (embedder.claims, embedder_full.claims),
+    "embedder": (embedder.claims, embedder_full.claims, embedder_full_long.claims),
     "tools": (tools.claims, tools_full.claims),
-    "reasoning": (reasoning.claims, reasoning_full.claims),
+    "reasoning": (reasoning.claims, reasoning_full.claims, reasoning_full_host.claims),
 }
 STARTED: dict[str, Sequence[Claims]] = {
     "llm": (drained.llm_claims,),
