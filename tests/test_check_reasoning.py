@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hector_plugins_pb2_grpc import add_ReasoningStrategyServicer_to_server as add
@@ -28,6 +29,21 @@ def test_a_right_one_passes(behind: Partners) -> None:
         assert_passes(address, "reasoning", partners=behind)
 
 
+def test_one_without_tools_passes(behind: Partners, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strategy that was told of the kit's model and of no tools fails nothing; what takes tools is not asked."""
+
+    class Alone(Strategy):
+        def offered(self) -> list[Any]:
+            return []
+
+    monkeypatch.setattr(behind, "has_tools", False)
+    with serving(add, Alone(behind.llm, behind.tools), "ReasoningStrategy") as address:
+        tried = outcomes(address, "reasoning", "full", partners=behind)
+    assert {name: outcome for name, outcome in tried.items() if outcome[0] not in (PASSED, NOT_ASKED)} == {}
+    assert tried["tools_run"] == (NOT_ASKED, "give {llm} and {tools} in --run")
+    assert tried["whole_run"][0] == PASSED
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.plugin.__name__}-{fault.claim}")
 def test_a_wrong_one_is_found(fault: Fault, behind: Partners) -> None:
     """A ReasoningStrategy that is wrong in one thing fails that claim, and the failure shows what was sent."""
@@ -41,7 +57,7 @@ def test_nothing_is_spent_unasked(behind: Partners) -> None:
         before = len(behind.asked)
         found = outcomes(address, "reasoning", "full")
         assert len(behind.asked) == before
-        assert found["whole_run"] == (NOT_ASKED, "give --prompt, or {llm} and {tools} in --run")
+        assert found["whole_run"] == (NOT_ASKED, "give --prompt, or {llm} in --run")
 
 
 def test_a_prompt(behind: Partners) -> None:

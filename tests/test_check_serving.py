@@ -16,9 +16,9 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from host.check import serving as serving_claims
+from host.check.contract import FIRST_ADDITION, GUIDE_RPCS, SERVICES
 from host.check.runner import FAILED, KINDS, NOT_OFFERED, PASSED
-from host.check.serving import GUIDE_RPCS
-from host.check.subject import FIRST_ADDITION, SERVICES, Options
+from host.check.subject import Options
 from shared.client import Address
 from shared.units import Secret
 from tests.check_faults import database, database_full, embedder, lenient, llm, reasoning, serving, tools
@@ -55,6 +55,16 @@ def test_small_requests() -> None:
     """A plugin that keeps gRPC's bound of 4 MiB is found."""
     with serving(add, database.Database(), "DatabaseProvider", most_bytes=4 << 20) as address:
         assert "RESOURCE_EXHAUSTED" in outcome(address, "large_request")[1]
+
+
+@pytest.mark.parametrize("most", [8 << 20, 256 << 20], ids=["small", "any"])
+def test_other_bounds(most: int) -> None:
+    """A plugin that takes less than 64 MiB is found, and so is one that takes whatever comes."""
+    with serving(rpc.add_ToolProviderServicer_to_server, tools.Tools(), "ToolProvider", most_bytes=most) as address:
+        claim = "largest_request" if most < 64 << 20 else "too_large_request"
+        assert outcome(address, claim, "tools")[0] == FAILED
+        other = "too_large_request" if most < 64 << 20 else "largest_request"
+        assert outcome(address, other, "tools") == (PASSED, "")
 
 
 def test_a_token() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from host.check import started
+from host.check import launch
 from host.check.process import Command
 from host.check.runner import FAILED, PASSED, Result, claims_for, try_claims
 from host.check.subject import Subject
@@ -48,8 +48,8 @@ def test_a_right_one_passes(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_wrong_one_is_found(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plugin that is wrong in one thing of its start or its end fails the claim that says so, with words for it."""
-    if fault == "deaf":
-        monkeypatch.setattr(started, "STOP_SECONDS", 3.0)
+    if fault in ("deaf", "waits-for-watchers"):
+        monkeypatch.setattr(launch, "STOP_SECONDS", 3.0)
     kind = "embedder" if fault == "no-drain" else "database"
     (result,) = results(fault, tmp_path, FAULTS[fault], kind)
     assert result.outcome == FAILED, f"{fault} passes {FAULTS[fault]}"

@@ -100,12 +100,6 @@ def test_order(stub: Stub, letters: Letters) -> None:
     assert any(len(batch) > 1 for batch in letters.batches)
 
 
-def test_no_texts(stub: Stub, letters: Letters) -> None:
-    """A stream of no texts ends with no answers."""
-    assert list(stub.EmbedStream(iter([]), timeout=SECONDS)) == []
-    assert not letters.batches
-
-
 def test_a_bad_text_fails_alone(stub: Stub) -> None:
     """A bad text has the reason in its own status, under its id and in its place, and the stream goes on."""
     strict = pb.EmbedOptions(truncate=pb.TRUNCATE_ERROR)
@@ -148,17 +142,6 @@ def test_options(stub: Stub) -> None:
     for one, numbers in zip(found, expected, strict=True):
         assert list(one.vector[:2]) == pytest.approx(numbers)
     assert [one.truncated for one in found] == [False, False, False, False, True, False]
-
-
-def test_each_answer_comes_at_once(stub: Stub) -> None:
-    """A text is answered while the stream stays open and nothing more has come."""
-    talk = Talk(stub)
-    for text in ("a", "ab", "b"):
-        talk.send(text)
-        answer = next(talk.answers)
-        assert (answer.id, list(answer.embedding.vector[:8])) == (text, counts(text))
-    talk.end()
-    assert list(talk.answers) == []
 
 
 def test_half_close(stub: Stub, letters: Letters) -> None:

@@ -19,10 +19,13 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from hector_plugins_pb2_grpc import ToolProviderStub
 
+from host.check.runner import FAILED
+from host.check.subject import Options
 from host.config import ANY_KIND, load
 from host.connect import Connection, connect
 from host.kinds import kind_of
 from shared.errors import StartError
+from tests.check_kit import results
 from tests.host_fakes import write_config
 from tests.react_endpoint import Asked, Model, Reply, call, says
 
@@ -47,6 +50,14 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
         config = load(file)
         with connect(config, config.plugins.values()) as connections:
             yield connections["words"]
+
+
+def test_the_kit(words: Connection) -> None:
+    """It passes every claim of the guide, but that its reflection describes what the .proto imports."""
+    options = Options(token="yes", tool="count_words", arguments='{"text": "a b c"}')
+    tried = results("", "tools", at=words.address, options=options)
+    failed = {result.claim.name: result.message for result in tried if result.outcome == FAILED}
+    assert set(failed) == {"reflected"}, failed
 
 
 def execute(words: Connection, tool: str = "count_words", **request: object) -> pb.ExecuteToolResponse:

@@ -4,12 +4,18 @@
     python -m host check 127.0.0.1:8082 --level full               the additions too
     python -m host check --run "python -m plugins.vector_hnsw"     starts it itself, stops it, kills it
 
-How to read it: `claims.py` (what a claim is, and how one fails), `subject.py` with `refusal.py` (the plugin as a
-claim calls it), the claims themselves, `runner.py` (which claims, in which order, with which outcome), `reports.py`
-(table, JUnit XML, JSON), `command.py`. A file of claims is named for their kind: `database.py` has the guide's part,
-with what others of the kind need too, `database_full.py` the additions, and so on; `serving.py` and `started.py` are
-for all kinds. What the kit puts behind a plugin: `upstream.py`, a scripted OpenAI endpoint, and `partners.py`, a
+How to read it: `claims.py` (what a claim is, and how one fails), `contract.py` (services and RPCs), `subject.py` (the
+plugin as a claim calls it) with `refusal.py` (what a failed call says) and `offered.py` (what its reflection says),
+the claims themselves, `runner.py` (which claims, in which order, with which outcome), `reports.py` (table, JUnit XML,
+JSON), `command.py`. A file of claims is named for their kind: `database.py` has the guide's part, with what others of
+the kind need too, `database_full.py` the additions, and so on. For all kinds are `serving.py` and, with `--run`,
+`started.py`, `settings.py`, `stopped.py` and `drained.py`; `durable.py` is for databases. They stand on `launch.py`
+and `process.py`. What the kit puts behind a plugin: `upstream.py`, a scripted OpenAI endpoint, and `partners.py`, a
 scripted model and tools.
+
+What no claim says, since it cannot be seen from outside: whether a write survives power loss, whether a search used an
+index, how an environment variable is spelled, what a tool does with an HTTP error, and whether an endpoint is let go of
+when a caller leaves.
 
 How to write a claim:
 

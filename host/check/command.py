@@ -15,10 +15,11 @@ from rich.console import Console
 
 from host.check import partners, reports, upstream
 from host.check.claims import Broken
+from host.check.contract import SERVICES
 from host.check.partners import Partners
 from host.check.process import Command
 from host.check.runner import FAILED, Result, claims_for, kinds_at, try_claims
-from host.check.subject import SERVICES, Options, Subject
+from host.check.subject import Options, Subject
 from host.check.upstream import Upstream
 from host.health import SERVING, wait_until_serving
 from host.reflection import Reflection, ReflectionError
@@ -62,6 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
                 raise StartError(f"--upstream {arguments.upstream}: {error.strerror}; take another port") from None
         if any(word in (arguments.run or "") for word in ("{llm}", "{tools}")):
             behind.partners = stack.enter_context(partners.serving())
+            behind.partners.has_llm, behind.partners.has_tools = (
+                word in arguments.run for word in ("{llm}", "{tools}")
+            )
         if arguments.run:
             return _report(arguments, arguments.run, lambda show: _run(arguments, behind, show))
         return _report(arguments, arguments.address, lambda show: _check(arguments, behind, show))

@@ -15,6 +15,7 @@ import grpc
 import hector_plugins_pb2 as pb
 
 from host.check.claims import Broken, Claims, NotOffered, expect
+from host.check.odd_bytes import takes_no_odd_bytes
 from host.check.subject import Subject
 
 claims = Claims("database")
@@ -127,8 +128,33 @@ def bad_collection(check: Subject) -> None:
         ("", 2, "an empty name"),
         (new_name(), 0, "dimension 0"),
         (new_name(), -1, "dimension -1"),
+        (new_name(), 16_385, "dimension 16,385"),
     ):
-        check.refused("CreateCollection", pb.CreateCollectionRequest(name=name, dimension=dimension), what)
+        request = pb.CreateCollectionRequest(name=name, dimension=dimension)
+        try:
+            check.refused("CreateCollection", request, what)
+        except Broken:
+            check.call("DeleteCollection", pb.DeleteCollectionRequest(name=name))
+            raise
+
+
+@claims.guide("A vector may have 16,384 floats.", "Dimension 1-16,384.")
+def largest_dimension(check: Subject) -> None:
+    items = random_vectors(2, 16_384, seed=4)
+    with collection(check, 16_384) as name:
+        upsert(check, name, items)
+        expect(ids(search(check, name, items["v0001"])) == ["v0001", "v0000"], "the nearest to a vector is not itself")
+
+
+@claims.guide("A name may have 128 characters, of all that are allowed.", "Collection names: 1-128 of A-Za-z0-9._-.")
+def good_collection_names(check: Subject) -> None:
+    for name in (new_name().ljust(128, "x"), f"{new_name()}.A_z-0"):
+        check.ok("CreateCollection", pb.CreateCollectionRequest(name=name, dimension=2))
+        try:
+            upsert(check, name, {"a": [1, 0]})
+            expect(ids(search(check, name, [1, 0])) == ["a"], f"in a collection named {name} nothing is found")
+        finally:
+            check.ok("DeleteCollection", pb.DeleteCollectionRequest(name=name))
 
 
 @claims.guide(
@@ -182,7 +208,7 @@ def unknown_collection(check: Subject) -> None:
 def broken_bytes(check: Subject) -> None:
     with collection(check, 2) as name:
         upsert(check, name, {"a": [1, 0]})
-        check.takes_no_odd_bytes("SearchVectors")
+        takes_no_odd_bytes(check, "SearchVectors")
         expect(ids(search(check, name, [1, 0])) == ["a"], "the server does not go on after them")
 
 

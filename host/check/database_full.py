@@ -6,10 +6,12 @@ import json
 import math
 from typing import Any
 
+import grpc
 import hector_plugins_pb2 as pb
 
 from host.check.claims import Claims, expect
 from host.check.database import collection, ids, new_name, search, upsert, vectors
+from host.check.refusal import of_call, of_reply
 from host.check.subject import Subject
 from shared.errors import Code
 
@@ -101,7 +103,7 @@ def counts(check: Subject) -> None:
     expect(
         reply.upserted_count == 3, f"three vectors were written, and upserted_count is {reply.upserted_count}", reply
     )
-    reply = check.ok("DeleteVectors", pb.DeleteVectorsRequest(collection=name, ids=["a", "never"]))
+    reply = check.ok("DeleteVectors", pb.DeleteVectorsRequest(collection=name, ids=["a", "never", "a"]))
     expect(reply.deleted_count == 1, f"one vector was deleted, and deleted_count is {reply.deleted_count}", reply)
     reply = check.ok("DeleteCollection", pb.DeleteCollectionRequest(name=name))
     expect(reply.deleted_count == 2, f"two vectors went with it, and deleted_count is {reply.deleted_count}", reply)
@@ -120,6 +122,32 @@ def sequence(check: Subject) -> None:
         expect(reply.sequence >= second.sequence, f"a search after {second.sequence} saw {reply.sequence}", reply)
         gone = check.ok("DeleteVectors", pb.DeleteVectorsRequest(collection=name, ids=["a"]))
         expect(gone.sequence > second.sequence, f"a deletion after {second.sequence} has {gone.sequence}", gone)
+
+
+@claims.full(
+    "A reply past 4 MiB is refused in words, not broken off by the client.",
+    "A reply past a client's default of 4 MiB is refused with a message that names the paging or streaming call, "
+    "unless the settings allow more.",
+)
+def large_reply(check: Subject) -> None:
+    with collection(check, 2) as name, check.other_channel(4 << 20) as usual:
+        items = vectors({f"big{number}": [1, number] for number in range(60)})
+        for item in items:
+            item.metadata.update({"text": "a long text " * 8738})
+        check.ok("UpsertVectors", pb.UpsertVectorsRequest(collection=name, vectors=items))
+        request = pb.SearchVectorsRequest(collection=name, vector=[1, 30], limit=60)
+        try:
+            reply = check.call("SearchVectors", request, over=usual)
+        except grpc.RpcError as error:
+            refusal = of_call(error)
+        else:
+            expect(not reply.success, "a reply of 6 MiB fits into 4", reply)
+            refusal = of_reply(reply)
+        broken_off = "Received message larger than max" in refusal.message or "CLIENT: " in refusal.message
+        expect(not broken_off, f"the reply of 6 MiB is sent, and the client breaks it off: {refusal.message}")
+        calls = "limit" in refusal.message or "offset" in refusal.message or "page" in refusal.message
+        expect(calls, f"the error names no way to get at the results: {refusal.message}")
+        expect(len(ids(search(check, name, [1, 30], limit=5))) == 5, "the server does not go on afterwards")
 
 
 # ---------------------------------------------------------------- collections
@@ -149,14 +177,14 @@ def if_not_exists(check: Subject) -> None:
 )
 def described(check: Subject) -> None:
     with collection(check, 3, metric=pb.METRIC_DOT, embedding_model="check-model") as name:
-        upsert(check, name, {"a": [1, 0, 0], "b": [0, 1, 0]})
+        last = upsert(check, name, {"a": [1, 0, 0], "b": [0, 1, 0]}).sequence
         listed = check.ok("ListCollections", pb.ListCollectionsRequest()).collections
         mine = [info for info in listed if info.name == name]
         expect(len(mine) == 1, f"the list has the collection just made {len(mine)} times")
         for told in (mine[0], check.ok("DescribeCollection", pb.DescribeCollectionRequest(name=name)).collection):
-            got = (told.name, told.dimension, told.metric, told.embedding_model, told.count)
-            expected = (name, 3, pb.METRIC_DOT, "check-model", 2)
-            expect(got == expected, f"name, dimension, metric, model and count are {got}, not {expected}")
+            got = (told.name, told.dimension, told.metric, told.embedding_model, told.count, told.sequence)
+            expected = (name, 3, pb.METRIC_DOT, "check-model", 2, last)
+            expect(got == expected, f"name, dimension, metric, model, count and sequence are {got}, not {expected}")
 
 
 @claims.full(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import struct
 
 import hector_plugins_pb2 as pb
@@ -91,6 +93,10 @@ def get_vectors(check: Subject) -> None:
         expect(list(reply.missing_ids) == ["zz", "yy"], f"the missing ids are {list(reply.missing_ids)}", reply)
         expect(not reply.vectors[1].vector, "vectors come unasked", reply)
         expect(reply.vectors[1].metadata["kind"] == "novel", "the metadata is not the vector's", reply)
+        request = pb.GetVectorsRequest(collection=name, ids=["a"], include_vectors=True, include_metadata=False)
+        reply = check.ok("GetVectors", request)
+        expect(len(reply.vectors[0].vector) == 2, "the vector does not come", reply)
+        expect(not reply.vectors[0].metadata.fields, "metadata comes that was declined", reply)
 
 
 @claims.full("The pages of a list give each vector once, though it is written to meanwhile.", PAGES)
@@ -117,6 +123,47 @@ def list_vectors(check: Subject) -> None:
         )
         bad = pb.ListVectorsRequest(collection=name, page_token="no token of anybody's")  # noqa: S106  # it is none
         check.refused_with("ListVectors", bad, "a page_token that is none", Code.INVALID_ARGUMENT)
+
+
+@claims.full(
+    "A list gives what matches its filter, with vectors and metadata as asked.",
+    "ListVectors: `filter`; include_vectors; include_metadata, by default true.",
+)
+def list_matches(check: Subject) -> None:
+    with collection(check, 2) as name:
+        library(check, name)
+        novel = must(condition("kind", pb.OPERATOR_EQ, "novel"))
+        for with_vectors in (False, True):
+            request = pb.ListVectorsRequest(collection=name, filter=novel, include_vectors=with_vectors)
+            reply = check.ok("ListVectors", request)
+            got = sorted(vector.id for vector in reply.vectors)
+            expect(got == ["a", "c"], f"the list of two matches has {got}", reply)
+            for vector in reply.vectors:
+                expect(len(vector.vector) == (2 if with_vectors else 0), "vectors do not come as asked", reply)
+                expect(vector.metadata["kind"] == "novel", "the metadata is not the vector's", reply)
+        request = pb.ListVectorsRequest(collection=name, filter=novel, include_metadata=False)
+        reply = check.ok("ListVectors", request)
+        expect(not any(vector.metadata.fields for vector in reply.vectors), "metadata comes that was declined", reply)
+
+
+@claims.full(
+    "With metadata_as_json metadata comes as JSON text alone.",
+    "metadata_as_json: metadata comes in metadata_json alone, as it is stored.",
+)
+def metadata_as_json(check: Subject) -> None:
+    with collection(check, 2) as name:
+        item = pb.Vector(id="a", vector=[1, 0], metadata_json='{"n": 9007199254740993, "s": "x"}')
+        check.ok("UpsertVectors", pb.UpsertVectorsRequest(collection=name, vectors=[item]))
+        get = pb.GetVectorsRequest(collection=name, ids=["a"], metadata_as_json=True)
+        listed = pb.ListVectorsRequest(collection=name, metadata_as_json=True)
+        for hits in (
+            search(check, name, [1, 0], metadata_as_json=True).results,
+            check.ok("GetVectors", get).vectors,
+            check.ok("ListVectors", listed).vectors,
+        ):
+            expect(not hits[0].metadata.fields, "the Struct is filled too")
+            got = json.loads(hits[0].metadata_json or "null")
+            expect(got == {"n": 9007199254740993, "s": "x"}, f"the metadata is {got}")
 
 
 @claims.full("metadata_json wins over the Struct.", "`metadata_json` wins in requests.")
@@ -181,6 +228,24 @@ def upsert_stream(check: Subject) -> None:
 
 
 @claims.full(
+    "A stream of upserts is answered as it goes, before its end.",
+    "UpsertVectorsStream answers each message once, in order, when durable.",
+)
+def upsert_stream_as_it_goes(check: Subject) -> None:
+    with collection(check, 2) as name:
+        for number, reply in enumerate(
+            check.in_turns(
+                "UpsertVectorsStream",
+                [
+                    pb.UpsertVectorsRequest(collection=name, vectors=vectors({f"v{number}": [1, 0]}))
+                    for number in range(3)
+                ],
+            )
+        ):
+            expect(reply.success, f"message {number} failed", reply)
+
+
+@claims.full(
     "A snapshot brings a collection back to what it was.",
     "CreateSnapshot keeps a copy, RestoreSnapshot puts the collection back to it.",
 )
@@ -189,12 +254,17 @@ def snapshots(check: Subject) -> None:
         upsert(check, name, {"a": [1, 0], "b": [0, 1]})
         made = check.ok("CreateSnapshot", pb.CreateSnapshotRequest(collection=name, name="check"))
         expect(made.snapshot.name == "check" and made.snapshot.collection == name, "the snapshot is another's", made)
+        hex_digits = re.fullmatch("[0-9a-f]{64}", made.snapshot.sha256)
+        expect(hex_digits, f"sha256 is {made.snapshot.sha256!r}, not 64 hex digits", made)
+        expect(made.snapshot.size_bytes > 0 and made.snapshot.created_unix_ms > 0, "size or time is 0", made)
         try:
             upsert(check, name, {"c": [1, 1]})
             check.ok("DeleteVectors", pb.DeleteVectorsRequest(collection=name, ids=["a"]))
             listed = check.ok("ListSnapshots", pb.ListSnapshotsRequest(collection=name)).snapshots
             expect([info.name for info in listed] == ["check"], f"the list has {[info.name for info in listed]}")
-            check.ok("RestoreSnapshot", pb.RestoreSnapshotRequest(collection=name, name="check"))
+            restored = check.ok("RestoreSnapshot", pb.RestoreSnapshotRequest(collection=name, name="check"))
+            told = (restored.collection.name, restored.collection.count)
+            expect(told == (name, 2), f"name and count of the restored collection are {told}", restored)
             got = sorted(ids(search(check, name, [1, 0])))
             expect(got == ["a", "b"], f"the restored collection has {got}")
         finally:

@@ -75,6 +75,9 @@ def replaces_metadata(check: Subject) -> None:
         reply = search(check, name, [1, 0])
         expect(len(reply.results) == 1, "the id does not come once", reply)
         expect(dict(reply.results[0].metadata) == {"both": "second"}, "the metadata is not the new one alone", reply)
+        upsert(check, name, {"a": [1, 0]})
+        reply = search(check, name, [1, 0])
+        expect(not reply.results[0].metadata.fields, "replaced by a vector without metadata it has some", reply)
 
 
 @claims.guide("Of an id that comes twice in one request the last counts.", "An id twice in one request: the last wins.")
@@ -132,20 +135,25 @@ def bad_queries(check: Subject) -> None:
             "zeros alone under COSINE": [0.0, 0.0, 0.0],
         }
         for what, vector in bad.items():
-            check.refused(
-                "SearchVectors", pb.SearchVectorsRequest(collection=name, vector=vector), f"a query with {what}"
-            )
+            request = pb.SearchVectorsRequest(collection=name, vector=vector)
+            refusal = check.refused("SearchVectors", request, f"a query with {what}")
+            expect(not refusal.reply.results, f"a query with {what}: the failure has results", refusal.reply)
 
 
 @claims.guide("The error of a bad vector says which one it is.", REFUSED)
 def error_names_item(check: Subject) -> None:
     with collection(check, 2) as name:
-        items = vectors({"first-good": [1, 0], "the-bad-one": [1, 0, 0]})
-        refusal = check.refused(
-            "UpsertVectors", pb.UpsertVectorsRequest(collection=name, vectors=items), "a vector of another dimension"
-        )
-        named = "the-bad-one" in refusal.message or "[1]" in refusal.message or any("[1]" in f for f in refusal.fields)
-        expect(named, "the error names neither the id nor the position of the bad vector", refusal.reply)
+        for what, vector in {
+            "a vector of another dimension": [1.0, 0.0, 0.0],
+            "a vector with NaN": [math.nan, 1.0],
+            "a vector with infinity": [1.0, math.inf],
+            "a zero vector under COSINE": [0.0, 0.0],
+        }.items():
+            items = vectors({"first-good": [1, 0], "the-bad-one": vector})
+            refusal = check.refused("UpsertVectors", pb.UpsertVectorsRequest(collection=name, vectors=items), what)
+            text = " ".join((refusal.message, *refusal.fields))
+            named = "the-bad-one" in text or "[1]" in text
+            expect(named, f"{what}: the error names neither the id nor the position of the bad one", refusal.reply)
 
 
 @claims.guide("Ids are any text of 1 to 512 bytes, and come back as they were.", "Ids: UTF-8 of 1-512 bytes.")
@@ -163,6 +171,7 @@ def odd_ids(check: Subject) -> None:
         " a ",
         "0",
         "%s",
+        "tab\tand\x00null",
         "e\u0301",
         "\u00e9",
     ]

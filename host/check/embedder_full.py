@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import hector_plugins_pb2 as pb
 
@@ -55,46 +56,10 @@ def tokens(check: Subject) -> None:
     expect(0 < short.tokens < longer.tokens, f"a word has {short.tokens} tokens, seven words {longer.tokens}", longer)
     reply = batch(check, TEXTS)
     expect(reply.total_tokens == sum(e.tokens for e in reply.embeddings), "total_tokens is not the sum", reply)
-    expect(reply.embeddings[0].tokens == embed(check, TEXTS[0]).tokens, "a text has other tokens in a batch", reply)
-
-
-@claims.full("A text that was cut says so, and one that was not does not.", "`truncated` says so, always.")
-def truncated(check: Subject) -> None:
-    long = "The quick brown fox jumps over the lazy dog. " * 4000
-    expect(not embed(check, TEXTS[0]).truncated, "a short text is said to be cut")
-    info = check.ok("GetModelInfo", pb.GetModelInfoRequest())
-    reply = embed(check, long)
-    expect(reply.truncated, "a text of 36,000 words is not said to be cut", reply)
-    expect(
-        reply.tokens <= info.max_tokens,
-        f"{reply.tokens} tokens were read, by a model that reads {info.max_tokens}",
-        reply,
-    )
-    pair = batch(check, [TEXTS[0], long])
-    expect([e.truncated for e in pair.embeddings] == [False, True], "a batch does not say which text was cut", pair)
-
-
-@claims.full(
-    "TRUNCATE_ERROR refuses what is too long, and LEFT reads the end.",
-    "TRUNCATE_ERROR: INVALID_ARGUMENT; RIGHT cuts the end off, LEFT the beginning.",
-)
-def truncation(check: Subject) -> None:
-    long = "begin " * 40_000 + "end of it all"
-    options = pb.EmbedOptions(truncate=pb.TRUNCATE_ERROR)
-    check.refused_with(
-        "EmbedText",
-        pb.EmbedTextRequest(text=long, options=options),
-        "a text too long for TRUNCATE_ERROR",
-        Code.INVALID_ARGUMENT,
-    )
-    embed(check, TEXTS[0], truncate=pb.TRUNCATE_ERROR)
-    right, left = embed(check, long), embed(check, long, truncate=pb.TRUNCATE_LEFT)
-    expect(left.truncated, "a text cut on the left is not said to be cut", left)
-    expect(
-        cosine(right.vector, left.vector) < 0.99999,
-        "cut on the left it has the vector that it has cut on the right",
-        left,
-    )
+    for number in (0, 3, 7):
+        alone = embed(check, TEXTS[number]).tokens
+        counted = reply.embeddings[number].tokens
+        expect(counted == alone, f"text {number} has {alone} tokens, and in a batch {counted}", reply)
 
 
 @claims.full(
@@ -114,6 +79,29 @@ def cut_dimensions(check: Subject) -> None:
     plain = embed(check, TEXTS[0])
     value = cosine(half.vector, plain.vector[: native // 2])
     expect(value > ALIKE, f"the cut vector is not the beginning of the whole one (cosine {value:.4f})", half)
+
+
+@claims.full(
+    "A batch keeps to its options, and a stream to those of each text.",
+    "`options`: for all texts of a batch; for the one text of a stream's message.",
+)
+def options_of_many(check: Subject) -> None:
+    half = check.ok("GetDimensions", pb.GetDimensionsRequest()).dimensions // 2
+    options = pb.EmbedOptions(dimensions=half)
+    requests = [pb.EmbedStreamRequest(text=text, options=options) for text in TEXTS[:2]]
+    streamed = [reply.embedding for reply in check.stream("EmbedStream", [*requests, pb.EmbedStreamRequest(text="x")])]
+    for embeddings in (batch(check, TEXTS[:2], dimensions=half).embeddings, streamed[:2]):
+        for embedding in embeddings:
+            expect(len(embedding.vector) == half, f"dimensions={half} gives {len(embedding.vector)} floats")
+            length = math.hypot(*embedding.vector)
+            expect(abs(length - 1) < 1e-3, f"the cut vector has length {length:.4f}, not 1")
+    expect(len(streamed[2].vector) > half, "a text without options has those of the one before")
+    for embedding in batch(check, TEXTS[:3], normalize=True).embeddings:
+        length = math.hypot(*embedding.vector)
+        expect(abs(length - 1) < 1e-3, f"with normalize a vector of a batch has length {length:.4f}")
+    native = half * 2 + 2
+    request = pb.EmbedBatchRequest(texts=["a"], options=pb.EmbedOptions(dimensions=native))
+    check.refused_with("EmbedBatch", request, "more dimensions than the model has", Code.INVALID_ARGUMENT)
 
 
 @claims.full("More dimensions than the model has are refused.", "What the model cannot give is an error.")
@@ -175,13 +163,17 @@ def model_info(check: Subject) -> None:
     reply = check.ok("GetModelInfo", pb.GetModelInfoRequest())
     expect(reply.dimensions == told.dimensions, f"dimensions {reply.dimensions} and {told.dimensions}", reply)
     expect(reply.model and reply.max_tokens, "no model, or no max_tokens", reply)
+    hex_digits = re.fullmatch("([0-9a-f]{64})?", reply.sha256)
+    expect(hex_digits, f"sha256 is {reply.sha256!r}, not 64 hex digits", reply)
+    odd = [length for length in told.supported_dimensions if not 0 < length <= told.dimensions]
+    expect(not odd, f"supported_dimensions has {odd}, and the vectors have {told.dimensions} floats", told)
 
 
 @claims.full(
     "Tokens can be counted without embedding, before any cut.", "CountTokens: for each text, in order, before any cut."
 )
 def count_tokens(check: Subject) -> None:
-    texts = [*TEXTS[:3], "word " * 20_000]
+    texts = [TEXTS[1], TEXTS[2], TEXTS[0], "word " * 20_000]
     reply = check.ok("CountTokens", pb.CountTokensRequest(texts=texts))
     expect(len(reply.tokens) == len(texts), f"{len(texts)} texts have {len(reply.tokens)} counts", reply)
     for number, text in enumerate(texts[:3]):
@@ -211,5 +203,15 @@ def embed_stream(check: Subject) -> None:
             expect(failed, "the blank text has not failed", replies)
         else:
             expect(not reply.embedding.HasField("status"), f"text {number} failed", replies)
-            value = cosine(reply.embedding.vector, embed(check, text).vector)
+            alone = embed(check, text)
+            value = cosine(reply.embedding.vector, alone.vector)
             expect(value > ALIKE, f"the vector of text {number} is not its own (cosine {value:.4f})", replies)
+            same = reply.embedding.tokens == alone.tokens
+            expect(same, f"text {number} has {alone.tokens} tokens, in a stream {reply.embedding.tokens}", replies)
+
+
+@claims.full("A stream is answered as it goes, before its end.", "Texts in, vectors out, one answer each, in order.")
+def stream_as_it_goes(check: Subject) -> None:
+    requests = [pb.EmbedStreamRequest(id=f"{number}", text=text) for number, text in enumerate(TEXTS[:3])]
+    for number, reply in enumerate(check.in_turns("EmbedStream", requests)):
+        expect(reply.id == f"{number}", f"text {number} is answered as {reply.id!r}", reply)

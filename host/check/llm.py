@@ -16,6 +16,7 @@ import hector_plugins_pb2 as pb
 
 from host.check import upstream
 from host.check.claims import Broken, Claims, NotAsked, expect
+from host.check.odd_bytes import takes_no_odd_bytes
 from host.check.subject import StreamFailed, Subject
 from shared.errors import Code
 
@@ -32,7 +33,7 @@ REQUESTS: dict[str, type[Any]] = {
     "StreamText": pb.StreamTextRequest,
     "CallTool": pb.CallToolRequest,
 }
-_WEATHER = pb.Tool(
+WEATHER = pb.Tool(
     name="weather",
     description="The weather of a city.",
     parameters_json=json.dumps(
@@ -109,7 +110,7 @@ def nothing_asked(check: Subject) -> None:
 @claims.guide("Bytes that are no message do no harm.", "What proto3 refuses gRPC answers; the server goes on.")
 def broken_bytes(check: Subject) -> None:
     for rpc in ("GenerateText", "StreamText"):
-        check.takes_no_odd_bytes(rpc)
+        takes_no_odd_bytes(check, rpc)
     check.refused("GenerateText", pb.GenerateTextRequest(), "a call without a prompt, after them")
 
 
@@ -128,10 +129,14 @@ def stream_ends(check: Subject) -> None:
 
 @claims.guide("Streams side by side are each whole.", "Each request has its own reply. " + WHOLE)
 def parallel_streams(check: Subject) -> None:
-    request = pb.StreamTextRequest(**allowed(check))
+    texts = [f"caller {number} " * 20 for number in range(4)] if check.upstream is not None else [""] * 4
+    echoes = [{"prompt": text, "model": "check-echo"} if text else allowed(check) for text in texts]
     with ThreadPoolExecutor(4) as pool:
-        for replies in pool.map(lambda _: check.stream("StreamText", request), range(4)):
+        streams = pool.map(lambda fields: check.stream("StreamText", pb.StreamTextRequest(**fields)), echoes)
+        for text, replies in zip(texts, streams, strict=True):
             whole(replies)
+            own = not text or joined(replies) == f"You said: {text}"
+            expect(own, f"the caller that said {text[:8]!r} got {joined(replies)[:40]!r}", replies)
 
 
 @claims.guide("A caller that leaves a stream does no harm.", "A cancel ends the call, and the server goes on.")
@@ -151,6 +156,12 @@ def models(check: Subject) -> None:
     names = [model.id for model in reply.models]
     expect(all(names), "a model has no id", reply)
     expect(len(set(names)) == len(names), "a model comes twice", reply)
+    expect(sum(model.is_default for model in reply.models) <= 1, "more than one model is the default", reply)
+    for model in reply.models:
+        odd = set(model.capabilities) - {"tools", "vision", "json_schema", "reasoning"}
+        expect(not odd, f"model {model.id} has the capabilities {sorted(odd)}", reply)
+        lengths = (model.context_length, model.max_output_tokens)
+        expect(min(lengths) >= 0, f"model {model.id} has the lengths {lengths}", reply)
     if check.upstream is not None:
         expect(
             set(upstream.MODELS) <= set(names),
@@ -229,8 +240,8 @@ def without_done(check: Subject) -> None:
 
 @claims.guide(
     "What the endpoint refuses is the status that the contract has for it.",
-    "400 INVALID_ARGUMENT, 401 UNAUTHENTICATED, 403 PERMISSION_DENIED, 404 NOT_FOUND, 429 RESOURCE_EXHAUSTED, "
-    "5xx UNAVAILABLE.",
+    "400 INVALID_ARGUMENT, 401 UNAUTHENTICATED, 403 PERMISSION_DENIED, 404 NOT_FOUND, 408 and 504 DEADLINE_EXCEEDED, "
+    "429 RESOURCE_EXHAUSTED, 5xx, 529 and a lost connection UNAVAILABLE.",
 )
 def upstream_statuses(check: Subject) -> None:
     expected = {
@@ -238,14 +249,29 @@ def upstream_statuses(check: Subject) -> None:
         "401": Code.UNAUTHENTICATED,
         "403": Code.PERMISSION_DENIED,
         "404": Code.NOT_FOUND,
+        "408": Code.DEADLINE_EXCEEDED,
         "429": Code.RESOURCE_EXHAUSTED,
         "500": Code.UNAVAILABLE,
+        "502": Code.UNAVAILABLE,
         "503": Code.UNAVAILABLE,
+        "504": Code.DEADLINE_EXCEEDED,
+        "529": Code.UNAVAILABLE,
+        "gone": Code.UNAVAILABLE,
     }
     for status, code in expected.items():
         for rpc in ("GenerateText", "StreamText"):
             refusal = check.refused(rpc, scripted(check, f"check-{status}", rpc), f"an endpoint that answers {status}")
             expect(refusal.code == code, f"{rpc}: {status} becomes {name_of(refusal.code)}, not {code.name}")
+
+
+@claims.guide("A key that the endpoint repeats in its refusal is not shown.", "An error never shows a secret.")
+def key_is_kept(check: Subject) -> None:
+    for rpc in ("GenerateText", "StreamText"):
+        refusal = check.refused(rpc, scripted(check, "check-leak", rpc), "an endpoint that repeats the key")
+        key = check.upstream.keys[-1] if check.upstream is not None else ""
+        if len(key) < 4:
+            raise NotAsked("the plugin has no key for its endpoint; give it one")
+        expect(key not in refusal.message, f"{rpc}: the error shows the key of the endpoint")
 
 
 @claims.guide(

@@ -7,14 +7,12 @@ from typing import Any
 
 import hector_plugins_pb2 as pb
 
-from host.check import upstream
 from host.check.claims import Broken, Claims, expect
 from host.check.llm import (
-    _WEATHER,
     FINISH,
     REQUESTS,
-    TOOL_CALLS,
     TRUNCATED,
+    WEATHER,
     expect_usage,
     name_of,
     scripted,
@@ -32,6 +30,10 @@ claims = Claims("llm")
 def error_details(check: Subject) -> None:
     for rpc, request in REQUESTS.items():
         check.refused_with(rpc, request(), f"{rpc} with neither prompt nor messages", Code.INVALID_ARGUMENT)
+    if check.upstream is not None:
+        for status, code in (("404", Code.NOT_FOUND), ("503", Code.UNAVAILABLE), ("504", Code.DEADLINE_EXCEEDED)):
+            what = f"an endpoint that answers {status}"
+            check.refused_with("GenerateText", scripted(check, f"check-{status}"), what, code)
 
 
 @claims.full("A cut-off stream has the reason STREAM_TRUNCATED.", TRUNCATED)
@@ -77,10 +79,11 @@ def messages_arrive(check: Subject) -> None:
         pb.ChatMessage(role="user", content="One?"),
         pb.ChatMessage(role="assistant", content="Two."),
     ]
-    for rpc in ("GenerateText", "StreamText"):
-        request = scripted(check, "check-text", rpc, messages=history, prompt="Three?")
+    for rpc in ("GenerateText", "StreamText", "CallTool"):
+        model = "check-tools" if rpc == "CallTool" else "check-text"
+        request = scripted(check, model, rpc, messages=history, prompt="Three?", tools=[WEATHER])
         check.stream(rpc, request) if rpc == "StreamText" else check.ok(rpc, request)
-        sent = [(message["role"], _text(message)) for message in seen(check)[-1]["messages"]]
+        sent = [(message["role"], text_of(message)) for message in seen(check)[-1]["messages"]]
         expected = [("system", "Be brief."), ("user", "One?"), ("assistant", "Two."), ("user", "Three?")]
         expect(
             [("system" if role == "developer" else role, text) for role, text in sent] == expected,
@@ -101,15 +104,55 @@ def messages_alone(check: Subject) -> None:
 )
 def options_arrive(check: Subject) -> None:
     options = pb.GenerationOptions(
-        temperature=0, top_p=0.5, stop=["END"], seed=7, extra_json='{"check_extra": [1, {"a": null}]}'
+        temperature=0,
+        top_p=0.5,
+        max_tokens=99,
+        stop=["END"],
+        seed=7,
+        frequency_penalty=0.25,
+        reasoning_effort="low",
+        extra_json='{"check_extra": [1, {"a": null}]}',
     )
-    check.ok("GenerateText", scripted(check, "check-text", options=options))
-    body = seen(check)[-1]
-    for name, value in {"temperature": 0, "top_p": 0.5, "seed": 7, "check_extra": [1, {"a": None}]}.items():
-        expect(name in body and body[name] == value, f"the endpoint got {name}={body.get(name)!r}, not {value!r}")
-    expect(body.get("stop") in ("END", ["END"]), f"the endpoint got stop={body.get('stop')!r}")
-    for name in ("presence_penalty", "frequency_penalty"):
-        expect(body.get(name) is None, f"the endpoint got {name}={body.get(name)!r}, which nobody set")
+    sent = {"temperature": 0, "top_p": 0.5, "seed": 7, "frequency_penalty": 0.25, "check_extra": [1, {"a": None}]}
+    for rpc, model in (("GenerateText", "check-text"), ("StreamText", "check-text"), ("CallTool", "check-tools")):
+        request = scripted(check, model, rpc, options=options, tools=[WEATHER])
+        check.stream(rpc, request) if rpc == "StreamText" else check.ok(rpc, request)
+        body = seen(check)[-1]
+        for name, value in (sent | {"reasoning_effort": "low"}).items():
+            got = body.get(name)
+            expect(name in body and got == value, f"{rpc}: the endpoint got {name}={got!r}, not {value!r}")
+        most = body.get("max_tokens", body.get("max_completion_tokens"))
+        expect(most == 99, f"{rpc}: the endpoint got max_tokens={most!r}, not 99")
+        expect(body.get("stop") in ("END", ["END"]), f"{rpc}: the endpoint got stop={body.get('stop')!r}")
+        unset = body.get("presence_penalty")
+        expect(unset is None, f"{rpc}: the endpoint got presence_penalty={unset!r}, which nobody set")
+
+
+@claims.full(
+    "A schema for the answer reaches the endpoint.",
+    "`response_format`, `json_schema`: the form that the model is held to.",
+)
+def schema_arrives(check: Subject) -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    options = pb.GenerationOptions(response_format=pb.RESPONSE_FORMAT_JSON_SCHEMA, json_schema=json.dumps(schema))
+    check.ok("GenerateText", scripted(check, "check-json", options=options))
+    form = seen(check)[-1].get("response_format") or {}
+    expect(form.get("type") == "json_schema", f"the endpoint got response_format={form}")
+    sent = (form.get("json_schema") or {}).get("schema") or {}
+    kept = sent.get("properties") == schema["properties"] and sent.get("required") == ["city"]
+    expect(kept, f"the endpoint got the schema {sent}, not {schema}")
+
+
+@claims.full("An image of a message reaches the endpoint.", "`parts`: content that is more than text, in order.")
+def image_arrives(check: Subject) -> None:
+    picture = "https://example.com/check.png"
+    parts = [pb.ContentPart(text="What is this?"), pb.ContentPart(url=picture, mime_type="image/png")]
+    history = [pb.ChatMessage(role="user", parts=parts)]
+    check.ok("GenerateText", scripted(check, "check-text", messages=history, prompt=""))
+    content = seen(check)[-1]["messages"][-1].get("content")
+    kinds = [part.get("type") for part in content] if isinstance(content, list) else content
+    expect(kinds == ["text", "image_url"], f"the endpoint got the parts {kinds}")
+    expect(content[1]["image_url"]["url"] == picture, f"the endpoint got {content[1]}")
 
 
 @claims.full("Why the model stopped is told raw and normalised.", FINISH)
@@ -139,127 +182,31 @@ def finish_reasons(check: Subject) -> None:
     "`usage` of the whole turn, on the last message; absent there: unknown.",
 )
 def stream_usage(check: Subject) -> None:
-    expect_usage(whole(check.stream("StreamText", scripted(check, "check-text", "StreamText"))))
+    last = whole(check.stream("StreamText", scripted(check, "check-text", "StreamText")))
+    expect_usage(last)
+    for reply in (last, check.ok("GenerateText", scripted(check, "check-text"))):
+        source = pb.UsageSource.Name(reply.usage.source)
+        expect(reply.usage.source == pb.USAGE_SOURCE_PROVIDER, f"usage that the endpoint told has {source}", reply)
     last = whole(check.stream("StreamText", scripted(check, "check-no-usage", "StreamText")))
     estimated = last.usage.source == pb.USAGE_SOURCE_ESTIMATED
     expect(not last.HasField("usage") or estimated, "the endpoint said nothing of usage, and the stream has one")
 
 
-@claims.full("Tool calls come whole, in the model's order, and as tool calls they end the turn.", FINISH)
-def tool_calls(check: Subject) -> None:
-    for model in ("check-tools", "check-tools-stop"):
-        for rpc in ("GenerateText", "CallTool"):
-            reply = check.ok(rpc, scripted(check, model, rpc, tools=[_WEATHER]))
-            _expect_calls(reply.tool_calls, reply)
-            expect(
-                reply.finish_reason == pb.FINISH_REASON_TOOL_CALLS,
-                f"finish_reason is {pb.FinishReason.Name(reply.finish_reason)}",
-                reply,
-            )
-
-
-@claims.full("A stream's deltas, joined, are the calls of its last message.", TOOL_CALLS)
-def tool_deltas(check: Subject) -> None:
-    replies = check.stream("StreamText", scripted(check, "check-tools", "StreamText", tools=[_WEATHER]))
-    last = whole(replies)
-    _expect_calls(last.tool_calls, replies)
-    arguments: dict[int, str] = {}
-    for reply in replies:
-        if reply.HasField("tool_call_delta"):
-            delta = reply.tool_call_delta
-            arguments[delta.index] = arguments.get(delta.index, "") + delta.arguments_json
-    expect(
-        [arguments.get(n) for n in range(2)] == [call.arguments_json for call in last.tool_calls],
-        f"the deltas are {arguments}",
-        replies,
-    )
-    expect(not any(reply.tool_calls for reply in replies[:-1]), "whole calls come before the last message", replies)
-
-
 @claims.full(
-    "Arguments that were cut off, or are no JSON, are given as they came and are not valid.",
-    "arguments_json as the model wrote it, even malformed; arguments_valid says whether. " + FINISH,
+    "A reply names the model that answered, and the answer's id.",
+    "`model`, `response_id`: as the endpoint names them.",
 )
-def bad_arguments(check: Subject) -> None:
-    reply = check.ok("GenerateText", scripted(check, "check-tools-broken", tools=[_WEATHER]))
-    expect(len(reply.tool_calls) == 1, f"there are {len(reply.tool_calls)} calls, not 1", reply)
-    call = reply.tool_calls[0]
-    expect(call.arguments_json == '{"city": Paris}', f"the arguments are {call.arguments_json!r}", reply)
-    expect(
-        not call.arguments_valid and call.arguments_error,
-        "arguments that are no JSON are called valid, or no error is named",
-        reply,
-    )
-    reply = check.ok("GenerateText", scripted(check, "check-tools-cut", tools=[_WEATHER]))
-    expect(
-        reply.finish_reason == pb.FINISH_REASON_LENGTH,
-        f"arguments cut off give {pb.FinishReason.Name(reply.finish_reason)}",
-        reply,
-    )
-    expect(
-        not any(call.arguments_valid for call in reply.tool_calls),
-        "arguments that were cut off are called valid",
-        reply,
-    )
-
-
-@claims.full(
-    "The tools reach the endpoint, and CallTool asks for one.",
-    "CallTool must end in tool calls: tool_choice defaults to `required`.",
-)
-def tools_arrive(check: Subject) -> None:
-    check.ok("CallTool", scripted(check, "check-tools", "CallTool", tools=[_WEATHER]))
-    body = seen(check)[-1]
-    sent = [tool["function"] for tool in body.get("tools") or []]
-    expect([tool["name"] for tool in sent] == ["weather"], f"the endpoint got the tools {sent}")
-    schema = json.loads(_WEATHER.parameters_json)
-    expect(sent[0].get("parameters") == schema, f"the endpoint got the schema {sent[0].get('parameters')}")
-    expect(body.get("tool_choice") == "required", f"the endpoint got tool_choice={body.get('tool_choice')!r}")
-    check.ok("GenerateText", scripted(check, "check-text", tools=[_WEATHER]))
-    choice = seen(check)[-1].get("tool_choice")
-    expect(choice in (None, "auto"), f"GenerateText sent tool_choice={choice!r}")
-
-
-@claims.full(
-    "A tool's result goes back as a message of role tool.", "The result comes back as a message of role `tool`."
-)
-def tool_results_arrive(check: Subject) -> None:
-    call = pb.ToolCall(id="call_a", name="weather", arguments_json='{"city": "Paris"}')
-    history = [
-        pb.ChatMessage(role="user", content="The weather of Paris?"),
-        pb.ChatMessage(role="assistant", tool_calls=[call]),
-        pb.ChatMessage(role="tool", tool_call_id="call_a", name="weather", content="sunny"),
-    ]
-    check.ok("GenerateText", scripted(check, "check-text", messages=history, prompt="", tools=[_WEATHER]))
-    sent = seen(check)[-1]["messages"]
-    expect([message["role"] for message in sent] == ["user", "assistant", "tool"], f"the endpoint got {sent}")
-    expect(sent[2].get("tool_call_id") == "call_a" and _text(sent[2]) == "sunny", f"the endpoint got {sent[2]}")
-    function = (sent[1].get("tool_calls") or [{}])[0].get("function", {})
-    expect(json.loads(function.get("arguments") or "{}") == {"city": "Paris"}, f"the endpoint got {sent[1]}")
-
-
-@claims.full("A reply names the model that answered.", "`model`: the model that answered, as the endpoint names it.")
 def model_named(check: Subject) -> None:
-    reply = check.ok("GenerateText", scripted(check, "check-text"))
-    expect(reply.model == "check-model", f"the model is {reply.model!r}", reply)
+    for rpc, script in (("GenerateText", "check-text"), ("CallTool", "check-tools")):
+        reply = check.ok(rpc, scripted(check, script, rpc, tools=[WEATHER]))
+        expect(reply.model == "check-model", f"{rpc}: the model is {reply.model!r}", reply)
+        expect(reply.response_id == "chatcmpl-check", f"{rpc}: response_id is {reply.response_id!r}", reply)
+        expect_usage(reply)
     last = whole(check.stream("StreamText", scripted(check, "check-text", "StreamText")))
     expect(last.model == "check-model", f"a stream's model is {last.model!r}")
+    expect(last.response_id == "chatcmpl-check", f"a stream's response_id is {last.response_id!r}")
 
 
-def _expect_calls(calls: Any, reply: Any) -> None:
-    expect(len(calls) == len(upstream.CALLS), f"there are {len(calls)} calls, not {len(upstream.CALLS)}", reply)
-    for call, (key, name, pieces) in zip(calls, upstream.CALLS, strict=True):
-        expect(
-            (call.id, call.name) == (key, name), f"the call is {call.name!r} {call.id!r}, not {name!r} {key!r}", reply
-        )
-        expect(call.arguments_json == "".join(pieces), f"the arguments are {call.arguments_json!r}", reply)
-        expect(
-            call.arguments_valid and not call.arguments_error,
-            f"good arguments are not called valid: {call.arguments_error}",
-            reply,
-        )
-
-
-def _text(message: dict[str, Any]) -> str:
+def text_of(message: dict[str, Any]) -> str:
     content = message.get("content") or ""
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from host.check.claims import GUIDE, LEVELS
-from host.check.subject import SERVICES
+from host.check.contract import SERVICES
 
 ABOUT = """\
 Holds a plugin, in any language, to the contract from outside, with data of its own that it removes again. It asks

@@ -1,8 +1,9 @@
 """A scripted LLMProvider and a scripted ToolProvider, for a reasoning strategy to think and act with.
 
 The model answers by what the question holds: `check:answer WORD` is answered at once with WORD; `check:add A B` asks
-the tool `add` first, and answers with the number in its `The sum is N.`; `check:loop` asks for a tool for ever. `down`
-makes the model fail.
+the tool `add` first, and answers with the number in its `The sum is N.`; `check:both A B` asks it twice in one turn,
+for A + B and A + A, and answers with both; `check:fail` asks it for what it cannot add, and answers with the error that
+it is shown; `check:loop` asks for a tool for ever. `down` makes the model fail, `pause` is how long it thinks.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +30,10 @@ from hector_plugins_pb2_grpc import (
     add_ToolProviderServicer_to_server,
 )
 
-_ASKED = re.compile(r"check:(answer|add|loop)(?: (\S+))?(?: (\S+))?")
+_ASKED = re.compile(r"check:(answer|add|both|fail|loop)(?: (\S+))?(?: (\S+))?")
 _SUM = re.compile(r"The sum is (\d+)\.")
+TOKENS = 15  # of each turn of the model
+TOO_LARGE = "1000000 is too large to be added"
 _SCHEMA = {
     "type": "object",
     "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
@@ -42,7 +46,9 @@ class Partners:
 
     def __init__(self) -> None:
         self.llm = self.tools = ""  # addresses
+        self.has_llm = self.has_tools = True  # False: the plugin was not told of it
         self.down = False
+        self.pause = 0.0  # seconds
         self.asked: deque[Any] = deque(maxlen=1000)  # requests to the model
         self.executed: deque[Any] = deque(maxlen=1000)  # ExecuteToolRequests
 
@@ -89,7 +95,10 @@ class _Model(LLMProviderServicer):
         self._partners.asked.append(request)
         if self._partners.down:
             context.abort(grpc.StatusCode.UNAVAILABLE, "the model of the kit is down, as it is meant to be")
-        usage = pb.TokenUsage(prompt_tokens=10, completion_tokens=5, total_tokens=15, source=pb.USAGE_SOURCE_PROVIDER)
+        time.sleep(self._partners.pause)
+        usage = pb.TokenUsage(
+            prompt_tokens=10, completion_tokens=5, total_tokens=TOKENS, source=pb.USAGE_SOURCE_PROVIDER
+        )
         reply = kind(model="check-model", usage=usage, finish_reason=pb.FINISH_REASON_STOP, raw_finish_reason="stop")
         texts = [message.content for message in request.messages] + [request.prompt]
         questions = [match for text in texts for match in _ASKED.finditer(text)]
@@ -100,17 +109,24 @@ class _Model(LLMProviderServicer):
         sums = [match[1] for text in texts for match in _SUM.finditer(text)]
         if what == "answer":
             reply.text = first or "nothing"
-        elif what == "add" and sums:
-            reply.text = f"It is {sums[-1]}."
+        elif what in ("add", "both") and sums:
+            reply.text = f"It is {' and '.join(dict.fromkeys(sums))}."
+        elif what == "fail" and any(TOO_LARGE in text for text in texts):
+            reply.text = f"It failed: {TOO_LARGE}."
         elif not request.tools:
             reply.text = "No tools are left to ask."
         else:
-            number = next(self._numbers)
-            arguments = {"a": int(first or 1), "b": int(second or 1)} if what == "add" else {"a": number, "b": 1}
             name = next((tool.name for tool in request.tools if tool.name.endswith("add")), request.tools[0].name)
-            reply.tool_calls.add(
-                id=f"call_{number}", name=name, arguments_json=json.dumps(arguments), arguments_valid=True
-            )
+            a, b = int(first or 1), int(second or 1)
+            number = next(self._numbers)
+            pairs = {"add": [(a, b)], "both": [(a, b), (a, a)], "fail": [(1_000_000, 1)], "loop": [(number, 1)]}
+            for position, (left, right) in enumerate(pairs[what]):
+                reply.tool_calls.add(
+                    id=f"call_{number}_{position}",
+                    name=name,
+                    arguments_json=json.dumps({"a": left, "b": right}),
+                    arguments_valid=True,
+                )
             reply.finish_reason, reply.raw_finish_reason = pb.FINISH_REASON_TOOL_CALLS, "tool_calls"
         return reply
 
@@ -131,6 +147,8 @@ class _Tools(ToolProviderServicer):
         values = json.loads(request.parameters_json or "{}") or json_format.MessageToDict(request.parameters)
         if request.tool != "add":
             return pb.ExecuteToolResponse(error=f"Unknown tool: {request.tool}")
+        if max(values.values()) >= 1_000_000:
+            return pb.ExecuteToolResponse(error=f"{TOO_LARGE}; take less")
         return pb.ExecuteToolResponse(success=True, result=f"The sum is {int(values['a']) + int(values['b'])}.")
 
 

@@ -46,7 +46,7 @@ class Process:
         if not self.address:
             ended = self.popen.poll() is not None
             how = "it ended" if ended else f"within {seconds:g} s"
-            raise Broken(f"it did not print `listening on HOST:PORT`: {how}{self.said()}")
+            raise Broken(f"it did not print `listening on HOST:PORT`: {how}{self.last_lines()}")
         return self.address
 
     def signal(self, number: signal.Signals) -> None:
@@ -62,7 +62,7 @@ class Process:
             reader.join(5)
         return status
 
-    def said(self) -> str:
+    def last_lines(self) -> str:
         """The end of what it wrote, for a message; empty where it wrote nothing."""
         lines = [line for line in (*self.out, *self.err) if line.strip()]
         return "; it said: " + " | ".join(line.strip()[:300] for line in lines[-3:]) if lines else ""

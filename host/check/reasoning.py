@@ -6,12 +6,16 @@ A strategy thinks with a model and acts with tools. Most of it is tried with the
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import hector_plugins_pb2 as pb
+from google.protobuf import json_format
 
 from host.check import partners
 from host.check.claims import Claims, NotAsked, expect
+from host.check.odd_bytes import takes_no_odd_bytes
 from host.check.refusal import Refusal
 from host.check.subject import Subject
 
@@ -30,16 +34,23 @@ _MOST_STEPS = 30
 
 def question(check: Subject, text: str) -> str:
     """`text` where the kit's own model is behind the plugin, else the operator's prompt. Raises NotAsked."""
-    if check.partners is not None:
+    if check.partners is not None and check.partners.has_llm:
         return text
     if not check.options.prompt:
-        raise NotAsked("give --prompt, or {llm} and {tools} in --run")
+        raise NotAsked("give --prompt, or {llm} in --run")
     return check.options.prompt
 
 
 def scripted(check: Subject) -> partners.Partners:
+    """The kit's own model. Raises NotAsked."""
+    if check.partners is None or not check.partners.has_llm:
+        raise NotAsked("give {llm} in --run")
+    return check.partners
+
+
+def with_tools(check: Subject) -> partners.Partners:
     """The kit's own model and tools. Raises NotAsked."""
-    if check.partners is None:
+    if check.partners is None or not (check.partners.has_llm and check.partners.has_tools):
         raise NotAsked("give {llm} and {tools} in --run")
     return check.partners
 
@@ -70,7 +81,10 @@ def run(check: Subject, state: bytes, text: str = "") -> list[Any]:
 
 
 def step_while_down(check: Subject, state: bytes) -> Refusal:
-    return check.refused("ProcessIteration", pb.ProcessIterationRequest(state=state), "a step with the model down")
+    request = pb.ProcessIterationRequest(state=state)
+    refusal = check.refused("ProcessIteration", request, "a step with the model down")
+    expect(not refusal.reply.done, "a step that failed calls the run done", refusal.reply)
+    return refusal
 
 
 # ---------------------------------------------------------------- the guide
@@ -111,7 +125,7 @@ def whole_run(check: Subject) -> None:
     expect(steps[-1].result.strip(), "the run is done, and its result is empty", steps[-1])
     reply = finish(check, steps[-1].state)
     expect(reply.result == steps[-1].result, "the result of Finalize is not the one of the last step", reply)
-    if check.partners is not None:
+    if check.partners is not None and check.partners.has_llm:
         expect("forty-two" in reply.result, f"the model answered forty-two, and the result is {reply.result!r}", reply)
 
 
@@ -119,7 +133,7 @@ def whole_run(check: Subject) -> None:
 def question_as_input(check: Subject) -> None:
     steps = run(check, begin(check), question(check, "check:answer input"))
     expect(steps[-1].result.strip(), "the run is done, and its result is empty", steps[-1])
-    if check.partners is not None:
+    if check.partners is not None and check.partners.has_llm:
         expect(
             "input" in steps[-1].result,
             f"the model answered `input`, and the result is {steps[-1].result!r}",
@@ -145,8 +159,11 @@ def finalize_again(check: Subject) -> None:
 
 @claims.guide("Finalize of a run that is not done gives an answer.", LAST)
 def finalize_early(check: Subject) -> None:
-    reply = finish(check, begin(check, context=question(check, "check:answer early")))
+    before = len(check.partners.executed) if check.partners is not None else 0
+    reply = finish(check, begin(check, context=question(check, "check:loop")))
     expect(reply.result.strip(), "the result is empty", reply)
+    if check.partners is not None:
+        expect(len(check.partners.executed) == before, "Finalize ran a tool", reply)
 
 
 @claims.guide("The same step taken twice gives the same reply.", REPEATED)
@@ -165,13 +182,58 @@ def repeated_step(check: Subject) -> None:
     "It runs tools itself at its `tools` addresses.",
 )
 def tools_run(check: Subject) -> None:
-    behind = scripted(check)
+    behind = with_tools(check)
     before = len(behind.executed)
     steps = run(check, begin(check, context="check:add 20 22"))
     executed = list(behind.executed)[before:]
     expect(len(executed) == 1, f"the model asked for one call, and {len(executed)} were made", steps[-1])
     expect(executed[0].tool == "add", f"the tool is {executed[0].tool!r}, not add", steps[-1])
     expect("42" in steps[-1].result, f"the tool gave 42, and the result is {steps[-1].result!r}", steps[-1])
+
+
+@claims.guide(
+    "Of two calls in one turn both are made, and the model gets both results.",
+    "It runs tools itself at its `tools` addresses.",
+)
+def two_calls(check: Subject) -> None:
+    behind = with_tools(check)
+    before = len(behind.executed)
+    last = run(check, begin(check, context="check:both 20 7"))[-1]
+    made = [
+        json.loads(call.parameters_json or "{}") or json_format.MessageToDict(call.parameters)
+        for call in list(behind.executed)[before:]
+    ]
+    expect(len(made) == 2, f"the model asked for two calls, and {len(made)} were made", last)
+    expect({"a": 20, "b": 7} in made and {"a": 20, "b": 20} in made, f"the calls were made with {made}", last)
+    shown = "27" in last.result and "40" in last.result
+    expect(shown, f"the tools gave 27 and 40, and the result is {last.result!r}", last)
+
+
+@claims.guide(
+    "A tool that fails does not end the run: the model gets the error.",
+    "An observation is text for the model: the result, or the error.",
+)
+def tool_fails(check: Subject) -> None:
+    with_tools(check)
+    last = run(check, begin(check, context="check:fail"))[-1]
+    shown = partners.TOO_LARGE in last.result
+    expect(shown, f"the model was not shown why the tool failed: the result is {last.result!r}", last)
+
+
+@claims.guide("The same step taken twice at once runs its tools once.", REPEATED)
+def repeated_at_once(check: Subject) -> None:
+    behind = scripted(check)
+    state = begin(check, context="check:add 2 3")
+    before = len(behind.executed)
+    behind.pause = 0.2
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            first, second = pool.map(lambda _: step(check, state), range(2))
+    finally:
+        behind.pause = 0.0
+    expect(first == second, "the second reply is another", second)
+    ran = len(behind.executed) - before
+    expect(ran <= 1, f"the tool was run {ran} times", second)
 
 
 @claims.guide("max_iterations bounds the steps of a run.", "`max_iterations`: most steps.")
@@ -206,5 +268,5 @@ def model_down(check: Subject) -> None:
 
 @claims.guide("Bytes that are no message do no harm.", "What proto3 refuses gRPC answers; the server goes on.")
 def broken_bytes(check: Subject) -> None:
-    check.takes_no_odd_bytes("ProcessIteration")
+    takes_no_odd_bytes(check, "ProcessIteration")
     begin(check, context="What is the time?")

@@ -8,7 +8,6 @@ from host.check import partners
 from host.check.claims import Claims, expect
 from host.check.reasoning import (
     DOWN,
-    HOST,
     LAST,
     QUESTION,
     STATE,
@@ -19,6 +18,7 @@ from host.check.reasoning import (
     scripted,
     step,
     step_while_down,
+    with_tools,
 )
 from host.check.refusal import DOMAIN, Refusal
 from host.check.subject import Subject
@@ -89,6 +89,7 @@ def numbered(check: Subject) -> None:
 @claims.full("A run that max_iterations stopped says so, and one that Finalize ended too.", LAST)
 def stop_reasons(check: Subject) -> None:
     scripted(check)
+    with_tools(check)
     steps = run(check, begin(check, query="check:loop", max_iterations=2))
     reason = pb.StopReason.Name(steps[-1].stop_reason)
     expect(steps[-1].stop_reason == pb.STOP_REASON_MAX_ITERATIONS, f"it says {reason}", steps[-1])
@@ -102,7 +103,7 @@ def stop_reasons(check: Subject) -> None:
     "`step`: thought, actions, observations; `trace`: every step, in order.",
 )
 def trace(check: Subject) -> None:
-    behind = scripted(check)
+    behind = with_tools(check)
     steps = run(check, begin(check, query="check:add 3 4"))
     acting = next((reply for reply in steps if reply.step.actions), None)
     expect(acting is not None, "no step shows its action", steps[-1])
@@ -119,50 +120,86 @@ def trace(check: Subject) -> None:
     sent = behind.executed[-1].call_id
     expect(sent == action.id, f"the tool was called with call_id {sent!r}, and the action is {action.id!r}", acting)
     reply = finish(check, steps[-1].state)
-    shown = [a.id for traced in reply.trace for a in traced.actions]
-    expect(shown == [action.id], f"the trace has the actions {shown}", reply)
+    shown = [[a.id for a in traced.actions] for traced in reply.trace]
+    expected = [[a.id for a in taken.step.actions] for taken in steps]
+    expect(shown == expected, f"the trace has the actions {shown}, the steps {expected}", reply)
+    brought = [o.content for traced in reply.trace for o in traced.observations]
+    expect(brought == [observations[0].content], f"the trace has the observations {brought}", reply)
+    failed = next((taken for taken in run(check, begin(check, query="check:fail")) if taken.step.actions), None)
+    flagged = failed is not None and all(o.is_error for o in failed.step.observations)
+    expect(flagged, "the observation of a tool that failed is not called an error", failed)
 
 
 @claims.full(
     "The tokens of a step are the model's, and of the run their sum.", "`usage` of this step, of the whole run."
 )
 def usage(check: Subject) -> None:
-    scripted(check)
-    steps = run(check, begin(check, query="check:add 5 6"))
-    for reply in steps:
-        expect(
-            reply.usage.total_tokens == 15, f"a step of one turn has {reply.usage.total_tokens} tokens, not 15", reply
-        )
-    reply = finish(check, steps[-1].state)
-    expect(reply.usage.total_tokens == 15 * len(steps), f"the run has {reply.usage.total_tokens} tokens", reply)
-
-
-@claims.full("With host_executes actions come back, and nothing runs them but the host.", HOST)
-def host_executes(check: Subject) -> None:
     behind = scripted(check)
-    before = len(behind.executed)
-    state = begin(check, query="check:add 20 22", host_executes=True, tools=[partners.add_tool()])
-    first = step(check, state)
-    expect(len(first.pending_actions) == 1, f"there are {len(first.pending_actions)} pending actions, not 1", first)
-    action = first.pending_actions[0]
-    expect(action.tool == "add" and '"a"' in action.parameters_json, "the action is not the model's", first)
-    expect(not first.done, "the run is done, with an action pending", first)
-    observation = pb.Observation(action_id=action.id, content="The sum is 4321.")
-    last = step(check, first.state, observations=[observation])
-    expect(last.done and "4321" in last.result, f"the result is {last.result!r}", last)
-    again = step(check, first.state, "The sum is 1234.")
-    expect("1234" in again.result, f"with plain input the result is {again.result!r}", again)
-    expect(len(behind.executed) == before, "a tool was run all the same", last)
+    state, total, done = begin(check, query="check:add 5 6"), 0, False
+    while not done:
+        before = len(behind.asked)
+        reply = step(check, state)
+        spent = partners.TOKENS * (len(behind.asked) - before)
+        expect(reply.usage.total_tokens == spent, f"a step of {spent} tokens has {reply.usage.total_tokens}", reply)
+        state, done, total = reply.state, reply.done, total + spent
+        expect(total < 1000, "the run is not done", reply)
+    before = len(behind.asked)
+    reply = finish(check, state)
+    total += partners.TOKENS * (len(behind.asked) - before)
+    expect(reply.usage.total_tokens == total, f"a run of {total} tokens has {reply.usage.total_tokens}", reply)
 
 
-@claims.full("An observation of an action that is not pending is refused.", HOST)
-def unknown_observation(check: Subject) -> None:
-    scripted(check)
-    state = begin(check, query="check:add 1 1", host_executes=True, tools=[partners.add_tool()])
-    first = step(check, state)
-    observation = pb.Observation(action_id="no such action", content="x")
-    request = pb.ProcessIterationRequest(state=first.state, observations=[observation])
-    check.refused("ProcessIteration", request, "an observation of no action")
+@claims.full(
+    "Model, temperature and history reach the model.",
+    "`temperature` of the LLM; `sampling_temperature` may be 0 and wins; `model`; `history`: oldest first.",
+)
+def options_arrive(check: Subject) -> None:
+    behind = scripted(check)
+    history = [pb.ChatMessage(role="user", content="One?"), pb.ChatMessage(role="assistant", content="Two.")]
+    for fields, temperature in (({"temperature": 0.25}, 0.25), ({"temperature": 0.5, "sampling_temperature": 0.0}, 0)):
+        run(check, begin(check, query="check:answer x", model="check-other", history=history, **fields))
+        sent = behind.asked[-1]
+        got = sent.options.temperature if sent.options.HasField("temperature") else None
+        expect(got == temperature, f"the model got temperature {got}, not {temperature}")
+        expect(sent.model == "check-other", f"the model got model={sent.model!r}")
+        texts = [message.content for message in sent.messages] + [sent.prompt]
+        places = [next((n for n, text in enumerate(texts) if part in text), -1) for part in ("One?", "Two.", "check:")]
+        expect(-1 not in places and places == sorted(places), f"history and question came at {places} of {texts}")
+
+
+@claims.full("Tools of the run are the ones that the model is offered.", "`tools`: tools offered to the model.")
+def offered_tools(check: Subject) -> None:
+    behind = scripted(check)
+    mine = partners.add_tool()
+    mine.name = "my_own_add"
+    step(check, begin(check, query="check:answer x", tools=[mine], host_executes=True))
+    got = [tool.name for tool in behind.asked[-1].tools]
+    expect(got == ["my_own_add"], f"the model was offered {got}")
+
+
+@claims.full("A budget ends the run, and is named.", "Budget: limits on a whole run; STOP_REASON_MAX_TOKENS, ….")
+def budget(check: Subject) -> None:
+    with_tools(check)
+    limits = {
+        pb.STOP_REASON_MAX_TOKENS: pb.Budget(max_tokens=2 * partners.TOKENS),
+        pb.STOP_REASON_MAX_TOOL_CALLS: pb.Budget(max_tool_calls=2),
+    }
+    for expected, limit in limits.items():
+        last = run(check, begin(check, query="check:loop", max_iterations=20, budget=limit))[-1]
+        names = [pb.StopReason.Name(reason) for reason in (last.stop_reason, expected)]
+        expect(last.stop_reason == expected, f"it says {names[0]}, not {names[1]}", last)
+
+
+@claims.full("A model that is not configured is refused, and an address is none.", "`llm`: a name, never an address.")
+def unknown_llm(check: Subject) -> None:
+    behind = scripted(check)
+    for name in ("no-such-model", behind.llm):
+        made = check.call("Initialize", pb.InitializeRequest(query="check:answer x", llm=name))
+        if made.success:
+            request = pb.ProcessIterationRequest(state=made.state)
+            check.refused("ProcessIteration", request, f"a step of the model {name!r}")
+        else:
+            expect(made.error.strip(), f"the model {name!r} is refused without a word", made)
 
 
 @claims.full(

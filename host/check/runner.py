@@ -11,29 +11,38 @@ import grpc
 from host.check import (
     database,
     database_full,
+    database_full_change,
     database_full_search,
     database_full_write,
     database_search,
     database_write,
+    drained,
+    durable,
     embedder,
     embedder_full,
+    embedder_full_long,
     llm,
     llm_full,
+    llm_full_tools,
     reasoning,
     reasoning_full,
+    reasoning_full_host,
     serving,
+    settings,
     started,
+    stopped,
     tools,
     tools_full,
 )
 from host.check.claims import FULL, GUIDE, Broken, Claim, Claims, NotAsked, NotOffered
-from host.check.subject import SERVICES, Exchange, Subject
+from host.check.contract import SERVICES
+from host.check.subject import Exchange, Subject
 from host.reflection import Reflection
 from shared.errors import StartError
 
 PASSED, FAILED, NOT_OFFERED, NOT_ASKED = "passed", "failed", "not offered", "not asked"
 KINDS: dict[str, Sequence[Claims]] = {
-    "llm": (llm.claims, llm_full.claims),
+    "llm": (llm.claims, llm_full.claims, llm_full_tools.claims),
     "database": (
         database.claims,
         database_write.claims,
@@ -41,15 +50,16 @@ KINDS: dict[str, Sequence[Claims]] = {
         database_full.claims,
         database_full_write.claims,
         database_full_search.claims,
+        database_full_change.claims,
     ),
-    "embedder": (embedder.claims, embedder_full.claims),
+    "embedder": (embedder.claims, embedder_full.claims, embedder_full_long.claims),
     "tools": (tools.claims, tools_full.claims),
-    "reasoning": (reasoning.claims, reasoning_full.claims),
+    "reasoning": (reasoning.claims, reasoning_full.claims, reasoning_full_host.claims),
 }
 STARTED: dict[str, Sequence[Claims]] = {
-    "llm": (started.llm_claims,),
-    "database": (started.busy_claims, started.database_claims),
-    "embedder": (started.busy_claims,),
+    "llm": (drained.llm_claims,),
+    "database": (drained.busy_claims, durable.claims),
+    "embedder": (drained.busy_claims,),
 }
 _MOST_SILENT = 3  # calls that ran into their bound, after which no more claims are tried
 
@@ -69,12 +79,9 @@ class Result:
 def claims_for(kind: str, level: str, only: Iterable[str] = (), *, run: bool = False) -> list[Claim]:
     """In the order in which they are tried. `only`: those whose name holds one of these. `run`: those of a start
     instead of those of a plugin that runs."""
-    claims = [
-        claim
-        for group in ((started.claims, *STARTED.get(kind, ())) if run else (serving.claims, *KINDS[kind]))
-        for claim in group
-        if claim.level == GUIDE or level == FULL
-    ]
+    of_a_start = (started.claims, settings.claims, stopped.claims, *STARTED.get(kind, ()))
+    groups = of_a_start if run else (serving.claims, *KINDS[kind])
+    claims = [claim for group in groups for claim in group if claim.level == GUIDE or level == FULL]
     words = list(only)
     return [claim for claim in claims if not words or any(word in claim.name for word in words)]
 
@@ -113,7 +120,7 @@ def _try(subject: Subject, claim: Claim) -> Result:
     except Broken as broken:
         outcome, message, shown = FAILED, str(broken), broken.reply
         rpc = subject.exchanges[-1].rpc if subject.exchanges else ""
-        if claim.level == FULL and rpc in subject.service.methods_by_name and not subject.has_additions(rpc):
+        if claim.level == FULL and rpc in subject.service.methods_by_name and not subject.offered.has_additions(rpc):
             outcome, message = NOT_OFFERED, f"the reply of its {rpc} has the guide's fields alone"
     except NotOffered as missing:
         # What the guide names is not an offer that a plugin may leave out.

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from host.check.claims import Broken, Claims, expect
+from host.check.contract import GUIDE_RPCS
 from host.check.subject import Exchange, Subject
 from host.reflection import Reflection, ReflectionError
 
 claims = Claims("serving")
 HEALTH = 'grpc.health.v1 for "", "plugin" and the service\'s full name.'
+HEALTH_FREE = "No or wrong credentials: UNAUTHENTICATED. Health needs no token."
+SIZES = "Requests up to 64 MiB; a message too large is a gRPC status."
 SERVING = HealthCheckResponse.SERVING
+MOST_BYTES = 64 << 20
+# An RPC of each kind that costs nothing with an empty request.
+_CHEAP = {
+    "llm": "GenerateText",
+    "database": "DeleteVectors",
+    "embedder": "GetDimensions",
+    "tools": "ListTools",
+    "reasoning": "Finalize",
+}
+_READ = grpc.StatusCode.INVALID_ARGUMENT  # of an LLM plugin that has read a request, and found nothing in it
 
 
 def health(check: Subject, service: str, *, token: bool = False) -> int:
@@ -115,18 +130,21 @@ def unknown_rpc(check: Subject) -> None:
 )
 def token_is_asked(check: Subject) -> None:
     check.needs("token")
-    first = check.service.methods[0]
-    call = check.channel.unary_stream if first.server_streaming else check.channel.unary_unary
     wrong: list[tuple[tuple[str, str], ...]] = [(), (("authorization", "Bearer wrong"),), (("authorization", ""),)]
-    for metadata in wrong:
-        path = f"/{check.service.full_name}/{first.name}"
-        try:
-            call(path)(b"", timeout=check.options.seconds, metadata=metadata)
-        except grpc.RpcError as error:
-            check.exchanges.append(Exchange(path, b"", error))
-            expect(error.code() == grpc.StatusCode.UNAUTHENTICATED, f"it is {error.code().name}")
-        else:
-            raise Broken(f"{first.name} was answered without the token")
+    for method in check.service.methods:
+        allowed = {grpc.StatusCode.UNAUTHENTICATED}
+        if method.name not in GUIDE_RPCS[check.kind]:
+            allowed.add(grpc.StatusCode.UNIMPLEMENTED)
+        for metadata in wrong:
+            try:
+                _call_with(check, method, metadata)
+            except grpc.RpcError as error:
+                check.exchanges.append(Exchange(method.name, b"", error))
+                expect(error.code() in allowed, f"{method.name} without the token is {error.code().name}")
+                shown = check.address.token.reveal() in (error.details() or "")
+                expect(not shown, f"the refusal of {method.name} shows the token")
+            else:
+                raise Broken(f"{method.name} was answered without the token")
 
 
 @claims.guide("Health needs no token.", "Health needs no token.")
@@ -138,10 +156,41 @@ def health_without_token(check: Subject) -> None:
         raise Broken(f"health without the token is {error.code().name}") from None
 
 
-GUIDE_RPCS = {
-    "llm": ("GenerateText", "StreamText", "CallTool", "ListModels"),
-    "database": ("CreateCollection", "DeleteCollection", "UpsertVectors", "SearchVectors", "DeleteVectors"),
-    "embedder": ("EmbedText", "EmbedBatch", "GetDimensions"),
-    "tools": ("ListTools", "ExecuteTool", "GetToolSchema"),
-    "reasoning": ("Initialize", "ProcessIteration", "Finalize"),
-}
+# ---------------------------------------------------------------- sizes
+
+
+@claims.guide("A request of 64 MiB is taken.", SIZES)
+def largest_request(check: Subject) -> None:
+    answer = check.raw(_CHEAP[check.kind], _padded(MOST_BYTES))
+    if isinstance(answer, grpc.RpcError):  # an LLM plugin refuses what is empty, and so it has read it
+        code = answer.code()
+        read = check.kind == "llm" and code == _READ
+        expect(read, f"it is gRPC status {code.name}: {answer.details()}")
+
+
+@claims.full("A request that is far larger is RESOURCE_EXHAUSTED, and the server goes on.", SIZES)
+def too_large_request(check: Subject) -> None:
+    # A plugin may be set to take more than 64 MiB, but not whatever comes.
+    answer = check.raw(_CHEAP[check.kind], _padded(2 * MOST_BYTES + 1))
+    if not isinstance(answer, grpc.RpcError) or (check.kind == "llm" and answer.code() == _READ):
+        raise Broken("a request of more than 128 MiB was taken: it has no bound")
+    expect(answer.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, f"it is gRPC status {answer.code().name}")
+    expect(health(check, "plugin", token=True) == SERVING, "health is not SERVING afterwards")
+
+
+def _call_with(check: Subject, method: Any, metadata: Any) -> None:
+    """An empty request with this metadata alone. Raises grpc.RpcError."""
+    shape = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
+    call = getattr(check.channel, shape)(f"/{check.service.full_name}/{method.name}")
+    sent = iter((b"",)) if method.client_streaming else b""
+    reply = call(sent, timeout=check.options.seconds, metadata=metadata)
+    if method.server_streaming:
+        next(iter(reply), None)
+
+
+def _padded(size: int) -> bytes:
+    """An empty message of `size` bytes: a field that no message of the contract has, and which every reader skips."""
+    tag = b"\x82\xe2\x09"  # field 20,000, a string of bytes
+    length = size - len(tag) - 4
+    groups = (length & 127 | 128, length >> 7 & 127 | 128, length >> 14 & 127 | 128, length >> 21)
+    return tag + bytes(groups) + bytes(length)

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import re
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
-from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from host.check.claims import Broken, NotAsked, NotOffered, expect
+from host.check.contract import SERVICES
+from host.check.offered import Offered
 from host.check.partners import Partners
 from host.check.process import Command
-from host.check.refusal import DOMAIN, Refusal, of_call, of_reply
+from host.check.refusal import Refusal, expect_code, expect_sentence, of_call, of_reply
 from host.check.upstream import Upstream
-from host.reflection import Method, Reflection, ReflectionError
+from host.reflection import Reflection
 from shared.client import Address, channel
 from shared.errors import Code
-
-FIRST_ADDITION = 10  # the number of a field; those below are the guide's
-SERVICES = {
-    "llm": "LLMProvider",
-    "database": "DatabaseProvider",
-    "embedder": "EmbedderProvider",
-    "tools": "ToolProvider",
-    "reasoning": "ReasoningStrategy",
-}
-_LEAKS = re.compile(
-    r"Traceback \(most recent call last\)|File \"[^\"]+\", line \d+|\bgoroutine \d+ \[|^\s+at .+:\d+:\d+", re.M
-)
-_NO_UTF8 = b"\x0a\x02\xff\xfe"
-_NO_MESSAGE = (b"\xff" * 40, b"\x0a\xff\xff\xff\xff\x0f")
-_LONGEST_ERROR = 4000  # characters of a sentence
 
 
 @dataclass(frozen=True)
@@ -76,7 +64,8 @@ class Subject:
         self.channel = channel(self.address)
         self.exchanges: deque[Exchange] = deque(maxlen=100)
         self.silent = 0  # calls that ran into their bound
-        self._methods: dict[str, Method] | None = None  # as reflection has them; none: it has none
+        reflection = Reflection(self.channel, self.address.metadata, self.options.seconds)
+        self.offered = Offered(reflection, self.service)
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -102,10 +91,10 @@ class Subject:
             raise NotAsked(f"give --{option}")
         return str(value)
 
-    def other_channel(self) -> grpc.Channel:
-        """A connection of its own; the caller closes it."""
+    def other_channel(self, largest: int = 2**31 - 2) -> grpc.Channel:
+        """A connection of its own that takes replies of `largest` bytes; the caller closes it."""
         # gRPC lets channels to one address share a connection where their options are the same.
-        opened: grpc.Channel = channel(self.address, largest=2**31 - 2)
+        opened: grpc.Channel = channel(self.address, largest=largest)
         return opened
 
     def call(self, rpc: str, request: Any, *, over: grpc.Channel | None = None, metadata: Any = ()) -> Any:
@@ -113,11 +102,12 @@ class Subject:
         method = self.service.methods_by_name[rpc]
         assert not method.server_streaming
         assert not method.client_streaming
-        self._knows(rpc, request)
+        self._expect_fields(rpc, request)
+        began = time.monotonic()
         try:
             reply = self._rpc(method, over)(request, timeout=self.options.seconds, metadata=self._metadata(metadata))
         except grpc.RpcError as error:
-            self._failed(rpc, request, error)
+            self._failed(rpc, request, error, began)
             raise
         self._record(rpc, request, reply)
         return reply
@@ -133,14 +123,38 @@ class Subject:
     def stream_until_status(self, rpc: str, request: Any, *, metadata: Any = ()) -> tuple[list[Any], Any]:
         """The replies that came. Raises NotOffered, and StreamFailed with them where the call failed."""
         replies: list[Any] = []
+        began = time.monotonic()
         try:
             for reply in self.open(rpc, request, metadata=metadata):
                 replies.append(reply)
         except grpc.RpcError as error:
-            self._failed(rpc, request, error)
+            self._failed(rpc, request, error, began)
             raise StreamFailed(replies, error) from None
         self._record(rpc, request, replies)
         return replies, None
+
+    def in_turns(self, rpc: str, requests: list[Any]) -> Iterator[Any]:
+        """The reply to each message of a stream, each of which is sent when the one before was answered; an answer too
+        many, or none, is Broken. Raises NotOffered, and Broken for any gRPC status."""
+        sent: SimpleQueue[Any] = SimpleQueue()
+        began = time.monotonic()
+        call = self.open(rpc, iter(sent.get, None))
+        try:
+            for request in requests:
+                sent.put(request)
+                reply = next(call, None)
+                expect(reply is not None, f"{rpc} ended before its last message was answered")
+                self._record(rpc, request, reply)
+                yield reply
+            sent.put(None)
+            extra = next(call, None)
+            expect(extra is None, f"{rpc} has more answers than messages", extra)
+        except grpc.RpcError as error:
+            self._failed(rpc, requests, error, began)
+            raise Broken(f"{rpc} ended with {_status(error)}") from None
+        finally:
+            sent.put(None)
+            call.cancel()
 
     def open(self, rpc: str, request: Any, *, metadata: Any = ()) -> Any:
         """The call itself of an RPC that streams its replies: they are to be read from it, and are not recorded."""
@@ -148,7 +162,7 @@ class Subject:
         method = self.service.methods_by_name[rpc]
         sent = iter(request) if method.client_streaming else request
         if not method.client_streaming:
-            self._knows(rpc, request)
+            self._expect_fields(rpc, request)
         return self._rpc(method, None)(sent, timeout=self.options.seconds, metadata=self._metadata(metadata))
 
     def ok(self, rpc: str, request: Any, *, over: grpc.Channel | None = None, metadata: Any = ()) -> Any:
@@ -177,94 +191,49 @@ class Subject:
                 raise Broken(
                     f"{what}: {rpc} failed with {_status(error)}, where a reply with success=false belongs"
                 ) from None
-            return self._sentence(of_call(error), what)
+            return self._expect_sentence(of_call(error), what)
         expect("success" in reply.DESCRIPTOR.fields_by_name and not reply.success, f"{what}: {rpc} took it", reply)
         refusal = of_reply(reply)
         if refusal.code == Code.UNIMPLEMENTED:
             raise NotOffered(f"{rpc} answers UNIMPLEMENTED: {refusal.message}")
-        return self._sentence(refusal, what)
+        return self._expect_sentence(refusal, what)
 
     def refused_with(
         self, rpc: str, request: Any, what: str, code: Code, *, field: str = "", metadata: Any = ()
     ) -> Refusal:
         """`refused`, and with this code, an ErrorInfo of the contract and, where `field` is given, a violation that
         names it (`vectors[0].vector`). Raises Broken, NotOffered."""
-        refusal = self.refused(rpc, request, what, metadata=metadata)
-        got = refusal.code.name if refusal.code is not None else "no `status`"
-        expect(refusal.code == code, f"{what}: {got}, where {code.name} belongs", refusal.reply)
-        expect(refusal.domain == DOMAIN, f"{what}: ErrorInfo.domain is {refusal.domain!r}, not {DOMAIN}", refusal.reply)
-        snake = re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*", refusal.reason)
-        expect(snake, f"{what}: ErrorInfo.reason is {refusal.reason!r}, not UPPER_SNAKE", refusal.reply)
-        if field:
-            expect(
-                any(name == field or name.startswith((field + "[", field + ".")) for name in refusal.fields),
-                f"{what}: no BadRequest violation names {field}, only {list(refusal.fields)}",
-                refusal.reply,
-            )
-        return refusal
+        return expect_code(self.refused(rpc, request, what, metadata=metadata), what, code, field)
 
     def _stream_refused(self, rpc: str, request: Any, what: str) -> Refusal:
         try:
             replies, _ = self.stream_until_status(rpc, request)
         except StreamFailed as ended:
             expect(not ended.replies, f"{what}: {rpc} answered before it failed")
-            return self._sentence(of_call(ended.error), what)
+            return self._expect_sentence(of_call(ended.error), what)
         raise Broken(f"{what}: {rpc} took it", replies)
 
-    def _sentence(self, refusal: Refusal, what: str) -> Refusal:
-        text = refusal.message
-        expect(text.strip(), f"{what}: the error has no text", refusal.reply)
-        expect(not _LEAKS.search(text), f"{what}: the error is a traceback", refusal.reply)
-        expect("\n" not in text.strip(), f"{what}: the error is more than one line", refusal.reply)
-        expect(len(text) <= _LONGEST_ERROR, f"{what}: the error has {len(text)} characters", refusal.reply)
-        return refusal
-
-    def takes_no_odd_bytes(self, rpc: str) -> None:
-        """Sends what is no message. Raises Broken where it is taken for one."""
-        self._raw(rpc, _NO_UTF8)  # whether a text that is no UTF-8 is refused goes by the language; it does no harm
-        kind = GetMessageClass(self.service.methods_by_name[rpc].output_type)
-        for data in _NO_MESSAGE:
-            answer = self._raw(rpc, data)
-            if isinstance(answer, bytes):
-                reply: Any = kind.FromString(answer)
-                says_no = "success" in reply.DESCRIPTOR.fields_by_name and not reply.success
-                expect(says_no, f"the bytes {data[:8].hex()}, which are no message, were taken by {rpc}")
-
-    def _raw(self, rpc: str, data: bytes) -> grpc.RpcError | bytes:
+    def raw(self, rpc: str, data: bytes) -> Any:
+        """The reply to bytes sent as a request, as bytes (a stream's are joined), or the grpc.RpcError."""
         method = self.service.methods_by_name[rpc]
         shape = self.channel.unary_stream if method.server_streaming else self.channel.unary_unary
         call = shape(f"/{self.service.full_name}/{rpc}")
+        began = time.monotonic()
         try:
             answer = call(data, timeout=self.options.seconds, metadata=self.address.metadata)
             taken: bytes = b"".join(answer) if method.server_streaming else answer
         except grpc.RpcError as error:
-            self._failed(rpc, data, error)
+            self._failed(rpc, data, error, began)
             return error
         self._record(rpc, data, taken)
         return taken
 
-    def reflected(self, rpc: str) -> Method | None:
-        """The RPC as the plugin's own reflection describes it, where it does."""
-        if self._methods is None:
-            reflection = Reflection(self.channel, self.address.metadata, self.options.seconds)
-            try:
-                self._methods = {method.name: method for method in reflection.methods(self.service.full_name)}
-            except (ReflectionError, grpc.RpcError):
-                self._methods = {}
-        return self._methods.get(rpc)
+    def _expect_sentence(self, refusal: Refusal, what: str) -> Refusal:
+        return expect_sentence(refusal, what, [self.address.token.reveal()] if self.address.token else ())
 
-    def has_additions(self, rpc: str) -> bool:
-        """Whether the reply of an RPC has more than the guide's fields, as far as the plugin's reflection says."""
-        method = self.reflected(rpc)
-        ours = self.service.methods_by_name[rpc].output_type
-        added = {field.name for field in ours.fields if field.number >= FIRST_ADDITION}
-        return method is None or not added or any(field.name in added for field in method.reply.fields)
-
-    def _knows(self, rpc: str, request: Any) -> None:
+    def _expect_fields(self, rpc: str, request: Any) -> None:
         """Raises NotOffered where the plugin's messages lack a field that the request has set."""
-        method = self.reflected(rpc)
-        missing = _unknown(request, method.request) if method is not None else ""
-        if missing:
+        if missing := self.offered.missing_field(rpc, request):
             raise NotOffered(f"the plugin's messages have no {missing}")
 
     def _rpc(self, method: MethodDescriptor, over: grpc.Channel | None) -> Any:
@@ -279,30 +248,16 @@ class Subject:
     def _metadata(self, more: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         return (*self.address.metadata, *more)
 
-    def _failed(self, rpc: str, request: Any, error: grpc.RpcError) -> None:
+    def _failed(self, rpc: str, request: Any, error: grpc.RpcError, began: float) -> None:
         self._record(rpc, request, error)
         if error.code() == grpc.StatusCode.UNIMPLEMENTED:
             raise NotOffered(f"{rpc} answers UNIMPLEMENTED") from None
-        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-            self.silent += 1
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() - began >= self.options.seconds:
+            self.silent += 1  # sooner it is what the plugin says
 
     def _record(self, rpc: str, request: Any, reply: Any) -> None:
         with self._lock:
             self.exchanges.append(Exchange(rpc, request, reply))
-
-
-def _unknown(message: Any, theirs: Descriptor) -> str:
-    """The first field set in `message` that `theirs` lacks, at any depth; empty: there is none."""
-    for ours, value in message.ListFields():
-        other = theirs.fields_by_name.get(ours.name)
-        if other is None:
-            return f"{theirs.name}.{ours.name}"
-        inside = ours.message_type
-        if inside and other.message_type and not inside.full_name.startswith("google."):
-            for inner in value[:8] if ours.is_repeated else [value]:
-                if missing := _unknown(inner, other.message_type):
-                    return missing
-    return ""
 
 
 class StreamFailed(Exception):

@@ -7,6 +7,8 @@ refused before anything runs. The last are made from the schema of a tool that i
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +16,8 @@ import hector_plugins_pb2 as pb
 from google.protobuf import json_format
 
 from host.check.claims import Claims, NotAsked, expect
+from host.check.odd_bytes import takes_no_odd_bytes
+from host.check.refusal import Refusal
 from host.check.subject import Subject
 
 claims = Claims("tools")
@@ -23,7 +27,7 @@ UNKNOWN = "An unknown tool reads exactly `Unknown tool: NAME`."
 CHECKED = "Arguments are checked before anything runs; the error names every field at fault."
 RUN = "ExecuteTool runs one tool; `result` is text for the model."
 NOBODY = "no_such_tool_of_check"
-_TYPES = {"string", "number", "integer", "boolean", "object", "array", "null"}
+TYPES = {"string", "number", "integer", "boolean", "object", "array", "null"}
 
 
 def tools(check: Subject) -> list[Any]:
@@ -77,6 +81,12 @@ def with_schema(check: Subject, keyword: str) -> list[Any]:
     return listed
 
 
+def unnamed(refusal: Refusal, names: Iterable[str]) -> list[str]:
+    """Those of `names` that a refusal does not name, in its words or in its fields."""
+    text = " ".join((refusal.message, *refusal.fields))
+    return [name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)]
+
+
 # ---------------------------------------------------------------- the guide
 
 
@@ -108,7 +118,7 @@ def schemas(check: Subject) -> None:
         for name, field in schema.get("properties", {}).items():
             kinds = field.get("type", []) if isinstance(field, dict) else None
             kinds = [kinds] if isinstance(kinds, str) else kinds
-            good = isinstance(kinds, list) and set(kinds) <= _TYPES
+            good = isinstance(kinds, list) and set(kinds) <= TYPES
             expect(good, f"parameter {name} of {tool.name} has type {kinds!r}")
         missing = set(schema.get("required", ())) - set(schema.get("properties", {}))
         expect(not missing, f"{tool.name} requires {sorted(missing)}, which it does not describe")
@@ -148,8 +158,7 @@ def missing_argument(check: Subject) -> None:
     for tool in with_schema(check, "required"):
         required = schema_of(tool)["required"]
         refusal = check.refused("ExecuteTool", pb.ExecuteToolRequest(tool=tool.name), f"{tool.name} without arguments")
-        text = " ".join((refusal.message, *refusal.fields))
-        missing = [name for name in required if name not in text]
+        missing = unnamed(refusal, required)
         expect(not missing, f"{tool.name} without arguments: the error does not name {missing}", refusal.reply)
 
 
@@ -165,8 +174,7 @@ def wrong_type(check: Subject) -> None:
             sent = pb.ExecuteToolRequest(tool=tool.name)
             json_format.ParseDict({name: wrong}, sent.parameters)
             refusal = check.refused("ExecuteTool", sent, f"{tool.name} with {name} of a wrong type")
-            text = " ".join((refusal.message, *refusal.fields))
-            expect(name in text, f"{tool.name}: the error does not name {name}", refusal.reply)
+            expect(not unnamed(refusal, [name]), f"{tool.name}: the error does not name {name}", refusal.reply)
 
 
 @claims.guide("Every argument at fault is named, not only the first.", CHECKED)
@@ -183,9 +191,8 @@ def all_named(check: Subject) -> None:
         sent = pb.ExecuteToolRequest(tool=tool.name)
         json_format.ParseDict({name: {"nested": []} for name in names}, sent.parameters)
         refusal = check.refused("ExecuteTool", sent, f"{tool.name} with {names} of wrong types")
-        text = " ".join((refusal.message, *refusal.fields))
-        unnamed = [name for name in names if name not in text]
-        expect(not unnamed, f"{tool.name}: the error does not name {unnamed}", refusal.reply)
+        missing = unnamed(refusal, names)
+        expect(not missing, f"{tool.name}: the error does not name {missing}", refusal.reply)
 
 
 @claims.guide("An argument that a closed schema does not have is refused.", CHECKED)
@@ -197,8 +204,7 @@ def unknown_argument(check: Subject) -> None:
             sent = pb.ExecuteToolRequest(tool=tool.name)
             json_format.ParseDict({"no_such_argument": 1}, sent.parameters)
             refusal = check.refused("ExecuteTool", sent, f"{tool.name} with an argument that it does not have")
-            text = " ".join((refusal.message, *refusal.fields))
-            expect("no_such_argument" in text, "the error does not name it", refusal.reply)
+            expect(not unnamed(refusal, ["no_such_argument"]), "the error does not name it", refusal.reply)
     if not asked:
         raise NotAsked("no tool that may be tried has a closed schema")
 
@@ -227,5 +233,5 @@ def failure_is_over(check: Subject) -> None:
 
 @claims.guide("Bytes that are no message do no harm.", "What proto3 refuses gRPC answers; the server goes on.")
 def broken_bytes(check: Subject) -> None:
-    check.takes_no_odd_bytes("ExecuteTool")
+    takes_no_odd_bytes(check, "ExecuteTool")
     tools(check)

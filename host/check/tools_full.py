@@ -10,7 +10,7 @@ from google.protobuf import json_format
 
 from host.check.claims import Claims, NotAsked, expect
 from host.check.subject import Subject
-from host.check.tools import CHECKED, NOBODY, arguments, plain, request, safe, tools, with_schema
+from host.check.tools import CHECKED, NOBODY, TYPES, arguments, plain, request, safe, schema_of, tools, with_schema
 from shared.errors import Code
 
 claims = Claims("tools")
@@ -43,7 +43,9 @@ def schema_text(check: Subject) -> None:
         )
         expect(reply.output_schema_json == tool.output_schema_json, f"{tool.name}: the output schemas differ", reply)
         if tool.output_schema_json:
-            expect(isinstance(json.loads(tool.output_schema_json), dict), f"the output schema of {tool.name} is none")
+            promised = json.loads(tool.output_schema_json)
+            good = isinstance(promised, dict) and promised.get("type", "object") in TYPES
+            expect(good, f"the output schema of {tool.name} is none")
 
 
 @claims.full(
@@ -88,8 +90,51 @@ def call_id(check: Subject) -> None:
 
 
 @claims.full(
+    "A call_id is of its arguments too: with others it is another call.",
+    "A repeated `call_id` with equal arguments is answered from a bounded memory.",
+)
+def call_id_of_others(check: Subject) -> None:
+    name = check.needs("tool")
+    fields: dict[str, Any] = next(
+        (schema_of(tool).get("properties", {}) for tool in tools(check) if tool.name == name), {}
+    )
+    simple = [field for field, told in fields.items() if told.get("type") in ("string", "number", "integer", "boolean")]
+    if not simple:
+        raise NotAsked("--tool has no argument whose type can be got wrong")
+    key = f"check-other-{id(check)}-{len(check.exchanges)}"
+    check.ok("ExecuteTool", request(check, call_id=key))
+    other = request(check, call_id=key)
+    json_format.ParseDict({simple[0]: {"nested": []}}, other.parameters)
+    check.refused("ExecuteTool", other, "the call_id of a call that went well, with wrong arguments")
+
+
+@claims.full(
+    "What a tool gives as data is JSON, of the schema that it promises.",
+    "`structured`: the result as data, by Tool.output_schema_json; the *_json twins are JSON text.",
+)
+def structured_result(check: Subject) -> None:
+    reply = check.ok("ExecuteTool", request(check))
+    facts = json.loads(reply.metadata_json or "{}")
+    expect(isinstance(facts, dict), f"metadata_json is no object: {reply.metadata_json[:80]}", reply)
+    promised = next(t.output_schema_json for t in tools(check) if t.name == check.options.tool)
+    data = json.loads(reply.structured_json) if reply.structured_json else None
+    if reply.HasField("structured"):
+        data = json_format.MessageToDict(reply)["structured"]
+    if not promised:
+        return
+    expect(data is not None, "a tool with an output schema gives no data", reply)
+    kind = json.loads(promised).get("type")
+    kinds: dict[Any, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "number": (int, float)}
+    fits = isinstance(data, kinds.get(kind, object)) if isinstance(kind, str) else True
+    expect(fits, f"the data is a {type(data).__name__}, and the schema promises type {kind}", reply)
+    required = json.loads(promised).get("required", ())
+    missing = [field for field in required if field not in data] if isinstance(data, dict) else []
+    expect(not missing, f"the data lacks {missing}, which the output schema requires", reply)
+
+
+@claims.full(
     "max_result_chars bounds the result, and says that it was cut.",
-    "`max_result_chars`: most characters of `result`; `truncated`: only a part.",
+    "`max_result_chars`: most characters of `result`; `truncated`: only a part; `next_cursor` reads on.",
 )
 def bounded_result(check: Subject) -> None:
     whole = check.ok("ExecuteTool", request(check))
@@ -99,6 +144,11 @@ def bounded_result(check: Subject) -> None:
     reply = check.ok("ExecuteTool", request(check, max_result_chars=most))
     expect(len(reply.result) <= most, f"max_result_chars={most} gives {len(reply.result)} characters", reply)
     expect(reply.truncated, "the result was cut and does not say so", reply)
+    pages = 1
+    while reply.next_cursor:
+        expect(pages < 20, "after twenty pages the result, cut in two, has not ended", reply)
+        reply = check.ok("ExecuteTool", request(check, max_result_chars=most, cursor=reply.next_cursor))
+        pages += 1
 
 
 @claims.full(

@@ -36,6 +36,8 @@ class Script:
     done: bool = True  # a stream's [DONE]
     cut: bool = False  # the connection ends in the middle
     pause: float = 0.0  # seconds before each piece
+    gone: bool = False  # the connection ends before an answer
+    auto: bool = False  # tool_choice `required` is refused
     status: int = 200
     error: dict[str, Any] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
@@ -63,14 +65,23 @@ SCRIPTS = {
     "check-tools-stop": Script((), CALLS, finish="stop"),
     "check-tools-cut": Script((), (("call_a", "weather", ('{"city": "Pa',)),), finish="length"),
     "check-tools-broken": Script((), (("call_a", "weather", ('{"city": Paris}',)),), finish="tool_calls"),
+    "check-json": Script(('{"city": ', '"Paris"}')),
+    "check-tools-wrong": Script((), (("call_a", "weather", ('{"days": 3}',)),), finish="tool_calls"),
     "check-400": _fails(400),
     "check-context": _fails(400, "context_length_exceeded"),
     "check-401": _fails(401, "invalid_api_key"),
     "check-403": _fails(403),
     "check-404": _fails(404, "model_not_found"),
+    "check-408": _fails(408),
     "check-429": _fails(429, Retry_After="1"),
     "check-500": _fails(500),
+    "check-502": _fails(502),
     "check-503": _fails(503),
+    "check-504": _fails(504),
+    "check-529": _fails(529),
+    "check-leak": _fails(401, "invalid_api_key"),
+    "check-gone": Script(gone=True),
+    "check-auto": Script((), CALLS, finish="tool_calls", auto=True),
 }
 
 
@@ -80,6 +91,7 @@ class Upstream:
     def __init__(self, url: str) -> None:
         self.url = url
         self.seen: deque[dict[str, Any]] = deque(maxlen=1000)
+        self.keys: deque[str] = deque(maxlen=1000)  # what each request came with; empty: no key
 
 
 @contextmanager
@@ -115,8 +127,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
         self.server.upstream.seen.append(body)
+        self.server.upstream.keys.append(self.headers.get("Authorization", "").removeprefix("Bearer "))
         script = SCRIPTS.get(body.get("model", ""), Script(("You said: ", _last(body))))
-        if script.status != 200:
+        if script.gone:
+            self.close_connection = True
+        elif script.auto and body.get("tool_choice") == "required":
+            self._send(400, {"error": {"message": "tool_choice: only auto is supported", "param": "tool_choice"}})
+        elif body.get("model") == "check-leak":  # as some endpoints do
+            message = f"Incorrect API key provided: {self.server.upstream.keys[-1]}"
+            self._send(script.status, {"error": script.error | {"message": message}})
+        elif script.status != 200:
             self._send(script.status, {"error": script.error}, script.headers)
         elif body.get("stream"):
             wanted = bool((body.get("stream_options") or {}).get("include_usage"))

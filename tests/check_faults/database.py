@@ -518,7 +518,48 @@ class NoDelete(Database):
     DeleteVectors = DatabaseProviderServicer.DeleteVectors
 
 
+class ShortNames(Database):
+    def check_name(self, name: str) -> None:
+        super().check_name(name)
+        if len(name) > 64:
+            raise Refused(Code.INVALID_ARGUMENT, f"{name} is longer than 64 letters; shorten it", "name")
+
+
+class SmallDimension(Database):
+    def check_dimension(self, dimension: int) -> None:
+        super().check_dimension(dimension)
+        if dimension > 4096:
+            raise Refused(Code.INVALID_ARGUMENT, f"dimension is {dimension}; take 1 to 4096", "dimension")
+
+
+class ShowsItsFiles(Database):
+    def collection(self, name: str) -> Collection:
+        if name not in self.collections:
+            raise Refused(Code.NOT_FOUND, f"no file /home/op/data/{name}.db")
+        return self.collections[name]
+
+
+class FailsWithResults(Database):
+    def SearchVectors(self, request: Any, context: grpc.ServicerContext) -> Any:
+        reply = super().SearchVectors(request, context)
+        if not reply.success:
+            reply.results.add(id="a", score=1)
+        return reply
+
+
+class NoSuchNumber(Database):
+    """It says which vector has another dimension, and not which has NaN."""
+
+    def check_values(self, vector: Sequence[float], where: str, what: str) -> None:
+        super().check_values(vector, "", "a vector")
+
+
 FAULTS = [
+    Fault(ShortNames, "good_collection_names"),
+    Fault(SmallDimension, "largest_dimension"),
+    Fault(ShowsItsFiles, "unknown_collection"),
+    Fault(FailsWithResults, "bad_queries"),
+    Fault(NoSuchNumber, "error_names_item"),
     Fault(NotWritten, "collection_life"),
     Fault(CreatesAgain, "existing_collection"),
     Fault(RefusesAndEmpties, "existing_collection"),

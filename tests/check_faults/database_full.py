@@ -28,9 +28,17 @@ class Proxy(DatabaseProviderServicer):
     def passed(self, rpc: str, request: Any, context: grpc.ServicerContext) -> Any:
         self.out(rpc, request)
         metadata = [(key, value) for key, value in context.invocation_metadata() if key.startswith("x-")]
-        reply = getattr(self.stub, rpc)(request, timeout=60, metadata=metadata)
+        try:
+            reply = getattr(self.stub, rpc)(request, timeout=60, metadata=metadata)
+        except grpc.RpcError as error:
+            reply = self.failed(context, error)
         self.back(rpc, request, reply)
         return reply
+
+    def failed(self, context: grpc.ServicerContext, error: Any) -> Any:
+        details = (item for item in error.trailing_metadata() or () if item[0] == "grpc-status-details-bin")
+        context.set_trailing_metadata(tuple(details))
+        context.abort(error.code(), error.details())
 
     def UpsertVectorsStream(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         for request in requests:
@@ -326,7 +334,97 @@ class AnySnapshotName(Proxy):
             request.name = request.name.replace("/", "_").strip(".") or "unnamed"
 
 
+class BreaksOff(Proxy):
+    """What is too large for a client the client breaks off."""
+
+    def failed(self, context: grpc.ServicerContext, error: Any) -> Any:
+        if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return pb.SearchVectorsResponse(success=True, results=[pb.VectorResult(id="x" * (5 << 20))])
+        return super().failed(context, error)
+
+
+class StreamAnswersAtTheEnd(Proxy):
+    def UpsertVectorsStream(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        yield from super().UpsertVectorsStream(iter(list(requests)), context)
+
+
+class ListsAll(Proxy):
+    def out(self, rpc: str, request: Any) -> None:
+        if rpc == "ListVectors":
+            request.ClearField("filter")
+
+
+class AlwaysAStruct(Proxy):
+    def out(self, rpc: str, request: Any) -> None:
+        if "metadata_as_json" in request.DESCRIPTOR.fields_by_name:
+            request.metadata_as_json = False
+
+
+class UpdateReplaces(Proxy):
+    def out(self, rpc: str, request: Any) -> None:
+        if rpc == "UpdateMetadata":
+            request.mode = pb.METADATA_MODE_REPLACE
+            for update in request.updates:
+                del update.remove_keys[:]
+
+
+class MissingUpdateIsFine(Proxy):
+    def back(self, rpc: str, request: Any, reply: Any) -> None:
+        if rpc == "UpdateMetadata" and not reply.success:
+            reply.Clear()
+            reply.success = True
+
+
+class CountsNoUpdate(Proxy):
+    def back(self, rpc: str, request: Any, reply: Any) -> None:
+        if rpc == "UpdateMetadata" and request.HasField("filter"):
+            reply.updated_count = len(request.updates)
+
+
+class AliasStays(Proxy):
+    """It says that it moved an alias, and did not."""
+
+    def passed(self, rpc: str, request: Any, context: grpc.ServicerContext) -> Any:
+        known = self.__dict__.setdefault("known", {})
+        if rpc == "SetAlias" and request.alias in known:
+            return pb.SetAliasResponse(success=True, previous_collection=known[request.alias])
+        if rpc == "SetAlias":
+            known[request.alias] = request.collection
+        return super().passed(rpc, request, context)
+
+
+class AnyExpected(Proxy):
+    def out(self, rpc: str, request: Any) -> None:
+        if rpc == "SetAlias":
+            request.ClearField("expected_collection")
+
+
+class OwnParameters(Proxy):
+    def out(self, rpc: str, request: Any) -> None:
+        if rpc == "CreateCollection":
+            request.ClearField("index")
+
+
+class NotEqualIsEqual(Proxy):
+    def out(self, rpc: str, request: Any) -> None:
+        if rpc == "SearchVectors":
+            for condition in request.filter.must:
+                if condition.compare.op == pb.OPERATOR_NE:
+                    condition.compare.op = pb.OPERATOR_EQ
+
+
 FAULTS = [
+    Fault(BreaksOff, "large_reply", "full"),
+    Fault(StreamAnswersAtTheEnd, "upsert_stream_as_it_goes", "full"),
+    Fault(ListsAll, "list_matches", "full"),
+    Fault(AlwaysAStruct, "metadata_as_json", "full"),
+    Fault(UpdateReplaces, "update_metadata", "full"),
+    Fault(MissingUpdateIsFine, "update_missing", "full"),
+    Fault(CountsNoUpdate, "update_by_filter", "full"),
+    Fault(AliasStays, "aliases", "full"),
+    Fault(AnyExpected, "alias_refusals", "full"),
+    Fault(OwnParameters, "index_parameters", "full"),
+    Fault(NotEqualIsEqual, "operators", "full"),
     Fault(NoStatus, "error_codes", "full"),
     Fault(InvalidIsInternal, "error_codes", "full"),
     Fault(NoFields, "error_fields", "full"),

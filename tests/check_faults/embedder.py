@@ -75,12 +75,19 @@ class Embedder(EmbedderProviderServicer):
         self.check(text, field)
         self.check_options(options)
         words = text.split()
-        cut = self.cut(words, options)
+        if len(words) > MOST and self.reads_on(options):
+            chunks = [" ".join(words[start : start + MOST]) for start in range(0, len(words), MOST)]
+            mean = np.mean([self.vector(chunk) for chunk in chunks], axis=0)
+            return pb.Embedding(vector=self.shortened(mean, options).tolist(), tokens=len(words))
+        cut = self.cut(words, options, field)
         vector = self.vector(" ".join(cut) if len(words) > MOST else text)
         tokens = min(len(words), MOST)
         return pb.Embedding(
             vector=self.shortened(vector, options).tolist(), tokens=tokens, truncated=self.truncated(words)
         )
+
+    def reads_on(self, options: Any) -> bool:
+        return bool(options.long_text == pb.LONG_TEXT_CHUNK_MEAN)
 
     def check(self, text: str, field: str) -> None:
         if not text.strip():
@@ -92,10 +99,13 @@ class Embedder(EmbedderProviderServicer):
         if options.prompt_name:
             raise Refused(Code.INVALID_ARGUMENT, "the model has no prompts", "options.prompt_name")
 
-    def cut(self, words: list[str], options: Any) -> list[str]:
+    def cut(self, words: list[str], options: Any, field: str) -> list[str]:
         if len(words) > MOST and options.truncate == pb.TRUNCATE_ERROR:
-            raise Refused(Code.INVALID_ARGUMENT, f"the text has more than {MOST} words", "text")
+            raise Refused(Code.INVALID_ARGUMENT, f"the text has more than {MOST} words", self.at_fault(field))
         return words[-MOST:] if options.truncate == pb.TRUNCATE_LEFT else words[:MOST]
+
+    def at_fault(self, field: str) -> str:
+        return field
 
     def truncated(self, words: list[str]) -> bool:
         return len(words) > MOST
@@ -273,7 +283,7 @@ class GrpcStatus(Embedder):
 
 
 class LongIsAnError(Embedder):
-    def cut(self, words: list[str], options: Any) -> list[str]:
+    def cut(self, words: list[str], options: Any, field: str) -> list[str]:
         if len(words) > MOST:
             raise Refused(Code.INVALID_ARGUMENT, "too long; send less")
         return words
@@ -348,13 +358,13 @@ class NeverTruncated(Embedder):
 
 
 class CutsInSilence(Embedder):
-    def cut(self, words: list[str], options: Any) -> list[str]:
+    def cut(self, words: list[str], options: Any, field: str) -> list[str]:
         return words[-MOST:] if options.truncate == pb.TRUNCATE_LEFT else words[:MOST]
 
 
 class LeftIsRight(Embedder):
-    def cut(self, words: list[str], options: Any) -> list[str]:
-        super().cut(words, options)
+    def cut(self, words: list[str], options: Any, field: str) -> list[str]:
+        super().cut(words, options, field)
         return words[:MOST]
 
 
@@ -424,7 +434,40 @@ class OtherInfo(Embedder):
         return pb.GetModelInfoResponse(success=True, model="hash", dimensions=NATIVE * 2, max_tokens=MOST)
 
 
+class BatchWithoutOptions(Embedder):
+    def batch(self, texts: Sequence[str], options: Any, allow_partial: bool) -> list[Any]:
+        return super().batch(texts, pb.EmbedOptions(), allow_partial)
+
+
+class FirstOptionsForAll(Embedder):
+    def EmbedStream(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        options = None
+        for request in requests:
+            options = options or request.options
+            yield pb.EmbedStreamResponse(id=request.id, embedding=self.one(request.text, options, "text"))
+
+
+class SomeTextIsTooLong(Embedder):
+    def at_fault(self, field: str) -> str:
+        return "texts"
+
+
+class CutsInAnyCase(Embedder):
+    def reads_on(self, options: Any) -> bool:
+        return False
+
+
+class AnswersAtTheEnd(Embedder):
+    def EmbedStream(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        yield from super().EmbedStream(iter(list(requests)), context)
+
+
 FAULTS = [
+    Fault(BatchWithoutOptions, "options_of_many", "full"),
+    Fault(FirstOptionsForAll, "options_of_many", "full"),
+    Fault(SomeTextIsTooLong, "too_long_in_batch", "full"),
+    Fault(CutsInAnyCase, "long_text_in_chunks", "full"),
+    Fault(AnswersAtTheEnd, "stream_as_it_goes", "full"),
     Fault(StatusOnSuccess, "clean_success", "full"),
     Fault(NotNormalised, "normalized", "full"),
     Fault(AnyPrompt, "input_types", "full"),

@@ -23,8 +23,11 @@ CODES = {
     401: Code.UNAUTHENTICATED,
     403: Code.PERMISSION_DENIED,
     404: Code.NOT_FOUND,
+    408: Code.DEADLINE_EXCEEDED,
+    504: Code.DEADLINE_EXCEEDED,
     429: Code.RESOURCE_EXHAUSTED,
 }
+KEY = "the-key-of-the-endpoint"
 FINISH = {
     "stop": pb.FINISH_REASON_STOP,
     "length": pb.FINISH_REASON_LENGTH,
@@ -75,7 +78,7 @@ class Model(LLMProviderServicer):
                         yield pb.StreamTextResponse(text=self.piece(delta["content"]))
             if not finish:
                 raise Cut
-        except Cut:
+        except (Cut, OSError):
             yield from self.was_cut(context)
             return
         yield from self.last(self.filled(pb.StreamTextResponse(done=True), calls, finish, usage))
@@ -100,9 +103,13 @@ class Model(LLMProviderServicer):
 
     def body(self, request: Any, **more: Any) -> dict[str, Any]:
         body: dict[str, Any] = {"model": request.model, "messages": self.messages(request)}
-        for name in ("temperature", "top_p", "seed"):
-            if request.options.HasField(name):
-                body[name] = getattr(request.options, name)
+        options = request.options
+        for name in ("temperature", "top_p", "seed", "max_tokens", "frequency_penalty"):
+            if options.HasField(name):
+                body[name] = getattr(options, name)
+        if options.reasoning_effort:
+            body["reasoning_effort"] = options.reasoning_effort
+        body |= self.form(options)
         if request.options.stop:
             body["stop"] = list(request.options.stop)
         if request.tools:
@@ -111,6 +118,10 @@ class Model(LLMProviderServicer):
                 for tool in request.tools
             ]
             body |= more
+            if options.tool_choice:
+                body["tool_choice"] = {"type": "function", "function": {"name": options.tool_choice}}
+            if options.HasField("parallel_tool_calls"):
+                body["parallel_tool_calls"] = options.parallel_tool_calls
         extra: dict[str, Any] = json.loads(request.options.extra_json or "{}")
         return body | extra
 
@@ -119,13 +130,27 @@ class Model(LLMProviderServicer):
         return [*messages, {"role": "user", "content": request.prompt}] if request.prompt else messages
 
     def message(self, message: Any) -> dict[str, Any]:
-        sent: dict[str, Any] = {"role": message.role, "content": message.content}
+        sent: dict[str, Any] = {"role": message.role, "content": self.content(message)}
         if message.tool_calls:
             sent["tool_calls"] = [
                 {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments_json}}
                 for c in message.tool_calls
             ]
         return sent | ({"tool_call_id": message.tool_call_id} if message.tool_call_id else {})
+
+    def content(self, message: Any) -> Any:
+        parts = [
+            {"type": "image_url", "image_url": {"url": part.url}} if part.url else {"type": "text", "text": part.text}
+            for part in message.parts
+        ]
+        return parts or message.content
+
+    def form(self, options: Any) -> dict[str, Any]:
+        """The form that the answer is held to."""
+        if not options.json_schema:
+            return {}
+        schema = {"name": "answer", "schema": json.loads(options.json_schema)}
+        return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
     def turn(self, request: Any, context: grpc.ServicerContext, reply: type[Any], **more: Any) -> Any:
         self.check(request, context)
@@ -144,18 +169,27 @@ class Model(LLMProviderServicer):
 
     def opened(self, body: dict[str, Any], context: grpc.ServicerContext) -> Any:
         request = urllib.request.Request(self.url + "/chat/completions", data=json.dumps(body).encode())
+        request.add_header("Authorization", f"Bearer {KEY}")
         try:
             return urllib.request.urlopen(request, timeout=30)
         except urllib.error.HTTPError as error:
-            code = json.load(error)["error"]["code"]
-            self.refused(context, error.code, code)
+            told = json.load(error)["error"]
+            if error.code == 400 and told.get("param") == "tool_choice" and self.tries_again():
+                return self.opened(body | {"tool_choice": "auto"}, context)
+            self.refused(context, error.code, told.get("code"), told["message"])
 
-    def refused(self, context: grpc.ServicerContext, status: int, code: str | None) -> NoReturn:
+    def tries_again(self) -> bool:
+        return True
+
+    def refused(self, context: grpc.ServicerContext, status: int, code: str | None, message: str) -> NoReturn:
         reason = {401: "UPSTREAM_UNAUTHENTICATED", 403: "UPSTREAM_PERMISSION_DENIED"}.get(status, "")
         if code == "context_length_exceeded":
             reason = "CONTEXT_LENGTH_EXCEEDED"
-        text = f"the endpoint answers {status}; see its log"
+        text = f"the endpoint answers {status}: {self.shown(message)}"
         self.fail(context, self.codes.get(status, Code.UNAVAILABLE), text, reason, status == 429)
+
+    def shown(self, message: str) -> str:
+        return message.replace(KEY, "***")
 
     def chunks(self, body: dict[str, Any], context: grpc.ServicerContext) -> Iterator[dict[str, Any]]:
         with self.opened(body, context) as answer:
@@ -169,22 +203,28 @@ class Model(LLMProviderServicer):
         if len(calls) == part["index"]:
             calls.append(pb.ToolCall(id=part.get("id", ""), name=function.get("name", "")))
         calls[part["index"]].arguments_json += function["arguments"]
-        delta = pb.ToolCallDelta(index=part["index"], arguments_json=function["arguments"])
+        delta = pb.ToolCallDelta(
+            index=part["index"],
+            arguments_json=function["arguments"],
+            id=part.get("id", ""),
+            name=function.get("name", ""),
+        )
         return pb.StreamTextResponse(tool_call_delta=delta)
 
     def filled(self, reply: Any, calls: list[Any], finish: str, usage: Any) -> Any:
         for call in calls:
             try:
-                json.loads(call.arguments_json)
+                if "city" not in json.loads(call.arguments_json):
+                    raise ValueError("city is missing")
                 call.arguments_valid = True
             except ValueError as error:
                 call.arguments_error = f"no JSON: {error}"
         reply.tool_calls.extend(calls)
         reply.raw_finish_reason = finish
         reply.finish_reason = self.finish(calls, finish)
-        reply.model = "check-model"
+        reply.model, reply.response_id = "check-model", "chatcmpl-check"
         if usage:
-            reply.usage.CopyFrom(pb.TokenUsage(**usage))
+            reply.usage.CopyFrom(pb.TokenUsage(**usage, source=pb.USAGE_SOURCE_PROVIDER))
         return reply
 
     def finish(self, calls: list[Any], finish: str) -> Any:
@@ -450,7 +490,7 @@ class NoReason(Model):
 
 
 class NoRetryInfo(Model):
-    def refused(self, context: grpc.ServicerContext, status: int, code: str | None) -> NoReturn:
+    def refused(self, context: grpc.ServicerContext, status: int, code: str | None, message: str) -> NoReturn:
         self.fail(context, self.codes.get(status, Code.UNAVAILABLE), f"the endpoint answers {status}")
 
 
@@ -525,7 +565,31 @@ class NamesItself(Model):
         return reply
 
 
+class ShowsTheKey(Model):
+    def shown(self, message: str) -> str:
+        return message
+
+
+class NoForm(Model):
+    def form(self, options: Any) -> dict[str, Any]:
+        return {}
+
+
+class NoImages(Model):
+    def content(self, message: Any) -> Any:
+        return message.content or "".join(part.text for part in message.parts)
+
+
+class NoSecondTry(Model):
+    def tries_again(self) -> bool:
+        return False
+
+
 FAULTS = [
+    Fault(ShowsTheKey, "key_is_kept"),
+    Fault(NoForm, "schema_arrives", "full"),
+    Fault(NoImages, "image_arrives", "full"),
+    Fault(NoSecondTry, "falls_back_to_auto", "full"),
     Fault(Silent, "answers"),
     Fault(BreaksWhenLeft, "left_stream"),
     Fault(NeedsDone, "without_done"),

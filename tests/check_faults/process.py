@@ -50,6 +50,14 @@ FAULTS = {
     "in-memory": "survives_kill",
     "saves-at-the-end": "survives_kill",
     "forgets-deletions": "survives_stop",
+    "forgets-metadata": "survives_kill",
+    "open-to-all": "beyond_loopback",
+    "check-serves": "check_option",
+    "any-setting": "unknown_setting",
+    "shows-secrets": "secret_is_masked",
+    "ignores-token": "token_from_file",
+    "waits-for-watchers": "health_at_shutdown",
+    "logs-on-stdout": "announces",
 }
 
 
@@ -71,6 +79,10 @@ class Kept(Database):
         return pb.Vector
 
     def save(self) -> None:
+        if self.fault == "forgets-metadata":
+            for collection in self.collections.values():
+                for vector in collection.vectors.values():
+                    vector.ClearField("metadata")
         values = {
             name: (one.dimension, {key: vector.SerializeToString() for key, vector in one.vectors.items()})
             for name, one in self.collections.items()
@@ -109,6 +121,22 @@ class Kept(Database):
         return count
 
 
+class Guard(grpc.ServerInterceptor):
+    """Asks for a token, and for none where health is asked for."""
+
+    def __init__(self, token: str) -> None:
+        self.expected = f"Bearer {token}"
+        self.refusal: Any = grpc.unary_unary_rpc_method_handler(self.refuse)
+
+    @staticmethod
+    def refuse(request: Any, context: grpc.ServicerContext) -> Any:
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token, or another one; send the one that is configured")
+
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        known = dict(details.invocation_metadata).get("authorization") == self.expected
+        return continuation(details) if known or "grpc.health" in details.method else self.refusal
+
+
 class Slow(Embedder):
     def batch(self, texts: Sequence[str], options: Any, allow_partial: bool) -> list[Any]:
         time.sleep(0.005 * len(texts))
@@ -121,8 +149,23 @@ def main() -> int:
     parser.add_argument("--kind", default="database")
     parser.add_argument("--port", type=int, default=8082)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--check", action="store_true")
     arguments, unknown = parser.parse_known_args()
     fault = arguments.fault
+    lines = arguments.config.read_text().splitlines() if arguments.config else []
+    told = {name: value.strip(' "') for name, _, value in (line.partition(":") for line in lines)}
+    if set(told) - {"token"} and fault != "any-setting":
+        print(f"error: unknown setting {', '.join(told)}", file=sys.stderr)
+        return 2
+    if arguments.host != "127.0.0.1" and fault != "open-to-all":
+        print(f"error: {arguments.host} takes a token", file=sys.stderr)
+        return 2
+    if arguments.check and fault != "check-serves":
+        token = told.get("token", "")
+        print(f"token: {token if fault == 'shows-secrets' else '*' * 3}")
+        return 0
     if unknown and fault != "any-option":
         print(f"error: unknown option {unknown[0]}", file=sys.stderr)
         return 2
@@ -141,7 +184,11 @@ def main() -> int:
             grpc.StatusCode.UNAVAILABLE, "loading"
         )
     options = [("grpc.so_reuseport", 1 if fault == "shared-port" else 0)]
-    server = grpc.server(ThreadPoolExecutor(12), options=[*options, ("grpc.max_receive_message_length", 64 << 20)])
+    options.append(("grpc.max_receive_message_length", 64 << 20))
+    guards: list[grpc.ServerInterceptor] = (
+        [Guard(told["token"])] if "token" in told and fault != "ignores-token" else []
+    )
+    server = grpc.server(ThreadPoolExecutor(12), interceptors=guards, options=options)
     if arguments.kind == "database":
         database = Kept(arguments.folder / "vectors", fault)
         add_DatabaseProviderServicer_to_server(database, server)
@@ -153,7 +200,7 @@ def main() -> int:
     if fault != "late-health":
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     reflection.enable_server_reflection((name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    host = "0.0.0.0" if fault == "every-address" else "127.0.0.1"
+    host = "0.0.0.0" if fault == "every-address" else arguments.host
     try:
         port = server.add_insecure_port(f"{host}:{0 if fault == 'own-port' else arguments.port}")
     except RuntimeError:
@@ -181,12 +228,15 @@ def main() -> int:
         print("ready", flush=True)
     while not stopping.wait(0.05):
         pass
+    if fault == "logs-on-stdout":
+        print("stopping", flush=True)
     if fault != "serving-to-the-end":
         serve(not_serving)
         time.sleep(0.1)
     else:
         os._exit(0)
-    server.stop(0 if fault == "no-drain" else 10).wait()
+    grace = {"no-drain": 0, "waits-for-watchers": 3600}.get(fault, 10)
+    server.stop(grace).wait()
     if fault == "saves-at-the-end":
         database.save()
     lock.unlink(missing_ok=True)

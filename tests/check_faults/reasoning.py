@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hmac
 import json
+import threading
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
+from google.protobuf.json_format import MessageToDict, ParseDict
 from google.rpc import error_details_pb2, status_pb2
 from hector_plugins_pb2_grpc import LLMProviderStub, ReasoningStrategyServicer, ToolProviderStub
 
@@ -22,6 +25,8 @@ STOPS = {
     "answered": pb.STOP_REASON_ANSWERED,
     "iterations": pb.STOP_REASON_MAX_ITERATIONS,
     "early": pb.STOP_REASON_FINALIZED_EARLY,
+    "tokens": pb.STOP_REASON_MAX_TOKENS,
+    "calls": pb.STOP_REASON_MAX_TOOL_CALLS,
 }
 Run = dict[str, Any]
 
@@ -33,6 +38,7 @@ class Strategy(ReasoningStrategyServicer):
         self.model = LLMProviderStub(grpc.insecure_channel(llm))
         self.tools = ToolProviderStub(grpc.insecure_channel(tools))
         self.replies: dict[Any, Any] = {}
+        self.lock = threading.Lock()
 
     # ------------------------------------------------ the RPCs
 
@@ -48,7 +54,14 @@ class Strategy(ReasoningStrategyServicer):
             "stop": "",
             "answer": "",
             "tokens": 0,
+            "calls": 0,
+            "model": request.model,
+            "temperature": self.temperature(request),
+            "history": [[message.role, message.content] for message in request.history],
+            "tools": [MessageToDict(tool) for tool in request.tools],
+            "budget": [request.budget.max_tokens, request.budget.max_tool_calls],
         }
+        self.check_llm(request.llm)
         return pb.InitializeResponse(success=True, state=self.sealed(run))
 
     @answering(pb.ProcessIterationResponse)
@@ -102,9 +115,14 @@ class Strategy(ReasoningStrategyServicer):
     def remembered(self, request: Any) -> Any:
         """A repeated step has the first one's reply."""
         key = self.key(request)
-        if key not in self.replies:
-            self.replies[key] = self.iterate(request)
-        return self.replies[key]
+        with self.waits():
+            if key not in self.replies:
+                self.replies[key] = self.iterate(request)
+            return self.replies[key]
+
+    def waits(self) -> Any:
+        """For whoever takes a step already."""
+        return self.lock
 
     def key(self, request: Any) -> Any:
         return request.SerializeToString(deterministic=True)
@@ -129,8 +147,10 @@ class Strategy(ReasoningStrategyServicer):
             step["actions"].append(action)
             if not run["host"]:
                 step["observations"].append(self.execute(action))
-        if not run["stop"] and len(run["steps"]) >= self.most(run):
-            self.answer(run, self.ask(run, tools=False).text, "iterations")
+            run["calls"] += 1
+        spent = self.spent(run)
+        if not run["stop"] and (spent or len(run["steps"]) >= self.most(run)):
+            self.answer(run, self.ask(run, tools=False).text, spent or "iterations")
         pending = [self.action(a) for a in step["actions"]] if run["host"] and not run["stop"] else []
         return pb.ProcessIterationResponse(
             success=True,
@@ -143,6 +163,22 @@ class Strategy(ReasoningStrategyServicer):
             usage=pb.TokenUsage(total_tokens=run["tokens"] - tokens),
             iteration=self.number(run),
         )
+
+    def temperature(self, request: Any) -> float | None:
+        if request.HasField("sampling_temperature"):
+            return float(request.sampling_temperature)
+        return request.temperature or None
+
+    def check_llm(self, name: str) -> None:
+        if name:
+            raise Refused(Code.INVALID_ARGUMENT, f"no model is called {name}; leave `llm` out", "llm")
+
+    def spent(self, run: Run) -> str:
+        """What of the budget is spent."""
+        tokens, calls = run["budget"]
+        if tokens and run["tokens"] >= tokens:
+            return "tokens"
+        return "calls" if calls and run["calls"] >= calls else ""
 
     def question(self, run: Run, text: str, default: str = "") -> None:
         """Settles what is asked, once."""
@@ -173,7 +209,7 @@ class Strategy(ReasoningStrategyServicer):
             raise Refused(Code.INVALID_ARGUMENT, f"no action {observation.action_id} is pending", "observations")
 
     def ask(self, run: Run, tools: bool) -> Any:
-        messages = []
+        messages = [pb.ChatMessage(role=role, content=content) for role, content in run["history"]]
         if run["context"] and run["context"] != run["question"]:
             messages.append(pb.ChatMessage(role="system", content=self.background(run)))
         messages.append(pb.ChatMessage(role="user", content=run["question"]))
@@ -183,18 +219,29 @@ class Strategy(ReasoningStrategyServicer):
                 for action in step["actions"]
             ]
             messages.append(pb.ChatMessage(role="assistant", content=step["thought"], tool_calls=calls))
-            for action, observation in zip(step["actions"], step["observations"], strict=False):
+            for action, observation in self.paired(step):
                 message = pb.ChatMessage(role="tool", content=self.observed(observation), tool_call_id=action["call"])
                 messages.append(message)
-        request = pb.GenerateTextRequest(messages=messages)
+        request = pb.GenerateTextRequest(messages=messages, model=run["model"])
+        if run["temperature"] is not None:
+            request.options.temperature = run["temperature"]
         try:
-            if tools:
-                request.tools.extend(self.tools.ListTools(pb.ListToolsRequest(), timeout=30).tools)
+            if tools and run["tools"]:
+                request.tools.extend(ParseDict(tool, pb.Tool()) for tool in run["tools"])
+            elif tools:
+                request.tools.extend(self.offered())
             reply = self.model.GenerateText(request, timeout=30)
         except grpc.RpcError as error:
             return self.model_failed(error)
         run["tokens"] += reply.usage.total_tokens
         return reply
+
+    def offered(self) -> list[Any]:
+        return list(self.tools.ListTools(pb.ListToolsRequest(), timeout=30).tools)
+
+    def paired(self, step: Run) -> list[tuple[Run, Run]]:
+        by_id = {observation["id"]: observation for observation in step["observations"]}
+        return [(action, by_id[action["id"]]) for action in step["actions"] if action["id"] in by_id]
 
     def observed(self, observation: Run) -> str:
         return str(observation["text"])
@@ -207,7 +254,11 @@ class Strategy(ReasoningStrategyServicer):
 
     def execute(self, action: Run) -> Run:
         request = pb.ExecuteToolRequest(tool=action["tool"], parameters_json=action["arguments"], call_id=action["id"])
-        return {"id": action["id"], "text": self.tools.ExecuteTool(request, timeout=30).result}
+        reply = self.tools.ExecuteTool(request, timeout=30)
+        return {"id": action["id"], "text": reply.result or self.error(reply), "failed": not reply.success}
+
+    def error(self, reply: Any) -> str:
+        return str(reply.error)
 
     def answer(self, run: Run, text: str, stop: str) -> None:
         run["answer"], run["stop"] = text, stop
@@ -219,7 +270,10 @@ class Strategy(ReasoningStrategyServicer):
         return pb.Action(id=action["id"], tool=action["tool"], parameters_json=action["arguments"])
 
     def step(self, step: Run) -> Any:
-        observations = [pb.Observation(action_id=o["id"], content=o["text"]) for o in step["observations"]]
+        observations = [
+            pb.Observation(action_id=o["id"], content=o["text"], is_error=o.get("failed", False))
+            for o in step["observations"]
+        ]
         actions = [self.action(action) for action in step["actions"]]
         return pb.ReasoningStep(thought=step["thought"], actions=actions, observations=observations)
 
@@ -536,7 +590,66 @@ class StreamTwice(Strategy):
             yield event
 
 
+class FirstCallOnly(Strategy):
+    def execute(self, action: Run) -> Run:
+        first = action["id"].endswith("-0")
+        return super().execute(action) if first else {"id": action["id"], "text": "skipped", "failed": True}
+
+
+class ErrorsAreKept(Strategy):
+    """The model is not told why a tool failed."""
+
+    def error(self, reply: Any) -> str:
+        return "It failed."
+
+
+class TwiceAtOnce(Strategy):
+    """It remembers a step once it was taken, and not while it is."""
+
+    def waits(self) -> Any:
+        return contextlib.nullcontext()
+
+
+class OwnTemperature(Strategy):
+    def temperature(self, request: Any) -> float | None:
+        return request.temperature or None
+
+
+class OwnTools(Strategy):
+    def opened(self, state: bytes) -> Run:
+        return super().opened(state) | {"tools": []}
+
+
+class NoBudget(Strategy):
+    def spent(self, run: Run) -> str:
+        return ""
+
+
+class AnyModel(Strategy):
+    def check_llm(self, name: str) -> None:
+        pass
+
+
+class ObservationsAsTheyCome(Strategy):
+    def paired(self, step: Run) -> list[tuple[Run, Run]]:
+        return list(zip(step["actions"], step["observations"], strict=False))
+
+
+class FailuresAreNotFlagged(Strategy):
+    def execute(self, action: Run) -> Run:
+        return super().execute(action) | {"failed": False}
+
+
 FAULTS = [
+    Fault(FirstCallOnly, "two_calls"),
+    Fault(ErrorsAreKept, "tool_fails"),
+    Fault(TwiceAtOnce, "repeated_at_once"),
+    Fault(OwnTemperature, "options_arrive", "full"),
+    Fault(OwnTools, "offered_tools", "full"),
+    Fault(NoBudget, "budget", "full"),
+    Fault(AnyModel, "unknown_llm", "full"),
+    Fault(ObservationsAsTheyCome, "two_observations", "full"),
+    Fault(FailuresAreNotFlagged, "trace", "full"),
     Fault(EmptyState, "initialize"),
     Fault(OneState, "own_state"),
     Fault(AnyState, "no_state"),

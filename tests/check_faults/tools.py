@@ -371,7 +371,35 @@ class StatusOnSuccess(Tools):
         return reply
 
 
+class KnowsTheIdAlone(Tools):
+    """What it was asked under an id it answers again, whatever the arguments."""
+
+    def ExecuteTool(self, request: Any, context: grpc.ServicerContext) -> Any:
+        known = self.memory.get(request.call_id) if request.call_id else None
+        return known or super().ExecuteTool(request, context)
+
+
+class BrokenMetadata(Tools):
+    def ExecuteTool(self, request: Any, context: grpc.ServicerContext) -> Any:
+        reply = super().ExecuteTool(request, context)
+        reply.metadata_json = "[1]"
+        return reply
+
+
+class PromisesMore(Tools):
+    """Its output schema promises an object, and it gives text alone."""
+
+    def listed(self) -> list[Any]:
+        listed = super().listed()
+        for tool in listed:
+            tool.output_schema_json = '{"type": "object"}'
+        return listed
+
+
 FAULTS = [
+    Fault(KnowsTheIdAlone, "call_id_of_others", "full"),
+    Fault(BrokenMetadata, "structured_result", "full"),
+    Fault(PromisesMore, "structured_result", "full"),
     Fault(NamedTwice, "named"),
     Fault(NoName, "named"),
     Fault(NoDescription, "named"),

@@ -142,7 +142,8 @@ function main() {
     ),
   });
   const names = ["", "plugin", "hector.plugins.v1.ToolProvider"];
-  new HealthImplementation(Object.fromEntries(names.map((name) => [name, "SERVING"]))).addToServer(server);
+  const health = new HealthImplementation(Object.fromEntries(names.map((name) => [name, "SERVING"])));
+  health.addToServer(server);
   // It names the service; its descriptors lack what the .proto imports, so calls by hand take the .proto.
   new ReflectionService(definition, { services: names.slice(2) }).addToServer(server);
   server.bindAsync(`127.0.0.1:${PORT}`, grpc.ServerCredentials.createInsecure(), (error, port) => {
@@ -152,8 +153,13 @@ function main() {
     }
     console.log(`listening on 127.0.0.1:${port}`); // the host dials what this line says
   });
-  process.on("SIGTERM", () => server.tryShutdown(() => process.exit(0)));
-  process.on("SIGINT", () => server.tryShutdown(() => process.exit(0)));
+  const stop = () => {
+    names.forEach((name) => health.setStatus(name, "NOT_SERVING"));
+    setTimeout(() => process.exit(0), 10_000); // a watch of health has no end of its own
+    server.tryShutdown(() => process.exit(0));
+  };
+  process.on("SIGTERM", stop);
+  process.on("SIGINT", stop);
 }
 
 main();
