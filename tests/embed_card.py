@@ -31,15 +31,19 @@ class FakeCard:
         self.marks = self.recorded = self.replayed = 0
         self.unrecordable: Exception | None = None
         self.threads: set[int] = set()
+        self.working = False
 
     @contextmanager
     def work(self) -> Iterator[None]:
         self.threads.add(threading.get_ident())
+        self.working = True
         try:
             with torch.inference_mode():
                 yield
         except self.memory_error as error:
             raise DeviceMemoryError(str(error)) from error
+        finally:
+            self.working = False
 
     def host(self, *shape: int, dtype: Any) -> Any:
         return torch.zeros(*shape, dtype=dtype)
