@@ -59,7 +59,7 @@ Q ?=
 KEEP ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test test-slow test-images up down dist lock lint fuzz bench bench-vector bench-embed bench-llm bench-tools bench-react \
+.PHONY: help install run test test-slow test-gpu test-images up down dist lock lint fuzz bench bench-vector bench-embed bench-embed-gpu bench-llm bench-tools bench-react \
 	bench-logs bench-attack generate-proto clean
 
 help:
@@ -83,6 +83,9 @@ test: install
 test-slow: install $(LLM_PEERS_VENV)/.installed .llm-peers/.installed .browser/.installed .node-plugin/.installed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not images"
 
+test-gpu: install
+	@$(BIN)/python -m pytest -rs -m gpu
+
 test-images: install
 	@$(BIN)/python -m pytest -m images
 
@@ -95,7 +98,7 @@ fuzz: install
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --share $(SHARE) \
 		$(if $(SEED),--seed $(SEED)) $(if $(PLUGINS),--plugins $(PLUGINS)) $(if $(KINDS),--kinds $(KINDS))
 
-bench: bench-vector bench-embed bench-llm bench-tools bench-react bench-logs bench-attack
+bench: bench-vector bench-embed bench-embed-gpu bench-llm bench-tools bench-react bench-logs bench-attack
 
 bench-attack: install
 	@$(BIN)/python -m benchmarks.attack
@@ -105,6 +108,9 @@ bench-vector: install $(PEERS_VENV)/.installed
 
 bench-embed: install
 	@$(BIN)/python -m benchmarks.embed
+
+bench-embed-gpu: install
+	@$(BIN)/python -m benchmarks.embed_gpu
 
 bench-llm: install $(LLM_PEERS_VENV)/.installed
 	@$(BIN)/python -m benchmarks.llm

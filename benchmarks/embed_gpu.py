@@ -27,7 +27,10 @@ from benchmarks.harness import RESULTS, Section, Server, rate, report, running
 from plugins.embed_st.engine.models import locate
 
 BULK, LONE = 1024, 200
+CALLERS = (4, 8, 16, 32, 64, 128, 256)
 ENCODE_BATCHES = (32, 256, 1024)
+# Texts for `encode`, which takes a while: a batch at least, and so many tokens.
+FEW, FEW_TOKENS = 256, 100_000
 PROCESSES = 4  # of callers: one cannot call as fast as a server on a GPU answers
 HOW = "medians of {repeats} repeats, both sides in turn; texts a second unless it says otherwise."
 
@@ -105,7 +108,7 @@ class Bench:
             facts["health check meanwhile, p99"] = f"{1000 * self._health(callers, loads):.0f} ms"
             facts["memory"] = f"{_card_memory()} of the card, {server.resident_bytes() / 2**20:,.0f} MiB of the host"
             if singles and not self._bare:
-                _plot([(count, callers.singles(given, count)) for count in (1, 2, 4, 8, 16, 32, 64, 128, 256)])
+                _plot([(count, callers.singles(given[: 64 * count], count)) for count in CALLERS])
         self._library(reference.forget)
         columns = ("what", "ours", "forward, bf16", "of it", "encode fp16, best batch", "times it", "encode fp32, best")
         return Section(title, facts=facts, columns=columns, rows=rows)
@@ -119,7 +122,7 @@ class Bench:
         def forward() -> float:
             return self._library(reference.forward_rate, load.model, self._device, self._brain, given)
 
-        few = given[:BULK] if load.tokens > 100 else given
+        few = given[: max(FEW, FEW_TOKENS // load.tokens)]
         encoded = self._best(load.model, self._half, few)
 
         def encode() -> float:
@@ -153,7 +156,7 @@ class Bench:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             for load in loads:
                 given = reference.texts(load.texts, load.tokens)
-                checks = pool.submit(reference.health_p99, callers.server.address, 3.0)
+                checks = pool.submit(reference.health_p99, callers.server.address, 2.0)
                 while not checks.done():
                     callers.batches(given, load.at_once)
                 worst = max(worst, checks.result())

@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from plugins.embed_st.engine import Engine, model
+from plugins.embed_st.engine.backends import card as card_module
 from plugins.embed_st.engine.backends.gpu import Gpu
 from plugins.embed_st.engine.backends.pytorch import Torch
-from tests.embed_card import FakeCard
+from plugins.embed_st.engine.reference import TOLERANCES
+from shared.errors import StartError
+from tests.embed_card import CardMemoryError, FakeCard
 from tests.embed_models import TEXTS, tiny
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -41,3 +45,85 @@ def test_the_vectors_are_the_model_s(tmp_path: Path, kind: str) -> None:
             assert np.abs(backend.run(tokens) - loaded.run(tokens)).max() < 1e-5
     assert card.recorded
     assert card.replayed
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> FakeCard:
+    """What `device` cuda is; a model that is moved there stays on the CPU, in the precision that it would have."""
+    card = FakeCard()
+    move = Torch.move
+    monkeypatch.setattr(card_module, "Card", lambda device: card)
+    monkeypatch.setattr(Torch, "move", lambda self, device, precision=None: move(self, "cpu", precision))
+    monkeypatch.setattr(Gpu, "_best_batch", lambda self: 256)
+    return card
+
+
+@pytest.mark.parametrize("precision", ["auto", "bf16", "fp16", "fp32"])
+def test_precision(tmp_path: Path, card: FakeCard, precision: str, caplog: pytest.LogCaptureFixture) -> None:
+    """On a GPU auto is bf16, held to the vectors in fp32; the precision that was asked for is the one that runs."""
+    caplog.set_level("INFO", logger="hector")
+    opened = model.open_model(str(tiny(tmp_path)), precision=precision, device="cuda")
+    assert (opened.backend.name, opened.backend.precision) == ("torch", "bf16" if precision == "auto" else precision)
+    assert "event=self_test" in caplog.text
+    assert opened.backend.batch_tokens == 256
+
+
+def test_no_bf16(tmp_path: Path, card: FakeCard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card without bf16 gets fp16; bf16 asked for by name is an error that says why."""
+    monkeypatch.setattr(card, "has_bf16", lambda: False)
+    path = str(tiny(tmp_path))
+    assert model.open_model(path, device="cuda").backend.precision == "fp16"
+    with pytest.raises(StartError, match="this card has no bf16"):
+        model.open_model(path, precision="bf16", device="cuda")
+
+
+def test_half_precision_that_drifts(
+    tmp_path: Path, card: FakeCard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model whose vectors in half precision are not near enough to those in fp32 runs in fp32, and the log says why;
+    its vectors are those of fp32 to the bit, though it has been in half precision before."""
+    caplog.set_level("WARNING", logger="hector")
+    monkeypatch.setattr(model, "TOLERANCES", {**TOLERANCES, "bf16": 1.1, "fp16": 1.1})
+    path = tiny(tmp_path)
+    opened = model.open_model(str(path), device="cuda")
+    assert opened.backend.precision == "fp32"
+    assert caplog.text.count("vectors drift from those of sentence-transformers") == 2
+    tokens = opened.tokenizer.encode(TEXTS)
+    assert np.abs(opened.backend.run(tokens) - Torch(path, name="tiny", sha256="").run(tokens)).max() < 1e-6
+
+
+def test_a_model_that_fits_in_half_precision_only(
+    tmp_path: Path, card: FakeCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the card has no memory for the model in fp32 the reference is made on the CPU."""
+    move = Torch.move
+
+    def small(self: Torch, device: str, precision: Any = None) -> None:
+        if device == "cuda" and precision == "fp32":
+            raise CardMemoryError("CUDA out of memory")
+        move(self, device, precision)
+
+    monkeypatch.setattr(Torch, "move", small)
+    assert model.open_model(str(tiny(tmp_path)), device="cuda").backend.precision == "bf16"
+    with pytest.raises(StartError, match="the card has no memory for it"):
+        model.open_model(str(tiny(tmp_path / "other")), precision="fp32", device="cuda")
+
+
+def test_the_engine_takes_what_the_card_can(tmp_path: Path, card: FakeCard) -> None:
+    """`batch_tokens` 0 is what suits the card, another number is kept, none is more than it has memory for."""
+    path = str(tiny(tmp_path))
+    for setting, used in ((0, 256), (777, 777), (10**9, 65_536)):
+        engine = Engine(path, device="cuda", batch_tokens=setting)
+        engine.open()
+        assert engine._scheduler._batch_tokens == used
+        assert engine.leaves_cores
+        engine.close()
+
+
+def test_no_cuda(tmp_path: Path) -> None:
+    """`device` cuda where torch has none is an error that names the setting."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(StartError, match="setting device: torch cannot use 'cuda' here"):
+        model.open_model(str(tiny(tmp_path)), device="cuda")

@@ -36,6 +36,7 @@ class Soak:
     texts: list[str]
     vectors: Floats
     ends: float
+    near: float
     seen: Counter[str] = field(default_factory=Counter)
     retries: set[float] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
@@ -45,7 +46,7 @@ class Soak:
         return time.monotonic() < self.ends and not self.wrong
 
     def check(self, place: int, vector: Any, what: str) -> None:
-        if len(vector) != 384 or np.abs(np.array(vector) - self.vectors[place]).max() > NEAR:
+        if len(vector) != 384 or np.abs(np.array(vector) - self.vectors[place]).max() > self.near:
             self.wrong.append(f"{what}: text {place} has another's vector")
 
     def error(self, error: grpc.RpcError, what: str, seconds: float) -> None:
@@ -152,16 +153,35 @@ def memory(plugin: Plugin) -> int:
     return int(line.split()[1]) * 1024
 
 
-async def soaked(plugin: Plugin, texts: list[str], vectors: Floats) -> tuple[Soak, list[tuple[float, int]]]:
+async def soaked(
+    plugin: Plugin, texts: list[str], vectors: Floats, near: float
+) -> tuple[Soak, list[tuple[float, int]]]:
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
     async with grpc.aio.insecure_channel(plugin.address, options=options) as channel:
-        soak = Soak(rpc.EmbedderProviderStub(channel), texts, vectors, time.monotonic() + SECONDS)
+        soak = Soak(rpc.EmbedderProviderStub(channel), texts, vectors, time.monotonic() + SECONDS, near)
         async with asyncio.TaskGroup() as tasks:
             watcher = tasks.create_task(watch(soak, plugin))
             tasks.create_task(bulk(soak))
             for number in range(CALLERS):
                 tasks.create_task(caller(soak, number))
         return soak, watcher.result()
+
+
+def some_texts() -> list[str]:
+    """400 different ones, of one word to sixty."""
+    chance = random.Random(0)
+    words = ["cat", "river", "stone", "green", "letter", "music", "seven", "window", "bread", "north"]
+    return [f"{number} " + " ".join(chance.choices(words, k=chance.choice([1, 5, 5, 20, 60]))) for number in range(400)]
+
+
+def halves(watched: list[tuple[float, int]]) -> tuple[int, int]:
+    """Most bytes in the first half, less its first third, and in the second."""
+    began = watched[0][0]
+    first, second = (
+        max(size for at, size in watched if (at > began + SECONDS / 2) == late and at > began + SECONDS / 6)
+        for late in (False, True)
+    )
+    return first, second
 
 
 @pytest.mark.loop_may_stall("under 200 callers a collection of garbage takes 60 ms now and then")
@@ -171,11 +191,7 @@ def test_soak(capsys: pytest.CaptureFixture[str]) -> None:
     again in the end."""
     if not Path("/proc/self/status").exists():
         pytest.skip("memory is read from /proc")
-    chance = random.Random(0)
-    words = ["cat", "river", "stone", "green", "letter", "music", "seven", "window", "bread", "north"]
-    texts = [
-        f"{number} " + " ".join(chance.choices(words, k=chance.choice([1, 5, 5, 20, 60]))) for number in range(400)
-    ]
+    texts = some_texts()
     options = ("--backend", "openvino", "--precision", "fp32", "--max-queued", str(QUEUED), "--log-level", "warning")
     with start_plugin("plugins.embed_st", *options) as plugin:
         stub = rpc.EmbedderProviderStub(plugin.channel())
@@ -183,12 +199,8 @@ def test_soak(capsys: pytest.CaptureFixture[str]) -> None:
         vectors = np.array([one.vector for one in reply.embeddings], np.float32)
         apart = np.abs(vectors[:, None, :] - vectors[None, :, :]).max(axis=2) + np.eye(len(texts))
         assert apart.min() > 10 * NEAR, "the texts cannot be told apart"
-        soak, watched = asyncio.run(soaked(plugin, texts, vectors))
-        middle = watched[0][0] + SECONDS / 2
-        first, second = (
-            max(size for at, size in watched if (at > middle) == late and at > watched[0][0] + SECONDS / 6)
-            for late in (False, True)
-        )
+        soak, watched = asyncio.run(soaked(plugin, texts, vectors, NEAR))
+        first, second = halves(watched)
         with capsys.disabled():
             print("\nsoak:", ", ".join(f"{what} {count}" for what, count in sorted(soak.seen.items())))
             print(f"memory: {first / 2**20:.0f} MiB, then {second / 2**20:.0f} MiB; ", end="")
