@@ -75,7 +75,9 @@ def _run(arguments: argparse.Namespace) -> int:
             "pathspec": "pathspec>=1.0,<2",
             "pypdf": "pypdf>=7.1,<8",
             "rich": "rich>=14,<16",
+            "starlette": "starlette>=1.6,<2",
             "turbohtml": "turbohtml>=1.15,<2",
+            "uvicorn": "uvicorn>=0.50,<1",
             "watchfiles": "watchfiles>=1.1,<2",
         }
     )
