@@ -171,14 +171,13 @@ def test_a_text_that_is_too_long_to_tokenise(make: Make, letters: Letters, monke
     assert "b" not in "".join(letters.texts())
 
 
-def test_texts_that_are_tokenised_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_that_are_tokenised_together() -> None:
     """Parts keep the order, and none has more texts or, of more than one text, more characters than may be."""
-    monkeypatch.setattr(engine, "_MOST_CHARACTERS", 10)
     texts = ["aaaa", "bbbb", "cc", "d", "e" * 10, "", "", "", "", "ffffff", "ggggg"]
-    parts = [list(part) for part in engine._parts(texts, 3)]
+    parts = [list(part) for part in engine._parts(texts, 3, 10)]
     assert [text for part in parts for text in part] == texts
     assert parts == [["aaaa", "bbbb", "cc"], ["d"], ["e" * 10, "", ""], ["", "", "ffffff"], ["ggggg"]]
-    assert list(engine._parts([], 3)) == []
+    assert list(engine._parts([], 3, 10)) == []
 
 
 def test_partial(make: Make) -> None:

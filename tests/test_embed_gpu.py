@@ -60,12 +60,15 @@ def card(monkeypatch: pytest.MonkeyPatch) -> FakeCard:
 
 @pytest.mark.parametrize("precision", ["auto", "bf16", "fp16", "fp32"])
 def test_precision(tmp_path: Path, card: FakeCard, precision: str, caplog: pytest.LogCaptureFixture) -> None:
-    """On a GPU auto is bf16, held to the vectors in fp32; the precision that was asked for is the one that runs."""
+    """On a GPU auto is bf16, held to the vectors in fp32; the precision that was asked for is the one that runs; and
+    vectors that the model brings to length 1 have it in any."""
     caplog.set_level("INFO", logger="hector")
     opened = model.open_model(str(tiny(tmp_path)), precision=precision, device="cuda")
     assert (opened.backend.name, opened.backend.precision) == ("torch", "bf16" if precision == "auto" else precision)
     assert "event=self_test" in caplog.text
     assert opened.backend.batch_tokens == 256
+    lengths = np.linalg.norm(opened.backend.run(opened.tokenizer.encode(TEXTS)), axis=1)
+    assert np.abs(lengths - 1).max() < 1e-5
 
 
 def test_no_bf16(tmp_path: Path, card: FakeCard, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +119,7 @@ def test_the_engine_takes_what_the_card_can(tmp_path: Path, card: FakeCard) -> N
         engine = Engine(path, device="cuda", batch_tokens=setting)
         engine.open()
         assert engine._scheduler._batch_tokens == used
-        assert engine.leaves_cores
+        assert engine._backend.under_way == 2
         engine.close()
 
 

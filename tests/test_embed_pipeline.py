@@ -228,7 +228,7 @@ def test_the_best_batch(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> No
     seconds = {"each": 1e-7}
     monkeypatch.setattr(Gpu, "_seconds", lambda self, tokens: tokens * seconds["each"])
     assert machine.backend._best_batch() == 65_536
-    seconds["each"] = 1.5e-6
+    seconds["each"] = 0.9e-6
     assert machine.backend._best_batch() == 32_768
     seconds["each"] = 1.0
     assert machine.backend._best_batch() == 1_024

@@ -26,7 +26,6 @@ def main() -> int:
         needs={"numpy": "numpy>=2.0,<3", "tokenizers": "tokenizers>=0.23,<1"},
     )
     # Its threads are one pool for all of the process, so that a short text would wait for another caller's bulk.
-    is_set = "TOKENIZERS_PARALLELISM" in os.environ
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from .engine import Engine
     from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
@@ -41,18 +40,12 @@ def main() -> int:
         batch_tokens=config.batch_tokens,
         max_queued=config.max_queued,
     )
-
-    def load() -> None:
-        engine.open()
-        if engine.leaves_cores and not is_set:  # then bulk is soon done
-            os.environ["TOKENIZERS_PARALLELISM"] = "true"
-
     servicer = Servicer(engine, max_reply_bytes=config.max_reply_bytes)
     return serve(
         config,
         service="hector.plugins.v1.EmbedderProvider",
         register=lambda server: add_EmbedderProviderServicer_to_server(servicer, server),
-        load=load,
+        load=engine.open,
         close=engine.close,
         too_large_hints=TOO_LARGE_HINTS,
         most_items=MOST_ITEMS,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -26,8 +26,6 @@ from .worker import Worker
 
 # Texts of a call that are tokenised together, at most; as many more are with the model meanwhile.
 _TOGETHER = 256
-# Of the first of them, where the model waits elsewhere.
-_FIRST = 64
 # Tokenising takes up to 500 bytes of memory for a character, so neither one text nor those together may have more.
 _MOST_CHARACTERS = 1_500_000
 # Beyond these it takes so long that shorter texts must not wait for it.
@@ -122,15 +120,13 @@ class Engine:
         self._batch_tokens, self._max_queued = batch_tokens, max_queued
         self._together = max(1, min(_TOGETHER, max_queued // 2))
         # Long texts have a thread of their own, so that others do not wait behind them.
-        self._tokenizing, self._tokenizing_long = Worker("tokenizing"), Worker("tokenizing-long")
+        self._tokenizing_long = Worker("tokenizing-long")
         self._whole = asyncio.Semaphore(_MOST_WHOLE)
 
     def open(self) -> None:
         """Loads the model, after converting it if that is new. Raises StartError."""
         self._facts, self._tokenizer, self._backend = self._open()
-        self._inline = _INLINE_CHARACTERS
-        if self._backend.leaves_cores:
-            self._tokenizing, self._inline = Worker("tokenizing", _LONG_CHARACTERS), _INLINE_CHARACTERS_OF_MANY
+        self._tokenizing = Worker("tokenizing", self._backend.tokenizing)
         # The first text is slow, so it is none of a caller's.
         self._backend.run(self._tokenizer.encode(["warm up"]))
         self._scheduler = Scheduler(
@@ -160,11 +156,6 @@ class Engine:
     def precision(self) -> str:
         """fp32, bf16, fp16 or int8."""
         return self._backend.precision
-
-    @property
-    def leaves_cores(self) -> bool:
-        """Whether the model runs elsewhere, so that tokenising may have all of the CPU's cores."""
-        return self._backend.leaves_cores
 
     @property
     def dimensions(self) -> int:
@@ -232,10 +223,8 @@ class Engine:
             {index: fault for index, fault in read.faults.items() if fault is Fault.HUGE}, "texts[{}]".format
         )
         found: list[int] = []
-        for part in _parts(read.texts, self._together):
-            found += await self._tokenized(
-                part, partial(self._tokenizer.count, prompt=self._facts.default_prompt), "count"
-            )
+        for part in _parts(read.texts, self._together, _MOST_CHARACTERS):
+            found += await self._tokenized(part, partial(self._tokenizer.count, prompt=self._facts.default_prompt))
         return found
 
     # -- inside -------------------------------------------------------------------------------------------------
@@ -254,15 +243,14 @@ class Engine:
             part, pieces, future = under_way.popleft()
             found.update(zip(part, self._embeddings(pieces, await future, options), strict=True))
 
-        first = min(self._together, _FIRST) if self.leaves_cores else self._together
-        for part in chain(_parts(texts[:first], first), _parts(texts[first:], self._together)):
+        for part in _parts(texts, self._together, _MOST_CHARACTERS):
             if options.overflow is Overflow.MEAN and sum(map(len, part)) > _LONG_CHARACTERS:
                 while under_way:  # whoever waits here holds nothing that others wait for
                     await finish()
                 async with self._whole:
                     found |= await self._read_whole(part, prompt, options, caller)
                 continue
-            pieces = await self._tokenized(part, *self._reading(prompt, options))
+            pieces = await self._tokenized(part, partial(self._pieces, prompt=prompt, overflow=options.overflow))
             faults = {text: fault for text, one in zip(part, pieces, strict=True) if (fault := _fault(one, options))}
             if faults:
                 found |= faults
@@ -282,7 +270,7 @@ class Engine:
         self, texts: Sequence[str], prompt: str, options: Options, caller: Caller
     ) -> dict[str, Embedding | Fault]:
         """Long texts, each in many pieces: not all of them are in the queue at once."""
-        pieces = await self._tokenized(texts, *self._reading(prompt, options))
+        pieces = await self._tokenized(texts, partial(self._pieces, prompt=prompt, overflow=options.overflow))
         tokens = [piece for one in pieces for piece in one if len(piece.ids)]
         rows = [await caller.submit(tokens[start : start + _PIECES]) for start in range(0, len(tokens), _PIECES)]
         readable = [(text, one) for text, one in zip(texts, pieces, strict=True) if len(one[0].ids)]
@@ -292,20 +280,22 @@ class Engine:
             found |= {text: embedding for (text, _), embedding in zip(readable, embeddings, strict=True)}
         return found
 
-    async def _tokenized(
-        self, texts: Sequence[str], work: Callable[[Sequence[str]], list[Result]], alike: Hashable
-    ) -> list[Result]:
-        """What `work`, which tokenises, makes of each text: in a thread where it takes longer than a hop to it. Calls
-        that are `alike` may be made one there."""
-        # An empty text costs something too.
-        characters = sum(map(len, texts)) + 50 * len(texts)
-        if characters <= self._inline:
+    async def _tokenized(self, texts: Sequence[str], work: Callable[[Sequence[str]], list[Result]]) -> list[Result]:
+        """What `work`, which tokenises, makes of each text: in a thread, one call after another, where it takes longer
+        than a hop to a thread; in several, each with some of the texts, where the model leaves them the cores."""
+        threads, characters = self._backend.tokenizing, _characters(texts)
+        if characters <= (_INLINE_CHARACTERS if threads == 1 else _INLINE_CHARACTERS_OF_MANY):
             return work(texts)
-        worker = self._tokenizing_long if characters > _LONG_CHARACTERS else self._tokenizing
-        return await worker.run(work, texts, size=characters, alike=alike)
+        if threads == 1 or len(texts) == 1:
+            return await self._in_thread(texts, work)
+        share = max(_INLINE_CHARACTERS, characters // threads)
+        results = await asyncio.gather(*(self._in_thread(part, work) for part in _parts(texts, len(texts), share)))
+        return [result for part in results for result in part]
 
-    def _reading(self, prompt: str, options: Options) -> tuple[Callable[[Sequence[str]], list[list[Tokens]]], Hashable]:
-        return partial(self._pieces, prompt=prompt, overflow=options.overflow), (prompt, options.overflow)
+    async def _in_thread(self, texts: Sequence[str], work: Callable[[Sequence[str]], list[Result]]) -> list[Result]:
+        characters = _characters(texts)
+        worker = self._tokenizing_long if characters > _LONG_CHARACTERS else self._tokenizing
+        return await worker.run(work, texts, size=characters)
 
     def _pieces(self, texts: Sequence[str], prompt: str, overflow: Overflow) -> list[list[Tokens]]:
         """What the model reads of each text: one piece, or several where it is read whole."""
@@ -439,14 +429,20 @@ def _read_of(pieces: Sequence[Tokens]) -> tuple[int, bool]:
     return sum(len(piece.ids) for piece in pieces), any(piece.truncated for piece in pieces)
 
 
-def _parts(texts: Sequence[str], together: int) -> Iterator[Sequence[str]]:
-    """The texts in their order, up to `together` of them at once, as far as they may be tokenised together."""
+def _characters(texts: Sequence[str]) -> int:
+    """As far as they cost; an empty text costs something too."""
+    return sum(map(len, texts)) + 50 * len(texts)
+
+
+def _parts(texts: Sequence[str], together: int, most: int) -> Iterator[Sequence[str]]:
+    """The texts in their order, up to `together` of them at once, and of up to so many characters where they are more
+    than one."""
     start, characters = 0, 0
-    for index, size in enumerate(map(len, texts)):
-        if index - start == together or (index > start and characters + size > _MOST_CHARACTERS):
+    for index, text in enumerate(texts):
+        if index - start == together or (index > start and characters + len(text) > most):
             yield texts[start:index]
             start, characters = index, 0
-        characters += size
+        characters += len(text)
     if texts[start:]:
         yield texts[start:]
 

@@ -16,8 +16,6 @@ import tokenizers
 Ids = npt.NDArray[np.int64]
 Side = Literal["right", "left"]
 
-_SHORT = 500  # characters, for which the interpreter may be held: 0.2 ms
-
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
@@ -95,9 +93,6 @@ class Tokenizer:
 
     def _bare(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
         """Ids without the special tokens around them."""
-        if len(texts) == 1 and len(texts[0]) <= _SHORT:
-            # Not as one of many, which may go to other threads and wait there for what others have them do.
-            return [self._tokenizer.encode(prompt + texts[0], add_special_tokens=False).ids]
         encodings = self._tokenizer.encode_batch_fast([prompt + text for text in texts], add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 

@@ -36,8 +36,8 @@ class Backend(ABC):
     """Of a batch, with which it can do at all."""
     under_way = 1
     """Batches that may be launched before the first has ended."""
-    leaves_cores = False
-    """Whether it works elsewhere, so that what turns texts into tokens may have all of the CPU's cores."""
+    tokenizing = 1
+    """Threads that turn texts into tokens for it. Where it leaves the CPU alone, they may have the cores."""
 
     @property
     @abstractmethod

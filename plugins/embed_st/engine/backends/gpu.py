@@ -7,6 +7,7 @@ that few of them occur and each can be a graph (graphs.py).
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,7 +26,7 @@ from .pytorch import Torch
 # Of a batch. Beyond these no model that was measured gets faster.
 _MOST_TOKENS, _LEAST_TOKENS, _TRIED_TOKENS = 65_536, 1_024, 8_192
 # Whoever comes waits for up to two batches.
-_LONGEST_SECONDS = 0.05
+_LONGEST_SECONDS = 0.03
 _MOST_TEXTS = 1_024
 # A lone text of up to so many tokens finds its graph ready.
 _READY_TOKENS = 128
@@ -45,11 +46,11 @@ class Gpu(Backend):
     most_texts = _MOST_TEXTS
     most_tokens = _MOST_TOKENS
     under_way = 2
-    leaves_cores = True
 
     def __init__(self, source: Torch, card: Card) -> None:
         """`source`: the model, on the card."""
         self._source, self._card, self._facts = source, card, source.facts
+        self.tokenizing = max(1, min(16, (os.cpu_count() or 1) - 2))
         self._tokens = max(_MOST_TOKENS, self._facts.max_tokens)
         with card.work():
             self._ids = torch.zeros(self._tokens, dtype=torch.int64, device=card.device)
@@ -104,9 +105,8 @@ class Gpu(Backend):
 
         return finish
 
-    def _forward(self, shape: Shape) -> None:
+    def _forward(self, texts: int, width: int) -> None:
         """Of the ids and lengths that are on the card, to the vectors there. Rows past the batch's are of any text."""
-        texts, width, full = shape
         lengths = self._lengths[:texts]
         ends = lengths.cumsum(0)
         places = torch.arange(width, device=self._card.device)
@@ -114,7 +114,7 @@ class Gpu(Backend):
         mask = (places >= 0) & (places < lengths[:, None])
         at = ((ends - lengths)[:, None] + places).clamp(0, self._tokens - 1)
         ids = torch.where(mask, self._ids[at], self._facts.pad_id)
-        self._vectors[:texts].copy_(self._source.forward(ids, mask.long(), full=full))
+        self._vectors[:texts].copy_(self._source.forward(ids, mask.long()))
 
     def _best_batch(self) -> int:
         """Tokens of the largest batch that is soon done and fits into the card."""
@@ -152,7 +152,7 @@ def _shape(lengths: Sequence[int], max_tokens: int) -> Shape:
     texts, longest = len(lengths), max(lengths)
     rows = _rounded(texts, 16) if texts > 16 else 1 << (texts - 1).bit_length()
     width = min(_rounded(longest, 32), max(longest, max_tokens))
-    return Shape(min(rows, _MOST_TEXTS), width, min(lengths) == width)
+    return min(rows, _MOST_TEXTS), width
 
 
 def _rounded(number: int, steps: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -42,6 +42,7 @@ class Torch(Backend):
             cause = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
             raise StartError(f"model {name} could not be loaded: {cause}") from error
         self.model.eval()
+        self._is_mixed = False  # whether only the transformer is in the precision that was asked for
         self.facts = _facts(self.model, name, sha256)
         if (longest := self._longest()) < self.facts.max_tokens:
             # The library's limit, where neither tokenizer nor configuration says it right.
@@ -54,9 +55,15 @@ class Torch(Backend):
         return _PRECISIONS.get(self.model.dtype, "fp32")
 
     def move(self, device: str, precision: Precision | None = None) -> None:
-        """All of the model, in another precision if one is given."""
-        dtype = next((dtype for dtype, name in _PRECISIONS.items() if name == precision), None)
-        self.model.to(device=device, dtype=dtype)
+        """All of the model; its transformer in another precision, if one is given."""
+        if precision is None:
+            self.model.to(device)
+            return
+        dtype = next(dtype for dtype, name in _PRECISIONS.items() if name == precision)
+        self.model.to(torch.float32)
+        self.model[0].to(dtype)
+        self.model.to(device)
+        self._is_mixed = True
 
     def run(self, batch: Sequence[Tokens]) -> Floats:
         if self.facts.pools_prompt:
@@ -72,24 +79,22 @@ class Torch(Backend):
     def _run(self, batch: Sequence[Tokens], more: dict[str, int]) -> Floats:
         ids, mask = (torch.from_numpy(part).to(self.model.device) for part in padded(batch, self.facts))
         with torch.inference_mode():
-            vectors: Floats = self.forward(ids, mask, more=more).cpu().numpy()
+            vectors: Floats = self.forward(ids, mask, **more).cpu().numpy()
         return vectors
 
-    def forward(self, ids: Any, mask: Any, *, full: bool = False, more: Mapping[str, int] | None = None) -> Any:
-        """Tensors on the model's device in, one there of shape (texts, dimensions) in fp32 out.
-
-        `full`: the mask leaves nothing out, and the model may take the attention that knows no mask, which is faster.
-
-        `more`: for the model besides.
-        """
-        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text", **(more or {})}
+    def forward(self, ids: Any, mask: Any, **more: int) -> Any:
+        """Tensors on the model's device in, one there of shape (texts, dimensions) in fp32 out."""
+        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text", **more}
         if "token_type_ids" in self._library.model_input_names:
             features["token_type_ids"] = torch.zeros_like(ids)
-        if not full:
+        if not self._is_mixed:
             return self.model(features)["sentence_embedding"].float()
-        first, *others = self.model
-        del features["attention_mask"]
-        features = first(features) | {"attention_mask": mask}  # which pooling asks for
+        transformer, *others = self.model
+        # Half precision ends here: a vector that is brought to length 1 in it is off by half a hundredth.
+        features = {
+            name: value.float() if torch.is_tensor(value) and value.is_floating_point() else value
+            for name, value in transformer(features).items()
+        }
         for module in others:
             features = module(features)
         return features["sentence_embedding"].float()
