@@ -53,6 +53,7 @@ SEED ?=
 PLUGINS ?=
 KINDS ?=
 SHARE ?= 0.5
+CUDA ?=
 
 DOCS ?=
 Q ?=
@@ -198,7 +199,7 @@ $(LOCK_VENV)/.installed: Makefile
 # make image-vector-hnsw; what is behind -embed-st may be -light. An underscore is as good as a dash.
 image-%:
 	$(DOCKER) build --network=host --build-arg TORCH=$(TORCH) --build-arg TORCH_INDEX=$(TORCH_INDEX) \
-		--build-arg VERSION=$(VERSION) -f Dockerfiles/$(subst -,_,$(patsubst %-light,%,$*)).Dockerfile \
+		$(if $(CUDA),--build-arg CUDA=$(CUDA)) --build-arg VERSION=$(VERSION) -f Dockerfiles/$(subst -,_,$(patsubst %-light,%,$*)).Dockerfile \
 		$(if $(filter %-light,$*),--target light) -t hector-plugins/$(subst _,-,$*) .
 
 clean:

@@ -1,4 +1,5 @@
 # make image-embed-st          with PyTorch: any model of sentence-transformers
+# make image-embed-st CUDA=1   with PyTorch's build for NVIDIA GPUs, and its libraries: some gigabytes
 # make image-embed-st-light    all-MiniLM-L6-v2 alone, converted, without PyTorch
 # docker run -p 127.0.0.1:8083:8083 hector-plugins/embed-st
 
@@ -9,8 +10,10 @@ RUN python3 -m venv --without-pip /venv
 # PyTorch first and by itself: the largest layer, which changes least. The Makefile says where it comes from.
 ARG TORCH
 ARG TORCH_INDEX
-RUN pip() { python3 -m pip --python /venv/bin/python --disable-pip-version-check --no-cache-dir install --no-deps "$@"; }; \
-    pip --no-index "$TORCH" 2>/dev/null || pip --index-url "$TORCH_INDEX" "$TORCH"
+ARG CUDA
+RUN pip() { python3 -m pip --python /venv/bin/python --disable-pip-version-check --no-cache-dir install "$@"; }; \
+    if [ -n "$CUDA" ]; then pip "$TORCH"; else \
+    pip --no-deps --no-index "$TORCH" 2>/dev/null || pip --no-deps --index-url "$TORCH_INDEX" "$TORCH"; fi
 COPY Dockerfiles/locks/embed_st.txt /requirements.txt
 RUN python3 -m pip --python /venv/bin/python --disable-pip-version-check --no-cache-dir install --require-hashes --no-deps --only-binary :all: -r /requirements.txt
 WORKDIR /app

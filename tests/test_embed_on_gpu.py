@@ -19,6 +19,7 @@ from tests.servers import Plugin, start_plugin
 from tests.test_embed_soak import GROWTH, SECONDS, Soak, halves, soaked, some_texts
 
 pytestmark = [
+    pytest.mark.loop_may_stall("under 200 callers a collection of garbage takes 60 ms now and then"),
     pytest.mark.gpu,
     pytest.mark.slow,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU"),
