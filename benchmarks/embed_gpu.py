@@ -20,6 +20,7 @@ from pathlib import Path
 import grpc
 import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
+import torch
 
 from benchmarks import embed_gpu_reference as reference
 from benchmarks.embed_reference import Process, process
@@ -56,6 +57,9 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=4096, help="of a row; fewer where they are long")
     parser.add_argument("--bare", action="store_true", help="leave out encode in fp32 and the plot")
     options = parser.parse_args()
+    if options.device != "cpu" and not torch.cuda.is_available():
+        print("no NVIDIA GPU here: nothing was measured")
+        return
     with tempfile.TemporaryDirectory() as folder, process() as library:
         mini = Path(locate(options.model, ""))
         base = reference.base_model(mini, Path(folder))

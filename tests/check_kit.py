@@ -57,6 +57,8 @@ SIZES = ("largest_request", "too_large_request")
 
 def assert_found(address: str, kind: str, fault: Fault, **subject_fields: Any) -> None:
     """The claim of `fault` fails, and says why in words, with the call that it is about."""
+    if fault.seconds:
+        subject_fields["options"] = Options(seconds=fault.seconds)
     (result,) = results(address, kind, fault.level, (fault.claim,), **subject_fields)
     assert result.outcome == FAILED, f"{fault.plugin.__name__} passes {fault.claim}"
     assert result.message

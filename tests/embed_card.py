@@ -20,7 +20,9 @@ class CardMemoryError(Exception):
 
 class FakeCard:
     """Does on the CPU, at once, what plugins/embed_st/engine/backends/card.py has CUDA do. `gate`: clear, nothing is
-    done before it is set. `recorded`: shapes' graphs; `unrecordable`: what recording raises."""
+    done before it is set. `recorded`: shapes' graphs; `unrecordable`: what recording raises,
+    `fails`: what the wait for the end does. A graph is the same calls again: what is fixed when CUDA records one does
+    not show."""
 
     memory_error: type[Exception] = CardMemoryError
 
@@ -30,6 +32,7 @@ class FakeCard:
         self.gate.set()
         self.marks = self.recorded = self.replayed = 0
         self.unrecordable: Exception | None = None
+        self.fails: Exception | None = None
         self.threads: set[int] = set()
         self.working = False
 
@@ -45,6 +48,9 @@ class FakeCard:
         finally:
             self.working = False
 
+    def catch_up(self) -> None:
+        pass
+
     def host(self, *shape: int, dtype: Any) -> Any:
         return torch.zeros(*shape, dtype=dtype)
 
@@ -53,6 +59,8 @@ class FakeCard:
 
         def wait() -> None:
             assert self.gate.wait(SECONDS)
+            if self.fails:
+                raise self.fails
 
         return wait
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from plugins.embed_st.engine import Engine, model
+from plugins.embed_st.engine.backends import DeviceMemoryError, gpu
 from plugins.embed_st.engine.backends import card as card_module
 from plugins.embed_st.engine.backends.gpu import Gpu
 from plugins.embed_st.engine.backends.pytorch import Torch
@@ -125,8 +128,49 @@ def test_the_engine_takes_what_the_card_can(tmp_path: Path, card: FakeCard) -> N
 
 def test_no_cuda(tmp_path: Path) -> None:
     """`device` cuda where torch has none is an error that names the setting."""
-    torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(StartError, match="setting device: torch cannot use 'cuda' here"):
         model.open_model(str(tiny(tmp_path)), device="cuda")
+
+
+def test_short_models_warm_up(tmp_path: Path) -> None:
+    """A model that reads few tokens of a text has its best batch too: one of no more texts than go in one."""
+    _, backend, _ = on_a_card(tmp_path)
+    assert backend._seconds(65_536) > 0
+
+
+def test_a_model_without_a_limit(tmp_path: Path) -> None:
+    """A model that reads any length takes no memory for all of it, and a text longer than a batch is run by itself."""
+    loaded = Torch(tiny(tmp_path), name="tiny", sha256="")
+    loaded.facts = replace(loaded.facts, max_tokens=2**31 - 2)
+    backend = Gpu(loaded, FakeCard())  # type: ignore[arg-type]
+    tokens = loaded.tokenizer.encode(TEXTS)
+    expected = loaded.run(tokens)
+    assert np.abs(backend.run(tokens) - expected).max() < 1e-5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu, "_MOST_TOKENS", 10)
+        assert np.abs(backend.run(tokens) - expected).max() < 1e-5
+
+
+def test_memory_runs_out_beside_a_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where pooling leaves the prompt out, memory that runs out is told as such too."""
+    loaded, backend, _ = on_a_card(tmp_path, include_prompt=False)
+
+    def forward(*_: Any, **__: Any) -> Any:
+        raise CardMemoryError("CUDA out of memory")
+
+    tokens = loaded.tokenizer.encode(["a text"], "search: ")
+    monkeypatch.setattr(Torch, "forward", forward)
+    with pytest.raises(DeviceMemoryError):
+        backend.run(tokens)
+
+
+def test_turns_of_positions_stay_in_fp32(tmp_path: Path) -> None:
+    """The frequencies of rotary positions keep their precision: in bf16 a text of thousands of tokens is another's."""
+    loaded = Torch(tiny(tmp_path), name="tiny", sha256="")
+    frequencies = 1 / 10_000 ** (torch.arange(0, 16, dtype=torch.float32) / 16)
+    loaded.model[0].register_buffer("inv_freq", frequencies.clone())
+    loaded.move("cpu", "bf16")
+    assert loaded.precision == "bf16"
+    assert torch.equal(loaded.model[0].inv_freq, frequencies)

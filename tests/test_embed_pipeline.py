@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from plugins.embed_st.engine import Embedding, Engine, Floats, Options, engine
+from plugins.embed_st.engine.backends import DeviceMemoryError
 from plugins.embed_st.engine.backends.gpu import Gpu
 from plugins.embed_st.engine.backends.pytorch import Torch
 from plugins.embed_st.engine.model import Model
@@ -240,6 +241,54 @@ def test_the_best_batch(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> No
 # ---------------------------------------------------------------- what goes wrong
 
 
+def test_no_memory_to_record(machine: Machine) -> None:
+    """Where the card has no memory to record a graph, batches run without: no text is refused for it."""
+    machine.card.unrecordable = CardMemoryError("CUDA out of memory")
+
+    async def calls() -> None:
+        for _ in range(4):
+            await machine.embed(texts(8))
+            await machine.embed(["cut"])
+
+    asyncio.run(calls())
+    assert machine.card.recorded == 0
+
+
+def test_memory_runs_out_on_the_card(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory runs out after the launch the batch is tried again too, though nobody else comes."""
+    launch, failed = machine.backend.launch, [0]
+
+    def later(batch: Sequence[Tokens]) -> Callable[[], Floats]:
+        finish = launch(batch)
+        if failed[0] or len(batch) == 1:
+            return finish
+        failed[0] = 1
+
+        def out_of_memory() -> Floats:
+            finish()
+            raise DeviceMemoryError("out of memory")
+
+        return out_of_memory
+
+    monkeypatch.setattr(machine.engine._scheduler, "_launch", later)
+    asyncio.run(machine.embed(["cut", "the cut"]))
+    assert failed == [1]
+
+
+def test_the_card_fails_again_and_again(machine: Machine) -> None:
+    """However often the card fails while a batch is on it, the next one that works is served."""
+
+    async def calls() -> None:
+        machine.card.fails = RuntimeError("CUDA error")
+        for number in range(6):
+            with pytest.raises(RuntimeError, match="CUDA error"):
+                await machine.engine.embed([WORDS[number] + " and a text"], Options())
+        machine.card.fails = None
+        await machine.embed(texts(4))
+
+    asyncio.run(calls())
+
+
 @pytest.mark.parametrize("where", ["launch", "card"])
 def test_a_failing_batch(machine: Machine, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """A batch that fails when it is launched, or on the card, is its callers' error and nobody else's."""
@@ -262,7 +311,7 @@ def test_a_failing_batch(machine: Machine, monkeypatch: pytest.MonkeyPatch, wher
         bad = machine.engine.embed([" ".join(WORDS * 2)], Options())
         outcomes = await asyncio.gather(bad, return_exceptions=True)
         assert isinstance(outcomes[0], RuntimeError)
-        for _ in range(5):  # no slot of the card is lost
+        for _ in range(5):
             await machine.embed(texts(4))
 
     asyncio.run(calls())

@@ -31,6 +31,8 @@ class Fault:
     plugin: type[Any]
     claim: str
     level: str = "guide"
+    seconds: float | None = None
+    """What the kit waits, where it is the waiting in vain that finds it."""
 
 
 @contextlib.contextmanager

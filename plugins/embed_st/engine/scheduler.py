@@ -40,6 +40,7 @@ _WINDOW = 128
 _MOST_PADDING = 0.25
 # Where memory ran out, so many batches in a row have to do with less before more is tried again.
 _PATIENCE = 64
+_SOON_TOKENS = 128  # of a lone text that is soon done
 
 
 class Job:
@@ -246,6 +247,7 @@ class Scheduler:
                 batch = self._next_batch()
                 # A lone text is soon done, sooner than another thread has heard of it.
                 alone = len(batch) == 1 and not self._queue and self._begun == self._ended
+                alone = alone and len(batch[0][2].tokens.ids) <= _SOON_TOKENS
             finish = self._begin(batch) if batch else None
             if finish is None:
                 self._room.release()
@@ -303,6 +305,7 @@ class Scheduler:
                 if not entry[2].job.dropped:
                     self._count(entry[2].caller, 1)
                     heapq.heappush(self._queue, entry)
+            self._changed.notify()
 
     def _next_batch(self) -> list[_Entry]:
         window: list[_Entry] = []

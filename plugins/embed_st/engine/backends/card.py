@@ -5,6 +5,7 @@ The one edge to the device: tests put another class in its place, and run all th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, cast
@@ -28,6 +29,7 @@ class Card:
         self._stream = torch.cuda.Stream(device)
         # One for all graphs: they run one after another, and nothing is kept in it between two of them.
         self._pool = torch.cuda.graph_pool_handle()
+        self._broken: list[Any] = []
 
     @contextmanager
     def work(self) -> Iterator[None]:
@@ -35,9 +37,16 @@ class Card:
         try:
             with torch.inference_mode(), torch.cuda.device(self.device), torch.cuda.stream(self._stream):
                 yield
-        except self.memory_error as error:
+        except RuntimeError as error:
+            # The libraries under torch say it in words only.
+            if not (isinstance(error, self.memory_error) or re.search("out of memory|ALLOC_FAILED", str(error))):
+                raise
             torch.cuda.empty_cache()
             raise DeviceMemoryError(str(error).partition(".")[0]) from error
+
+    def catch_up(self) -> None:
+        """What was asked of torch outside of `work` is done."""
+        torch.cuda.synchronize(self.device)
 
     def host(self, *shape: int, dtype: Tensor) -> Tensor:
         """Memory of the host that the card reads and writes by itself."""
@@ -59,11 +68,14 @@ class Card:
         try:
             work()
         except BaseException:
-            with suppress(RuntimeError):  # what was recorded in part is no graph
+            # Kept: where it is let go of, torch takes memory back that all other graphs use.
+            self._broken.append(graph)
+            with suppress(RuntimeError):
                 graph.capture_end()
             raise
         graph.capture_end()
         return cast("Callable[[], None]", graph.replay)
 
     def has_bf16(self) -> bool:
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(self.device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -35,8 +35,8 @@ _READY_TOKENS = 128
 class _Slot:
     """Memory of the host for one batch: what goes over and what comes back."""
 
-    def __init__(self, card: Card, tokens: int, dimensions: int) -> None:
-        self.ids = card.host(tokens, dtype=torch.int64)
+    def __init__(self, card: Card, dimensions: int) -> None:
+        self.ids = card.host(_MOST_TOKENS, dtype=torch.int64)
         self.lengths = card.host(_MOST_TEXTS, dtype=torch.int64)
         self.vectors = card.host(_MOST_TEXTS, dimensions, dtype=torch.float32)
 
@@ -50,15 +50,15 @@ class Gpu(Backend):
     def __init__(self, source: Torch, card: Card) -> None:
         """`source`: the model, on the card."""
         self._source, self._card, self._facts = source, card, source.facts
-        self.tokenizing = max(1, min(16, (os.cpu_count() or 1) - 2))
-        self._tokens = max(_MOST_TOKENS, self._facts.max_tokens)
+        self.tokenizing = max(1, min(16, _cores() - 2))
+        card.catch_up()
         with card.work():
-            self._ids = torch.zeros(self._tokens, dtype=torch.int64, device=card.device)
+            self._ids = torch.zeros(_MOST_TOKENS, dtype=torch.int64, device=card.device)
             self._lengths = torch.ones(_MOST_TEXTS, dtype=torch.int64, device=card.device)
             self._vectors = torch.zeros(_MOST_TEXTS, self._facts.dimensions, device=card.device)
         self._free: SimpleQueue[_Slot] = SimpleQueue()
         for _ in range(self.under_way):
-            self._free.put(_Slot(card, self._tokens, self._facts.dimensions))
+            self._free.put(_Slot(card, self._facts.dimensions))
         self._graphs = Graphs(card, self._forward)
 
     @property
@@ -78,11 +78,14 @@ class Gpu(Backend):
         return self.launch(batch)()
 
     def launch(self, batch: Sequence[Tokens]) -> Callable[[], Floats]:
-        if not self._facts.pools_prompt and any(tokens.prompt for tokens in batch):
-            vectors = self._source.run(batch)
-            return lambda: vectors
         lengths = [len(tokens.ids) for tokens in batch]
-        slot, count, total = self._free.get(), len(batch), sum(lengths)
+        count, total = len(batch), sum(lengths)
+        leaves_prompt = not self._facts.pools_prompt and any(tokens.prompt for tokens in batch)
+        if leaves_prompt or total > _MOST_TOKENS:
+            with self._card.work():
+                vectors = self._source.run(batch)
+            return lambda: vectors
+        slot = self._free.get()
         try:
             with self._card.work():
                 np.concatenate([tokens.ids for tokens in batch], out=slot.ids.numpy()[:total])
@@ -91,7 +94,7 @@ class Gpu(Backend):
                 self._lengths[:count].copy_(slot.lengths[:count], non_blocking=True)
                 self._graphs.run(_shape(lengths, self._facts.max_tokens))
                 slot.vectors[:count].copy_(self._vectors[:count], non_blocking=True)
-                wait = self._card.mark(soon=count == 1)
+                wait = self._card.mark(soon=total <= _READY_TOKENS)
         except BaseException:
             self._free.put(slot)
             raise
@@ -112,7 +115,7 @@ class Gpu(Backend):
         places = torch.arange(width, device=self._card.device)
         places = places - (width - lengths)[:, None] if self._facts.pad_left else places.expand(texts, width)
         mask = (places >= 0) & (places < lengths[:, None])
-        at = ((ends - lengths)[:, None] + places).clamp(0, self._tokens - 1)
+        at = ((ends - lengths)[:, None] + places).clamp(0, _MOST_TOKENS - 1)
         ids = torch.where(mask, self._ids[at], self._facts.pad_id)
         self._vectors[:texts].copy_(self._source.forward(ids, mask.long()))
 
@@ -135,7 +138,7 @@ class Gpu(Backend):
     def _seconds(self, tokens: int) -> float:
         """That a batch of so many takes; Raises DeviceMemoryError."""
         length = min(self._facts.max_tokens, 256)
-        batch = [self._filler(length)] * max(1, tokens // length)
+        batch = [self._filler(length)] * min(_MOST_TEXTS, max(1, tokens // length))
         for _ in range(2):  # the first of a shape is slow, and so is the second
             self.run(batch)
         began = time.perf_counter()
@@ -147,8 +150,14 @@ class Gpu(Backend):
         return Tokens(np.full(length, token, np.int64), length)
 
 
+def _cores() -> int:
+    """That this process may use; only some systems tell them from those that there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _shape(lengths: Sequence[int], max_tokens: int) -> Shape:
-    """That holds texts of these. Rows go up by a sixteenth to an eighth, tokens by half of that."""
+    """That holds texts of these. Up to 16 rows become a power of two, more the next
+    multiple of eight, from 128 on an eighth more at most; tokens a multiple of eight, from 256 on a sixteenth more."""
     texts, longest = len(lengths), max(lengths)
     rows = _rounded(texts, 16) if texts > 16 else 1 << (texts - 1).bit_length()
     width = min(_rounded(longest, 32), max(longest, max_tokens))

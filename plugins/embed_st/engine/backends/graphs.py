@@ -13,8 +13,9 @@ from .card import Card
 
 Shape = tuple[int, int]  # texts, tokens of each
 
-# Each takes up to a megabyte of the card, and its recording as long as a few passes.
-_MOST = 256
+# Each takes up to a megabyte of the card, and its recording as long as a few passes. Half of them are kept for small
+# batches, which gain the most.
+_MOST, _LARGE_TOKENS = 256, 8_192
 
 
 class Graphs:
@@ -30,19 +31,23 @@ class Graphs:
         """Inside of `card.work()`."""
         if replay := self._replays.get(shape):
             replay()
-        elif self._off or shape not in self._before or len(self._replays) >= _MOST:
+        elif self._off or shape not in self._before or self._is_full(shape):
             # The first time as always: libraries set themselves up in it, which cannot be recorded.
             self._forward(*shape)
             self._before.add(shape)
         else:
             self._record(shape)
 
+    def _is_full(self, shape: Shape) -> bool:
+        large = sum(texts * tokens > _LARGE_TOKENS for texts, tokens in self._replays)
+        return len(self._replays) >= _MOST or (shape[0] * shape[1] > _LARGE_TOKENS and large >= _MOST // 2)
+
     def _record(self, shape: Shape) -> None:
         try:
             self._replays[shape] = self._card.capture(lambda: self._forward(*shape))
-        except self._card.memory_error:
-            raise
-        except Exception as error:  # a model that asks the card for a value in midst of its pass, such as for a shape
+        except Exception as error:
+            # A model that asks the card for a value in midst of its pass, or a card without memory for a second set of
+            # what a pass needs. What was recorded before goes on; one failure is enough to know.
             self._off = True
             cause = next(iter(str(error).splitlines()), "")[:200]
             logs.event("graphs_off", level=logging.WARNING, error=f"{type(error).__name__}: {cause}")

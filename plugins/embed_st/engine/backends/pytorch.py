@@ -61,7 +61,16 @@ class Torch(Backend):
             return
         dtype = next(dtype for dtype, name in _PRECISIONS.items() if name == precision)
         self.model.to(torch.float32)
+        # The turns of positions are too fine for half precision, and are reckoned with in fp32 anyway.
+        turns = [
+            (module, name, buffer)
+            for module in self.model[0].modules()
+            for name, buffer in module.named_buffers(recurse=False)
+            if name.endswith("inv_freq")
+        ]
         self.model[0].to(dtype)
+        for module, name, buffer in turns:
+            setattr(module, name, buffer)
         self.model.to(device)
         self._is_mixed = True
 
