@@ -1,7 +1,8 @@
 # make run          start the plugins, index documents, have an agent answer, stop   (DOCS=folder Q="…" KEEP=1)
 # make test         the quick tests          make test-slow   kills, soaks, whole commands
 # make lint         ruff and mypy            make bench       measurements, tables in benchmarks/results/; or one:
-#                   bench-vector, bench-embed, bench-llm, bench-tools, bench-react, bench-logs, bench-attack
+#                   bench-vector, bench-embed, bench-llm, bench-tools, bench-react, bench-logs, bench-attack; on an NVIDIA GPU
+#                   bench-embed-gpu, and make test-gpu
 # make fuzz         attack every plugin      (MINUTES=10 SEED=N PLUGINS=toy,… KINDS=frames,… SHARE=0.5)
 # make generate-proto   write the generated modules in proto/ anew
 # make image-NAME   a container image of the plugin NAME      make test-images   builds, runs and kills them all
@@ -64,7 +65,7 @@ KEEP ?=
 	bench-logs bench-attack generate-proto clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -9
+	@sed -n 's/^# //p' Makefile | head -10
 
 install: $(VENV)/.installed
 
