@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 # A question, where its answer stands, and words that the passage must have to be that answer.
 QUESTIONS = [
     ("Is a write still there after a kill -9?", "plugins/vector_hnsw/README.md", "only when SQLite has synced it"),
-    ("How do I create my own database provider?", "README.md", "makes the folder `my_db`"),
+    ("How do I make a plugin of my own?", "README.md", "The folder is a project that stands alone"),
     ("How do I regenerate the protobuf modules?", "CONTRIBUTING.md", "make generate-proto"),
     ("How do I add a new setting?", "CONTRIBUTING.md", "Add it to the plugin's `Config`"),
     ("What must a test say in its docstring?", "CONTRIBUTING.md", "A test states a claim"),

@@ -269,7 +269,7 @@ def key_is_kept(check: Subject) -> None:
     for rpc in ("GenerateText", "StreamText"):
         refusal = check.refused(rpc, scripted(check, "check-leak", rpc), "an endpoint that repeats the key")
         key = check.upstream.keys[-1] if check.upstream is not None else ""
-        if len(key) < 4:
+        if len(key) < 8:
             raise NotAsked("the plugin has no key for its endpoint; give it one")
         expect(key not in refusal.message, f"{rpc}: the error shows the key of the endpoint")
 
