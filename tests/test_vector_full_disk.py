@@ -198,6 +198,7 @@ def test_a_restore_that_cannot_even_be_undone(tmp_path: Path, monkeypatch: pytes
         assert len(engine._store.collections()) == 1
 
 
+@pytest.mark.slow
 def test_the_reserve_is_as_large_as_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty store reserves 1 MiB, one that grows as much as it has, up to 48 MiB; less once it is smaller."""
     reserve, mib = tmp_path / "reserve", 2**20

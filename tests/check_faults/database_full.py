@@ -415,7 +415,7 @@ class NotEqualIsEqual(Proxy):
 
 FAULTS = [
     Fault(BreaksOff, "large_reply", "full"),
-    Fault(StreamAnswersAtTheEnd, "upsert_stream_as_it_goes", "full", seconds=2),
+    Fault(StreamAnswersAtTheEnd, "upsert_stream_as_it_goes", "full", seconds=1),
     Fault(ListsAll, "list_matches", "full"),
     Fault(AlwaysAStruct, "metadata_as_json", "full"),
     Fault(UpdateReplaces, "update_metadata", "full"),

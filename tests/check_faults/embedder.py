@@ -467,7 +467,7 @@ FAULTS = [
     Fault(FirstOptionsForAll, "options_of_many", "full"),
     Fault(SomeTextIsTooLong, "too_long_in_batch", "full"),
     Fault(CutsInAnyCase, "long_text_in_chunks", "full"),
-    Fault(AnswersAtTheEnd, "stream_as_it_goes", "full", seconds=2),
+    Fault(AnswersAtTheEnd, "stream_as_it_goes", "full", seconds=1),
     Fault(StatusOnSuccess, "clean_success", "full"),
     Fault(NotNormalised, "normalized", "full"),
     Fault(AnyPrompt, "input_types", "full"),
