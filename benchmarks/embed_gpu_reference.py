@@ -1,5 +1,5 @@
 """What embed_st is held to on a GPU: `SentenceTransformer.encode` and the bare forward pass, in a process of its own;
-and texts of a length, a model of BERT base's shape, an answer to how long health checks take meanwhile."""
+and what the bench needs besides: texts of a length, a model of BERT base's shape, how long health checks take."""
 
 from __future__ import annotations
 

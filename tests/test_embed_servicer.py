@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.embed_st.engine import Engine
+from plugins.embed_st.fast import put_vector
 from plugins.embed_st.servicer import Servicer
 from shared.errors import TooLarge
 from tests import test_embed_oracle as oracle
@@ -603,3 +604,16 @@ def test_every_field_is_held() -> None:
         nested = [field.message_type for field in message.fields if field.message_type]
         todo += [kind for kind in nested if kind.file is pb.DESCRIPTOR and not kind.GetOptions().map_entry]
     assert {name: set(fields) for name, fields in HELD.items()} == found
+
+
+@pytest.mark.parametrize("kind", [pb.Embedding, pb.EmbedTextResponse])
+def test_a_vector_as_bytes_is_the_vector(kind: type[pb.Embedding] | type[pb.EmbedTextResponse]) -> None:
+    """A vector put into a message as bytes is the message that it makes number by number, whatever is in it and however
+    it lies in memory."""
+    odd = np.array([0, -0.0, np.inf, -np.inf, 1e-45, 3.4e38], np.float32)
+    table = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
+    for vector in (odd, odd[:1], odd[::-2], table[:, 1], table[0], table.T[2]):
+        fast, plain = kind(tokens=3, truncated=True), kind(tokens=3, truncated=True)
+        put_vector(fast, vector)
+        plain.vector.extend(vector.tolist())
+        assert fast == plain

@@ -1,4 +1,4 @@
-"""A vector into a message as the bytes that it is on the wire, not number by number. Without it all works, slower.
+"""A vector into a message as the bytes that it is on the wire, not number by number.
 
 protobuf packs `repeated float` as a tag, a length and the numbers as four bytes each, the lowest first: what numpy has
 in memory. What it saves: for 384 numbers in a message of many 11.5 µs become 1.2.
