@@ -222,11 +222,7 @@ async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[
     ends: list[asyncio.Future[Any]] = [stop, server.ended]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if not stop.done():
-        # Nothing listens any more: a process that stayed would look alive to whoever starts it again.
-        cause = "unknown" if server.ended.cancelled() else server.ended.exception()
-        logs.event("server_ended", level=logging.ERROR, cause=cause, remedy="start the plugin again")
-        logs.flush()
-        os._exit(1)
+        give_up("server_ended", "unknown" if server.ended.cancelled() else server.ended.exception())
     logs.event("stopping")
     await server.stop()
     await _in_daemon_thread(close)
@@ -235,6 +231,14 @@ async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[
     # and both asyncio and the interpreter would wait for it. For the same reason `close` has a thread of its own.
     logs.flush()
     os._exit(0)
+
+
+def give_up(event: str, cause: object) -> NoReturn:
+    """Ends the process, from any thread, with a line in the log and status 1, for whoever starts it again: it listens
+    or works no more, and would look alive."""
+    logs.event(event, level=logging.ERROR, cause=cause, remedy="start the plugin again")
+    logs.flush()
+    os._exit(1)
 
 
 def _stop_signal() -> asyncio.Future[None]:

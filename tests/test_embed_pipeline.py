@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from plugins.embed_st.engine import Embedding, Engine, Floats, Options, engine
-from plugins.embed_st.engine.backends import DeviceMemoryError
+from plugins.embed_st.engine.backends import DeviceError, DeviceMemoryError
 from plugins.embed_st.engine.backends.gpu import Gpu
 from plugins.embed_st.engine.backends.pytorch import Torch
 from plugins.embed_st.engine.model import Model
 from plugins.embed_st.engine.tokenizer import Tokens
-from shared.errors import Overloaded
+from shared.errors import Overloaded, Unavailable
 from tests.embed_card import SECONDS, CardMemoryError, FakeCard
 from tests.embed_models import tiny
 
@@ -287,6 +287,46 @@ def test_the_card_fails_again_and_again(machine: Machine) -> None:
         await machine.embed(texts(4))
 
     asyncio.run(calls())
+
+
+def test_the_card_is_lost(machine: Machine) -> None:
+    """A card that fails three times in a row is told of once, and not one that works in between; callers hear that the
+    device failed."""
+    lost: list[Exception] = []
+    machine.engine._scheduler._on_lost = lost.append
+    error = DeviceError("CUDA error: an illegal memory access was encountered")
+
+    async def fail(times: int) -> None:
+        machine.card.fails = error
+        for number in range(times):
+            with pytest.raises(Unavailable, match="device has failed"):
+                await machine.engine.embed([WORDS[number] + " and a text"], Options())
+        machine.card.fails = None
+
+    async def calls() -> None:
+        for _ in range(2):
+            await fail(2)
+            await machine.embed(texts(1))
+        assert not lost
+        await fail(5)
+        assert lost == [error]
+
+    asyncio.run(calls())
+
+
+def test_errors_of_cuda_are_the_devices() -> None:
+    """What torch says of CUDA is told apart: memory, the device, and what is neither."""
+    from plugins.embed_st.engine.backends.card import Card
+
+    card = object.__new__(Card)
+    for kind, words in (
+        (DeviceError, "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be"),
+        (DeviceMemoryError, "CUDA error: out of memory\nCUDA kernel errors might be"),
+        (DeviceMemoryError, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        (RuntimeError, "The size of tensor a (3) must match the size of tensor b (4)"),
+    ):
+        with pytest.raises(kind), card._named_errors():
+            raise RuntimeError(words)
 
 
 @pytest.mark.parametrize("where", ["launch", "card"])

@@ -6,12 +6,13 @@ python -m {package} --port 8083
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from hector_plugins_pb2_grpc import add_EmbedderProviderServicer_to_server
 
 from shared.cli import configure
-from shared.server import run, serve
+from shared.server import give_up, run, serve
 
 from . import PACKAGE
 from .config import Config
@@ -39,6 +40,7 @@ def main() -> int:
         device=config.device,
         batch_tokens=config.batch_tokens,
         max_queued=config.max_queued,
+        on_lost=partial(give_up, "device_lost"),
     )
     servicer = Servicer(engine, max_reply_bytes=config.max_reply_bytes)
     return serve(

@@ -106,8 +106,10 @@ class Engine:
         device: str = "",
         batch_tokens: int = 0,
         max_queued: int = 4096,
+        on_lost: Callable[[Exception], None] = lambda _: None,
     ) -> None:
-        self.model = model
+        """`on_lost` hears, in a thread of the engine, that the GPU failed again and again."""
+        self.model, self._on_lost = model, on_lost
         self._open = partial(
             open_model,
             model,
@@ -135,6 +137,7 @@ class Engine:
             places=self._max_queued,
             under_way=self._backend.under_way,
             most_texts=self._backend.most_texts,
+            on_lost=self._on_lost,
         )
         self._scheduler.start()
 

@@ -25,9 +25,9 @@ from typing import NamedTuple
 import numpy as np
 
 from shared import logs
-from shared.errors import Overloaded
+from shared.errors import Overloaded, Unavailable
 
-from .backends import DeviceMemoryError, Floats
+from .backends import DeviceError, DeviceMemoryError, Floats
 from .tokenizer import Tokens
 
 Finish = Callable[[], Floats]
@@ -40,6 +40,8 @@ _WINDOW = 128
 _MOST_PADDING = 0.25
 # Where memory ran out, so many batches in a row have to do with less before more is tried again.
 _PATIENCE = 64
+# A device that failed so often in a row is taken for lost. An error of CUDA is most often one of the whole process.
+_LOST_AFTER = 3
 _SOON_TOKENS = 128  # of a lone text that is soon done
 
 
@@ -112,11 +114,21 @@ class Scheduler:
     """`start`, then `caller` from any task, then `close`."""
 
     def __init__(
-        self, launch: Launch, *, batch_tokens: int, places: int, under_way: int = 1, most_texts: int = _WINDOW
+        self,
+        launch: Launch,
+        *,
+        batch_tokens: int,
+        places: int,
+        under_way: int = 1,
+        most_texts: int = _WINDOW,
+        on_lost: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         """`launch` is called in one thread only, what it gives in that one or in another, in order; up to `under_way`
         of them are open at once. `batch_tokens`: longest text times texts of a batch, at most, unless a text alone is
-        longer; `most_texts`: of a batch. `places`: texts that may wait."""
+        longer; `most_texts`: of a batch. `places`: texts that may wait. `on_lost` hears, in one of the model's threads,
+        of a device that is lost."""
+        self._on_lost = on_lost
+        self._failures = 0  # of the device, in a row
         self._launch, self._places, self._most_texts = launch, places, most_texts
         self._batch_tokens = self._most_tokens = batch_tokens
         self._since_full = 0  # batches since memory ran out
@@ -268,7 +280,7 @@ class Scheduler:
         except DeviceMemoryError as error:
             self._make_do(batch, error)
         except Exception as error:
-            _fail(batch, error)
+            self._failed(batch, error)
         else:
             self._since_full += 1
             if self._batch_tokens < self._most_tokens and self._since_full >= _PATIENCE:
@@ -282,14 +294,25 @@ class Scheduler:
             for (_, _, text), row in zip(batch, finish(), strict=True):
                 if (vectors := text.job.deliver(text.place, row)) is not None:
                     whole[text.job] = vectors
+            self._failures = 0
             _settle(whole)
         except DeviceMemoryError as error:
             self._make_do(batch, error)
         except Exception as error:
-            _fail(batch, error)
+            self._failed(batch, error)
         finally:
             self._ended += 1
             self._room.release()
+
+    def _failed(self, batch: list[_Entry], error: Exception) -> None:
+        if isinstance(error, DeviceError):
+            self._failures += 1
+            if self._failures == _LOST_AFTER:
+                self._on_lost(error)
+            cause = Unavailable("the device has failed; try again, and where it goes on, start the plugin again")
+            cause.__cause__ = error
+            error = cause
+        _fail(batch, error)
 
     def _make_do(self, batch: list[_Entry], error: DeviceMemoryError) -> None:
         """The batch waits again, and those to come are half as large."""

@@ -48,7 +48,7 @@ class Backend(ABC):
         """Vectors of shape (len(batch), dimensions) in the batch's order, as the model publishes them.
 
         The batch, of one text at least, is padded to its longest: texts of like length go well together.
-        Raises DeviceMemoryError.
+        Raises DeviceMemoryError and DeviceError.
         """
 
     def launch(self, batch: Sequence[Tokens]) -> Callable[[], Floats]:
@@ -60,6 +60,10 @@ class Backend(ABC):
 
 class DeviceMemoryError(Exception):
     """The device has no memory for a batch of this size. A smaller one may fit."""
+
+
+class DeviceError(Exception):
+    """It is the device that failed, not the batch. Mostly no later batch of this process can do better."""
 
 
 class UnfitError(Exception):

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 
-from . import DeviceMemoryError
+from . import DeviceError, DeviceMemoryError
 
 Tensor = Any  # torch.Tensor, whose types torch does not all give
 
@@ -33,16 +33,29 @@ class Card:
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        """What is asked of torch in here goes to the stream. Raises DeviceMemoryError where memory runs out."""
+        """What is asked of torch in here goes to the stream. Raises DeviceMemoryError where memory runs out,
+        DeviceError where CUDA fails otherwise."""
+        with (
+            self._named_errors(),
+            torch.inference_mode(),
+            torch.cuda.device(self.device),
+            torch.cuda.stream(self._stream),
+        ):
+            yield
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
         try:
-            with torch.inference_mode(), torch.cuda.device(self.device), torch.cuda.stream(self._stream):
-                yield
+            yield
         except RuntimeError as error:
-            # The libraries under torch say it in words only.
-            if not (isinstance(error, self.memory_error) or re.search("out of memory|ALLOC_FAILED", str(error))):
-                raise
-            torch.cuda.empty_cache()
-            raise DeviceMemoryError(str(error).partition(".")[0]) from error
+            # torch and the libraries under it say it in words only.
+            words = str(error).partition("\n")[0]
+            if isinstance(error, self.memory_error) or re.search("out of memory|ALLOC_FAILED", words):
+                torch.cuda.empty_cache()
+                raise DeviceMemoryError(words.partition(".")[0]) from error
+            if words.startswith("CUDA error"):
+                raise DeviceError(words) from error
+            raise
 
     def catch_up(self) -> None:
         """What was asked of torch outside of `work` is done."""
@@ -53,11 +66,16 @@ class Card:
         return torch.zeros(*shape, dtype=dtype, pin_memory=True)
 
     def mark(self, *, soon: bool) -> Callable[[], None]:
-        """A call that returns when all that was asked up to now is done. It does not hold the interpreter, but a core
-        where that is `soon`: to sleep and be woken takes as long as a lone text."""
+        """A call that returns when all that was asked up to now is done, with the errors of `work`. It does not hold
+        the interpreter, but a core where that is `soon`: to sleep and be woken takes as long as a lone text."""
         event = torch.cuda.Event(blocking=not soon)
         event.record(self._stream)
-        return cast("Callable[[], None]", event.synchronize)
+
+        def wait() -> None:
+            with self._named_errors():
+                event.synchronize()
+
+        return wait
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """A call that does on the card what `work` asked of it, in one go. Inside of `work()`. Raises where that
