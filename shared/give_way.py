@@ -1,8 +1,9 @@
-"""Long work in a thread lets the event loop have its turns.
+"""Long work in threads lets the event loop have its turns.
 
 Python runs one thread at a time. One that computes keeps the others waiting for 5 ms at each of their turns, and a call
 takes several turns of the event loop and of gRPC's threads: beside one busy thread an answer of 2 ms takes 50 to 300.
-A shorter interval for all (`sys.setswitchinterval`) costs a batch of searches two fifths, so only long work gives way.
+A shorter interval for all (`sys.setswitchinterval`) costs a batch of searches two fifths, so only long work gives way;
+and of threads with long work one works at a time, since the pause of one is otherwise used by the next.
 """
 
 from __future__ import annotations
@@ -13,8 +14,38 @@ import time
 
 _WORK = 0.001  # seconds between two pauses
 _PAUSE = 0.0001  # seconds; a pause of none lets nobody in, since whoever waits is slower to wake
+_SHARE = 0.01  # seconds that a thread works while others with long work wait
+_LOOK = 0.001  # seconds between two looks of one that waits
+_AWAY = 0.02  # seconds without a pause after which a thread has ended its work, or does some without Python
 
 _last = threading.local()
+
+
+class _Turn:
+    """Which thread with long work may go on; the threads come one after another."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._line: dict[int, None] = {}  # threads that wait
+        self._thread = 0
+        self._since = self._seen = 0.0
+
+    def is_of(self, thread: int, now: float) -> bool:
+        with self._lock:
+            if thread == self._thread:
+                if not self._line or now - self._since < _SHARE:
+                    self._seen = now
+                    return True
+                self._thread = 0
+            self._line[thread] = None
+            if (self._thread and now - self._seen < _AWAY) or next(iter(self._line)) != thread:
+                return False
+            del self._line[thread]
+            self._thread, self._since, self._seen = thread, now, now
+            return True
+
+
+_turn = _Turn()
 
 
 def give_way() -> None:
@@ -25,4 +56,6 @@ def give_way() -> None:
     now = time.perf_counter()
     if now - getattr(_last, "pause", 0.0) > _WORK and asyncio._get_running_loop() is None:
         time.sleep(_PAUSE)
-        _last.pause = time.perf_counter()
+        while not _turn.is_of(threading.get_ident(), now := time.perf_counter()):
+            time.sleep(_LOOK)
+        _last.pause = now

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import gzip
 import json
@@ -973,6 +974,53 @@ def finish_before_tool(body: Body, nth: int) -> Play:
     """A finish reason beside the text, and a tool call 3 s after it."""
     call = chunk(tool_calls=[piece(0, "c1", "weather", ROME)])
     return Play([event(chunk("Hello", finish="stop")), 3.0, *events(call, chunk(finish="tool_calls"))])
+
+
+@behaviour
+def lingering_beside(body: Body, nth: int) -> Play:
+    """Keeps the connection after a finish reason beside the last piece of the text, without `[DONE]`."""
+    return Play(events(chunk("Hel"), chunk("lo", finish="stop"), done=False), ends=HANG)
+
+
+@behaviour
+def lingering_once(body: Body, nth: int) -> Play:
+    """Keeps the connection after the only chunk of the text, finish reason and all, and its usage, without `[DONE]`."""
+    return Play(events(chunk("Hello", finish="stop"), USED, done=False), ends=HANG)
+
+
+@behaviour
+def lingering_usage(body: Body, nth: int) -> Play:
+    """Keeps the connection after the usage, which comes 0.3 s after the finish reason, without `[DONE]`."""
+    return Play([*events(chunk("Hello"), chunk(finish="stop"), done=False), 0.3, event(USED)], ends=HANG)
+
+
+@behaviour
+def lingering_tool(body: Body, nth: int) -> Play:
+    """Keeps the connection after a finish reason beside the last piece of a tool call, without `[DONE]`."""
+    pieces = (
+        chunk(tool_calls=[piece(0, "c1", "weather", '{"city":')]),
+        chunk(tool_calls=[piece(0, arguments='"Rome"}')]),
+    )
+    pieces[-1]["choices"][0]["finish_reason"] = "tool_calls"
+    return Play(events(*pieces, done=False), ends=HANG)
+
+
+@behaviour
+def lingering_body(body: Body, nth: int) -> Play:
+    """Keeps the connection after a JSON body, whose end it does not tell."""
+    return dataclasses.replace(whole(), chunked=True, ends=HANG)
+
+
+@behaviour
+def lingering_done(body: Body, nth: int) -> Play:
+    """Keeps the connection after `[DONE]`."""
+    return Play(events(chunk("Hello"), chunk(finish="stop"), USED), ends=HANG)
+
+
+@behaviour
+def lingering_unsure(body: Body, nth: int) -> Play:
+    """Finish reason stop on every chunk, and the connection is kept after the first."""
+    return Play(events(chunk("Hel", finish="stop"), done=False), ends=HANG)
 
 
 @behaviour

@@ -13,8 +13,8 @@ import pytest
 from shared.give_way import give_way
 
 
-def turns_beside(step: Callable[[], None]) -> int:
-    """How often two other threads hand something to each other while a third repeats `step` for half a second."""
+def turns_beside(step: Callable[[], None], busy: int = 1) -> int:
+    """How often two other threads hand something to each other while `busy` more repeat `step` for half a second."""
     there: queue.SimpleQueue[int] = queue.SimpleQueue()
     back: queue.SimpleQueue[int] = queue.SimpleQueue()
     over = threading.Event()
@@ -24,23 +24,23 @@ def turns_beside(step: Callable[[], None]) -> int:
         while time.perf_counter() < end:
             sum(range(1_000))  # some ten microseconds in which nobody else runs
             step()
-        over.set()
+        over.set()  # the first to end is enough
 
     def answer() -> None:
         for item in iter(there.get, 0):
             back.put(item)
 
-    working, answering = threading.Thread(target=work), threading.Thread(target=answer)
-    answering.start()
-    working.start()
+    working, answering = [threading.Thread(target=work) for _ in range(busy)], threading.Thread(target=answer)
+    for thread in (answering, *working):
+        thread.start()
     turns = 0
     while not over.is_set():
         there.put(1)
         back.get()
         turns += 1
     there.put(0)
-    working.join()
-    answering.join()
+    for thread in (answering, *working):
+        thread.join()
     return turns
 
 
@@ -49,6 +49,33 @@ def test_work_that_gives_way_lets_others_run() -> None:
     """Beside work that gives way two threads have at least twice as many turns as beside work that does not."""
     # Once is enough: who else runs on the machine may take turns away, and gives none.
     assert any(turns_beside(give_way) >= 2 * turns_beside(lambda: None) for _ in range(6))
+
+
+@pytest.mark.slow
+def test_threads_with_long_work_take_turns() -> None:
+    """Beside six threads that give way two others have at least half the turns that they have beside one."""
+    assert any(2 * turns_beside(give_way, 6) >= turns_beside(give_way) for _ in range(6))
+
+
+def test_short_work_is_not_held_up_by_long() -> None:
+    """Beside two threads whose work goes on and on a third, that begins later, gets its share and ends."""
+    over = threading.Event()
+
+    def work(until: Callable[[], bool]) -> None:
+        while not until():
+            sum(range(1_000))
+            give_way()
+
+    going_on = [threading.Thread(target=work, args=(over.is_set,)) for _ in range(2)]
+    steps = iter(range(1_000))
+    short = threading.Thread(target=work, args=(lambda: next(steps, None) is None,), daemon=True)
+    for thread in (*going_on, short):
+        thread.start()
+    short.join(60)
+    over.set()
+    for thread in going_on:
+        thread.join()
+    assert not short.is_alive()
 
 
 def test_an_event_loop_is_never_paused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -73,6 +74,34 @@ def test_a_finish_reason_that_is_none(
     assert messages[-1].done
     reply = generate(stub, model, tools=[WEATHER])
     assert (reply.reasoning, reply.text, calls_of(reply)) == (reasoning, text, calls)
+
+
+@pytest.mark.slow
+def test_a_connection_that_is_kept_holds_no_reply_up(endpoint: Endpoint) -> None:
+    """A reply that has ended comes out, usage and calls too, although its connection stays open without `[DONE]`."""
+    text = ["lingering", "lingering-beside", "lingering-once", "lingering-usage", "lingering-body", "lingering-done"]
+    asked = [(model, ask) for model in (*text, "lingering-tool") for ask in (stream, generate)]
+
+    def answer(model: str, ask: Callable[..., Any]) -> tuple[str, list[Any], int]:
+        reply = ask(stub, model, tools=[WEATHER] if model == "lingering-tool" else [], timeout=100)
+        last = reply if ask is generate else reply[-1]
+        said = last.text if ask is generate else text_of(reply)
+        return said, calls_of(last), last.usage.total_tokens
+
+    with started(endpoint, "--max-retries", "0") as plugin, ThreadPoolExecutor(len(asked)) as pool:
+        stub = stub_of(plugin)
+        answers = dict(zip(asked, pool.map(lambda one: answer(*one), asked), strict=True))
+    for (model, ask), answered in answers.items():
+        is_counted = model in ("lingering-once", "lingering-usage", "lingering-body", "lingering-done")
+        called = model == "lingering-tool"
+        assert answered == ("" if called else "Hello", [ROME] if called else [], 5 if is_counted else 0), (model, ask)
+
+
+def test_what_may_not_be_the_end_is_no_success(endpoint: Endpoint) -> None:
+    """A finish reason beside the first piece, as of servers that send one with each: silence after it is an error."""
+    with started(endpoint, "--max-retries", "0", "--read-timeout", "1s") as plugin:
+        for model in ("lingering-unsure", "stall"):
+            assert details(refused(stream, stub_of(plugin), model)).reason == "UPSTREAM_TIMEOUT"
 
 
 @pytest.mark.parametrize(

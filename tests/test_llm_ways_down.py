@@ -107,10 +107,12 @@ def test_any_subset_of_refusals_ends_in_an_answer() -> None:
     )
     body = build(request, "m", {}, stream=True)
     plain = [name for name in REFUSALS if name not in forms and name not in choices]
-    # Sampling options do not meddle with each other, so of them all pairs are tried, and of the rest every subset.
-    small = [*itertools.chain(*(itertools.combinations(plain, n) for n in (0, 1, 2, len(plain))))]
+    # Sampling options do not meddle with formats and choices: every subset of them is tried by itself, and all pairs
+    # with every subset of the rest.
+    every = [*itertools.chain(*(itertools.combinations(plain, n) for n in range(len(plain) + 1)))]
+    small = [names for names in every if len(names) in (0, 1, 2, len(plain))]
     rest = [*itertools.chain(*(itertools.combinations([*sorted(forms), *choices], n) for n in range(8)))]
-    for names in (first + second for first in small for second in rest):
+    for names in (*every, *(first + second for first in small for second in rest if second)):
         refusals = Refusals()
         for _ in range(len(names) + 1 + 2 * ("choice" in names)):  # a tool's name, required, auto, none
             sent, dropped = refusals.without(body)

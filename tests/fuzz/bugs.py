@@ -5,12 +5,13 @@ from __future__ import annotations
 from tests.fuzz.http2 import Connection
 
 BUGS = {"2": "UNKNOWN", "13": "INTERNAL"}
-# What gRPC itself says, before a plugin sees anything of the call: of HTTP/2 that is broken, and, as its specification
-# demands, of a compressed message that cannot be unpacked.
+# What gRPC itself says, before a plugin sees anything of the call: of HTTP/2 that is broken, of headers that it cannot
+# read, and, as its specification demands, of a compressed message that cannot be unpacked.
 OF_GRPC = (
     "Failed parsing HTTP/2",
     "Compression bit set but no encoding configured",
-    "Error parsing 'grpc-encoding' metadata",
+    "Error parsing '",
+    "Illegal header key",
     "Decompression failed",
 )
 

@@ -68,7 +68,7 @@ class Assembler:
         self._text_of: Turns | None = None
         self._thoughts_of: Turns | None = None
         self._chunks = 0
-        self._lied = self._by_itself = False  # what is to be made of the finish reason
+        self._lied = self._by_itself = self._had_none = False  # what is to be made of the finish reason
         # As bytes, since a list of a million little texts takes many times as much.
         self._text, self._reasoning, self._refusal = bytearray(), bytearray(), bytearray()
         self._usage = Counts()
@@ -83,6 +83,12 @@ class Assembler:
         that was taken back by what followed says nothing: some servers send one with every piece."""
         answered = self._answered or bool(self._calls) or bool(self._refusal)
         return self._stops.hit or (bool(self._raw_finish) and self._by_itself and not self._lied and answered)
+
+    def is_likely_over(self) -> bool:
+        """A finish reason came beside the last piece of the reply so far, and beside none before it: most likely the
+        end, though some servers have more to say after a while."""
+        answered = self._answered or bool(self._calls) or bool(self._refusal)
+        return bool(self._raw_finish) and self._had_none and not self._lied and answered
 
     def check(self) -> None:
         """Raises Failure where nothing came, or nothing that can be read. To be asked after `close`."""
@@ -110,6 +116,8 @@ class Assembler:
             self.add_usage(chunk)
         choices = chunk.get("choices")
         if not isinstance(choices, list) or not choices:
+            # Counts by themselves come last, so the finish reason before them was meant.
+            self._by_itself = self._by_itself or (bool(self._raw_finish) and self.has_usage)
             return
         choice = choices[0]
         if len(choices) == 1 and isinstance(choice, dict):
@@ -166,6 +174,8 @@ class Assembler:
             raise Failure(Kind.TRUNCATED, f"the endpoint gave up: finish reason {finish}")
         if finish and finish.lower() not in _NO_FINISHES:
             self._raw_finish, self._by_itself = finish, not self._came
+        elif self._came:
+            self._had_none = True
 
     def _piece(self, said: Mapping[str, Any], index: object, whole: bool) -> Iterator[Delta]:
         content = said.get("content")

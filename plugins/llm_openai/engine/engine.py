@@ -33,8 +33,8 @@ _log = logging.getLogger("hector")
 _LONGEST_WAIT = 60.0  # seconds that a Retry-After is waited for
 _PATIENCE = 2.0  # seconds, while another endpoint is left to ask
 # After the finish reason only usage and `[DONE]` can follow; after those, the end of the body, which frees the
-# connection for the next call. Seconds that each is waited for.
-_AFTER_FINISH, _AFTER_DONE = 2.0, 0.1
+# connection for the next call. Seconds that each is waited for, and the end where a finish reason makes it likely.
+_AFTER_FINISH, _AFTER_DONE, _AFTER_LIKELY = 2.0, 0.1, 10.0
 _FOR_USAGE = 0.5  # seconds that counts are waited for which came with neither
 _MODELS_SECONDS, _NO_MODELS_SECONDS = 300.0, 10.0
 _SLICE = 2**14  # bytes of a reply that are read before other calls have their turn
@@ -228,7 +228,7 @@ class Engine:
             try:
                 async with endpoint.chat(await _in_thread_if(is_large, encoded, sent)) as data:
                     reader = ChunkReader(self._largest)
-                    pieces = _while_of_use(data, assembler.is_over)
+                    pieces = _while_of_use(data, reader, assembler)
                     async with contextlib.aclosing(_deltas(pieces, reader, assembler)) as deltas:
                         async for delta in deltas:
                             said = True
@@ -345,20 +345,45 @@ async def _in_thread_if(is_large: bool, function: Callable[..., _Result], *args:
     return await in_thread(function, *args, **kwargs) if is_large else function(*args, **kwargs)
 
 
-async def _while_of_use(data: AsyncIterator[bytes], over: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """`data`, which after the end of the reply may go on for a little while only."""
+async def _while_of_use(data: AsyncIterator[bytes], reader: ChunkReader, assembler: Assembler) -> AsyncIterator[bytes]:
+    """`data`, which after the end of the reply may go on, or keep silent, for a little while only."""
+    patience: float | None = None
     ends: float | None = None
     while True:
-        if not over():
-            ends = None
-        elif ends is None:
-            ends = _now() + _AFTER_FINISH
+        if (now_patient := _patience(assembler)) != patience:
+            patience = now_patient
+            ends = None if patience is None else _now() + patience
         try:
-            async with asyncio.timeout_at(ends):
-                piece = await anext(data)
+            if reader.is_body:
+                piece = await _next_of_body(data, reader)
+            else:
+                async with asyncio.timeout_at(ends):
+                    piece = await anext(data)
         except (StopAsyncIteration, TimeoutError):
             return
         yield piece
+
+
+def _patience(assembler: Assembler) -> float | None:
+    """Seconds that the end of the bytes is waited for; None where more of the reply is."""
+    if assembler.is_over():
+        return _AFTER_FINISH
+    return _AFTER_LIKELY if assembler.is_likely_over() else None
+
+
+async def _next_of_body(data: AsyncIterator[bytes], reader: ChunkReader) -> bytes:
+    """Raises TimeoutError where nothing comes after a whole body, as of a server that does not tell its end."""
+    # Not ended by a time limit, since a body that is not whole goes on.
+    following = asyncio.ensure_future(anext(data))
+    try:
+        await asyncio.wait((following,), timeout=_AFTER_FINISH)
+        if not following.done() and await _in_thread_if(reader.held > _SMALL, reader.is_whole):
+            raise TimeoutError
+        return await following
+    finally:
+        if not following.done():
+            following.cancel()
+            await asyncio.wait((following,))
 
 
 async def _late_usage(pieces: AsyncIterator[bytes], reader: ChunkReader, assembler: Assembler) -> None:

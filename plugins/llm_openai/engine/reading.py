@@ -80,6 +80,21 @@ class ChunkReader:
         """Bytes that wait for the rest of what they belong to."""
         return len(self._body) if self._lines is None else self._lines.held + self._size
 
+    @property
+    def is_body(self) -> bool:
+        """What came so far is of a JSON body."""
+        return self._lines is None and self._head[:1] in (b"{", b"[")
+
+    def is_whole(self) -> bool:
+        """What came so far is a whole JSON body."""
+        if not self._body.rstrip().endswith((b"}", b"]")):
+            return False
+        try:
+            loads(self._body.decode("utf-8-sig", "replace"))
+        except (ValueError, RecursionError):
+            return False
+        return True
+
     def close(self) -> Iterator[Chunk]:
         if self._lines is None:
             yield from self._whole()

@@ -26,16 +26,17 @@ def main_part(document: Document) -> Element | None:
     if not candidates:
         articles = outermost(document, "article")
         candidates = articles if len(articles) == 1 else []
-    best = max(candidates[:_MOST_MAINS], key=lambda part: len(part.text), default=None)
-    if best is not None and _holds(best, text):
+    # A text is gathered from all of the tree below, which is a good part of what a page takes: once for each.
+    length, best = max(((len(part.text), part) for part in candidates[:_MOST_MAINS]), key=_length, default=(0, None))
+    if best is not None and length >= _LEAST * text and not is_blank(best):
         return best
     if is_deep(document):
         return None  # the library's search takes long then
     best = document.main_content()
-    if best is None or best.tag == "body" or not _holds(best, text):
+    if best is None or best.tag == "body" or len(best.text) < _LEAST * text or is_blank(best):
         return None
     return best if len(articles) < 2 or best.closest("article") is None else None  # one of several is not all
 
 
-def _holds(part: Element, text: int) -> bool:
-    return len(part.text) >= _LEAST * text and not is_blank(part)
+def _length(measured: tuple[int, Element]) -> int:
+    return measured[0]

@@ -141,8 +141,9 @@ def _breaks(root: Node) -> None:
 def _broken_emphasis(root: Node) -> None:
     """Takes marks away that are about text of three lines or more: two breaks would be written as HTML."""
     breaks: Counter[Element] = Counter()
-    emphases = set(root.select(_EMPHASIS))
-    for mark in root.select("br") if emphases else ():
+    marks = root.select("br")
+    emphases = set(root.select(_EMPHASIS)) if len(marks) > 1 else set[Element]()
+    for mark in marks if emphases else ():
         parent = mark.parent
         for _ in range(_MOST_EMPHASES):
             if not isinstance(parent, Element):

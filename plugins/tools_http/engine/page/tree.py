@@ -7,15 +7,20 @@ from itertools import islice
 from turbohtml import Element, Node
 
 _SAMPLE, _DEEP = 100, 500
+_FEW = 20  # elements whose ancestors are looked at sooner than all of the tree
 
 
 def outermost(root: Node, selector: str) -> list[Element]:
     """The elements that a selector means, without those in another of them."""
+    every = root.select(selector)
+    if len(every) <= _FEW:
+        meant = set(every)
+        return [element for element in every if meant.isdisjoint(element.ancestors)]
     if root.select_one(f":is({selector}) :is({selector})") is None:
-        return root.select(selector)
+        return every
     inner: set[Node] = set()
     chosen = []
-    for element in root.select(selector):
+    for element in every:
         if element not in inner:
             chosen.append(element)
             inner.update(element.select(selector))
