@@ -194,7 +194,30 @@ def test_the_host_without_its_libraries(tmp_path: Path) -> None:
     argv = [sys.executable, "-I", "-c", script, "new", "tool_provider", "my_own"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"error: \w+ is not installed for .*`pip install \.` in the project's folder.*\n", done.stderr)
+    assert re.fullmatch(
+        r"error: \w+ is not installed for .*`pip install '\.\[host\]'` in the project's folder.*\n", done.stderr
+    )
+
+
+@pytest.mark.parametrize("plugin", ["embed_st", "llm_openai", "reasoning_react", "tools_http"])
+def test_a_plugin_without_its_libraries(plugin: str, tmp_path: Path) -> None:
+    """A plugin of ours names its extra where grpc is not installed, in one line, and shows its --help all the same."""
+    script = f"""
+import importlib.util, runpy, sys
+sys.path = [{str(ROOT)!r}, {str(ROOT / "proto")!r}, *(path for path in sys.path if "site-packages" not in path)]
+find = importlib.util.find_spec  # all else is there
+there = lambda name: None if name in ("grpc", "yaml") else find("json")
+importlib.util.find_spec = lambda name, *rest: find(name, *rest) or there(name)
+runpy.run_module("plugins.{plugin}", None, "__main__", True)
+"""
+    argv = [sys.executable, "-I", "-c", script]
+    done = subprocess.run([*argv, "--port", "0"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    extra = plugin.replace("_", "-")
+    assert re.fullmatch(rf"error: \w+ is not installed for .*`pip install '\.\[{extra}\]'` in the project's.*", line)
+    shown = subprocess.run([*argv, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
 
 
 def test_a_host_without_a_yaml(tmp_path: Path) -> None:
