@@ -22,8 +22,11 @@ from host.__main__ import main
 from host.new import command, copied, rewrite
 from host.new.generate import generate, project
 from host.new.kind import KINDS
+from host.new.kinds.reasoning_strategy.engine import Engine
+from host.new.kinds.reasoning_strategy.servicer import Servicer
 from host.new.names import check_name
 from shared.errors import StartError
+from shared.sealed import SHORTEST_KEY, Sealed
 from tests.servers import ROOT, run_plugin, start_plugin
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -625,3 +628,25 @@ def test_the_copy_says_what_it_is() -> None:
     assert listed["version"] in files["my_own/shared/__init__.py"]
     inside = {os.path.relpath(path, "my_own/shared") for path in files if path.startswith("my_own/shared/")}
     assert set(listed["files"]) == inside - {"copied.json"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "temperature"),
+    [({}, None), ({"temperature": 0.5}, 0.5), ({"temperature": 0.5, "sampling_temperature": 0.0}, 0.0)],
+)
+def test_the_strategys_temperature(fields: dict[str, float], temperature: float | None) -> None:
+    """The temperature that a run is begun with is that of the strategy's LLM, 0 where it is said outright."""
+    asked: list[float | None] = []
+
+    async def ask(prompt: str, temperature: float | None) -> str:
+        asked.append(temperature)
+        return "So it is."
+
+    async def run() -> None:
+        servicer: Any = Servicer(Engine(ask), Sealed(b"k" * SHORTEST_KEY))
+        begun = await servicer.Initialize(pb.InitializeRequest(query="Why?", **fields), None)
+        await servicer.Finalize(pb.FinalizeRequest(state=begun.state), None)
+        await servicer.ProcessIteration(pb.ProcessIterationRequest(state=begun.state), None)
+
+    asyncio.run(run())
+    assert asked == [temperature] * 2
