@@ -79,7 +79,12 @@ def test_a_folder_by_a_short_name(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     asked: list[str] = []
-    monkeypatch.setattr("plugins.embed_st.engine.model.find", lambda name, cache: asked.append(cache) or find(name, ""))
+
+    def recorded(name: str, cache: str) -> Source:
+        asked.append(cache)
+        return find(name, "")
+
+    monkeypatch.setattr("plugins.embed_st.engine.model.find", recorded)
     # The process that converts runs elsewhere.
     converter.before = lambda task: os.chdir("/")
     assert opened(model, Path(folder)) == "onnx"

@@ -634,7 +634,7 @@ def test_the_copy_says_what_it_is() -> None:
     ("fields", "temperature"),
     [({}, None), ({"temperature": 0.5}, 0.5), ({"temperature": 0.5, "sampling_temperature": 0.0}, 0.0)],
 )
-def test_the_strategys_temperature(fields: dict[str, float], temperature: float | None) -> None:
+def test_the_strategys_temperature(fields: dict[str, Any], temperature: float | None) -> None:
     """The temperature that a run is begun with is that of the strategy's LLM, 0 where it is said outright."""
     asked: list[float | None] = []
 
