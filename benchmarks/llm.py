@@ -215,9 +215,9 @@ def _spread(values: Sequence[float]) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _printing(module: str) -> Iterator[str]:
+def _printing(module: str, *arguments: str) -> Iterator[str]:
     """Runs `python -m module`; the line it prints."""
-    with subprocess.Popen([sys.executable, "-m", module], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             yield process.stdout.readline().strip()

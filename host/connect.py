@@ -6,8 +6,9 @@ with connect(config, [database.plugin, embedder.plugin]) as connections:
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +46,10 @@ class Connection:
     """A plugin that answers."""
 
     name: str
-    address: Address
+    address: Address  # where it was to begin with
     channel: grpc.Channel
     seconds: float = CALL_SECONDS  # after which a call is given up
+    located: Callable[[], Address] | None = None  # where it is by now, which may be another port; None: where it was
 
     def call(self, rpc: grpc.UnaryUnaryMultiCallable[Any, Any], request: Any, metadata: dict[str, str]) -> Any:
         """The reply, which is a success. Raises CallFailed."""
@@ -75,18 +77,19 @@ def connect(config: HostConfig, plugins: Iterable[Plugin]) -> Iterator[dict[str,
             raise StartError(f"a host is just starting or stopping in {config.folder}; try again in a moment")
         if run is None or run.config != str(config.file):
             supervisor = stack.enter_context(supervise(config, wanted.values(), quiet=True))
-            addresses, state = _addresses(wanted.values(), supervisor.addresses()), None
+            by_now: Callable[[], Mapping[str, str]] = supervisor.addresses
+            addresses, state = _addresses(wanted.values(), by_now()), None
         else:
             addresses, state = _running(run, wanted.values()), config.state
-        yield {
-            name: Connection(
-                name,
-                address,
-                stack.enter_context(_channel(config, wanted[name], address, state)),
-                wanted[name].timeout or CALL_SECONDS,
-            )
-            for name, address in addresses.items()
-        }
+            by_now = functools.partial(_listed, config.state)
+        connections = {}
+        for name, address in addresses.items():
+            plugin = wanted[name]
+            locate = functools.partial(_located, plugin, address, by_now)
+            opened = PluginChannel(name, locate, state if plugin.path else None, plugin.timeout)
+            stack.enter_context(opened)
+            connections[name] = Connection(name, address, opened, plugin.timeout or CALL_SECONDS, locate)
+        yield connections
 
 
 def running(state: Path) -> run_file.RunFile | None:
@@ -99,17 +102,19 @@ def running(state: Path) -> run_file.RunFile | None:
     return run
 
 
-def _channel(config: HostConfig, plugin: Plugin, address: Address, state: Path | None) -> grpc.Channel:
-    """One that lasts while the running host starts the plugin anew; `state` is that host's folder."""
-
-    def locate() -> Address:
-        run = run_file.read(state) if state and plugin.path else None
-        return plugin.started_at(run.addresses.get(plugin.name, address.address)) if run else address
-
-    return PluginChannel(plugin.name, locate, state if plugin.path else None, plugin.timeout)
+def _located(plugin: Plugin, address: Address, by_now: Callable[[], Mapping[str, str]]) -> Address:
+    """Where a plugin listens that was at `address`, and may have been started anew."""
+    listens = by_now().get(plugin.name) if plugin.path else None
+    return plugin.started_at(listens) if listens else address
 
 
-def _addresses(plugins: Iterable[Plugin], started: dict[str, str]) -> dict[str, Address]:
+def _listed(state: Path) -> Mapping[str, str]:
+    """Where the plugins of the running host are."""
+    run = run_file.read(state)
+    return run.addresses if run else {}
+
+
+def _addresses(plugins: Iterable[Plugin], started: Mapping[str, str]) -> dict[str, Address]:
     return {plugin.name: plugin.address or plugin.started_at(started[plugin.name]) for plugin in plugins}
 
 

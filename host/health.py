@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -71,7 +72,7 @@ class Heartbeat:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._opened.close()
+        self._close()
 
     def unanswered(self) -> int:
         """How many questions in a row got no answer. To be called often: it is what asks."""
@@ -80,9 +81,13 @@ class Heartbeat:
         elif self._question is not None and self._question.done():
             silent = self._question.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
             self._unanswered = self._unanswered + 1 if silent else 0
-            self._opened.close()
+            self._close()
             self._question, self._next = None, time.monotonic() + ASK_SECONDS
         return self._unanswered
+
+    def _close(self) -> None:
+        """In a thread of its own: gRPC may wait there, and whoever watches has other plugins to watch."""
+        threading.Thread(target=self._opened.pop_all().close, daemon=True).start()
 
     def _ask(self) -> None:
         try:

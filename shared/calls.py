@@ -385,4 +385,5 @@ def _internal(method: str) -> Internal:
 
 
 def _short(method: str) -> str:
-    return method.rpartition("/")[2]
+    """For the log; of a method that nobody has, since its path may be anything, that it is one."""
+    return method.rpartition("/")[2] or "unknown"

@@ -19,7 +19,6 @@ from typing import Any, NoReturn
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
-from grpc_reflection.v1alpha import reflection
 
 from . import logs
 from .accept import HOLDS, Calls, aio_server, holds
@@ -29,6 +28,7 @@ from .credentials import check_exposure, security_warnings, server_credentials
 from .errors import StartError
 from .health import Health
 from .patience import Patience
+from .reflection import add_reflection
 from .start import run as run  # most plugins have it from here
 
 DRAIN_SECONDS = 10.0
@@ -93,7 +93,7 @@ class PluginServer:
         self._server = aio_server(self._interceptor, _options(self._config), self._calls)
         self._health = Health(self._names)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((self._service, HEALTH_NAME, reflection.SERVICE_NAME), self._server)
+        add_reflection((self._service, HEALTH_NAME), self._server)
         self._register(self._server)
         self.address = self._bind()
         for warning in security_warnings(self._config):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import tomllib
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ def run(main: Callable[[], int]) -> None:
     except ModuleNotFoundError as error:
         if not _is_of_a_library(error):
             raise
-        logs.line("error: " + _remedy(error))
+        logs.line("error: " + _remedy(error, main))
         status = 2
     except KeyboardInterrupt:
         status = 130
@@ -42,10 +43,23 @@ def _is_of_a_library(error: ModuleNotFoundError) -> bool:
     return spec is None or spec.origin is None  # such as `google`, a folder that several distributions share
 
 
-def _remedy(error: ModuleNotFoundError) -> str:
+def _remedy(error: ModuleNotFoundError, main: Callable[[], int]) -> str:
     importer = traceback.extract_tb(error.__traceback__)[-1]
     return (
         f"{error.name} is not installed for {sys.executable} ({Path(importer.filename).name}, line {importer.lineno}, "
-        "imports it): run the Python of the project's environment, or `pip install .` in the project's folder, for "
-        "what its pyproject.toml names"
+        f"imports it): run the Python of the project's environment, or `pip install {_project(main)}` in the project's "
+        "folder, for what its pyproject.toml names"
     )
+
+
+def _project(main: Callable[[], int]) -> str:
+    """As pip takes it, with the extra of the package that runs where the project has one by its name."""
+    package = str(main.__globals__.get("__package__") or "").split(".")
+    try:
+        folder = Path(main.__globals__["__file__"]).absolute().parents[len(package)]
+        extras = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+            "optional-dependencies"
+        ]
+    except (LookupError, OSError, ValueError, TypeError):
+        return "."
+    return f"'.[{package[-1].replace('_', '-')}]'" if package[-1] in extras else "."

@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import hector_plugins_pb2_grpc as rpc
 import yaml
 from grpc_reflection.v1alpha import reflection
 
-from host.agents.agent import Conversation, opened, plugins_of
+from host.agents.agent import Conversation, OpenAgent, opened, plugins_of
 from host.agents.events import Event
 from host.agents.toolbox import Approve
 from host.config import Agent, HostConfig, Llm, Plugin, Reasoning, ToolBlock
@@ -221,6 +221,17 @@ class World:
     def run(self, agent: Agent, question: str, approve: Approve | None = None, **more: Any) -> list[Event]:
         return asyncio.run(asyncio.wait_for(self.collect(agent, question, approve, **more), 120))
 
+    def opened(
+        self, agent: Agent, approve: Approve | None = None, located: Callable[[], Address] | None = None
+    ) -> AbstractAsyncContextManager[OpenAgent]:
+        """`located`: where the plugins are by now, if not here."""
+        connections = {
+            plugin.name: Connection(plugin.name, self._address, channel(self._address), located=located)
+            for plugin in plugins_of(agent)
+        }
+        config = HostConfig(self._folder / "hector.yaml", {}, {}, {})
+        return opened(config, agent, connections, approve, asks_always=approve is not None)
+
     async def collect(
         self,
         agent: Agent,
@@ -231,13 +242,8 @@ class World:
     ) -> list[Event]:
         """Every event of a run; `on` is called with each as it comes, and may end the run by raising."""
         seen: list[Event] = []
-        connections = {
-            plugin.name: Connection(plugin.name, self._address, channel(self._address)) for plugin in plugins_of(agent)
-        }
-        config = HostConfig(self._folder / "hector.yaml", {}, {}, {})
-        asks = approve is not None
         async with (
-            opened(config, agent, connections, approve, asks_always=asks) as open_agent,
+            self.opened(agent, approve) as open_agent,
             aclosing(open_agent.run(question, conversation)) as events,
         ):
             async for event in events:

@@ -71,6 +71,27 @@ def test_once(model: Path, tmp_path: Path, converter: Converter) -> None:
     assert len(kept(tmp_path)) == 2
 
 
+@pytest.mark.parametrize("folder", ["models", "~/models"])
+def test_a_folder_by_a_short_name(
+    folder: str, model: Path, tmp_path: Path, converter: Converter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative folder, or one below ~, is the same for the model that is found, converted and kept."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    asked: list[str] = []
+
+    def recorded(name: str, cache: str) -> Source:
+        asked.append(cache)
+        return find(name, "")
+
+    monkeypatch.setattr("plugins.embed_st.engine.model.find", recorded)
+    # The process that converts runs elsewhere.
+    converter.before = lambda task: os.chdir("/")
+    assert opened(model, Path(folder)) == "onnx"
+    assert asked == [str(tmp_path / "models")]
+    assert len(kept(tmp_path / "models")) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["facts.json", "tokenizer.json", "reference.npy", "model.onnx", "manifest.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])

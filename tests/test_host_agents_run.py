@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from host.agents.agent import Conversation
+from host.agents.agent import Conversation, OpenAgent
 from host.agents.events import (
     ActionAsked,
     AnswerDelta,
@@ -28,6 +29,7 @@ from host.agents.tool_server import Tool
 from host.agents.toolbox import Decision
 from host.config import ToolBlock
 from host.gate import Gate
+from shared.client import Address
 from tests.agent_fakes import (
     FakeLLM,
     FakeTools,
@@ -368,6 +370,30 @@ def test_a_conversation_goes_along(tmp_path: Path) -> None:
             here.run(here.agent(tools=False), question, conversation=conversation)
     assert texts(llm.requests[1]) == [("user", "first"), ("assistant", "answer 0")]
     assert llm.requests[1].prompt == "second"
+
+
+@pytest.mark.parametrize("reasoning", [False, True])
+def test_a_conversation_outlives_an_address(tmp_path: Path, reasoning: bool) -> None:
+    """Plugins that were started anew on another port answer the next question of an open conversation."""
+    llm = FakeLLM(lambda request, nth: [("add", {"a": 1, "b": 2})] if not nth % 2 else "3")
+    strategy = GuideStrategy()
+    tools = FakeTools()
+
+    async def talk() -> list[str]:
+        with ExitStack() as before, world(tmp_path, llm=llm, strategy=strategy, tools=tools) as after:
+            here = before.enter_context(world(tmp_path, llm=llm, strategy=strategy, tools=tools))
+            by_now, agent = [here.address], here.agent(reasoning=reasoning)
+            async with here.opened(agent, located=lambda: Address(by_now[-1])) as open_agent:
+                answers = [await answer(open_agent)]
+                before.close()
+                by_now.append(after.address)
+                return [*answers, await answer(open_agent)]
+
+    async def answer(agent: OpenAgent) -> str:
+        return done([event async for event in agent.run("?")]).answer
+
+    first, second = asyncio.run(asyncio.wait_for(talk(), 120))
+    assert (first, second) == (("answer to 3 ?",) * 2 if reasoning else ("3", "3"))
 
 
 def test_a_strategy_of_the_guide_is_looped_until_it_is_done(tmp_path: Path) -> None:

@@ -10,18 +10,43 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import grpc
 import pytest
 
-from host import log_files
+from host import health, log_files
 from host.environment import PASSED, variables_in
 from host.log_files import LogFile, file_name
+from shared.client import Address
 from tests.host_manager import Host, command, environ, gone, problems, run, serving, until, write
+from tests.servers import SECONDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def test_a_heartbeat_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that takes long to close does not keep whoever watches: the next question is asked meanwhile."""
+    closing, may_close = threading.Event(), threading.Event()
+
+    @contextmanager
+    def slow(address: Address) -> Iterator[grpc.Channel]:
+        with grpc.insecure_channel(address.address) as opened:
+            yield opened
+            closing.set()
+            may_close.wait(SECONDS)
+
+    monkeypatch.setattr(health, "channel", slow)
+    monkeypatch.setattr(health, "ASK_SECONDS", 0.0)
+    try:
+        with health.Heartbeat(Address("127.0.0.1:1")) as heartbeat:
+            until(lambda: heartbeat.unanswered() >= 2)
+        assert closing.is_set()
+    finally:
+        may_close.set()
 
 
 @pytest.mark.slow

@@ -22,8 +22,11 @@ from host.__main__ import main
 from host.new import command, copied, rewrite
 from host.new.generate import generate, project
 from host.new.kind import KINDS
+from host.new.kinds.reasoning_strategy.engine import Engine
+from host.new.kinds.reasoning_strategy.servicer import Servicer
 from host.new.names import check_name
 from shared.errors import StartError
+from shared.sealed import SHORTEST_KEY, Sealed
 from tests.servers import ROOT, run_plugin, start_plugin
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -194,7 +197,30 @@ def test_the_host_without_its_libraries(tmp_path: Path) -> None:
     argv = [sys.executable, "-I", "-c", script, "new", "tool_provider", "my_own"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"error: \w+ is not installed for .*`pip install \.` in the project's folder.*\n", done.stderr)
+    assert re.fullmatch(
+        r"error: \w+ is not installed for .*`pip install '\.\[host\]'` in the project's folder.*\n", done.stderr
+    )
+
+
+@pytest.mark.parametrize("plugin", ["embed_st", "llm_openai", "reasoning_react", "tools_http"])
+def test_a_plugin_without_its_libraries(plugin: str, tmp_path: Path) -> None:
+    """A plugin of ours names its extra where grpc is not installed, in one line, and shows its --help all the same."""
+    script = f"""
+import importlib.util, runpy, sys
+sys.path = [{str(ROOT)!r}, {str(ROOT / "proto")!r}, *(path for path in sys.path if "site-packages" not in path)]
+find = importlib.util.find_spec  # all else is there
+there = lambda name: None if name in ("grpc", "yaml") else find("json")
+importlib.util.find_spec = lambda name, *rest: find(name, *rest) or there(name)
+runpy.run_module("plugins.{plugin}", None, "__main__", True)
+"""
+    argv = [sys.executable, "-I", "-c", script]
+    done = subprocess.run([*argv, "--port", "0"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    extra = plugin.replace("_", "-")
+    assert re.fullmatch(rf"error: \w+ is not installed for .*`pip install '\.\[{extra}\]'` in the project's.*", line)
+    shown = subprocess.run([*argv, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
 
 
 def test_a_host_without_a_yaml(tmp_path: Path) -> None:
@@ -602,3 +628,25 @@ def test_the_copy_says_what_it_is() -> None:
     assert listed["version"] in files["my_own/shared/__init__.py"]
     inside = {os.path.relpath(path, "my_own/shared") for path in files if path.startswith("my_own/shared/")}
     assert set(listed["files"]) == inside - {"copied.json"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "temperature"),
+    [({}, None), ({"temperature": 0.5}, 0.5), ({"temperature": 0.5, "sampling_temperature": 0.0}, 0.0)],
+)
+def test_the_strategys_temperature(fields: dict[str, Any], temperature: float | None) -> None:
+    """The temperature that a run is begun with is that of the strategy's LLM, 0 where it is said outright."""
+    asked: list[float | None] = []
+
+    async def ask(prompt: str, temperature: float | None) -> str:
+        asked.append(temperature)
+        return "So it is."
+
+    async def run() -> None:
+        servicer: Any = Servicer(Engine(ask), Sealed(b"k" * SHORTEST_KEY))
+        begun = await servicer.Initialize(pb.InitializeRequest(query="Why?", **fields), None)
+        await servicer.Finalize(pb.FinalizeRequest(state=begun.state), None)
+        await servicer.ProcessIteration(pb.ProcessIterationRequest(state=begun.state), None)
+
+    asyncio.run(run())
+    assert asked == [temperature] * 2

@@ -141,6 +141,27 @@ async def test_a_refusal_is_the_answer() -> None:
 
 
 @in_loop
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    ("refusal", "shown"),
+    [
+        ("I will not.<|im_end|>", "I will not."),
+        ('I will not. <tool_call>{"name": "look", "arguments": {}}</tool_call>', "I will not."),
+        ("<think>He wants it.</think>I will not.", "I will not."),
+        ("Thought: no.\nFinal Answer: I will not.", "I will not."),
+        ('[TOOL_CALLS][{"name": "look", "arguments": {}}]', "The model refuses to answer."),
+    ],
+)
+async def test_a_refusal_is_shown_without_markup(refusal: str, shown: str, last: bool) -> None:
+    """Markup in a refusal is no more shown than in an answer, also in the last answer of a run, and runs nothing."""
+    tools = FakeTools(look=echo)
+    made = engine(FakeLLM(Turn(refusal=refusal, usage=USAGE)), tools)
+    state = await begin(made)
+    text = (await made.finalize(state)).answer if last else (await made.step(state)).text
+    assert (text, tools.executed) == (shown, [])
+
+
+@in_loop
 async def test_output_that_repeats_itself() -> None:
     """Output that repeats itself is ended while it streams, and is a repair; in the reasoning too."""
     rambling = "Thought: " + "I must look at it again. " * 2_000

@@ -28,6 +28,7 @@ from plugins.reasoning_react.providers import abilities as abilities_module
 from plugins.reasoning_react.providers import llm as llm_module
 from plugins.reasoning_react.providers import provider as provider_module
 from plugins.reasoning_react.providers import tools as tools_module
+from plugins.reasoning_react.providers.calling import who
 from plugins.reasoning_react.providers.llm import GrpcLLM
 from plugins.reasoning_react.providers.tools import GrpcTools
 from shared import logs
@@ -1060,7 +1061,15 @@ async def test_a_tool_before_anything_was_listed() -> None:
         await peers[0].die()
         async with tools_at(peers[0]) as others:
             outcome = await run(others)
-    assert outcome.text.startswith("do was not run: the tool provider server_1 cannot be reached")
+    told = f"do was not run: the tool provider {peers[0].address} cannot be reached"
+    assert outcome.text.startswith(told)
+
+
+def test_what_a_provider_is_called() -> None:
+    """In messages it has its name in the settings; without one its address there, but for a path of this machine."""
+    assert who("main", Address("10.0.0.7:8081")) == "main"
+    assert who("server_2", Address("10.0.0.7:8081")) == "10.0.0.7:8081"
+    assert who("server_2", Address("unix:/run/llm.sock")) == "server_2"
 
 
 @in_loop

@@ -11,6 +11,7 @@ import pytest
 
 from plugins.reasoning_react.engine.reader import Piece, Watcher, read
 from plugins.reasoning_react.engine.reading import Act, Final
+from shared.call_markup.marks import SPECIAL_ENDS, TAGS
 from tests.react_texts import CORPUS, TOOLS, any_text
 
 U = "https://a.example/p"
@@ -169,3 +170,22 @@ def test_watching_is_linear(unit: str) -> None:
         watcher.feed(text[at : at + 7])
     watcher.close()
     assert time.process_time() - begin < 5
+
+
+@pytest.mark.parametrize("mark", [mark for mark in TAGS.values() if mark.startswith(SPECIAL_ENDS)])
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("It is 4. {}", "It is 4."),
+        ("It is 4.\n{}", "It is 4."),
+        ("{}It is 4.", "It is 4."),
+        ("Thought: yes.\nFinal Answer: It is 4. {}", "It is 4."),
+    ],
+)
+def test_an_end_mark_alone(mark: str, text: str, answer: str) -> None:
+    """The end mark of a call that is not there is no part of an answer, nor shown while it is written."""
+    written = text.replace("{}", mark)
+    watcher = Watcher({})
+    shown = [piece for letter in written for piece in watcher.feed(letter)] + watcher.close()
+    assert read(written, {}) == Final("yes." if "Thought" in text else "", answer)
+    assert "".join(piece.text for piece in shown if piece.kind == "answer") == answer

@@ -18,6 +18,7 @@ import grpc
 import hector_plugins_pb2 as pb
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from hector_plugins_pb2_grpc import LLMProviderServicer, LLMProviderStub
 
@@ -191,7 +192,7 @@ def test_refused_calls_take_no_place() -> None:
 
 
 def test_reflection() -> None:
-    """Reflection lists the plugin's service and describes its methods, to who has the token."""
+    """Reflection, v1 and v1alpha, lists the plugin's service and describes its methods, to who has the token."""
     with toy(token=Secret("let-me-in")) as plugin:
         stub = plugin.channel()
         with pytest.raises(grpc.RpcError) as caught:
@@ -200,6 +201,13 @@ def test_reflection() -> None:
     with toy() as plugin:
         database = ProtoReflectionDescriptorDatabase(plugin.channel())
         services = set(database.get_services())
+        of_v1 = plugin.channel().stream_stream(
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        (reply,) = of_v1(iter([reflection_pb2.ServerReflectionRequest(list_services="*")]), timeout=SECONDS)
+        assert {service.name for service in reply.list_services_response.service} == services
         assert services == {SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
         described = database.FindFileContainingSymbol(SERVICE)
         assert next(s for s in described.service if s.name == "LLMProvider").method[0].name == "GenerateText"
@@ -221,6 +229,7 @@ def test_unknown_rpcs(method: str) -> None:
             name = "CallTool" if method.endswith("/CallTool") else "the method that was called"
             assert error.details() == f"this plugin does not have {name}"
             assert details(error).reason == "UNIMPLEMENTED"
+        plugin.wait_for_log(f"event=call method={'CallTool' if name == 'CallTool' else 'unknown'} code=UNIMPLEMENTED")
 
 
 # ---------------------------------------------------------------- time

@@ -15,10 +15,9 @@ from hector_plugins_pb2_grpc import LLMProviderStub
 
 from host.agents.events import AnswerDelta, ThoughtDelta, Usage
 from host.agents.failure import AgentFailed, of_call
-from host.agents.peer import Peer
+from host.agents.peer import Dialled, Peer
 from host.agents.tool_server import Tool, message_of
 from host.config import Llm
-from shared.client import channel
 from shared.errors import Code
 from shared.structs import dump, whole_numbers
 
@@ -51,12 +50,11 @@ class Model:
     def __init__(self, llm: Llm, peer: Peer, *, streams: bool) -> None:
         self._who = peer.who
         self._llm, self._peer = llm, peer
-        self._channel = channel(peer.address, aio=True, largest=_LARGEST_MESSAGE)
-        self._stub: Any = LLMProviderStub(self._channel)
+        self._dialled = Dialled(peer, LLMProviderStub, _LARGEST_MESSAGE)
         self._streams = streams  # until it says that it does not
 
     async def close(self) -> None:
-        await self._channel.close()
+        await self._dialled.close()
 
     async def turn(
         self, prompt: str, messages: Sequence[pb.ChatMessage], tools: Sequence[Tool], seconds: float
@@ -104,7 +102,7 @@ class Model:
     async def _stream(
         self, fields: Mapping[str, Any], seconds: float
     ) -> AsyncGenerator[ThoughtDelta | AnswerDelta | Turn, None]:
-        call = self._stub.StreamText(pb.StreamTextRequest(**fields), **self._how(seconds))
+        call = self._dialled.stub.StreamText(pb.StreamTextRequest(**fields), **self._how(seconds))
         texts: list[str] = []
         thoughts: list[str] = []
         size = 0
@@ -131,7 +129,7 @@ class Model:
 
     async def _whole(self, fields: Mapping[str, Any], seconds: float) -> Turn:
         try:
-            reply = await self._stub.GenerateText(pb.GenerateTextRequest(**fields), **self._how(seconds))
+            reply = await self._dialled.stub.GenerateText(pb.GenerateTextRequest(**fields), **self._how(seconds))
         except grpc.aio.AioRpcError as error:
             raise of_call(self._who, error) from None
         return _turn(reply.text, reply.reasoning, reply)

@@ -11,8 +11,7 @@ import hector_plugins_pb2 as pb
 from hector_plugins_pb2_grpc import ReasoningStrategyStub
 
 from host.agents.failure import of_call, of_reply
-from host.agents.peer import Peer
-from shared.client import channel
+from host.agents.peer import Dialled, Peer
 from shared.errors import Code
 
 _LARGEST_REPLY = 2**26  # bytes
@@ -27,19 +26,18 @@ class Strategy:
         shown while they happen."""
         self.who = peer.who
         self._peer, self._llm = peer, llm
-        self._channel = channel(peer.address, aio=True, largest=_LARGEST_REPLY)
-        self._stub: Any = ReasoningStrategyStub(self._channel)
+        self._dialled = Dialled(peer, ReasoningStrategyStub, _LARGEST_REPLY)
         self._streams = streams  # until it says that it does not
 
     async def close(self) -> None:
-        await self._channel.close()
+        await self._dialled.close()
 
     async def initialize(self, request: pb.InitializeRequest) -> bytes:
-        reply = await self._call(self._stub.Initialize, request, _INITIALIZE_SECONDS)
+        reply = await self._call("Initialize", request, _INITIALIZE_SECONDS)
         return bytes(reply.state)
 
     async def finalize(self, state: bytes, seconds: float) -> pb.FinalizeResponse:
-        reply: pb.FinalizeResponse = await self._call(self._stub.Finalize, pb.FinalizeRequest(state=state), seconds)
+        reply: pb.FinalizeResponse = await self._call("Finalize", pb.FinalizeRequest(state=state), seconds)
         return reply
 
     async def step(
@@ -49,7 +47,7 @@ class Strategy:
         async with self._calling():
             if self._streams:
                 timeout = min(seconds, self._peer.longest)
-                call = self._stub.StreamIteration(
+                call = self._dialled.stub.StreamIteration(
                     request, metadata=self._peer.address.metadata, timeout=timeout, wait_for_ready=False
                 )
                 try:
@@ -67,13 +65,14 @@ class Strategy:
                     self._streams = False
                 finally:
                     call.cancel()
-        yield pb.IterationEvent(response=await self._call(self._stub.ProcessIteration, request, seconds))
+        yield pb.IterationEvent(response=await self._call("ProcessIteration", request, seconds))
 
-    async def _call(self, rpc: Any, request: Any, seconds: float) -> Any:
+    async def _call(self, rpc: str, request: Any, seconds: float) -> Any:
         timeout = min(seconds, self._peer.longest)
         try:
             async with self._calling():
-                reply = await rpc(request, metadata=self._peer.address.metadata, timeout=timeout, wait_for_ready=False)
+                call = getattr(self._dialled.stub, rpc)
+                reply = await call(request, metadata=self._peer.address.metadata, timeout=timeout, wait_for_ready=False)
         except grpc.aio.AioRpcError as error:
             raise of_call(self.who, error) from None
         if not reply.success:

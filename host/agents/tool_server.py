@@ -15,8 +15,7 @@ from google.protobuf.json_format import MessageToJson
 from hector_plugins_pb2_grpc import ToolProviderStub
 
 from host.agents.failure import AgentFailed, of_call, of_reply
-from host.agents.peer import Peer
-from shared.client import channel
+from host.agents.peer import Dialled, Peer
 from shared.errors import Code, InvalidArgument
 from shared.json_schema import as_object_schema
 from shared.structs import dump, fill, read_object, whole_numbers
@@ -71,17 +70,16 @@ class ToolServer:
     def __init__(self, peer: Peer) -> None:
         self.name = peer.name
         self._peer = peer
-        self._channel = channel(peer.address, aio=True, largest=_LARGEST_REPLY)
-        self._stub: Any = ToolProviderStub(self._channel)
+        self._dialled = Dialled(peer, ToolProviderStub, _LARGEST_REPLY)
 
     async def close(self) -> None:
-        await self._channel.close()
+        await self._dialled.close()
 
     async def list(self) -> Sequence[Tool]:
         """Those left out that no model could be offered. Raises AgentFailed."""
         try:
             async with self._peer.calling():
-                reply = await self._stub.ListTools(
+                reply = await self._dialled.stub.ListTools(
                     pb.ListToolsRequest(),
                     metadata=self._peer.address.metadata,
                     timeout=_LIST_SECONDS,
@@ -105,7 +103,9 @@ class ToolServer:
                     if not await self._connected(min(PATIENCE, deadline - time.monotonic())):
                         return self._unreached(tool, has_begun=is_second)
                     left = max(0.0, deadline - time.monotonic())
-                    reply = await self._stub.ExecuteTool(request, metadata=self._peer.address.metadata, timeout=left)
+                    reply = await self._dialled.stub.ExecuteTool(
+                        request, metadata=self._peer.address.metadata, timeout=left
+                    )
             except AgentFailed as error:  # nothing was sent
                 return Outcome(f"{tool.name} was not run: {error}", is_error=True)
             except grpc.aio.AioRpcError as error:
@@ -119,7 +119,7 @@ class ToolServer:
     async def _connected(self, seconds: float) -> bool:
         """Whether there is a connection, after so long at most: only then is a call that fails one that may have
         begun."""
-        ready = asyncio.ensure_future(self._channel.channel_ready())
+        ready = asyncio.ensure_future(self._dialled.channel.channel_ready())
         try:
             await asyncio.wait([ready], timeout=max(0.0, seconds))
             return bool(ready.done())

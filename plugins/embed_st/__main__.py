@@ -9,10 +9,8 @@ import os
 from functools import partial
 from pathlib import Path
 
-from hector_plugins_pb2_grpc import add_EmbedderProviderServicer_to_server
-
 from shared.cli import configure
-from shared.server import give_up, run, serve
+from shared.start import run
 
 from . import PACKAGE
 from .config import Config
@@ -28,6 +26,10 @@ def main() -> int:
     )
     # Its threads are one pool for all of the process, so that a short text would wait for another caller's bulk.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from hector_plugins_pb2_grpc import add_EmbedderProviderServicer_to_server
+
+    from shared.server import give_up, serve
+
     from .engine import Engine
     from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 

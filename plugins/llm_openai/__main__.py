@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hector_plugins_pb2_grpc import add_LLMProviderServicer_to_server
-
 from shared.bounded_file import read_bounded
 from shared.cli import configure
 from shared.errors import StartError
-from shared.server import run, serve
+from shared.start import run
 from shared.units import Secret, SecretUrl
 
 from . import PACKAGE
@@ -32,6 +30,10 @@ OPENAI = "https://api.openai.com/v1"
 
 def main() -> int:
     config = configured()
+    from hector_plugins_pb2_grpc import add_LLMProviderServicer_to_server
+
+    from shared.server import serve
+
     from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 
     servicer = Servicer(build(config), timeout=config.timeout, max_reply_bytes=config.max_reply_bytes)

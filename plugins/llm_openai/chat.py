@@ -23,7 +23,7 @@ import hector_plugins_pb2_grpc as rpc
 from shared.cli import naming
 from shared.client import Address, channel
 from shared.config import variable
-from shared.server import run
+from shared.start import run
 from shared.units import Secret
 from shared.visible import visible, visible_line
 

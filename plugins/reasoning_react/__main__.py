@@ -13,12 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hector_plugins_pb2_grpc import add_ReasoningStrategyServicer_to_server
-
 from shared import logs
 from shared.cli import configure
-from shared.client import Address, channel
-from shared.server import run, serve
+from shared.start import run
 from shared.units import Addresses
 
 from . import PACKAGE
@@ -26,6 +23,8 @@ from .config import Config
 
 if TYPE_CHECKING:
     import grpc
+
+    from shared.client import Address
 
     from .engine.engine import Engine, Settings
     from .engine.ports import LLM
@@ -46,6 +45,10 @@ def main() -> int:
         variables={"tools": "HECTOR_TOOLS"},  # a host that runs the tools itself says so there
         check=check,
     )
+    from hector_plugins_pb2_grpc import add_ReasoningStrategyServicer_to_server
+
+    from shared.server import serve
+
     from .servicer import TOO_LARGE_HINTS, Servicer, most_items
 
     prompts = prompts_of(config)
@@ -76,6 +79,8 @@ def main() -> int:
 
 def check(config: Config) -> None:
     """For --check: what a start would refuse."""
+    from shared.client import channel
+
     prompts_of(config)
     for address in (*_addresses(config.llm).values(), *_addresses(config.tools).values()):
         channel(address).close()
@@ -140,6 +145,8 @@ def prompts_of(config: Config) -> Prompts:
 
 
 def _addresses(setting: Addresses) -> Mapping[str, Address]:
+    from shared.client import Address
+
     return {name: Address.read(about) for name, about in setting.items()}
 
 

@@ -27,7 +27,7 @@ from shared.cli import configure
 from shared.client import Address
 from shared.config import Source, resolve, variable
 from shared.errors import PluginError, StartError
-from shared.server import run
+from shared.start import run
 from shared.units import Secret
 
 from . import PACKAGE

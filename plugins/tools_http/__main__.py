@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 from shared.cli import configure
-from shared.server import run, serve
+from shared.start import run
 from shared.units import secret_texts_in
 from shared.visible import visible, visible_line
 
@@ -46,6 +46,8 @@ def main() -> int:
         },
         check=check,
     )
+    from shared.server import serve
+
     from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer, register
 
     provider = build(config)

@@ -17,7 +17,7 @@ from shared.cli import configure
 from shared.config import types
 from shared.errors import CallerError, StartError
 from shared.nearest import nearest
-from shared.server import run
+from shared.start import run
 from shared.units import name_for_message
 from shared.visible import visible_line
 

@@ -79,7 +79,7 @@ def _any(literals: list[str]) -> str:
 
 # The look ahead is for speed: without it every `<` would be tried with a hundred alternatives.
 MARK = re.compile(
-    r"(?=<(?:/?[|｜]{0,2}/?[a-zA-Z])|\[[Tu]|\]<\]m|functools\[|function call<|>>>|✿)(?:"
+    r"(?=<(?:/?[|｜]{0,2}/?[a-zA-Z])|\[[TuE]|\]<\]m|functools\[|function call<|>>>|✿)(?:"
     r"(?P<action><(?:action|tool_use|tool_call|function_call)>(?=\s{0,100}<(?:tool_name|tool|name)>))|"
     rf"(?P<kimi>{_KIMI})|(?P<deepseek>{_DEEPSEEK})|(?P<wrapper>{_WRAPPERS})|(?P<end>{_ENDS}|{_any(_CLOSERS)}|{_OTHER_ENDS})"
     rf"|(?P<tag>{glm.TAG.pattern}|{_any(list(TAGS))})|(?P<functionary>>>>(?!all\n)[\w.-]{{1,100}}\n)|(?P<qwen>✿FUNCTION✿:)|(?P<tool><tool:)"
@@ -91,3 +91,4 @@ MARK = re.compile(
 OPENERS = ("functionary", "qwen", "kimi", "deepseek", "tag", "action", "element", "tool", "xtml", "minimax")
 # Beginnings of marks that no text has unless it means them.
 SPECIAL = ("<|", "<｜", "[TOOL", "functools", "function call", "✿", "[unused", "<start_function")
+SPECIAL_ENDS = ("<|", "<｜", "<tool_call|>", "<end_function_call>", "[unused", "[END_TOOL")  # the same of end marks

@@ -6,7 +6,7 @@ import re
 
 from ..loose_json import CutOff, Unreadable
 from . import elements, gemma, glm, named, pythonic, tokens
-from .marks import MARK, OPENERS, SPECIAL, TAGS
+from .marks import MARK, OPENERS, SPECIAL, SPECIAL_ENDS, TAGS
 from .objects import Calls, calls_in
 from .source import NotMarkup, Piece, Problem, Source, cut_off, not_read
 
@@ -53,7 +53,8 @@ class _Reading:
         if mark.lastgroup == "wrapper":
             self._open_wrapper(mark, after)
         elif mark.lastgroup == "end":
-            if mark[0].startswith(("<|", "<｜")) or self._follows_piece(start) or self._source.starts_line(start):
+            special = mark[0].startswith(SPECIAL_ENDS) and not self._is_quoted(start, after)
+            if special or self._follows_piece(start) or self._source.starts_line(start):
                 self._close_wrapper(after)
                 self._pieces.append(Piece(start, after))
         elif mark.lastgroup == "turn" and self._source.starts_line(start):

@@ -70,8 +70,10 @@ def open_model(
     """
     device = _device(backend, precision, device)
     choices = _choices(backend, precision, device)
+    if cache_dir:  # a conversion runs in a folder of its own
+        cache_dir = str(Path(cache_dir).expanduser().absolute())
     source = find(model, cache_dir)
-    cache = Path(cache_dir).expanduser() if cache_dir else cache_home or Path.home() / ".cache"
+    cache = Path(cache_dir) if cache_dir else (cache_home or Path.home() / ".cache").absolute()
     reasons = []
     for name, exact in choices:
         if importlib.util.find_spec(_PACKAGES[name]) is None:

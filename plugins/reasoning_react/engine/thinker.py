@@ -28,6 +28,7 @@ _LONGEST_ATTEMPT = 2_000  # characters of an output that could not be read, as t
 _RAMBLED = "it repeated itself, and was ended. Write the next step alone, or the answer."
 _WITHHELD = "the endpoint's content filter withheld it. Say it in another way."
 _MOST_FORMATS = 4  # of calls, in one text
+_REFUSED = "The model refuses to answer."
 _MADE_UP = "you wrote a result yourself. Results come from tools alone: call one, or write the answer."
 _LARGE = 2**14  # characters of text: to read more may take milliseconds
 
@@ -93,7 +94,7 @@ class Thinker:
                 return Malformed(thought, "; ".join(one.problem for one in asked))
             return Acts(thought, asked, "", turn.reasoning, turn.opaque)
         if turn.refusal:
-            return Final("", turn.refusal)
+            return Final("", await self._refused(turn))
         if heard.rambled:
             return Malformed("", _RAMBLED)
         if turn.finish is Finish.CONTENT_FILTER and not (turn.text.strip() or turn.reasoning.strip()):
@@ -113,11 +114,17 @@ class Thinker:
         """Thought and answer of a turn that was to be the last answer."""
         turn = heard.turn
         if turn.refusal:
-            return "", turn.refusal
+            return "", await self._refused(turn)
         reading = await self._read(turn)
         if isinstance(reading, Final):
             return reading.thought, reading.text
         return "", await self.without_calls(reading.thought)
+
+    async def _refused(self, turn: Turn) -> str:
+        """A refusal is shown as any answer is."""
+        reading = await self._read(replace(turn, text=turn.refusal))
+        shown = reading.text if isinstance(reading, Final) else await self.without_calls(turn.refusal)
+        return shown or _REFUSED
 
     async def without_calls(self, thought: str) -> str:
         """A thought that is to be the answer, bare of calls' markup: what stands before a call may hold others."""

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from shared import logs
 from shared.client import Address
+
+
+def who(name: str, address: Address) -> str:
+    """A provider, for messages: by its name, or where it was given none by the address that is in the settings. A path
+    of this machine is nobody else's business."""
+    is_numbered = re.fullmatch(r"server_[0-9]+", name) is not None
+    return address.address if is_numbered and not address.address.startswith("unix:") else name
 
 
 def metadata(address: Address) -> tuple[tuple[str, str], ...]:

@@ -23,7 +23,7 @@ from ..engine.bounded import LONGEST_ARGUMENTS
 from ..engine.chat import Abilities, Delta, Finish, Message, Tool, ToolCall, Turn, TurnRequest, Usage
 from ..engine.ports import LLMFailed
 from .abilities import Asked
-from .calling import metadata
+from .calling import metadata, who
 from .failure import Failure, of_call
 
 _LIST_SECONDS = 5.0
@@ -52,8 +52,8 @@ class GrpcLLM:
     """`engine/ports.py`'s LLM. Made where the event loop runs. Raises StartError where a TLS file cannot be used."""
 
     def __init__(self, name: str, address: Address) -> None:
-        """`name` stands in messages: the setting's."""
-        self._name = name
+        """`name`: the setting's."""
+        self._name = who(name, address)
         self._address = address
         self._channel = channel(address, aio=True, largest=_LARGEST_MESSAGE)
         self._stub: Any = LLMProviderStub(self._channel)

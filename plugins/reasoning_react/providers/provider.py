@@ -30,7 +30,7 @@ from shared.off_loop import in_thread
 
 from ..engine.chat import Tool
 from ..engine.ports import Outcome
-from .calling import metadata
+from .calling import metadata, who
 from .failure import Failure, of_call, of_status
 from .listing import read_tools
 
@@ -58,8 +58,9 @@ class _NotConnected(Exception):
 
 class Provider:
     def __init__(self, name: str, address: Address, *, max_result_chars: int) -> None:
-        """`name` stands in messages: the setting's. `max_result_chars`: what is asked for of a result."""
+        """`name`: the setting's. `max_result_chars`: what is asked for of a result."""
         self.name = name
+        self.who = who(name, address)  # for messages
         self._address = address
         largest = max(_LARGEST_REPLY, 5 * max_result_chars)
         self._channel = channel(address, aio=True, largest=largest)
@@ -83,12 +84,12 @@ class Provider:
         except grpc.aio.AioRpcError as error:
             failure = of_call(error)
             raise Unavailable(
-                f"the tool provider {self.name} {_why_not(failure)}; start it, or correct the setting tools",
+                f"the tool provider {self.who} {_why_not(failure)}; start it, or correct the setting tools",
                 reason="TOOLS_UNAVAILABLE",
-                metadata={"provider": self.name, "code": failure.code.name},
+                metadata={"provider": self.who, "code": failure.code.name},
                 retry_after=failure.retry_after or 1,
             ) from None
-        return await in_thread(read_tools, reply, self.name)
+        return await in_thread(read_tools, reply, self.who)
 
     # ------------------------------------------------------------ calls
 
@@ -147,7 +148,7 @@ class Provider:
         return Outcome(told if tool.read_only else f"{told} {_UNKNOWN}", is_error=True)
 
     def _failed(self, failure: Failure, tool: Tool, shown: str, seconds: float) -> Outcome:
-        logs.event("tool_failed", provider=self.name, tool=tool.name, code=failure.code.name, reason=failure.reason)
+        logs.event("tool_failed", provider=self.who, tool=tool.name, code=failure.code.name, reason=failure.reason)
         # gRPC's own words name addresses of this network.
         words = f": {failure.message}" if failure.reason else "."
         match failure.code:

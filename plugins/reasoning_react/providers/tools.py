@@ -111,7 +111,7 @@ class GrpcTools:
                 name = f"{listed.provider.name}__{name}"
             if len(name) > _LONGEST_NAME or name in routes or len(routes) == _MOST_TOOLS:
                 logs.event(
-                    "tool_left_out", provider=listed.provider.name, tool=tool.name[:80], reason=_why(name, routes)
+                    "tool_left_out", provider=listed.provider.who, tool=tool.name[:80], reason=_why(name, routes)
                 )
                 continue
             routes[name] = listed, tool

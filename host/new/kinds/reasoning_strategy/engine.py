@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-Ask = Callable[[str], Awaitable[str]]  # a prompt, and what the LLM writes for it
+# A prompt and its temperature (None: the LLM's own), and what the LLM writes for it.
+Ask = Callable[[str, float | None], Awaitable[str]]
 
 
 @dataclass
@@ -19,6 +20,7 @@ class Run:
     question: str
     background: str = ""
     max_iterations: int = 10
+    temperature: float | None = None
     iteration: int = 0  # steps taken
     thought: str = ""  # of the last step, for people to see
     answer: str = ""
@@ -32,10 +34,10 @@ class Engine:
 
     async def step(self, run: Run) -> None:
         """One step, written into `run`. Where it raises, the host can take the step again."""
-        run.answer = await self._ask("\n\n".join(filter(None, [run.background, run.question])))
+        run.answer = await self._ask("\n\n".join(filter(None, [run.background, run.question])), run.temperature)
         run.thought = "One question, one answer."
         run.done = True
 
     async def finish(self, run: Run) -> str:
         """The result: the answer, or the best that can be said of a run that was not done."""
-        return run.answer or await self._ask(run.question or run.background)
+        return run.answer or await self._ask(run.question or run.background, run.temperature)

@@ -23,15 +23,16 @@ def asking(address: str) -> Ask:
     """Asks the LLM plugin at `address`. To be called where the event loop runs."""
     stub: Any = LLMProviderStub(channel(Address(address), aio=True))
 
-    async def ask(prompt: str) -> str:
+    async def ask(prompt: str, temperature: float | None) -> str:
+        request = pb.GenerateTextRequest(prompt=prompt, options=pb.GenerationOptions(temperature=temperature))
         try:
-            return str((await stub.GenerateText(pb.GenerateTextRequest(prompt=prompt))).text)
+            return str((await stub.GenerateText(request)).text)
         except grpc.aio.AioRpcError as error:
             raise LLMFailed(f"the LLM at {address} failed: {error.details()}; take the step again") from None
 
     return ask
 
 
-async def echo(prompt: str) -> str:
+async def echo(prompt: str, temperature: float | None) -> str:
     """For a first look without an LLM."""
     return prompt

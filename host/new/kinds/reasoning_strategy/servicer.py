@@ -32,8 +32,8 @@ class Servicer(ReasoningStrategyServicer):
         self._sealed = sealed
 
     async def Initialize(self, request: pb.InitializeRequest, context: Context) -> pb.InitializeResponse:
-        take_only(request, "max_iterations", "temperature", "context", "query")
-        run = Run(question=request.query, background=request.context)
+        take_only(request, "max_iterations", "temperature", "sampling_temperature", "context", "query")
+        run = Run(question=request.query, background=request.context, temperature=_temperature(request))
         if request.max_iterations > 0:
             run.max_iterations = request.max_iterations
         return pb.InitializeResponse(success=True, state=self._sealed.seal(asdict(run)))
@@ -81,6 +81,13 @@ class Servicer(ReasoningStrategyServicer):
         except TypeError:
             message = "the state is of another version of this plugin; begin anew with Initialize"
             raise InvalidArgument(message, reason="STATE_VERSION", field="state") from None
+
+
+def _temperature(request: pb.InitializeRequest) -> float | None:
+    """None: the LLM's own. Only `sampling_temperature` can say 0."""
+    if request.HasField("sampling_temperature"):
+        return request.sampling_temperature
+    return request.temperature or None
 
 
 def _reason(name: str) -> pb.StopReason.ValueType:

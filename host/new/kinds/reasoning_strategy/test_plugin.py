@@ -14,12 +14,12 @@ from shared.testing import Plugin
 def test_the_engine() -> None:
     """The engine works without a server, with any LLM that it can ask."""
 
-    async def llm(prompt: str) -> str:
-        return f"You said: {prompt}"
+    async def llm(prompt: str, temperature: float | None) -> str:
+        return f"You said at {temperature}: {prompt}"
 
-    run = Run(question="Why?", background="Because.")
+    run = Run(question="Why?", background="Because.", temperature=0.5)
     asyncio.run(Engine(llm).step(run))
-    assert (run.done, run.answer) == (True, "You said: Because.\n\nWhy?")
+    assert (run.done, run.answer) == (True, "You said at 0.5: Because.\n\nWhy?")
 
 
 def test_a_run(plugin: Plugin) -> None:

@@ -31,7 +31,7 @@ _MARKS = (
     "<invoke", "</invoke", "<param", "</param", "<arg", "</arg", "<action", "</action", "<call", "<end", "<start",
     "<turn", "<eos", "</s>", "<final_answer>", "<answer>",
     "<minimax", "<seed", "<longcat", "<steptml", "<unused", "[unused", "[TOOL", "[ARGS", "[THINK", "✿", "functools[",
-    "]<]",
+    "[END_TOOL", "]<]",
     "to=functions", "assistantfinal", "assistantcommentary", "assistantanalysis", "<antml", "</antml",
 )  # fmt: skip
 

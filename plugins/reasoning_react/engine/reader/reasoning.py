@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from shared.call_markup import Marked
 from shared.call_markup.harmony import IS_HARMONY
+from shared.call_markup.marks import SPECIAL_ENDS, TAGS
 from shared.call_markup.reasoning import split
 
-# Marks of the end of a turn, behind which a model makes up the next one.
+# Marks of the end of a turn, or of a call alone, behind which a model makes up the next one.
 _TURN_END = re.compile(
     r"(?:<\|(?:im_end|eot_id|eom_id|eot|endoftext|end_of_text)\|>|<end_of_turn>|<[｜|]end[▁_ ]of[▁_ ]sentence[｜|]>)"
     r"(?=\s{0,20}(?:\Z|<[|s]))|</s>\s*\Z|<\|(?:im_start|start_header_id)\|>(?:user|system|tool)\b|<start_of_turn>user\b"
+    rf"|(?:{'|'.join(re.escape(mark) for mark in TAGS.values() if mark.startswith(SPECIAL_ENDS))})\s*\Z"
 )
 _NO_BLANK = re.compile(r"[^\s]")
 
