@@ -25,6 +25,7 @@ from shared.status import failure
 
 from . import messages
 from .engine import Change, Engine, Item, Query, SearchResult, Snapshot, Written, checks
+from .engine.together import Together
 from .messages import Room, known, read_change_of_all, read_changes, read_filter, read_items, read_query
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -53,8 +54,11 @@ _TOGETHER = 64
 
 
 class Servicer(DatabaseProviderServicer):
+    together = True  # whether searches go through the graph with others that wait; False leaves that module out
+
     def __init__(self, engine: Engine, *, max_reply_bytes: int = 4 * 2**20) -> None:
         self._engine = engine
+        self._together = Together(engine)
         self._max_reply_bytes = max_reply_bytes
         self._most_of_an_item = min(messages.LARGEST_ITEM, max_reply_bytes - 1024)
         self._writer = _threads("writer", 1)
@@ -358,7 +362,10 @@ class Servicer(DatabaseProviderServicer):
         query = None
         if not filtered or messages.is_light(request.filter):
             query = read_query(request, model)
-            result = self._engine.search_now(request.collection, query)
+            if self.together and query.kind:
+                result = await self._together.search(request.collection, query)
+            else:
+                result = self._engine.search_now(request.collection, query)
             if result is not None:
                 return result
         # With a filter, what fits it may have to be found out, by looking at all there is.
@@ -387,16 +394,14 @@ class Servicer(DatabaseProviderServicer):
         """Searches of one collection that ask for the same go through the graph together, on all threads."""
         room = self.room("SearchVectorsBatch")
         results: list[SearchResult | CallerError | None] = [None] * len(searches)
-        together: dict[tuple[Any, ...], list[tuple[int, Query]]] = {}
+        together: dict[tuple[str, object], list[tuple[int, Query]]] = {}
         for index, request in enumerate(searches):
             try:
                 query = read_query(request, embedding_model)
-                alone = index if query.filter or query.exact or query.with_vectors else None
-                key = (request.collection, query.limit, query.offset, query.ef, len(query.vector), alone)
-                together.setdefault(key, []).append((index, query))
+                together.setdefault((request.collection, query.kind or index), []).append((index, query))
             except CallerError as error:
                 results[index] = error
-        for (collection, *_), group in together.items():
+        for (collection, _), group in together.items():
             for start in range(0, len(group), _TOGETHER):
                 part = group[start : start + _TOGETHER]
                 with _hinting(room):

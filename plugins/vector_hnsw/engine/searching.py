@@ -100,31 +100,38 @@ class Searchable:
             raise Changed  # it is committed, perhaps, and what fits is not known yet
         return SearchResult(hits, exact, complete, sequence)
 
-    def search_many(self, queries: Sequence[Query]) -> list[SearchResult | None]:
+    def search_many(self, queries: Sequence[Query], wait: bool = True) -> list[SearchResult | None]:
         """As `search`, for queries that the graph answers together; None for those that it does not.
 
-        Raises TooLarge also where each of them alone could be answered.
+        Raises TooLarge, or without `wait` TakesLong, also where each of them alone could be answered.
         """
         sequence, count, graph = self.sequence, self.labels.count, self.graph
-        alone = any(query.exact or query.with_vectors or query.filter is not None for query in queries)
-        same = len({(query.offset, query.limit, query.ef) for query in queries}) == 1
-        if not isinstance(graph, Graph) or alone or not same:
+        kinds = {query.kind for query in queries}
+        if not isinstance(graph, Graph) or None in kinds or len(kinds) > 1:
             return [None] * len(queries)
+        if not wait and not is_quick(queries[0], graph, self.spec.dimension, self.spec.ef_search):
+            raise TakesLong
         planned = plan(queries[0], graph, None, self.spec.ef_search)
         k = queries[0].offset + queries[0].limit
         if k > planned.candidates or not planned.is_worth_asking:
             return [None] * len(queries)
         vectors = np.stack([self._checked(query) for query in queries])
-        answers = graph.search_many(vectors, k, max(planned.ef, planned.candidates))
+        answers = graph.search_many(vectors, k, max(planned.ef, planned.candidates), wait)
         if answers is None:
             return [None] * len(queries)
-        rows = self.rows.at_labels(list({label for neighbours in answers for label in neighbours.labels}))
+        labels = list({label for neighbours in answers for label in neighbours.labels})
+        try:
+            rows = self.rows.at_labels(labels, None if wait else _QUICK_BYTES)
+        except TooLarge:
+            if wait:
+                raise
+            raise TakesLong from None
         results: list[SearchResult | None] = []
         for neighbours, query in zip(answers, queries, strict=True):
             scores = self.spec.metric.scores_of(neighbours.distances)
             try:
-                hits = self._scored_anew(cut(self._hits(neighbours, scores, rows, None, wait=True), query), query)
-            except Changed:
+                hits = self._scored_anew(cut(self._hits(neighbours, scores, rows, None, wait), query), query, wait)
+            except (Changed, TakesLong):
                 results.append(None)
                 continue
             complete = len(hits) >= min(query.limit, max(0, count - query.offset))
