@@ -30,7 +30,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 # Tags: field number << 3 | wire type (0 varint, 2 length and bytes, 5 four bytes).
 _SUCCESS = b"\x08\x01"  # SearchVectorsResponse.success = 1
 _RESULT = b"\x1a"  # SearchVectorsResponse.results = 3
-_SCORE = struct.Struct("<cf")  # VectorResult.score = 2
+_SCORE = b"\x15"  # VectorResult.score = 2
+_score = struct.Struct("<f").pack
 _EXACT = b"\x58\x01"  # SearchVectorsResponse.exact = 11
 _COMPLETE = b"\x60\x01"  # SearchVectorsResponse.complete = 12
 _SEQUENCE = b"\x68"  # SearchVectorsResponse.sequence = 13
@@ -50,8 +51,7 @@ def register(server: grpc.aio.Server, servicer: Servicer) -> None:
             return failure(pb.SearchVectorsResponse(), error)
 
     async def search_batch(request: pb.SearchVectorsBatchRequest, context: Context) -> bytes:
-        results = await servicer.search_batch(request, context)
-        return await servicer.pack(batch_reply, request.searches, results, servicer.room("SearchVectorsBatch"))
+        return await servicer.search_batch(batch_reply, request, context)
 
     handlers: dict[str, Any] = {
         "SearchVectors": grpc.unary_unary_rpc_method_handler(
@@ -81,7 +81,7 @@ def reply(request: pb.SearchVectorsRequest, result: SearchResult, room: Room | N
         packed = pack(hit)
         if room is not None:
             room.take(len(packed))
-        parts += (_RESULT, _varint(len(packed) + _SCORE.size), packed, _SCORE.pack(b"\x15", hit.score))
+        parts += (packed, _score(hit.score))
     if result.exact:
         parts.append(_EXACT)
     if result.complete:
@@ -107,18 +107,18 @@ def batch_reply(
 
 
 def _pack(request: pb.SearchVectorsRequest) -> Callable[[Hit], bytes]:
-    """What makes of a hit its VectorResult, without the score."""
+    """What makes of a hit its VectorResult, up to the four bytes of the score."""
     if not with_metadata(request):
         return _without_metadata
     return _with_json if request.metadata_as_json else _packed
 
 
 def _without_metadata(hit: Hit) -> bytes:
-    return pb.VectorResult(id=hit.id).SerializeToString()
+    return _head(pb.VectorResult(id=hit.id))
 
 
 def _with_json(hit: Hit) -> bytes:
-    return pb.VectorResult(id=hit.id, metadata_json=hit.metadata).SerializeToString()
+    return _head(pb.VectorResult(id=hit.id, metadata_json=hit.metadata))
 
 
 def _packed(hit: Hit) -> bytes:
@@ -126,8 +126,13 @@ def _packed(hit: Hit) -> bytes:
     if packed is None:
         message = pb.VectorResult(id=hit.id)
         fill_metadata(message, hit.metadata)
-        packed = hit.item.memo = message.SerializeToString()
+        packed = hit.item.memo = _head(message)
     return packed
+
+
+def _head(message: pb.VectorResult) -> bytes:
+    packed = message.SerializeToString()
+    return _RESULT + _varint(len(packed) + 5) + packed + _SCORE
 
 
 def _varint(number: int) -> bytes:

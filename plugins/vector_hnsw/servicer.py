@@ -214,8 +214,7 @@ class Servicer(DatabaseProviderServicer):
     async def SearchVectorsBatch(
         self, request: pb.SearchVectorsBatchRequest, context: Context
     ) -> pb.SearchVectorsBatchResponse:
-        results = await self.search_batch(request, context)
-        return await self.pack(messages.batch_reply, request.searches, results, self.room("SearchVectorsBatch"))
+        return await self.search_batch(messages.batch_reply, request, context)
 
     async def GetVectors(self, request: pb.GetVectorsRequest, context: Context) -> pb.GetVectorsResponse:
         try:
@@ -379,14 +378,22 @@ class Servicer(DatabaseProviderServicer):
         return self._engine.search(request.collection, read_query(request, embedding_model))
 
     async def search_batch(
-        self, request: pb.SearchVectorsBatchRequest, context: Context
-    ) -> list[SearchResult | CallerError]:
-        """One for each search, in order. Raises InvalidArgument when they are too many, TooLarge when the results
-        are."""
+        self, pack: Callable[..., Result], request: pb.SearchVectorsBatchRequest, context: Context
+    ) -> Result:
+        """What `pack` makes of the searches, the result or error of each, and the room for it.
+
+        Raises InvalidArgument when they are too many, TooLarge when the results are.
+        """
         checks.check_batch("searches", len(request.searches), checks.LARGEST_SEARCH_BATCH)
         scans = any(search.exact or search.HasField("filter") for search in request.searches)
         threads = self._scanners if scans else self._searchers
-        return await _in(threads, self._search_batch, request.searches, _named_model(context))
+        return await _in(threads, self._packed_batch, pack, request.searches, _named_model(context))
+
+    def _packed_batch(
+        self, pack: Callable[..., Result], searches: Sequence[pb.SearchVectorsRequest], embedding_model: str
+    ) -> Result:
+        results = self._search_batch(searches, embedding_model)
+        return pack(searches, results, self.room("SearchVectorsBatch"))
 
     def _search_batch(
         self, searches: Sequence[pb.SearchVectorsRequest], embedding_model: str

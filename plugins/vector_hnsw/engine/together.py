@@ -11,6 +11,7 @@ MEASURED
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import NamedTuple
 
 from .engine import Engine
@@ -77,10 +78,8 @@ class Together:
         """Each gets its result, or the error that is its own."""
         results: list[SearchResult | None] = [None] * len(group)
         if len(group) > 1:
-            try:
+            with suppress(Exception):  # one of them is at fault, and finds out alone
                 results = self._engine.search_many_now(group[0].collection, [waiting.query for waiting in group])
-            except Exception:  # one of them is at fault, and finds out alone
-                pass
         for waiting, result in zip(group, results, strict=True):
             try:
                 waiting.answer.set_result(result or self._engine.search_now(waiting.collection, waiting.query))
