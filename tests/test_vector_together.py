@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
+import hector_plugins_pb2 as pb
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from plugins.vector_hnsw.engine import Engine, Metric, Query, SearchResult
 from plugins.vector_hnsw.engine.graph import Graph
 from plugins.vector_hnsw.engine.together import Together
 from shared.errors import CallerError, NotFound
+from tests.servers import SECONDS
 from tests.vector_tools import items, opened, vectors
 from tests.vector_wire import serving, vector
 
@@ -187,3 +190,44 @@ def test_any_ef_at_once(metric: Metric) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(search, asked)) == expected
+
+
+# ---------------------------------------------------------------- as a stream
+
+
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_a_stream(tmp_path: Path, fast_path: bool) -> None:
+    """A stream of searches is answered as the searches alone are, in order: quick ones, those that threads make, and
+    those that fail with their own error."""
+    with serving(tmp_path, fast_path=fast_path) as database:
+        database.create(dimension=DIMENSION)
+        stored = vectors(1100, DIMENSION)
+        assert database.upsert(*(vector(f"i{n}", *row.tolist()) for n, row in enumerate(stored))).success
+        asked = [pb.SearchVectorsRequest(collection="c", vector=row.tolist(), limit=2) for row in stored[:100]]
+        for index in range(0, 100, 9):
+            asked[index].exact = True
+        for index in range(0, 100, 13):
+            asked[index].include_vectors = True
+        asked[7].vector.append(1.0)
+        asked[50].collection = "none"
+        found = list(database.stub.SearchVectorsStream(iter(asked), timeout=SECONDS))
+        assert found == [database.stub.SearchVectors(one) for one in asked]
+        assert [index for index, reply in enumerate(found) if not reply.success] == [7, 50]
+
+
+def test_a_stream_that_is_not_read(tmp_path: Path) -> None:
+    """A client that goes in the midst of a stream, or sends what is no message, leaves nothing behind."""
+    with serving(tmp_path) as database:
+        database.create(dimension=DIMENSION)
+        database.upsert(*(vector(f"i{n}", *row.tolist()) for n, row in enumerate(vectors(50, DIMENSION))))
+        one = pb.SearchVectorsRequest(collection="c", vector=[1.0] * DIMENSION)
+        goes = database.stub.SearchVectorsStream(iter([one] * 500), timeout=SECONDS)
+        assert next(goes).success
+        goes.cancel()
+        broken = database.server.channel().stream_stream("/hector.plugins.v1.DatabaseProvider/SearchVectorsStream")
+        replies = broken(iter([one.SerializeToString(), b"\xff"]), timeout=SECONDS)
+        assert pb.SearchVectorsResponse.FromString(next(replies)).success
+        with pytest.raises(grpc.RpcError) as error:
+            next(replies)
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert [reply.success for reply in database.stub.SearchVectorsStream(iter([one] * 40))] == [True] * 40

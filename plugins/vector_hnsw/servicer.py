@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 import grpc
@@ -42,6 +42,7 @@ MOST_ITEMS = {
 }
 TOO_LARGE_HINTS = {
     "SearchVectors": "page with limit and offset, or leave include_vectors unset, or set include_metadata to false",
+    "SearchVectorsStream": "page with limit and offset, or leave include_vectors unset, or set include_metadata to false",
     "SearchVectorsBatch": "send fewer searches at once",
     "GetVectors": "name fewer ids at once, or set include_metadata to false",
     "ListVectors": "ask for a smaller page_size, or set include_metadata to false",
@@ -49,6 +50,8 @@ TOO_LARGE_HINTS = {
 _MODEL_KEY = "x-embedding-model"
 # An upsert of more items is converted while the one before it is written; so many are read between others' pages.
 _FEW_ITEMS = 64
+# Searches of a stream that are worked on while the first of them has yet to be answered.
+_AHEAD = 16
 # Searches of a batch that go through the graph at once; others have their turn in between.
 _TOGETHER = 64
 
@@ -215,6 +218,13 @@ class Servicer(DatabaseProviderServicer):
         self, request: pb.SearchVectorsBatchRequest, context: Context
     ) -> pb.SearchVectorsBatchResponse:
         return await self.search_batch(messages.batch_reply, request, context)
+
+    async def SearchVectorsStream(
+        self, request_iterator: AsyncIterator[pb.SearchVectorsRequest], context: Context
+    ) -> AsyncIterator[pb.SearchVectorsResponse]:
+        async with aclosing(in_order(self.SearchVectors, request_iterator, context)) as replies:
+            async for reply in replies:
+                yield reply
 
     async def GetVectors(self, request: pb.GetVectorsRequest, context: Context) -> pb.GetVectorsResponse:
         try:
@@ -433,6 +443,36 @@ class Servicer(DatabaseProviderServicer):
                 return [error]
         # One of them is at fault; each gets its own answer.
         return [self._search_group(collection, [one])[0] for one in group]
+
+
+async def in_order(
+    work: Callable[[Any, Context], Coroutine[Any, Any, Result]], requests: AsyncIterator[Any], context: Context
+) -> AsyncGenerator[Result, None]:
+    """What `work` answers to each request, while those behind it are worked on already."""
+    answers: asyncio.Queue[asyncio.Task[Result] | None] = asyncio.Queue()
+    room = asyncio.Semaphore(_AHEAD)
+
+    async def read() -> None:
+        try:
+            async for request in requests:
+                answers.put_nowait(asyncio.create_task(work(request, context)))
+                await room.acquire()
+        finally:
+            answers.put_nowait(None)
+
+    reader = asyncio.create_task(read())
+    reader.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, also where nobody waits for it
+    answer = None
+    try:
+        while (answer := await answers.get()) is not None:
+            yield await answer
+            room.release()
+        await reader  # raises what it ended with
+    finally:
+        reader.cancel()
+        while answer is not None:
+            answer.cancel()
+            answer = None if answers.empty() else answers.get_nowait()
 
 
 def _named_model(context: Context) -> str:

@@ -171,25 +171,17 @@ class Store:
         """Writes the items to their places (row 0: a new one), keeps `next_label` for the next write, and returns
         the rows that were written."""
         written = [place.row for _, place in rows if place.row]
-        # The rows that AUTOINCREMENT would give: after the last that ever was, also when that one was deleted.
-        ((last,),) = connection.execute(
-            "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?", (f"items_{number}",)
-        ).fetchall()
-        added = (pair for pair in rows if not pair[1].row)
-        new = [(row, item, place, _blob(item)) for row, (item, place) in enumerate(added, last + 1)]
+        new = [(item, place) for item, place in rows if not place.row]
         old = [(item, place) for item, place in rows if place.row]
-        connection.executemany(
-            f"INSERT INTO items_{number} (row, id, label, version, digest, metadata, text_sum, vector_sum)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                (row, item.id, place.label, place.version, place.digest, item.metadata, *_sums(item, blob))
-                for row, item, place, blob in new
-            ),
-        )
-        connection.executemany(
-            f"INSERT INTO vectors_{number} (row, vector) VALUES (?, ?)", ((row, blob) for row, *_, blob in new)
-        )
-        written += [row for row, *_ in new]
+        for item, place in new:
+            blob = _blob(item)
+            row = connection.execute(
+                f"INSERT INTO items_{number} (id, label, version, digest, metadata, text_sum, vector_sum)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (item.id, place.label, place.version, place.digest, item.metadata, *_sums(item, blob)),
+            ).lastrowid
+            connection.execute(f"INSERT INTO vectors_{number} (row, vector) VALUES (?, ?)", (row, blob))
+            written.append(row or 0)
         connection.executemany(
             f"UPDATE items_{number} SET label = ?, version = ?, digest = ?, metadata = ?, text_sum = ?, vector_sum = ?"
             " WHERE row = ?",
