@@ -40,9 +40,10 @@ MOST_ITEMS = {
     "UpdateMetadata": {"updates": checks.LARGEST_BATCH},
     "SearchVectorsBatch": {"searches": checks.LARGEST_SEARCH_BATCH},
 }
+_FEWER_HITS = "page with limit and offset, or leave include_vectors unset, or set include_metadata to false"
 TOO_LARGE_HINTS = {
-    "SearchVectors": "page with limit and offset, or leave include_vectors unset, or set include_metadata to false",
-    "SearchVectorsStream": "page with limit and offset, or leave include_vectors unset, or set include_metadata to false",
+    "SearchVectors": _FEWER_HITS,
+    "SearchVectorsStream": _FEWER_HITS,
     "SearchVectorsBatch": "send fewer searches at once",
     "GetVectors": "name fewer ids at once, or set include_metadata to false",
     "ListVectors": "ask for a smaller page_size, or set include_metadata to false",
