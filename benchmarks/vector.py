@@ -115,6 +115,13 @@ class _Bench:
                 self._raw_alone,
                 reference_name="hnswlib, one thread",
             )
+        yield compare(
+            "SearchVectorsStream",
+            "queries/s",
+            lambda: rate(QUERIES, lambda: list(self.client.stub.SearchVectorsStream(iter(self._requests)))),
+            self._raw_alone,
+            reference_name="hnswlib, one thread",
+        )
         batches = [
             pb.SearchVectorsBatchRequest(searches=self._requests[start : start + TOGETHER])
             for start in range(0, QUERIES, TOGETHER)

@@ -338,6 +338,11 @@ class DatabaseProviderStub(object):
                 request_serializer=hector__plugins__pb2.SearchVectorsBatchRequest.SerializeToString,
                 response_deserializer=hector__plugins__pb2.SearchVectorsBatchResponse.FromString,
                 _registered_method=True)
+        self.SearchVectorsStream = channel.stream_stream(
+                '/hector.plugins.v1.DatabaseProvider/SearchVectorsStream',
+                request_serializer=hector__plugins__pb2.SearchVectorsRequest.SerializeToString,
+                response_deserializer=hector__plugins__pb2.SearchVectorsResponse.FromString,
+                _registered_method=True)
         self.UpsertVectorsStream = channel.stream_stream(
                 '/hector.plugins.v1.DatabaseProvider/UpsertVectorsStream',
                 request_serializer=hector__plugins__pb2.UpsertVectorsRequest.SerializeToString,
@@ -485,6 +490,14 @@ class DatabaseProviderServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchVectorsStream(self, request_iterator, context):
+        """SearchVectors as a stream: each message is answered once, in order, with a `success` of its own. Searches whose
+        answers are not waited for one by one cost less so than as calls.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpsertVectorsStream(self, request_iterator, context):
         """UpsertVectors as a stream: each message is answered once, in order, when it is durable, with a `success`
         of its own.
@@ -614,6 +627,11 @@ def add_DatabaseProviderServicer_to_server(servicer, server):
                     servicer.SearchVectorsBatch,
                     request_deserializer=hector__plugins__pb2.SearchVectorsBatchRequest.FromString,
                     response_serializer=hector__plugins__pb2.SearchVectorsBatchResponse.SerializeToString,
+            ),
+            'SearchVectorsStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.SearchVectorsStream,
+                    request_deserializer=hector__plugins__pb2.SearchVectorsRequest.FromString,
+                    response_serializer=hector__plugins__pb2.SearchVectorsResponse.SerializeToString,
             ),
             'UpsertVectorsStream': grpc.stream_stream_rpc_method_handler(
                     servicer.UpsertVectorsStream,
@@ -975,6 +993,33 @@ class DatabaseProvider(object):
             '/hector.plugins.v1.DatabaseProvider/SearchVectorsBatch',
             hector__plugins__pb2.SearchVectorsBatchRequest.SerializeToString,
             hector__plugins__pb2.SearchVectorsBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchVectorsStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/hector.plugins.v1.DatabaseProvider/SearchVectorsStream',
+            hector__plugins__pb2.SearchVectorsRequest.SerializeToString,
+            hector__plugins__pb2.SearchVectorsResponse.FromString,
             options,
             channel_credentials,
             insecure,

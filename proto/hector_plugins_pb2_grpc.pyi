@@ -222,6 +222,10 @@ class DatabaseProviderStub:
     """Counts the vectors that match a filter."""
     SearchVectorsBatch: _grpc.UnaryUnaryMultiCallable[_hector_plugins_pb2.SearchVectorsBatchRequest, _hector_plugins_pb2.SearchVectorsBatchResponse]
     """Several searches in one call."""
+    SearchVectorsStream: _grpc.StreamStreamMultiCallable[_hector_plugins_pb2.SearchVectorsRequest, _hector_plugins_pb2.SearchVectorsResponse]
+    """SearchVectors as a stream: each message is answered once, in order, with a `success` of its own. Searches whose
+    answers are not waited for one by one cost less so than as calls.
+    """
     UpsertVectorsStream: _grpc.StreamStreamMultiCallable[_hector_plugins_pb2.UpsertVectorsRequest, _hector_plugins_pb2.UpsertVectorsResponse]
     """UpsertVectors as a stream: each message is answered once, in order, when it is durable, with a `success`
     of its own.
@@ -291,6 +295,10 @@ class DatabaseProviderAsyncStub(DatabaseProviderStub):
     """Counts the vectors that match a filter."""
     SearchVectorsBatch: _aio.UnaryUnaryMultiCallable[_hector_plugins_pb2.SearchVectorsBatchRequest, _hector_plugins_pb2.SearchVectorsBatchResponse]  # type: ignore[assignment]
     """Several searches in one call."""
+    SearchVectorsStream: _aio.StreamStreamMultiCallable[_hector_plugins_pb2.SearchVectorsRequest, _hector_plugins_pb2.SearchVectorsResponse]  # type: ignore[assignment]
+    """SearchVectors as a stream: each message is answered once, in order, with a `success` of its own. Searches whose
+    answers are not waited for one by one cost less so than as calls.
+    """
     UpsertVectorsStream: _aio.StreamStreamMultiCallable[_hector_plugins_pb2.UpsertVectorsRequest, _hector_plugins_pb2.UpsertVectorsResponse]  # type: ignore[assignment]
     """UpsertVectors as a stream: each message is answered once, in order, when it is durable, with a `success`
     of its own.
@@ -412,6 +420,15 @@ class DatabaseProviderServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_hector_plugins_pb2.SearchVectorsBatchResponse, _abc.Awaitable[_hector_plugins_pb2.SearchVectorsBatchResponse]]:
         """Several searches in one call."""
+
+    def SearchVectorsStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_hector_plugins_pb2.SearchVectorsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_hector_plugins_pb2.SearchVectorsResponse], _abc.AsyncIterator[_hector_plugins_pb2.SearchVectorsResponse]]:
+        """SearchVectors as a stream: each message is answered once, in order, with a `success` of its own. Searches whose
+        answers are not waited for one by one cost less so than as calls.
+        """
 
     def UpsertVectorsStream(
         self,

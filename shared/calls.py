@@ -39,7 +39,7 @@ from .errors import (
 from .places import Places
 from .receiving import Receiving, Requests
 from .status import abort, failure
-from .turns import Late, Limits, Turns
+from .turns import Clock, Late, Limits, Turns
 
 HEALTH = "/grpc.health.v1.Health/"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -76,6 +76,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._hints = too_large_hints
         self._most_items = most_items or {}
         self._places = Places(config.max_concurrent)
+        self._clock = Clock(config.timeout)
         self._requests = Requests(config.max_held_bytes)
         self._handlers: dict[str, Handler] = {}
         self._floods = _Floods()
@@ -168,7 +169,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def call(_: Any, context: Context) -> Any:
             async def answer(request: Any) -> tuple[bytes, str]:
-                async with Limits(self._places, self._config.timeout):
+                with Limits(self._places, self._clock):
                     reply = await behaviour(request, context)
                     return self._sized(method, serialize(reply)), _code_in(reply)
 
@@ -186,12 +187,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             async def answer(request: Any) -> tuple[None, str]:
                 # Closed here, whatever ends the call: left to the garbage collector, the behaviour's `finally` would
                 # run at some later time, outside of the call.
-                async with (
-                    Limits(self._places, self._config.timeout),
-                    contextlib.aclosing(behaviour(request, context)) as replies,
-                ):
-                    async for reply in replies:
-                        await self._write(method, context, serialize(reply))
+                with Limits(self._places, self._clock):
+                    async with contextlib.aclosing(behaviour(request, context)) as replies:
+                        async for reply in replies:
+                            await self._write(method, context, serialize(reply))
                 return None, "OK"
 
             with receiving.held() as held:
@@ -269,8 +268,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             request = None
             # Before the answer goes out: that can take as long as the client does not read.
             if not (is_flood := isinstance(error, _CHEAP) and self._floods.is_one()):
-                ms = round((time.perf_counter() - started) * 1000, 2)
-                logs.event("call", method=_short(method), code=code, ms=ms)
+                logs.call(_short(method), code, time.perf_counter() - started)
         if isinstance(error, Unauthenticated | Overloaded | TooLarge | Late) and not is_flood:
             _security(context, method, error)
         if isinstance(error, CallerError) and (reply_class := _failing_reply(method)):

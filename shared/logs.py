@@ -105,6 +105,16 @@ def event(name: str, *, level: int = logging.INFO, exc_info: bool = False, **fie
     _writer.put(line)
 
 
+def call(method: str, code: str, seconds: float) -> None:
+    """Logs `event=call` as `event` does it, in half the time, since every call pays for it. The texts must be plain."""
+    ms = round(seconds * 1000, 2)
+    if _writer is None or _log.handlers:
+        event("call", method=method, code=code, ms=ms)
+    elif _log.isEnabledFor(logging.INFO):
+        text = _masked(f"event=call method={method} code={code} ms={ms:.6g} request_id={request_id.get()}")
+        _writer.put(f"{_stamp(time.time())} INFO {text}")
+
+
 def line(text: str) -> None:
     """`text` as a line of its own, without time and level: what a person is told. Secrets are masked."""
     text = _on_one_line(_masked(text))

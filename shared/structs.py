@@ -16,6 +16,8 @@ from google.protobuf.struct_pb2 import Struct, Value
 from .errors import InvalidArgument
 
 _EXACT = 2**53
+# json.dumps makes a new one for each value, which takes longer than a small value.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _DEEPEST_TEXT = 500  # half of what Python's own recursion limit lets `json` write again
 _DEEPEST = 32  # protobuf refuses 100 nested messages, and a level of JSON is three of them
 
@@ -49,7 +51,7 @@ def read_object(struct: Struct, text: str, field: str) -> dict[str, Any]:
 
 def dump(value: Any) -> str:
     """`value` as compact JSON, keys in the order they came."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _encode(value)
 
 
 def fill(struct: Struct, value: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
@@ -23,31 +24,66 @@ class Late(DeadlineExceeded):
         )
 
 
+class Clock:
+    """Cancels the tasks of calls that take too long. All have the same time, so the oldest is the first to be late and
+    one timer does for all: a timer for each call would take longer than the rest of this module."""
+
+    def __init__(self, seconds: float) -> None:
+        """`seconds`: 0 for any number."""
+        self.seconds = seconds
+        self._running: dict[Limits, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, limits: Limits) -> None:
+        self._running[limits] = None
+        if self._timer is None and self.seconds:
+            self._timer = asyncio.get_running_loop().call_later(self.seconds, self._look)
+
+    def remove(self, limits: Limits) -> None:
+        self._running.pop(limits, None)
+
+    def _look(self) -> None:
+        self._timer, now = None, time.monotonic()
+        for limits in [*self._running]:
+            left = limits.since + self.seconds - now
+            if left > 0:
+                self._timer = asyncio.get_running_loop().call_later(left, self._look)
+                return
+            self.remove(limits)
+            limits.end()
+
+
 class Limits:
-    """One of `max_concurrent` places, for `timeout` at most. A class, since every call pays for it: a generator would
-    take longer than the rest of this module."""
+    """One of `max_concurrent` places, for as long as the clock allows. A class, since every call pays for it."""
 
-    __slots__ = ("_bound", "_places", "_seconds")
+    __slots__ = ("_cancelling", "_clock", "_is_late", "_places", "_task", "since")
 
-    def __init__(self, places: Places, seconds: float) -> None:
-        """`seconds`: 0 for no bound."""
-        self._places, self._seconds = places, seconds
+    def __init__(self, places: Places, clock: Clock) -> None:
+        self._places, self._clock = places, clock
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         if not self._places.take():
             raise Overloaded(
                 f"{self._places.most} calls are under way, which is this plugin's max_concurrent; try again",
                 retry_after=1,
             )
-        self._bound = asyncio.timeout(self._seconds or None)
-        await self._bound.__aenter__()
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling, self._is_late = task, task.cancelling(), False
+        self.since = time.monotonic()
+        self._clock.add(self)
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         self._places.give_back()
-        try:
-            await self._bound.__aexit__(kind, error, trace)
-        except TimeoutError:
-            raise Late(self._seconds) from None
+        self._clock.remove(self)
+        # As asyncio.timeout does it: somebody else may have cancelled the task as well.
+        if self._is_late and self._task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError):
+            raise Late(self._clock.seconds) from None
+
+    def end(self) -> None:
+        """The time is over."""
+        self._is_late = True
+        self._task.cancel()
 
 
 class Turns:

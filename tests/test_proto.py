@@ -27,6 +27,7 @@ ADDED_RPCS: dict[str, set[str]] = {
         "ListVectors",
         "CountVectors",
         "SearchVectorsBatch",
+        "SearchVectorsStream",
         "UpsertVectorsStream",
         "CreateSnapshot",
         "ListSnapshots",
@@ -45,6 +46,7 @@ ADDED_RPCS: dict[str, set[str]] = {
 # (the client streams, the server streams), for the RPCs that do.
 STREAMING: dict[str, tuple[bool, bool]] = {
     "LLMProvider.StreamText": (False, True),
+    "DatabaseProvider.SearchVectorsStream": (True, True),
     "DatabaseProvider.UpsertVectorsStream": (True, True),
     "EmbedderProvider.EmbedStream": (True, True),
     "ReasoningStrategy.StreamIteration": (False, True),

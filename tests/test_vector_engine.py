@@ -869,8 +869,6 @@ def test_the_inline_search_declines_what_would_take_long(tmp_path: Path) -> None
         graph = graph_of(engine, "small")
         with graph._lock.write():
             assert engine.search_now("small", query) is None
-        with graph._query_lock:
-            assert engine.search_now("small", query) is None
 
 
 # ---------------------------------------------------------------- any sequence of calls

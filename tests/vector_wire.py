@@ -46,12 +46,13 @@ class Database:
 
 @contextlib.contextmanager
 def serving(folder: Path, *, fast_path: bool = True, **options: int) -> Iterator[Database]:
-    """A server on the folder. `fast_path`: with fast.py, as the plugin runs."""
+    """A server on the folder. `fast_path`: with fast.py and together.py, as the plugin runs."""
     engine = Engine(folder, **options)
     engine.open()
 
     def register(server: grpc.aio.Server) -> None:
         servicer = Servicer(engine)
+        servicer.together = fast_path
         if fast_path:
             fast.register(server, servicer)
         rpc.add_DatabaseProviderServicer_to_server(servicer, server)

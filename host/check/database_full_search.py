@@ -129,6 +129,21 @@ def search_batch(check: Subject) -> None:
         expect(got == expected, f"the answers are {got}, not {expected}", reply)
 
 
+@claims.full(
+    "A stream of searches answers each message once, in order, and goes on after a bad one.",
+    "SearchVectorsStream: each message is answered once, in order, with a success of its own.",
+)
+def search_stream(check: Subject) -> None:
+    with collection(check, 2) as name:
+        upsert(check, name, {"a": [1, 0], "b": [0, 1]})
+        queries = [[0, 1], [1, 0, 0], [1, 0], [0, 1]]
+        searches = [pb.SearchVectorsRequest(collection=name, vector=query, limit=1) for query in queries]
+        replies = check.stream("SearchVectorsStream", searches)
+        got = [ids(answer) if answer.success else answer.status.code for answer in replies]
+        expected = [["b"], Code.INVALID_ARGUMENT, ["a"], ["b"]]
+        expect(got == expected, f"the answers are {got}, not {expected}", replies)
+
+
 # ---------------------------------------------------------------- filters
 
 

@@ -12,7 +12,8 @@ What it saves: for ten hits with three metadata fields a reply took 57 µs as me
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -23,14 +24,15 @@ from shared.status import failure
 
 from .engine import Hit, SearchResult
 from .messages import Room, fill_metadata, is_light_reply, least_bytes, search_reply, with_metadata
-from .servicer import Servicer
+from .servicer import Servicer, in_order
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 # Tags: field number << 3 | wire type (0 varint, 2 length and bytes, 5 four bytes).
 _SUCCESS = b"\x08\x01"  # SearchVectorsResponse.success = 1
 _RESULT = b"\x1a"  # SearchVectorsResponse.results = 3
-_SCORE = struct.Struct("<cf")  # VectorResult.score = 2
+_SCORE = b"\x15"  # VectorResult.score = 2
+_score = struct.Struct("<f").pack
 _EXACT = b"\x58\x01"  # SearchVectorsResponse.exact = 11
 _COMPLETE = b"\x60\x01"  # SearchVectorsResponse.complete = 12
 _SEQUENCE = b"\x68"  # SearchVectorsResponse.sequence = 13
@@ -38,7 +40,7 @@ _RESPONSE = b"\x0a"  # SearchVectorsBatchResponse.responses = 1
 
 
 def register(server: grpc.aio.Server, servicer: Servicer) -> None:
-    """Has the two search calls answered here. Call it after the servicer was added, whose handlers it replaces."""
+    """Has the search calls answered here. Call it after the servicer was added, whose handlers it replaces."""
 
     async def search(request: pb.SearchVectorsRequest, context: Context) -> bytes | pb.SearchVectorsResponse:
         try:
@@ -50,12 +52,19 @@ def register(server: grpc.aio.Server, servicer: Servicer) -> None:
             return failure(pb.SearchVectorsResponse(), error)
 
     async def search_batch(request: pb.SearchVectorsBatchRequest, context: Context) -> bytes:
-        results = await servicer.search_batch(request, context)
-        return await servicer.pack(batch_reply, request.searches, results, servicer.room("SearchVectorsBatch"))
+        return await servicer.search_batch(batch_reply, request, context)
+
+    async def stream(requests: Any, context: Context) -> AsyncIterator[bytes | pb.SearchVectorsResponse]:
+        async with aclosing(in_order(search, requests, context)) as answers:
+            async for answer in answers:
+                yield answer
 
     handlers: dict[str, Any] = {
         "SearchVectors": grpc.unary_unary_rpc_method_handler(
             search, request_deserializer=pb.SearchVectorsRequest.FromString, response_serializer=_serialized
+        ),
+        "SearchVectorsStream": grpc.stream_stream_rpc_method_handler(
+            stream, request_deserializer=pb.SearchVectorsRequest.FromString, response_serializer=_serialized
         ),
         "SearchVectorsBatch": grpc.unary_unary_rpc_method_handler(
             search_batch, request_deserializer=pb.SearchVectorsBatchRequest.FromString, response_serializer=_serialized
@@ -81,7 +90,7 @@ def reply(request: pb.SearchVectorsRequest, result: SearchResult, room: Room | N
         packed = pack(hit)
         if room is not None:
             room.take(len(packed))
-        parts += (_RESULT, _varint(len(packed) + _SCORE.size), packed, _SCORE.pack(b"\x15", hit.score))
+        parts += (packed, _score(hit.score))
     if result.exact:
         parts.append(_EXACT)
     if result.complete:
@@ -107,18 +116,18 @@ def batch_reply(
 
 
 def _pack(request: pb.SearchVectorsRequest) -> Callable[[Hit], bytes]:
-    """What makes of a hit its VectorResult, without the score."""
+    """What makes of a hit its VectorResult, up to the four bytes of the score."""
     if not with_metadata(request):
         return _without_metadata
     return _with_json if request.metadata_as_json else _packed
 
 
 def _without_metadata(hit: Hit) -> bytes:
-    return pb.VectorResult(id=hit.id).SerializeToString()
+    return _head(pb.VectorResult(id=hit.id))
 
 
 def _with_json(hit: Hit) -> bytes:
-    return pb.VectorResult(id=hit.id, metadata_json=hit.metadata).SerializeToString()
+    return _head(pb.VectorResult(id=hit.id, metadata_json=hit.metadata))
 
 
 def _packed(hit: Hit) -> bytes:
@@ -126,8 +135,13 @@ def _packed(hit: Hit) -> bytes:
     if packed is None:
         message = pb.VectorResult(id=hit.id)
         fill_metadata(message, hit.metadata)
-        packed = hit.item.memo = message.SerializeToString()
+        packed = hit.item.memo = _head(message)
     return packed
+
+
+def _head(message: pb.VectorResult) -> bytes:
+    packed = message.SerializeToString()
+    return _RESULT + _varint(len(packed) + 5) + packed + _SCORE
 
 
 def _varint(number: int) -> bytes:

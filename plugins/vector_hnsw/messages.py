@@ -381,10 +381,14 @@ def is_light_reply(result: SearchResult) -> bool:
 
 def least_bytes(request: pb.SearchVectorsRequest, result: SearchResult) -> int:
     """What the reply has at least."""
-    text = sum(len(hit.metadata) for hit in result.hits) if with_metadata(request) else 0
-    return text // _CHARACTERS_A_BYTE + sum(
-        len(hit.id) + (hit.vector.nbytes if hit.vector is not None else 0) for hit in result.hits
-    )
+    text = size = 0
+    for hit in result.hits:
+        item = hit.item
+        text += len(item.metadata)
+        size += len(item.id)
+        if hit.vector is not None:
+            size += hit.vector.nbytes
+    return size + (text // _CHARACTERS_A_BYTE if with_metadata(request) else 0)
 
 
 def search_reply(

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 import grpc
@@ -25,6 +25,7 @@ from shared.status import failure
 
 from . import messages
 from .engine import Change, Engine, Item, Query, SearchResult, Snapshot, Written, checks
+from .engine.together import Together
 from .messages import Room, known, read_change_of_all, read_changes, read_filter, read_items, read_query
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -39,8 +40,10 @@ MOST_ITEMS = {
     "UpdateMetadata": {"updates": checks.LARGEST_BATCH},
     "SearchVectorsBatch": {"searches": checks.LARGEST_SEARCH_BATCH},
 }
+_FEWER_HITS = "page with limit and offset, or leave include_vectors unset, or set include_metadata to false"
 TOO_LARGE_HINTS = {
-    "SearchVectors": "page with limit and offset, or leave include_vectors unset, or set include_metadata to false",
+    "SearchVectors": _FEWER_HITS,
+    "SearchVectorsStream": _FEWER_HITS,
     "SearchVectorsBatch": "send fewer searches at once",
     "GetVectors": "name fewer ids at once, or set include_metadata to false",
     "ListVectors": "ask for a smaller page_size, or set include_metadata to false",
@@ -48,13 +51,18 @@ TOO_LARGE_HINTS = {
 _MODEL_KEY = "x-embedding-model"
 # An upsert of more items is converted while the one before it is written; so many are read between others' pages.
 _FEW_ITEMS = 64
+# Searches of a stream that are worked on while the first of them has yet to be answered.
+_AHEAD = 16
 # Searches of a batch that go through the graph at once; others have their turn in between.
 _TOGETHER = 64
 
 
 class Servicer(DatabaseProviderServicer):
+    together = True  # whether searches go through the graph with others that wait; False leaves that module out
+
     def __init__(self, engine: Engine, *, max_reply_bytes: int = 4 * 2**20) -> None:
         self._engine = engine
+        self._together = Together(engine)
         self._max_reply_bytes = max_reply_bytes
         self._most_of_an_item = min(messages.LARGEST_ITEM, max_reply_bytes - 1024)
         self._writer = _threads("writer", 1)
@@ -210,8 +218,14 @@ class Servicer(DatabaseProviderServicer):
     async def SearchVectorsBatch(
         self, request: pb.SearchVectorsBatchRequest, context: Context
     ) -> pb.SearchVectorsBatchResponse:
-        results = await self.search_batch(request, context)
-        return await self.pack(messages.batch_reply, request.searches, results, self.room("SearchVectorsBatch"))
+        return await self.search_batch(messages.batch_reply, request, context)
+
+    async def SearchVectorsStream(
+        self, request_iterator: AsyncIterator[pb.SearchVectorsRequest], context: Context
+    ) -> AsyncIterator[pb.SearchVectorsResponse]:
+        async with aclosing(in_order(self.SearchVectors, request_iterator, context)) as replies:
+            async for reply in replies:
+                yield reply
 
     async def GetVectors(self, request: pb.GetVectorsRequest, context: Context) -> pb.GetVectorsResponse:
         try:
@@ -358,7 +372,10 @@ class Servicer(DatabaseProviderServicer):
         query = None
         if not filtered or messages.is_light(request.filter):
             query = read_query(request, model)
-            result = self._engine.search_now(request.collection, query)
+            if self.together and query.kind:
+                result = await self._together.search(request.collection, query)
+            else:
+                result = self._engine.search_now(request.collection, query)
             if result is not None:
                 return result
         # With a filter, what fits it may have to be found out, by looking at all there is.
@@ -372,14 +389,22 @@ class Servicer(DatabaseProviderServicer):
         return self._engine.search(request.collection, read_query(request, embedding_model))
 
     async def search_batch(
-        self, request: pb.SearchVectorsBatchRequest, context: Context
-    ) -> list[SearchResult | CallerError]:
-        """One for each search, in order. Raises InvalidArgument when they are too many, TooLarge when the results
-        are."""
+        self, pack: Callable[..., Result], request: pb.SearchVectorsBatchRequest, context: Context
+    ) -> Result:
+        """What `pack` makes of the searches, the result or error of each, and the room for it.
+
+        Raises InvalidArgument when they are too many, TooLarge when the results are.
+        """
         checks.check_batch("searches", len(request.searches), checks.LARGEST_SEARCH_BATCH)
         scans = any(search.exact or search.HasField("filter") for search in request.searches)
         threads = self._scanners if scans else self._searchers
-        return await _in(threads, self._search_batch, request.searches, _named_model(context))
+        return await _in(threads, self._packed_batch, pack, request.searches, _named_model(context))
+
+    def _packed_batch(
+        self, pack: Callable[..., Result], searches: Sequence[pb.SearchVectorsRequest], embedding_model: str
+    ) -> Result:
+        results = self._search_batch(searches, embedding_model)
+        return pack(searches, results, self.room("SearchVectorsBatch"))
 
     def _search_batch(
         self, searches: Sequence[pb.SearchVectorsRequest], embedding_model: str
@@ -387,16 +412,14 @@ class Servicer(DatabaseProviderServicer):
         """Searches of one collection that ask for the same go through the graph together, on all threads."""
         room = self.room("SearchVectorsBatch")
         results: list[SearchResult | CallerError | None] = [None] * len(searches)
-        together: dict[tuple[Any, ...], list[tuple[int, Query]]] = {}
+        together: dict[tuple[str, object], list[tuple[int, Query]]] = {}
         for index, request in enumerate(searches):
             try:
                 query = read_query(request, embedding_model)
-                alone = index if query.filter or query.exact or query.with_vectors else None
-                key = (request.collection, query.limit, query.offset, query.ef, len(query.vector), alone)
-                together.setdefault(key, []).append((index, query))
+                together.setdefault((request.collection, query.kind or index), []).append((index, query))
             except CallerError as error:
                 results[index] = error
-        for (collection, *_), group in together.items():
+        for (collection, _), group in together.items():
             for start in range(0, len(group), _TOGETHER):
                 part = group[start : start + _TOGETHER]
                 with _hinting(room):
@@ -421,6 +444,36 @@ class Servicer(DatabaseProviderServicer):
                 return [error]
         # One of them is at fault; each gets its own answer.
         return [self._search_group(collection, [one])[0] for one in group]
+
+
+async def in_order(
+    work: Callable[[Any, Context], Coroutine[Any, Any, Result]], requests: AsyncIterator[Any], context: Context
+) -> AsyncGenerator[Result, None]:
+    """What `work` answers to each request, while those behind it are worked on already."""
+    answers: asyncio.Queue[asyncio.Task[Result] | None] = asyncio.Queue()
+    room = asyncio.Semaphore(_AHEAD)
+
+    async def read() -> None:
+        try:
+            async for request in requests:
+                answers.put_nowait(asyncio.create_task(work(request, context)))
+                await room.acquire()
+        finally:
+            answers.put_nowait(None)
+
+    reader = asyncio.create_task(read())
+    reader.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, also where nobody waits for it
+    answer = None
+    try:
+        while (answer := await answers.get()) is not None:
+            yield await answer
+            room.release()
+        await reader  # raises what it ended with
+    finally:
+        reader.cancel()
+        while answer is not None:
+            answer.cancel()
+            answer = None if answers.empty() else answers.get_nowait()
 
 
 def _named_model(context: Context) -> str:

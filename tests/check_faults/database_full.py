@@ -44,6 +44,10 @@ class Proxy(DatabaseProviderServicer):
         for request in requests:
             yield self.passed("UpsertVectors", request, context)
 
+    def SearchVectorsStream(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        for request in requests:
+            yield self.passed("SearchVectors", request, context)
+
 
 for _method in pb.DESCRIPTOR.services_by_name["DatabaseProvider"].methods:
     if not _method.client_streaming:
@@ -177,6 +181,21 @@ class BatchShuffled(Proxy):
             replies = list(reply.responses)[::-1]
             del reply.responses[:]
             reply.responses.extend(replies)
+
+
+class SearchStreamBackwards(Proxy):
+    def SearchVectorsStream(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        yield from list(super().SearchVectorsStream(requests, context))[::-1]
+
+
+class SearchStreamEndsAtTheFirst(Proxy):
+    """One bad message ends the stream."""
+
+    def SearchVectorsStream(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        for reply in super().SearchVectorsStream(requests, context):
+            yield reply
+            if not reply.success:
+                return
 
 
 class FilterAfterLimit(Proxy):
@@ -447,6 +466,8 @@ FAULTS = [
     Fault(NeverComplete, "complete", "full"),
     Fault(AlwaysVectors, "included", "full"),
     Fault(BatchShuffled, "search_batch", "full"),
+    Fault(SearchStreamBackwards, "search_stream", "full"),
+    Fault(SearchStreamEndsAtTheFirst, "search_stream", "full"),
     Fault(FilterAfterLimit, "filtered_limit", "full"),
     Fault(IgnoresFilter, "operators", "full"),
     Fault(GteIsGt, "operators", "full"),

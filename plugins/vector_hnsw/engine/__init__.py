@@ -44,6 +44,7 @@ cache.py       a graph on disk: written aside, checksummed, loaded only when it 
 saving.py      a graph written while the process goes on
 rebuilding.py  a new graph aside, while the old one is searched
 health.py      recall on a sample
+together.py    searches that come at the same moment, as one batch
 lock.py        many readers or one writer, in turn
 """
 

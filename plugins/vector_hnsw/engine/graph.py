@@ -12,7 +12,6 @@ an item whose vector was changed since from the one that was scored.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -54,7 +53,6 @@ class Graph:
         self.threads = threads or os.cpu_count() or 1
         self._turn = max(8, min(256, _NUMBERS_A_TURN // dimension))
         self._lock = SharedLock()
-        self._query_lock = threading.Lock()
         self._versions: dict[int, int] = {}
         self._moves = 0
         self._node_bytes = graph_bytes(dimension, m, 1)
@@ -62,6 +60,9 @@ class Graph:
         size = max(16, min(_FIRST_SIZE, _FIRST_BYTES // (4 * dimension)))
         try:
             self._index.init_index(size, M=m, ef_construction=ef_construction, random_seed=100)
+            # hnswlib keeps max(ef, k) candidates. As many as are wanted are asked for, and so the setting, which is
+            # the whole index's, is left alone, and searches with any ef go on beside each other.
+            self._index.set_ef(1)
         except (MemoryError, RuntimeError) as error:
             raise no_memory(f"a graph of dimension {dimension} with m of {m}") from error
 
@@ -141,7 +142,7 @@ class Graph:
 
         `query` is prepared. With one `ef` the first `k` are among the first `k + 1`, ties included. So all are asked
         for, which costs no more: of equally near ones hnswlib gives others when it is asked for fewer. Without `wait`
-        it is None also where it would have to wait for a write or another search, or look further.
+        it is None also where it would have to wait for a write, or look further.
         """
         if not self._lock.enter(wait):
             return None
@@ -149,29 +150,50 @@ class Graph:
             asked = min(max(k, ef), len(self._versions))
             if asked == 0:
                 return Neighbours([], [], [])
-            for wider in (1, 4, 16) if wait else (1,):
-                answer = self._query(query, asked, max(ef * wider, asked), 1, wait)
-                if answer is not None:
-                    labels = answer[0][0][:k].tolist()
-                    return Neighbours(labels, answer[1][0][:k].tolist(), [self._versions[label] for label in labels])
-            return None
+            answer = self._query(query, asked, 1)
+            if answer is not None:
+                return self._neighbours(*answer, k)[0]
         finally:
             self._lock.leave()
+        return self._look_further(query, k, ef) if wait else None
 
-    def search_many(self, queries: Floats, k: int, ef: int) -> list[Neighbours] | None:
-        """As `search`, for each row of `queries`, on all threads at once. None when one of them cannot be answered."""
-        with self._lock.read():
+    def search_many(self, queries: Floats, k: int, ef: int, wait: bool = True) -> list[Neighbours] | None:
+        """As `search`, for each row of `queries`, on all threads at once. None when one of them cannot be answered.
+
+        Without `wait` on this thread alone, and None where it would have to wait.
+        """
+        if not self._lock.enter(wait):
+            return None
+        try:
             asked = min(max(k, ef), len(self._versions))
             if asked == 0:
                 return [Neighbours([], [], [])] * len(queries)
-            answer = self._query(queries, asked, max(ef, asked), self.threads, wait=True)
-            if answer is None:
-                return None
-            versions = self._versions
-            return [
-                Neighbours(labels, distances, [versions[label] for label in labels])
-                for labels, distances in zip(answer[0][:, :k].tolist(), answer[1][:, :k].tolist(), strict=True)
-            ]
+            answer = self._query(queries, asked, self.threads if wait else 1)
+            return None if answer is None else self._neighbours(*answer, k)
+        finally:
+            self._lock.leave()
+
+    def _look_further(self, query: Floats, k: int, ef: int) -> Neighbours | None:
+        """`search`, where not so many labels can be reached from among `ef`, with more of them."""
+        # ef is a setting of the whole index, so nobody else may search meanwhile.
+        with self._lock.write():
+            asked = min(max(k, ef), len(self._versions))
+            try:
+                for wider in (4, 16):
+                    self._index.set_ef(ef * wider)
+                    answer = self._query(query, asked, 1)
+                    if answer is not None:
+                        return self._neighbours(*answer, k)[0]
+            finally:
+                self._index.set_ef(1)
+        return None
+
+    def _neighbours(self, labels: npt.NDArray[np.uint64], distances: Floats, k: int) -> list[Neighbours]:
+        versions = self._versions
+        return [
+            Neighbours(near, far, [versions[label] for label in near])
+            for near, far in zip(labels[:, :k].tolist(), distances[:, :k].tolist(), strict=True)
+        ]
 
     # -- on disk, for cache.py ----------------------------------------------------------------------------------
 
@@ -186,6 +208,7 @@ class Graph:
         """Replaces the graph by the file's and returns the labels in it. The file must be one that was verified."""
         index = self._new_index()
         index.load_index(path)
+        index.set_ef(1)
         self._index = index
         return np.array(index.get_ids_list(), dtype=np.int64)
 
@@ -199,20 +222,12 @@ class Graph:
                 except RuntimeError:  # it was saved as deleted
                     continue
 
-    def _query(
-        self, queries: Floats, k: int, ef: int, threads: int, wait: bool
-    ) -> tuple[npt.NDArray[np.uint64], Floats] | None:
-        # ef is a setting of the whole index, so it must not change under another search.
-        if not self._query_lock.acquire(blocking=wait):
-            return None
+    def _query(self, queries: Floats, k: int, threads: int) -> tuple[npt.NDArray[np.uint64], Floats] | None:
         try:
-            self._index.set_ef(ef)
             labels, distances = self._index.knn_query(queries, k=k, num_threads=threads)
             return labels, distances
-        except RuntimeError:
+        except RuntimeError:  # fewer can be reached
             return None
-        finally:
-            self._query_lock.release()
 
     def _new_index(self) -> hnswlib.Index:
         return hnswlib.Index(space=self._metric.space, dim=self._dimension)

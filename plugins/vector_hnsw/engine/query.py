@@ -28,6 +28,13 @@ class Query(NamedTuple):
     with_metadata: bool = True
     embedding_model: str = ""
 
+    @property
+    def kind(self) -> tuple[int | str, ...] | None:
+        """What queries of a collection must have in common to go through the graph at once; None: it goes alone."""
+        if self.filter or self.exact or self.with_vectors:
+            return None
+        return self.limit, self.offset, self.ef, len(self.vector), self.embedding_model
+
 
 class Hit:
     """An item as it is found. `score`, as a float32 holds it, is higher for better; `distance` is lower for nearer and

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Container
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -84,6 +84,7 @@ def by_id(row: Row) -> str:
 
 def best_first(page: list[Hit]) -> list[Hit]:
     """By score, and where that is equal by id. It orders less finely than distances, so it must not choose the page."""
-    if any(before.score <= after.score for before, after in pairwise(page)):
+    scores = [hit.score for hit in page]
+    if any(map(operator.le, scores, scores[1:])):
         page.sort(key=lambda hit: (-hit.score, hit.item.id))
     return page

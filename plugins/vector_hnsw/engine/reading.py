@@ -47,6 +47,13 @@ class Reading(State):
             return entry.search(query, wait=False)
         return None
 
+    def search_many_now(self, name: str, queries: Sequence[Query]) -> list[SearchResult | None]:
+        """`search_now` for several queries of one `kind`, together."""
+        entry = self._find(name)
+        with suppress(NotFound, TakesLong):
+            return entry.search_many(queries, wait=False)
+        return [None] * len(queries)
+
     def search_many(self, name: str, queries: Sequence[Query]) -> list[SearchResult]:
         """`search` for several queries, together where the graph can answer them so."""
         entry = self._find(name)

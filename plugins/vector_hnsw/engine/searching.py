@@ -20,7 +20,7 @@ from .flat import Flat
 from .graph import Graph, Neighbours
 from .labels import Labels
 from .matches import MatchCache, Matches
-from .metric import Floats, Metric, check_dimension, check_query
+from .metric import Floats, Metric, check_dimension, check_queries, check_query
 from .planning import Plan, Way, are_few, is_quick, plan
 from .query import Hit, Query, SearchResult
 from .ranking import NOTHING, Compared, Near, best, best_first, by_id, cut, joined, nearest_first, only
@@ -73,7 +73,8 @@ class Searchable:
         store's `max_read`."""
         sequence, count = self.sequence, self.labels.count
         generation, changing = self.rows.generation, self.changing
-        vector = self._checked(query)
+        self._check(query)
+        vector = check_query(self.spec.metric, query.vector)
         if not wait and not is_quick(query, self.graph, self.spec.dimension, self.spec.ef_search):
             raise TakesLong
         fits = where(query.filter) if query.filter else None
@@ -100,31 +101,40 @@ class Searchable:
             raise Changed  # it is committed, perhaps, and what fits is not known yet
         return SearchResult(hits, exact, complete, sequence)
 
-    def search_many(self, queries: Sequence[Query]) -> list[SearchResult | None]:
+    def search_many(self, queries: Sequence[Query], wait: bool = True) -> list[SearchResult | None]:
         """As `search`, for queries that the graph answers together; None for those that it does not.
 
-        Raises TooLarge also where each of them alone could be answered.
+        Raises TooLarge, or without `wait` TakesLong, also where each of them alone could be answered.
         """
         sequence, count, graph = self.sequence, self.labels.count, self.graph
-        alone = any(query.exact or query.with_vectors or query.filter is not None for query in queries)
-        same = len({(query.offset, query.limit, query.ef) for query in queries}) == 1
-        if not isinstance(graph, Graph) or alone or not same:
+        kinds = {query.kind for query in queries}
+        if not isinstance(graph, Graph) or None in kinds or len(kinds) > 1:
             return [None] * len(queries)
+        if not wait and not is_quick(queries[0], graph, self.spec.dimension, self.spec.ef_search):
+            raise TakesLong
         planned = plan(queries[0], graph, None, self.spec.ef_search)
         k = queries[0].offset + queries[0].limit
         if k > planned.candidates or not planned.is_worth_asking:
             return [None] * len(queries)
-        vectors = np.stack([self._checked(query) for query in queries])
-        answers = graph.search_many(vectors, k, max(planned.ef, planned.candidates))
+        for query in queries:
+            self._check(query)
+        vectors = check_queries(self.spec.metric, np.stack([query.vector for query in queries]))
+        answers = graph.search_many(vectors, k, max(planned.ef, planned.candidates), wait)
         if answers is None:
             return [None] * len(queries)
-        rows = self.rows.at_labels(list({label for neighbours in answers for label in neighbours.labels}))
+        labels = list({label for neighbours in answers for label in neighbours.labels})
+        try:
+            rows = self.rows.at_labels(labels, None if wait else _QUICK_BYTES)
+        except TooLarge:
+            if wait:
+                raise
+            raise TakesLong from None
         results: list[SearchResult | None] = []
         for neighbours, query in zip(answers, queries, strict=True):
             scores = self.spec.metric.scores_of(neighbours.distances)
             try:
-                hits = self._scored_anew(cut(self._hits(neighbours, scores, rows, None, wait=True), query), query)
-            except Changed:
+                hits = self._scored_anew(cut(self._hits(neighbours, scores, rows, None, wait), query), query, wait)
+            except (Changed, TakesLong):
                 results.append(None)
                 continue
             complete = len(hits) >= min(query.limit, max(0, count - query.offset))
@@ -133,15 +143,14 @@ class Searchable:
             results.append(SearchResult(hits, False, complete, sequence))
         return results
 
-    def _checked(self, query: Query) -> Floats:
-        """Its vector, prepared."""
+    def _check(self, query: Query) -> None:
+        """All but the vector's numbers."""
         check_model(self.spec, query.embedding_model)
         within("limit", query.limit, 1, self._max_limit)
         within("ef_search", query.ef, 0, LARGEST_EF)
         if query.min_score is not None and math.isnan(query.min_score):
             raise InvalidArgument("min_score must be a number, not NaN", reason="OUT_OF_RANGE", field="min_score")
         check_dimension(query.vector, self.spec.dimension, "vector")
-        return check_query(self.spec.metric, query.vector)
 
     def _page(
         self, vector: Floats, query: Query, fits: Where | None, matches: Matches | None, wait: bool
@@ -229,12 +238,16 @@ class Searchable:
         self, neighbours: Neighbours, scores: list[float], rows: Rows, matches: Matches | None, wait: bool
     ) -> list[Hit]:
         """The items that have these labels, in their order."""
+        try:
+            found = [rows[label] for label in neighbours.labels]
+        except KeyError:
+            raise Changed from None
+        if [there[0].version for there in found] != neighbours.versions:
+            raise Changed
+        if matches is None and len(rows_alone := [there[0] for there in found if len(there) == 1]) == len(found):
+            return list(map(Hit, rows_alone, scores, neighbours.distances))
         hits: list[Hit] = []
-        labels, distances, versions = neighbours
-        for label, distance, score, version in zip(labels, distances, scores, versions, strict=True):
-            there = rows.get(label)
-            if there is None or there[0].version != version:
-                raise Changed
+        for there, score, distance in zip(found, scores, neighbours.distances, strict=True):
             if len(there) > 1:
                 if not wait and len(there) > _QUICK_SHARED:
                     raise TakesLong
