@@ -37,6 +37,7 @@ def main() -> int:
             schema=config.schema,
             pool_size=config.pool_size,
             timeout=config.timeout,
+            patience=config.patience,
             max_limit=config.max_limit,
             max_collections=config.max_collections,
             # Metadata is JSON text here, which has up to six bytes for one of a reply.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shared.config import BaseConfig, setting
 from shared.errors import StartError
-from shared.units import SecretUrl, Size
+from shared.units import Duration, SecretUrl, Size
 
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -21,6 +21,7 @@ class Config(BaseConfig):
     replica_url: SecretUrl = setting("", "Where reads go; without it to `url`.")
     schema: str = setting("hector", "The database's schema that holds everything; made when missing.")
     pool_size: int = setting(16, "Most connections to the database, and as many to replicas.", at_least=2, at_most=1000)
+    patience: Duration = setting("10s", "Longest a call waits for a database that went away.", at_least=0.1)
     max_limit: int = setting(1000, "Largest `limit` of a search.", at_least=1, at_most=100_000)
     max_collections: int = setting(1000, "Most collections, and most aliases.", at_least=1)
     index_from: int = setting(1000, "Vectors from which on a collection has an index.", at_least=1)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-
-from psycopg.rows import class_row
 
 from shared.errors import AlreadyExists, FailedPrecondition, InvalidArgument, LimitReached, NotFound, quoted
 
@@ -20,25 +19,26 @@ _NAMED = """coalesce(
 _NAMES = "LOCK TABLE aliases IN SHARE ROW EXCLUSIVE MODE"
 
 
-def _collection(**values: Any) -> Collection:
-    return Collection(**{**values, "metric": Metric(values["metric"])})
+def _collection(row: Sequence[Any]) -> Collection:
+    number, name, dimension, metric, *others = row
+    return Collection(number, name, dimension, Metric(metric), *others)
 
 
 async def read(connection: Connection, name: str, lock: str = "") -> Collection:
     """The collection of this name or alias; `lock` as SQL has it. Raises NotFound."""
     sql = f"SELECT {_COLUMNS} FROM collections WHERE number = {_NAMED} {lock}"
-    cursor = connection.cursor(row_factory=class_row(_collection))
-    row = await (await cursor.execute(sql.encode(), {"name": name[:200]})).fetchone() if "\0" not in name else None
+    cursor = await connection.execute(sql.encode(), {"name": name[:200].replace("\0", "")})
+    row = await cursor.fetchone()
     if row is None:
         raise NotFound(
             f"there is no collection {quoted(name)}; make it with CreateCollection", reason="COLLECTION_NOT_FOUND"
         )
-    return row
+    return _collection(row)
 
 
 async def read_all(connection: Connection) -> list[Collection]:
-    cursor = connection.cursor(row_factory=class_row(_collection))
-    return await (await cursor.execute(f"SELECT {_COLUMNS} FROM collections ORDER BY name".encode())).fetchall()
+    cursor = await connection.execute(f"SELECT {_COLUMNS} FROM collections ORDER BY name".encode())
+    return [_collection(row) for row in await cursor.fetchall()]
 
 
 async def committed(connection: Connection, collection: Collection | None = None, more: int = 0) -> int:
@@ -123,7 +123,8 @@ async def update(connection: Connection, name: str, named: dict[str, int]) -> Co
         )
     there = await read(connection, name, "FOR NO KEY UPDATE")
     have = {"m": there.m, "ef_construction": there.ef_construction, "ef_search": there.ef_search}
-    changed = replace(there, **checks.index_parameters(named, have))
+    new = checks.index_parameters(named, have)
+    changed = replace(there, m=new["m"], ef_construction=new["ef_construction"], ef_search=new["ef_search"])
     await connection.execute(
         "UPDATE collections SET m = %s, ef_construction = %s, ef_search = %s WHERE number = %s",
         (changed.m, changed.ef_construction, changed.ef_search, changed.number),
@@ -205,11 +206,14 @@ def wanted(
     name: str, dimension: int, metric: Metric, named: dict[str, int], embedding_model: str, settings: Settings
 ) -> Collection:
     """Raises InvalidArgument."""
+    index = checks.index_parameters(named, settings.index)
     return Collection(
         number=0,
         name=checks.checked_name(name),
         dimension=checks.within("dimension", dimension, 1, checks.LARGEST_DIMENSION),
         metric=metric,
         embedding_model=checks.checked_model_name(embedding_model),
-        **checks.index_parameters(named, settings.index),
+        m=index["m"],
+        ef_construction=index["ef_construction"],
+        ef_search=index["ef_search"],
     )

@@ -7,6 +7,7 @@ import asyncio
 import contextvars
 import itertools
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -28,7 +29,6 @@ Result = TypeVar("Result")
 time_left: contextvars.ContextVar[float | None] = contextvars.ContextVar("time_left", default=None)
 
 _log = logging.getLogger("hector")
-_PATIENCE = 20.0  # seconds in which a database that went away may come back, or another take its place
 _MOST_CONFLICTS = 50
 _CONFLICTS = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation)
 _LOST = (
@@ -53,9 +53,9 @@ class Database:
             min_size=1,
             max_size=self._settings.pool_size,
             open=False,
-            timeout=_PATIENCE,
+            timeout=self._settings.patience,
             max_waiting=10_000,
-            reconnect_timeout=_PATIENCE,
+            reconnect_timeout=self._settings.patience,
             configure=self._configure,
             kwargs=self._options(),
         )
@@ -74,8 +74,8 @@ class Database:
                 await schema.migrate(connection, self._settings.schema)
             except errors.InsufficientPrivilege as error:
                 raise StartError(
-                    f"the database refuses schema {self._settings.schema}: {error.diag.message_primary}; grant CREATE on "
-                    "the database to this user, or make the schema and make the user its owner"
+                    f"the database refuses schema {self._settings.schema}: {error.diag.message_primary}; "
+                    "grant CREATE on the database to this user, or make the user the schema's owner"
                 ) from None
         for pool in {self._pool, self._replicas}:
             await pool.open()
@@ -91,7 +91,7 @@ class Database:
         extension = (await _vector(connection)).partition(".")[0]
         await connection.execute(
             "SELECT set_config('search_path', %s, FALSE), set_config('statement_timeout', %s, FALSE)",
-            (f"{self._settings.schema}, {extension}", str(round(1000 * self._settings.timeout))),
+            (f"{self._settings.schema}, {extension}", str(math.ceil(1000 * self._settings.timeout))),
         )
         # Results come from the index in their order. Where one can be used, nothing else is: a search that asks for
         # another page must walk the same way.
@@ -112,7 +112,7 @@ class Database:
         """What `work` makes of a connection, perhaps to a replica; it is called again where that was lost."""
 
         async def attempt(_: Callable[[], None]) -> Result:
-            async with self._replicas.connection(self._left()) as connection:
+            async with self._replicas.connection(self._wait()) as connection:
                 return await work(connection)
 
         return await self._tried(attempt)
@@ -125,10 +125,9 @@ class Database:
         """
 
         async def attempt(commits: Callable[[], None]) -> Result:
-            async with self._pool.connection(self._left()) as connection, connection.transaction():
-                left = self._left()
+            async with self._pool.connection(self._wait()) as connection, connection.transaction():
                 await connection.execute(
-                    "SELECT set_config('statement_timeout', %s, TRUE)", (str(max(1, round(1000 * left))),)
+                    "SELECT set_config('statement_timeout', %s, TRUE)", (str(math.ceil(1000 * self._left())),)
                 )
                 result = await work(connection)
                 commits()
@@ -137,12 +136,14 @@ class Database:
         return await self._tried(attempt, again)
 
     def _left(self) -> float:
-        left = time_left.get()
-        bounds = [seconds for seconds in (left, self._settings.timeout) if seconds]
-        return min(bounds, default=_PATIENCE)
+        """Seconds that a statement may take; 0 sets no bound."""
+        return min((seconds for seconds in (time_left.get(), self._settings.timeout) if seconds), default=0.0)
+
+    def _wait(self) -> float:
+        return min(self._settings.patience, self._left() or self._settings.patience)
 
     async def _tried(self, attempt: Callable[[Callable[[], None]], Awaitable[Result]], again: bool = True) -> Result:
-        until = time.monotonic() + min(_PATIENCE, self._left())
+        until = time.monotonic() + self._wait()
         for count in itertools.count():
             committing = False
 
@@ -198,7 +199,7 @@ def _is_lost(error: Exception) -> bool:
 
 def _reason(error: psycopg.Error) -> str:
     """What may be shown: an error of the network names addresses, but no password. On one line."""
-    return error.sqlstate or type(error).__name__ if error.sqlstate else " ".join(str(error).split())[:300]
+    return error.sqlstate or " ".join(str(error).split())[:300]
 
 
 async def _vector(connection: Connection) -> str:

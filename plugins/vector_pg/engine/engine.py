@@ -4,7 +4,6 @@ next call of every process on the database."""
 from __future__ import annotations
 
 import base64
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -33,7 +32,6 @@ from .values import (
 Result = TypeVar("Result")
 _LARGE = 100_000  # numbers of a request that are looked at in a thread
 _PAGE, _LARGEST_PAGE = 100, 1000
-_log = logging.getLogger("hector")
 
 
 class Engine:
@@ -323,7 +321,8 @@ async def _items(connection: Connection, sql: str, values: Sequence[object]) -> 
 
 def _columns(with_vectors: bool, with_metadata: bool, most: int) -> str:
     text = f"CASE WHEN sum(size) OVER (ROWS UNBOUNDED PRECEDING) <= {most} THEN metadata::text ELSE '' END"
-    return f"id, {text if with_metadata else chr(39) + '{}' + chr(39)}, {'vector, original' if with_vectors else 'NULL, NULL'}"
+    metadata, vector = text if with_metadata else "'{}'", "vector, original" if with_vectors else "NULL, NULL"
+    return f"id, {metadata}, {vector}"
 
 
 def _check_restricts(filter: Filter, verb: str) -> None:

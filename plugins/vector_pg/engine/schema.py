@@ -65,8 +65,9 @@ async def migrate(connection: psycopg.AsyncConnection[Any], schema: str) -> None
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"hector {schema}",))
         await _extension(connection)
         name = sql.Identifier(schema)
-        if not await (await connection.execute("SELECT to_regnamespace(%s)", (schema,))).fetchone() == (schema,):
-            await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
+        there = await connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (schema,))
+        if await there.fetchone() is None:  # to make one that is there takes a right, too
+            await connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
         versions = sql.SQL("{}.version").format(name)
         await connection.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (version integer NOT NULL)").format(versions))
         row = await (await connection.execute(sql.SQL("SELECT max(version) FROM {}").format(versions))).fetchone()

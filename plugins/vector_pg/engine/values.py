@@ -64,12 +64,14 @@ class MetadataMode(Enum):
 
 @dataclass(frozen=True)
 class Settings:
-    """`timeout` in seconds, 0 for none, bounds a statement; `max_read` the bytes of metadata that one call may read;
+    """`timeout` in seconds, 0 for none, bounds a statement, and `patience` the wait for a database that went away, or
+    for another in its place; `max_read` the bytes of metadata that one call may read;
     `index` are the parameters of collections that name none."""
 
     schema: str = "hector"
     pool_size: int = 16
     timeout: float = 60
+    patience: float = 10
     max_limit: int = 1000
     max_collections: int = 1000
     max_read: int = 64 * 2**20
@@ -161,7 +163,8 @@ class Change(NamedTuple):
     remove: tuple[str, ...] = ()
 
 
-class Written(NamedTuple):
+@dataclass(frozen=True)
+class Written:
     """`wrong`: by index, what was not written and why."""
 
     count: int

@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from shared.errors import AlreadyExists, CallerError, quoted
 
 from . import checks, wire
@@ -35,7 +37,7 @@ def rows_of(collection: Collection, items: Sequence[Item]) -> list[Row]:
     for start in range(0, len(ordered), _SLICE):
         some = ordered[start : start + _SLICE]
         vectors: list[Floats] = [item.vector for item in some if item.vector is not None]
-        matrix = checks.np.stack(vectors)
+        matrix = np.stack(vectors)
         comparable, changed = checks.comparable(collection, matrix)
         for item, vector, sent, other in zip(some, wire.packed(comparable), vectors, changed, strict=True):
             metadata = item.metadata.encode()
