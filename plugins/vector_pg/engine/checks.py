@@ -103,7 +103,7 @@ def bad_items(collection: Collection, items: Sequence[Item]) -> dict[int, Caller
         elif size != collection.dimension:
             text = f"has {size} numbers, the collection's dimension is {collection.dimension}"
             wrong[index] = InvalidArgument(f"{at}.vector {text}", reason="WRONG_DIMENSION", field=f"{at}.vector")
-        elif "\\u0000" in item.metadata and "\0" in item.metadata.replace("\\\\", "").replace("\\u0000", "\0"):
+        elif has_nul(item.metadata):
             wrong[index] = nul_in(f"{at}.metadata")
         else:
             sound.append(index)
@@ -113,6 +113,11 @@ def bad_items(collection: Collection, items: Sequence[Item]) -> dict[int, Caller
             at = f"vectors[{index}].vector"
             wrong[index] = InvalidArgument(f"{at} {text}", reason="BAD_VECTOR", field=at)
     return wrong
+
+
+def has_nul(metadata: str) -> bool:
+    """Whether the JSON text spells the character; behind a backslash of its own it is six others."""
+    return "\\u0000" in metadata and "\\u0000" in metadata.replace("\\\\", "")
 
 
 def nul_in(at: str) -> InvalidArgument:

@@ -184,7 +184,10 @@ def _changed(metadata: str, change: Change, mode: MetadataMode, dimension: int, 
     new = {**(json.loads(metadata) if mode is MetadataMode.MERGE else {}), **(change.metadata or {})}
     for key in change.remove:
         new.pop(key, None)
-    return dump(change.id, new, dimension, f"{at}.metadata")
+    text = dump(change.id, new, dimension, f"{at}.metadata")
+    if checks.has_nul(text):
+        raise checks.nul_in(f"{at}.metadata")
+    return text
 
 
 async def _locked(
