@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shared.config import BaseConfig, setting
 from shared.errors import StartError
-from shared.units import Duration, SecretUrl, Size
+from shared.units import Duration, Secret, Size
 
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -15,10 +15,10 @@ _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 @dataclass(frozen=True, kw_only=True)
 class Config(BaseConfig):
     port: int = setting(8082, "Port to listen on; 0 picks a free one.", at_least=0, at_most=65535)
-    url: SecretUrl = setting(
+    url: Secret = setting(
         "", "Where the database is, as libpq has it; without it DATABASE_URL, then PGHOST and so on."
     )
-    replica_url: SecretUrl = setting("", "Where reads go; without it to `url`.")
+    replica_url: Secret = setting("", "Where reads go; without it to `url`.")
     schema: str = setting("hector", "The database's schema that holds everything; made when missing.")
     pool_size: int = setting(16, "Most connections to the database, and as many to replicas.", at_least=2, at_most=1000)
     patience: Duration = setting("10s", "Longest a call waits for a database that went away.", at_least=0.1)
