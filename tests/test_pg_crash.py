@@ -170,7 +170,7 @@ def test_no_update_is_lost(three: list[DatabaseProviderStub]) -> None:
 
 
 def test_of_several_inserts_one_is_made(three: list[DatabaseProviderStub]) -> None:
-    """The same ids with INSERT_ONLY from three processes at once: one request is a success, the others ALREADY_EXISTS."""
+    """The same ids with INSERT_ONLY from three processes at once: one is a success, the others ALREADY_EXISTS."""
     assert three[0].CreateCollection(pb.CreateCollectionRequest(name="once", dimension=2)).success
     for turn in range(10):
         vectors = [pb.Vector(id=f"{turn}-{number}", vector=[1, 0]) for number in range(300)]
