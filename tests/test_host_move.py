@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hector_plugins_pb2_grpc import DatabaseProviderStub
 
-from host.move import move, opened
+from host.move import Moved, move, opened
 from shared.errors import StartError
 from tests.pg_server import database, new_schema
 from tests.servers import Plugin, environment, start_plugin
@@ -52,8 +52,9 @@ def fill(stub: DatabaseProviderStub, name: str, count: int, dimension: int = 8) 
         ok(stub.UpsertVectors(pb.UpsertVectorsRequest(collection=name, vectors=vectors)))
 
 
-def moved(source: Plugin, target: Plugin, name: str, to: str = "", **options: bool) -> Any:
-    with opened(f"{source.address}/{name}") as one, opened(f"{target.address}/{to or name}") as other:
+def moved(stores: list[Plugin], name: str, **options: bool) -> Moved:
+    source, target = stores
+    with opened(f"{source.address}/{name}") as one, opened(f"{target.address}/{name}") as other:
         return move(one, other, **options)
 
 
@@ -62,20 +63,20 @@ def test_a_move_and_its_repeat(stores: list[Plugin]) -> None:
     what changed. What only the target has is named, and taken out when that is said."""
     stubs = [DatabaseProviderStub(plugin.channel()) for plugin in stores]
     fill(stubs[0], "docs", 450)
-    first = moved(*stores, "docs")
+    first = moved(stores, "docs")
     assert (first.count, first.written, first.deleted) == (450, 450, 0)
     info = ok(stubs[1].DescribeCollection(pb.DescribeCollectionRequest(name="docs"))).collection
     assert (info.dimension, info.metric, info.embedding_model, info.count) == (8, pb.METRIC_EUCLIDEAN, "made-up", 450)
     get = pb.GetVectorsRequest(collection="docs", ids=["é7", "é449"], include_vectors=True, metadata_as_json=True)
     assert stubs[0].GetVectors(get) == stubs[1].GetVectors(get)
-    second = moved(*stores, "docs")
+    second = moved(stores, "docs")
     assert (second.written, second.digest) == (0, first.digest)
     change = pb.MetadataUpdate(id="é7", metadata_json='{"n": -1}')
     ok(stubs[0].UpdateMetadata(pb.UpdateMetadataRequest(collection="docs", updates=[change])))
     ok(stubs[0].DeleteVectors(pb.DeleteVectorsRequest(collection="docs", ids=["é8"])))
     with pytest.raises(StartError, match=r"1 vectors that .* has not, such as 'é8'"):
-        moved(*stores, "docs")
-    third = moved(*stores, "docs", delete=True)
+        moved(stores, "docs")
+    third = moved(stores, "docs", delete=True)
     assert (third.count, third.deleted) == (449, 1)
     assert third.digest != first.digest
 
@@ -87,7 +88,7 @@ def test_a_move_that_was_broken_off(stores: list[Plugin]) -> None:
     fill(stubs[1], "half", 150)
     wrong = pb.Vector(id="é3", vector=[9] * 8)
     ok(stubs[1].UpsertVectors(pb.UpsertVectorsRequest(collection="half", vectors=[wrong])))
-    assert moved(*stores, "half").written == 151
+    assert moved(stores, "half").written == 151
 
 
 def test_a_target_of_another_kind_is_refused(stores: list[Plugin]) -> None:
@@ -96,11 +97,11 @@ def test_a_target_of_another_kind_is_refused(stores: list[Plugin]) -> None:
     fill(stubs[0], "kind", 3)
     fill(stubs[1], "kind", 3, dimension=9)
     with pytest.raises(StartError, match="exists with dimension 9, not 8"):
-        moved(*stores, "kind")
+        moved(stores, "kind")
     with pytest.raises(StartError, match="no collection 'nowhere'"):
-        moved(*stores, "nowhere")
+        moved(stores, "nowhere")
     with pytest.raises(StartError, match="name plugin and collection"):
-        moved(*stores, "")
+        moved(stores, "")
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -86,7 +86,7 @@ _VALUES: list[Any] = [
     [None],
     {},
 ]
-_OPERATORS = {
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "EQ": lambda have, want: _equal(have, want),
     "NE": lambda have, want: not _equal(have, want),
     "GT": lambda have, want: _comparable(have, want) and have > want,
@@ -103,6 +103,11 @@ _OPERATORS = {
     "PREFIX": lambda have, want: isinstance(have, str) and have.startswith(want),
 }
 _ABSENT = object()
+_FIELDS: dict[str, Callable[[Any], Any]] = {
+    "key": lambda one: one.get("key", _ABSENT),
+    "in.side": lambda one: one.get("in", {}).get("side", _ABSENT),
+    '"a.b"': lambda one: one.get("a.b", _ABSENT),
+}
 
 
 def _equal(have: Any, want: Any) -> bool:
@@ -127,11 +132,7 @@ def test_filters_are_the_contracts(stub: DatabaseProviderStub) -> None:
     stored = [{"a.b": value, "in": {"side": value}, "key": value} for value in _VALUES] + [{"other": 1}]
     fill(stub, "filters", np.eye(len(stored), dtype=np.float32), lambda index: stored[index])
     for operator, fits in _OPERATORS.items():
-        for field, get in (
-            ("key", lambda one: one.get("key", _ABSENT)),
-            ("in.side", lambda one: one.get("in", {}).get("side", _ABSENT)),
-            ('"a.b"', lambda one: one.get("a.b", _ABSENT)),
-        ):
+        for field, get in _FIELDS.items():
             for value in chance.sample([one for one in _VALUES if not isinstance(one, list | dict)], 5):
                 if operator in ("IN", "NOT_IN"):
                     value = [value, *chance.sample(["a", 1, True, None], 2)] * chance.choice([1, 20])
@@ -210,11 +211,11 @@ def test_what_postgresql_cannot_hold(stub: DatabaseProviderStub) -> None:
     backslashes = pb.Vector(id="a", vector=[1, 0], metadata_json='{"key": "\\\\u0000"}')  # six characters, no NUL
     ok(stub.UpsertVectors(pb.UpsertVectorsRequest(collection="nul", vectors=[backslashes])))
     change = pb.MetadataUpdate(id="a", metadata_json='{"key": "\\u0000"}')
-    reply = stub.UpdateMetadata(pb.UpdateMetadataRequest(collection="nul", updates=[change]))
-    assert "NUL" in reply.error
+    changed = stub.UpdateMetadata(pb.UpdateMetadataRequest(collection="nul", updates=[change]))
+    assert "NUL" in changed.error
     assert ok(stub.CountVectors(pb.CountVectorsRequest(collection="nul"))).count == 3
-    reply = stub.CreateCollection(pb.CreateCollectionRequest(name="wide", dimension=16_001))
-    assert "16000" in reply.error
+    wide = stub.CreateCollection(pb.CreateCollectionRequest(name="wide", dimension=16_001))
+    assert "16000" in wide.error
 
 
 # ---------------------------------------------------------------- deadlines
@@ -232,8 +233,9 @@ def test_a_deadline_reaches_the_database(stub: DatabaseProviderStub, url: str, s
         holder.execute(f"LOCK TABLE {schema}.items_{number[0]} IN ACCESS EXCLUSIVE MODE")
         search = pb.SearchVectorsRequest(collection="locked", vector=[1, 0])
         write = pb.UpsertVectorsRequest(collection="locked", vectors=[pb.Vector(id="x", vector=[1, 0])])
-        for call, request in ((stub.SearchVectors, search), (stub.UpsertVectors, write)):
-            future = call.future(request, timeout=2)  # type: ignore[attr-defined]
+        calls: list[tuple[Any, Any]] = [(stub.SearchVectors, search), (stub.UpsertVectors, write)]
+        for call, request in calls:
+            future = call.future(request, timeout=2)
             wait_until(lambda: watcher.execute(waiting).fetchone() == (1,), "a statement that waits")
             with pytest.raises(grpc.RpcError) as raised:
                 future.result()

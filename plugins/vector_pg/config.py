@@ -15,9 +15,7 @@ _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 @dataclass(frozen=True, kw_only=True)
 class Config(BaseConfig):
     port: int = setting(8082, "Port to listen on; 0 picks a free one.", at_least=0, at_most=65535)
-    url: Secret = setting(
-        "", "Where the database is, as libpq has it; without it DATABASE_URL, then PGHOST and so on."
-    )
+    url: Secret = setting("", "Where the database is, as libpq has it; without it DATABASE_URL, then PGHOST and so on.")
     replica_url: Secret = setting("", "Where reads go; without it to `url`.")
     schema: str = setting("hector", "The database's schema that holds everything; made when missing.")
     pool_size: int = setting(16, "Most connections to the database, and as many to replicas.", at_least=2, at_most=1000)

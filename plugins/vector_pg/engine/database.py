@@ -91,7 +91,7 @@ class Database:
         extension = (await _vector(connection)).partition(".")[0]
         await connection.execute(
             "SELECT set_config('search_path', %s, FALSE), set_config('statement_timeout', %s, FALSE)",
-            (f"{self._settings.schema}, {extension}", str(math.ceil(1000 * self._settings.timeout))),
+            (f"{self._settings.schema}, {extension}", self._timeout()),
         )
         # Results come from the index in their order. Where one can be used, nothing else is: a search that asks for
         # another page must walk the same way.
@@ -108,11 +108,12 @@ class Database:
             raise
         return connection
 
-    async def read(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+    async def read(self, work: Callable[[Connection], Awaitable[Result]], *, primary: bool = False) -> Result:
         """What `work` makes of a connection, perhaps to a replica; it is called again where that was lost."""
+        pool = self._pool if primary else self._replicas
 
         async def attempt(_: Callable[[], None]) -> Result:
-            async with self._replicas.connection(self._wait()) as connection:
+            async with pool.connection(self._wait()) as connection:
                 return await work(connection)
 
         return await self._tried(attempt)
@@ -126,9 +127,7 @@ class Database:
 
         async def attempt(commits: Callable[[], None]) -> Result:
             async with self._pool.connection(self._wait()) as connection, connection.transaction():
-                await connection.execute(
-                    "SELECT set_config('statement_timeout', %s, TRUE)", (str(math.ceil(1000 * self._left())),)
-                )
+                await connection.execute("SELECT set_config('statement_timeout', %s, TRUE)", (self._timeout(),))
                 result = await work(connection)
                 commits()
             return result
@@ -138,6 +137,12 @@ class Database:
     def _left(self) -> float:
         """Seconds that a statement may take; 0 sets no bound."""
         return min((seconds for seconds in (time_left.get(), self._settings.timeout) if seconds), default=0.0)
+
+    def _timeout(self) -> str:
+        """Of a statement, in milliseconds. The call ends before: to PostgreSQL a commit that is stopped while it waits
+        for a standby is a success."""
+        left = self._left()
+        return str(math.ceil(1000 * (left + 1))) if left else "0"
 
     def _wait(self) -> float:
         return min(self._settings.patience, self._left() or self._settings.patience)

@@ -45,7 +45,7 @@ class Engine:
     async def open(self) -> None:
         """Raises StartError."""
         await self._database.open()
-        for collection in await self._database.read(collections.read_all):
+        for collection in await self._database.read(collections.read_all, primary=True):
             self._indexes.see_to(collection, collection.count, changed=True)
 
     async def close(self) -> None:
@@ -131,7 +131,7 @@ class Engine:
         wrong: Mapping[int, CallerError] | None = None,
     ) -> Written:
         """`wrong`: by index, what is already known not to be writable. Raises CallerError."""
-        collection = await self._database.read(lambda connection: self._read(connection, name))
+        collection = await self._database.read(lambda connection: self._read(connection, name), primary=True)
         large = len(items) * collection.dimension > _LARGE
         bad = await in_thread(checks.bad_items, collection, items) if large else checks.bad_items(collection, items)
         bad = {**bad, **(wrong or {})}
