@@ -1,7 +1,7 @@
 """A vector store for Hector on PostgreSQL with pgvector: collections of vectors with metadata, nearest neighbours by
 cosine, dot product or Euclidean distance. Several processes may serve one database.
 
-VECTOR_PG__URL=postgresql://me:secret@db.example/vectors python -m {package} --port 8082
+DATABASE_URL=postgresql://me:secret@db.example/vectors python -m {package} --port 8082
 """
 
 from __future__ import annotations
