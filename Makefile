@@ -1,4 +1,4 @@
-# make run          start the plugins, index documents, have an agent answer, stop   (DOCS=folder Q="…" KEEP=1)
+# make run          start the plugins, index documents, have an agent answer, stop   (DOCS=folder Q="…" KEEP=1 STORE=pg)
 # make test         the quick tests          make test-slow   kills, soaks, whole commands
 # make lint         ruff and mypy            make bench       measurements, tables in benchmarks/results/; or one:
 #                   bench-vector, bench-embed, bench-llm, bench-tools, bench-react, bench-logs, bench-attack; on an NVIDIA GPU
@@ -59,6 +59,7 @@ CUDA ?=
 DOCS ?=
 Q ?=
 KEEP ?=
+STORE ?=
 
 .DEFAULT_GOAL = help
 .PHONY: help install run test test-slow test-gpu test-images up down dist lock lint fuzz bench bench-vector bench-embed bench-embed-gpu bench-llm bench-tools bench-react \
@@ -77,7 +78,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 run: install
-	@$(BIN)/python -m host demo $(if $(DOCS),"$(DOCS)") $(if $(Q),--question "$(Q)") $(if $(KEEP),--keep)
+	@$(BIN)/python -m $(if $(filter pg,$(STORE)),host.demo_pg,host demo) $(if $(DOCS),"$(DOCS)") $(if $(Q),--question "$(Q)") $(if $(KEEP),--keep)
 
 test: install
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not images"

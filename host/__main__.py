@@ -31,6 +31,7 @@ examples:
   python -m host try embed_st GetModelInfo        call any RPC of a plugin by hand
   python -m host new tool_provider my_tools       a project of a plugin of your own
   python -m host check 127.0.0.1:8082             hold a plugin of your own to the contract
+  python -m host move 127.0.0.1:8082/docs 127.0.0.1:9082/docs    a collection to another database plugin
   python -m host demo docs -q "who may call?"     a first look at all of it, then stop
 
 All but serve use the plugins of a running `serve`, or start those they need for as long as they run.
@@ -48,6 +49,14 @@ the edits that make it yours.
 
   python -m host new tool_provider unit_tools --to ../unit_tools    makes it
   python -m host new --renew ../unit_tools                          brings up to date what it has of hector-plugins
+"""
+
+MOVE = """\
+Copies a collection between any two database plugins, in batches, and ends when both sides have the same: ids, vectors
+bit for bit, metadata, and a sample of searches. The source is read alone, and may be searched and written meanwhile.
+Broken off, it is begun again with the same words, and writes what is still missing.
+
+  python -m host move 127.0.0.1:8082/docs 127.0.0.1:9082/docs
 """
 
 
@@ -93,6 +102,15 @@ def _run(arguments: argparse.Namespace) -> int:
         from host.check import command as check
 
         return check.run(arguments)
+    if arguments.command == "move":
+        from host import move
+
+        return move.command(
+            arguments.source,
+            arguments.target,
+            token_files=(arguments.source_token_file, arguments.target_token_file),
+            delete=arguments.delete,
+        )
     config = _loaded(_file(arguments.config, arguments.command))
     match arguments.command:
         case "serve":
@@ -253,6 +271,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--to", metavar="DIR", help="folder to make, or to fill where it is empty [./NAME]")
     one.add_argument("--renew", metavar="DIR", help="bring NAME/shared of the project DIR up to date, and nothing else")
+    one = add(
+        "move",
+        help="copy a collection to another database plugin, and verify it",
+        description=MOVE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    one.add_argument("source", metavar="SOURCE", help="ADDRESS/COLLECTION, where ADDRESS is HOST:PORT or unix:PATH")
+    one.add_argument("target", metavar="TARGET", help="the same; the collection is made where it is missing")
+    one.add_argument("--source-token-file", metavar="FILE", help="a file whose first line is the bearer token")
+    one.add_argument("--target-token-file", metavar="FILE", help="and the target's")
+    one.add_argument("--delete", action="store_true", help="take out of the target what the source has not")
     one = add("demo", parents=[anywhere], help="serve, index and search once, as a first look")
     one.add_argument("folder", metavar="DOCS", nargs="?", help="folder to index [the Markdown files beside the YAML]")
     one.add_argument("-q", "--question", default=QUESTION, help=f"[{QUESTION}]")

@@ -56,7 +56,7 @@ def python_files(folder: Path) -> list[Path]:
 
 def test_there_is_something_to_look_at() -> None:
     """The plugins and their engines are found where these tests look for them."""
-    assert {"vector_hnsw", "embed_st", "llm_openai", "tools_http", "reasoning_react"} <= {
+    assert {"vector_hnsw", "vector_pg", "embed_st", "llm_openai", "tools_http", "reasoning_react"} <= {
         plugin.name for plugin in PLUGINS
     }
     assert {file.relative_to(ROOT / "plugins").parts[0] for file in ENGINES} == {plugin.name for plugin in PLUGINS}

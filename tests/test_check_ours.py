@@ -13,6 +13,7 @@ from plugins.embed_st.engine import Engine
 from tests.check_kit import SIZES, assert_passes
 from tests.embed_models import tiny
 from tests.embed_wire import serving as embed_st
+from tests.pg_server import database, new_schema
 from tests.servers import start_plugin
 from tests.vector_wire import serving as vector_hnsw
 
@@ -23,6 +24,17 @@ def test_vector_hnsw(tmp_path: Path) -> None:
     """vector_hnsw, fast path and all, passes every claim for databases."""
     with vector_hnsw(tmp_path) as database:
         assert_passes(database.server.address, "database", without=SIZES)
+
+
+@pytest.mark.slow
+def test_vector_pg() -> None:
+    """vector_pg passes every claim for databases but those on what PostgreSQL cannot hold, which its README names."""
+    named = ("largest_dimension", "odd_ids", "metadata", "snapshots", "snapshot_names")
+    with (
+        database() as url,
+        start_plugin("plugins.vector_pg", "--schema", new_schema(), env={"DATABASE_URL": url}) as pg,
+    ):
+        assert_passes(pg.address, "database", without=(*SIZES, *named))
 
 
 def test_llm_openai() -> None:

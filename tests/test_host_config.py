@@ -50,6 +50,20 @@ def test_the_projects_own_file_is_valid() -> None:
     assert config.environment(embedder.plugin) == {"EMBED_ST__MODEL": "sentence-transformers/all-MiniLM-L6-v2"}
 
 
+def test_the_same_on_postgresql() -> None:
+    """hector-pg.yaml is hector.yaml with vector_pg for its vectors, and nothing else is different."""
+    top = Path(__file__).parents[1]
+    usual, other = (yaml.safe_load((top / name).read_text()) for name in ("hector.yaml", "hector-pg.yaml"))
+    assert list(load(top / "hector-pg.yaml").plugins) == [
+        name.replace("vector_hnsw", "vector_pg") for name in load(top / "hector.yaml").plugins
+    ]
+    assert other["databases"]["docs"].pop("type") == "plugin:vector_pg"
+    for one in (usual, other):
+        del one["plugins"]["database_providers"]
+        one["databases"]["docs"].pop("type", None)
+    assert other == usual
+
+
 @pytest.mark.parametrize(
     ("where", "key", "value", "message"),
     [

@@ -16,6 +16,7 @@ from host.__main__ import _parser as host_parser
 from plugins.reasoning_react.seeing.command_line import command_line
 from tests.llm_endpoint import Endpoint
 from tests.llm_tools import QUIET
+from tests.pg_server import database, new_schema
 from tests.servers import ROOT, environment, start_plugin
 from tests.test_images import IMAGES
 
@@ -135,6 +136,9 @@ def test_examples(name: str, tmp_path: Path) -> None:
         if name == "reasoning_react":
             model = stack.enter_context(start_plugin("plugins.llm_openai", cwd=tmp_path, env=env))
             env["REASONING_REACT__LLM"] = model.address
+        if name == "vector_pg":
+            env["DATABASE_URL"] = stack.enter_context(database())
+            env["VECTOR_PG__SCHEMA"] = new_schema()
         plugin = stack.enter_context(start_plugin(f"plugins.{name}", cwd=tmp_path, env=env))
         script = re.sub(r"127\.0\.0\.1:80\d\d", plugin.address, example)
         argv = [sys.executable, "-c", script]

@@ -32,6 +32,7 @@ MARK = "s3cr3t"
 SECTIONS = {
     "llm_openai": "llm_providers",
     "vector_hnsw": "database_providers",
+    "vector_pg": "database_providers",
     "embed_st": "embedder_providers",
     "tools_http": "tool_providers",
     "reasoning_react": "reasoning_strategies",

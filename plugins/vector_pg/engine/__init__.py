@@ -1,0 +1,41 @@
+"""A vector store on PostgreSQL with pgvector. It knows no transport.
+
+`engine.py` is the whole of it in calls; what they do stands in `collections.py`, `writing.py`, `searching.py` and
+`indexing.py`, what they speak in `filters.py` and `wire.py`, and who answers in `database.py` and `schema.py`.
+"""
+
+from . import checks
+from .database import time_left
+from .engine import Engine
+from .filters import Filter
+from .values import (
+    Change,
+    Description,
+    Hit,
+    Item,
+    MetadataMode,
+    Metric,
+    Mode,
+    Query,
+    SearchResult,
+    Settings,
+    Written,
+)
+
+__all__ = [
+    "Change",
+    "Description",
+    "Engine",
+    "Filter",
+    "Hit",
+    "Item",
+    "MetadataMode",
+    "Metric",
+    "Mode",
+    "Query",
+    "SearchResult",
+    "Settings",
+    "Written",
+    "checks",
+    "time_left",
+]

@@ -1,0 +1,355 @@
+"""Collections of vectors in PostgreSQL. Every method is one transaction; what it returns is durable and seen by the
+next call of every process on the database."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+from psycopg import errors
+
+from shared.errors import CallerError, InvalidArgument, NotFound, TooLarge
+from shared.off_loop import in_thread
+
+from . import checks, collections, indexing, searching, writing
+from .database import Connection, Database
+from .filters import Filter, unrestricted, where
+from .values import (
+    Change,
+    Collection,
+    Description,
+    Item,
+    MetadataMode,
+    Metric,
+    Mode,
+    Query,
+    SearchResult,
+    Settings,
+    Written,
+)
+
+Result = TypeVar("Result")
+_LARGE = 100_000  # numbers of a request that are looked at in a thread
+_PAGE, _LARGEST_PAGE = 100, 1000
+
+
+class Engine:
+    def __init__(self, url: str, replica_url: str = "", settings: Settings | None = None) -> None:
+        self._settings = settings or Settings()
+        self._database = Database(url, replica_url, self._settings)
+        self._indexes = indexing.Indexes(self._database, self._settings)
+        # What names stood for when they were last asked for; each statement says whether they still do.
+        self._known: dict[str, Collection] = {}
+
+    async def open(self) -> None:
+        """Raises StartError."""
+        await self._database.open()
+        for collection in await self._database.read(collections.read_all, primary=True):
+            self._indexes.see_to(collection, collection.count, changed=True)
+
+    async def close(self) -> None:
+        await self._indexes.close()
+        await self._database.close()
+
+    # -- collections --------------------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        name: str,
+        dimension: int,
+        *,
+        metric: Metric = Metric.COSINE,
+        index: Mapping[str, int] | None = None,
+        embedding_model: str = "",
+        if_not_exists: bool = False,
+    ) -> bool:
+        """Makes a collection and returns True; False when an equal one was there and `if_not_exists` is set.
+
+        Raises InvalidArgument, AlreadyExists, LimitReached.
+        """
+        named = {key: value for key, value in (index or {}).items() if value}
+        wanted = collections.wanted(name, dimension, metric, named, embedding_model, self._settings)
+        most = self._settings.max_collections
+        return await self._database.write(
+            lambda connection: collections.create(connection, wanted, set(named), if_not_exists, most)
+        )
+
+    async def delete(self, name: str) -> int:
+        """The number of vectors that went with it. Raises NotFound, FailedPrecondition."""
+        return await self._database.write(lambda connection: collections.delete(connection, name))
+
+    async def describe(self, name: str) -> Description:
+        async def work(connection: Connection) -> Description:
+            return await collections.describe(connection, await collections.read(connection, name))
+
+        return await self._database.read(work)
+
+    async def describe_all(self) -> list[Description]:
+        async def work(connection: Connection) -> list[Description]:
+            return [await collections.describe(connection, one) for one in await collections.read_all(connection)]
+
+        return await self._database.read(work)
+
+    async def update_index(self, name: str, index: Mapping[str, int]) -> Description:
+        """Raises NotFound, InvalidArgument. The index is built in the background."""
+
+        async def work(connection: Connection) -> Description:
+            changed = await collections.update(connection, name, dict(index))
+            return await collections.describe(connection, await collections.read(connection, changed.name))
+
+        description = await self._database.write(work, again=True)
+        self._indexes.see_to(description.spec, description.spec.count, changed=True)
+        return description
+
+    async def set_alias(self, alias: str, collection: str, expected: str | None) -> str:
+        most = self._settings.max_collections
+        return await self._database.write(
+            lambda connection: collections.set_alias(connection, alias, collection, expected, most)
+        )
+
+    async def delete_alias(self, alias: str) -> str:
+        return await self._database.write(lambda connection: collections.delete_alias(connection, alias))
+
+    async def list_aliases(self, collection: str) -> list[tuple[str, str]]:
+        async def work(connection: Connection) -> list[tuple[str, str]]:
+            name = (await collections.read(connection, collection)).name if collection else ""
+            return await collections.list_aliases(connection, name)
+
+        return await self._database.read(work)
+
+    # -- vectors ------------------------------------------------------------------------------------------------
+
+    async def upsert(
+        self,
+        name: str,
+        items: Sequence[Item],
+        *,
+        embedding_model: str = "",
+        mode: Mode = Mode.UPSERT,
+        partial: bool = False,
+        wrong: Mapping[int, CallerError] | None = None,
+    ) -> Written:
+        """`wrong`: by index, what is already known not to be writable. Raises CallerError."""
+        collection = await self._database.read(lambda connection: self._read(connection, name), primary=True)
+        large = len(items) * collection.dimension > _LARGE
+        bad = await in_thread(checks.bad_items, collection, items) if large else checks.bad_items(collection, items)
+        bad = {**bad, **(wrong or {})}
+        good = [item for index, item in enumerate(items) if index not in bad]
+        rows = await in_thread(writing.rows_of, collection, good) if large else writing.rows_of(collection, good)
+        copy = True
+
+        async def work(connection: Connection) -> tuple[Written, int]:
+            nonlocal copy
+            there = await self._locked(connection, name, collection)
+            checks.check_model(there, embedding_model)
+            checks.check_wrong(bad, partial, "vectors")
+            refused = await writing.mode_errors(connection, there, items, mode, bad)
+            checks.check_wrong({**bad, **refused}, partial, "vectors")
+            gone = {items[index].id.encode() for index in refused}
+            kept = [row for row in rows if row[0] not in gone] if gone else rows
+            by_copy, copy = copy, False
+            new = await writing.put(connection, there, kept, mode, by_copy)
+            sequence = await collections.committed(connection, there, new)
+            count = len(items) - len(bad) - len(refused)
+            return Written(count, sequence, {**bad, **refused}), there.count + new
+
+        written, count = await self._database.write(work, again=mode is Mode.UPSERT)
+        self._indexes.see_to(collection, count)
+        return written
+
+    async def update_metadata(
+        self,
+        name: str,
+        changes: Sequence[Change],
+        dump: writing.Dump,
+        *,
+        mode: MetadataMode = MetadataMode.MERGE,
+        partial: bool = False,
+        wrong: Mapping[int, CallerError] | None = None,
+    ) -> Written:
+        async def work(connection: Connection) -> Written:
+            there = await self._locked(connection, name)
+            return await writing.change(connection, there, changes, dump, mode, partial, wrong or {})
+
+        return await self._database.write(work, again=True)
+
+    async def update_matching(
+        self, name: str, filter: Filter, change: Change, dump: writing.Dump, *, mode: MetadataMode
+    ) -> Written:
+        _check_restricts(filter, "change")
+        fits = where(filter)
+
+        async def work(connection: Connection) -> Written:
+            there = await self._locked(connection, name)
+            return await writing.change_matching(connection, there, fits, change, dump, mode)
+
+        return await self._database.write(work)
+
+    async def delete_vectors(
+        self, name: str, ids: Sequence[str], filter: Filter | None, *, dry_run: bool = False
+    ) -> tuple[int, int]:
+        """How many were, or would be, deleted, and the sequence."""
+        if not ids and filter is None:
+            raise InvalidArgument(
+                "neither ids nor a filter is set; name what to delete", reason="NOTHING_NAMED", field="ids"
+            )
+        if filter is not None and not ids:
+            _check_restricts(filter, "delete")
+        checks.check_ids(ids)
+        fits = where(filter)
+
+        async def work(connection: Connection) -> tuple[int, int]:
+            there = await self._locked(connection, name)
+            count, sequence = await writing.delete(connection, there, ids, fits, dry_run)
+            return count, there.sequence if sequence is None else sequence
+
+        return await self._database.write(work)
+
+    async def search(self, name: str, query: Query) -> SearchResult:
+        """Raises InvalidArgument, NotFound, FailedPrecondition; TooLarge when the hits' metadata is beyond
+        `max_read`."""
+        searching.check_page(query, self._settings.max_limit)
+
+        async def work(connection: Connection, collection: Collection) -> SearchResult | None:
+            checks.check_model(collection, query.embedding_model)
+            return await searching.search(connection, name, collection, query, self._settings.max_read)
+
+        result = await self._of(name, work)
+        if not all(hit.metadata for hit in result.hits):
+            raise TooLarge("the hits' metadata is too large", reason="REPLY_TOO_LARGE")
+        return result
+
+    async def get(self, name: str, ids: Sequence[str], *, with_vectors: bool, with_metadata: bool) -> dict[str, Item]:
+        """Those that exist, by id. Raises TooLarge."""
+        checks.check_ids(ids)
+        columns = _columns(with_vectors, with_metadata, self._settings.max_read)
+
+        async def work(connection: Connection) -> list[Item]:
+            there = await collections.read(connection, name)
+            sql = f"SELECT {columns} FROM (SELECT * FROM {there.table} WHERE id = ANY(%s)) i"
+            return await _items(connection, sql, (list(ids),))
+
+        return {item.id: item for item in await self._database.read(work)}
+
+    async def page(
+        self,
+        name: str,
+        *,
+        token: str,
+        size: int,
+        filter: Filter | None,
+        with_vectors: bool,
+        with_metadata: bool,
+    ) -> tuple[list[Item], str]:
+        """The items, by id, and the next page's token, "" for none. Raises InvalidArgument, NotFound, TooLarge."""
+        size = checks.within("page_size", size or _PAGE, 1, _LARGEST_PAGE)
+        fits = where(filter)
+        columns = _columns(with_vectors, with_metadata, self._settings.max_read)
+
+        async def work(connection: Connection) -> tuple[list[Item], str]:
+            there = await collections.read(connection, name)
+            sql = (
+                f"SELECT {columns} FROM (SELECT * FROM {there.table} WHERE id > %s AND {fits.sql} "
+                "ORDER BY id LIMIT %s) i"
+            )
+            values = (_last_id(token, there.number), *fits.values, size)
+            items = await _items(connection, sql, values)
+            return items, _token(there.number, items[-1].id) if len(items) == size else ""
+
+        return await self._database.read(work)
+
+    async def count(self, name: str, filter: Filter | None = None) -> int:
+        fits = where(filter)
+
+        async def work(connection: Connection) -> int:
+            there = await collections.read(connection, name)
+            if filter is None:
+                return there.count
+            sql = f"SELECT count(*) FROM {there.table} WHERE {fits.sql}"
+            row = await (await connection.execute(sql.encode(), fits.values, prepare=False)).fetchone()
+            return int(row[0]) if row else 0
+
+        return await self._database.read(work)
+
+    # -- which collection ---------------------------------------------------------------------------------------
+
+    async def _read(self, connection: Connection, name: str) -> Collection:
+        if len(self._known) > 2 * self._settings.max_collections:
+            self._known.clear()
+        collection = self._known[name] = await collections.read(connection, name)
+        return collection
+
+    async def _of(self, name: str, work: Callable[[Connection, Collection], Awaitable[Result | None]]) -> Result:
+        """What `work` makes of the collection as it is known; of one that is read anew where that says None."""
+
+        async def attempt(connection: Connection) -> Result:
+            if collection := self._known.get(name):
+                try:
+                    if (result := await work(connection, collection)) is not None:
+                        return result
+                except (errors.UndefinedTable, CallerError):
+                    pass  # of one that is gone, perhaps
+            for _ in range(10):
+                collection = await self._read(connection, name)
+                try:
+                    if (result := await work(connection, collection)) is not None:
+                        return result
+                except errors.UndefinedTable:
+                    pass
+            raise NotFound(f"collection {name} is being replaced all the time; try again", reason="CONFLICT")
+
+        return await self._database.read(attempt)
+
+    async def _locked(self, connection: Connection, name: str, as_was: Collection | None = None) -> Collection:
+        """The collection, which is not deleted until the transaction ends. Raises NotFound."""
+        there = await collections.read(connection, name, "FOR KEY SHARE")
+        if as_was is not None and there.number != as_was.number:
+            raise errors.SerializationFailure  # its alias was moved meanwhile
+        return there
+
+
+async def _items(connection: Connection, sql: str, values: Sequence[object]) -> list[Item]:
+    cursor = await connection.execute(sql.encode(), values, prepare=False, binary=True)
+    items = []
+    for name, metadata, vector, original in await cursor.fetchall():
+        if not metadata:
+            raise TooLarge("the items' metadata is too large", reason="REPLY_TOO_LARGE")
+        items.append(Item(name, searching.sent(vector, original), metadata))
+    return items
+
+
+def _columns(with_vectors: bool, with_metadata: bool, most: int) -> str:
+    text = f"CASE WHEN sum(size) OVER (ROWS UNBOUNDED PRECEDING) <= {most} THEN metadata::text ELSE '' END"
+    metadata, vector = text if with_metadata else "'{}'", "vector, original" if with_vectors else "NULL, NULL"
+    return f"id, {metadata}, {vector}"
+
+
+def _check_restricts(filter: Filter, verb: str) -> None:
+    if at := unrestricted(filter):
+        raise InvalidArgument(
+            f"{at} fits everything; {verb} by a filter that restricts something, or DeleteCollection for all",
+            reason="FILTER_RESTRICTS_NOTHING",
+            field=at,
+        )
+
+
+def _token(number: int, last: str) -> str:
+    return base64.urlsafe_b64encode(f"{number}.{last}".encode()).decode()
+
+
+def _last_id(token: str, number: int) -> str:
+    """The id that a page token of the collection names; "" for the first page."""
+    if not token:
+        return ""
+    try:
+        collection, _, last = base64.urlsafe_b64decode(token[:2000]).decode().partition(".")
+        if collection == str(number) and last and "\0" not in last and _token(number, last) == token:
+            return last
+    except ValueError:
+        pass
+    raise InvalidArgument(
+        "page_token is not one of this collection's; start again without it",
+        reason="BAD_PAGE_TOKEN",
+        field="page_token",
+    )

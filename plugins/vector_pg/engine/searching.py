@@ -1,0 +1,136 @@
+"""A search of one collection, in one statement where the index answers it.
+
+With an index pgvector walks the graph in the order of distance, on and on until the page is full, and ends after
+20,000 candidates (`hnsw.max_scan_tuples`). What is still missing then is found by comparing every match. The walk
+depends on the query alone, not on the page, so that each match stands on one page, and only there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from shared.errors import InvalidArgument
+
+from . import checks, wire
+from .database import Connection
+from .filters import Where, where
+from .values import Collection, Floats, Hit, Query, SearchResult
+
+# So few matches are compared one by one rather than looked for along the graph.
+_FEW = 2000
+
+
+async def search(
+    connection: Connection, name: str, collection: Collection, query: Query, most: int
+) -> SearchResult | None:
+    """None where the name is no longer, or not quite, this collection's. Metadata beyond `most` bytes comes as ""."""
+    vector = wire.packed(checks.checked_query(collection, query.vector)[None, :])[0]
+    fits = where(query.filter)
+    run = _Search(connection, name, collection, query, vector, fits, most)
+    if collection.indexed and not query.exact and not (query.filter and await run.matches_are_few()):
+        await run.keep_candidates(query.ef or collection.ef_search)
+        result = await run.page()
+        if result is None or len(result.hits) == query.limit:
+            return result
+        # The end of the walk, or of the matches. The pages before this one are the walk's.
+        walked = await run.walked(query.offset // query.limit * query.limit)
+        return await run.page(exact=True, without=walked)
+    return await run.page(exact=True)
+
+
+class _Search:
+    def __init__(
+        self,
+        connection: Connection,
+        name: str,
+        collection: Collection,
+        query: Query,
+        vector: wire.Packed,
+        fits: Where,
+        most: int,
+    ) -> None:
+        self._connection, self._name, self._collection, self._query = connection, name, collection, query
+        self._vector, self._fits, self._most = vector, fits, most
+        self._distance = f"vector {collection.metric.operator} %b::vector"
+        indexed, _ = collection.indexed_as("vector")
+        parameter, _ = collection.indexed_as("%b::vector")
+        self._walk = f"{indexed} {collection.metric.operator} {parameter}"
+
+    async def keep_candidates(self, ef: int) -> None:
+        if vars(self._connection).get("candidates") != ef:
+            await self._connection.execute("SELECT set_config('hnsw.ef_search', %s, FALSE)", (str(ef),))
+            vars(self._connection)["candidates"] = ef
+
+    async def matches_are_few(self) -> bool:
+        rows = await self._rows(
+            f"SELECT count(*) FROM (SELECT FROM {self._collection.table} WHERE {self._fits.sql} LIMIT {_FEW + 1})",
+            self._fits.values,
+        )
+        return bool(rows[0][0] <= _FEW)
+
+    async def walked(self, most: int) -> list[str]:
+        """The ids of the first `most` hits along the graph, or of as many whole pages as it has."""
+        if not most:
+            return []
+        sql = f"SELECT id FROM {self._collection.table} WHERE {self._fits.sql} ORDER BY {self._walk} LIMIT %s"
+        rows = await self._rows(sql, (*self._fits.values, self._vector, most))
+        return [row[0] for row in rows[: len(rows) // self._query.limit * self._query.limit]]
+
+    async def page(self, exact: bool = False, without: list[str] | None = None) -> SearchResult | None:
+        query, table = self._query, self._collection.table
+        # An expression that no index has.
+        order = f"({self._distance}) + 0.0, id" if exact else self._walk
+        metadata = (
+            f"CASE WHEN sum(size) OVER (ROWS UNBOUNDED PRECEDING) <= {self._most} THEN metadata::text ELSE '' END"
+            if query.with_metadata
+            else "'{}'"
+        )
+        sql = f"""
+            SELECT w.sequence, c.number, c.indexed, c.ef_search, h.* FROM writes w
+            LEFT JOIN collections c ON c.number = coalesce(
+                (SELECT number FROM collections WHERE name = %s), (SELECT collection FROM aliases WHERE alias = %s))
+            LEFT JOIN (
+                SELECT id, {self._distance} AS distance, {metadata} AS metadata,
+                    {"vector, original" if query.with_vectors else "NULL, NULL"}
+                FROM (
+                    SELECT * FROM {table} WHERE {self._fits.sql} {"AND id <> ALL(%s::text[])" if without else ""}
+                    ORDER BY {order} LIMIT %s OFFSET %s
+                ) i
+            ) h ON TRUE"""
+        values = [self._name, self._name, self._vector, *self._fits.values]
+        values += [without] if without else []
+        values += [self._vector, query.limit, query.offset - len(without or ())]
+        rows = await self._rows(sql, values)
+        sequence, *now = rows[0][:4]
+        if now != [self._collection.number, self._collection.indexed, self._collection.ef_search]:
+            return None
+        hits = [self._hit(*row[4:]) for row in rows if row[4] is not None]
+        hits.sort(key=lambda hit: (-hit.score, hit.id))
+        complete = exact or len(hits) == query.limit
+        if query.min_score is not None:
+            hits = [hit for hit in hits if hit.score >= query.min_score]
+        return SearchResult(hits, exact and not without, complete, sequence)
+
+    def _hit(self, name: str, distance: float, metadata: str, vector: Floats | None, original: bytes | None) -> Hit:
+        return Hit(name, self._collection.metric.score(distance), metadata, sent(vector, original))
+
+    async def _rows(self, sql: str, values: Any) -> list[Any]:
+        # A filter's statement is planned for its values, which an index may or may not have many of.
+        prepare = None if self._fits.sql == "TRUE" else False
+        cursor = await self._connection.execute(sql.encode(), values, prepare=prepare, binary=True)
+        return await cursor.fetchall()
+
+
+def sent(vector: Floats | None, original: bytes | None) -> Floats | None:
+    """The vector as it was sent."""
+    return vector if original is None else np.frombuffer(original, np.float32)
+
+
+def check_page(query: Query, max_limit: int) -> None:
+    checks.within("limit", query.limit, 1, max_limit)
+    if query.ef:
+        checks.within("ef_search", query.ef, *checks.INDEX_RANGES["ef_search"])
+    if query.offset > 2**31:
+        raise InvalidArgument("offset is beyond two billion", reason="OUT_OF_RANGE", field="offset")

