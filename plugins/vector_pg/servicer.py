@@ -37,8 +37,10 @@ MOST_ITEMS = {
     "UpdateMetadata": {"updates": checks.LARGEST_BATCH},
     "SearchVectorsBatch": {"searches": checks.LARGEST_SEARCH_BATCH},
 }
+_FEWER_HITS = "page with limit and offset, or leave include_vectors unset, or set include_metadata to false"
 TOO_LARGE_HINTS = {
-    "SearchVectors": "page with limit and offset, or leave include_vectors unset, or set include_metadata to false",
+    "SearchVectors": _FEWER_HITS,
+    "SearchVectorsStream": _FEWER_HITS,
     "SearchVectorsBatch": "send fewer searches at once",
     "GetVectors": "name fewer ids at once, or set include_metadata to false",
     "ListVectors": "ask for a smaller page_size, or set include_metadata to false",
@@ -212,6 +214,12 @@ class Servicer(DatabaseProviderServicer):
             raise failed.exceptions[0] from None
         results = [task.result() for task in tasks]
         return await in_thread(messages.batch_reply, request.searches, results, self._room("SearchVectorsBatch"))
+
+    async def SearchVectorsStream(
+        self, request_iterator: AsyncIterator[pb.SearchVectorsRequest], context: Context
+    ) -> AsyncIterator[pb.SearchVectorsResponse]:
+        async for request in request_iterator:
+            yield await self.SearchVectors(request, context)
 
     @_answered(pb.GetVectorsResponse)
     async def GetVectors(self, request: pb.GetVectorsRequest, context: Context) -> pb.GetVectorsResponse:
