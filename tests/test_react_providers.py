@@ -370,7 +370,7 @@ async def test_the_token_goes_along() -> None:
 
     def turn(request: Any, context: Any) -> Any:
         seen.append(dict(context.invocation_metadata()))
-        return [Unauthenticated("the token is wrong", reason="TOKEN_WRONG")]
+        return [Unauthenticated("the token open-sesame is wrong", reason="TOKEN_WRONG")]
 
     async with peer(LLM(turn)) as running:
         llm = GrpcLLM("main", Address(running.address, token=Secret("open-sesame")))
@@ -519,6 +519,21 @@ def raising(error: PluginError) -> Any:
 
 async def run(tools: GrpcTools, name: str = "do", call_id: str = "run-1-0", seconds: float = SECONDS) -> Outcome:
     return await tools.execute(name, '{"a":1}', call_id, seconds)
+
+
+@in_loop
+async def test_a_provider_that_echoes_the_token() -> None:
+    """No result and no error of a provider brings the token with it that it was called with."""
+
+    def echoing(request: Any, context: Any) -> str:
+        return f"I was called with {dict(context.invocation_metadata())['authorization']}."
+
+    def refusing(request: Any, context: Any) -> str:
+        raise FailedPrecondition(echoing(request, context))
+
+    for servicer in (Tools({"do": echoing}), Tools({"do": refusing})):
+        async with with_tools(servicer, token="open-sesame") as (tools, _):
+            assert (await run(tools)).text == "I was called with Bearer ***."
 
 
 @in_loop

@@ -15,6 +15,12 @@ def who(name: str, address: Address) -> str:
     return address.address if is_numbered and not address.address.startswith("unix:") else name
 
 
+def without_token(text: str, address: Address) -> str:
+    """What a provider says, if it says the token that it was called with."""
+    token = address.token.reveal()
+    return text.replace(token, "***") if token else text
+
+
 def metadata(address: Address) -> tuple[tuple[str, str], ...]:
     """The credentials, and the id of the call that this one is made for: it ties the lines of all logs together."""
     current = logs.request_id.get()

@@ -23,7 +23,7 @@ from ..engine.bounded import LONGEST_ARGUMENTS
 from ..engine.chat import Abilities, Delta, Finish, Message, Tool, ToolCall, Turn, TurnRequest, Usage
 from ..engine.ports import LLMFailed
 from .abilities import Asked
-from .calling import metadata, who
+from .calling import metadata, who, without_token
 from .failure import Failure, of_call
 
 _LIST_SECONDS = 5.0
@@ -76,7 +76,9 @@ class GrpcLLM:
                     raise
             yield await self._whole(request)
         except grpc.aio.AioRpcError as error:
-            raise self._failed(of_call(error), request) from None
+            failure = of_call(error)
+            told = without_token(failure.message, self._address)
+            raise self._failed(replace(failure, message=told), request) from None
 
     async def abilities(self, model: str) -> Abilities:
         return await self._abilities.of(model)

@@ -15,6 +15,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -30,7 +31,7 @@ from shared.off_loop import in_thread
 
 from ..engine.chat import Tool
 from ..engine.ports import Outcome
-from .calling import metadata, who
+from .calling import metadata, who, without_token
 from .failure import Failure, of_call, of_status
 from .listing import read_tools
 
@@ -83,8 +84,9 @@ class Provider:
             )
         except grpc.aio.AioRpcError as error:
             failure = of_call(error)
+            why = without_token(_why_not(failure), self._address)
             raise Unavailable(
-                f"the tool provider {self.who} {_why_not(failure)}; start it, or correct the setting tools",
+                f"the tool provider {self.who} {why}; start it, or correct the setting tools",
                 reason="TOOLS_UNAVAILABLE",
                 metadata={"provider": self.who, "code": failure.code.name},
                 retry_after=failure.retry_after or 1,
@@ -95,6 +97,11 @@ class Provider:
 
     async def execute(self, tool: Tool, shown: str, arguments_json: str, call_id: str, seconds: float) -> Outcome:
         """`shown`: the tool's name as the model knows it. Raises UnknownTool."""
+        outcome = await self._executed(tool, shown, arguments_json, call_id, seconds)
+        text = without_token(outcome.text, self._address)
+        return outcome if text == outcome.text else replace(outcome, text=text)
+
+    async def _executed(self, tool: Tool, shown: str, arguments_json: str, call_id: str, seconds: float) -> Outcome:
         deadline = time.monotonic() + seconds
         request = pb.ExecuteToolRequest(
             tool=tool.name,
