@@ -202,7 +202,9 @@ def test_the_host_without_its_libraries(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("plugin", ["embed_st", "llm_openai", "reasoning_react", "tools_http"])
+@pytest.mark.parametrize(
+    "plugin", ["embed_st", "llm_openai", "reasoning_react", "tools_http", "vector_hnsw", "vector_pg"]
+)
 def test_a_plugin_without_its_libraries(plugin: str, tmp_path: Path) -> None:
     """A plugin of ours names its extra where grpc is not installed, in one line, and shows its --help all the same."""
     script = f"""

@@ -6,11 +6,8 @@ python -m {package} --port 8082 --data-dir ./vectors
 
 from __future__ import annotations
 
-import grpc
-from hector_plugins_pb2_grpc import add_DatabaseProviderServicer_to_server
-
 from shared.cli import configure
-from shared.server import run, serve
+from shared.start import run
 
 from . import PACKAGE
 from .config import Config
@@ -24,6 +21,11 @@ def main() -> int:
         about=__doc__,
         needs={"hnswlib": "hnswlib>=0.8,<0.9", "numpy": "numpy>=2.0,<3", "filelock": "filelock>=3.16,<5"},
     )
+    import grpc
+    from hector_plugins_pb2_grpc import add_DatabaseProviderServicer_to_server
+
+    from shared.server import serve
+
     from . import allocator, fast
     from .engine import Engine
     from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer

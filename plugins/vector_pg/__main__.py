@@ -9,11 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 
-import grpc
-from hector_plugins_pb2_grpc import add_DatabaseProviderServicer_to_server
-
 from shared.cli import configure
-from shared.server import run, serve
+from shared.start import run
 
 from . import PACKAGE
 from .config import Config
@@ -27,6 +24,11 @@ def main() -> int:
         about=__doc__,
         needs={"psycopg": "psycopg[binary]>=3.2,<4", "psycopg_pool": "psycopg-pool>=3.2,<4", "numpy": "numpy>=2.0,<3"},
     )
+    import grpc
+    from hector_plugins_pb2_grpc import add_DatabaseProviderServicer_to_server
+
+    from shared.server import serve
+
     from .engine import Engine, Settings
     from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
 
