@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
@@ -224,7 +225,7 @@ def test_a_stream_that_is_not_read(tmp_path: Path) -> None:
         goes = database.stub.SearchVectorsStream(iter([one] * 500), timeout=SECONDS)
         assert next(goes).success
         goes.cancel()
-        broken = database.server.channel().stream_stream("/hector.plugins.v1.DatabaseProvider/SearchVectorsStream")
+        broken: Any = database.server.channel().stream_stream("/hector.plugins.v1.DatabaseProvider/SearchVectorsStream")
         replies = broken(iter([one.SerializeToString(), b"\xff"]), timeout=SECONDS)
         assert pb.SearchVectorsResponse.FromString(next(replies)).success
         with pytest.raises(grpc.RpcError) as error:
