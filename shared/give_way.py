@@ -11,12 +11,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _WORK = 0.001  # seconds between two pauses
 _PAUSE = 0.0001  # seconds; a pause of none lets nobody in, since whoever waits is slower to wake
 _SHARE = 0.01  # seconds that a thread works while others with long work wait
 _LOOK = 0.001  # seconds between two looks of one that waits
-_AWAY = 0.02  # seconds without a pause after which a thread has ended its work, or does some without Python
+_AWAY = 0.01  # seconds without a pause after which a thread does work without Python, or was not begun by `to_its_end`
 
 _last = threading.local()
 
@@ -44,6 +49,11 @@ class _Turn:
             self._thread, self._since, self._seen = thread, now, now
             return True
 
+    def end(self, thread: int) -> None:
+        if self._thread == thread:  # nobody else sets it to this thread
+            with self._lock:
+                self._thread = 0
+
 
 _turn = _Turn()
 
@@ -59,3 +69,11 @@ def give_way() -> None:
         while not _turn.is_of(threading.get_ident(), now := time.perf_counter()):
             time.sleep(_LOOK)
         _last.pause = now
+
+
+def to_its_end(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """Calls what may give way, in a thread: others need not wait to find out that its turn is over."""
+    try:
+        return function(*args, **kwargs)
+    finally:
+        _turn.end(threading.get_ident())

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from .give_way import to_its_end
+
 LARGE = 2**18  # characters of JSON, or so: what takes up to a millisecond or two is done where it stands
 
 _threads = ThreadPoolExecutor(2, thread_name_prefix="large")
@@ -25,7 +27,11 @@ _Context = TypeVar("_Context")
 async def in_thread(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
     """What `function` returns or raises. It goes on to its end also where the caller is cancelled."""
     context = contextvars.copy_context()  # it has the request's id
-    return await asyncio.get_running_loop().run_in_executor(_threads, lambda: context.run(function, *args, **kwargs))
+
+    def work() -> _R:
+        return to_its_end(function, *args, **kwargs)
+
+    return await asyncio.get_running_loop().run_in_executor(_threads, context.run, work)
 
 
 def threaded(rpc: Callable[[_S, _Request, _Context], _R]) -> Callable[[_S, _Request, _Context], Awaitable[_R]]:

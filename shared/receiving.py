@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 
 from . import accept, wire
 from .errors import DeadlineExceeded, Malformed, Overloaded, TooLarge
+from .give_way import to_its_end
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -85,7 +86,9 @@ class Receiving:
         if wire.is_small(data):
             return wire.parse(self._kind, data, self._most_items)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._requests.parsing, wire.parse, self._kind, data, self._most_items)
+        return await loop.run_in_executor(
+            self._requests.parsing, to_its_end, wire.parse, self._kind, data, self._most_items
+        )
 
     def _hold(self, held: Held, size: int) -> None:
         requests, most = self._requests, self._requests.most_bytes

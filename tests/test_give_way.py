@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.give_way import give_way
+from shared import give_way as module
+from shared.give_way import give_way, to_its_end
 
 
 def turns_beside(step: Callable[[], None], busy: int = 1) -> int:
@@ -76,6 +77,17 @@ def test_short_work_is_not_held_up_by_long() -> None:
     for thread in going_on:
         thread.join()
     assert not short.is_alive()
+
+
+def test_a_turn_ends_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that begins when other work has ended waits for nothing, however lately that gave way."""
+    monkeypatch.setattr(module, "_turn", module._Turn())
+    monkeypatch.setattr(module, "_AWAY", 1_000.0)
+    for _ in range(3):
+        thread = threading.Thread(target=to_its_end, args=(give_way,), daemon=True)
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_an_event_loop_is_never_paused(monkeypatch: pytest.MonkeyPatch) -> None:

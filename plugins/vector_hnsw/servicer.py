@@ -21,6 +21,7 @@ import hector_plugins_pb2 as pb
 from hector_plugins_pb2_grpc import DatabaseProviderServicer
 
 from shared.errors import CallerError, Overloaded, TooLarge
+from shared.give_way import to_its_end
 from shared.status import failure
 
 from . import messages
@@ -502,7 +503,7 @@ async def _in(threads: ThreadPoolExecutor, work: Callable[..., Result], *values:
 
 def _with_memory(work: Callable[..., Result], *values: Any, **options: Any) -> Result:
     try:
-        return work(*values, **options)
+        return to_its_end(work, *values, **options)
     except MemoryError:
         raise Overloaded(
             "the server has no memory for this call; send or ask for less at once", reason="OUT_OF_MEMORY"
