@@ -77,7 +77,7 @@ def test_kills_of_plugin_and_database() -> None:
     with own_server() as server:
         start = ("plugins.vector_pg", "--schema", schema, "--patience", "60s")
         acknowledged: list[str] = []
-        for turn in range(3):
+        for turn in range(2):
             with start_plugin(*start, env={"DATABASE_URL": server.url}) as plugin:
                 stub = DatabaseProviderStub(plugin.channel())
                 name = f"turn{turn}"

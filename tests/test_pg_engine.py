@@ -221,6 +221,7 @@ def test_what_postgresql_cannot_hold(stub: DatabaseProviderStub) -> None:
 # ---------------------------------------------------------------- deadlines
 
 
+@pytest.mark.slow
 def test_a_deadline_reaches_the_database(stub: DatabaseProviderStub, url: str, schema: str) -> None:
     """A search and a write that wait for a lock end with their deadline, in the database too."""
     import psycopg

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hector_plugins_pb2 as pb
-import psycopg
 import pytest
 from hector_plugins_pb2_grpc import DatabaseProviderStub
 
@@ -17,6 +16,7 @@ from tests.pg_server import OwnServer, own_server
 from tests.servers import start_plugin, wait_until
 from tests.test_pg_crash import listed, upsert, written_meanwhile
 
+psycopg = pytest.importorskip("psycopg")
 pytestmark = pytest.mark.slow
 _TURNS = int(os.environ.get("FAILOVERS", "1"))
 

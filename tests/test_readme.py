@@ -124,7 +124,8 @@ def test_all_commands_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "embed_st" else name for name in PLUGINS]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("embed_st", "vector_pg") else name for name in PLUGINS],
 )
 def test_examples(name: str, tmp_path: Path) -> None:
     """The Python example of a plugin's README runs as it stands against that plugin and prints something."""

