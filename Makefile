@@ -34,7 +34,7 @@ LLM_MOCK = @copilotkit/aimock@1.43.0
 # What writes the images' locked requirements, and the downloads.
 LOCK_VENV = .venv-lock
 LOCK = uv==0.13.9 cyclonedx-bom==7.5.0
-LOCKED = embed_st embed_st_light llm_openai reasoning_react tools_http vector_hnsw
+LOCKED = embed_st embed_st_light llm_openai reasoning_react tools_http vector_hnsw vector_pg
 # The extras of pyproject.toml that an image has, where they are not the one of its own name.
 embed_st_EXTRAS = embed-st openvino offline-model
 

@@ -54,6 +54,7 @@ class Bundle:
 
 BUNDLES = (
     Bundle("vector_hnsw", ("vector-hnsw",), "vector_hnsw"),
+    Bundle("vector_pg", ("vector-pg",), "vector_pg", elsewhere=False),
     Bundle("embed_st", ("embed-st", "openvino", "offline-model"), "embed_st_light", has_model=True),
     Bundle("llm_openai", ("llm-openai",), "llm_openai"),
     Bundle("tools_http", ("tools-http",), "tools_http", elsewhere=False),

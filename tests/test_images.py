@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from host import demo_endpoint
 from tests.containers import build, container, docker, volume
+from tests.pg_server import own_server
 from tests.servers import ROOT, SECONDS, dial, environment, wait_until
 
 pytestmark = pytest.mark.images
@@ -59,12 +60,30 @@ UNREACHABLE = ("LLM_OPENAI__ENDPOINT=http://127.0.0.1:9/v1", "LLM_OPENAI__MAX_RE
 IMAGES: dict[str, tuple[int, Any, tuple[str, ...]]] = {
     "llm-openai": (8081, _llm, UNREACHABLE),
     "vector-hnsw": (8082, _vectors, ()),
+    "vector-pg": (8082, _vectors, ("DATABASE_URL=postgresql://postgres@/postgres?host=/database",)),
     "embed-st": (8083, _embedder, ()),
     "embed-st-light": (8083, _embedder, ()),
     "tools-http": (8084, _tools, ()),
     "reasoning-react": (8085, _reasoning, ()),
 }
-MOST_ADDED = {"llm-openai": 120, "reasoning-react": 120, "vector-hnsw": 160, "tools-http": 220, "embed-st-light": 450}
+MOST_ADDED = {
+    "llm-openai": 120,
+    "reasoning-react": 120,
+    "vector-hnsw": 160,
+    "vector-pg": 160,
+    "tools-http": 220,
+    "embed-st-light": 450,
+}
+
+
+@contextlib.contextmanager
+def _beside(image: str) -> Iterator[tuple[str, ...]]:
+    """What an image needs beside it, as options of `docker run`: vector-pg the socket of a PostgreSQL."""
+    if image != "vector-pg":
+        yield ()
+        return
+    with own_server() as server:
+        yield ("--volume", f"{server.data}/.s.PGSQL.5432:/database/.s.PGSQL.5432")
 
 
 def _filled(channel: grpc.Channel, collection: str, ids: tuple[str, ...] = ("a", "b")) -> None:
@@ -92,7 +111,7 @@ def test_a_container(image: str) -> None:
     """Read-only, without capabilities, as a user who is nobody: it serves who is outside, warns that it is open, and
     ends with status 0 at SIGTERM."""
     port, call, settings = IMAGES[image]
-    with container(image, port, settings=settings) as box:
+    with _beside(image) as options, container(image, port, *options, settings=settings) as box:
         with box.channel() as channel:
             call(channel)
         assert "reason=INSECURE" in box.log()
