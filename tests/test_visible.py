@@ -180,8 +180,8 @@ def test_check_shows_settings_as_text(tmp_path: Path) -> None:
 
 # What these print are words of this project's, or goes through `shared/logs.py`, which escapes on its own.
 _OWN_WORDS = {
-    "host/check/command.py", "host/demo.py", "host/demo_endpoint.py", "host/demo_model.py", "host/new/command.py",
-    "host/supervisor.py", "host/tether.py", "plugins/reasoning_react/run.py",
+    "host/check/command.py", "host/demo.py", "host/demo_endpoint.py", "host/demo_model.py", "host/move.py",
+    "host/new/command.py", "host/supervisor.py", "host/tether.py", "plugins/reasoning_react/run.py",
     "plugins/reasoning_react/seeing/command_line.py",
     "shared/logs.py", "shared/server.py", "shared/units.py",
 }  # fmt: skip

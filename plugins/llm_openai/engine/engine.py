@@ -384,6 +384,8 @@ async def _next_of_body(data: AsyncIterator[bytes], reader: ChunkReader) -> byte
         if not following.done():
             following.cancel()
             await asyncio.wait((following,))
+        # Its error holds this frame, which would hold it, and the whole call, until a collection of garbage.
+        del following
 
 
 async def _late_usage(pieces: AsyncIterator[bytes], reader: ChunkReader, assembler: Assembler) -> None:
