@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import mmap
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -33,7 +35,7 @@ def stalls_of(work: Callable[[], Awaitable[None]], *, shared: bool = False) -> l
 def burn(seconds: float) -> None:
     end = time.thread_time() + seconds
     while time.thread_time() < end:
-        pass
+        sum(range(10_000))  # asking for the time alone would be time in the kernel
 
 
 @contextlib.contextmanager
@@ -89,6 +91,40 @@ def test_what_is_fine() -> None:
         await asyncio.to_thread(burn, 3 * CPU_SECONDS)
 
     assert stalls_of(fine) == []
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_machine_that_stands(shared: bool) -> None:
+    """A process that is stopped as a whole for long, in the midst of a turn, has not stalled."""
+    go_on = f"import os, signal, time; time.sleep({2 * STILL_SECONDS}); os.kill({os.getpid()}, signal.SIGCONT)"
+    longest = 0.0
+
+    async def stopped() -> None:
+        nonlocal longest
+        with subprocess.Popen([sys.executable, "-c", go_on]):  # noqa: ASYNC220
+            began = time.monotonic()
+            os.kill(os.getpid(), signal.SIGSTOP)
+            longest = time.monotonic() - began
+
+    assert stalls_of(stopped, shared=shared) == []
+    assert longest > STILL_SECONDS
+
+
+def test_memory_that_was_never_touched() -> None:
+    """What the kernel does for pages that are new is not counted; what the loop computes meanwhile is."""
+
+    async def touch() -> None:
+        burn(CPU_SECONDS / 5)
+        started = time.thread_time()
+        while time.thread_time() - started < 2 * CPU_SECONDS:
+            mmap.mmap(-1, 2**26, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
+
+    async def touch_and_burn() -> None:
+        await touch()
+        burn(2 * CPU_SECONDS)
+
+    assert stalls_of(touch) == []
+    assert len(stalls_of(touch_and_burn)) == 1
 
 
 @pytest.mark.slow
