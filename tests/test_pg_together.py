@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,14 +97,14 @@ def inserted(stub: DatabaseProviderStub, name: str) -> Write | None:
     return Write(ok(reply).sequence, {})
 
 
-def seen(stub: DatabaseProviderStub) -> tuple[int, State]:
+def search(stub: DatabaseProviderStub) -> tuple[int, State]:
     reply = ok(stub.SearchVectors(pb.SearchVectorsRequest(collection="all", vector=[1, 0], limit=100)))
     ids = [hit.id for hit in reply.results]
     assert len(ids) == len(set(ids))
     return reply.sequence, {hit.id: dict(hit.metadata) for hit in reply.results}
 
 
-def write(writer: int, stubs: list[DatabaseProviderStub], history: History, stop: threading.Event) -> set[str]:
+def write_on(writer: int, stubs: list[DatabaseProviderStub], history: History, stop: threading.Event) -> set[str]:
     """Until told to stop; the ids that this writer was the one to insert."""
     mine: set[str] = set()
     own = f"own-{writer}"
@@ -126,7 +126,7 @@ def write(writer: int, stubs: list[DatabaseProviderStub], history: History, stop
     return mine
 
 
-def read(
+def read_on(
     reader: int, stubs: list[DatabaseProviderStub], replica: DatabaseProviderStub, history: History,
     stop: threading.Event,
 ) -> None:  # fmt: skip
@@ -135,29 +135,29 @@ def read(
         number += 1
         before = history.last
         if (reader + number) % 4:
-            history.reads.append(Read(before, *seen(stubs[(reader + number) % 3])))
+            history.reads.append(Read(before, *search(stubs[(reader + number) % 3])))
         else:
-            history.replica_reads.append(Read(before, *seen(replica)))
+            history.replica_reads.append(Read(before, *search(replica)))
 
 
 def check(history: History, first: State) -> State:
     """That every read saw what the writes up to its number made, and nothing else; what all of them made."""
     reads: dict[int, list[State]] = {}
-    for one in [*history.reads, *history.replica_reads]:
-        reads.setdefault(one.sequence, []).append(one.state)
+    for read in [*history.reads, *history.replica_reads]:
+        reads.setdefault(read.sequence, []).append(read.state)
     state = {name: dict(metadata) for name, metadata in first.items()}
-    start = min(one.sequence for one in history.writes)
+    start = min(write.sequence for write in history.writes)
     for sequence, states in reads.items():
         if sequence < start:
-            assert all(one == first for one in states)
-    for one in sorted(history.writes, key=lambda one: one.sequence):
-        for name, metadata in one.items.items():
+            assert all(seen == first for seen in states)
+    for write in sorted(history.writes, key=lambda write: write.sequence):
+        for name, metadata in write.items.items():
             if metadata is None:
                 state.pop(name, None)
             else:
-                state[name] = {**(state[name] if one.merged else {}), **metadata}
-        for other in reads.get(one.sequence, ()):
-            assert other == state, f"at write {one.sequence}"
+                state[name] = {**(state[name] if write.merged else {}), **metadata}
+        for seen in reads.get(write.sequence, ()):
+            assert seen == state, f"at write {write.sequence}"
     return state
 
 
@@ -188,16 +188,17 @@ def test_eight_writers_and_eight_readers() -> None:
         for name in _MERGED:
             history.last = upserted(stubs[0], name, {}).sequence
         start = history.last
-        wait_until(lambda: seen(replica)[0] == start, "the first items on the replica")
+        wait_until(lambda: search(replica)[0] == start, "the first items on the replica")
         until = time.monotonic() + _SECONDS
         with ThreadPoolExecutor(_WRITERS + _READERS) as threads:
-            writers = [threads.submit(write, one, stubs, history, stop) for one in range(_WRITERS)]
-            readers = [threads.submit(read, one, stubs, replica, history, stop) for one in range(_READERS)]
+            writers = [threads.submit(write_on, number, stubs, history, stop) for number in range(_WRITERS)]
+            readers = [threads.submit(read_on, number, stubs, replica, history, stop) for number in range(_READERS)]
+            futures: list[Future[Any]] = [*writers, *readers]
 
             def enough() -> bool:
-                for future in (*writers, *readers):
+                for future in futures:
                     if future.done():
-                        future.result()
+                        future.result()  # which raises what it failed of
                 done = len(history.writes), len(history.reads), len(history.replica_reads)
                 return time.monotonic() > until and min(done) > 50
 
@@ -205,24 +206,25 @@ def test_eight_writers_and_eight_readers() -> None:
                 wait_until(enough, "writes and reads", _SECONDS + 120)
             finally:
                 stop.set()
-            inserts = [future.result(60) for future in writers]
+            wait(futures, 60)
+            inserts = [future.result(0) for future in writers]
             for future in readers:
-                future.result(60)
+                future.result(0)
 
-        numbers = sorted(one.sequence for one in history.writes)
+        numbers = sorted(write.sequence for write in history.writes)
         assert numbers == list(range(start + 1, start + 1 + len(numbers)))
-        assert all(one.sequence >= one.before for one in history.reads)
+        assert all(read.sequence >= read.before for read in history.reads)
         final = check(history, {name: {} for name in _MERGED})
-        assert seen(stubs[0]) == (history.last, final)
-        wait_until(lambda: seen(replica)[0] == history.last, "all writes on the replica")
-        assert seen(replica)[1] == final
+        assert search(stubs[0]) == (history.last, final)
+        wait_until(lambda: search(replica)[0] == history.last, "all writes on the replica")
+        assert search(replica)[1] == final
         for name, ids in (("all", set(final)), ("once", set[str]().union(*inserts))):
             listed = list_ids(stubs[1], name)
             assert len(listed) == len(set(listed))
             assert set(listed) == ids
             assert ok(stubs[2].CountVectors(pb.CountVectorsRequest(collection=name))).count == len(ids)
         assert sum(map(len, inserts)) == len(set[str]().union(*inserts))
-    behind = [max(0, one.before - one.sequence) for one in history.replica_reads]
+    behind = [max(0, read.before - read.sequence) for read in history.replica_reads]
     print(
         f"{len(numbers)} writes, {len(history.reads)} reads at the primary, {len(behind)} at the replica, "
         f"which was up to {max(behind)} writes behind"
