@@ -97,7 +97,7 @@ class _Search:
 
     async def matches_are_few(self) -> bool:
         rows = await self._rows(
-            f"SELECT count(*) FROM (SELECT FROM {self._collection.table} WHERE {self._fits.sql} LIMIT {_FEW + 1})",
+            f"SELECT count(*) FROM (SELECT FROM {self._collection.table} WHERE {self._fits.sql} LIMIT {_FEW + 1}) i",
             self._fits.values,
         )
         return bool(rows[0][0] <= _FEW)
