@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.servers import SECONDS, missing
+from tests.servers import SECONDS, missing, wait_until
 
 _numbers = itertools.count()
 
@@ -99,18 +99,39 @@ def own_server() -> Iterator[OwnServer]:
 
 @contextlib.contextmanager
 def database() -> Iterator[str]:
-    """Its URL. Schemas that tests made are dropped in the end."""
+    """Its URL. Schemas that tests made in one that is not our own are dropped in the end."""
     try:
         import psycopg
     except ImportError:
         missing("psycopg")
     url = os.environ.get("DATABASE_URL", "")
-    with contextlib.nullcontext() if url else own_server() as server:
-        url = url or (server.url if server else "")
-        yield url
-        with psycopg.connect(url, autocommit=True) as connection:
-            made = connection.execute(
-                "SELECT nspname FROM pg_namespace WHERE nspname LIKE %s", (f"test\\_{os.getpid()}\\_%",)
-            ).fetchall()
-            for (schema,) in made:
-                connection.execute(f'DROP SCHEMA "{schema}" CASCADE')
+    if not url:
+        with own_server() as server:
+            yield server.url
+        return
+    yield url
+    with psycopg.connect(url, autocommit=True) as connection:
+        made = connection.execute(
+            "SELECT nspname FROM pg_namespace WHERE nspname LIKE %s", (f"test\\_{os.getpid()}\\_%",)
+        ).fetchall()
+        for (schema,) in made:
+            _drop(connection, schema)
+
+
+def _drop(connection: Any, schema: str) -> None:
+    """Also while an index is still built there, for a plugin that was killed."""
+    import psycopg
+
+    building = """
+        SELECT pg_terminate_backend(pid) FROM pg_stat_progress_create_index p JOIN pg_class c ON c.oid = p.relid
+        WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s)
+        """
+
+    def dropped() -> bool:
+        connection.execute(building, (schema,))
+        with contextlib.suppress(psycopg.InternalError):  # a tuple is updated by both
+            connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
+            return True
+        return False
+
+    wait_until(dropped, f"end of schema {schema}")
