@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 from hector_plugins_pb2_grpc import DatabaseProviderStub
 
 from tests.pg_server import database, new_schema
-from tests.servers import details, run_plugin, start_plugin, wait_until
+from tests.servers import SECONDS, details, run_plugin, start_plugin, wait_until
 
 _FROM = 300  # vectors from which on a collection has an index
 
@@ -235,6 +236,38 @@ def test_a_collection_whose_index_is_being_built_is_deleted(stub: DatabaseProvid
         wait_until(lambda: watcher.execute(building).fetchone() == (1,), "an index that is being built")
         ok(stub.DeleteCollection(pb.DeleteCollectionRequest(name="unfinished"), timeout=30))
         wait_until(lambda: watcher.execute(building).fetchone() == (0,), "the end of the building")
+
+
+@pytest.mark.slow
+def test_a_load_is_waited_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a collection is being loaded no index is built; when it rests, it is built of all that is there."""
+    from plugins.vector_pg.engine import Engine, Item, Settings, indexing
+
+    items = [Item(str(number), vector, "{}") for number, vector in enumerate(np.eye(_FROM, 4, dtype=np.float32) + 1)]
+    counts: list[int] = []
+
+    async def grows(connection: Any, collection: Any) -> bool:
+        counts.append(collection.count)
+        if len(counts) == 1:
+            await engine.upsert("loaded", [item._replace(id=f"more-{item.id}") for item in items])
+        assert not (await engine.describe("loaded")).spec.indexed
+        return len(counts) < 3
+
+    async def load() -> None:
+        await engine.open()
+        try:
+            await engine.create("loaded", 4)
+            await engine.upsert("loaded", items)
+            async with asyncio.timeout(SECONDS):
+                while not (await engine.describe("loaded")).spec.indexed:
+                    pass
+        finally:
+            await engine.close()
+
+    monkeypatch.setattr(indexing, "_grows", grows)
+    engine = Engine(url, settings=Settings(schema=new_schema(), index_from=_FROM))
+    asyncio.run(load())
+    assert counts == [_FROM, 2 * _FROM, 2 * _FROM]
 
 
 # ---------------------------------------------------------------- refusals

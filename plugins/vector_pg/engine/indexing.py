@@ -2,12 +2,16 @@
 
 A collection of fewer than `index_from` vectors has none: comparing all of them is quick, and exact. Of several
 processes on one database one builds. A build that was broken off is begun again by whoever comes next.
+
+Each vector that comes while an index is built is added to it by itself in the end, which takes many times as long as
+building it of all. So what is being loaded is waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 import psycopg
 
@@ -18,6 +22,9 @@ from .database import Connection, Database
 from .values import LARGEST_INDEXED, Collection, Settings
 
 _log = logging.getLogger("hector")
+_REST = 1.0  # seconds in which a collection that grows by less than _GROWTH of itself is not being loaded
+_GROWTH = 0.001
+_LONGEST = 300.0  # seconds that the end of a load is waited for
 
 
 class Indexes:
@@ -45,15 +52,18 @@ class Indexes:
             try:
                 lock = (f"{self._settings.schema} {number}",)
                 got = await connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 1))", lock)
-                while await got.fetchone() == (True,) and await self._step(connection, name, number):
-                    pass
+                if await got.fetchone() == (True,):
+                    until = time.monotonic() + _LONGEST
+                    while await self._step(connection, name, number, until):
+                        pass
             finally:
                 await connection.close()
         except (psycopg.Error, NotFound) as error:
             _log.warning("event=index_not_built collection=%s cause=%s", name, getattr(error, "sqlstate", "") or "lost")
 
-    async def _step(self, connection: Connection, name: str, number: int) -> bool:
-        """Builds the index that the parameters ask for, and drops others. Whether they have changed meanwhile."""
+    async def _step(self, connection: Connection, name: str, number: int, until: float) -> bool:
+        """Builds the index that the parameters ask for, and drops others. Whether there is more to do: they have
+        changed meanwhile, or the collection is being loaded, which is waited for `until` then."""
         collection = await collections.read(connection, name)
         if collection.number != number:
             return False
@@ -64,6 +74,8 @@ class Indexes:
         )
         there = dict(await cursor.fetchall())
         if not there.get(collection.index):
+            if time.monotonic() < until and await _grows(connection, collection):
+                return True
             if collection.index in there:
                 await connection.execute(f"DROP INDEX CONCURRENTLY {collection.index}".encode())
             await connection.execute(
@@ -80,3 +92,9 @@ class Indexes:
         for other in there.keys() - {collection.index}:
             await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {other}".encode())
         return (await collections.read(connection, name)).index != collection.index
+
+
+async def _grows(connection: Connection, collection: Collection) -> bool:
+    await asyncio.sleep(_REST)
+    now = await collections.read(connection, collection.name)
+    return now.count > collection.count * (1 + _GROWTH)
