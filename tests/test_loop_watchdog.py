@@ -174,11 +174,11 @@ def test_a_process(how: str, words: str) -> None:
         stub = LLMProviderStub(plugin.channel())
         assert stub.GenerateText(pb.GenerateTextRequest(prompt="echo x"), timeout=SECONDS).text == "x"
         assert loop_watchdog.stalls() == []
-        with contextlib.suppress(PermissionError):  # where all cores are busy, nothing is a stall
-            os.setpriority(os.PRIO_PROCESS, plugin.process.pid, -19)
         found: list[str] = []
 
         def told() -> bool:
+            if os.getloadavg()[0] > 4 * (os.cpu_count() or 1):
+                pytest.skip("on a machine as busy as this nothing is taken for a stall")
             stub.GenerateText(pb.GenerateTextRequest(prompt=f"stall {how}"), timeout=SECONDS)
             stub.GenerateText(pb.GenerateTextRequest(prompt="echo the turn is over"), timeout=SECONDS)
             found.extend(loop_watchdog.stalls())
