@@ -99,7 +99,7 @@ def read_items(request: pb.UpsertVectorsRequest, most: int = LARGEST_ITEM) -> tu
             if vector.metadata_json or vector.HasField("metadata"):
                 metadata = _metadata(vector, f"vectors[{index}].metadata", most)
         except CallerError as error:
-            wrong[index] = error
+            wrong[index] = error.let_go()
         items.append(Item(vector.id, numbers, metadata))
         give_way()
     return items, wrong
@@ -164,7 +164,7 @@ def read_changes(request: pb.UpdateMetadataRequest) -> tuple[list[Change], dict[
             if update.metadata_json or update.HasField("metadata"):
                 metadata = _read_metadata(update, f"updates[{index}].metadata")
         except CallerError as error:
-            wrong[index] = error
+            wrong[index] = error.let_go()
         changes.append(Change(update.id, metadata, tuple(update.remove_keys)))
         give_way()
     return changes, wrong

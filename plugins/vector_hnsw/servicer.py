@@ -419,7 +419,7 @@ class Servicer(DatabaseProviderServicer):
                 query = read_query(request, embedding_model)
                 together.setdefault((request.collection, query.kind or index), []).append((index, query))
             except CallerError as error:
-                results[index] = error
+                results[index] = error.let_go()
         for (collection, _), group in together.items():
             for start in range(0, len(group), _TOGETHER):
                 part = group[start : start + _TOGETHER]
@@ -442,7 +442,7 @@ class Servicer(DatabaseProviderServicer):
                 raise
         except CallerError as error:
             if len(queries) == 1:
-                return [error]
+                return [error.let_go()]
         # One of them is at fault; each gets its own answer.
         return [self._search_group(collection, [one])[0] for one in group]
 

@@ -205,7 +205,7 @@ class Servicer(DatabaseProviderServicer):
                     room.take(messages.least_bytes(request, result))
                     return result
                 except CallerError as error:
-                    return error
+                    return error.let_go()
 
         try:
             async with asyncio.TaskGroup() as group:  # where one fails, the others are cancelled

@@ -13,6 +13,7 @@ OF_GRPC = (
     "Error parsing '",
     "Illegal header key",
     "Decompression failed",
+    "Duplicate 'host' header",
 )
 
 

@@ -91,7 +91,7 @@ class Batch:
                 try:
                     check_change(change, mode, f"updates[{index}]")
                 except CallerError as error:
-                    self.wrong[index] = error
+                    self.wrong[index] = error.let_go()
 
     def find(self, known: Mapping[str, Place]) -> dict[int, int]:
         """The rows that are to be changed, with their labels. `known` is where the ids are that exist."""
@@ -115,7 +115,7 @@ class Batch:
                 before, change = metadata if text is None else text, self._changes[index]
                 text = changed(before, change, self._mode, self.dimension, self._dump, f"updates[{index}]")
             except CallerError as error:
-                self.wrong[index] = error
+                self.wrong[index] = error.let_go()
                 self._refuse()
         return text
 

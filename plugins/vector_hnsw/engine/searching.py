@@ -21,7 +21,7 @@ from .graph import Graph, Neighbours
 from .labels import Labels
 from .matches import MatchCache, Matches
 from .metric import Floats, Metric, check_dimension, check_queries, check_query
-from .planning import Plan, Way, are_few, is_quick, plan
+from .planning import Plan, Way, are_few, is_quick, most_at_once, plan
 from .query import Hit, Query, SearchResult
 from .ranking import NOTHING, Compared, Near, best, best_first, by_id, cut, joined, nearest_first, only
 from .rows import Row, RowCache, Rows
@@ -102,7 +102,8 @@ class Searchable:
         return SearchResult(hits, exact, complete, sequence)
 
     def search_many(self, queries: Sequence[Query], wait: bool = True) -> list[SearchResult | None]:
-        """As `search`, for queries that the graph answers together; None for those that it does not.
+        """As `search`, for queries that the graph answers together; None for those that it does not, and without `wait`
+        for those that would make it long.
 
         Raises TooLarge, or without `wait` TakesLong, also where each of them alone could be answered.
         """
@@ -118,10 +119,13 @@ class Searchable:
             return [None] * len(queries)
         for query in queries:
             self._check(query)
+        asked, candidates = len(queries), max(planned.ef, planned.candidates)
+        if not wait:
+            queries = queries[: most_at_once(candidates, self.spec.dimension)]
         vectors = check_queries(self.spec.metric, np.stack([query.vector for query in queries]))
-        answers = graph.search_many(vectors, k, max(planned.ef, planned.candidates), wait)
+        answers = graph.search_many(vectors, k, candidates, wait)
         if answers is None:
-            return [None] * len(queries)
+            return [None] * asked
         labels = list({label for neighbours in answers for label in neighbours.labels})
         try:
             rows = self.rows.at_labels(labels, None if wait else _QUICK_BYTES)
@@ -141,7 +145,7 @@ class Searchable:
             if query.min_score is not None:
                 hits = [hit for hit in hits if hit.score >= query.min_score]
             results.append(SearchResult(hits, False, complete, sequence))
-        return results
+        return results + [None] * (asked - len(queries))
 
     def _check(self, query: Query) -> None:
         """All but the vector's numbers."""

@@ -174,7 +174,7 @@ async def change(
                 raise checks.no_such_id(f"{at}.id", one.id)
             made[one.id] = there[one.id] = _changed(there[one.id], one, mode, collection.dimension, dump, at)
         except CallerError as error:
-            wrong[index] = error
+            wrong[index] = error.let_go()
     checks.check_wrong(wrong, partial, "updates")
     await _set_metadata(connection, collection, made)
     return Written(len(made), await committed(connection, collection), wrong)
