@@ -1,4 +1,4 @@
-"""The plugins in their containers are held to the contract by the conformance kit: additions and largest messages too."""
+"""The plugins in their containers are held to the contract by the conformance kit, additions and all."""
 
 from __future__ import annotations
 
