@@ -18,7 +18,7 @@ from benchmarks.harness import Section, compare, rate, report, running
 from benchmarks.sentences import texts
 
 ROUND_ROBIN = '{"loadBalancingConfig": [{"round_robin": {}}]}'
-TEXTS, BATCH = 2_048, 32
+TEXTS, BATCH = 512, 16
 
 
 def main() -> None:
