@@ -43,8 +43,8 @@ _BLANK = r" \t\r\xa0\ufeff\u200b\u2060\u3000"  # some of them unseen
 _PICTURE = r"\u2190-\u273e\u2740-\u2bff\ufe0f\U0001f000-\U0001faff"  # arrows, dingbats, emoji; not ✿, which is a mark
 _ITEM = rf"(?:[-+•][ \t]|\d{{1,3}}[.)][ \t]|[{_PICTURE}]{{1,4}})[ \t]{{0,3}}"
 _WORDS = {
-    "input": rf"action{_NUMBER}[_-]?(?:inputs?|arguments|args|parameters|params)|tool[ _]input|行动输入|动作输入|操作输入|next_tool_args"
-    r"|inputs?|arguments?|args|parameters|params",
+    "input": rf"(?:action{_NUMBER}[_-]?)?(?:inputs?|arguments?|args|parameters|params)|tool[ _]input"
+    r"|行动输入|动作输入|操作输入|next_tool_args",
     "action": r"(?:next[ ]?)?action|行动|动作|操作|next_tool_name|tool(?:[ _]name)?|function",
     "thought": r"thoughts?|thinking|next_thought|思考|想法",
     "observation": r"observations?|观察结果|观察|tool[ _](?:results?|responses?|outputs?)|(?<=✿)results?",
@@ -199,7 +199,8 @@ _BEGUN = re.compile(
     r"(?P<word>[^\s*_`\[\#✿:：](?:[^\n*`\[\]\#✿:：]{0,29}))?[*_`\]\#✿ \t\r\d]{0,12}"
 )
 _WRITTEN = (
-    "action input", "action arguments", "action args", "action parameters", "action params", "tool input", "tool name", "tool result", "tool response", "tool output",
+    "action input", "action arguments", "action args", "action parameters", "action params",
+    "tool input", "tool name", "tool result", "tool response", "tool output",
     "next action", "next_tool_name", "next_tool_args", "next_thought", "final answer", "final response", "observations",
     "thoughts", "thinking", "question", "human", "inputs", "arguments", "parameters", "function", "return", "results",
     "answer", "行动输入", "动作输入", "操作输入", "观察结果", "最终答案", "最终回答", "思考", "想法", "答案", "问题",
