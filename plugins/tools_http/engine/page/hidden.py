@@ -9,15 +9,16 @@ from turbohtml.cssom import StyleDeclaration, computed_style
 
 from . import sheets, styles
 from .colors import Backgrounds, has_color, is_unseen
+from .tree import remove_each
 
 # No text to be read, in any browser.
-CODE = "script, style, head, link, meta"
+CODE = ("script", "style", "head", "link", "meta")
 # What a browser keeps from sight, whatever the sheets say; of media what it shows in their place where it knows none.
 _UNSEEN = (
-    "template, noscript, noembed, noframes, iframe, video, audio, canvas, object[data], datalist, "
-    "dialog:not([open]), [hidden], [aria-hidden=true i], [type=hidden i], "
-    "svg title, svg desc, svg metadata, svg defs"
-)
+    "template", "noscript", "noembed", "noframes", "iframe", "video", "audio", "canvas", "object[data]", "datalist",
+    "dialog:not([open])", "[hidden]", "[aria-hidden=true i]", "[type=hidden i]",
+    "svg title", "svg desc", "svg metadata", "svg defs",
+)  # fmt: skip
 _COSTLY = 2_000  # elements at most whose cascade is looked at, or that are taken apart
 _MOST_RULES = 500
 
@@ -26,11 +27,11 @@ Shows = Callable[[StyleDeclaration], bool]
 
 def remove(document: Node) -> None:
     """All that is hidden, by elements, attributes, style attributes and the page's own sheets."""
-    document.remove(_UNSEEN)
+    remove_each(document, _UNSEEN)
     rules = sheets.rules(document)
     _remove_by_rules(document, rules)
     _remove_by_attributes(document, rules)
-    document.remove(CODE)
+    remove_each(document, CODE)
 
 
 def _remove_by_attributes(document: Node, rules: Sequence[sheets.Rule]) -> None:
