@@ -33,7 +33,7 @@ _FINISHES = {
     "sensitive": Finish.CONTENT_FILTER, "recitation": Finish.CONTENT_FILTER,
     "prohibited_content": Finish.CONTENT_FILTER, "model_context_window_exceeded": Finish.LENGTH,
 }  # fmt: skip
-_OF_CHOICES = ("delta", "message", "text", "content")  # where text stands, and has no place outside of a choice
+_OF_CHOICES = ("delta", "message")  # which have no place outside of one
 _PLAIN = {"content", "role", "refusal", "tool_calls", "function_call"}  # fields that need no second look
 # With these the endpoint says that what came is not all that there was to be.
 _GAVE_UP = frozenset(
@@ -128,7 +128,7 @@ class Assembler:
         if choices.__class__ is not list and choices:
             choices = [choices]
         if not choices:
-            if beside := next((name for name in _OF_CHOICES if chunk.get(name)), ""):
+            if beside := next((name for name in _OF_CHOICES if isinstance(chunk.get(name), Mapping)), ""):
                 raise _unreadable(f"{beside!r} where its choices should be")
             # Counts by themselves come last, so the finish reason before them was meant.
             self._by_itself = self._by_itself or (bool(self._raw_finish) and self.has_usage)
