@@ -56,11 +56,13 @@ class CallAssembler:
                 if index is _ANY and len(listed) > 1:
                     index = f"place {place}"  # of several in one delta each is another call
                 yield from self._piece(_Piece(piece, index), whole)
+            elif piece:
+                raise Failure(Kind.MALFORMED, "a tool call of the reply is no object")
 
     def complete(self, pieces: object) -> Iterator[CallDelta]:
         """`pieces` is of a message that comes after deltas: what they lack is added, nothing is said twice."""
         calls = list(self._calls)
-        for place, given in enumerate(pieces if isinstance(pieces, list) else ()):
+        for place, given in enumerate(pieces if isinstance(pieces, list) else [pieces]):
             if not isinstance(given, Mapping):
                 continue
             piece = _Piece(given, _index(given.get("index")))
@@ -205,6 +207,8 @@ class _Piece:
         self.index = index
         self.id, self.name = _text(piece.get("id")), _text(function.get("name"))
         self.arguments = function.get("arguments")
+        if self.arguments is None:  # by their names in other interfaces
+            self.arguments = function.get("input", function.get("parameters"))
         self.opaque = of_call(piece)
 
     @property

@@ -38,7 +38,7 @@ def transcript(said: Mapping[str, Any]) -> str:
 
 
 def left_out(said: Mapping[str, Any]) -> set[str]:
-    """`images` and `audio`, where there are any.
+    """`images`, `audio`, `video` and `files`, where there are any.
 
     >>> left_out({"content": "Here.", "images": [{"type": "image_url"}], "audio": {"transcript": "Here."}})
     {'images'}
@@ -51,6 +51,9 @@ def left_out(said: Mapping[str, Any]) -> set[str]:
         isinstance(content, list) and any(_is(part, "audio") for part in content)
     ):
         found.add("audio")
+    for name, kind in (("video", "video"), ("files", "file"), ("files", "document")):
+        if isinstance(content, list) and any(_is(part, kind) for part in content):
+            found.add(name)
     return found
 
 
