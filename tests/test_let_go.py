@@ -41,7 +41,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 )  # fmt: skip
 def test_a_request_that_failed(database: Database, method: str, request_: Any) -> None:
     """No request is left when calls have failed, alone or several at once, while nobody looks for garbage."""
-    call = database.server.channel().stream_stream(f"/{SERVICE}/{method}")
+    call: Any = database.server.channel().stream_stream(f"/{SERVICE}/{method}")
     sent = request_.SerializeToString()
     gc.collect()
     gc.disable()
@@ -49,11 +49,11 @@ def test_a_request_that_failed(database: Database, method: str, request_: Any) -
         before = left()
         replies = [call(iter([sent]), timeout=SECONDS) for _ in range(4)]
         assert all(b"google.rpc.ErrorInfo" in reply for each in replies for reply in each)
-        wait_until(lambda: left() == before, "end of what the requests hold", seconds=20)
+        wait_until(lambda: left() <= before, "end of what the requests hold")
     finally:
         gc.enable()
 
 
 def left() -> int:
     """Requests in this process; those of the test itself are bytes."""
-    return sum(isinstance(item, KINDS) for item in gc.get_objects())
+    return sum(type(item) in KINDS for item in gc.get_objects())
