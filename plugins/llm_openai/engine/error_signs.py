@@ -50,8 +50,7 @@ def is_failed(event: Mapping[str, Any]) -> bool:
 def error_of(choice: Mapping[str, Any]) -> Any:
     """The error inside of a choice; None where it has none."""
     for place in (choice, choice.get("delta"), choice.get("message")):
-        error = place.get("error") if isinstance(place, Mapping) else None
-        if error and is_error(error):
+        if isinstance(place, dict) and "error" in place and is_error(error := place["error"]):
             return error
     return None
 
