@@ -205,8 +205,9 @@ class Assembler:
         thought = said.get("reasoning_content") or said.get("reasoning")
         refusal, calls = _text(said.get("refusal")), said.get("tool_calls")
         again = whole and self._has_deltas  # a message that tells what the deltas told
-        if (content and content.__class__ is not str) or not said.keys() <= self._plain or _is_odd(thought):
-            if content and not isinstance(content, str):
+        in_parts = content and content.__class__ is not str
+        if in_parts or not said.keys() <= self._plain or (thought and thought.__class__ is not str):
+            if in_parts:
                 parts = read_parts(content)
                 content, thought = parts.text, thought or parts.reasoning
                 refusal, calls = refusal or parts.refusal, calls or parts.calls
@@ -365,10 +366,6 @@ class _Room:
         self.kept += added
         if self.kept > self._largest:
             raise too_large(self._largest)
-
-
-def _is_odd(thought: object) -> bool:
-    return bool(thought) and not isinstance(thought, str)
 
 
 def _unreadable(has: str) -> Failure:

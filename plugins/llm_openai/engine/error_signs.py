@@ -1,4 +1,4 @@
-"""Whether an event of a reply, or a body with status 200, is an error: each kind of server has its own way to say so."""
+"""Whether an event of a reply, or a body with status 200, is an error: each kind of server says so in its own way."""
 
 from __future__ import annotations
 
