@@ -121,6 +121,14 @@ def test_what_cannot_be_read_is_an_error(name: str) -> None:
         assert "the pond is full" in reply.message
 
 
+def test_parts_that_have_no_place_are_named() -> None:
+    """An image or a file among the parts of the content: the text comes, and what is left out is told."""
+    parts = [{"type": "text", "text": "Here."}, {"type": "image_url", "image_url": {"url": "a"}}, {"type": "file"}]
+    _, reply = read([sent(said({"content": parts}), END)])
+    assert isinstance(reply, Reply)
+    assert (reply.text, reply.dropped) == ("Here.", ("files", "images"))
+
+
 def test_the_end_of_another_choice_is_none_of_ours() -> None:
     """Of two texts side by side, the end of the second says nothing of the first."""
     both = {"choices": [{"index": 0, "delta": {"content": "Hel"}}, {"index": 1, "delta": {"content": "Bye"}}]}
