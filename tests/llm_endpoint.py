@@ -1184,9 +1184,7 @@ def call_beside(body: Body, nth: int) -> Play:
 @behaviour
 def call_in_parts(body: Body, nth: int) -> Play:
     """The calls as parts of the content, their arguments in `input`."""
-    parts = [
-        {"type": "tool_use", "id": city, "name": "weather", "input": {"city": city}} for city in ("Rome", "Oslo")
-    ]
+    parts = [{"type": "tool_use", "id": city, "name": "weather", "input": {"city": city}} for city in ("Rome", "Oslo")]
     return Play(events({"choices": [{"index": 0, "delta": {"content": parts}}]}, chunk(finish="tool_calls")))
 
 

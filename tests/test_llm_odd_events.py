@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from plugins.llm_openai.engine.failures import Failure, Kind, describe
+from plugins.llm_openai.engine.failures import Failure, Kind, describe, of_status
 from plugins.llm_openai.engine.messages import Reply
 from tests.llm_endpoint import OSLO, ROME, beside, chunk, piece
 from tests.test_llm_grammar import read
@@ -62,7 +62,7 @@ READ: dict[str, tuple[bytes, str, list[str]]] = {
         "Hello",
         [],
     ),
-    "words and fields that the standard passes over": (sent("keepalive\n\n", "x-id: 1\n", chunk("Hello"), END), "Hello", []),
+    "what the standard passes over": (sent("keepalive\n\n", "x-id: 1\n", chunk("Hello"), END), "Hello", []),
     "an end of the choice beside": (
         sent({"choices": [{"index": n, "delta": {"content": text}} for n, text in enumerate(("Hello", "Bye"))]}, END),
         "Hello",
@@ -121,6 +121,14 @@ def test_what_cannot_be_read_is_an_error(name: str) -> None:
         assert "the pond is full" in reply.message
 
 
+def test_parts_that_have_no_place_are_named() -> None:
+    """An image or a file among the parts of the content: the text comes, and what is left out is told."""
+    parts = [{"type": "text", "text": "Here."}, {"type": "image_url", "image_url": {"url": "a"}}, {"type": "file"}]
+    _, reply = read([sent(said({"content": parts}), END)])
+    assert isinstance(reply, Reply)
+    assert (reply.text, reply.dropped) == ("Here.", ("files", "images"))
+
+
 def test_the_end_of_another_choice_is_none_of_ours() -> None:
     """Of two texts side by side, the end of the second says nothing of the first."""
     both = {"choices": [{"index": 0, "delta": {"content": "Hel"}}, {"index": 1, "delta": {"content": "Bye"}}]}
@@ -146,3 +154,26 @@ def test_the_end_of_another_choice_is_none_of_ours() -> None:
 def test_words_of_an_error_are_found_however_deep(body: Mapping[str, Any]) -> None:
     """Bodies of errors as proxies and clouds nest them."""
     assert describe(body)[0] == "the pond is full"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "seconds"),
+    [
+        ({"retry-after": "30s"}, {}, 30),
+        ({"retry-after": "1.5"}, {}, 1.5),
+        ({"retry-after": "2100-01-01T00:00:00Z"}, {}, 10**9),
+        ({"anthropic-ratelimit-requests-reset": "2100-01-01T00:00:00Z"}, {}, 10**9),
+        ({"retry-after": "-1"}, {}, None),
+        ({"retry-after": "soon"}, {}, None),
+        ({}, {"error": {"message": "Please retry after 26 seconds."}}, 26),
+        ({}, {"error": {"message": "Rate limited; wait 5 minutes"}}, 300),
+        ({}, {"error": {"message": "retry in 250 milliseconds"}}, 0.25),
+        ({}, {"error": {"message": "try again in 1h2m3.5s"}}, 3723.5),
+        ({}, {"error": {"message": "busy", "retry_after_ms": 1500}}, 1.5),
+        ({}, {"error": {"metadata": {"headers": {"X-RateLimit-Reset": "4102444800000"}}}}, 10**9),
+    ],
+)
+def test_a_delay_in_any_form(headers: dict[str, str], body: dict[str, Any], seconds: float | None) -> None:
+    """As a number with a unit, a date, words, or a proxy's copy of a header; 10**9 stands for far away."""
+    delay = of_status(429, body, headers=headers).retry_after
+    assert delay == seconds or (seconds == 10**9 and delay is not None and delay > 10**9)

@@ -167,3 +167,19 @@ def test_links(path: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in [re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def test_the_order_in_which_to_read_the_host() -> None:
+    """Every module of the host is in it, each that it names is there, and the half hour is no longer than it says."""
+    order = (ROOT / "host/README.md").read_text(encoding="utf-8").partition("## In which order to read it\n")[2]
+    named = set(re.findall(r"`([\w/]+\.py)`", order))
+    whole = re.findall(r"the rest of `(\w+)/`|`(check|new)/`", order)  # folders that are named as such
+    folders = {first or second for first, second in whole}
+    modules = {str(path.relative_to(ROOT / "host")) for path in (ROOT / "host").rglob("*.py")}
+    assert named <= modules
+    left = {name for name in modules - named if not name.endswith("__init__.py") and name.split("/")[0] not in folders}
+    assert not left
+    half_hour = re.findall(r"`([\w/]+\.py)`", order.partition("Then what you came for")[0])
+    lines = sum(len((ROOT / "host" / name).read_text(encoding="utf-8").splitlines()) for name in half_hour)
+    told = int(re.findall(r"([\d,]+) lines", order)[0].replace(",", ""))
+    assert abs(lines - told) <= told / 10

@@ -15,7 +15,7 @@ from .halves import HalfJoiner, sound
 from .leftovers import leftover
 from .limits import too_large
 from .messages import CallDelta, Delta, Finish, Reply, Tool
-from .opaque import Keeper, pack
+from .opaque import THOUGHTS, Keeper, pack
 from .parts import read_parts
 from .stops import StopCutter
 from .think import ThinkSplitter
@@ -34,7 +34,7 @@ _FINISHES = {
     "prohibited_content": Finish.CONTENT_FILTER, "model_context_window_exceeded": Finish.LENGTH,
 }  # fmt: skip
 _OF_CHOICES = ("delta", "message")  # which have no place outside of one
-_PLAIN = {"content", "role", "refusal", "tool_calls", "function_call"}  # fields that need no second look
+_PLAIN = {"content", "role", "refusal", "tool_calls", "function_call"}
 # With these the endpoint says that what came is not all that there was to be.
 _GAVE_UP = frozenset(
     ("error", "abort", "aborted", "failed", "failure", "cancelled", "canceled", "interrupted", "timeout",
@@ -71,6 +71,8 @@ class Assembler:
         self._old_calls: bool | None = None  # they come as `function_call`
         self._said, self._echo = Said(), ""  # the content, and what may be all of it again
         self._has_deltas = self._came = self._answered = False
+        # What needs no second look; with tools reasoning may have to go back.
+        self._plain = _PLAIN if tools else _PLAIN | set(THOUGHTS)
         self._left_out = set[str]()  # kinds of parts that no field of a reply is for
         self._leftover = ""  # a field that was not read
         self._message: dict[str, Any] | None = None  # that stands beside deltas: at the end, what they lack
@@ -202,17 +204,16 @@ class Assembler:
         content = said.get("content")
         thought = said.get("reasoning_content") or said.get("reasoning")
         refusal, calls = _text(said.get("refusal")), said.get("tool_calls")
-        if content.__class__ is not str and content:
-            parts = read_parts(content)
-            content, thought = parts.text, thought or parts.reasoning
-            refusal, calls = refusal or parts.refusal, calls or parts.calls
-        plain = said.keys() <= _PLAIN and content.__class__ is str
-        if not plain:
+        again = whole and self._has_deltas  # a message that tells what the deltas told
+        in_parts = content and content.__class__ is not str
+        if in_parts or not said.keys() <= self._plain or (thought and thought.__class__ is not str):
+            if in_parts:
+                parts = read_parts(content)
+                content, thought = parts.text, thought or parts.reasoning
+                refusal, calls = refusal or parts.refusal, calls or parts.calls
             if not isinstance(thought, str) or not thought:
                 thought = elsewhere(said)
             content = content or transcript(said)
-        again = whole and self._has_deltas  # a message that tells what the deltas told
-        if not plain:
             self._left_out |= left_out(said)
             self._keeper.take(said, thoughts=bool(self._tools) and not (again and self._thoughts))
         if not isinstance(thought, str) or (again and self._thoughts):

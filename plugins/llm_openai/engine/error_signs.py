@@ -1,4 +1,4 @@
-"""Whether an event of a reply, or a body with status 200, is an error: each kind of server has its own way to say so."""
+"""Whether an event of a reply, or a body with status 200, is an error: each kind of server says so in its own way."""
 
 from __future__ import annotations
 
@@ -50,8 +50,7 @@ def is_failed(event: Mapping[str, Any]) -> bool:
 def error_of(choice: Mapping[str, Any]) -> Any:
     """The error inside of a choice; None where it has none."""
     for place in (choice, choice.get("delta"), choice.get("message")):
-        error = place.get("error") if isinstance(place, Mapping) else None
-        if error and is_error(error):
+        if isinstance(place, dict) and "error" in place and is_error(error := place["error"]):
             return error
     return None
 

@@ -273,9 +273,10 @@ def _unreadable(error: ValueError) -> Failure:
 def _checked(name: str, parsed: Any) -> Chunk:
     if not isinstance(parsed, dict):
         raise Failure(Kind.MALFORMED, "the reply is JSON of another kind than a chat completion")
-    if name == "error" or is_failed(parsed):
-        raise in_reply(parsed)
     choices = parsed.get("choices")
+    # Of nearly all it is seen at once that they are none.
+    if name == "error" or ((not choices or "error" in parsed or parsed.get("object") == "error") and is_failed(parsed)):
+        raise in_reply(parsed)
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict) and (error := error_of(choice)):
             raise in_reply({"error": error})

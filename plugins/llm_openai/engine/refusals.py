@@ -47,7 +47,8 @@ _REFUSAL = re.compile(
     r"unsupported|not support|n't support|unrecognized|unknown|unexpected|not permitted|not allowed|"
     r"extra (inputs|fields)|only the default|only [^ ]{1,20} (is|are) (allowed|supported|accepted|permitted)|"
     r"not available|unavailable|not implemented|no endpoints found|deprecated|not accept|incompatible|"
-    r"cannot (both )?be (specified|set|used)|not enabled|(must|may|can|should) (only )?be (set to )?1(\.0+)?\b(?! (or|and|to))",
+    r"cannot (both )?be (specified|set|used)|not enabled|"
+    r"(must|may|can|should) (only )?be (set to )?1(\.0+)?\b(?! (or|and|to))",
     re.IGNORECASE,
 )
 # But not where the option is known and it is this value that is wrong: that is the caller's to hear.

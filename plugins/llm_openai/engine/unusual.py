@@ -44,6 +44,8 @@ def left_out(said: Mapping[str, Any]) -> set[str]:
     {'images'}
     """
     found = set[str]()
+    if not (isinstance(said.get("content"), list) or "images" in said or "audio" in said):
+        return found
     content, audio = said.get("content"), said.get("audio")
     if said.get("images") or (isinstance(content, list) and any(_is(part, "image") for part in content)):
         found.add("images")

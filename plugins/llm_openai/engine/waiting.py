@@ -14,7 +14,7 @@ _DURATION = re.compile(
 )
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _NUMBER = re.compile(r"\d{1,13}(\.\d{1,9})?")
-# "Please try again in 1m2.5s", as OpenAI and Groq have it; "retry in 36.2s" is Google's, "retry after 26 seconds" Azure's.
+# "Please try again in 1m2.5s", as OpenAI and Groq have it; "retry in 36.2s" is Google's, "after 26 seconds" Azure's.
 _IN_WORDS = re.compile(
     r"(?:(?:try again|retry) (?:in|after)|wait|resets? in) "
     r"((?:\d{1,9}(?:\.\d{1,12})?\s?(?:m|h|s)[a-z]{0,11} ?){1,4})",
@@ -44,8 +44,8 @@ def retry_after(status: int, headers: Mapping[str, str], body: Any, message: str
                 return delay * scale
         elif name == "xratelimitreset" and status == 429 and (delay := _until(str(value)[:50])) is not None:
             return delay  # a header of the provider's, in the body of a proxy such as OpenRouter
-    if said := _IN_WORDS.search(message):
-        return _duration(said[1])
+    if (said := _IN_WORDS.search(message)) and (delay := _duration(said[1])) is not None:
+        return delay
     return _reset(headers) if status == 429 else None
 
 
@@ -117,8 +117,8 @@ def _reset(headers: Mapping[str, str]) -> float | None:
     """What `x-ratelimit-reset*` says of the limits of which nothing remains, or of all where none says so."""
     delays: dict[str, float] = {}
     for name, text in headers.items():
-        if name.startswith(("x-ratelimit-reset", "ratelimit-reset", "anthropic-ratelimit-")) and "reset" in name:
-            if (delay := _until(text)) is not None:
-                delays[name] = delay
+        is_reset = name.startswith(("x-ratelimit-reset", "ratelimit-reset", "anthropic-ratelimit-")) and "reset" in name
+        if is_reset and (delay := _until(text)) is not None:
+            delays[name] = delay
     empty = [delay for name, delay in delays.items() if headers.get(name.replace("reset", "remaining")) == "0"]
     return max(empty or delays.values(), default=None)
