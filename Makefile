@@ -6,7 +6,7 @@
 # make fuzz         attack every plugin      (MINUTES=10 SEED=N PLUGINS=toy,… KINDS=frames,… SHARE=0.5)
 # make generate-proto   write the generated modules in proto/ anew
 # make image-NAME   a container image of the plugin NAME      make test-images   builds, runs and kills them all
-# make up           all five plugins in containers, deploy/compose.yaml      make down   stops them (DATA=gone: for good)
+# make up           five plugins in containers, deploy/compose.yaml (STORE=pg)      make down   stops them (DATA=gone: for good)
 # make dist         the wheel and a bundle of each plugin, to download      make lock   the locked requirements anew
 
 PYTHON ?= python3
@@ -45,8 +45,11 @@ DOCKER ?= docker
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 PROJECT ?= hector-plugins
 SECRETS ?= deploy/.env
-COMPOSED = $(COMPOSE) --project-name $(PROJECT) --env-file $(SECRETS) -f deploy/compose.yaml
+COMPOSED = $(COMPOSE) --project-name $(PROJECT) --env-file $(SECRETS) -f deploy/compose.yaml --profile pg
 DATA ?= kept
+# What holds the vectors after `make up`, and what then does not run beside it.
+VECTORS = $(if $(filter pg,$(STORE)),vectors-pg,vectors)
+OTHER_VECTORS = $(if $(filter pg,$(STORE)),vectors,vectors-pg)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 MINUTES ?= 10
@@ -173,8 +176,13 @@ $(LLM_PEERS_VENV)/.installed: Makefile
 dist: install $(LOCK_VENV)/.installed
 	@$(BIN)/python deploy/dist.py --uv $(LOCK_VENV)/bin/uv --cyclonedx $(LOCK_VENV)/bin/cyclonedx-py $(if $(ONLY),--only $(ONLY))
 
-up: image-llm-openai image-vector-hnsw image-embed-st-light image-tools-http image-reasoning-react $(SECRETS)
-	@$(COMPOSED) up --detach
+ifeq ($(filter up,$(MAKECMDGOALS))$(STORE)$(DATABASE_URL),uppg)
+$(error make up STORE=pg wants DATABASE_URL=postgresql://…, of a PostgreSQL with pgvector that containers can reach)
+endif
+
+up: image-llm-openai image-$(if $(filter pg,$(STORE)),vector-pg,vector-hnsw) image-embed-st-light image-tools-http image-reasoning-react $(SECRETS)
+	@$(COMPOSED) rm --stop --force $(OTHER_VECTORS)
+	@$(COMPOSED) up --detach llm $(VECTORS) embedder tools reasoning
 	@echo "The plugins are at 127.0.0.1:8081 to 8085 and want the token in deploy/.env:"
 	@echo "set -a; . deploy/.env; set +a; $(BIN)/python -m host call assistant \"question\" --config deploy/hector.yaml"
 

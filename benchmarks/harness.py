@@ -167,10 +167,10 @@ class Server:
 
 
 @contextmanager
-def running(plugin: str, *options: str) -> Iterator[Server]:
-    """The plugin, SERVING."""
+def running(plugin: str, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """The plugin, SERVING. `env` comes on top of this process's environment."""
     command = [sys.executable, "-m", f"plugins.{plugin}", "--port", "0", "--log-level", "warning", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}) as process:
         try:
             assert process.stdout is not None
             address = process.stdout.readline().split()[-1]

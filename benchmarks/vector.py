@@ -1,7 +1,9 @@
-"""vector_hnsw over gRPC against hnswlib called directly, and against other servers, at equal recall.
+"""vector_hnsw over gRPC against hnswlib called directly, and against other servers; vector_pg against pgvector asked
+directly; at equal recall.
 
 python -m benchmarks.vector [--count 20000] [--no-peers] [--no-growth]
 python -m benchmarks.vector --only-costs
+python -m benchmarks.vector --only-pg [--count 20000]
 """
 
 from __future__ import annotations
@@ -24,30 +26,35 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from benchmarks.harness import REPEATS, RESULTS, Comparison, Section, Server, compare, from_json, rate, report, running
 from benchmarks.sets import DIMENSION, QUERIES, Floats, K, VectorSet, least_ef, mixture, sentences
 from benchmarks.vector_client import BATCH, IN_FLIGHT, Client, below, searches, upserts
-from benchmarks.vector_costs import TITLE, costs
+from benchmarks.vector_costs import costs
 from benchmarks.vector_growth import growth
 from benchmarks.vector_peers import against_peers
+from benchmarks.vector_pg import against_pgvector
 from benchmarks.vector_plot import EFS, Curve, plot
 
 UPSERTS, TOGETHER = 10_000, 64
 KEPT = (0.5, 0.1, 0.01, 0.001)
+SETS = (sentences, mixture)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000, help="vectors in the collection [100000]")
-    parser.add_argument("--no-peers", action="store_true", help="leave out Chroma and pgvector")
+    parser.add_argument("--no-peers", action="store_true", help="leave out Chroma, pgvector and vector_pg")
     parser.add_argument("--no-growth", action="store_true", help="leave out the table from 1,000 to 300,000")
     parser.add_argument(
         "--only-costs", action="store_true", help="measure memory, new filters and pages, keep the rest"
     )
+    parser.add_argument("--only-pg", action="store_true", help="measure vector_pg, keep the rest")
     options = parser.parse_args()
-    if options.only_costs:
+    if options.only_costs or options.only_pg:
         there = from_json(json.loads((RESULTS / "vector.json").read_text(encoding="utf-8")))
-        report("vector", [*(section for section in there if section.title != TITLE), costs()])
+        new = [costs()] if options.only_costs else [against_pgvector(make(options.count)) for make in SETS]
+        titles = {section.title for section in new}
+        report("vector", [*(section for section in there if section.title not in titles), *new])
         return
     sections, curves = [], {}
-    for make in (sentences, mixture):
+    for make in SETS:
         chosen = make(options.count)
         with tempfile.TemporaryDirectory() as folder, running("vector_hnsw", "--data-dir", folder) as server:
             bench = _Bench(server, chosen)
@@ -57,6 +64,8 @@ def main() -> None:
                 section, others = against_peers(chosen, bench.client, bench.ef)
                 sections.append(section)
                 curves[chosen.name] += others
+        if not options.no_peers:
+            sections.append(against_pgvector(chosen))
     if not options.no_growth:
         sections.append(growth())
     sections.append(costs())

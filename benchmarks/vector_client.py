@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 
 import grpc
 import hector_plugins_pb2 as pb
@@ -18,10 +19,11 @@ IN_FLIGHT = 8
 
 
 class Client:
-    """One channel, up to eight calls in flight."""
+    """One channel to each of the servers, up to eight calls in flight. But for `query_rate` it is all the first's."""
 
-    def __init__(self, server: Server) -> None:
-        self.stub = rpc.DatabaseProviderStub(grpc.insecure_channel(server.address))
+    def __init__(self, *servers: Server) -> None:
+        self._stubs = [rpc.DatabaseProviderStub(grpc.insecure_channel(server.address)) for server in servers]
+        self.stub = self._stubs[0]
         self.pool = ThreadPoolExecutor(IN_FLIGHT)
 
     def create(self, name: str) -> None:
@@ -35,6 +37,10 @@ class Client:
             reply = self.stub.UpsertVectors(request)
             assert reply.success, reply.error
 
+    def upsert_stream(self, requests: Iterator[pb.UpsertVectorsRequest]) -> None:
+        for reply in self.stub.UpsertVectorsStream(requests):
+            assert reply.success, reply.error
+
     def rate(self, requests: Sequence[pb.SearchVectorsRequest], in_flight: int = IN_FLIGHT) -> float:
         """Searches a second, of as many as there are."""
         if in_flight == 1:
@@ -43,15 +49,16 @@ class Client:
         return rate(len(requests), lambda: list(self.pool.map(self.stub.SearchVectors, requests)))
 
     def query_rate(self, queries: Floats, ef: int, in_flight: int = IN_FLIGHT) -> float:
-        """Queries a second as a peer's client is timed: from the array to number, score and metadata of each hit."""
+        """Queries a second as a peer's client is timed: from the array to number, score and metadata of each hit. The
+        servers take turns."""
 
-        def ask(query: Floats) -> list[tuple[int, float, dict[str, object]]]:
-            reply = self.stub.SearchVectors(search("bench", query, ef))
+        def ask(query: Floats, stub: rpc.DatabaseProviderStub) -> list[tuple[int, float, dict[str, object]]]:
+            reply = stub.SearchVectors(search("bench", query, ef))
             return [(int(hit.id), hit.score, dict(hit.metadata)) for hit in reply.results]
 
         if in_flight == 1:
-            return rate(len(queries), lambda: [ask(query) for query in queries])
-        return rate(len(queries), lambda: list(self.pool.map(ask, queries)))
+            return rate(len(queries), lambda: [*map(ask, queries, cycle(self._stubs))])
+        return rate(len(queries), lambda: [*self.pool.map(ask, queries, cycle(self._stubs))])
 
     def found(self, request: pb.SearchVectorsRequest) -> list[int]:
         reply = self.stub.SearchVectors(request)

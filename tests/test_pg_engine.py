@@ -189,8 +189,52 @@ def test_an_index(stub: DatabaseProviderStub, url: str, schema: str, dimension: 
     pages = [search(limit=70, offset=offset).results for offset in range(0, count, 70)]
     seen = [hit.id for page in pages for hit in page]
     assert len(seen) == len(set(seen)) == count
+    told = ok(stub.DescribeCollection(pb.DescribeCollectionRequest(name=name))).collection
+    assert told.health.sampled_recall >= 0.9
+    everything = ok(stub.ListCollections(pb.ListCollectionsRequest())).collections
+    (listed,) = (collection for collection in everything if collection.name == name)
+    assert listed.health.sampled_recall == told.health.sampled_recall
     got = ok(stub.GetVectors(pb.GetVectorsRequest(collection=name, ids=["00005"], include_vectors=True))).vectors[0]
     assert np.array_equal(np.array(got.vector, np.float32), vectors[5])
+
+
+@pytest.mark.slow
+def test_recall_is_measured(stub: DatabaseProviderStub, url: str, schema: str) -> None:
+    """DescribeCollection tells what share of the true neighbours the index finds: less with few candidates than with
+    many, and all of them without an index, also where there is nothing yet."""
+    vectors = np.random.default_rng(9).standard_normal((_FROM + 300, 64)).astype(np.float32)
+
+    def recall(name: str) -> float:
+        told = ok(stub.DescribeCollection(pb.DescribeCollectionRequest(name=name))).collection
+        return float(told.health.sampled_recall)
+
+    fill(stub, "poor", vectors[:20], index=pb.IndexParams(m=2, ef_construction=4, ef_search=1))
+    assert recall("poor") == 1.0
+    items = [pb.Vector(id=str(number), vector=vector) for number, vector in enumerate(vectors.tolist())]
+    ok(stub.UpsertVectors(pb.UpsertVectorsRequest(collection="poor", vectors=items)))
+    wait_for_index(stub, url, schema, "poor")
+    few = recall("poor")
+    assert few < 0.9
+    ok(stub.UpdateCollection(pb.UpdateCollectionRequest(name="poor", index=pb.IndexParams(ef_search=500))))
+    assert recall("poor") > few
+    ok(stub.CreateCollection(pb.CreateCollectionRequest(name="empty", dimension=2)))
+    assert recall("empty") == 1.0
+
+
+@pytest.mark.slow
+def test_a_collection_whose_index_is_being_built_is_deleted(stub: DatabaseProviderStub, url: str, schema: str) -> None:
+    """DeleteCollection ends the building of an index, whoever builds it, and does not wait for its end."""
+    import psycopg
+
+    building = "SELECT count(*) FROM pg_stat_progress_create_index WHERE phase = 'waiting for old snapshots'"
+    with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as watcher:
+        # For whose snapshot building waits in its last phase.
+        holder.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        holder.execute("SELECT FROM pg_class LIMIT 1")
+        fill(stub, "unfinished", np.random.default_rng(1).standard_normal((_FROM + 1, 4)).astype(np.float32))
+        wait_until(lambda: watcher.execute(building).fetchone() == (1,), "an index that is being built")
+        ok(stub.DeleteCollection(pb.DeleteCollectionRequest(name="unfinished"), timeout=30))
+        wait_until(lambda: watcher.execute(building).fetchone() == (0,), "the end of the building")
 
 
 # ---------------------------------------------------------------- refusals

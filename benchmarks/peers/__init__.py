@@ -30,9 +30,13 @@ class Peer:
     name: str
     """What it is, with versions: `pgvector 0.8.5 (PostgreSQL 18.4)`."""
 
+    address: str
+    """What libpq takes to reach it: PostgreSQL's; "" for others."""
+
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
-        self.name = self._read()["name"]
+        told = self._read()
+        self.name, self.address = told["name"], told.get("address", "")
 
     def load(self) -> float:
         """Loads all vectors, three fields of metadata with each, and builds the HNSW index (cosine, M=16,
@@ -56,6 +60,17 @@ class Peer:
         """Queries a second with `clients` threads: each query once, or as many as fit in three seconds, after half a
         second of warming up. Replies carry id, distance and metadata."""
         self._write("rate", clients=clients, ef=ef, k=k)
+        return float(self._read()["result"])
+
+    def vacuum(self) -> None:
+        """PostgreSQL's housekeeping, of all that is in it by now."""
+        self._write("vacuum")
+        self._read()
+
+    def copy_rate(self, count: int) -> float:
+        """Vectors a second of the first `count`, with their metadata, by COPY into a new table without an index of
+        them. PostgreSQL alone."""
+        self._write("copy", count=count)
         return float(self._read()["result"])
 
     def _write(self, call: str, **arguments: object) -> None:

@@ -2,10 +2,10 @@
 
 python client.py chroma|pgvector VECTORS.npy QUERIES.npy
 
-It imports nothing of this project. One JSON object a line: first it says `{"name": …}`, then answers each
-`{"call": "load"|"recall"|"rate", …}` of stdin with any number of `{"stage": …, "done": …, "of": …}` and one
-`{"result": …}`. `{"error": …}` in place of either is its last line. When stdin ends, whatever it is doing, it stops
-the database, removes its data and exits with status 0.
+It imports nothing of this project. One JSON object a line: first it says `{"name": …, "address": …}`, then answers
+each `{"call": "load"|"recall"|"rate"|"vacuum"|"copy", …}` of stdin with any number of progress lines
+`{"stage": …, "done": …, "of": …}` and one `{"result": …}`. `{"error": …}` in place of either is its last line. When
+stdin ends, whatever it is doing, it stops the database, removes its data and exits with status 0.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ class Database(Protocol):
 
     name: str
 
+    @property
+    def address(self) -> str:
+        """What libpq takes to reach it, "" for none."""
+
     def load(self, vectors: Floats, tell: Tell) -> float:
         """Loads the vectors with their metadata and builds the index; the seconds that took. Once only."""
 
@@ -63,6 +67,8 @@ class Chroma:
 
     There is no brute-force buffer to wait for: an `add` comes back when its vectors are in the HNSW graph.
     """
+
+    address = ""
 
     def __init__(self, folder: Path) -> None:
         self.name = f"Chroma {importlib.metadata.version('chromadb')}"  # the server says 1.0.0, always
@@ -189,7 +195,7 @@ class Postgres:
                 [programs / "postgres", "-D", data, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log, **user
             )
         try:
-            _patiently(server, lambda: psycopg.connect(self._address).close())
+            _patiently(server, lambda: psycopg.connect(self.address).close())
             first = self._connect("CREATE EXTENSION vector")
             version = first.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()[0]
             self.name = f"pgvector {version} (PostgreSQL {first.info.parameter_status('server_version')})"
@@ -199,33 +205,49 @@ class Postgres:
             raise
 
     def load(self, vectors: Floats, tell: Tell) -> float:
+        connection, size = self._connections[0], len(vectors)
+        took = self._copy("passages", vectors, tell)
+        tell("building the index", 0, 0)
+        began = time.perf_counter()
+        connection.execute(
+            "CREATE INDEX by_embedding ON passages USING hnsw (embedding vector_cosine_ops) "
+            f"WITH (m = {M}, ef_construction = {EF_CONSTRUCTION})"
+        )
+        took += time.perf_counter() - began
+        # Nothing is left to do beside the searches. What was just written is in the shared buffers already.
+        self.vacuum()
+        assert connection.execute("SELECT count(*) FROM passages").fetchone()[0] == size, "PostgreSQL lacks rows"
+        return took
+
+    def vacuum(self) -> None:
+        self._connections[0].execute("VACUUM (ANALYZE)")
+        self._connections[0].execute("CHECKPOINT")
+
+    def copy_rate(self, vectors: Floats) -> float:
+        """Vectors a second, into a table of their own."""
+        took = self._copy("copied", vectors, lambda *_: None)
+        self._connections[0].execute("DROP TABLE copied")
+        return len(vectors) / took
+
+    def _copy(self, table: str, vectors: Floats, tell: Tell) -> float:
+        """Makes and fills the table; the seconds that the filling took."""
         from psycopg.types.json import Jsonb
 
         connection, (size, dimension) = self._connections[0], vectors.shape
         connection.execute(
-            f"CREATE TABLE passages (id bigint PRIMARY KEY, embedding vector({dimension}), metadata jsonb)"
+            f"CREATE TABLE {table} (id bigint PRIMARY KEY, embedding vector({dimension}), metadata jsonb)"
         )
         began = time.perf_counter()
         with (
             connection.cursor() as cursor,
-            cursor.copy("COPY passages (id, embedding, metadata) FROM STDIN WITH (FORMAT BINARY)") as copy,
+            cursor.copy(f"COPY {table} (id, embedding, metadata) FROM STDIN WITH (FORMAT BINARY)") as copy,
         ):
             copy.set_types(["int8", "vector", "jsonb"])
             for number, vector in enumerate(vectors):
                 copy.write_row((number, vector, Jsonb(_metadata(number))))
                 if number % 1_000 == 0:
                     tell("copying", number, size)
-        tell("building the index", 0, 0)
-        connection.execute(
-            "CREATE INDEX by_embedding ON passages USING hnsw (embedding vector_cosine_ops) "
-            f"WITH (m = {M}, ef_construction = {EF_CONSTRUCTION})"
-        )
-        took = time.perf_counter() - began
-        # Nothing is left to do beside the searches. What was just written is in the shared buffers already.
-        connection.execute("VACUUM (ANALYZE) passages")
-        connection.execute("CHECKPOINT")
-        assert connection.execute("SELECT count(*) FROM passages").fetchone()[0] == size, "PostgreSQL lacks rows"
-        return took
+        return time.perf_counter() - began
 
     def searches(self, ef: int, clients: int) -> Sequence[Search]:
         while len(self._connections) < clients:
@@ -244,14 +266,14 @@ class Postgres:
         _stop(self._server, signal.SIGINT)  # PostgreSQL's fast shutdown; at SIGTERM it waits for its clients
 
     @property
-    def _address(self) -> str:
+    def address(self) -> str:
         return f"host={self._folder} user=postgres dbname=postgres"
 
     def _connect(self, *statements: str) -> Any:
         import psycopg
         from pgvector.psycopg import register_vector
 
-        connection = psycopg.connect(self._address, autocommit=True)
+        connection = psycopg.connect(self.address, autocommit=True)
         self._connections.append(connection)
         for statement in statements:
             connection.execute(statement)
@@ -307,7 +329,7 @@ def main() -> None:
     database: Database | None = None
     try:
         database = Chroma(folder) if kind == "chroma" else Postgres(folder, vectors)
-        say(name=database.name)
+        say(name=database.name, address=database.address)
         for request in requests:
             say(result=_answer(database, vectors, queries, request, tell))
     except Exception as error:
@@ -326,6 +348,11 @@ def _answer(database: Database, vectors: Floats, queries: Floats, request: dict[
     if request["call"] == "recall":
         (search,) = database.searches(request["ef"], 1)
         return recall(search, queries, np.load(request["nearest"]), request["k"])
+    if isinstance(database, Postgres) and request["call"] == "vacuum":
+        database.vacuum()
+        return 0.0
+    if isinstance(database, Postgres) and request["call"] == "copy":
+        return database.copy_rate(vectors[: request["count"]])
     searches = database.searches(request["ef"], request["clients"])
     rate(searches, queries, request["k"], WARM_UP)
     return rate(searches, queries, request["k"], LONGEST)

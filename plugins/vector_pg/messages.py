@@ -434,6 +434,7 @@ def collection_info(found: Description) -> pb.CollectionInfo:
         sequence=spec.sequence,
         bytes_on_disk=found.bytes_on_disk,
         health=pb.IndexHealth(
+            sampled_recall=found.sampled_recall,
             tombstone_ratio=found.tombstone_ratio,
             rebuilding=found.rebuilding,
             rebuild_progress=found.rebuild_progress,

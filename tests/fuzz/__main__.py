@@ -16,7 +16,7 @@ from tests.fuzz import running, settings
 from tests.fuzz.campaign import Plan, campaign
 from tests.fuzz.findings import FOLDER, Finding
 from tests.fuzz.kinds import KINDS
-from tests.fuzz.running import MODULES
+from tests.fuzz.running import MODULES, lacking
 
 SETTINGS = "settings"  # the kind that attacks no port, but --check
 ROUND = 3.0  # seconds of each kind, in the warm-up too
@@ -35,7 +35,14 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=0.5, help="of one core that the attackers may use")
     parser.add_argument("--slack", type=float, default=1.0, help="multiplies the times that health may take")
     options = parser.parse_args()
-    plugins = _chosen(options.plugins, [*MODULES])
+    plugins = []
+    for plugin in _chosen(options.plugins, [*MODULES]):
+        if absent := lacking(plugin):
+            print(f"{plugin} is left out: not installed: {absent}")
+        else:
+            plugins.append(plugin)
+    if not plugins:
+        return 0
     left_out = _chosen(options.without, every)
     kinds = [kind for kind in _chosen(options.kinds, every) if kind not in left_out]
     print(f"seed {options.seed}", flush=True)

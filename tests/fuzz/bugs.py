@@ -12,6 +12,7 @@ OF_GRPC = (
     "Compression bit set but no encoding configured",
     "Error parsing '",
     "Illegal header key",
+    "Metadata keys cannot be zero length",
     "Decompression failed",
     "Duplicate 'host' header",
 )

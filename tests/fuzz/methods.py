@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 SERVICES = {
     "vector_hnsw": "DatabaseProvider",
+    "vector_pg": "DatabaseProvider",
     "embed_st": "EmbedderProvider",
     "llm_openai": "LLMProvider",
     "tools_http": "ToolProvider",

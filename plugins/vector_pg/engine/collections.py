@@ -110,6 +110,11 @@ async def delete(connection: Connection, name: str) -> int:
             reason="COLLECTION_HAS_ALIASES",
             metadata={"aliases": ",".join(aliases)[:200]},
         )
+    # Whoever builds its index holds the table until that is over.
+    await connection.execute(
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index WHERE relid = to_regclass(%s)",
+        (collection.table,),
+    )
     await connection.execute(f"DROP TABLE {collection.table}".encode())
     await connection.execute("DELETE FROM collections WHERE number = %s", (collection.number,))
     await committed(connection)

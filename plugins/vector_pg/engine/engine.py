@@ -3,8 +3,11 @@ next call of every process on the database."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from psycopg import errors
@@ -13,7 +16,7 @@ from shared.errors import CallerError, InvalidArgument, NotFound, TooLarge
 from shared.off_loop import in_thread
 
 from . import checks, collections, indexing, searching, writing
-from .database import Connection, Database
+from .database import Connection, Database, time_left
 from .filters import Filter, unrestricted, where
 from .values import (
     Change,
@@ -32,6 +35,7 @@ from .values import (
 Result = TypeVar("Result")
 _LARGE = 100_000  # numbers of a request that are looked at in a thread
 _PAGE, _LARGEST_PAGE = 100, 1000
+_MEASURING = 1.0  # seconds, most, that recall is measured for
 
 
 class Engine:
@@ -41,6 +45,9 @@ class Engine:
         self._indexes = indexing.Indexes(self._database, self._settings)
         # What names stood for when they were last asked for; each statement says whether they still do.
         self._known: dict[str, Collection] = {}
+        # By number, what was measured, and of the collection in which state.
+        self._recalls: dict[int, tuple[Collection | None, float]] = {}
+        self._measuring = asyncio.Lock()
 
     async def open(self) -> None:
         """Raises StartError."""
@@ -80,16 +87,43 @@ class Engine:
         return await self._database.write(lambda connection: collections.delete(connection, name))
 
     async def describe(self, name: str) -> Description:
+        """With the recall on a sample, which is measured once for each state of the collection."""
+
         async def work(connection: Connection) -> Description:
             return await collections.describe(connection, await collections.read(connection, name))
 
-        return await self._database.read(work)
+        description = await self._database.read(work)
+        return description._replace(sampled_recall=await self._recall(description.spec))
 
     async def describe_all(self) -> list[Description]:
-        async def work(connection: Connection) -> list[Description]:
-            return [await collections.describe(connection, one) for one in await collections.read_all(connection)]
+        """By name, with the recall that was measured last."""
 
-        return await self._database.read(work)
+        async def work(connection: Connection) -> list[Description]:
+            return [
+                await collections.describe(connection, collection)
+                for collection in await collections.read_all(connection)
+            ]
+
+        recalls = {number: recall for number, (_, recall) in self._recalls.items()}
+        descriptions = await self._database.read(work)
+        return [each._replace(sampled_recall=recalls.get(each.spec.number, 0.0)) for each in descriptions]
+
+    async def _recall(self, collection: Collection) -> float:
+        """1.0 where all vectors are compared; 0.0 where even one comparison with all takes longer than it may."""
+        async with self._measuring:  # whoever asks meanwhile for the same gets the same
+            state, recall = self._recalls.get(collection.number, (None, 0.0))
+            if state != collection:
+                shares: list[float] = []
+                with suppress(TimeoutError, errors.UndefinedTable):  # it was deleted meanwhile
+                    async with asyncio.timeout(min(_MEASURING, (time_left.get() or math.inf) / 2)):
+                        await self._database.read(
+                            lambda connection: searching.sample_recall(connection, collection, shares)
+                        )
+                recall = sum(shares) / (len(shares) or 1)
+                if len(self._recalls) > 2 * self._settings.max_collections:
+                    self._recalls.clear()
+                self._recalls[collection.number] = collection, recall
+            return recall
 
     async def update_index(self, name: str, index: Mapping[str, int]) -> Description:
         """Raises NotFound, InvalidArgument. The index is built in the background."""

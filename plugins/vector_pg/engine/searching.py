@@ -7,6 +7,7 @@ depends on the query alone, not on the page, so that each match stands on one pa
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from .values import Collection, Floats, Hit, Query, SearchResult
 
 # So few matches are compared one by one rather than looked for along the graph.
 _FEW = 2000
+# Of a sample that says how much the index finds.
+_SAMPLES, _NEAREST, _SEED = 32, 10, 7
 
 
 async def search(
@@ -38,6 +41,35 @@ async def search(
         walked = await run.walked(query.offset // query.limit * query.limit)
         return await run.page(exact=True, without=walked)
     return await run.page(exact=True)
+
+
+async def sample_recall(connection: Connection, collection: Collection, shares: list[float]) -> None:
+    """Appends, for each of some stored vectors that are moved a little, which share of its nearest the index finds; 1.0
+    where all are compared."""
+    if not collection.indexed or not collection.count:
+        shares.append(1.0)
+        return
+    chance = np.random.default_rng(_SEED)
+    for stored in await _sample(connection, collection):
+        moved = stored + np.abs(stored).mean() * chance.standard_normal(len(stored)) / 2
+        query = Query(moved.astype(np.float32), limit=_NEAREST, with_metadata=False)
+        with suppress(InvalidArgument):  # moved too far
+            every = await search(connection, collection.name, collection, query._replace(exact=True), 0)
+            walked = await search(connection, collection.name, collection, query, 0)
+            if every is None or walked is None:
+                return  # another collection by now
+            # By score, not by id: of equally near ones any is right.
+            worst = every.hits[-1].score if every.hits else 0.0
+            near = [hit for hit in walked.hits if hit.score >= worst - 1e-5 * max(1.0, abs(worst))]
+            shares.append(min(1.0, len(near) / (len(every.hits) or 1)))
+
+
+async def _sample(connection: Connection, collection: Collection) -> list[Floats]:
+    for percent in (min(100.0, 1000.0 * _SAMPLES / collection.count), 100.0):  # by chance, the first has none
+        sql = f"SELECT vector FROM {collection.table} TABLESAMPLE SYSTEM ({percent:.6f}) LIMIT {_SAMPLES}"
+        if rows := await (await connection.execute(sql.encode(), binary=True)).fetchall():
+            return [row[0] for row in rows]
+    return []
 
 
 class _Search:
@@ -65,7 +97,7 @@ class _Search:
 
     async def matches_are_few(self) -> bool:
         rows = await self._rows(
-            f"SELECT count(*) FROM (SELECT FROM {self._collection.table} WHERE {self._fits.sql} LIMIT {_FEW + 1})",
+            f"SELECT count(*) FROM (SELECT FROM {self._collection.table} WHERE {self._fits.sql} LIMIT {_FEW + 1}) i",
             self._fits.values,
         )
         return bool(rows[0][0] <= _FEW)

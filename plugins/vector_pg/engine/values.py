@@ -179,3 +179,4 @@ class Description(NamedTuple):
     rebuilding: bool
     rebuild_progress: float
     aliases: tuple[str, ...]
+    sampled_recall: float = 0.0  # 0: not measured

@@ -20,7 +20,7 @@ CALLS = 20  # on each of them
 def _large(plugin: str) -> tuple[str, bytes]:
     """A call whose reply is large."""
     service = f"/hector.plugins.v1.{SERVICES[plugin]}/"
-    if plugin == "vector_hnsw":
+    if plugin in ("vector_hnsw", "vector_pg"):
         return service + "ListVectors", pb.ListVectorsRequest(collection="kept", page_size=1000).SerializeToString()
     if plugin == "embed_st":
         return service + "EmbedBatch", pb.EmbedBatchRequest(texts=["a"] * 32).SerializeToString()
