@@ -16,19 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.vector_hnsw.engine import Engine, Item, Metric, Query, matches
-from plugins.vector_hnsw.engine.filters import (
-    Compare,
-    Condition,
-    Exists,
-    Filter,
-    Ids,
-    Operator,
-    member,
-    unrestricted,
-    where,
-)
+from plugins.vector_hnsw.engine.filters import member, where
 from shared.errors import InvalidArgument
 from shared.structs import dump
+from shared.vectors.filters import Compare, Condition, Exists, Filter, Ids, Operator, unrestricted
 from tests.servers import unhurried
 from tests.vector_tools import Floats, exact_scores, ids, opened, vectors
 

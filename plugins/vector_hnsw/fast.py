@@ -3,8 +3,8 @@
 A message is its fields one after another, and a message inside it is a tag, a length and its bytes. Nothing but the
 score of a hit changes from one search to the next. So protobuf itself packs a row's id and metadata once, the bytes
 are kept with the row (`Row.memo`), and a reply is those bytes with a score behind each. Requests are parsed by
-protobuf, and whatever is not plain (an error, vectors in the reply) is packed by `messages.py`, which is also what the
-tests compare with.
+protobuf, and whatever is not plain (an error, vectors in the reply) is packed by `shared/vector_messages/replies.py`,
+which is also what the tests compare with.
 
 What it saves: for ten hits with three metadata fields a reply took 57 µs as messages, and takes 6 µs so.
 """
@@ -21,9 +21,11 @@ import hector_plugins_pb2 as pb
 
 from shared.errors import CallerError
 from shared.status import failure
+from shared.vector_messages.replies import Room, fill_metadata, least_bytes, search_reply
+from shared.vector_messages.requests import with_metadata
 
 from .engine import Hit, SearchResult
-from .messages import Room, fill_metadata, is_light_reply, least_bytes, search_reply, with_metadata
+from .messages import is_light_reply
 from .servicer import Servicer, in_order
 
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -48,14 +48,15 @@ together.py    searches that come at the same moment, as one batch
 lock.py        many readers or one writer, in turn
 """
 
-from .changes import Change, MetadataMode
+from shared.vectors.changes import Change, MetadataMode
+from shared.vectors.items import Item, Mode, Query, Written
+
 from .engine import Engine
 from .managing import Description
 from .metric import Metric
-from .query import Hit, Query, SearchResult
+from .query import Hit, SearchResult
 from .snapshots import Snapshot
-from .store import Collection, Item
-from .writing import Mode, Written
+from .store import Collection
 
 __all__ = [
     "Change",

@@ -14,8 +14,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from shared.vectors.filters import Compare, Filter, Operator
+
 from .database import Database
-from .filters import Compare, Filter, Operator, Where, _finite, path_of
+from .filters import Where, finite, path_of
 
 _log = logging.getLogger("hector")
 
@@ -171,7 +173,7 @@ def _part(compare: Compare, path: str) -> _Part | None:
     for one in several:
         if isinstance(one, bool) or not isinstance(one, str | int | float) or isinstance(one, str) is not is_text:
             return None
-    values = tuple(_finite(one, "filter") for one in several)
+    values = tuple(finite(one, "filter") for one in several)
     kinds = f"{kind} IS 'text'" if is_text else f"{kind} IN ('integer', 'real')"
     # SQLite orders numbers before texts.
     ends = {">": f"{value} >= ''"} if is_text else {"<": f"{value} < ''"}

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from shared.vectors.items import Floats
+
 from .comparing import Doubles, lengths_of
 from .filters import Where
-from .metric import Floats
 from .store import Collection, Store
 
 _MOST_FILTERS = 16

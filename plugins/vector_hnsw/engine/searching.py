@@ -12,17 +12,19 @@ from collections.abc import Container, Sequence
 import numpy as np
 
 from shared.errors import InvalidArgument, TooLarge
+from shared.vectors.checks import check_model, within
+from shared.vectors.items import Floats, Query
 
-from .checks import LARGEST_EF, check_model, within
+from .checks import LARGEST_EF
 from .comparing import keys_of, lengths_of, nearest
 from .filters import Where, where
 from .flat import Flat
 from .graph import Graph, Neighbours
 from .labels import Labels
 from .matches import MatchCache, Matches
-from .metric import Floats, Metric, check_dimension, check_queries, check_query
+from .metric import Metric, check_dimension, check_queries, check_query
 from .planning import Plan, Way, are_few, is_quick, plan
-from .query import Hit, Query, SearchResult
+from .query import Hit, SearchResult, batch_key
 from .ranking import NOTHING, Compared, Near, best, best_first, by_id, cut, joined, nearest_first, only
 from .rows import Row, RowCache, Rows
 from .store import Collection, Store
@@ -107,7 +109,7 @@ class Searchable:
         Raises TooLarge, or without `wait` TakesLong, also where each of them alone could be answered.
         """
         sequence, count, graph = self.sequence, self.labels.count, self.graph
-        kinds = {query.kind for query in queries}
+        kinds = {batch_key(query) for query in queries}
         if not isinstance(graph, Graph) or None in kinds or len(kinds) > 1:
             return [None] * len(queries)
         if not wait and not is_quick(queries[0], graph, self.spec.dimension, self.spec.ef_search):

@@ -25,11 +25,12 @@ from zlib import crc32
 import numpy as np
 
 from shared.errors import DataLoss, NotFound, StorageFull, quoted
+from shared.vectors.items import Floats, Item
 
 from .database import Database, MalformedJson
 from .fields import FieldIndexes
 from .filters import Where
-from .metric import Floats, Metric
+from .metric import Metric
 
 _log = logging.getLogger("hector")
 
@@ -77,16 +78,6 @@ class Place:
     label: int
     version: int
     digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An item: `vector` of shape (dimension,), or None where it was not asked for; `metadata` as JSON text, "" where it
-    was not."""
-
-    id: str
-    vector: Floats | None
-    metadata: str = "{}"
 
 
 class Store:

@@ -4,23 +4,14 @@
 `indexing.py`, what they speak in `filters.py` and `wire.py`, and who answers in `database.py` and `schema.py`.
 """
 
+from shared.vectors.changes import Change, MetadataMode
+from shared.vectors.filters import Filter
+from shared.vectors.items import Item, Mode, Query, Written
+
 from . import checks
 from .database import time_left
 from .engine import Engine
-from .filters import Filter
-from .values import (
-    Change,
-    Description,
-    Hit,
-    Item,
-    MetadataMode,
-    Metric,
-    Mode,
-    Query,
-    SearchResult,
-    Settings,
-    Written,
-)
+from .values import Description, Hit, Metric, SearchResult, Settings
 
 __all__ = [
     "Change",

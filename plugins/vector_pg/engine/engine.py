@@ -11,23 +11,15 @@ from psycopg import errors
 
 from shared.errors import CallerError, InvalidArgument, NotFound, TooLarge
 from shared.off_loop import in_thread
+from shared.vectors.changes import Change, Dump, MetadataMode
+from shared.vectors.checks import check_model, check_wrong, within
+from shared.vectors.filters import Filter, unrestricted
+from shared.vectors.items import Item, Mode, Query, Written
 
 from . import checks, collections, indexing, searching, writing
 from .database import Connection, Database
-from .filters import Filter, unrestricted, where
-from .values import (
-    Change,
-    Collection,
-    Description,
-    Item,
-    MetadataMode,
-    Metric,
-    Mode,
-    Query,
-    SearchResult,
-    Settings,
-    Written,
-)
+from .filters import where
+from .values import Collection, Description, Metric, SearchResult, Settings
 
 Result = TypeVar("Result")
 _LARGE = 100_000  # numbers of a request that are looked at in a thread
@@ -142,10 +134,10 @@ class Engine:
         async def work(connection: Connection) -> tuple[Written, int]:
             nonlocal copy
             there = await self._locked(connection, name, collection)
-            checks.check_model(there, embedding_model)
-            checks.check_wrong(bad, partial, "vectors")
+            check_model(there, embedding_model)
+            check_wrong(bad, partial, "vectors")
             refused = await writing.mode_errors(connection, there, items, mode, bad)
-            checks.check_wrong({**bad, **refused}, partial, "vectors")
+            check_wrong({**bad, **refused}, partial, "vectors")
             gone = {items[index].id.encode() for index in refused}
             kept = [row for row in rows if row[0] not in gone] if gone else rows
             by_copy, copy = copy, False
@@ -162,7 +154,7 @@ class Engine:
         self,
         name: str,
         changes: Sequence[Change],
-        dump: writing.Dump,
+        dump: Dump,
         *,
         mode: MetadataMode = MetadataMode.MERGE,
         partial: bool = False,
@@ -175,7 +167,7 @@ class Engine:
         return await self._database.write(work, again=True)
 
     async def update_matching(
-        self, name: str, filter: Filter, change: Change, dump: writing.Dump, *, mode: MetadataMode
+        self, name: str, filter: Filter, change: Change, dump: Dump, *, mode: MetadataMode
     ) -> Written:
         _check_restricts(filter, "change")
         fits = where(filter)
@@ -212,7 +204,7 @@ class Engine:
         searching.check_page(query, self._settings.max_limit)
 
         async def work(connection: Connection, collection: Collection) -> SearchResult | None:
-            checks.check_model(collection, query.embedding_model)
+            check_model(collection, query.embedding_model)
             return await searching.search(connection, name, collection, query, self._settings.max_read)
 
         result = await self._of(name, work)
@@ -243,7 +235,7 @@ class Engine:
         with_metadata: bool,
     ) -> tuple[list[Item], str]:
         """The items, by id, and the next page's token, "" for none. Raises InvalidArgument, NotFound, TooLarge."""
-        size = checks.within("page_size", size or _PAGE, 1, _LARGEST_PAGE)
+        size = within("page_size", size or _PAGE, 1, _LARGEST_PAGE)
         fits = where(filter)
         columns = _columns(with_vectors, with_metadata, self._settings.max_read)
 
