@@ -1,5 +1,5 @@
 """DatabaseProvider over the engine: every method unpacks, calls the engine and packs; a CallerError becomes
-`success=false`. How messages and values become each other is `messages.py`'s.
+`success=false`. How messages and values become each other is `shared/vector_messages`'.
 
 Nothing that can take more than a few milliseconds runs in the event loop, and what takes long has threads of its own,
 so that it keeps nobody else waiting. A search that is quick and need not wait runs right here, because a hop to a

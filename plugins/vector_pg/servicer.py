@@ -1,5 +1,5 @@
 """DatabaseProvider over the engine: every method unpacks, calls the engine and packs; a CallerError becomes
-`success=false`. How messages and values become each other is `messages.py`'s.
+`success=false`. How messages and values become each other is `shared/vector_messages`'.
 
 The engine awaits the database. Large requests and replies are converted in a thread.
 """

@@ -2,6 +2,7 @@
 
 `engine.py` is the whole of it in calls; what they do stands in `collections.py`, `writing.py`, `searching.py` and
 `indexing.py`, what they speak in `filters.py` and `wire.py`, and who answers in `database.py` and `schema.py`.
+Items, queries, filters, and what may be asked of any store stand in `shared/vectors`.
 """
 
 from shared.vectors.changes import Change, MetadataMode
