@@ -108,12 +108,12 @@ def batch_reply(
     parts: list[bytes] = []
     for request, result in zip(searches, results, strict=True):
         if isinstance(result, CallerError):
-            one = failure(pb.SearchVectorsResponse(), result).SerializeToString()
+            packed = failure(pb.SearchVectorsResponse(), result).SerializeToString()
             if room is not None:
-                room.take(len(one))
+                room.take(len(packed))
         else:
-            one = reply(request, result, room)
-        parts += (_RESPONSE, _varint(len(one)), one)
+            packed = reply(request, result, room)
+        parts += (_RESPONSE, _varint(len(packed)), packed)
     return b"".join(parts)
 
 
@@ -149,12 +149,12 @@ def _head(message: pb.VectorResult) -> bytes:
 def _varint(number: int) -> bytes:
     if number < 0x80:
         return _SMALL[number]
-    found = bytearray()
+    packed = bytearray()
     while number >= 0x80:
-        found.append(number & 0x7F | 0x80)
+        packed.append(number & 0x7F | 0x80)
         number >>= 7
-    found.append(number)
-    return bytes(found)
+    packed.append(number)
+    return bytes(packed)
 
 
 _SMALL = [bytes([number]) for number in range(0x80)]

@@ -105,8 +105,8 @@ class Servicer(DatabaseProviderServicer):
 
     async def ListCollections(self, request: pb.ListCollectionsRequest, context: Context) -> pb.ListCollectionsResponse:
         try:
-            found = await _in(self._describers, self._engine.describe_all)
-            return pb.ListCollectionsResponse(success=True, collections=map(messages.collection_info, found))
+            descriptions = await _in(self._describers, self._engine.describe_all)
+            return pb.ListCollectionsResponse(success=True, collections=map(messages.collection_info, descriptions))
         except CallerError as error:
             return failure(pb.ListCollectionsResponse(), error)
 
@@ -114,8 +114,8 @@ class Servicer(DatabaseProviderServicer):
         self, request: pb.DescribeCollectionRequest, context: Context
     ) -> pb.DescribeCollectionResponse:
         try:
-            found = await _in(self._describers, self._engine.describe, request.name)
-            return pb.DescribeCollectionResponse(success=True, collection=messages.collection_info(found))
+            description = await _in(self._describers, self._engine.describe, request.name)
+            return pb.DescribeCollectionResponse(success=True, collection=messages.collection_info(description))
         except CallerError as error:
             return failure(pb.DescribeCollectionResponse(), error)
 
@@ -132,8 +132,8 @@ class Servicer(DatabaseProviderServicer):
                 ef_construction=index.ef_construction,
                 ef_search=index.ef_search,
             )
-            found = await _in(self._describers, self._engine.describe, name, sample=False)
-            return pb.UpdateCollectionResponse(success=True, collection=messages.collection_info(found))
+            description = await _in(self._describers, self._engine.describe, name, sample=False)
+            return pb.UpdateCollectionResponse(success=True, collection=messages.collection_info(description))
         except CallerError as error:
             return failure(pb.UpdateCollectionResponse(), error)
 
@@ -156,9 +156,9 @@ class Servicer(DatabaseProviderServicer):
 
     async def ListAliases(self, request: pb.ListAliasesRequest, context: Context) -> pb.ListAliasesResponse:
         try:
-            found = self._engine.list_aliases(request.collection)
+            aliases = self._engine.list_aliases(request.collection)
             return pb.ListAliasesResponse(
-                success=True, aliases=[pb.Alias(alias=alias, collection=target) for alias, target in found]
+                success=True, aliases=[pb.Alias(alias=alias, collection=target) for alias, target in aliases]
             )
         except CallerError as error:
             return failure(pb.ListAliasesResponse(), error)
@@ -255,16 +255,16 @@ class Servicer(DatabaseProviderServicer):
 
     async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Context) -> pb.ListSnapshotsResponse:
         try:
-            found: list[Snapshot] = await _in(self._reader, self._engine.list_snapshots, request.collection)
-            return pb.ListSnapshotsResponse(success=True, snapshots=map(messages.snapshot_info, found))
+            snapshots: list[Snapshot] = await _in(self._reader, self._engine.list_snapshots, request.collection)
+            return pb.ListSnapshotsResponse(success=True, snapshots=map(messages.snapshot_info, snapshots))
         except CallerError as error:
             return failure(pb.ListSnapshotsResponse(), error)
 
     async def RestoreSnapshot(self, request: pb.RestoreSnapshotRequest, context: Context) -> pb.RestoreSnapshotResponse:
         try:
             await _in(self._copiers, self._engine.restore_snapshot, request.collection, request.name)
-            found = await _in(self._copiers, self._engine.describe, request.collection, sample=False)
-            return pb.RestoreSnapshotResponse(success=True, collection=messages.collection_info(found))
+            description = await _in(self._copiers, self._engine.describe, request.collection, sample=False)
+            return pb.RestoreSnapshotResponse(success=True, collection=messages.collection_info(description))
         except CallerError as error:
             return failure(pb.RestoreSnapshotResponse(), error)
 
@@ -321,17 +321,17 @@ class Servicer(DatabaseProviderServicer):
         check_batch("ids", len(request.ids))
         room = self.room("GetVectors")
         with room.hinting():
-            found = self._engine.get(
+            items = self._engine.get(
                 request.collection,
                 list(request.ids),
                 with_vectors=request.include_vectors,
                 with_metadata=requests.with_metadata(request),
             )
-        missing = [name for name in request.ids if name not in found]
+        missing = [name for name in request.ids if name not in items]
         room.take(sum(map(len, missing)))
         reply = pb.GetVectorsResponse(success=True, missing_ids=missing)
         replies.pack_items(
-            reply.vectors, [found[name] for name in request.ids if name in found], room, request.metadata_as_json
+            reply.vectors, [items[name] for name in request.ids if name in items], room, request.metadata_as_json
         )
         return reply
 
@@ -419,8 +419,8 @@ class Servicer(DatabaseProviderServicer):
             for start in range(0, len(group), _TOGETHER):
                 part = group[start : start + _TOGETHER]
                 with room.hinting():
-                    found = self._search_group(collection, part)
-                for (index, _), result in zip(part, found, strict=True):
+                    answers = self._search_group(collection, part)
+                for (index, _), result in zip(part, answers, strict=True):
                     results[index] = result
                     if not isinstance(result, CallerError):
                         room.take(replies.least_bytes(searches[index], result))
@@ -439,7 +439,7 @@ class Servicer(DatabaseProviderServicer):
             if len(queries) == 1:
                 return [error]
         # One of them is at fault; each gets its own answer.
-        return [self._search_group(collection, [one])[0] for one in group]
+        return [self._search_group(collection, [numbered])[0] for numbered in group]
 
 
 async def in_order(

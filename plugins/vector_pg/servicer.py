@@ -91,22 +91,22 @@ class Servicer(DatabaseProviderServicer):
 
     @_answered(pb.ListCollectionsResponse)
     async def ListCollections(self, request: pb.ListCollectionsRequest, context: Context) -> pb.ListCollectionsResponse:
-        found = await self._engine.describe_all()
-        return pb.ListCollectionsResponse(success=True, collections=map(messages.collection_info, found))
+        descriptions = await self._engine.describe_all()
+        return pb.ListCollectionsResponse(success=True, collections=map(messages.collection_info, descriptions))
 
     @_answered(pb.DescribeCollectionResponse)
     async def DescribeCollection(
         self, request: pb.DescribeCollectionRequest, context: Context
     ) -> pb.DescribeCollectionResponse:
-        found = await self._engine.describe(request.name)
-        return pb.DescribeCollectionResponse(success=True, collection=messages.collection_info(found))
+        description = await self._engine.describe(request.name)
+        return pb.DescribeCollectionResponse(success=True, collection=messages.collection_info(description))
 
     @_answered(pb.UpdateCollectionResponse)
     async def UpdateCollection(
         self, request: pb.UpdateCollectionRequest, context: Context
     ) -> pb.UpdateCollectionResponse:
-        found = await self._engine.update_index(request.name, _index(request.index))
-        return pb.UpdateCollectionResponse(success=True, collection=messages.collection_info(found))
+        description = await self._engine.update_index(request.name, _index(request.index))
+        return pb.UpdateCollectionResponse(success=True, collection=messages.collection_info(description))
 
     @_answered(pb.SetAliasResponse)
     async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.SetAliasResponse:
@@ -120,8 +120,8 @@ class Servicer(DatabaseProviderServicer):
 
     @_answered(pb.ListAliasesResponse)
     async def ListAliases(self, request: pb.ListAliasesRequest, context: Context) -> pb.ListAliasesResponse:
-        found = await self._engine.list_aliases(request.collection)
-        aliases = [pb.Alias(alias=alias, collection=target) for alias, target in found]
+        targets = await self._engine.list_aliases(request.collection)
+        aliases = [pb.Alias(alias=alias, collection=target) for alias, target in targets]
         return pb.ListAliasesResponse(success=True, aliases=aliases)
 
     # -- vectors ------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ class Servicer(DatabaseProviderServicer):
 
         try:
             async with asyncio.TaskGroup() as group:  # where one fails, the others are cancelled
-                tasks = [group.create_task(search(one)) for one in request.searches]
+                tasks = [group.create_task(search(each)) for each in request.searches]
         except* PluginError as failed:
             raise failed.exceptions[0] from None
         results = [task.result() for task in tasks]
@@ -219,16 +219,16 @@ class Servicer(DatabaseProviderServicer):
         check_batch("ids", len(request.ids))
         room = self._room("GetVectors")
         with room.hinting():
-            found = await self._engine.get(
+            stored = await self._engine.get(
                 request.collection,
                 list(request.ids),
                 with_vectors=request.include_vectors,
                 with_metadata=requests.with_metadata(request),
             )
-        missing = [name for name in request.ids if name not in found]
+        missing = [name for name in request.ids if name not in stored]
         room.take(sum(map(len, missing)))
         reply = pb.GetVectorsResponse(success=True, missing_ids=missing)
-        items = [found[name] for name in request.ids if name in found]
+        items = [stored[name] for name in request.ids if name in stored]
         await in_thread(replies.pack_items, reply.vectors, items, room, request.metadata_as_json)
         return reply
 

@@ -48,9 +48,11 @@ class _FilterReader:
     def filter(self, message: pb.Filter, at: str) -> Filter:
         self._add(len(message.must) + len(message.should) + len(message.must_not), at)
         return Filter(
-            must=tuple(self._condition(one, f"{at}.must[{i}]") for i, one in enumerate(message.must)),
-            should=tuple(self._condition(one, f"{at}.should[{i}]") for i, one in enumerate(message.should)),
-            must_not=tuple(self._condition(one, f"{at}.must_not[{i}]") for i, one in enumerate(message.must_not)),
+            must=tuple(self._condition(condition, f"{at}.must[{i}]") for i, condition in enumerate(message.must)),
+            should=tuple(self._condition(condition, f"{at}.should[{i}]") for i, condition in enumerate(message.should)),
+            must_not=tuple(
+                self._condition(condition, f"{at}.must_not[{i}]") for i, condition in enumerate(message.must_not)
+            ),
         )
 
     def _condition(self, message: pb.Condition, at: str) -> Condition:
@@ -72,7 +74,7 @@ class _FilterReader:
             if self._ids > MOST_IDS:
                 raise refused(at, f"has one of more than {MOST_IDS} ids")
             # A longer one than any item's fits none, so it need not be looked for.
-            return Ids(tuple(one for one in message.ids.ids if len(one) <= LONGEST_ID))
+            return Ids(tuple(name for name in message.ids.ids if len(name) <= LONGEST_ID))
         raise InvalidArgument(f"{at} is empty: set compare, filter, exists or ids", reason="BAD_FILTER", field=at)
 
     def _json_value(self, text: str, at: str) -> Any:
@@ -85,7 +87,7 @@ class _FilterReader:
             raise refused(at, "has a value_json that is not one JSON value")
         value = parsed["value"]
         if isinstance(value, list):
-            return [[] if isinstance(one, list) else {} if isinstance(one, dict) else one for one in value]
+            return [[] if isinstance(part, list) else {} if isinstance(part, dict) else part for part in value]
         return {} if isinstance(value, dict) else value
 
     def _value(self, value: Value, at: str, inside: bool = False) -> Any:
@@ -95,7 +97,7 @@ class _FilterReader:
             if inside:
                 return []
             self._add_values(len(value.list_value.values), at)
-            return [self._value(one, at, inside=True) for one in value.list_value.values]
+            return [self._value(part, at, inside=True) for part in value.list_value.values]
         if kind == "struct_value":
             return {}
         if kind is None:

@@ -63,13 +63,20 @@ class _Writer:
     def filter(self, filter: Filter, at: str, depth: int) -> str:
         if depth > DEEPEST:
             raise refused(at, f"is nested more than {DEEPEST} levels deep")
-        parts = [self._condition(one, f"{at}.must[{i}]", depth) for i, one in enumerate(filter.must)]
+        parts = [self._condition(condition, f"{at}.must[{i}]", depth) for i, condition in enumerate(filter.must)]
         if filter.should:
             parts.append(
-                _joined("OR", [self._condition(one, f"{at}.should[{i}]", depth) for i, one in enumerate(filter.should)])
+                _joined(
+                    "OR",
+                    [
+                        self._condition(condition, f"{at}.should[{i}]", depth)
+                        for i, condition in enumerate(filter.should)
+                    ],
+                )
             )
         parts += [
-            f"(NOT {self._condition(one, f'{at}.must_not[{i}]', depth)})" for i, one in enumerate(filter.must_not)
+            f"(NOT {self._condition(condition, f'{at}.must_not[{i}]', depth)})"
+            for i, condition in enumerate(filter.must_not)
         ]
         return _joined("AND", parts) if parts else "(1)"
 
@@ -83,9 +90,9 @@ class _Writer:
                 if self._ids > MOST_IDS:
                     raise refused(at, f"has one of more than {MOST_IDS} ids")
                 # SQLite's JSON ends a text at its first NUL, so those go by themselves.
-                strange = [one for one in ids if "\0" in one]
+                strange = [name for name in ids if "\0" in name]
                 self._add(len(strange), at)
-                self.values += [_json_list([one for one in ids if "\0" not in one]), *strange]
+                self.values += [_json_list([name for name in ids if "\0" not in name]), *strange]
                 return f"(id IN (SELECT value FROM json_each(?)) OR id IN ({','.join('?' * len(strange))}))"
             case Exists(field):
                 return f"({self._typed(field, at)} IS NOT NULL)"

@@ -201,15 +201,15 @@ class Searchable:
             if not wait and not are_few(candidates, self.spec.dimension):
                 raise TakesLong
             is_first_page = matches is None and end <= candidates
-            found = graph.search(vector, end if is_first_page else candidates, max(planned.ef, candidates), wait)
-            if found is None:
+            neighbours = graph.search(vector, end if is_first_page else candidates, max(planned.ef, candidates), wait)
+            if neighbours is None:
                 if not wait:
                     raise TakesLong
                 return None
             if matches is not None or near.labels:
-                found = only(found, matches.labels if matches else None, set(near.labels))
-            if near.labels or len(found.labels) >= min(query.limit, there):
-                near = joined(near, found)
+                neighbours = only(neighbours, matches.labels if matches else None, set(near.labels))
+            if near.labels or len(neighbours.labels) >= min(query.limit, there):
+                near = joined(near, neighbours)
             if not wait and len(near.labels) < min(end, there):
                 raise TakesLong
             candidates *= 4
@@ -241,15 +241,15 @@ class Searchable:
     ) -> list[Hit]:
         """The items that have these labels, in their order."""
         try:
-            found = [rows[label] for label in neighbours.labels]
+            rows_at = [rows[label] for label in neighbours.labels]
         except KeyError:
             raise Changed from None
-        if [there[0].version for there in found] != neighbours.versions:
+        if [there[0].version for there in rows_at] != neighbours.versions:
             raise Changed
-        if matches is None and len(rows_alone := [there[0] for there in found if len(there) == 1]) == len(found):
+        if matches is None and len(rows_alone := [there[0] for there in rows_at if len(there) == 1]) == len(rows_at):
             return list(map(Hit, rows_alone, scores, neighbours.distances))
         hits: list[Hit] = []
-        for there, score, distance in zip(found, scores, neighbours.distances, strict=True):
+        for there, score, distance in zip(rows_at, scores, neighbours.distances, strict=True):
             if len(there) > 1:
                 if not wait and len(there) > _QUICK_SHARED:
                     raise TakesLong

@@ -83,7 +83,7 @@ class Writing(Space, Upkeep):
             wanted = list(dict.fromkeys(ids))
             if fits is not None:
                 fitting = dict.fromkeys(self._store.ids(number, fits))
-                wanted = [one for one in wanted if one in fitting] if ids else list(fitting)
+                wanted = [item_id for item_id in wanted if item_id in fitting] if ids else list(fitting)
             places = list(self._store.places(number, wanted).values())
             if places and not dry_run:
                 self._when_full_too(
