@@ -21,11 +21,11 @@ import hector_plugins_pb2 as pb
 
 from shared.errors import CallerError
 from shared.status import failure
-from shared.vector_messages.replies import Room, fill_metadata, least_bytes, search_reply
+from shared.vector_messages.replies import Room, fill_metadata, search_reply
 from shared.vector_messages.requests import with_metadata
 
 from .engine import Hit, SearchResult
-from .messages import is_light_reply
+from .messages import is_light_reply, least_bytes
 from .servicer import Servicer, in_order
 
 Context = grpc.aio.ServicerContext[Any, Any]

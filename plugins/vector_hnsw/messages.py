@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import hector_plugins_pb2 as pb
 
+from shared.vector_messages.replies import CHARACTERS_A_BYTE
+from shared.vector_messages.requests import with_metadata
+
 from .engine import Description, Metric, SearchResult, Snapshot
 
 METRICS = {
@@ -55,6 +58,18 @@ def is_light_reply(result: SearchResult) -> bool:
         if hit.item.memo is None:
             size += len(hit.metadata)
     return size <= _LIGHT_REPLY
+
+
+def least_bytes(request: pb.SearchVectorsRequest, result: SearchResult) -> int:
+    """As `shared/vector_messages` has it, and twice as fast: a batch asks for it twice for each search."""
+    text = size = 0
+    for hit in result.hits:
+        item = hit.item
+        text += len(item.metadata)
+        size += len(item.id)
+        if hit.vector is not None:
+            size += hit.vector.nbytes
+    return size + (text // CHARACTERS_A_BYTE if with_metadata(request) else 0)
 
 
 def collection_info(description: Description) -> pb.CollectionInfo:

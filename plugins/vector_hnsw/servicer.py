@@ -423,7 +423,7 @@ class Servicer(DatabaseProviderServicer):
                 for (index, _), result in zip(part, answers, strict=True):
                     results[index] = result
                     if not isinstance(result, CallerError):
-                        room.take(replies.least_bytes(searches[index], result))
+                        room.take(messages.least_bytes(searches[index], result))
         return [result for result in results if result is not None]
 
     def _search_group(

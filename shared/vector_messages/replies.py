@@ -26,7 +26,7 @@ TOO_LARGE_HINTS = {
     "ListVectors": "ask for a smaller page_size, or set include_metadata to false",
 }
 # A character of stored JSON takes at least a sixth of a byte in a reply: `\u0001` is one byte there.
-_CHARACTERS_A_BYTE = 6
+CHARACTERS_A_BYTE = 6
 
 
 class Hit(Protocol):
@@ -100,7 +100,7 @@ def least_bytes(request: pb.SearchVectorsRequest, result: SearchResult) -> int:
         size += len(hit.id)
         if hit.vector is not None:
             size += hit.vector.nbytes
-    return size + (text // _CHARACTERS_A_BYTE if with_metadata(request) else 0)
+    return size + (text // CHARACTERS_A_BYTE if with_metadata(request) else 0)
 
 
 def search_reply(
@@ -151,7 +151,7 @@ def pack_items(into: Any, items: Sequence[Item], room: Room, as_json: bool = Fal
     """Appends each to the repeated field `into`, `as_json` with its metadata as stored. Raises TooLarge where there is
     not `room` for them."""
     vectors = sum(item.vector.nbytes for item in items if item.vector is not None)
-    room.check(vectors + sum(len(item.metadata) for item in items) // _CHARACTERS_A_BYTE)
+    room.check(vectors + sum(len(item.metadata) for item in items) // CHARACTERS_A_BYTE)
     for item in items:
         vector = into.add(id=item.id)
         if as_json:
