@@ -14,6 +14,7 @@ import pytest
 
 from host.__main__ import _parser as host_parser
 from plugins.reasoning_react.seeing.command_line import command_line
+from shared.errors import DataLoss, StorageFull
 from tests.llm_endpoint import Endpoint
 from tests.llm_tools import QUIET
 from tests.pg_server import database, new_schema
@@ -128,8 +129,9 @@ def test_all_commands_are_known() -> None:
     [pytest.param(name, marks=pytest.mark.slow) if name in ("embed_st", "vector_pg") else name for name in PLUGINS],
 )
 def test_examples(name: str, tmp_path: Path) -> None:
-    """The Python example of a plugin's README runs as it stands against that plugin and prints something."""
-    (example,) = blocks(ROOT / "plugins" / name / "README.md", "python")
+    """The Python of a plugin's README runs as it stands, from top to bottom, and each block of it prints something."""
+    examples = blocks(ROOT / "plugins" / name / "README.md", "python")
+    example = "print('block')\n".join(examples)
     assert example.count("127.0.0.1:80") == 1
     with contextlib.ExitStack() as stack:
         endpoint = stack.enter_context(Endpoint())
@@ -145,7 +147,22 @@ def test_examples(name: str, tmp_path: Path) -> None:
         argv = [sys.executable, "-c", script]
         done = subprocess.run(argv, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.strip()
+        printed = done.stdout.split("block\n")
+        assert len(printed) == len(examples)
+        assert all(text.strip() for text in printed)
+
+
+def test_reasons() -> None:
+    """The README of vector_hnsw names every reason that its code gives, and no other."""
+    text = (ROOT / "plugins" / "vector_hnsw" / "README.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## Reasons$(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    rows = [row.split("|")[2:3] for row in re.findall(r"^\|.*\|$", section, re.MULTILINE)[2:]]
+    named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", str(rows)))
+    given = {"BAD_METRIC", "BAD_MODE", "BAD_OP", StorageFull.reason, DataLoss.reason}
+    for folder in ("plugins/vector_hnsw", "shared/vectors", "shared/vector_messages"):
+        for path in (ROOT / folder).rglob("*.py"):
+            given |= set(re.findall(r'reason="(\w+)"', path.read_text(encoding="utf-8")))
+    assert named == given
 
 
 @pytest.mark.parametrize("name", PLUGINS)

@@ -116,6 +116,12 @@ def _fits_none(condition: Condition, at: str) -> str:
     return ""
 
 
+def check_restricts(filter: Filter, done: str, remedy: str = "name a condition") -> None:
+    """Raises InvalidArgument where everything would be `done` (deleted, changed), whatever is stored."""
+    if at := unrestricted(filter):
+        raise refused(at, f"restricts nothing, so everything would be {done}; {remedy}")
+
+
 def keys_of(field: str, at: str) -> list[str]:
     """`author."file.name"` as its keys. Raises InvalidArgument."""
     if len(field) > _LONGEST_FIELD:

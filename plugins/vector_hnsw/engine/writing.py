@@ -11,7 +11,7 @@ from shared.errors import (
 )
 from shared.vectors.changes import Change, Dump, MetadataMode, changed, check_change
 from shared.vectors.checks import check_batch, check_model, check_wrong, wrong_for_mode
-from shared.vectors.filters import Filter, refused, unrestricted
+from shared.vectors.filters import Filter, check_restricts
 from shared.vectors.items import Item, Mode, Written
 
 from . import checks
@@ -73,10 +73,8 @@ class Writing(Space, Upkeep):
             )
         checks.check_ids(ids)
         fits = where(filter) if filter is not None else None
-        if not ids and filter is not None and (at := unrestricted(filter)):
-            raise refused(
-                at, "restricts nothing, so everything would be deleted; name a condition, or delete the collection"
-            )
+        if not ids and filter is not None:
+            check_restricts(filter, "deleted", "name a condition, or delete the collection")
         with self._writing_items():
             entry = self._find(name)
             number = entry.spec.number
@@ -126,8 +124,7 @@ class Writing(Space, Upkeep):
         Raises NotFound, InvalidArgument (also where the filter restricts nothing), StorageFull.
         """
         check_change(change, mode, "updates[0]")
-        if at := unrestricted(filter):
-            raise refused(at, "restricts nothing, so everything would be changed; name a condition")
+        check_restricts(filter, "changed")
         with self._writing_items():
             entry = self._find(name)
             dimension = entry.spec.dimension

@@ -13,7 +13,7 @@ from shared.errors import CallerError, InvalidArgument, NotFound, TooLarge
 from shared.off_loop import in_thread
 from shared.vectors.changes import Change, Dump, MetadataMode
 from shared.vectors.checks import check_model, check_wrong, within
-from shared.vectors.filters import Filter, unrestricted
+from shared.vectors.filters import Filter, check_restricts
 from shared.vectors.items import Item, Mode, Query, Written
 
 from . import checks, collections, indexing, searching, writing
@@ -169,7 +169,7 @@ class Engine:
     async def update_matching(
         self, name: str, filter: Filter, change: Change, dump: Dump, *, mode: MetadataMode
     ) -> Written:
-        _check_restricts(filter, "change")
+        check_restricts(filter, "changed")
         fits = where(filter)
 
         async def work(connection: Connection) -> Written:
@@ -187,7 +187,7 @@ class Engine:
                 "neither ids nor a filter is set; name what to delete", reason="NOTHING_NAMED", field="ids"
             )
         if filter is not None and not ids:
-            _check_restricts(filter, "delete")
+            check_restricts(filter, "deleted", "name a condition, or delete the collection")
         checks.check_ids(ids)
         fits = where(filter)
 
@@ -315,15 +315,6 @@ def _columns(with_vectors: bool, with_metadata: bool, most: int) -> str:
     text = f"CASE WHEN sum(size) OVER (ROWS UNBOUNDED PRECEDING) <= {most} THEN metadata::text ELSE '' END"
     metadata, vector = text if with_metadata else "'{}'", "vector, original" if with_vectors else "NULL, NULL"
     return f"id, {metadata}, {vector}"
-
-
-def _check_restricts(filter: Filter, verb: str) -> None:
-    if at := unrestricted(filter):
-        raise InvalidArgument(
-            f"{at} fits everything; {verb} by a filter that restricts something, or DeleteCollection for all",
-            reason="FILTER_RESTRICTS_NOTHING",
-            field=at,
-        )
 
 
 def _token(number: int, last: str) -> str:
