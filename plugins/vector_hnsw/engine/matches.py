@@ -99,7 +99,7 @@ class MatchCache:
             return matches
         with self._lock:
             self._kept[where] = matches
-            size = sum(kept.bytes for kept in self._kept.values())
+            size = sum(each.bytes for each in self._kept.values())
             while len(self._kept) > _MOST_FILTERS or (size > _MOST_BYTES and len(self._kept) > 1):
                 size -= self._kept.popitem(last=False)[1].bytes
         return matches
