@@ -486,6 +486,21 @@ def test_renewing(tmp_path: Path) -> None:
     assert [path.name for path in folder.joinpath("my_own").iterdir() if path.name.startswith(".")] == []
 
 
+def test_renewing_with_what_knows_messages(tmp_path: Path) -> None:
+    """A project that comes to import `shared.vector_messages` gets what that stands on, with the project's stubs."""
+    folder = generate(KINDS["database_provider"], "my_own", tmp_path / "my_own")
+    (folder / "my_own" / "more.py").write_text(
+        "from .shared import hector_plugins_pb2 as pb\n"
+        "from .shared.vector_messages.filters import read_filter\n"
+        "from .shared.vector_messages.requests import read_query\n"
+        "print(read_filter(pb.Filter(must=[pb.Condition(exists='a')])).must[0])\n"
+    )
+    copied.renew(folder)
+    script = NOTHING_OF_OURS.replace('"my_own"', '"my_own.more"')
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "Exists(field='a')\n"), done.stderr
+
+
 @pytest.mark.parametrize("how", ["changed", "added"])
 def test_renewing_overwrites_nothing(how: str, tmp_path: Path) -> None:
     """A copy in which somebody has changed or added a file is left as it is, and the file is named."""

@@ -14,6 +14,7 @@ import pytest
 
 from host.__main__ import _parser as host_parser
 from plugins.reasoning_react.seeing.command_line import command_line
+from shared.errors import Code, DataLoss, StorageFull
 from tests.llm_endpoint import Endpoint
 from tests.llm_tools import QUIET
 from tests.pg_server import database, new_schema
@@ -128,8 +129,9 @@ def test_all_commands_are_known() -> None:
     [pytest.param(name, marks=pytest.mark.slow) if name in ("embed_st", "vector_pg") else name for name in PLUGINS],
 )
 def test_examples(name: str, tmp_path: Path) -> None:
-    """The Python example of a plugin's README runs as it stands against that plugin and prints something."""
-    (example,) = blocks(ROOT / "plugins" / name / "README.md", "python")
+    """The Python of a plugin's README runs as it stands, from top to bottom, and each block of it prints something."""
+    examples = blocks(ROOT / "plugins" / name / "README.md", "python")
+    example = "print('block')\n".join(examples)
     assert example.count("127.0.0.1:80") == 1
     with contextlib.ExitStack() as stack:
         endpoint = stack.enter_context(Endpoint())
@@ -145,7 +147,30 @@ def test_examples(name: str, tmp_path: Path) -> None:
         argv = [sys.executable, "-c", script]
         done = subprocess.run(argv, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.strip()
+        printed = done.stdout.split("block\n")
+        assert len(printed) == len(examples)
+        assert all(text.strip() for text in printed)
+
+
+def reasons_in(*folders: str) -> set[str]:
+    texts = [path.read_text(encoding="utf-8") for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    return set(re.findall(r'reason="(\w+)"', "".join(texts)))
+
+
+def reasons_named(name: str) -> set[str]:
+    """Those that the plugin's README has in its section on them, where settings are in backticks."""
+    text = (ROOT / "plugins" / name / "README.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## Reasons$(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    codes = {code.name for code in Code} - {"OUT_OF_RANGE", DataLoss.reason}  # which are reasons, too
+    return set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b|\bCONFLICT\b", re.sub("`[^`]*`", "", section))) - codes
+
+
+def test_reasons() -> None:
+    """The READMEs of the vector stores name every reason that their code gives, and no other."""
+    shared = {"BAD_METRIC", "BAD_MODE", "BAD_OP", StorageFull.reason, DataLoss.reason}
+    shared |= reasons_in("shared/vectors", "shared/vector_messages")
+    assert reasons_named("vector_hnsw") == reasons_in("plugins/vector_hnsw") | shared
+    assert reasons_named("vector_pg") == reasons_in("plugins/vector_pg") - reasons_named("vector_hnsw")
 
 
 @pytest.mark.parametrize("name", PLUGINS)

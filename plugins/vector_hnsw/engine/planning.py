@@ -14,10 +14,11 @@ import math
 from enum import Enum, auto
 from typing import NamedTuple
 
+from shared.vectors.items import Query
+
 from .flat import Flat
 from .graph import Graph
 from .matches import Matches
-from .query import Query
 
 # A search beyond either of these takes longer than a millisecond: results, and candidates times dimension.
 _QUICK_K = 100

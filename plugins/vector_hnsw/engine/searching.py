@@ -12,17 +12,19 @@ from collections.abc import Container, Sequence
 import numpy as np
 
 from shared.errors import InvalidArgument, TooLarge
+from shared.vectors.checks import check_model, within
+from shared.vectors.items import Floats, Query
 
-from .checks import LARGEST_EF, check_model, within
+from .checks import LARGEST_EF
 from .comparing import keys_of, lengths_of, nearest
 from .filters import Where, where
 from .flat import Flat
 from .graph import Graph, Neighbours
 from .labels import Labels
 from .matches import MatchCache, Matches
-from .metric import Floats, Metric, check_dimension, check_queries, check_query
+from .metric import Metric, check_dimension, check_queries, check_query
 from .planning import Plan, Way, are_few, is_quick, most_at_once, plan
-from .query import Hit, Query, SearchResult
+from .query import Hit, SearchResult, batch_key
 from .ranking import NOTHING, Compared, Near, best, best_first, by_id, cut, joined, nearest_first, only
 from .rows import Row, RowCache, Rows
 from .store import Collection, Store
@@ -108,7 +110,7 @@ class Searchable:
         Raises TooLarge, or without `wait` TakesLong, also where each of them alone could be answered.
         """
         sequence, count, graph = self.sequence, self.labels.count, self.graph
-        kinds = {query.kind for query in queries}
+        kinds = {batch_key(query) for query in queries}
         if not isinstance(graph, Graph) or None in kinds or len(kinds) > 1:
             return [None] * len(queries)
         if not wait and not is_quick(queries[0], graph, self.spec.dimension, self.spec.ef_search):
@@ -203,15 +205,15 @@ class Searchable:
             if not wait and not are_few(candidates, self.spec.dimension):
                 raise TakesLong
             is_first_page = matches is None and end <= candidates
-            found = graph.search(vector, end if is_first_page else candidates, max(planned.ef, candidates), wait)
-            if found is None:
+            neighbours = graph.search(vector, end if is_first_page else candidates, max(planned.ef, candidates), wait)
+            if neighbours is None:
                 if not wait:
                     raise TakesLong
                 return None
             if matches is not None or near.labels:
-                found = only(found, matches.labels if matches else None, set(near.labels))
-            if near.labels or len(found.labels) >= min(query.limit, there):
-                near = joined(near, found)
+                neighbours = only(neighbours, matches.labels if matches else None, set(near.labels))
+            if near.labels or len(neighbours.labels) >= min(query.limit, there):
+                near = joined(near, neighbours)
             if not wait and len(near.labels) < min(end, there):
                 raise TakesLong
             candidates *= 4
@@ -243,15 +245,15 @@ class Searchable:
     ) -> list[Hit]:
         """The items that have these labels, in their order."""
         try:
-            found = [rows[label] for label in neighbours.labels]
+            rows_at = [rows[label] for label in neighbours.labels]
         except KeyError:
             raise Changed from None
-        if [there[0].version for there in found] != neighbours.versions:
+        if [there[0].version for there in rows_at] != neighbours.versions:
             raise Changed
-        if matches is None and len(rows_alone := [there[0] for there in found if len(there) == 1]) == len(found):
+        if matches is None and len(rows_alone := [there[0] for there in rows_at if len(there) == 1]) == len(rows_at):
             return list(map(Hit, rows_alone, scores, neighbours.distances))
         hits: list[Hit] = []
-        for there, score, distance in zip(found, scores, neighbours.distances, strict=True):
+        for there, score, distance in zip(rows_at, scores, neighbours.distances, strict=True):
             if len(there) > 1:
                 if not wait and len(there) > _QUICK_SHARED:
                     raise TakesLong

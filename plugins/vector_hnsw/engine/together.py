@@ -17,8 +17,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from shared.vectors.items import Query
+
 from .engine import Engine
-from .query import Query, SearchResult
+from .query import SearchResult, batch_key
 
 # A search waits until nobody else came for so many turns of the event loop, about 10 µs each; and so many go at once.
 _TURNS = 8
@@ -74,7 +76,7 @@ class Together:
         groups: dict[object, list[_Waiting]] = {}
         for waiting in going:
             if not waiting.answer.done():  # else its call was cancelled
-                groups.setdefault((waiting.collection, waiting.query.kind or waiting), []).append(waiting)
+                groups.setdefault((waiting.collection, batch_key(waiting.query) or waiting), []).append(waiting)
         for group in groups.values():
             self._answer(group)
 
