@@ -1,8 +1,8 @@
 # make run          start the plugins, index documents, have an agent answer, stop   (DOCS=folder Q="…" KEEP=1 STORE=pg)
 # make test         the quick tests          make test-slow   kills, soaks, whole commands
 # make lint         ruff and mypy            make bench       measurements, tables in benchmarks/results/; or one:
-#                   bench-vector, bench-embed, bench-llm, bench-tools, bench-react, bench-logs, bench-attack; on an NVIDIA GPU
-#                   bench-embed-gpu, and make test-gpu
+#                   bench-vector, bench-embed, bench-replicas, bench-llm, bench-tools, bench-react, bench-logs, bench-attack;
+#                   on an NVIDIA GPU bench-embed-gpu, and make test-gpu
 # make fuzz         attack every plugin      (MINUTES=10 SEED=N PLUGINS=toy,… KINDS=frames,… SHARE=0.5)
 # make generate-proto   write the generated modules in proto/ anew
 # make image-NAME   a container image of the plugin NAME      make test-images   builds, runs and kills them all
@@ -65,7 +65,7 @@ KEEP ?=
 STORE ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test test-slow test-gpu test-images up down dist lock lint fuzz bench bench-vector bench-embed bench-embed-gpu bench-llm bench-tools bench-react \
+.PHONY: help install run test test-slow test-gpu test-images up down dist lock lint fuzz bench bench-vector bench-embed bench-embed-gpu bench-replicas bench-llm bench-tools bench-react \
 	bench-logs bench-attack generate-proto clean
 
 help:
@@ -104,7 +104,7 @@ fuzz: install
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --share $(SHARE) \
 		$(if $(SEED),--seed $(SEED)) $(if $(PLUGINS),--plugins $(PLUGINS)) $(if $(KINDS),--kinds $(KINDS))
 
-bench: bench-vector bench-embed bench-embed-gpu bench-llm bench-tools bench-react bench-logs bench-attack
+bench: bench-vector bench-embed bench-embed-gpu bench-replicas bench-llm bench-tools bench-react bench-logs bench-attack
 
 bench-attack: install
 	@$(BIN)/python -m benchmarks.attack
@@ -117,6 +117,9 @@ bench-embed: install
 
 bench-embed-gpu: install
 	@$(BIN)/python -m benchmarks.embed_gpu
+
+bench-replicas: install
+	@$(BIN)/python -m benchmarks.replicas
 
 bench-llm: install $(LLM_PEERS_VENV)/.installed
 	@$(BIN)/python -m benchmarks.llm

@@ -31,7 +31,8 @@ COPY --from=build --chown=10001:10001 /data /data
 COPY LICENSE /app/
 USER 10001:10001
 WORKDIR /app
-ENV PYTHONPATH=/app:/app/proto PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/app \
+# SQLite writes down what a large change replaces, and on a read-only root only the volume takes it.
+ENV PYTHONPATH=/app:/app/proto PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/app SQLITE_TMPDIR=/data \
     VECTOR_HNSW__HOST=0.0.0.0 VECTOR_HNSW__INSECURE=true VECTOR_HNSW__DATA_DIR=/data
 VOLUME /data
 EXPOSE 8082

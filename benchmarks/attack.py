@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.attack_client import LONGEST
-from benchmarks.harness import Section, report
+from benchmarks.harness import Section, Server, report
 from tests.fuzz import attacker, memory, running
 from tests.fuzz.kinds import KINDS
 from tests.fuzz.latency import Latency, sampling
@@ -59,6 +59,11 @@ def measure(kinds: Sequence[str], seconds: float, share: float, seed: str) -> li
         began = time.monotonic()
         time.sleep(CALM)
         calm = {plugin: peak.take() for plugin, peak in peaks.items()}
+        whose = {
+            "the attackers": [Server("", attack.pid) for attack in attacks],
+            "the plugins": [Server("", server.process.pid) for server in servers.values()],
+        }
+        used = {name: -_cpu_seconds(processes) for name, processes in whose.items()}
         attacked = time.monotonic()
         for attack in attacks:
             attacker.begin(attack, kinds, seconds, seed)
@@ -66,6 +71,7 @@ def measure(kinds: Sequence[str], seconds: float, share: float, seed: str) -> li
         for attack in attacks:
             steps.update(attacker.end(attack)["counts"])
         ended = time.monotonic()
+        cores = {name: (used[name] + _cpu_seconds(processes)) / (ended - attacked) for name, processes in whose.items()}
         time.sleep(LONGEST + 2)  # until the last call of that time has been answered
         rows = []
         for plugin, what in PLUGINS.items():
@@ -80,11 +86,16 @@ def measure(kinds: Sequence[str], seconds: float, share: float, seed: str) -> li
         }
     facts: dict[str, object] = {
         "attackers": f"{share:g} of one core in all, for {seconds:g} s, seed {seed}",
+        "cores that were used meanwhile": ", ".join(f"{number:.2f} by {name}" for name, number in cores.items()),
         "steps of the attacks": ", ".join(f"{kind} {steps[kind]:,}" for kind in kinds),
         **growth,
     }
     columns = ("what", "p50", "p99", "longest", "errors/calls", "attacked: p50", "p99", "longest", "errors/calls")
     return [Section("A client while every plugin is attacked", facts=facts, columns=columns, rows=rows)]
+
+
+def _cpu_seconds(processes: Sequence[Server]) -> float:
+    return sum(process.cpu_seconds() for process in processes)
 
 
 def _cells(latency: Latency) -> list[str]:

@@ -1698,7 +1698,9 @@ class SearchVectorsRequest(_message.Message):
     exact: _builtins.bool
     """true: compare with every match, no index"""
     offset: _builtins.int
-    """skips this many of the best results, for paging"""
+    """Skips this many of the best results, for paging: in steps of one `limit`, over a collection that is not written
+    meanwhile, each match comes exactly once, ties included.
+    """
     metadata_as_json: _builtins.bool
     """true: metadata comes in metadata_json alone, as it is stored"""
     @_builtins.property

@@ -241,9 +241,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             reply, code = await answer(request)
             return reply
         except PluginError as raised:
-            # Without the traceback, which would keep this frame, and with it request and reply, until the next
-            # collection of garbage.
-            error, code = raised.with_traceback(None), raised.code.name
+            error, code = raised.let_go(), raised.code.name
         except grpc.aio.AbortError:
             code = getattr(context.code(), "name", "UNKNOWN")
             raise

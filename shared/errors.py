@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from typing import Self
 
 
 class Code(IntEnum):
@@ -85,6 +86,15 @@ class PluginError(Exception):
         self.violations = tuple(violations) or (((field, message),) if field else ())
         self.metadata = dict(metadata or {})
         self.retry_after = retry_after
+
+    def let_go(self) -> Self:
+        """Itself, once caught, without what it holds of those that raised it, the request above all.
+
+        A traceback has its frames, and these the frames around them. Where one of all these has the error in a list of
+        results or a future, only a collection of garbage frees them, perhaps after hundreds of calls.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
 
 class CallerError(PluginError):

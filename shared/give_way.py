@@ -50,9 +50,10 @@ class _Turn:
             return True
 
     def end(self, thread: int) -> None:
-        if self._thread == thread:  # nobody else sets it to this thread
+        if self._thread == thread:
             with self._lock:
-                self._thread = 0
+                if self._thread == thread:  # still: others go on past one that seems to be away
+                    self._thread = 0
 
 
 _turn = _Turn()

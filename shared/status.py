@@ -36,6 +36,7 @@ def to_status(error: PluginError, most: int = 100) -> status_pb2.Status:
 
     At most `most` violations and pieces of metadata; texts that are too long are cut.
     """
+    error.let_go()
     status = status_pb2.Status(code=int(error.code), message=_text(error.message))
     metadata = {key: _text(value, 200) for key, value in list(error.metadata.items())[:most]}
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import shutil
+import socket
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
@@ -43,9 +44,9 @@ def build(image: str) -> str:
 
 
 class Container:
-    def __init__(self, name: str, port: int) -> None:
+    def __init__(self, name: str, address: str) -> None:
         self.name = name
-        self.address = docker("port", name, str(port)).splitlines()[0]
+        self.address = address
 
     def facts(self) -> Mapping[str, Any]:
         return dict(json.loads(docker("inspect", self.name))[0])
@@ -70,14 +71,21 @@ class Container:
 
 
 @contextlib.contextmanager
-def container(image: str, port: int, *options: str, settings: tuple[str, ...] = ()) -> Iterator[Container]:
-    """One that its own health check calls healthy, reached at a port of loopback; removed in the end."""
+def container(
+    image: str, port: int, *options: str, settings: tuple[str, ...] = (), in_network_of_host: bool = False
+) -> Iterator[Container]:
+    """One that its own health check calls healthy, reached at a port of loopback; removed in the end. In the network of
+    the host it reaches what listens on loopback there, and listens there itself, at `port`."""
     name = f"hector-plugins-test-{uuid.uuid4().hex[:12]}"
+    network = ["--publish", f"127.0.0.1::{port}"]
+    if in_network_of_host:
+        prefix = image.removesuffix("-light").replace("-", "_").upper()
+        network = ["--network=host", "--env", f"{prefix}__HOST=127.0.0.1", "--env", f"{prefix}__PORT={port}"]
     variables = [part for setting in settings for part in ("--env", setting)]
-    docker("run", "--detach", "--name", name, "--publish", f"127.0.0.1::{port}", "--health-interval=1s", *STRICT,
-           *variables, *options, build(image))  # fmt: skip
+    docker("run", "--detach", "--name", name, *network, "--health-interval=1s", *STRICT, *variables, *options,
+           build(image))  # fmt: skip
     try:
-        box = Container(name, port)
+        box = Container(name, f"127.0.0.1:{port}" if in_network_of_host else _published(name, port))
         wait_until(
             lambda: box.facts()["State"]["Health"]["Status"] == "healthy" or not box.facts()["State"]["Running"],
             f"{image} to be healthy",
@@ -88,6 +96,16 @@ def container(image: str, port: int, *options: str, settings: tuple[str, ...] = 
         yield box
     finally:
         docker("rm", "--force", "--volumes", name, check=False)
+
+
+def _published(name: str, port: int) -> str:
+    return docker("port", name, str(port)).splitlines()[0]
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in sockets]
 
 
 @contextlib.contextmanager

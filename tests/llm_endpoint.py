@@ -329,6 +329,31 @@ def error_in_choice(body: Body, nth: int) -> Play:
 
 
 @behaviour
+def error_in_delta(body: Body, nth: int) -> Play:
+    """An error inside of the delta, and then a finish reason and `[DONE]`."""
+    wrong = chunk(error={"message": "the GPU is on fire", "code": 502})
+    return Play(events(chunk("Hel"), wrong, chunk(finish="stop")))
+
+
+@behaviour
+def error_plain(body: Body, nth: int) -> Play:
+    """An event with a code and a message and no choices, and then a finish reason and `[DONE]`."""
+    return Play(events(chunk("Hel"), {"code": 502, "message": "the GPU is on fire"}, chunk(finish="stop")))
+
+
+@behaviour
+def error_words_between(body: Body, nth: int) -> Play:
+    """Words of a proxy between the events, without `data:`, and then `[DONE]`."""
+    return Play([event(chunk("Hel")), "upstream connect error or disconnect before headers\n\n", event("[DONE]")])
+
+
+@behaviour
+def error_finish(body: Body, nth: int) -> Play:
+    """Finish reason insufficient_system_resource, as DeepSeek sends it to what it gave up."""
+    return Play(events(chunk("Hel"), chunk(finish="insufficient_system_resource")))
+
+
+@behaviour
 def error_first(body: Body, nth: int) -> Play:
     """An error as the first event, at the first try only."""
     return Play(events({"error": {"message": "warming up", "code": 503}})) if nth == 1 else answer(body)
@@ -1131,10 +1156,53 @@ def told(content: str | None = None, finish: str | None = "stop", **more: Any) -
     return chunk() | {"choices": [{"index": 0, "message": {"content": content} | more, "finish_reason": finish}]}
 
 
+def beside(delta: dict[str, Any], content: str | None, **more: Any) -> dict[str, Any]:
+    """The chunk `delta` with a message beside the delta."""
+    return delta | {"choices": [delta["choices"][0] | {"message": {"role": "assistant", "content": content} | more}]}
+
+
 @behaviour
 def repeats_message(body: Body, nth: int) -> Play:
     """The last event repeats the whole message."""
     return Play(events(chunk("Hel"), chunk("lo"), told("Hello")))
+
+
+@behaviour
+def message_beside(body: Body, nth: int) -> Play:
+    """The message so far beside each delta, and at the end beside an empty one with more than the deltas had."""
+    told_so_far = (("Hel", "Hel"), ("", "Hello"))
+    return Play(events(*(beside(chunk(delta), text) for delta, text in told_so_far), chunk(finish="stop")))
+
+
+@behaviour
+def call_beside(body: Body, nth: int) -> Play:
+    """The calls in a message beside a delta that says nothing."""
+    calls = [piece(None, "c1", "weather", ROME), piece(None, "c2", "weather", OSLO)]
+    return Play(events(beside(chunk(role="assistant", finish="tool_calls"), None, tool_calls=calls)))
+
+
+@behaviour
+def call_in_parts(body: Body, nth: int) -> Play:
+    """The calls as parts of the content, their arguments in `input`."""
+    parts = [{"type": "tool_use", "id": city, "name": "weather", "input": {"city": city}} for city in ("Rome", "Oslo")]
+    return Play(events({"choices": [{"index": 0, "delta": {"content": parts}}]}, chunk(finish="tool_calls")))
+
+
+@behaviour
+def text_in_parts(body: Body, nth: int) -> Play:
+    """The text in parts, one of them of another name, and in a part by itself."""
+    first = [{"type": "text", "text": "He"}, {"type": "output_text", "content": "l"}]
+    contents: list[Any] = [first, {"type": "text", "text": {"value": "lo"}}]
+    chunks = [{"choices": [{"index": 0, "delta": {"content": content}}]} for content in contents]
+    return Play(events(*chunks, chunk(finish="stop")))
+
+
+@behaviour
+def odd_fields(body: Body, nth: int) -> Play:
+    """Blanks before `data:`, capitals in it, and `data:` twice."""
+    lines = [f"  data: {json.dumps(chunk('He'))}", f"Data: {json.dumps(chunk('l'))}"]
+    lines.append(f"data: data: {json.dumps(chunk('lo'))}")
+    return Play([f"{line}\n\n" for line in lines] + events(chunk(finish="stop")))
 
 
 @behaviour

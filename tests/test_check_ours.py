@@ -18,6 +18,7 @@ from tests.servers import start_plugin
 from tests.vector_wire import serving as vector_hnsw
 
 ROWS = Options(tool="custom_data_processing", arguments='{"algorithm": "parse_csv", "data": "a,b\\n1,2\\n3,4\\n"}')
+NOT_IN_POSTGRESQL = ("largest_dimension", "odd_ids", "metadata", "snapshots", "snapshot_names")
 
 
 def test_vector_hnsw(tmp_path: Path) -> None:
@@ -29,12 +30,11 @@ def test_vector_hnsw(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_vector_pg() -> None:
     """vector_pg passes every claim for databases but those on what PostgreSQL cannot hold, which its README names."""
-    named = ("largest_dimension", "odd_ids", "metadata", "snapshots", "snapshot_names")
     with (
         database() as url,
         start_plugin("plugins.vector_pg", "--schema", new_schema(), env={"DATABASE_URL": url}) as pg,
     ):
-        assert_passes(pg.address, "database", without=(*SIZES, *named))
+        assert_passes(pg.address, "database", without=(*SIZES, *NOT_IN_POSTGRESQL))
 
 
 def test_llm_openai() -> None:

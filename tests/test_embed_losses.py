@@ -210,6 +210,26 @@ def test_damaged_weights_are_named(
     assert "event=model_damaged" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "modules.json", "1_Pooling/config.json"])
+def test_damaged_settings_are_named(tmp_path: Path, name: str) -> None:
+    """Whatever else is read of a model: with half of it a library fails in words of its own, or takes another."""
+    file = tiny(tmp_path) / name
+    whole = file.read_bytes()
+    for content, words in (
+        (whole[: len(whole) // 2], "is cut off"),
+        (b"", "is cut off"),
+        (POINTER, "is a Git LFS pointer"),
+        (None, "is a link to nothing"),
+    ):
+        if content is None:
+            file.unlink()
+            file.symlink_to("nowhere")
+        else:
+            file.write_bytes(content)
+        with pytest.raises(StartError, match=f"{name} {words}.*delete {file} and put the file there again"):
+            find(str(tmp_path / "model"), "")
+
+
 def test_whole_weights_are_not_damaged(tmp_path: Path) -> None:
     """A model that is whole is found, also beside a pointer that nobody loads."""
     path = tiny(tmp_path)

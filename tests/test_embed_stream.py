@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -84,6 +85,23 @@ def settled(number: Callable[[], int]) -> int:
         still.wait(0.5)
         if before and number() == before:
             return before
+
+
+# ---------------------------------------------------------------- time
+
+
+@pytest.mark.slow
+def test_a_stream_outlives_the_timeout(engine: Engine) -> None:
+    """`timeout` bounds each text of a stream and each silence, not the stream, which may take longer."""
+    with serving(engine, timeout=4) as server:
+        talk, began, count = Talk(Stub(server.channel())), time.monotonic(), 0
+        while time.monotonic() - began < 6:
+            talk.send(f"a{count}")
+            assert not next(talk.answers).embedding.HasField("status")
+            count += 1
+            time.sleep(0.3)
+        talk.end()
+        assert list(talk.answers) == []
 
 
 # ---------------------------------------------------------------- answers

@@ -9,7 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
+import hector_plugins_pb2 as pb
 import pytest
+from google.rpc import status_pb2
 
 from host.agents.agent import Conversation, OpenAgent
 from host.agents.events import (
@@ -30,6 +32,7 @@ from host.agents.toolbox import Decision
 from host.config import ToolBlock
 from host.gate import Gate
 from shared.client import Address
+from shared.errors import Code
 from tests.agent_fakes import (
     FakeLLM,
     FakeTools,
@@ -405,6 +408,24 @@ def test_a_strategy_of_the_guide_is_looped_until_it_is_done(tmp_path: Path) -> N
     assert [event.number for event in of(StepBegan, events)] == [1, 2, 3]
     assert (strategy.requests[0].max_iterations, strategy.requests[0].host_executes) == (7, True)
     assert [tool.name for tool in strategy.requests[0].tools] == ["add", "echo", "wait", "fail"]
+
+
+def test_a_strategy_without_tools_is_begun_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that refuses the host's tools is begun without them, the rest as it was, and that is said."""
+
+    class WithoutTools(GuideStrategy):
+        def Initialize(self, request: Any, context: Any) -> Any:
+            if not request.tools and not request.host_executes:
+                return super().Initialize(request, context)
+            unknown = status_pb2.Status(code=Code.UNIMPLEMENTED)
+            return pb.InitializeResponse(error="this plugin does not have `tools`; leave it out", status=unknown)
+
+    strategy = WithoutTools()
+    with world(tmp_path, strategy=strategy) as here:
+        events = here.run(here.agent(reasoning=True, max_iterations=7), "Why?")
+    assert done(events).answer == "answer to 3 Why?"
+    assert (strategy.requests[0].query, strategy.requests[0].max_iterations) == ("Why?", 7)
+    assert "takes no tools from the host" in capsys.readouterr().err
 
 
 def test_the_host_runs_what_a_strategy_asks_for(tmp_path: Path) -> None:

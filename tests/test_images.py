@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from host import demo_endpoint
-from tests.containers import build, container, docker, volume
+from tests.containers import build, container, docker, free_ports, volume
 from tests.pg_server import own_server
 from tests.servers import ROOT, SECONDS, dial, environment, wait_until
 
@@ -76,8 +75,14 @@ MOST_ADDED = {
 }
 
 
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
 @contextlib.contextmanager
-def _beside(image: str) -> Iterator[tuple[str, ...]]:
+def beside(image: str) -> Iterator[tuple[str, ...]]:
     """What an image needs beside it, as options of `docker run`: vector-pg the socket of a PostgreSQL."""
     if image != "vector-pg":
         yield ()
@@ -111,7 +116,7 @@ def test_a_container(image: str) -> None:
     """Read-only, without capabilities, as a user who is nobody: it serves who is outside, warns that it is open, and
     ends with status 0 at SIGTERM."""
     port, call, settings = IMAGES[image]
-    with _beside(image) as options, container(image, port, *options, settings=settings) as box:
+    with beside(image) as options, container(image, port, *options, settings=settings) as box:
         with box.channel() as channel:
             call(channel)
         assert "reason=INSECURE" in box.log()
@@ -143,35 +148,37 @@ def test_an_image_is_small(image: str) -> None:
     assert base
     size, of_base = (int(docker("inspect", "--format", "{{.Size}}", name)) for name in (build(image), base[1]))
     added = (size - of_base) / 1e6
-    said = re.search(rf"^\| `{image}` \|.*?\| ([\d,]+) MB \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert said, f"README has no size of {image}"
+    row = re.search(rf"^\| `{image}` \|.*?\| ([\d,]+) MB \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert row, f"README has no size of {image}"
     assert added < MOST_ADDED[image]
-    assert added < int(said[1].replace(",", "")) * 1.1
+    assert added < int(row[1].replace(",", "")) * 1.1
 
 
-def test_vectors_outlive_their_container() -> None:
-    """What was acknowledged is there in a new container on the same volume, also when the first was killed in the
-    middle of a write."""
+@pytest.mark.parametrize("image", ["vector-hnsw", "vector-pg"])
+def test_vectors_outlive_their_container(image: str, stack: contextlib.ExitStack) -> None:
+    """What was acknowledged is there in a new container on the same volume or database, also when the first was killed
+    in the middle of a write."""
+    port, _, settings = IMAGES[image]
+    options = stack.enter_context(beside(image)) or ("--volume", f"{stack.enter_context(volume())}:/data")
     acknowledged: list[str] = []
-    with volume() as data:
-        with container("vector-hnsw", 8082, "--volume", f"{data}:/data") as box, box.channel() as channel:
+    with container(image, port, *options, settings=settings) as box, box.channel() as channel:
 
-            def write() -> None:
-                for number in range(10_000):
-                    try:
-                        _filled(channel, "kept", (f"item-{number}",))
-                    except grpc.RpcError:
-                        return
-                    acknowledged.append(f"item-{number}")
+        def write() -> None:
+            for number in range(100_000):
+                try:
+                    _filled(channel, "kept", (f"item-{number}",))
+                except grpc.RpcError:
+                    return
+                acknowledged.append(f"item-{number}")
 
-            writer = threading.Thread(target=write)
-            writer.start()
-            wait_until(lambda: len(acknowledged) > 200, "200 writes")
-            docker("kill", "--signal", "KILL", box.name)
-            writer.join()
-        assert 200 < len(acknowledged) < 10_000
-        with container("vector-hnsw", 8082, "--volume", f"{data}:/data") as box, box.channel() as channel:
-            assert set(acknowledged) <= _ids(channel, "kept")
+        writer = threading.Thread(target=write)
+        writer.start()
+        wait_until(lambda: len(acknowledged) > 200, "200 writes")
+        docker("kill", "--signal", "KILL", box.name)
+        writer.join()
+    assert 200 < len(acknowledged) < 100_000
+    with container(image, port, *options, settings=settings) as box, box.channel() as channel:
+        assert set(acknowledged) <= _ids(channel, "kept")
 
 
 def test_a_setting_is_a_variable() -> None:
@@ -189,15 +196,9 @@ def test_a_setting_is_a_variable() -> None:
 
 
 def _version() -> str:
-    found = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
-    assert found
-    return found[1]
-
-
-@pytest.fixture
-def stack() -> Iterator[contextlib.ExitStack]:
-    with contextlib.ExitStack() as stack:
-        yield stack
+    line = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert line
+    return line[1]
 
 
 def test_all_five_go_up_and_down(tmp_path: Path, stack: contextlib.ExitStack) -> None:
@@ -205,7 +206,7 @@ def test_all_five_go_up_and_down(tmp_path: Path, stack: contextlib.ExitStack) ->
     agent answers from a document by them all; `make down DATA=gone` leaves nothing."""
     project = f"hector-plugins-test-{uuid.uuid4().hex[:12]}"
     secrets = tmp_path / "secrets.env"
-    ports = dict(zip(("LLM", "VECTORS", "EMBEDDER", "TOOLS", "REASONING"), _free_ports(5), strict=True))
+    ports = dict(zip(("LLM", "VECTORS", "EMBEDDER", "TOOLS", "REASONING"), free_ports(5), strict=True))
     make = ["make", f"PROJECT={project}", f"SECRETS={secrets}"]
     build("llm-openai")  # skips where there is no engine
     endpoint = stack.enter_context(demo_endpoint.running(host="0.0.0.0"))  # the engine's network must reach it
@@ -261,12 +262,6 @@ def test_all_five_go_up_and_down(tmp_path: Path, stack: contextlib.ExitStack) ->
     assert not ours("network", "ls")
     assert not ours("volume", "ls")
     assert not secrets.exists()
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _health(channel: grpc.Channel) -> str:

@@ -73,7 +73,9 @@ def deltas(rng: random.Random, wanted: Wanted, recipe: dict[str, Any]) -> Iterat
     for piece in thoughts:
         yield {recipe["field"]: piece}
     for piece in cut(rng, content) if content else []:
-        yield {"content": piece}
+        yield {"content": [{"type": "text", "text": piece}] if recipe["parts"] else piece}
+    if recipe["only"]:
+        return  # the calls are in the message alone
     for number, (name, arguments) in enumerate(wanted.calls):
         yield from call_deltas(rng, number, name, arguments, recipe)
 
@@ -123,13 +125,20 @@ def made(seed: int) -> Made:
         "field": rng.choice(("reasoning", "reasoning_content")),
         "calls": rng.choice(("", "whole", "object", "index zero", "no index", "no id", "every label", "new ids",
                              "split index", "empty head")),
-        "again": rng.choice(("", "", "message", "call")),
+        "again": rng.choice(("", "", "message", "call", "beside")),
+        "parts": rng.random() < 0.2,
+        "only": rng.random() < 0.3,
         "finish": rng.choice(("end", "end", "last", "every", "reasoning", "null text")),
         "choices": rng.choice(("zero", "zero", "one", "counting", "none")),
         "usage": rng.choice(("own", "last", "every", "late", "none")),
-        "lines": rng.choice(("blank", "blank", "crlf", "no blank", "json", "two", "lost end", "comments")),
+        "lines": rng.choice(("blank", "blank", "crlf", "no blank", "json", "two", "lost end", "comments", "odd")),
         "done": rng.random() < 0.7,
     }  # fmt: skip
+    recipe["only"] = recipe["only"] and recipe["again"] in ("message", "beside") and len(wanted.text) > 0
+    if recipe["only"]:
+        recipe["calls"] = ""
+        # The message takes an earlier finish reason back, and something has to say that it is the end.
+        recipe["done"] = recipe["done"] or recipe["finish"] in ("last", "every")
     chunks = [dressed(number, delta, recipe) for number, delta in enumerate(deltas(rng, wanted, recipe))]
     ends = "tool_calls" if wanted.calls else "stop"
     for place, one in enumerate(chunks):
@@ -140,7 +149,7 @@ def made(seed: int) -> Made:
             one["choices"][0]["finish_reason"] = ends
         elif recipe["finish"] == "null text":
             one["choices"][0]["finish_reason"] = "null"
-    if recipe["again"] == "message":
+    if recipe["again"] in ("message", "beside"):
         calls = [
             {"id": f"c{number}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
             for number, (name, arguments) in enumerate(wanted.calls)
@@ -151,6 +160,8 @@ def made(seed: int) -> Made:
         more = {"tool_calls": calls} if recipe["calls"] not in ("new ids", "no id") else {}
         chunks.append(told(text or None, None, **more))
         chunks[-1]["choices"][0]["index"] = chunks[-2]["choices"][0].get("index")
+        if recipe["again"] == "beside":
+            chunks[-1]["choices"][0]["delta"] = {"role": "assistant", "content": ""}
     if recipe["finish"] not in ("last", "every"):
         chunks.append(dressed(len(chunks), {}, recipe, ends))
     texts: list[str] = [json.dumps(one, ensure_ascii=rng.random() < 0.5) for one in chunks]
@@ -184,6 +195,8 @@ def written(texts: list[str], lines: str) -> str:
         return "".join(f"{text}\n" for text in texts)
     if lines == "comments":
         return ": hello\n\n" + "".join(f"event: message\n{event}\n: ping\n\nid: 1\n\n" for event in events)
+    if lines == "odd":
+        return "".join(f"  {('data', 'Data', 'DATA')[place % 3]}:{text}\n\n" for place, text in enumerate(texts))
     if lines == "two":
         pairs = [texts[place : place + 2] for place in range(0, len(texts), 2)]
         return "".join(f"data: {' '.join(pair)}\n\n" for pair in pairs)

@@ -134,6 +134,7 @@ def test_a_list_of_many_models(body: str, listed: int) -> None:
         own.models = Play([body], kind="application/json", chunked=False)
         with started_alone(own) as plugin:
             assert len(stub_of(plugin).ListModels(pb.ListModelsRequest()).models) == listed
+            assert plugin.terminate() == 0  # so that all of its log is here
             assert ("event=models_cut" in plugin.stderr()) is (listed == 5_000)
 
 

@@ -145,6 +145,8 @@ def test_usage_is_asked_for(stub: rpc.LLMProviderStub, endpoint: Endpoint) -> No
         ("error-text", "500"),
         ("error-object", "500"),
         ("error-in-choice", "502"),
+        ("error-in-delta", "502"),
+        ("error-plain", "502"),
     ],
 )
 def test_an_error_in_the_stream_is_an_error(stub: rpc.LLMProviderStub, model: str, status: str) -> None:

@@ -168,3 +168,43 @@ def test_strict_only_where_the_schema_is(stub: rpc.LLMProviderStub, endpoint: En
         else:
             assert details(refused(generate, stub, "fenced", options=options)).reason == "INVALID_OUTPUT"
         assert endpoint.bodies[-1]["response_format"]["json_schema"]["strict"] is False
+
+
+ASKED: dict[str, Any] = {
+    "messages": [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
+    "temperature": 0.5, "top_p": 0.5, "max_tokens": 9, "stop": ["END"], "seed": 7, "presence_penalty": 0.5,
+    "frequency_penalty": 0.5, "reasoning_effort": "low", "tool_choice": "required", "parallel_tool_calls": True,
+    "stream_options": {"include_usage": True}, "response_format": {"type": "json_object"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "learnt"),
+    [
+        ("`temperature` may only be set to 1 when thinking is enabled.", {"temperature"}),
+        ("temperature must be 1 for this model", {"temperature"}),
+        ("temperature must be 1 or less", set()),
+        ("temperature must be between 0 and 2", set()),
+        ("Argument not supported on this model: presencePenalty", {"presence_penalty"}),
+        ("Penalty is not enabled for this model", {"presence_penalty", "frequency_penalty"}),
+        ('think value "low" is not supported for this model', {"reasoning_effort"}),
+        ("tool_choice: Input should be 'auto' or 'none'", {"tool_choice=required"}),
+        ("Tool choice must be auto", {"tool_choice=required"}),
+        ("Invalid tool_choice: only none and auto", {"tool_choice=required"}),
+        ("JSON mode is not enabled for this model", {"response_format=json_object"}),
+        ("json mode cannot be combined with tool calling", {"response_format=json_object"}),
+        ("response mime type 'application/json' is unsupported", {"response_format=json_object"}),
+        # What an endpoint lists as known, and what is no name but a word, is not refused.
+        ("unknown field `stream_options`, expected one of `model`, `stop`, `seed`", {"stream_options"}),
+        ("Unrecognized argument: seed. Supported parameters: temperature, stop", {"seed"}),
+        ("Please stop sending unsupported images", set()),
+        ("image input is not supported by this model", set()),
+        ("messages.0.role: Input should be 'system', 'user' or 'assistant'", {"role=developer"}),
+        ("role developer not found, only system, user, assistant", {"role=developer"}),
+    ],
+)
+def test_what_a_refusal_means(words: str, learnt: set[str]) -> None:
+    """Just what is refused is learnt, in whatever words, and nothing that they only mention."""
+    refusals = Refusals()
+    assert refusals.learn(of_status(400, {"error": {"message": words}}, headers={}), ASKED, None) == bool(learnt)
+    assert refusals.known == learnt

@@ -177,6 +177,8 @@ def test_a_process(how: str, words: str) -> None:
         found: list[str] = []
 
         def told() -> bool:
+            if how == "gil" and os.getloadavg()[0] > 4 * (os.cpu_count() or 1):
+                pytest.skip("on a machine as busy as this nothing is taken for a stall")
             stub.GenerateText(pb.GenerateTextRequest(prompt=f"stall {how}"), timeout=SECONDS)
             stub.GenerateText(pb.GenerateTextRequest(prompt="echo the turn is over"), timeout=SECONDS)
             found.extend(loop_watchdog.stalls())

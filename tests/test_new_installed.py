@@ -122,13 +122,13 @@ def test_the_makefile(kind: str, projects: Path) -> None:
 
 
 @every_kind
-def test_the_kit(kind: str, projects: Path, tmp_path: Path) -> None:
-    """A project as it was generated keeps the contract: every claim of the kit's level `guide`."""
-    name = NAMES[kind]
-    own = shlex.split(KINDS[kind].check)
-    argv = [sys.executable, "-m", "host", "check", "--run", f"{sys.executable} -m {name}", *own]
-    env = environment({"PYTHONPATH": os.pathsep.join([str(projects / name), environment()["PYTHONPATH"]])})
-    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=600)
+def test_the_kit(kind: str, clean: Path, tmp_path: Path) -> None:
+    """A project as it was generated, installed, keeps the contract: every claim of the kit's level `guide`."""
+    command = f"env -u PYTHONPATH {clean} -m {NAMES[kind]}"
+    argv = [sys.executable, "-m", "host", "check", *shlex.split(KINDS[kind].check), "--run", command]
+    done = subprocess.run(
+        argv, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=600
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -181,6 +181,34 @@ def test_served_together(projects: Path, tmp_path: Path) -> None:
         over.cancel()
     assert not waiting, "".join(seen) + errors
     assert host.returncode == 0, errors
+
+
+def test_agents_of_them(projects: Path, tmp_path: Path) -> None:
+    """`python -m host` lists a new plugin's tools, runs one, and has agents answer: one with a new strategy, which asks
+    the new LLM that the host tells it of, and one without."""
+    strategy, llm, tools = NAMES["reasoning_strategy"], NAMES["llm_provider"], NAMES["tool_provider"]
+    (tmp_path / "hector.yaml").write_text(
+        "plugins:\n"
+        f"  reasoning_strategies: {{{strategy}: {{type: grpc, path: {strategy}}}}}\n"
+        f"  llm_providers: {{{llm}: {{type: grpc, path: {llm}}}}}\n"
+        f"  tool_providers: {{{tools}: {{type: grpc, path: {tools}}}}}\n"
+        f"llms: {{default: {{type: 'plugin:{llm}'}}}}\n"
+        "agents:\n"
+        f"  thinker: {{llm: default, reasoning: {{engine: 'plugin:{strategy}'}}, tools: ['plugin:{tools}']}}\n"
+        f"  plain: {{llm: default, tools: ['plugin:{tools}']}}\n"
+    )
+    paths = [str(projects / name) for name in (strategy, llm, tools)]
+    env = environment({"PYTHONPATH": os.pathsep.join([*paths, environment()["PYTHONPATH"]])})
+    for argv, says in (
+        (["tools"], "current_time"),
+        (["try", tools, "ExecuteTool", '{"tool": "current_time"}'], '"success": true'),
+        (["call", "thinker", "What is new?"], "What is new?"),
+        (["call", "plain", "What is new?"], "What is new?"),
+    ):
+        argv = [sys.executable, "-m", "host", *argv]
+        done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=SECONDS)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert says in done.stdout
 
 
 def test_react_over_new_plugins(projects: Path, tmp_path: Path) -> None:
@@ -273,4 +301,5 @@ def test_the_image(kind: str, projects: Path) -> None:
         wait = subprocess.run(["docker", "wait", container], capture_output=True, text=True, check=True, timeout=60)
         assert wait.stdout == "0\n"
     finally:
-        subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)
+        subprocess.run(["docker", "rm", "--force", "--volumes", container], capture_output=True, check=False)
+        subprocess.run(["docker", "rmi", name], capture_output=True, check=False)

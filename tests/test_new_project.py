@@ -22,7 +22,7 @@ from host.__main__ import main
 from host.new import command, copied, rewrite
 from host.new.generate import generate, project
 from host.new.kind import KINDS
-from host.new.kinds.reasoning_strategy.engine import Engine
+from host.new.kinds.reasoning_strategy.engine import Engine, Run
 from host.new.kinds.reasoning_strategy.servicer import Servicer
 from host.new.names import check_name
 from shared.errors import StartError
@@ -486,6 +486,21 @@ def test_renewing(tmp_path: Path) -> None:
     assert [path.name for path in folder.joinpath("my_own").iterdir() if path.name.startswith(".")] == []
 
 
+def test_renewing_with_what_knows_messages(tmp_path: Path) -> None:
+    """A project that comes to import `shared.vector_messages` gets what that stands on, with the project's stubs."""
+    folder = generate(KINDS["database_provider"], "my_own", tmp_path / "my_own")
+    (folder / "my_own" / "more.py").write_text(
+        "from .shared import hector_plugins_pb2 as pb\n"
+        "from .shared.vector_messages.filters import read_filter\n"
+        "from .shared.vector_messages.requests import read_query\n"
+        "print(read_filter(pb.Filter(must=[pb.Condition(exists='a')])).must[0])\n"
+    )
+    copied.renew(folder)
+    script = NOTHING_OF_OURS.replace('"my_own"', '"my_own.more"')
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "Exists(field='a')\n"), done.stderr
+
+
 @pytest.mark.parametrize("how", ["changed", "added"])
 def test_renewing_overwrites_nothing(how: str, tmp_path: Path) -> None:
     """A copy in which somebody has changed or added a file is left as it is, and the file is named."""
@@ -638,17 +653,61 @@ def test_the_copy_says_what_it_is() -> None:
 )
 def test_the_strategys_temperature(fields: dict[str, Any], temperature: float | None) -> None:
     """The temperature that a run is begun with is that of the strategy's LLM, 0 where it is said outright."""
-    asked: list[float | None] = []
+    runs = asyncio.run(_asked(pb.InitializeRequest(query="Why?", **fields)))
+    assert [run.temperature for _, run in runs] == [temperature] * 2
 
-    async def ask(prompt: str, temperature: float | None) -> str:
-        asked.append(temperature)
+
+def test_what_a_host_says_of_a_run() -> None:
+    """The conversation comes before the question; the run's LLM and model are those that were named."""
+    history = [pb.ChatMessage(role="user", content="Hm?"), pb.ChatMessage(role="assistant", content="Ask.")]
+    request = pb.InitializeRequest(query="Why?", context="Because.", history=history, llm="small", model="a")
+    prompt, run = asyncio.run(_asked(request))[1]
+    assert prompt == "user: Hm?\n\nassistant: Ask.\n\nBecause.\n\nWhy?"
+    assert (run.llm, run.model) == ("small", "a")
+
+
+async def _asked(request: pb.InitializeRequest) -> list[tuple[str, Run]]:
+    """The prompts that a strategy of the template has for its LLM, ended at once and taken a step."""
+    asked = []
+
+    async def ask(prompt: str, run: Run) -> str:
+        asked.append((prompt, run))
         return "So it is."
 
-    async def run() -> None:
-        servicer: Any = Servicer(Engine(ask), Sealed(b"k" * SHORTEST_KEY))
-        begun = await servicer.Initialize(pb.InitializeRequest(query="Why?", **fields), None)
-        await servicer.Finalize(pb.FinalizeRequest(state=begun.state), None)
-        await servicer.ProcessIteration(pb.ProcessIterationRequest(state=begun.state), None)
+    servicer: Any = Servicer(Engine(ask), Sealed(b"k" * SHORTEST_KEY))
+    begun = await servicer.Initialize(request, None)
+    await servicer.Finalize(pb.FinalizeRequest(state=begun.state), None)
+    await servicer.ProcessIteration(pb.ProcessIterationRequest(state=begun.state), None)
+    return asked
 
-    asyncio.run(run())
-    assert asked == [temperature] * 2
+
+@pytest.mark.parametrize(
+    ("budget", "reason"),
+    [
+        (pb.Budget(max_tokens=20), pb.STOP_REASON_MAX_TOKENS),
+        (pb.Budget(max_seconds=1e-9), pb.STOP_REASON_MAX_SECONDS),
+        (pb.Budget(max_tokens=1_000_000, max_seconds=3600.0), pb.STOP_REASON_MAX_ITERATIONS),
+    ],
+)
+def test_a_budget_ends_a_run(budget: pb.Budget, reason: int) -> None:
+    """A strategy that is never done by itself ends at the first of its limits, with an answer, and says which."""
+
+    class Thinking(Engine):
+        async def step(self, run: Run) -> None:
+            await self._ask("Go on.", run)
+
+    async def ask(prompt: str, run: Run) -> str:
+        run.tokens += 10
+        return "So far so good."
+
+    async def last() -> Any:
+        servicer: Any = Servicer(Thinking(ask), Sealed(b"k" * SHORTEST_KEY))
+        reply = await servicer.Initialize(pb.InitializeRequest(query="?", max_iterations=5, budget=budget), None)
+        for _ in range(5):
+            reply = await servicer.ProcessIteration(pb.ProcessIterationRequest(state=reply.state), None)
+            if reply.done:
+                break
+        return reply
+
+    reply = asyncio.run(last())
+    assert (reply.done, reply.result, reply.stop_reason) == (True, "So far so good.", reason)

@@ -106,9 +106,8 @@ LABELS = [
 ]  # fmt: skip
 # What models and templates know a mark or a label by; said otherwise than the code says it.
 TOKENS = re.compile(
-    r"<\|\w|\w\|>|<｜|</?s>|<</?SYS|\[/?INST\]|\[TOOL_|\[SYSTEM_PROMPT\]|<\w+_of_turn>|<[\s/\\]*tool_|</?think>|<bos>|"
-    r'<unused|<\|"',
-    re.IGNORECASE,
+    r"<\|\w|\w\|>|<｜|</?s>|<</?SYS|\[/?INST\]|\[TOOL_\w{1,20}\]|\[SYSTEM_PROMPT\]|<\w+_of_turn>|<[\s/\\]*(?i:tool_)|</?think>|<bos>|"
+    r'<unused|<\|"'
 )
 LINE_BREAK = re.compile(r"[\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
 

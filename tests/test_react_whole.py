@@ -580,6 +580,8 @@ def test_a_tool_provider_that_is_killed(world: World, sockets: Path, tool: str, 
     world.model.plays(call(tool, **arguments), says("That is all."))
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(tools_http(world.web, sockets, "--socket", f"{sockets}/tools"))
+        # Up already, as a provider is waited for a while only, and a start can take longer on a busy machine.
+        stack.enter_context(tools_http(world.web, sockets, "--socket", f"{sockets}/next"))
         react = stack.enter_context(reasoning_react(world.llm.address, socket))
         mine = World(world.model, world.web, world.llm, first, react)
         step = mine.stub.ProcessIteration.future(pb.ProcessIterationRequest(state=mine.begin("Go.")), timeout=SECONDS)
@@ -587,7 +589,7 @@ def test_a_tool_provider_that_is_killed(world: World, sockets: Path, tool: str, 
         first.process.kill()
         first.wait()
         held.go.set()
-        stack.enter_context(tools_http(world.web, sockets, "--socket", f"{sockets}/tools"))
+        (sockets / "next").rename(sockets / "tools")
         reply = step.result(SECONDS)
         (observation,) = reply.step.observations
         if tool == "slow":

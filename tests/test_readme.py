@@ -14,6 +14,7 @@ import pytest
 
 from host.__main__ import _parser as host_parser
 from plugins.reasoning_react.seeing.command_line import command_line
+from shared.errors import Code, DataLoss, StorageFull
 from tests.llm_endpoint import Endpoint
 from tests.llm_tools import QUIET
 from tests.pg_server import database, new_schema
@@ -128,8 +129,9 @@ def test_all_commands_are_known() -> None:
     [pytest.param(name, marks=pytest.mark.slow) if name in ("embed_st", "vector_pg") else name for name in PLUGINS],
 )
 def test_examples(name: str, tmp_path: Path) -> None:
-    """The Python example of a plugin's README runs as it stands against that plugin and prints something."""
-    (example,) = blocks(ROOT / "plugins" / name / "README.md", "python")
+    """The Python of a plugin's README runs as it stands, from top to bottom, and each block of it prints something."""
+    examples = blocks(ROOT / "plugins" / name / "README.md", "python")
+    example = "print('block')\n".join(examples)
     assert example.count("127.0.0.1:80") == 1
     with contextlib.ExitStack() as stack:
         endpoint = stack.enter_context(Endpoint())
@@ -145,7 +147,30 @@ def test_examples(name: str, tmp_path: Path) -> None:
         argv = [sys.executable, "-c", script]
         done = subprocess.run(argv, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.strip()
+        printed = done.stdout.split("block\n")
+        assert len(printed) == len(examples)
+        assert all(text.strip() for text in printed)
+
+
+def reasons_in(*folders: str) -> set[str]:
+    texts = [path.read_text(encoding="utf-8") for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    return set(re.findall(r'reason="(\w+)"', "".join(texts)))
+
+
+def reasons_named(name: str) -> set[str]:
+    """Those that the plugin's README has in its section on them, where settings are in backticks."""
+    text = (ROOT / "plugins" / name / "README.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## Reasons$(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    codes = {code.name for code in Code} - {"OUT_OF_RANGE", DataLoss.reason}  # which are reasons, too
+    return set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b|\bCONFLICT\b", re.sub("`[^`]*`", "", section))) - codes
+
+
+def test_reasons() -> None:
+    """The READMEs of the vector stores name every reason that their code gives, and no other."""
+    shared = {"BAD_METRIC", "BAD_MODE", "BAD_OP", StorageFull.reason, DataLoss.reason}
+    shared |= reasons_in("shared/vectors", "shared/vector_messages")
+    assert reasons_named("vector_hnsw") == reasons_in("plugins/vector_hnsw") | shared
+    assert reasons_named("vector_pg") == reasons_in("plugins/vector_pg") - reasons_named("vector_hnsw")
 
 
 @pytest.mark.parametrize("name", PLUGINS)
@@ -167,3 +192,19 @@ def test_links(path: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in [re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def test_the_order_in_which_to_read_the_host() -> None:
+    """Every module of the host is in it, each that it names is there, and the half hour is no longer than it says."""
+    order = (ROOT / "host/README.md").read_text(encoding="utf-8").partition("## In which order to read it\n")[2]
+    named = set(re.findall(r"`([\w/]+\.py)`", order))
+    whole = re.findall(r"the rest of `(\w+)/`|`(check|new)/`", order)  # folders that are named as such
+    folders = {first or second for first, second in whole}
+    modules = {str(path.relative_to(ROOT / "host")) for path in (ROOT / "host").rglob("*.py")}
+    assert named <= modules
+    left = {name for name in modules - named if not name.endswith("__init__.py") and name.split("/")[0] not in folders}
+    assert not left
+    half_hour = re.findall(r"`([\w/]+\.py)`", order.partition("Then what you came for")[0])
+    lines = sum(len((ROOT / "host" / name).read_text(encoding="utf-8").splitlines()) for name in half_hour)
+    told = int(re.findall(r"([\d,]+) lines", order)[0].replace(",", ""))
+    assert abs(lines - told) <= told / 10

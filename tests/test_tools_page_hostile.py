@@ -1,6 +1,7 @@
 """Pages made to do harm: however deep, long or crooked they are, they take time by their size and lose no text.
 
-Each page of some 300 kB takes well under half a second on an idle core; ten times that is allowed here.
+Each page of some 300 kB takes well under half a second on an idle core; ten times that is allowed here, of processor
+time, since the machine may be busy.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pytest
 from plugins.tools_http.engine.page import robots
 from tests.page_tools import converted, markdown
 
-SECONDS = 5.0
+SECONDS = 5.0  # of processor time
 
 
 def named(cases: Mapping[str, Any], quick: str) -> list[Any]:
@@ -62,12 +63,12 @@ DEEP = {
 @pytest.mark.parametrize("element", named(DEEP, "div b list table font"))
 def test_ten_thousand_elements_in_each_other(element: str) -> None:
     """Nesting of 10,000 elements neither recurses nor loses the text inside, closed or not."""
-    begin = time.monotonic()
+    begin = time.process_time()
     for html in (element * 10_000 + "NEEDLE", "<p>first</p>" + element * 10_000 + "NEEDLE</p></div></b>tail"):
         assert "NEEDLE" in markdown(html)
         assert "NEEDLE" in markdown(html, main_only=False)
         assert "NEEDLE" in converted(html, markdown=False).text
-    assert time.monotonic() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS
 
 
 LONG = {
@@ -130,9 +131,9 @@ LONG = {
 def test_long_pages_take_time_by_their_size(piece: str, times: int) -> None:
     """No repetition of anything takes more than linear time, or gives a text of another order than the page."""
     html = piece * times
-    begin = time.monotonic()
+    begin = time.process_time()
     text = markdown(html)
-    assert time.monotonic() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS
     assert len(text) <= 10 * len(html) + 1_000
 
 
@@ -153,9 +154,9 @@ XML = {
 @pytest.mark.parametrize("xml", named(XML, "laughs external item-deep"))
 def test_hostile_xml(xml: str) -> None:
     """No entity is expanded or fetched, and nothing takes long."""
-    begin = time.monotonic()
+    begin = time.process_time()
     page = converted(xml, "application/xml")
-    assert time.monotonic() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS
     assert len(page.text) <= len(xml) + 1_000
     assert "root:" not in page.text
 
@@ -173,6 +174,6 @@ ROBOTS = {
 @pytest.mark.parametrize("text", named(ROBOTS, "stars"))
 def test_hostile_robots(text: str) -> None:
     """A robots.txt of 500 kB is read, and its patterns matched, in linear time."""
-    begin = time.monotonic()
+    begin = time.process_time()
     robots.forbidding(text.encode(), "hector-plugins", "http://a.test/" + "a" * 8_000)
-    assert time.monotonic() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS

@@ -97,9 +97,9 @@ def test_hostile_work_ends(attack: str) -> None:
 
     async def calls() -> None:
         data, algorithm, options = HOSTILE[attack]
-        async with started(seconds=1.0, memory=2**28) as tool:
+        async with started(memory=2**28) as tool:
             try:
-                await call(tool, data, algorithm, **options)
+                await call(tool, data, algorithm, deadline=1.0, **options)
             except CallerError as error:
                 ended = error.reason
             else:

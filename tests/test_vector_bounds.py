@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import grpc
@@ -18,15 +19,16 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.vector_hnsw import messages
-from plugins.vector_hnsw.engine import Item, Query, checks, health, restoring, searching
-from plugins.vector_hnsw.engine import filters as filters_module
+from plugins.vector_hnsw.engine import Item, Query, health, restoring, searching
 from plugins.vector_hnsw.engine.graph import Graph
 from plugins.vector_hnsw.engine.snapshots import Snapshots
 from plugins.vector_hnsw.engine.store import Store
 from shared.errors import Code, TooLarge
 from shared.structs import dump
 from shared.structs import fill as fill_struct
+from shared.vector_messages import filters, replies, requests
+from shared.vectors.checks import LARGEST_SEARCH_BATCH
+from shared.vectors.filters import MOST
 from tests.servers import details, start_plugin, unhurried, wait_until
 from tests.servers import health as health_of
 from tests.vector_tools import opened, vectors
@@ -51,17 +53,19 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A line for each value that is made of a part of a message."""
     made: list[str] = []
 
-    def noted(name: str) -> None:
-        real = getattr(messages, name)
+    def noted(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
 
         def convert(*values: Any, **options: Any) -> Any:
             made.append(name)
             return real(*values, **options)
 
-        monkeypatch.setattr(messages, name, convert)
+        monkeypatch.setattr(module, name, convert)
 
-    for name in ("_numbers", "from_value", "Compare", "Exists", "Item"):
-        noted(name)
+    for name in ("_numbers", "Item"):
+        noted(requests, name)
+    for name in ("from_value", "Compare", "Exists"):
+        noted(filters, name)
     return made
 
 
@@ -114,7 +118,7 @@ def test_a_filter_is_counted_before_it_is_converted(database: Database, what: st
         reply = call()
         assert_refused(reply, Code.INVALID_ARGUMENT, "BAD_FILTER", details(reply.status).violations[0][0])
         assert "more than" in reply.error
-        assert len(conversions) <= filters_module.MOST + 10, len(conversions)
+        assert len(conversions) <= MOST + 10, len(conversions)
 
 
 def test_what_is_inside_of_a_value_is_not_converted(database: Database, conversions: list[str]) -> None:
@@ -151,7 +155,7 @@ def test_the_most_that_a_filter_may_have(database: Database) -> None:
 def test_too_many_searches_in_a_batch(database: Database, conversions: list[str]) -> None:
     """1,000 searches in a batch are answered, one more is refused as a whole, before any is converted."""
     search = pb.SearchVectorsRequest(collection="c", vector=[1] * 4)
-    most = pb.SearchVectorsBatchRequest(searches=[search] * checks.LARGEST_SEARCH_BATCH)
+    most = pb.SearchVectorsBatchRequest(searches=[search] * LARGEST_SEARCH_BATCH)
     assert len(database.stub.SearchVectorsBatch(most).responses) == 1000
     for count in (1001, 100_000):
         conversions.clear()
@@ -279,7 +283,7 @@ def packed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         lengths.append(len(dump(value)))
         return real(struct, value)
 
-    monkeypatch.setattr(messages, "fill", noted)
+    monkeypatch.setattr(replies, "fill", noted)
     return lengths
 
 
@@ -360,14 +364,14 @@ def test_what_fits_is_never_refused(objects: list[dict[str, Any]]) -> None:
     """A reply of exactly `max_reply_bytes` is packed, whatever its metadata is made of, and so is each part of it."""
     items = [Item(f"é{n}", np.ones(n, np.float32), dump(value)) for n, value in enumerate(objects)]
     whole = pb.ListVectorsResponse()
-    messages.pack_items(whole.vectors, items, messages.Room(2**40, ""))
+    replies.pack_items(whole.vectors, items, replies.Room(2**40, ""))
     again = pb.ListVectorsResponse()
-    messages.pack_items(again.vectors, items, messages.Room(whole.ByteSize(), ""))
+    replies.pack_items(again.vectors, items, replies.Room(whole.ByteSize(), ""))
     assert again == whole
     if whole.vectors:
         least = sum(one.ByteSize() for one in whole.vectors) - 1
         with pytest.raises(TooLarge):
-            messages.pack_items(pb.ListVectorsResponse().vectors, items, messages.Room(least, ""))
+            replies.pack_items(pb.ListVectorsResponse().vectors, items, replies.Room(least, ""))
 
 
 def test_reading_is_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

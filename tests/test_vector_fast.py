@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from plugins.vector_hnsw.engine import Hit, SearchResult
 from plugins.vector_hnsw.engine.rows import Row
 from plugins.vector_hnsw.fast import batch_reply, reply
-from plugins.vector_hnsw.messages import search_reply as found
 from plugins.vector_hnsw.servicer import Servicer
 from shared.errors import CallerError, InvalidArgument, NotFound
 from shared.status import failure
 from shared.structs import dump
+from shared.vector_messages.replies import search_reply as packed
 from tests.servers import start_plugin
 
 _json = st.recursive(
@@ -44,7 +44,7 @@ def test_reply(result: SearchResult, include_metadata: bool | None) -> None:
     """A reply parses to the message that the servicer builds, the first time and from what was kept."""
     request = pb.SearchVectorsRequest(include_metadata=include_metadata)
     for _ in range(2):
-        assert pb.SearchVectorsResponse.FromString(reply(request, result)) == found(request, result)
+        assert pb.SearchVectorsResponse.FromString(reply(request, result)) == packed(request, result)
 
 
 @settings(deadline=None, max_examples=30)
@@ -56,7 +56,7 @@ def test_batch_reply(results: list[SearchResult | CallerError]) -> None:
     assert list(parsed.responses) == [
         failure(pb.SearchVectorsResponse(), one)
         if isinstance(one, CallerError)
-        else found(pb.SearchVectorsRequest(), one)
+        else packed(pb.SearchVectorsRequest(), one)
         for one in results
     ]
 
@@ -66,7 +66,7 @@ def test_long_lengths() -> None:
     for size in (127, 128, 16_383, 16_384, 2_100_000):
         result = SearchResult([Hit(Row(1, 1, "x" * size, "{}"), math.pi)], False, True, 1)
         parsed = pb.SearchVectorsResponse.FromString(reply(pb.SearchVectorsRequest(), result))
-        assert parsed == found(pb.SearchVectorsRequest(), result)
+        assert parsed == packed(pb.SearchVectorsRequest(), result)
 
 
 def test_over_a_socket(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from plugins.vector_hnsw.engine import Engine, Item, Query, fields
 from plugins.vector_hnsw.engine.fields import FieldIndexes
-from plugins.vector_hnsw.engine.filters import Compare, Exists, Filter, Operator, all_of, path_of, where
+from plugins.vector_hnsw.engine.filters import path_of, where
 from shared.errors import StorageFull
+from shared.vectors.filters import Compare, Exists, Filter, Operator
 from tests.servers import wait_until
-from tests.vector_tools import ids, opened, vectors
+from tests.vector_tools import all_of, ids, opened, vectors
 
 KEYS = ("n", "t", "a.b", '"x y"', '"it\'s"')
 TEXTS = ["", "a", "b", "ab", "é", "\U0010ffff", "1", "it's", "nul\0x"]

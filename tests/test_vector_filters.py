@@ -16,19 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.vector_hnsw.engine import Engine, Item, Metric, Query, matches
-from plugins.vector_hnsw.engine.filters import (
-    Compare,
-    Condition,
-    Exists,
-    Filter,
-    Ids,
-    Operator,
-    member,
-    unrestricted,
-    where,
-)
+from plugins.vector_hnsw.engine.filters import member, where
 from shared.errors import InvalidArgument
 from shared.structs import dump
+from shared.vectors.filters import Compare, Condition, Exists, Filter, Ids, Operator, unrestricted
 from tests.servers import unhurried
 from tests.vector_tools import Floats, exact_scores, ids, opened, vectors
 
@@ -430,6 +421,28 @@ def test_more_filters_than_are_remembered(tmp_path: Path) -> None:
                 wanted = [name for name, document in documents.items() if document["n"] == n]
                 equal = Filter((Compare("n", Operator.EQ, n),))
                 assert sorted(ids(engine.search("c", Query(rows[0], limit=100, filter=equal)))) == sorted(wanted)
+
+
+def test_what_is_remembered_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many filters come, what is kept of them takes no more than its bound, the last one aside, and each answer
+    is right."""
+    rows = vectors(600, 8)
+    most = 60_000  # all items take more
+    monkeypatch.setattr(matches, "_MOST_BYTES", most)
+    with opened(tmp_path) as engine:
+        engine.create("c", 8)
+        engine.upsert("c", [Item(f"i{n}", row, dump({"n": n})) for n, row in enumerate(rows)])
+        cache = engine._collections["c"].matches
+        kept = []
+        for n in range(0, 600, 50):
+            least = Filter((Compare("n", Operator.GTE, n),))
+            result = engine.search("c", Query(rows[0], limit=1000, filter=least))
+            assert sorted(ids(result)) == sorted(f"i{each}" for each in range(n, 600))
+            sizes = [each.bytes for each in cache._kept.values()]
+            kept.append(len(sizes))
+            assert sum(sizes) <= max(most, sizes[-1])
+        assert kept[0] == 1
+        assert 1 < max(kept) < len(kept)
 
 
 def test_a_delete_by_filter_deletes_what_fits(tmp_path: Path) -> None:

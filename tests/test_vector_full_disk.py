@@ -13,11 +13,11 @@ import pytest
 from plugins.vector_hnsw.engine import Engine, Item, Query
 from plugins.vector_hnsw.engine.collection import OpenCollection
 from plugins.vector_hnsw.engine.database import Database
-from plugins.vector_hnsw.engine.filters import Exists, all_of
 from plugins.vector_hnsw.engine.store import Store
 from shared.errors import StorageFull
+from shared.vectors.filters import Exists
 from tests.servers import ROOT, environment, wait_until
-from tests.vector_tools import assert_holds, ids, killed, opened, vectors
+from tests.vector_tools import all_of, assert_holds, ids, killed, opened, vectors
 
 ROWS = vectors(3000, 4)
 

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.vector_hnsw.engine import Item
-from plugins.vector_hnsw.engine.filters import Compare, Filter, Operator
 from shared.errors import Code
 from shared.structs import dump
+from shared.vectors.filters import Compare, Filter, Operator
 from tests.servers import unhurried
 from tests.test_vector_filters import DOCUMENTS, FIELDS, SCALARS, by_sqlite, fits
 from tests.vector_tools import opened

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from plugins.vector_hnsw.engine import Change, Engine, Item, MetadataMode, Metric, Mode, Query, fields, flat, matches
-from plugins.vector_hnsw.engine.filters import Compare, Exists, Filter, Ids, Operator
-from plugins.vector_hnsw.messages import dumped
 from shared.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from shared.structs import dump
+from shared.vector_messages.requests import dumped
+from shared.vectors.filters import Compare, Exists, Filter, Ids, Operator
 from tests import test_vector_filters
 from tests.servers import wait_until
 from tests.vector_tools import Floats, exact_scores, ids, killed

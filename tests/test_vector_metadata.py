@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.vector_hnsw.engine import Change, Hit, Item, MetadataMode, Metric, Query
-from plugins.vector_hnsw.engine.filters import Compare, Filter, Ids, Operator
 from plugins.vector_hnsw.engine.searching import Changed
-from plugins.vector_hnsw.messages import dumped
 from shared.errors import Code, InvalidArgument, NotFound, StorageFull
 from shared.structs import dump
+from shared.vector_messages.requests import dumped
+from shared.vectors.filters import Compare, Filter, Ids, Operator
 from tests.servers import details, unhurried
 from tests.vector_tools import ids, items, killed, labels_of, opened, vectors
 from tests.vector_wire import Database, assert_refused, serving, vector

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from plugins.vector_hnsw.engine import Engine, Item, Metric, Query, SearchResult
 from plugins.vector_hnsw.engine.comparing import keys_of, lengths_of, nearest
-from plugins.vector_hnsw.engine.filters import Compare, Filter, Operator
+from shared.vectors.filters import Compare, Filter, Operator
 from tests.vector_tools import Floats, exact_scores, ids, opened, vectors
 
 METRICS = list(Metric)

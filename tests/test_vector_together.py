@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +14,8 @@ import hector_plugins_pb2 as pb
 import numpy as np
 import pytest
 
-from plugins.vector_hnsw.engine import Engine, Metric, Query, SearchResult
-from plugins.vector_hnsw.engine.graph import Graph
+from plugins.vector_hnsw.engine import Engine, Metric, Query, SearchResult, planning
+from plugins.vector_hnsw.engine.graph import Graph, Neighbours
 from plugins.vector_hnsw.engine.together import Together
 from shared.errors import CallerError, NotFound
 from tests.servers import SECONDS
@@ -101,6 +102,53 @@ def test_who_is_at_fault_fails_alone(engine: Engine, batches: list[int]) -> None
         assert str(result) == str(alone.value)
     assert isinstance(found[3], NotFound)
     assert batches == [3]
+
+
+def test_a_failure_is_let_go(engine: Engine) -> None:
+    """A search that fails, alone or beside others, leaves nothing that only a collection of garbage would free."""
+    bad = Query(np.ones(3, np.float32))
+
+    async def together() -> list[str]:
+        each = Together(engine)
+        return await asyncio.gather(*(failure_of(each) for _ in range(8)))
+
+    async def failure_of(each: Together) -> str:
+        try:
+            await each.search("c", bad._replace())
+        except CallerError as error:
+            return type(error).__name__
+        return "none"
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(together()) == ["InvalidArgument"] * 8
+        assert sum(isinstance(item, Query) and len(item.vector) == 3 for item in gc.get_objects()) == 1
+    finally:
+        gc.enable()
+
+
+def test_long_ones_make_no_long_turn(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more go at once than are quick; the others are answered too, each by itself."""
+    graph = engine._collections["c"].graph
+    assert isinstance(graph, Graph)
+    search_many, sizes = graph.search_many, []
+
+    def counting(queries: np.ndarray, *options: Any) -> list[Neighbours] | None:
+        sizes.append(len(queries))
+        return search_many(queries, *options)
+
+    monkeypatch.setattr(graph, "search_many", counting)
+    monkeypatch.setattr(planning, "_QUICK_WORK", 3 * 100 * DIMENSION)
+    asked = [Query(row, ef=100) for row in vectors(8, DIMENSION, seed=4)]
+
+    async def together() -> list[SearchResult | None]:
+        each = Together(engine)
+        return await asyncio.gather(*(each.search("c", query) for query in asked))
+
+    found = asyncio.run(together())
+    assert sizes == [3]
+    assert [shown(result) for result in found] == [shown(engine.search_now("c", query)) for query in asked]
 
 
 def test_a_cancel_disturbs_nobody(engine: Engine, batches: list[int]) -> None:

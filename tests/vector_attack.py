@@ -32,8 +32,8 @@ import hector_plugins_pb2_grpc as rpc
 import numpy as np
 
 from plugins.vector_hnsw.engine import Metric
-from plugins.vector_hnsw.engine.filters import Compare, Exists, Filter, Ids, Operator
 from shared.errors import Code
+from shared.vectors.filters import Compare, Exists, Filter, Ids, Operator
 from tests.servers import ROOT, Plugin, await_serving, environment, start_plugin, wait_until
 from tests.vector_model import Collection, Refused, World
 from tests.vector_small import DIMENSION

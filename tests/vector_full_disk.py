@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from plugins.vector_hnsw.engine import Engine, Item, Query
-from plugins.vector_hnsw.engine.filters import Compare, Operator, all_of
 from shared.errors import PluginError, StorageFull
+from shared.vectors.filters import Compare, Operator
 from tests.servers import wait_until
+from tests.vector_tools import all_of
 
 DIMENSION = 8
 

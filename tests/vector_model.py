@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from plugins.vector_hnsw.engine import Metric
-from plugins.vector_hnsw.engine.filters import Filter
 from shared.errors import Code
+from shared.vectors.filters import Filter
 from tests.test_vector_filters import fits
 from tests.vector_tools import exact_scores
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plugins.vector_hnsw.engine import Engine, Item, Metric, Query, SearchResult
+from shared.vectors.filters import Condition, Filter
 
 Floats = npt.NDArray[np.float32]
 
@@ -24,6 +25,10 @@ def opened(folder: Path, **options: int) -> Iterator[Engine]:
         yield engine
     finally:
         engine.close()
+
+
+def all_of(*conditions: Condition) -> Filter:
+    return Filter(must=conditions)
 
 
 def vectors(count: int, dimension: int, seed: int = 1) -> Floats:

@@ -15,8 +15,9 @@ import hector_plugins_pb2_grpc as rpc
 from plugins.vector_hnsw import fast
 from plugins.vector_hnsw.config import Config
 from plugins.vector_hnsw.engine import Engine
-from plugins.vector_hnsw.servicer import TOO_LARGE_HINTS, Servicer
+from plugins.vector_hnsw.servicer import Servicer
 from shared.errors import Code
+from shared.vector_messages.replies import TOO_LARGE_HINTS
 from tests.servers import Served, details, served
 
 SERVICE = "hector.plugins.v1.DatabaseProvider"

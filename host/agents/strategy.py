@@ -2,7 +2,7 @@
 
 The whole run is in the strategy's `state`: a step that fails because a plugin is away, as while it restarts, is taken
 again with the same state and the same observations. A strategy that knows the guide's fields alone is looped until it
-is `done`; it runs its tools itself.
+is `done`; it runs its tools itself. So does one that refuses the host's (UNIMPLEMENTED).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from host.agents.strategy_plugin import Strategy
 from host.agents.tool_server import message_of
 from host.agents.toolbox import Toolbox
 from host.config import Llm
+from shared import logs
 from shared.errors import Code
 
 _MORE_STEPS = 5  # than the limit, for a strategy that does not keep it
@@ -84,7 +85,7 @@ class _Loop:
         self._calls = 0
 
     async def run(self) -> AsyncGenerator[Event, None]:
-        state = await self._patiently(lambda: self._strategy.initialize(self._new))
+        state = await self._patiently(self._initialize)
         observations: list[pb.Observation] = []
         number = 0
         done = False
@@ -114,6 +115,22 @@ class _Loop:
         reply = await self._patiently(lambda: self._strategy.finalize(state, self._left()))
         stop = _stop_reason(reply.stop_reason, done)
         yield Done(reply.result, stop, _usage(reply), number, self._calls, time.monotonic() - self._began)
+
+    async def _initialize(self) -> bytes:
+        """A strategy that takes no tools from a host goes without: it has its own, or none."""
+        try:
+            return await self._strategy.initialize(self._new)
+        except AgentFailed as error:
+            if error.code is not Code.UNIMPLEMENTED:
+                raise
+        alone = pb.InitializeRequest()
+        alone.CopyFrom(self._new)
+        alone.ClearField("tools")
+        alone.ClearField("host_executes")
+        state = await self._strategy.initialize(alone)
+        if self._new.tools:
+            logs.line(f"note: {self._strategy.who} takes no tools from the host, and goes without those of the agent")
+        return state
 
     async def _take(self, request: pb.ProcessIterationRequest, step: _Step) -> AsyncGenerator[Event, None]:
         """One step, again while a plugin is away; what comes again as it was is shown once."""

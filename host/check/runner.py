@@ -10,8 +10,11 @@ import grpc
 
 from host.check import (
     database,
+    database_delete,
     database_full,
     database_full_change,
+    database_full_delete,
+    database_full_filter,
     database_full_search,
     database_full_write,
     database_search,
@@ -24,9 +27,11 @@ from host.check import (
     llm,
     llm_full,
     llm_full_tools,
+    llm_upstream,
     reasoning,
     reasoning_full,
     reasoning_full_host,
+    reasoning_scripted,
     serving,
     settings,
     started,
@@ -42,19 +47,22 @@ from shared.errors import StartError
 
 PASSED, FAILED, NOT_OFFERED, NOT_ASKED = "passed", "failed", "not offered", "not asked"
 KINDS: dict[str, Sequence[Claims]] = {
-    "llm": (llm.claims, llm_full.claims, llm_full_tools.claims),
+    "llm": (llm.claims, llm_upstream.claims, llm_full.claims, llm_full_tools.claims),
     "database": (
         database.claims,
         database_write.claims,
+        database_delete.claims,
         database_search.claims,
         database_full.claims,
+        database_full_delete.claims,
         database_full_write.claims,
         database_full_search.claims,
+        database_full_filter.claims,
         database_full_change.claims,
     ),
     "embedder": (embedder.claims, embedder_full.claims, embedder_full_long.claims),
     "tools": (tools.claims, tools_full.claims),
-    "reasoning": (reasoning.claims, reasoning_full.claims, reasoning_full_host.claims),
+    "reasoning": (reasoning.claims, reasoning_scripted.claims, reasoning_full.claims, reasoning_full_host.claims),
 }
 STARTED: dict[str, Sequence[Claims]] = {
     "llm": (drained.llm_claims,),

@@ -41,10 +41,12 @@ def files(own: Iterable[str]) -> dict[str, bytes]:
     shared = _folder("shared")
     content = {"__init__.py": _ABOUT.format(version=version()).encode(), "LICENSE": _license()}
     for path in _needed(shared, {*ALWAYS, *(name for text in own for name in _imported(text))}):
-        content[path.relative_to(shared).as_posix()] = path.read_bytes()
+        inside = path.relative_to(shared)
+        text = path.read_bytes().decode()
+        content[inside.as_posix()] = rewrite.stub_imports(text, len(inside.parts)).encode()
     for name in _STUBS:
         text = (_folder("hector_plugins_pb2") / name).read_text(encoding="utf-8")
-        content[name] = rewrite.stub(text).encode()
+        content[name] = rewrite.stub_imports(text, 1).encode()
     content[LIST] = _list(content)
     return content
 

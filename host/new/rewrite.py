@@ -22,9 +22,10 @@ def module(text: str, root: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def stub(text: str) -> str:
-    """A generated module, which imports the one beside it by a bare name, as a module of a package."""
-    return _STUB_IMPORT.sub(r"from . import \1 as \2", text)
+def stub_imports(text: str, level: int) -> str:
+    """A module that imports the generated ones by a bare name, as one of a package in which they stand `level` folders
+    above it, its own being 1."""
+    return _STUB_IMPORT.sub(rf"from {'.' * level} import \1 as \2", text)
 
 
 def _blocks(tree: ast.Module) -> Iterator[list[_Import]]:

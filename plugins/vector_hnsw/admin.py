@@ -108,17 +108,17 @@ class _Database:
 
 
 def _ls(database: _Database, arguments: argparse.Namespace) -> int:
-    found = database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
+    collections = database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
     rows = [
         (
-            one.name,
-            f"{one.count:,}",
-            str(one.dimension),
-            pb.Metric.Name(one.metric)[7:].lower(),
-            _bytes(one.bytes_on_disk),
-            " ".join(one.aliases),
+            collection.name,
+            f"{collection.count:,}",
+            str(collection.dimension),
+            pb.Metric.Name(collection.metric)[7:].lower(),
+            _bytes(collection.bytes_on_disk),
+            " ".join(collection.aliases),
         )
-        for one in found
+        for collection in collections
     ]
     _table(("collection", "vectors", "dimension", "metric", "on disk", "aliases"), rows)
     return 0
@@ -139,9 +139,10 @@ def _count(database: _Database, arguments: argparse.Namespace) -> int:
 def _index(database: _Database, arguments: argparse.Namespace) -> int:
     index = pb.IndexParams(m=arguments.m, ef_construction=arguments.ef_construction, ef_search=arguments.ef_search)
     request = pb.UpdateCollectionRequest(name=arguments.collection, index=index)
-    found = database.call(database.stub.UpdateCollection, request).collection
-    now = f"m {found.index.m}, ef_construction {found.index.ef_construction}, ef_search {found.index.ef_search}"
-    print(f"{found.name}: {now}" + ("; a new index is being built" if found.health.rebuilding else ""))
+    collection = database.call(database.stub.UpdateCollection, request).collection
+    index = collection.index
+    now = f"m {index.m}, ef_construction {index.ef_construction}, ef_search {index.ef_search}"
+    print(f"{collection.name}: {now}" + ("; a new index is being built" if collection.health.rebuilding else ""))
     return 0
 
 
@@ -159,8 +160,8 @@ def _unalias(database: _Database, arguments: argparse.Namespace) -> int:
 
 
 def _aliases(database: _Database, arguments: argparse.Namespace) -> int:
-    found = database.call(database.stub.ListAliases, pb.ListAliasesRequest()).aliases
-    _table(("alias", "collection"), [(one.alias, one.collection) for one in found])
+    aliases = database.call(database.stub.ListAliases, pb.ListAliasesRequest()).aliases
+    _table(("alias", "collection"), [(alias.alias, alias.collection) for alias in aliases])
     return 0
 
 
@@ -188,9 +189,9 @@ def _export(database: _Database, arguments: argparse.Namespace) -> int:
 def _import(database: _Database, arguments: argparse.Namespace) -> int:
     about, items = transfer.read(Path(arguments.file))
     existing = {
-        name: one
-        for one in database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
-        for name in (one.name, *one.aliases)
+        name: info
+        for info in database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
+        for name in (info.name, *info.aliases)
     }
     there = existing.get(arguments.collection)
     if about is None:
@@ -232,7 +233,7 @@ def _refuse_another(wanted: pb.CollectionInfo, there: pb.CollectionInfo) -> None
     for name in ("dimension", "metric", "embedding_model"):
         want, have = getattr(wanted, name), getattr(there, name)
         if want != have and want and have:
-            text = (pb.Metric.Name(one) if name == "metric" else repr(one) for one in (want, have))
+            text = (pb.Metric.Name(value) if name == "metric" else repr(value) for value in (want, have))
             raise StartError(
                 f"the file has {name} {next(text)}, collection {there.name} {next(text)}; name another one"
             )
@@ -243,12 +244,12 @@ def _not_there_yet(
 ) -> Iterator[pb.UpsertVectorsRequest]:
     """Without the batches at the beginning that an import which was cut off has written already."""
     for batch in batches:
-        ids = [one.id for one in batch.vectors]
+        ids = [vector.id for vector in batch.vectors]
         request = pb.GetVectorsRequest(
             collection=batch.collection, ids=ids, include_vectors=True, metadata_as_json=True
         )
-        there = {one.id: one for one in database.call(database.stub.GetVectors, request).vectors}
-        if any(one.id not in there or not transfer.is_same(one, there[one.id]) for one in batch.vectors):
+        there = {vector.id: vector for vector in database.call(database.stub.GetVectors, request).vectors}
+        if any(vector.id not in there or not transfer.is_same(vector, there[vector.id]) for vector in batch.vectors):
             yield batch
             break
         progress.add(len(ids))
@@ -263,15 +264,15 @@ def _snapshot(database: _Database, arguments: argparse.Namespace) -> int:
 
 
 def _snapshots(database: _Database, arguments: argparse.Namespace) -> int:
-    found = database.call(database.stub.ListSnapshots, pb.ListSnapshotsRequest()).snapshots
+    snapshots = database.call(database.stub.ListSnapshots, pb.ListSnapshotsRequest()).snapshots
     rows = [
         (
-            one.collection,
-            one.name,
-            _bytes(one.size_bytes),
-            time.strftime("%F %T", time.localtime(one.created_unix_ms / 1000)),
+            snapshot.collection,
+            snapshot.name,
+            _bytes(snapshot.size_bytes),
+            time.strftime("%F %T", time.localtime(snapshot.created_unix_ms / 1000)),
         )
-        for one in found
+        for snapshot in snapshots
     ]
     _table(("collection", "snapshot", "size", "made"), rows)
     return 0
@@ -279,8 +280,8 @@ def _snapshots(database: _Database, arguments: argparse.Namespace) -> int:
 
 def _restore(database: _Database, arguments: argparse.Namespace) -> int:
     request = pb.RestoreSnapshotRequest(collection=arguments.collection, name=arguments.name)
-    found = database.call(database.stub.RestoreSnapshot, request).collection
-    print(f"{visible_line(found.name)}: {found.count:,} vectors")
+    collection = database.call(database.stub.RestoreSnapshot, request).collection
+    print(f"{visible_line(collection.name)}: {collection.count:,} vectors")
     return 0
 
 
@@ -294,17 +295,17 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _backup(arguments: argparse.Namespace) -> int:
     made = backup.make(Path(arguments.data_dir), Path(arguments.to))
-    for one in made.left_out:
-        print(f"left out: {one}; see `verify`", file=sys.stderr)
+    for file in made.left_out:
+        print(f"left out: {file}; see `verify`", file=sys.stderr)
     print(f"{arguments.to}: {_holds(made)}")
     return 1 if made.left_out else 0
 
 
 def _restore_backup(arguments: argparse.Namespace) -> int:
-    found = backup.put_back(Path(arguments.data_dir), Path(arguments.backup), instead=arguments.replace)
-    print(f"{arguments.data_dir}: {_holds(found)}, as of {time.strftime('%F %T', time.localtime(found.created))}")
-    if found.replaced:
-        print(f"what was there is in {found.replaced}; delete it when you need it no longer")
+    restored = backup.put_back(Path(arguments.data_dir), Path(arguments.backup), instead=arguments.replace)
+    print(f"{arguments.data_dir}: {_holds(restored)}, as of {time.strftime('%F %T', time.localtime(restored.created))}")
+    if restored.replaced:
+        print(f"what was there is in {restored.replaced}; delete it when you need it no longer")
     return 0
 
 
@@ -314,15 +315,15 @@ def _holds(made: backup.Backup) -> str:
 
 def _about(database: _Database, collection: str) -> pb.CollectionInfo:
     """As it was created; and its name."""
-    found = database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
-    for one in found:
-        if collection in (one.name, *one.aliases):
+    collections = database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
+    for info in collections:
+        if collection in (info.name, *info.aliases):
             return pb.CollectionInfo(
-                name=one.name,
-                dimension=one.dimension,
-                metric=one.metric,
-                index=one.index,
-                embedding_model=one.embedding_model,
+                name=info.name,
+                dimension=info.dimension,
+                metric=info.metric,
+                index=info.index,
+                embedding_model=info.embedding_model,
             )
     raise StartError(f"there is no collection {collection!r}; `ls` lists those there are")
 

@@ -3,8 +3,8 @@
 A message is its fields one after another, and a message inside it is a tag, a length and its bytes. Nothing but the
 score of a hit changes from one search to the next. So protobuf itself packs a row's id and metadata once, the bytes
 are kept with the row (`Row.memo`), and a reply is those bytes with a score behind each. Requests are parsed by
-protobuf, and whatever is not plain (an error, vectors in the reply) is packed by `messages.py`, which is also what the
-tests compare with.
+protobuf, and whatever is not plain (an error, vectors in the reply) is packed by `shared/vector_messages/replies.py`,
+which is also what the tests compare with.
 
 What it saves: for ten hits with three metadata fields a reply took 57 µs as messages, and takes 6 µs so.
 """
@@ -21,9 +21,11 @@ import hector_plugins_pb2 as pb
 
 from shared.errors import CallerError
 from shared.status import failure
+from shared.vector_messages.replies import Room, fill_metadata, search_reply
+from shared.vector_messages.requests import with_metadata
 
 from .engine import Hit, SearchResult
-from .messages import Room, fill_metadata, is_light_reply, least_bytes, search_reply, with_metadata
+from .messages import is_light_reply, least_bytes
 from .servicer import Servicer, in_order
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -106,12 +108,12 @@ def batch_reply(
     parts: list[bytes] = []
     for request, result in zip(searches, results, strict=True):
         if isinstance(result, CallerError):
-            one = failure(pb.SearchVectorsResponse(), result).SerializeToString()
+            packed = failure(pb.SearchVectorsResponse(), result).SerializeToString()
             if room is not None:
-                room.take(len(one))
+                room.take(len(packed))
         else:
-            one = reply(request, result, room)
-        parts += (_RESPONSE, _varint(len(one)), one)
+            packed = reply(request, result, room)
+        parts += (_RESPONSE, _varint(len(packed)), packed)
     return b"".join(parts)
 
 
@@ -147,12 +149,12 @@ def _head(message: pb.VectorResult) -> bytes:
 def _varint(number: int) -> bytes:
     if number < 0x80:
         return _SMALL[number]
-    found = bytearray()
+    packed = bytearray()
     while number >= 0x80:
-        found.append(number & 0x7F | 0x80)
+        packed.append(number & 0x7F | 0x80)
         number >>= 7
-    found.append(number)
-    return bytes(found)
+    packed.append(number)
+    return bytes(packed)
 
 
 _SMALL = [bytes([number]) for number in range(0x80)]

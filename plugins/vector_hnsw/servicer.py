@@ -1,5 +1,5 @@
 """DatabaseProvider over the engine: every method unpacks, calls the engine and packs; a CallerError becomes
-`success=false`. How messages and values become each other is `messages.py`'s.
+`success=false`. How messages and values become each other is `shared/vector_messages`'.
 
 Nothing that can take more than a few milliseconds runs in the event loop, and what takes long has threads of its own,
 so that it keeps nobody else waiting. A search that is quick and need not wait runs right here, because a hop to a
@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import grpc
@@ -23,33 +23,28 @@ from hector_plugins_pb2_grpc import DatabaseProviderServicer
 from shared.errors import CallerError, Overloaded, TooLarge
 from shared.give_way import to_its_end
 from shared.status import failure
+from shared.vector_messages import enums, replies, requests
+from shared.vector_messages.enums import known
+from shared.vector_messages.filters import read_filter
+from shared.vector_messages.replies import TOO_LARGE_HINTS, Room
+from shared.vector_messages.requests import (
+    LARGEST_ITEM,
+    named_model,
+    read_change_of_all,
+    read_changes,
+    read_items,
+    read_query,
+)
+from shared.vectors.checks import LARGEST_SEARCH_BATCH, check_batch
 
 from . import messages
-from .engine import Change, Engine, Item, Query, SearchResult, Snapshot, Written, checks
+from .engine import Change, Engine, Item, Query, SearchResult, Snapshot, Written
+from .engine.query import batch_key
 from .engine.together import Together
-from .messages import Room, known, read_change_of_all, read_changes, read_filter, read_items, read_query
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")
 
-# Counted on the wire in large requests, before anything is made of them; the engine counts in all.
-MOST_ITEMS = {
-    "UpsertVectors": {"vectors": checks.LARGEST_BATCH},
-    "UpsertVectorsStream": {"vectors": checks.LARGEST_BATCH},
-    "GetVectors": {"ids": checks.LARGEST_BATCH},
-    "DeleteVectors": {"ids": checks.LARGEST_BATCH},
-    "UpdateMetadata": {"updates": checks.LARGEST_BATCH},
-    "SearchVectorsBatch": {"searches": checks.LARGEST_SEARCH_BATCH},
-}
-_FEWER_HITS = "page with limit and offset, or leave include_vectors unset, or set include_metadata to false"
-TOO_LARGE_HINTS = {
-    "SearchVectors": _FEWER_HITS,
-    "SearchVectorsStream": _FEWER_HITS,
-    "SearchVectorsBatch": "send fewer searches at once",
-    "GetVectors": "name fewer ids at once, or set include_metadata to false",
-    "ListVectors": "ask for a smaller page_size, or set include_metadata to false",
-}
-_MODEL_KEY = "x-embedding-model"
 # An upsert of more items is converted while the one before it is written; so many are read between others' pages.
 _FEW_ITEMS = 64
 # Searches of a stream that are worked on while the first of them has yet to be answered.
@@ -65,7 +60,7 @@ class Servicer(DatabaseProviderServicer):
         self._engine = engine
         self._together = Together(engine)
         self._max_reply_bytes = max_reply_bytes
-        self._most_of_an_item = min(messages.LARGEST_ITEM, max_reply_bytes - 1024)
+        self._most_of_an_item = min(LARGEST_ITEM, max_reply_bytes - 1024)
         self._writer = _threads("writer", 1)
         self._items = _threads("items", 1)  # convert large upserts
         # One thread for each length of work: most of it is Python's own, which runs in one thread at a time, so
@@ -110,8 +105,8 @@ class Servicer(DatabaseProviderServicer):
 
     async def ListCollections(self, request: pb.ListCollectionsRequest, context: Context) -> pb.ListCollectionsResponse:
         try:
-            found = await _in(self._describers, self._engine.describe_all)
-            return pb.ListCollectionsResponse(success=True, collections=map(messages.collection_info, found))
+            descriptions = await _in(self._describers, self._engine.describe_all)
+            return pb.ListCollectionsResponse(success=True, collections=map(messages.collection_info, descriptions))
         except CallerError as error:
             return failure(pb.ListCollectionsResponse(), error)
 
@@ -119,8 +114,8 @@ class Servicer(DatabaseProviderServicer):
         self, request: pb.DescribeCollectionRequest, context: Context
     ) -> pb.DescribeCollectionResponse:
         try:
-            found = await _in(self._describers, self._engine.describe, request.name)
-            return pb.DescribeCollectionResponse(success=True, collection=messages.collection_info(found))
+            description = await _in(self._describers, self._engine.describe, request.name)
+            return pb.DescribeCollectionResponse(success=True, collection=messages.collection_info(description))
         except CallerError as error:
             return failure(pb.DescribeCollectionResponse(), error)
 
@@ -137,8 +132,8 @@ class Servicer(DatabaseProviderServicer):
                 ef_construction=index.ef_construction,
                 ef_search=index.ef_search,
             )
-            found = await _in(self._describers, self._engine.describe, name, sample=False)
-            return pb.UpdateCollectionResponse(success=True, collection=messages.collection_info(found))
+            description = await _in(self._describers, self._engine.describe, name, sample=False)
+            return pb.UpdateCollectionResponse(success=True, collection=messages.collection_info(description))
         except CallerError as error:
             return failure(pb.UpdateCollectionResponse(), error)
 
@@ -161,9 +156,9 @@ class Servicer(DatabaseProviderServicer):
 
     async def ListAliases(self, request: pb.ListAliasesRequest, context: Context) -> pb.ListAliasesResponse:
         try:
-            found = self._engine.list_aliases(request.collection)
+            aliases = self._engine.list_aliases(request.collection)
             return pb.ListAliasesResponse(
-                success=True, aliases=[pb.Alias(alias=alias, collection=target) for alias, target in found]
+                success=True, aliases=[pb.Alias(alias=alias, collection=target) for alias, target in aliases]
             )
         except CallerError as error:
             return failure(pb.ListAliasesResponse(), error)
@@ -172,10 +167,10 @@ class Servicer(DatabaseProviderServicer):
 
     async def UpsertVectors(self, request: pb.UpsertVectorsRequest, context: Context) -> pb.UpsertVectorsResponse:
         try:
-            checks.check_batch("vectors", len(request.vectors))
+            check_batch("vectors", len(request.vectors))
             large = len(request.vectors) > _FEW_ITEMS
             read = await _in(self._items, read_items, request, self._most_of_an_item) if large else None
-            written, errors = await _in(self._writer, self._upsert, request, read, _named_model(context))
+            written, errors = await _in(self._writer, self._upsert, request, read, named_model(context))
             return pb.UpsertVectorsResponse(
                 success=True, upserted_count=written.count, errors=errors, sequence=written.sequence
             )
@@ -211,15 +206,15 @@ class Servicer(DatabaseProviderServicer):
         try:
             result = await self.search(request, context)
             if messages.is_light_reply(result):
-                return messages.search_reply(request, result)
-            return await self.pack(messages.search_reply, request, result, self.room("SearchVectors"))
+                return replies.search_reply(request, result)
+            return await self.pack(replies.search_reply, request, result, self.room("SearchVectors"))
         except CallerError as error:
             return failure(pb.SearchVectorsResponse(), error)
 
     async def SearchVectorsBatch(
         self, request: pb.SearchVectorsBatchRequest, context: Context
     ) -> pb.SearchVectorsBatchResponse:
-        return await self.search_batch(messages.batch_reply, request, context)
+        return await self.search_batch(replies.batch_reply, request, context)
 
     async def SearchVectorsStream(
         self, request_iterator: AsyncIterator[pb.SearchVectorsRequest], context: Context
@@ -260,16 +255,16 @@ class Servicer(DatabaseProviderServicer):
 
     async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Context) -> pb.ListSnapshotsResponse:
         try:
-            found: list[Snapshot] = await _in(self._reader, self._engine.list_snapshots, request.collection)
-            return pb.ListSnapshotsResponse(success=True, snapshots=map(messages.snapshot_info, found))
+            snapshots: list[Snapshot] = await _in(self._reader, self._engine.list_snapshots, request.collection)
+            return pb.ListSnapshotsResponse(success=True, snapshots=map(messages.snapshot_info, snapshots))
         except CallerError as error:
             return failure(pb.ListSnapshotsResponse(), error)
 
     async def RestoreSnapshot(self, request: pb.RestoreSnapshotRequest, context: Context) -> pb.RestoreSnapshotResponse:
         try:
             await _in(self._copiers, self._engine.restore_snapshot, request.collection, request.name)
-            found = await _in(self._copiers, self._engine.describe, request.collection, sample=False)
-            return pb.RestoreSnapshotResponse(success=True, collection=messages.collection_info(found))
+            description = await _in(self._copiers, self._engine.describe, request.collection, sample=False)
+            return pb.RestoreSnapshotResponse(success=True, collection=messages.collection_info(description))
         except CallerError as error:
             return failure(pb.RestoreSnapshotResponse(), error)
 
@@ -293,17 +288,17 @@ class Servicer(DatabaseProviderServicer):
             request.collection,
             items,
             embedding_model=embedding_model,
-            mode=known(messages.MODES, request.mode, "mode"),
+            mode=known(enums.MODES, request.mode, "mode"),
             partial=request.allow_partial,
             wrong=wrong,
         )
-        return written, messages.item_errors(request.vectors, written.wrong)
+        return written, replies.item_errors(request.vectors, written.wrong)
 
     def _update_metadata(
         self, request: pb.UpdateMetadataRequest, read: tuple[list[Change], dict[int, CallerError]] | None
     ) -> tuple[Written, list[pb.ItemError]]:
-        mode = known(messages.METADATA_MODES, request.mode, "mode")
-        dump = functools.partial(messages.dumped, most=self._most_of_an_item)
+        mode = known(enums.METADATA_MODES, request.mode, "mode")
+        dump = functools.partial(requests.dumped, most=self._most_of_an_item)
         if request.HasField("filter"):
             change, fits = read_change_of_all(request), read_filter(request.filter)
             return self._engine.update_matching(request.collection, fits, change, dump, mode=mode), []
@@ -311,10 +306,10 @@ class Servicer(DatabaseProviderServicer):
         written = self._engine.update_metadata(
             request.collection, changes, dump, mode=mode, partial=request.allow_partial, wrong=wrong
         )
-        return written, messages.item_errors(request.updates, written.wrong)
+        return written, replies.item_errors(request.updates, written.wrong)
 
     def _delete(self, request: pb.DeleteVectorsRequest) -> tuple[int, int]:
-        checks.check_batch("ids", len(request.ids))
+        check_batch("ids", len(request.ids))
         return self._engine.delete_vectors(
             request.collection,
             list(request.ids),
@@ -323,36 +318,36 @@ class Servicer(DatabaseProviderServicer):
         )
 
     def _get(self, request: pb.GetVectorsRequest) -> pb.GetVectorsResponse:
-        checks.check_batch("ids", len(request.ids))
+        check_batch("ids", len(request.ids))
         room = self.room("GetVectors")
-        with _hinting(room):
-            found = self._engine.get(
+        with room.hinting():
+            items = self._engine.get(
                 request.collection,
                 list(request.ids),
                 with_vectors=request.include_vectors,
-                with_metadata=messages.with_metadata(request),
+                with_metadata=requests.with_metadata(request),
             )
-        missing = [name for name in request.ids if name not in found]
+        missing = [name for name in request.ids if name not in items]
         room.take(sum(map(len, missing)))
         reply = pb.GetVectorsResponse(success=True, missing_ids=missing)
-        messages.pack_items(
-            reply.vectors, [found[name] for name in request.ids if name in found], room, request.metadata_as_json
+        replies.pack_items(
+            reply.vectors, [items[name] for name in request.ids if name in items], room, request.metadata_as_json
         )
         return reply
 
     def _list(self, request: pb.ListVectorsRequest) -> pb.ListVectorsResponse:
         room = self.room("ListVectors")
-        with _hinting(room):
+        with room.hinting():
             items, token = self._engine.page(
                 request.collection,
                 token=request.page_token,
                 size=request.page_size,
                 filter=read_filter(request.filter) if request.HasField("filter") else None,
                 with_vectors=request.include_vectors,
-                with_metadata=messages.with_metadata(request),
+                with_metadata=requests.with_metadata(request),
             )
         reply = pb.ListVectorsResponse(success=True, next_page_token=token)
-        messages.pack_items(reply.vectors, items, room, request.metadata_as_json)
+        replies.pack_items(reply.vectors, items, room, request.metadata_as_json)
         return reply
 
     def _count(self, request: pb.CountVectorsRequest) -> int:
@@ -368,12 +363,12 @@ class Servicer(DatabaseProviderServicer):
 
     async def search(self, request: pb.SearchVectorsRequest, context: Context) -> SearchResult:
         """Raises CallerError."""
-        model = _named_model(context)
+        model = named_model(context)
         filtered = request.HasField("filter")
         query = None
         if not filtered or messages.is_light(request.filter):
             query = read_query(request, model)
-            if self.together and query.kind:
+            if self.together and batch_key(query):
                 result = await self._together.search(request.collection, query)
             else:
                 result = self._engine.search_now(request.collection, query)
@@ -381,7 +376,7 @@ class Servicer(DatabaseProviderServicer):
                 return result
         # With a filter, what fits it may have to be found out, by looking at all there is.
         threads = self._scanners if request.exact or filtered else self._searchers
-        with _hinting(self.room("SearchVectors")):
+        with self.room("SearchVectors").hinting():
             if query is None:
                 return await _in(threads, self._search, request, model)
             return await _in(threads, self._engine.search, request.collection, query)
@@ -396,10 +391,10 @@ class Servicer(DatabaseProviderServicer):
 
         Raises InvalidArgument when they are too many, TooLarge when the results are.
         """
-        checks.check_batch("searches", len(request.searches), checks.LARGEST_SEARCH_BATCH)
+        check_batch("searches", len(request.searches), LARGEST_SEARCH_BATCH)
         scans = any(search.exact or search.HasField("filter") for search in request.searches)
         threads = self._scanners if scans else self._searchers
-        return await _in(threads, self._packed_batch, pack, request.searches, _named_model(context))
+        return await _in(threads, self._packed_batch, pack, request.searches, named_model(context))
 
     def _packed_batch(
         self, pack: Callable[..., Result], searches: Sequence[pb.SearchVectorsRequest], embedding_model: str
@@ -417,15 +412,15 @@ class Servicer(DatabaseProviderServicer):
         for index, request in enumerate(searches):
             try:
                 query = read_query(request, embedding_model)
-                together.setdefault((request.collection, query.kind or index), []).append((index, query))
+                together.setdefault((request.collection, batch_key(query) or index), []).append((index, query))
             except CallerError as error:
-                results[index] = error
+                results[index] = error.let_go()
         for (collection, _), group in together.items():
             for start in range(0, len(group), _TOGETHER):
                 part = group[start : start + _TOGETHER]
-                with _hinting(room):
-                    found = self._search_group(collection, part)
-                for (index, _), result in zip(part, found, strict=True):
+                with room.hinting():
+                    answers = self._search_group(collection, part)
+                for (index, _), result in zip(part, answers, strict=True):
                     results[index] = result
                     if not isinstance(result, CallerError):
                         room.take(messages.least_bytes(searches[index], result))
@@ -442,9 +437,9 @@ class Servicer(DatabaseProviderServicer):
                 raise
         except CallerError as error:
             if len(queries) == 1:
-                return [error]
+                return [error.let_go()]
         # One of them is at fault; each gets its own answer.
-        return [self._search_group(collection, [one])[0] for one in group]
+        return [self._search_group(collection, [numbered])[0] for numbered in group]
 
 
 async def in_order(
@@ -475,20 +470,6 @@ async def in_order(
         while answer is not None:
             answer.cancel()
             answer = None if answers.empty() else answers.get_nowait()
-
-
-def _named_model(context: Context) -> str:
-    """The embedding model that the caller says its vectors are of."""
-    return next((str(value) for key, value in context.invocation_metadata() or () if key == _MODEL_KEY), "")
-
-
-@contextmanager
-def _hinting(room: Room) -> Iterator[None]:
-    """Within, the engine may refuse to read more than any reply can hold."""
-    try:
-        yield
-    except TooLarge:
-        raise room.too_large() from None
 
 
 def _threads(name: str, count: int) -> ThreadPoolExecutor:

@@ -32,9 +32,9 @@ _ROWS = 500  # of an array that are in memory
 def write_lines(file: Path, about: pb.CollectionInfo, vectors: Iterable[pb.Vector]) -> None:
     with file.open("w", encoding="utf-8") as lines:
         lines.write(_head(about) + "\n")
-        for one in vectors:
-            metadata = one.metadata_json or "{}"  # as it is, with the order of its keys
-            lines.write(f'{{"id":{dump(one.id)},"vector":{dump(list(one.vector))},"metadata":{metadata}}}\n')
+        for item in vectors:
+            metadata = item.metadata_json or "{}"  # as it is, with the order of its keys
+            lines.write(f'{{"id":{dump(item.id)},"vector":{dump(list(item.vector))},"metadata":{metadata}}}\n')
 
 
 def write_npz(file: Path, about: pb.CollectionInfo, vectors: Iterable[pb.Vector]) -> None:
@@ -43,9 +43,9 @@ def write_npz(file: Path, about: pb.CollectionInfo, vectors: Iterable[pb.Vector]
             name: stack.enter_context(tempfile.TemporaryFile(dir=file.parent))
             for name in ("ids", "ids_ends", "metadata", "metadata_ends", "vectors")
         }
-        for one in vectors:
-            columns["vectors"].write(np.array(one.vector, "<f4").tobytes())
-            for name, text in (("ids", one.id), ("metadata", one.metadata_json or "{}")):
+        for item in vectors:
+            columns["vectors"].write(np.array(item.vector, "<f4").tobytes())
+            for name, text in (("ids", item.id), ("metadata", item.metadata_json or "{}")):
                 columns[name].write(text.encode())
                 columns[f"{name}_ends"].write(np.array(columns[name].tell(), "<i8").tobytes())
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -86,9 +86,9 @@ def batches(collection: str, items: Iterable[pb.Vector]) -> Iterator[pb.UpsertVe
         yield request
 
 
-def is_same(one: pb.Vector, there: pb.Vector) -> bool:
-    metadata = json.loads(one.metadata_json or "{}") == json.loads(there.metadata_json or "{}")
-    return metadata and np.array_equal(np.array(one.vector, "<f4"), np.array(there.vector, "<f4"))
+def is_same(item: pb.Vector, there: pb.Vector) -> bool:
+    metadata = json.loads(item.metadata_json or "{}") == json.loads(there.metadata_json or "{}")
+    return metadata and np.array_equal(np.array(item.vector, "<f4"), np.array(there.vector, "<f4"))
 
 
 def _head(about: pb.CollectionInfo) -> str:

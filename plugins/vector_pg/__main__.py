@@ -28,9 +28,11 @@ def main() -> int:
     from hector_plugins_pb2_grpc import add_DatabaseProviderServicer_to_server
 
     from shared.server import serve
+    from shared.vector_messages.replies import TOO_LARGE_HINTS
+    from shared.vector_messages.requests import MOST_ITEMS
 
     from .engine import Engine, Settings
-    from .servicer import MOST_ITEMS, TOO_LARGE_HINTS, Servicer
+    from .servicer import Servicer
 
     engine = Engine(
         config.url.reveal() or os.environ.get("DATABASE_URL", ""),

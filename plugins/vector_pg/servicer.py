@@ -1,5 +1,5 @@
 """DatabaseProvider over the engine: every method unpacks, calls the engine and packs; a CallerError becomes
-`success=false`. How messages and values become each other is `messages.py`'s.
+`success=false`. How messages and values become each other is `shared/vector_messages`'.
 
 The engine awaits the database. Large requests and replies are converted in a thread.
 """
@@ -8,44 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
 import hector_plugins_pb2 as pb
 from hector_plugins_pb2_grpc import DatabaseProviderServicer
 
-from shared.errors import CallerError, PluginError, TooLarge, Unsupported
+from shared.errors import CallerError, PluginError, Unsupported
 from shared.off_loop import in_thread
 from shared.status import failure
+from shared.vector_messages import enums, replies, requests
+from shared.vector_messages.enums import known
+from shared.vector_messages.filters import read_filter
+from shared.vector_messages.replies import TOO_LARGE_HINTS, Room
+from shared.vector_messages.requests import (
+    LARGEST_ITEM,
+    named_model,
+    read_change_of_all,
+    read_changes,
+    read_items,
+    read_query,
+)
+from shared.vectors.checks import LARGEST_SEARCH_BATCH, check_batch
 
 from . import messages
-from .engine import Engine, SearchResult, checks, time_left
-from .messages import Room, known, read_change_of_all, read_changes, read_filter, read_items, read_query
+from .engine import Engine, SearchResult, time_left
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Reply = TypeVar("Reply")
 Result = TypeVar("Result")
 
-# Counted on the wire in large requests, before anything is made of them; the engine counts in all.
-MOST_ITEMS = {
-    "UpsertVectors": {"vectors": checks.LARGEST_BATCH},
-    "UpsertVectorsStream": {"vectors": checks.LARGEST_BATCH},
-    "GetVectors": {"ids": checks.LARGEST_BATCH},
-    "DeleteVectors": {"ids": checks.LARGEST_BATCH},
-    "UpdateMetadata": {"updates": checks.LARGEST_BATCH},
-    "SearchVectorsBatch": {"searches": checks.LARGEST_SEARCH_BATCH},
-}
-_FEWER_HITS = "page with limit and offset, or leave include_vectors unset, or set include_metadata to false"
-TOO_LARGE_HINTS = {
-    "SearchVectors": _FEWER_HITS,
-    "SearchVectorsStream": _FEWER_HITS,
-    "SearchVectorsBatch": "send fewer searches at once",
-    "GetVectors": "name fewer ids at once, or set include_metadata to false",
-    "ListVectors": "ask for a smaller page_size, or set include_metadata to false",
-}
-_MODEL_KEY = "x-embedding-model"
 _LARGE = 16 * 1024  # bytes of a request, or of a reply, that are converted in a thread
 _AT_ONCE = 8  # searches of a batch
 
@@ -72,7 +65,7 @@ class Servicer(DatabaseProviderServicer):
     def __init__(self, engine: Engine, *, max_reply_bytes: int = 4 * 2**20) -> None:
         self._engine = engine
         self._max_reply_bytes = max_reply_bytes
-        self._most_of_an_item = min(messages.LARGEST_ITEM, max_reply_bytes - 1024)
+        self._most_of_an_item = min(LARGEST_ITEM, max_reply_bytes - 1024)
 
     # -- collections --------------------------------------------------------------------------------------------
 
@@ -98,22 +91,22 @@ class Servicer(DatabaseProviderServicer):
 
     @_answered(pb.ListCollectionsResponse)
     async def ListCollections(self, request: pb.ListCollectionsRequest, context: Context) -> pb.ListCollectionsResponse:
-        found = await self._engine.describe_all()
-        return pb.ListCollectionsResponse(success=True, collections=map(messages.collection_info, found))
+        descriptions = await self._engine.describe_all()
+        return pb.ListCollectionsResponse(success=True, collections=map(messages.collection_info, descriptions))
 
     @_answered(pb.DescribeCollectionResponse)
     async def DescribeCollection(
         self, request: pb.DescribeCollectionRequest, context: Context
     ) -> pb.DescribeCollectionResponse:
-        found = await self._engine.describe(request.name)
-        return pb.DescribeCollectionResponse(success=True, collection=messages.collection_info(found))
+        description = await self._engine.describe(request.name)
+        return pb.DescribeCollectionResponse(success=True, collection=messages.collection_info(description))
 
     @_answered(pb.UpdateCollectionResponse)
     async def UpdateCollection(
         self, request: pb.UpdateCollectionRequest, context: Context
     ) -> pb.UpdateCollectionResponse:
-        found = await self._engine.update_index(request.name, _index(request.index))
-        return pb.UpdateCollectionResponse(success=True, collection=messages.collection_info(found))
+        description = await self._engine.update_index(request.name, _index(request.index))
+        return pb.UpdateCollectionResponse(success=True, collection=messages.collection_info(description))
 
     @_answered(pb.SetAliasResponse)
     async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.SetAliasResponse:
@@ -127,8 +120,8 @@ class Servicer(DatabaseProviderServicer):
 
     @_answered(pb.ListAliasesResponse)
     async def ListAliases(self, request: pb.ListAliasesRequest, context: Context) -> pb.ListAliasesResponse:
-        found = await self._engine.list_aliases(request.collection)
-        aliases = [pb.Alias(alias=alias, collection=target) for alias, target in found]
+        targets = await self._engine.list_aliases(request.collection)
+        aliases = [pb.Alias(alias=alias, collection=target) for alias, target in targets]
         return pb.ListAliasesResponse(success=True, aliases=aliases)
 
     # -- vectors ------------------------------------------------------------------------------------------------
@@ -139,12 +132,12 @@ class Servicer(DatabaseProviderServicer):
         written = await self._engine.upsert(
             request.collection,
             items,
-            embedding_model=_named_model(context),
-            mode=known(messages.MODES, request.mode, "mode"),
+            embedding_model=named_model(context),
+            mode=known(enums.MODES, request.mode, "mode"),
             partial=request.allow_partial,
             wrong=wrong,
         )
-        errors = messages.item_errors(request.vectors, dict(written.wrong))
+        errors = replies.item_errors(request.vectors, dict(written.wrong))
         return pb.UpsertVectorsResponse(
             success=True, upserted_count=written.count, errors=errors, sequence=written.sequence
         )
@@ -158,8 +151,8 @@ class Servicer(DatabaseProviderServicer):
 
     @_answered(pb.UpdateMetadataResponse)
     async def UpdateMetadata(self, request: pb.UpdateMetadataRequest, context: Context) -> pb.UpdateMetadataResponse:
-        mode = known(messages.METADATA_MODES, request.mode, "mode")
-        dump = functools.partial(messages.dumped, most=self._most_of_an_item)
+        mode = known(enums.METADATA_MODES, request.mode, "mode")
+        dump = functools.partial(requests.dumped, most=self._most_of_an_item)
         if request.HasField("filter"):
             change, fits = read_change_of_all(request), read_filter(request.filter)
             written = await self._engine.update_matching(request.collection, fits, change, dump, mode=mode)
@@ -168,14 +161,14 @@ class Servicer(DatabaseProviderServicer):
             written = await self._engine.update_metadata(
                 request.collection, changes, dump, mode=mode, partial=request.allow_partial, wrong=wrong
             )
-        errors = messages.item_errors(request.updates, dict(written.wrong))
+        errors = replies.item_errors(request.updates, dict(written.wrong))
         return pb.UpdateMetadataResponse(
             success=True, updated_count=written.count, errors=errors, sequence=written.sequence
         )
 
     @_answered(pb.DeleteVectorsResponse)
     async def DeleteVectors(self, request: pb.DeleteVectorsRequest, context: Context) -> pb.DeleteVectorsResponse:
-        checks.check_batch("ids", len(request.ids))
+        check_batch("ids", len(request.ids))
         count, sequence = await self._engine.delete_vectors(
             request.collection,
             list(request.ids),
@@ -187,33 +180,33 @@ class Servicer(DatabaseProviderServicer):
     @_answered(pb.SearchVectorsResponse)
     async def SearchVectors(self, request: pb.SearchVectorsRequest, context: Context) -> pb.SearchVectorsResponse:
         room = self._room("SearchVectors")
-        result = await self._search(request, _named_model(context), room)
-        return await _packed(result, messages.search_reply, request, result, room)
+        result = await self._search(request, named_model(context), room)
+        return await _packed(result, replies.search_reply, request, result, room)
 
     async def SearchVectorsBatch(
         self, request: pb.SearchVectorsBatchRequest, context: Context
     ) -> pb.SearchVectorsBatchResponse:
         time_left.set(context.time_remaining())
-        checks.check_batch("searches", len(request.searches), checks.LARGEST_SEARCH_BATCH)
+        check_batch("searches", len(request.searches), LARGEST_SEARCH_BATCH)
         room, places = self._room("SearchVectorsBatch"), asyncio.Semaphore(_AT_ONCE)
-        model = _named_model(context)
+        model = named_model(context)
 
         async def search(request: pb.SearchVectorsRequest) -> SearchResult | CallerError:
             async with places:
                 try:
                     result = await self._search(request, model, room)
-                    room.take(messages.least_bytes(request, result))
+                    room.take(replies.least_bytes(request, result))
                     return result
                 except CallerError as error:
-                    return error
+                    return error.let_go()
 
         try:
             async with asyncio.TaskGroup() as group:  # where one fails, the others are cancelled
-                tasks = [group.create_task(search(one)) for one in request.searches]
+                tasks = [group.create_task(search(each)) for each in request.searches]
         except* PluginError as failed:
             raise failed.exceptions[0] from None
         results = [task.result() for task in tasks]
-        return await in_thread(messages.batch_reply, request.searches, results, self._room("SearchVectorsBatch"))
+        return await in_thread(replies.batch_reply, request.searches, results, self._room("SearchVectorsBatch"))
 
     async def SearchVectorsStream(
         self, request_iterator: AsyncIterator[pb.SearchVectorsRequest], context: Context
@@ -223,36 +216,36 @@ class Servicer(DatabaseProviderServicer):
 
     @_answered(pb.GetVectorsResponse)
     async def GetVectors(self, request: pb.GetVectorsRequest, context: Context) -> pb.GetVectorsResponse:
-        checks.check_batch("ids", len(request.ids))
+        check_batch("ids", len(request.ids))
         room = self._room("GetVectors")
-        with _hinting(room):
-            found = await self._engine.get(
+        with room.hinting():
+            stored = await self._engine.get(
                 request.collection,
                 list(request.ids),
                 with_vectors=request.include_vectors,
-                with_metadata=messages.with_metadata(request),
+                with_metadata=requests.with_metadata(request),
             )
-        missing = [name for name in request.ids if name not in found]
+        missing = [name for name in request.ids if name not in stored]
         room.take(sum(map(len, missing)))
         reply = pb.GetVectorsResponse(success=True, missing_ids=missing)
-        items = [found[name] for name in request.ids if name in found]
-        await in_thread(messages.pack_items, reply.vectors, items, room, request.metadata_as_json)
+        items = [stored[name] for name in request.ids if name in stored]
+        await in_thread(replies.pack_items, reply.vectors, items, room, request.metadata_as_json)
         return reply
 
     @_answered(pb.ListVectorsResponse)
     async def ListVectors(self, request: pb.ListVectorsRequest, context: Context) -> pb.ListVectorsResponse:
         room = self._room("ListVectors")
-        with _hinting(room):
+        with room.hinting():
             items, token = await self._engine.page(
                 request.collection,
                 token=request.page_token,
                 size=request.page_size,
                 filter=await _converted(request, read_filter, request.filter) if request.HasField("filter") else None,
                 with_vectors=request.include_vectors,
-                with_metadata=messages.with_metadata(request),
+                with_metadata=requests.with_metadata(request),
             )
         reply = pb.ListVectorsResponse(success=True, next_page_token=token)
-        await in_thread(messages.pack_items, reply.vectors, items, room, request.metadata_as_json)
+        await in_thread(replies.pack_items, reply.vectors, items, room, request.metadata_as_json)
         return reply
 
     @_answered(pb.CountVectorsResponse)
@@ -282,7 +275,7 @@ class Servicer(DatabaseProviderServicer):
 
     async def _search(self, request: pb.SearchVectorsRequest, model: str, room: Room) -> SearchResult:
         query = await _converted(request, read_query, request, model)
-        with _hinting(room):
+        with room.hinting():
             return await self._engine.search(request.collection, query)
 
     def _room(self, method: str) -> Room:
@@ -303,22 +296,8 @@ def _index(index: pb.IndexParams) -> dict[str, int]:
     return {"m": index.m, "ef_construction": index.ef_construction, "ef_search": index.ef_search}
 
 
-def _named_model(context: Context) -> str:
-    """The embedding model that the caller says its vectors are of."""
-    return next((str(value) for key, value in context.invocation_metadata() or () if key == _MODEL_KEY), "")
-
-
 def _no_snapshots() -> Unsupported:
     return Unsupported(
         "snapshots are PostgreSQL's own affair here; use pg_dump, or a base backup with point-in-time recovery",
         reason="NO_SNAPSHOTS",
     )
-
-
-@contextmanager
-def _hinting(room: Room) -> Iterator[None]:
-    """Within, the engine may refuse to read more than any reply can hold."""
-    try:
-        yield
-    except TooLarge:
-        raise room.too_large() from None

@@ -164,7 +164,10 @@ def read_collapsed(source: Source) -> Reading | None:
         if head is None:
             continue
         if head["to"]:
-            _call(source, start, head.end(), head["to"], reading)
+            name = head["to"]
+            if not source.names.known(name) and source.names.known(name.removesuffix("json")):
+                name = name.removesuffix("json")  # `<|constrain|>json`, which stood behind it
+            _call(source, start, head.end(), name, reading)
         elif head["channel"] == "analysis":
             reading.reasoning.append((head.end(), stop))
         else:

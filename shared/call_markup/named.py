@@ -18,6 +18,7 @@ _FENCE_END = re.compile(r"\s{0,100}```")
 _FENCE = re.compile(r"```[a-z]{0,10}\s{0,20}")
 _NAME_LINE = re.compile(r"[^\n{`<]{1,200}")
 _MISTRAL_NAME = re.compile(r"\s{0,100}([^\s\[\]{}\"]{1,200})\s{0,100}")
+_NAME_AND_OBJECT = re.compile(r"([\w.:/-]{1,200})\s{0,20}(?=\{)")
 _MISTRAL_MARK = re.compile(r"\[(?:ARGS|CALL_ID)\]")
 _FUNCTIONARY = re.compile(r">>>([\w.-]{1,100})\n\s{0,100}")
 _QWEN_NAME = re.compile(r"\s{0,20}([^\s✿]{1,200})\s{1,20}")
@@ -93,6 +94,16 @@ def read_mistral(source: Source, at: int) -> tuple[Calls, int]:
     if text[at : at + 1] == "[" and "[ARGS]".startswith(text[at : at + 6]):
         raise CutOff("it ends before its arguments", len(text))
     value, at = source.value(at)
+    return (call(written[1], value, source),), source.behind(at)
+
+
+def read_named(source: Source, at: int) -> tuple[Calls, int] | None:
+    """A known tool's name alone, and the object behind it; None: there is no such thing. Raises CutOff, Unreadable,
+    Problem."""
+    written = _NAME_AND_OBJECT.match(source.text, at)
+    if written is None or not source.names.known(written[1]):
+        return None
+    value, at = source.value(written.end())
     return (call(written[1], value, source),), source.behind(at)
 
 

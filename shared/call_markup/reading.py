@@ -145,6 +145,9 @@ class _Reading:
             return named.read_mistral(source, at)
         if (following := MARK.match(text, at)) and following.lastgroup in OPENERS:
             return None, at
+        if (read := named.read_named(source, at)) is not None:
+            calls, at = read
+            return calls, self._closed(at, closer)
         if mark[0] not in TAGS and glm.starts(source, at, tags):
             calls, at = glm.read(source, at, tags)
             if not source.names.known(calls[0][0]) and not source.starts_line(mark.start()):

@@ -47,7 +47,7 @@ def typed(
     """`raw`: names of the arguments that are text as it stood between tags, not values of JSON."""
     properties = properties_of(parameters)
     return {
-        name: _of_text(value, kinds(properties.get(name), parameters), name in raw) if isinstance(value, str) else value
+        name: _of_value(value, kinds(properties.get(name), parameters), name in raw)
         for name, value in arguments.items()
     }
 
@@ -101,6 +101,14 @@ def _kind(value: JSON) -> str:
         case list():
             return "array"
     return "object"
+
+
+def _of_value(value: JSON, allowed: frozenset[str], is_raw: bool) -> JSON:
+    if isinstance(value, str):
+        return _of_text(value, allowed, is_raw)
+    if type(value) is int and "string" in allowed and not allowed & {"integer", "number"}:
+        return str(value)  # a house number, an id: written without quotes
+    return value
 
 
 def _of_text(text: str, allowed: frozenset[str], is_raw: bool) -> JSON:

@@ -14,6 +14,7 @@ OF_GRPC = (
     "Illegal header key",
     "Metadata keys cannot be zero length",
     "Decompression failed",
+    "Duplicate 'host' header",
 )
 
 

@@ -67,7 +67,7 @@ def find(model: str, cache_dir: str) -> Source:
         folder = Path(_download(model, cache_dir))
     if damaged := damage(folder):
         name, wrong = damaged
-        raise StartError(f"model {model}: {name} {wrong}; delete {folder / name} and put the weights there again")
+        raise StartError(f"model {model}: {name} {wrong}; delete {folder / name} and put the file there again")
     if not any((folder / name).is_file() for name in ("modules.json", "config.json")):
         raise StartError(f"model {model} could not be loaded: the folder has neither modules.json nor config.json")
     return Source(model, folder)

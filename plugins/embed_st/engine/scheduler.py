@@ -306,8 +306,10 @@ class Scheduler:
 
     def _failed(self, batch: list[_Entry], error: Exception) -> None:
         if isinstance(error, DeviceError):
-            self._failures += 1
-            if self._failures == _LOST_AFTER:
+            # Of its own, since another thread may count one at this moment too.
+            self._failures = in_a_row = self._failures + 1
+            logs.event("device_failed", level=logging.ERROR, in_a_row=in_a_row, error=error)
+            if in_a_row == _LOST_AFTER:
                 self._on_lost(error)
             cause = Unavailable("the device has failed; try again, and where it goes on, start the plugin again")
             cause.__cause__ = error

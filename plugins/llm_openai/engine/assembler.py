@@ -15,7 +15,8 @@ from .halves import HalfJoiner, sound
 from .leftovers import leftover
 from .limits import too_large
 from .messages import CallDelta, Delta, Finish, Reply, Tool
-from .opaque import Keeper, pack
+from .opaque import THOUGHTS, Keeper, pack
+from .parts import read_parts
 from .stops import StopCutter
 from .think import ThinkSplitter
 from .tokens import Counts
@@ -29,8 +30,16 @@ _FINISHES = {
     "model_length": Finish.LENGTH,
     "tool_calls": Finish.TOOL_CALLS, "function_call": Finish.TOOL_CALLS, "tool_use": Finish.TOOL_CALLS,
     "content_filter": Finish.CONTENT_FILTER, "safety": Finish.CONTENT_FILTER, "refusal": Finish.CONTENT_FILTER,
+    "sensitive": Finish.CONTENT_FILTER, "recitation": Finish.CONTENT_FILTER,
+    "prohibited_content": Finish.CONTENT_FILTER, "model_context_window_exceeded": Finish.LENGTH,
 }  # fmt: skip
-_PLAIN = {"content", "role", "refusal", "tool_calls", "function_call"}  # fields that need no second look
+_OF_CHOICES = ("delta", "message")  # which have no place outside of one
+_PLAIN = {"content", "role", "refusal", "tool_calls", "function_call"}
+# With these the endpoint says that what came is not all that there was to be.
+_GAVE_UP = frozenset(
+    ("error", "abort", "aborted", "failed", "failure", "cancelled", "canceled", "interrupted", "timeout",
+     "network_error", "server_error", "internal_error", "insufficient_system_resource", "malformed_function_call")
+)  # fmt: skip
 _NO_FINISHES = ("null", "none", "undefined")  # what some send while there is none yet
 
 
@@ -62,8 +71,11 @@ class Assembler:
         self._old_calls: bool | None = None  # they come as `function_call`
         self._said, self._echo = Said(), ""  # the content, and what may be all of it again
         self._has_deltas = self._came = self._answered = False
+        # What needs no second look; with tools reasoning may have to go back.
+        self._plain = _PLAIN if tools else _PLAIN | set(THOUGHTS)
         self._left_out = set[str]()  # kinds of parts that no field of a reply is for
         self._leftover = ""  # a field that was not read
+        self._message: dict[str, Any] | None = None  # that stands beside deltas: at the end, what they lack
         self._index: object = None  # of the choice that came first
         self._text_of: Turns | None = None
         self._thoughts_of: Turns | None = None
@@ -115,7 +127,11 @@ class Assembler:
         if "usage" in chunk or "x_groq" in chunk:
             self.add_usage(chunk)
         choices = chunk.get("choices")
-        if not isinstance(choices, list) or not choices:
+        if choices.__class__ is not list and choices:
+            choices = [choices]
+        if not choices:
+            if beside := next((name for name in _OF_CHOICES if isinstance(chunk.get(name), Mapping)), ""):
+                raise _unreadable(f"{beside!r} where its choices should be")
             # Counts by themselves come last, so the finish reason before them was meant.
             self._by_itself = self._by_itself or (bool(self._raw_finish) and self.has_usage)
             return
@@ -143,6 +159,8 @@ class Assembler:
         numbers = set[object]()
         for place, choice in enumerate(choices):
             if not isinstance(choice, dict):
+                if choice:
+                    raise _unreadable("a choice that is no object")
                 continue
             index = choice.get("index") or 0
             if not isinstance(index, int | str) or index in numbers:
@@ -156,13 +174,16 @@ class Assembler:
 
     def _choice(self, choice: Mapping[str, Any], index: object) -> Iterator[Delta]:
         # A JSON body has `message`, a stream `delta`, and text completions have neither.
-        delta = choice.get("delta")
-        said = delta or choice.get("message") or {"content": choice.get("text")}
+        delta, message = choice.get("delta"), choice.get("message")
+        said = delta or message or {"content": choice.get("text")}
         self._came = False
-        if isinstance(said, dict):
-            if delta:
-                self._has_deltas = True
-            yield from self._piece(said, index, whole=not delta)
+        if said.__class__ is not dict:
+            said = {"content": said}
+        if delta:
+            self._has_deltas = True
+            if message.__class__ is dict:
+                self._message = message
+        yield from self._piece(said, index, whole=not delta)
         if choice.get("usage"):
             self._usage.add(choice["usage"])
         if not self._came:
@@ -170,8 +191,10 @@ class Assembler:
         elif self._raw_finish:
             self._raw_finish, self._lied = "", True
         finish = _text(choice.get("finish_reason"))
-        if finish in ("error", "abort"):
-            raise Failure(Kind.TRUNCATED, f"the endpoint gave up: finish reason {finish}")
+        if finish and finish.lower().rpartition(": ")[2] in _GAVE_UP:
+            raise Failure(Kind.TRUNCATED, f"the endpoint gave up: finish reason {finish[:100]}")
+        if finish and self._text_of is not None and self._text_of.is_beside(index):
+            return  # it ends another reply
         if finish and finish.lower() not in _NO_FINISHES:
             self._raw_finish, self._by_itself = finish, not self._came
         elif self._came:
@@ -180,16 +203,17 @@ class Assembler:
     def _piece(self, said: Mapping[str, Any], index: object, whole: bool) -> Iterator[Delta]:
         content = said.get("content")
         thought = said.get("reasoning_content") or said.get("reasoning")
-        if isinstance(content, list):
-            content, inner = _parts(content)
-            thought = thought or inner
-        plain = said.keys() <= _PLAIN and content.__class__ is str
-        if not plain:
+        refusal, calls = _text(said.get("refusal")), said.get("tool_calls")
+        again = whole and self._has_deltas  # a message that tells what the deltas told
+        in_parts = content and content.__class__ is not str
+        if in_parts or not said.keys() <= self._plain or (thought and thought.__class__ is not str):
+            if in_parts:
+                parts = read_parts(content)
+                content, thought = parts.text, thought or parts.reasoning
+                refusal, calls = refusal or parts.refusal, calls or parts.calls
             if not isinstance(thought, str) or not thought:
                 thought = elsewhere(said)
             content = content or transcript(said)
-        again = whole and self._has_deltas  # a message that tells what the deltas told
-        if not plain:
             self._left_out |= left_out(said)
             self._keeper.take(said, thoughts=bool(self._tools) and not (again and self._thoughts))
         if not isinstance(thought, str) or (again and self._thoughts):
@@ -202,10 +226,10 @@ class Assembler:
                 content = self._said.rest_of(sound(content)) or ""
             if content and (self._text_of is None or self._text_of.takes(index, self._chunks)):
                 yield from self._content(content)
-        if (refusal := _text(said.get("refusal"))) and not (again and self._refusal):
+        if refusal and not (again and self._refusal):
             self._came = True
             self._keep_in(self._refusal, refusal)  # comes as a whole, with the reply
-        if calls := said.get("tool_calls"):
+        if calls:
             deltas = self._calls.complete(calls) if again else self._calls.feed(calls, whole=whole)
             yield from map(self._call_delta, deltas)
             self._old_calls = False
@@ -242,6 +266,8 @@ class Assembler:
 
     def close(self) -> Iterator[Delta]:
         """What was held back until it was certain that nothing follows."""
+        if self._message is not None:
+            yield from self._piece(self._message, self._index, whole=True)
         yield from self._thought(self._thought_halves.close(), inline=False)
         before, said = self._think.feed(self._content_halves.close())
         reasoning, text = self._think.close()
@@ -342,19 +368,8 @@ class _Room:
             raise too_large(self._largest)
 
 
-def _parts(content: list[Any]) -> tuple[str, str]:
-    """(text, reasoning) of content in parts, as some endpoints send it."""
-    text, reasoning = [], []
-    for part in content:
-        if isinstance(part, str):
-            text.append(part)
-        elif isinstance(part, Mapping):
-            inner = part.get("thinking") or part.get("reasoning")
-            if isinstance(inner, list):
-                inner = _parts(inner)[0]
-            reasoning.append(_text(inner))
-            text.append(_text(part.get("text")))
-    return "".join(text), "".join(reasoning)
+def _unreadable(has: str) -> Failure:
+    return Failure(Kind.MALFORMED, f"an event of the reply has {has}")
 
 
 def _text(value: object) -> str:

@@ -51,17 +51,19 @@ class CallAssembler:
         Failure past MOST_CALLS."""
         listed = pieces if isinstance(pieces, list) else [pieces]
         for place, piece in enumerate(listed):
-            if isinstance(piece, Mapping):
+            if isinstance(piece, dict):
                 index = _index(piece.get("index"))
                 if index is _ANY and len(listed) > 1:
                     index = f"place {place}"  # of several in one delta each is another call
                 yield from self._piece(_Piece(piece, index), whole)
+            elif piece:
+                raise Failure(Kind.MALFORMED, "a tool call of the reply is no object")
 
     def complete(self, pieces: object) -> Iterator[CallDelta]:
         """`pieces` is of a message that comes after deltas: what they lack is added, nothing is said twice."""
         calls = list(self._calls)
-        for place, given in enumerate(pieces if isinstance(pieces, list) else ()):
-            if not isinstance(given, Mapping):
+        for place, given in enumerate(pieces if isinstance(pieces, list) else [pieces]):
+            if not isinstance(given, dict):
                 continue
             piece = _Piece(given, _index(given.get("index")))
             same = self._last_of_id.get((_ANY, piece.id)) if piece.id else None
@@ -201,10 +203,12 @@ class _Piece:
 
     def __init__(self, piece: Mapping[str, Any], index: object) -> None:
         inner = piece.get("function")
-        function = inner if isinstance(inner, Mapping) else piece
+        function = inner if isinstance(inner, dict) else piece
         self.index = index
         self.id, self.name = _text(piece.get("id")), _text(function.get("name"))
         self.arguments = function.get("arguments")
+        if self.arguments is None:  # by their names in other interfaces
+            self.arguments = function.get("input", function.get("parameters"))
         self.opaque = of_call(piece)
 
     @property

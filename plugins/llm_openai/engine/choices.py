@@ -24,6 +24,10 @@ class Turns:
         self._past: set[object] = set()
         self._beside: set[object] = set()
 
+    def is_beside(self, index: object) -> bool:
+        """It is of another reply, which is not read."""
+        return index in self._beside
+
     def takes(self, index: object, chunk: int) -> bool:
         """Whether to read what choice `index` says in this chunk, which is counted from 1. Raises Failure."""
         if index in self._beside:

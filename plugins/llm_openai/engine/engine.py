@@ -354,7 +354,11 @@ async def _while_of_use(data: AsyncIterator[bytes], reader: ChunkReader, assembl
             patience = now_patient
             ends = None if patience is None else _now() + patience
         try:
-            if reader.is_body:
+            if reader.is_body and reader.held <= _SMALL and reader.is_whole():
+                # Nearly every body, and a time limit costs less than a task.
+                async with asyncio.timeout(_AFTER_FINISH):
+                    piece = await anext(data)
+            elif reader.is_body:
                 piece = await _next_of_body(data, reader)
             else:
                 async with asyncio.timeout_at(ends):

@@ -35,7 +35,7 @@ from shared.errors import (
 )
 
 from .halves import sound
-from .waiting import is_used_up, retry_after
+from .waiting import fields, is_used_up, retry_after
 
 _LONGEST_MESSAGE = 400  # characters that an endpoint's own words get in ours
 _LONGEST_KEPT = 10_000  # of them, until secrets were taken out: a half would not be recognised
@@ -53,8 +53,11 @@ _STATUS_OF = {
 
 
 # Where servers put the words: OpenAI and most, FastAPI, Cohere, RFC 9457, MiniMax, Baidu, Java and OAuth.
-_MESSAGES = ("message", "msg", "error", "title", "status_msg", "error_msg", "errorMessage", "error_message",
-             "error_description", "reason")  # fmt: skip
+_MESSAGES = ("message", "msg", "error_description", "error", "title", "status_msg", "error_msg", "errorMessage",
+             "error_message", "reason")  # fmt: skip
+# And deeper in, in one spelling.
+_DEEP_MESSAGES = ("message", "msg", "faultstring", "details", "detail", "errormessage", "errormsg", "statusmsg",
+                  "description", "exception", "text", "error", "data")  # fmt: skip
 
 
 class Kind(Enum):
@@ -223,14 +226,6 @@ def _generation(body: Any) -> str:
     return sound(text[:_LONGEST_KEPT]) if isinstance(text, str) else ""
 
 
-def is_error(error: object) -> bool:
-    """Whether what stands in `error` says anything: some servers send one with code 0 and no words on every chunk."""
-    if not isinstance(error, Mapping):
-        return bool(error)
-    says = [value for key, value in error.items() if key != "param"]
-    return any(value not in (0, "", "0", False, None, [], {}) for value in says)
-
-
 def describe(body: Any, levels: int = 3) -> tuple[str, str, str, int]:
     """(message, code, param, status or 0) of an error in any of the shapes that servers have for it.
 
@@ -244,7 +239,7 @@ def describe(body: Any, levels: int = 3) -> tuple[str, str, str, int]:
         if isinstance(inner, Mapping):
             outer = {key: value for key, value in body.items() if not isinstance(value, Mapping | list)}
             body = outer | dict(inner)
-        elif inner is not None and not body.get("message"):
+        elif inner is not None and not (body.get("message") or body.get("error_description")):
             body = inner
     if isinstance(body, list) and body and isinstance(body[0], Mapping):
         placed = [placed for one in body[:_MOST_COMPLAINTS] if (placed := _placed(one))]
@@ -278,6 +273,9 @@ def _words_of(body: Mapping[str, Any]) -> str:
         if isinstance(value, str) and value:
             words = value
             break
+    else:
+        deep = (value for name, value in fields(body) if name in _DEEP_MESSAGES and isinstance(value, str) and value)
+        words = next(deep, "")
     behind = body.get("metadata")
     raw = behind.get("raw") if isinstance(behind, Mapping) else None
     return f"{words}: {raw}" if isinstance(raw, str) and raw else words

@@ -110,6 +110,8 @@ def of_call(piece: Mapping[str, Any]) -> dict[str, Any]:
 
 def _kept_of(said: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     kept = {name: said[name] for name in names if said.get(name)}
+    if not kept:
+        return kept
     provider = kept.pop("provider_specific_fields", None)
     provider = provider if isinstance(provider, Mapping) else {}
     if isinstance(provider, Mapping) and (

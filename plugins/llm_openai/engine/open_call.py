@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from .halves import HalfJoiner, sound
@@ -47,7 +46,7 @@ class OpenCall:
 
     def add(self, arguments: object) -> str:
         """The text that is new. What comes after whole arguments is held until `settle`: it may say them again."""
-        if isinstance(arguments, Mapping | list):
+        if isinstance(arguments, dict | list):
             if not arguments:
                 return ""  # the head of a call whose arguments are to come
             text = _dumped(arguments)
@@ -56,7 +55,7 @@ class OpenCall:
         else:
             return ""
         self.kept += len(text.encode())
-        if self._more or (self.is_full and text.strip()) or (isinstance(arguments, Mapping | list) and self._began):
+        if self._more or (self.is_full and text.strip()) or (isinstance(arguments, dict | list) and self._began):
             self._more.append(text)
             return ""
         self.arguments.add(text)

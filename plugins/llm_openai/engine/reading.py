@@ -9,16 +9,20 @@ the last line, which the end of the bytes may have cut, is an error: a chunk tha
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .failures import Failure, Kind, in_reply, is_error
+from .error_signs import error_of, is_failed
+from .failures import Failure, Kind, in_reply
 from .json_text import GrowingText, TooManyValues, loads, loads_first
 from .limits import too_large
 from .sse import LONGEST, LineReader, TooLong
 
 Chunk = Mapping[str, Any]
 DONE = "[DONE]"
+_NAME = re.compile(rb"[\w.-]*")  # of a field
+_PREFIXES = re.compile(r"(data:|\[DONE\]|\s)*")
 _FIELDS = (b"data", b"event", b"id", b"retry", b"")
 _PINGS = ("ping", "keepalive", "keep-alive", "heartbeat")
 
@@ -66,8 +70,8 @@ class ChunkReader:
                         yield from self._line(line)
                     else:
                         self._seen = True
-                        if "choices" in parsed and not self._name:
-                            yield _checked("", parsed)
+                        if "choices" in parsed:
+                            yield _checked(self._name, parsed)
                         elif self._name not in _PINGS:
                             yield from self._parsed(parsed)
                 else:
@@ -156,7 +160,9 @@ class ChunkReader:
             yield from self._end()
             self._name = ""
             return
+        line = line.lstrip()
         field, _, value = line.partition(b":")
+        field = field.lower()
         if field == b"data":
             text = value.decode("utf-8", "replace")
             yield from self._data(text[1:] if text.startswith(" ") else text)
@@ -165,19 +171,25 @@ class ChunkReader:
         elif field == b"event":
             yield from self._end()
             self._name = value.decode("utf-8", "replace").strip()
+        elif not _NAME.fullmatch(field):
+            # The standard passes over a field that it does not know; this is no field, and may be text of the reply.
+            raise _no_json(line[:1000].decode("utf-8", "replace"))
 
     def _data(self, text: str) -> Iterator[Chunk]:
         if self._open is not None:
             yield from self._more(text)
             return
         bare = text.strip()
-        if not bare or self._name in _PINGS:
+        if bare.startswith("data:"):  # put before an event that had it
+            bare = _PREFIXES.sub("", bare, count=1)
+        if not bare or (self._name in _PINGS and '"choices"' not in bare):
             return
         self._seen = True
         if bare.startswith(DONE):
             yield from self._end()
             self.done = True
-            yield from self._data(bare[len(DONE) :].lstrip().removeprefix("data:"))
+            if rest := _PREFIXES.sub("", bare, count=1):
+                yield from self._data(rest)
             return
         try:
             parsed = loads(bare)
@@ -262,19 +274,10 @@ def _checked(name: str, parsed: Any) -> Chunk:
     if not isinstance(parsed, dict):
         raise Failure(Kind.MALFORMED, "the reply is JSON of another kind than a chat completion")
     choices = parsed.get("choices")
-    error = parsed.get("error")
-    wrong: object = (error and is_error(error)) or name == "error" or parsed.get("object") == "error"
-    if not wrong and not choices:
-        base = parsed.get("base_resp")
-        wrong = (
-            parsed.get("detail")
-            or parsed.get("type") == "error"
-            or (isinstance(base, Mapping) and base.get("status_code"))
-        )
-    if wrong:
+    # Of nearly all it is seen at once that they are none.
+    if name == "error" or ((not choices or "error" in parsed or parsed.get("object") == "error") and is_failed(parsed)):
         raise in_reply(parsed)
     for choice in choices if isinstance(choices, list) else ():
-        error = choice.get("error") if isinstance(choice, dict) else None
-        if error and is_error(error):
+        if isinstance(choice, dict) and (error := error_of(choice)):
             raise in_reply({"error": error})
     return parsed

@@ -22,9 +22,10 @@ class _Option(NamedTuple):
     least: float = 0
     most: float = 0  # of values that any model takes which knows the option; one that refuses others may know it
     refused: str = ""  # more words for a refusal; with these no list of right values makes it the caller's mistake
+    called: str = ""  # what it may be called where no option is named as it is sent
 
 
-_ANY_WORDS = r"must|invalid|expected|not one of|requires|only"
+_ANY_WORDS = r"must|invalid|expected|not one of|requires|only|should be|cannot be"
 _OPTIONS = {
     "temperature": _Option("temperature", 0, 2),
     "top_p": _Option("top_p", 0, 1),
@@ -32,26 +33,35 @@ _OPTIONS = {
     "max_completion_tokens": _Option("max_tokens", 1, 10**6),
     "stop": _Option("stop"),
     "seed": _Option("seed", 0, 2**31 - 1),
-    "presence_penalty": _Option("presence_penalty", -2, 2),
-    "frequency_penalty": _Option("frequency_penalty", -2, 2),
-    "response_format": _Option("response_format", refused=_ANY_WORDS),
-    "reasoning_effort": _Option("reasoning_effort"),
-    "tool_choice": _Option("tool_choice", refused=_ANY_WORDS),
-    "parallel_tool_calls": _Option("parallel_tool_calls"),
+    "presence_penalty": _Option("presence_penalty", -2, 2, called=r"presence ?penalty|^penalty"),
+    "frequency_penalty": _Option("frequency_penalty", -2, 2, called=r"frequency ?penalty|^penalty"),
+    "response_format": _Option(
+        "response_format", refused=_ANY_WORDS, called=r"json mode|response (mime )?type|structured output|output format"
+    ),
+    "reasoning_effort": _Option("reasoning_effort", called="reasoning ?effort|think value"),
+    "tool_choice": _Option("tool_choice", refused=_ANY_WORDS, called="tool ?choice"),
+    "parallel_tool_calls": _Option("parallel_tool_calls", called="parallel (tool|function) call"),
     "stream_options": _Option(""),
 }
 _REFUSAL = re.compile(
     r"unsupported|not support|n't support|unrecognized|unknown|unexpected|not permitted|not allowed|"
     r"extra (inputs|fields)|only the default|only [^ ]{1,20} (is|are) (allowed|supported|accepted|permitted)|"
     r"not available|unavailable|not implemented|no endpoints found|deprecated|not accept|incompatible|"
-    r"cannot (both )?be (specified|set|used)|not enabled",
+    r"cannot (both )?be (specified|set|used)|not enabled|"
+    r"(must|may|can|should) (only )?be (set to )?1(\.0+)?\b(?! (or|and|to))",
     re.IGNORECASE,
 )
 # But not where the option is known and it is this value that is wrong: that is the caller's to hear.
 _CALLERS = re.compile(r"supported values are|invalid schema|must be one of|valid values", re.IGNORECASE)
 _ROLE = re.compile(r"\brole\b|`?developer`?", re.IGNORECASE)
 _WRONG_ROLE = re.compile(
-    r"unknown|unexpected|invalid|incorrect|not one of|must be|unsupported|n.?t support", re.IGNORECASE
+    r"unknown|unexpected|invalid|incorrect|not one of|must be|should be|unsupported|n.?t support|not found|only",
+    re.IGNORECASE,
+)
+# What follows are the names of what is known, none of it refused.
+_LIST_OF_KNOWN = re.compile(
+    r"expected one of|(supported|allowed|valid|known|accepted) (parameters|fields|arguments|options|keys)",
+    re.IGNORECASE,
 )
 _WORD_JSON = re.compile(r"contain the word .{0,3}json", re.IGNORECASE)
 _NOT_BACK = re.compile(rf"{_REFUSAL.pattern}|must not|should not|remove|do not include", re.IGNORECASE)
@@ -123,7 +133,13 @@ def _refused_in(failure: Failure, body: Mapping[str, Any]) -> tuple[set[str], se
     param = re.split(r"[.\[]", failure.param, maxsplit=1)[0]
     named = [name for name in _OPTIONS if name == param]
     if not failure.param or (not named and failure.param == "body"):
-        named = [name for name in _OPTIONS if re.search(rf"(?<![\w-]){name}(?![\w-])", failure.message)]
+        told = _LIST_OF_KNOWN.split(failure.message, maxsplit=1)[0]
+        # Some names are words as well: "please stop".
+        pattern = r"(?<![\w-])(?<!(?i:please) )(?<!to ){}(?![\w-])"
+        named = [name for name in _OPTIONS if re.search(pattern.format(name), told)]
+        if not any(name in body for name in named):
+            spaced = told.replace("_", " ").lower()
+            named += [name for name, option in _OPTIONS.items() if option.called and re.search(option.called, spaced)]
     # "max_tokens is not supported, use max_completion_tokens": what was not sent was not refused.
     named = [name for name in named if name in body]
     if len(named) > 1 and re.search(r"\bboth\b|only one of", words):
@@ -133,7 +149,7 @@ def _refused_in(failure: Failure, body: Mapping[str, Any]) -> tuple[set[str], se
         if _is_strict(body["response_format"]):
             return {_STRICT}, set()  # of this schema: another may well be taken
     if not _REFUSAL.search(words) or _CALLERS.search(words):
-        named = [name for name in named if _OPTIONS[name].refused and re.search(_OPTIONS[name].refused, words)]
+        named = [name for name in named if _OPTIONS[name].refused and re.search(_OPTIONS[name].refused, words, re.I)]
     own = {_step(name, body) for name in named}
     return own, {_step(name, body) for name in named if _is_ordinary(name, body[name])}
 

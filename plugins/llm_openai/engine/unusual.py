@@ -38,12 +38,14 @@ def transcript(said: Mapping[str, Any]) -> str:
 
 
 def left_out(said: Mapping[str, Any]) -> set[str]:
-    """`images` and `audio`, where there are any.
+    """`images`, `audio`, `video` and `files`, where there are any.
 
     >>> left_out({"content": "Here.", "images": [{"type": "image_url"}], "audio": {"transcript": "Here."}})
     {'images'}
     """
     found = set[str]()
+    if not (isinstance(said.get("content"), list) or "images" in said or "audio" in said):
+        return found
     content, audio = said.get("content"), said.get("audio")
     if said.get("images") or (isinstance(content, list) and any(_is(part, "image") for part in content)):
         found.add("images")
@@ -51,6 +53,9 @@ def left_out(said: Mapping[str, Any]) -> set[str]:
         isinstance(content, list) and any(_is(part, "audio") for part in content)
     ):
         found.add("audio")
+    for name, kind in (("video", "video"), ("files", "file"), ("files", "document")):
+        if isinstance(content, list) and any(_is(part, kind) for part in content):
+            found.add(name)
     return found
 
 

@@ -9,8 +9,8 @@ restoring.py   snapshots made and put back
 state.py       what all of these stand on: collections by name, and the bounds on them
 space.py       room on the disk: writes on a full one, and what goes back to it
 upkeep.py      graphs saved and built anew, fields indexed
-checks.py      what may be asked: names, ids, items, numbers
-changes.py     metadata that changes while the vector stays
+checks.py      what may be asked: parameters, items, page tokens
+changes.py     the changes of metadata in one request
 aliases.py     other names of collections
 
 What is stored:
@@ -46,16 +46,19 @@ rebuilding.py  a new graph aside, while the old one is searched
 health.py      recall on a sample
 together.py    searches that come at the same moment, as one batch
 lock.py        many readers or one writer, in turn
+
+What is stored, asked and written, filters, and what may be asked of any store stand in `shared/vectors`.
 """
 
-from .changes import Change, MetadataMode
+from shared.vectors.changes import Change, MetadataMode
+from shared.vectors.items import Item, Mode, Query, Written
+
 from .engine import Engine
 from .managing import Description
 from .metric import Metric
-from .query import Hit, Query, SearchResult
+from .query import Hit, SearchResult
 from .snapshots import Snapshot
-from .store import Collection, Item
-from .writing import Mode, Written
+from .store import Collection
 
 __all__ = [
     "Change",

@@ -44,7 +44,7 @@ class Aliases:
 
     def of(self, collection: str = "") -> list[tuple[str, str]]:
         """(alias, collection) of one collection or of all, by alias."""
-        return sorted(one for one in self._target_of.items() if not collection or one[1] == collection)
+        return sorted(pair for pair in self._target_of.items() if not collection or pair[1] == collection)
 
     def check_move(self, alias: str, expected: str | None, most: int) -> str:
         """What the alias names now, "" for nothing. Raises FailedPrecondition where that is not what is expected,

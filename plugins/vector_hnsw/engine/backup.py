@@ -78,7 +78,7 @@ def make(data_dir: Path, to: Path) -> Backup:
                 left_out = _copy_snapshots(data_dir / "snapshots", aside / "snapshots")
                 sequence, collections = _copy_store(source, aside / "store.db")
             files = _files(aside)
-            made = Backup(sequence, collections, int(time.time()), sum(one["size"] for one in files.values()))
+            made = Backup(sequence, collections, int(time.time()), sum(file["size"] for file in files.values()))
             about = {field: value for field, value in asdict(made).items() if field in _ABOUT}
             _write_manifest(aside, {"format": 1, "store": uuid, "files": files} | about)
             move(aside, to)
@@ -219,14 +219,14 @@ def _opened(store: Path) -> sqlite3.Connection:
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:
     """By path: size and checksum. Their names are durable then."""
-    found = {}
+    files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_dir():
             sync_folder(path)
         else:
             size = path.stat().st_size
-            found[path.relative_to(folder).as_posix()] = {"size": size, "sha256": checksum(path)}
-    return found
+            files[path.relative_to(folder).as_posix()] = {"size": size, "sha256": checksum(path)}
+    return files
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
@@ -259,12 +259,12 @@ def _copy_verified(backup: Path, files: dict[str, dict[str, Any]], aside: Path) 
     for name, wanted in files.items():
         make_folder((aside / name).parent)
         try:
-            found = copy_file(backup / name, aside / name)
+            sha256 = copy_file(backup / name, aside / name)
         except FileNotFoundError:
-            found = ""
-        if found != wanted["sha256"]:
+            sha256 = ""
+        if sha256 != wanted["sha256"]:
             raise StartError(
-                f"{backup / name} is {'damaged' if found else 'missing'}; take another backup (nothing was changed)"
+                f"{backup / name} is {'damaged' if sha256 else 'missing'}; take another backup (nothing was changed)"
             )
     for path in [aside, *aside.rglob("*")]:
         if path.is_dir():

@@ -15,13 +15,15 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 
 from shared.errors import StorageFull
+from shared.vectors.filters import Filter
+from shared.vectors.items import Item
 
-from .filters import Filter, where
+from .filters import where
 from .flat import Flat, index_for, most_of
 from .graph import Graph, graph_bytes
 from .labels import Labels, Plan, digests
 from .searching import Searchable
-from .store import Collection, Item, Place, Store
+from .store import Collection, Place, Store
 
 _log = logging.getLogger("hector")
 

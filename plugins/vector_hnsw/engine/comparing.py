@@ -14,7 +14,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .metric import Floats, Metric
+from shared.vectors.items import Floats
+
+from .metric import Metric
 
 Doubles = npt.NDArray[np.float64]
 

@@ -191,7 +191,7 @@ class Database:
 
     def rows_within(self, most: int, query: str, *values: object) -> list[Any]:
         """As `rows`. Raises TooLarge as soon as their texts and blobs, and a hundred bytes a row, are beyond `most`."""
-        found, size = [], 0
+        rows, size = [], 0
         with as_plugin_errors(self.path), self.reading() as connection:
             for row in connection.execute(query, values):
                 size += 100
@@ -203,8 +203,8 @@ class Database:
                         f"this call would read more than {most} bytes of metadata and vectors; ask for less at once",
                         reason="REPLY_TOO_LARGE",
                     )
-                found.append(row)
-        return found
+                rows.append(row)
+        return rows
 
     def blocks(self, query: str, *values: object, size: int = 1000) -> Iterator[list[Any]]:
         """The rows in blocks of `size`, all as they were when the first was taken."""

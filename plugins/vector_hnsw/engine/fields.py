@@ -14,8 +14,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from shared.vectors.filters import Compare, Filter, Operator
+
 from .database import Database
-from .filters import Compare, Filter, Operator, Where, _finite, path_of
+from .filters import Where, finite, path_of
 
 _log = logging.getLogger("hector")
 
@@ -67,19 +69,19 @@ class FieldIndexes:
         """What fits, as an SQL expression with its values: answered by an index where there is one and it helps."""
         ranges = ranges_of(where.filter) if where.filter else []
         there = self.of(number) if ranges else set()
-        indexed = [one for one in ranges if one.path in there]
-        for one in indexed:
-            if one.is_all:
-                return one.sql, one.values
+        indexed = [demanded for demanded in ranges if demanded.path in there]
+        for demanded in indexed:
+            if demanded.is_all:
+                return demanded.sql, demanded.values
         if ranges:
             last = self._last_row(number)
-            found = [(self._count(number, one, last // _SHARE), one) for one in indexed]
-            if found:
-                count, best = min(found, key=lambda pair: pair[0])
+            counted = [(self._count(number, demanded, last // _SHARE), demanded) for demanded in indexed]
+            if counted:
+                count, best = min(counted, key=lambda pair: pair[0])
                 if count < last // _SHARE:
                     return f"{best.sql} AND {where.sql}", (*best.values, *where.values)
             if last >= _LEAST_ITEMS:
-                self._note(number, [one.path for one in ranges if one.path not in there])
+                self._note(number, [demanded.path for demanded in ranges if demanded.path not in there])
         return where.sql, where.values
 
     def of(self, number: int) -> set[str]:
@@ -132,9 +134,9 @@ class FieldIndexes:
         ((last,),) = self._database.rows(f"SELECT coalesce(max(row), 0) FROM items_{number}")
         return int(last)
 
-    def _count(self, number: int, one: Range, most: int) -> int:
-        query = f"SELECT count(*) FROM (SELECT 1 FROM items_{number} WHERE {one.sql} LIMIT {most})"
-        return int(self._database.rows(query, *one.values)[0][0])
+    def _count(self, number: int, demanded: Range, most: int) -> int:
+        query = f"SELECT count(*) FROM (SELECT 1 FROM items_{number} WHERE {demanded.sql} LIMIT {most})"
+        return int(self._database.rows(query, *demanded.values)[0][0])
 
 
 def _demanded(filter: Filter) -> Iterator[Compare | None]:
@@ -168,10 +170,10 @@ def _part(compare: Compare, path: str) -> _Part | None:
     if not isinstance(several, list) or not 0 < len(several) <= _MOST_VALUES:
         return None
     is_text = isinstance(several[0], str)
-    for one in several:
-        if isinstance(one, bool) or not isinstance(one, str | int | float) or isinstance(one, str) is not is_text:
+    for each in several:
+        if isinstance(each, bool) or not isinstance(each, str | int | float) or isinstance(each, str) is not is_text:
             return None
-    values = tuple(_finite(one, "filter") for one in several)
+    values = tuple(finite(each, "filter") for each in several)
     kinds = f"{kind} IS 'text'" if is_text else f"{kind} IN ('integer', 'real')"
     # SQLite orders numbers before texts.
     ends = {">": f"{value} >= ''"} if is_text else {"<": f"{value} < ''"}

@@ -1,88 +1,35 @@
-"""Filters on metadata and ids, and how SQLite answers them.
+"""Filters as SQLite answers them; what they are is `shared/vectors/filters.py`'s.
 
-| condition | holds for |
-|---|---|
-| `Compare(field, EQ, x)` | a string, number, boolean or null equal to x; 1 and 1.0 are equal, 1 and true are not |
-| `NE` | everything that EQ does not hold for, items without the field among them |
-| `GT GTE LT LTE` | numbers with a number, strings with a string (by code point) |
-| `IN`, `NOT_IN` | EQ holds for one, or for none, of a list |
-| `CONTAINS` | a list that holds x, or a string that has the string x inside |
-| `PREFIX` | a string that begins with x |
-| `Exists(field)` | a field that is there, with null too |
-| `Ids(ids)` | an item with one of these ids |
-
-A field is a path with dots (`author.name`). A key with a dot, quote or backslash in it, or nothing, stands as a JSON
-string (`"file.name"`, `""`). SQLite ends a stored text at a NUL character: what is behind it is not looked at,
-and a value that has one equals nothing.
+SQLite ends a stored text at a NUL character: what is behind it is not looked at, and a value that has one equals
+nothing.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
-from shared.errors import InvalidArgument, quoted
+from shared.vectors.filters import (
+    DEEPEST,
+    MOST,
+    MOST_IDS,
+    MOST_VALUES,
+    Compare,
+    Condition,
+    Exists,
+    Filter,
+    Ids,
+    Operator,
+    keys_of,
+    refused,
+    too_many,
+    too_many_values,
+)
 
-_DEEPEST = 6
-# Of one filter, all its levels together: conditions; values in lists; ids; characters in lists, and elsewhere but ids.
-MOST = 1000
-MOST_VALUES = 100_000
-MOST_IDS = 100_000
-MOST_LIST_TEXT = 4 * 2**20
-MOST_TEXT = 2**20
-_LONGEST_FIELD = 1000
 _GROUP = 40
-# SQLite would end a path at a NUL.
-_PART = re.compile(r'("(?:[^"\\\0]|\\[^\0])*+")|([^."\\\0]+)')
-
-Scalar = str | float | int | bool | None
-
-
-class Operator(Enum):
-    EQ = "="
-    NE = "!="
-    GT = ">"
-    GTE = ">="
-    LT = "<"
-    LTE = "<="
-    IN = "in"
-    NOT_IN = "not in"
-    CONTAINS = "contains"
-    PREFIX = "prefix"
-
-
-@dataclass(frozen=True)
-class Compare:
-    field: str
-    operator: Operator
-    value: Any
-
-
-@dataclass(frozen=True)
-class Exists:
-    field: str
-
-
-@dataclass(frozen=True)
-class Ids:
-    ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Filter:
-    """All of `must`, one of `should` if there are any, none of `must_not`."""
-
-    must: tuple[Condition, ...] = ()
-    should: tuple[Condition, ...] = ()
-    must_not: tuple[Condition, ...] = ()
-
-
-Condition = Compare | Exists | Ids | Filter
 
 
 @dataclass(frozen=True)
@@ -92,43 +39,6 @@ class Where:
     sql: str
     values: tuple[object, ...]
     filter: Filter | None = field(default=None, compare=False)  # what it was made of
-
-
-def unrestricted(filter: Filter, at: str = "filter") -> str:
-    """Where the filter fits everything whatever is stored: what makes it so, such as `filter.must[0]`; else ""."""
-    # A list that excludes nobody (`NOT_IN []`) looks like a condition and is none.
-    wide = [_fits_all(one, f"{at}.must[{i}]") for i, one in enumerate(filter.must)]
-    wide += [_fits_none(one, f"{at}.must_not[{i}]") for i, one in enumerate(filter.must_not)]
-    if not all(wide):
-        return ""
-    if filter.should:
-        choices = (_fits_all(one, f"{at}.should[{i}]") for i, one in enumerate(filter.should))
-        return next((choice for choice in choices if choice), "")
-    return wide[0] if wide else at
-
-
-def _fits_all(condition: Condition, at: str) -> str:
-    match condition:
-        case Filter():
-            return unrestricted(condition, f"{at}.filter")
-        case Compare(_, Operator.NOT_IN, []):
-            return at
-    return ""
-
-
-def _fits_none(condition: Condition, at: str) -> str:
-    match condition:
-        case Filter(must, should, must_not):
-            at += ".filter"
-            parts = [_fits_none(one, f"{at}.must[{i}]") for i, one in enumerate(must)]
-            parts += [_fits_all(one, f"{at}.must_not[{i}]") for i, one in enumerate(must_not)]
-            choices = [_fits_none(one, f"{at}.should[{i}]") for i, one in enumerate(should)]
-            if choices and all(choices):
-                parts.append(choices[0])
-            return next((part for part in parts if part), "")
-        case Compare(_, Operator.IN, []) | Ids(()):
-            return at
-    return ""
 
 
 def where(filter: Filter) -> Where:
@@ -151,15 +61,22 @@ class _Writer:
         self._ids = 0
 
     def filter(self, filter: Filter, at: str, depth: int) -> str:
-        if depth > _DEEPEST:
-            raise refused(at, f"is nested more than {_DEEPEST} levels deep")
-        parts = [self._condition(one, f"{at}.must[{i}]", depth) for i, one in enumerate(filter.must)]
+        if depth > DEEPEST:
+            raise refused(at, f"is nested more than {DEEPEST} levels deep")
+        parts = [self._condition(condition, f"{at}.must[{i}]", depth) for i, condition in enumerate(filter.must)]
         if filter.should:
             parts.append(
-                _joined("OR", [self._condition(one, f"{at}.should[{i}]", depth) for i, one in enumerate(filter.should)])
+                _joined(
+                    "OR",
+                    [
+                        self._condition(condition, f"{at}.should[{i}]", depth)
+                        for i, condition in enumerate(filter.should)
+                    ],
+                )
             )
         parts += [
-            f"(NOT {self._condition(one, f'{at}.must_not[{i}]', depth)})" for i, one in enumerate(filter.must_not)
+            f"(NOT {self._condition(condition, f'{at}.must_not[{i}]', depth)})"
+            for i, condition in enumerate(filter.must_not)
         ]
         return _joined("AND", parts) if parts else "(1)"
 
@@ -173,9 +90,9 @@ class _Writer:
                 if self._ids > MOST_IDS:
                     raise refused(at, f"has one of more than {MOST_IDS} ids")
                 # SQLite's JSON ends a text at its first NUL, so those go by themselves.
-                strange = [one for one in ids if "\0" in one]
+                strange = [name for name in ids if "\0" in name]
                 self._add(len(strange), at)
-                self.values += [_json_list([one for one in ids if "\0" not in one]), *strange]
+                self.values += [_json_list([name for name in ids if "\0" not in name]), *strange]
                 return f"(id IN (SELECT value FROM json_each(?)) OR id IN ({','.join('?' * len(strange))}))"
             case Exists(field):
                 return f"({self._typed(field, at)} IS NOT NULL)"
@@ -207,7 +124,7 @@ class _Writer:
                     raise refused(at, "needs a number or a string to compare with")
                 kinds = "('text')" if isinstance(value, str) else "('integer', 'real')"
                 typed, source = self._typed(field, at), self._source(field, at)
-                self.values.append(_finite(value, at))
+                self.values.append(finite(value, at))
                 return f"(coalesce({typed} IN {kinds}, 0) AND json_extract({source}) {operator.value} ?)"
 
     def _equal(self, field: str, value: Any, at: str) -> str:
@@ -218,7 +135,7 @@ class _Writer:
             raise refused(at, "compares with a string, number, boolean or null")
         kinds = "('text')" if isinstance(value, str) else "('integer', 'real')"
         source = self._source(field, at)
-        self.values.append(_finite(value, at))
+        self.values.append(finite(value, at))
         return f"(coalesce({typed} IN {kinds}, 0) AND json_extract({source}) = ?)"
 
     def _one_of(self, field: str, values: Sequence[Any], at: str) -> str:
@@ -235,7 +152,7 @@ class _Writer:
                 if "\0" not in value:  # as under EQ, nothing that is stored equals it
                     lists["('text')"].append(value)
             elif isinstance(value, int | float):
-                lists["('integer', 'real')"].append(_finite(value, at))
+                lists["('integer', 'real')"].append(finite(value, at))
             else:
                 raise refused(at, "compares with strings, numbers, booleans or null")
         parts = [f"coalesce({self._typed(field, at)} IN ({', '.join(sorted(literals))}), 0)"] if literals else []
@@ -254,7 +171,7 @@ class _Writer:
         elif isinstance(value, str | int | float):
             kinds = "('text')" if isinstance(value, str) else "('integer', 'real')"
             element = f"type IN {kinds} AND atom = ?"
-            self.values.append(_finite(value, at))
+            self.values.append(finite(value, at))
         else:
             raise refused(at, "looks for a string, number, boolean or null")
         sql = f"({typed} IS 'array' AND EXISTS (SELECT 1 FROM json_each({source}) WHERE {element}))"
@@ -274,38 +191,12 @@ class _Writer:
 
     def _source(self, field: str, at: str) -> str:
         """Where SQLite's JSON functions find the field: their first two arguments."""
-        keys = self._keys(field, at)
+        keys = keys_of(field, at)
         if any('"' in key for key in keys):  # SQLite has no path to such a key
             self.values.append(json.dumps(keys))
             return "json_member(metadata, ?), '$'"
         self.values.append("$" + "".join("." + json.dumps(key, ensure_ascii=False) for key in keys))
         return "metadata, ?"
-
-    def _keys(self, field: str, at: str) -> list[str]:
-        """`author."file.name"` as its keys."""
-        if len(field) > _LONGEST_FIELD:
-            raise refused(at, f"names a field of more than {_LONGEST_FIELD} characters")
-        keys: list[str] = []
-        position = 0
-        while position <= len(field):
-            part = _PART.match(field, position)
-            if part is None or (part.end() < len(field) and field[part.end()] != "."):
-                raise self._bad_field(field, at)
-            try:
-                key = json.loads(part[1], strict=False) if part[1] else part[2]
-                key.encode()
-            except ValueError:
-                raise self._bad_field(field, at) from None
-            keys.append(key)
-            position = part.end() + 1
-        return keys
-
-    def _bad_field(self, field: str, at: str) -> InvalidArgument:
-        return refused(
-            at,
-            f"names the field {quoted(field)}: keys with dots between, and a key with a dot, a quote or a backslash "
-            "in it as a JSON string",
-        )
 
 
 def member(metadata: str, keys: str) -> str | None:
@@ -325,7 +216,7 @@ def _joined(word: str, parts: Sequence[str]) -> str:
     return "(" + f" {word} ".join(parts) + ")"
 
 
-def _finite(value: str | float, at: str) -> str | float:
+def finite(value: str | float, at: str) -> str | float:
     if isinstance(value, float) and not math.isfinite(value):
         raise refused(at, "compares with a number that is not finite")
     # SQLite's integers end at 64 bits; beyond, both sides are doubles.
@@ -336,23 +227,3 @@ def _json_list(values: Sequence[str | float]) -> str:
     # Not at once: `json` would let nobody else run until all are written.
     parts = [json.dumps(values[start : start + 1000])[1:-1] for start in range(0, len(values), 1000)]
     return f"[{','.join(parts)}]"
-
-
-def too_many(at: str) -> InvalidArgument:
-    return refused(at, f"has one of more than {MOST} conditions")
-
-
-def too_many_values(at: str) -> InvalidArgument:
-    return refused(at, f"has one of more than {MOST_VALUES} values in lists")
-
-
-def refused(at: str, what: str) -> InvalidArgument:
-    return InvalidArgument(f"{at} {what}", reason="BAD_FILTER", field=at)
-
-
-def all_of(*conditions: Condition) -> Filter:
-    return Filter(must=tuple(conditions))
-
-
-def ids(values: Sequence[str]) -> Ids:
-    return Ids(tuple(values))

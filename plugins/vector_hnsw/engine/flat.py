@@ -7,10 +7,12 @@ from collections.abc import Container, Iterable, Sequence
 
 import numpy as np
 
+from shared.vectors.items import Floats
+
 from .comparing import lengths_of, nearest
 from .graph import Graph, Neighbours, no_memory
 from .lock import SharedLock
-from .metric import Floats, Metric
+from .metric import Metric
 from .store import Collection
 
 # So many vectors, or so many bytes of them, are few.

@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import Overloaded
+from shared.vectors.items import Floats
 
 from .lock import SharedLock
-from .metric import Floats, Metric
+from .metric import Metric
 from .saving import save
 
 # What one turn inserts at most: about 10 ms on two cores at any dimension.

@@ -41,7 +41,7 @@ def sampled_recall(entry: OpenCollection, store: Store) -> float:
         prepared = spec.metric.prepare(vectors[list(first.values())])
         distances = np.stack([spec.metric.distances(query, prepared) for query in queries])
         best = np.sort(np.concatenate([best, distances], axis=1), axis=1)[:, :_K]
-    found, wanted = 0, int(np.isfinite(best).sum())
+    hits, wanted = 0, int(np.isfinite(best).sum())
     if not wanted:
         return 1.0
     for query, nearest in zip(queries, best, strict=True):
@@ -49,5 +49,5 @@ def sampled_recall(entry: OpenCollection, store: Store) -> float:
         if answer is not None:
             # By distance, not by label: of equally near ones any is right.
             worst = nearest[np.isfinite(nearest)][-1]
-            found += sum(distance <= worst + 1e-5 * max(1, abs(worst)) for distance in answer.distances)
-    return min(1.0, found / wanted)
+            hits += sum(distance <= worst + 1e-5 * max(1, abs(worst)) for distance in answer.distances)
+    return min(1.0, hits / wanted)

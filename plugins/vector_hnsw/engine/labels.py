@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from .metric import Floats
+from shared.vectors.items import Floats
+
 from .store import Place
 
 

@@ -12,6 +12,7 @@ from shared.errors import (
     NotFound,
     quoted,
 )
+from shared.vectors.checks import LARGEST_DIMENSION, checked_name, within
 
 from . import checks, health
 from .collection import OpenCollection
@@ -61,8 +62,8 @@ class Managing(Space, Upkeep):
         named = checks.index_parameters(m=m, ef_construction=ef_construction, ef_search=ef_search)
         wanted = Collection(
             number=0,
-            name=checks.checked_name(name),
-            dimension=checks.within("dimension", dimension, 1, checks.LARGEST_DIMENSION),
+            name=checked_name(name),
+            dimension=within("dimension", dimension, 1, LARGEST_DIMENSION),
             metric=metric,
             embedding_model=checks.checked_model_name(embedding_model),
             **{**checks.INDEX_DEFAULTS, **named},
@@ -188,7 +189,7 @@ class Managing(Space, Upkeep):
         `expected` is what it must have named. Raises InvalidArgument, NotFound, AlreadyExists, LimitReached,
         FailedPrecondition.
         """
-        checks.checked_name(alias, "alias", "alias")
+        checked_name(alias, "alias", "alias")
         with self._writing:
             if alias in self._collections:
                 raise AlreadyExists(

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from shared.vectors.items import Floats
+
 from .comparing import Doubles, lengths_of
 from .filters import Where
-from .metric import Floats
 from .store import Collection, Store
 
 _MOST_FILTERS = 16
@@ -98,7 +99,7 @@ class MatchCache:
             return matches
         with self._lock:
             self._kept[where] = matches
-            size = sum(one.bytes for one in self._kept.values())
+            size = sum(each.bytes for each in self._kept.values())
             while len(self._kept) > _MOST_FILTERS or (size > _MOST_BYTES and len(self._kept) > 1):
                 size -= self._kept.popitem(last=False)[1].bytes
         return matches
@@ -114,7 +115,7 @@ class MatchCache:
         labels = frozenset(label_of.values())
         if len(label_of) * self._spec.dimension > _FEW_NUMBERS:
             return Matches(now, label_of, labels, _NONE, _NONE, None, _NO_LENGTHS)
-        found = self._store.versioned_vectors(self._spec.number, list(label_of))
-        matrix = np.frombuffer(b"".join(vector for *_, vector in found), "<f4").reshape(-1, self._spec.dimension)
-        rows, versions = np.array([(row, version) for row, version, _ in found], np.int64).reshape(-1, 2).T
+        stored = self._store.versioned_vectors(self._spec.number, list(label_of))
+        matrix = np.frombuffer(b"".join(vector for *_, vector in stored), "<f4").reshape(-1, self._spec.dimension)
+        rows, versions = np.array([(row, version) for row, version, _ in stored], np.int64).reshape(-1, 2).T
         return Matches(now, label_of, labels, rows, versions, matrix, lengths_of(matrix))

@@ -21,8 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import InvalidArgument
-
-Floats = npt.NDArray[np.float32]
+from shared.vectors.items import Floats
 
 # Sums of squares up to four times this fit into a float32, so no distance overflows.
 # A square of a vector's length that is well inside of what a float32 can say.

@@ -84,15 +84,15 @@ def build(
     """A graph of every label there is, from the store. `watch` is told now and then how many it has."""
     graph = index_for(spec, len(versions), threads)
     done: set[int] = set()
-    for found, vectors in store.scan(spec):
+    for rows, vectors in store.scan(spec):
         part: dict[int, int] = {}  # label → index of the row that brings its vector
-        for index, (_, label, version, _, _) in enumerate(found):
+        for index, (_, label, version, _, _) in enumerate(rows):
             if label not in done and versions.get(label) == version:
                 part.setdefault(label, index)
         done.update(part)
         indexes = list(part.values())
         graph.reserve(len(part))
-        graph.put(list(part), vectors[indexes], [found[index][2] for index in indexes])
+        graph.put(list(part), vectors[indexes], [rows[index][2] for index in indexes])
         watch(graph.count)
     return graph
 

@@ -14,10 +14,11 @@ import math
 from enum import Enum, auto
 from typing import NamedTuple
 
+from shared.vectors.items import Query
+
 from .flat import Flat
 from .graph import Graph
 from .matches import Matches
-from .query import Query
 
 # A search beyond either of these takes longer than a millisecond: results, and candidates times dimension.
 _QUICK_K = 100
@@ -80,3 +81,8 @@ def is_quick(query: Query, graph: Flat | Graph | None, dimension: int, ef_search
 def are_few(candidates: int, dimension: int) -> bool:
     """Whether the graph can be asked for so many in about a millisecond."""
     return candidates * dimension <= _QUICK_WORK
+
+
+def most_at_once(candidates: int, dimension: int) -> int:
+    """How many such searches the graph can be asked for in about a millisecond; one at least."""
+    return max(1, _QUICK_WORK // (candidates * dimension))

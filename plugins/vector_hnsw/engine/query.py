@@ -4,36 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .filters import Filter
-from .metric import Floats
+from shared.vectors.items import Floats, Query
+
 from .rows import Row
 
 
-class Query(NamedTuple):
-    """A search: `vector` of shape (dimension,).
-
-    `min_score` keeps hits with at least that score; `ef` is how many candidates the graph keeps (0: the
-    collection's); `exact` compares every vector instead; `with_vectors` brings the original vectors along. Hits may
-    come without metadata where `with_metadata` is not set.
-    """
-
-    vector: Floats
-    limit: int = 10
-    offset: int = 0
-    min_score: float | None = None
-    filter: Filter | None = None
-    ef: int = 0
-    exact: bool = False
-    with_vectors: bool = False
-    with_metadata: bool = True
-    embedding_model: str = ""
-
-    @property
-    def kind(self) -> tuple[int | str, ...] | None:
-        """What queries of a collection must have in common to go through the graph at once; None: it goes alone."""
-        if self.filter or self.exact or self.with_vectors:
-            return None
-        return self.limit, self.offset, self.ef, len(self.vector), self.embedding_model
+def batch_key(query: Query) -> tuple[int | str, ...] | None:
+    """What queries of a collection must have in common to go through the graph at once; None: it goes alone."""
+    if query.filter or query.exact or query.with_vectors:
+        return None
+    return query.limit, query.offset, query.ef, len(query.vector), query.embedding_model
 
 
 class Hit:

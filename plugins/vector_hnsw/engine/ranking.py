@@ -10,9 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from shared.vectors.items import Query
+
 from .comparing import Doubles
 from .graph import Neighbours
-from .query import Hit, Query
+from .query import Hit
 from .rows import Row
 
 

@@ -9,14 +9,16 @@ from shared.errors import (
     DataLoss,
     NotFound,
 )
+from shared.vectors.checks import within
+from shared.vectors.filters import Filter
+from shared.vectors.items import Item, Query
 
 from . import checks
 from .collection import OpenCollection
-from .filters import Filter, where
-from .query import Query, SearchResult
+from .filters import where
+from .query import SearchResult
 from .searching import Changed, TakesLong
 from .state import State
-from .store import Item
 
 _LARGEST_PAGE = 1000
 _PAGE = 100
@@ -86,7 +88,7 @@ class Reading(State):
         Raises NotFound, InvalidArgument; DataLoss where the next item is damaged, with the token for what comes after
         it in `metadata["page_token"]`.
         """
-        size = checks.within("page_size", size or _PAGE, 1, _LARGEST_PAGE)
+        size = within("page_size", size or _PAGE, 1, _LARGEST_PAGE)
         fits = where(filter) if filter else None
 
         def read(entry: OpenCollection) -> tuple[list[Item], str]:

@@ -53,22 +53,22 @@ class RowCache:
         Raises TooLarge beyond `most` bytes of metadata, or the store's `max_read`.
         """
         kept, generation = self._kept, self.generation
-        found: Rows = {}
+        rows_of: Rows = {}
         missing = []
         for label in labels:
             rows = kept.get(label)
             if rows is None:
                 missing.append(label)
             else:
-                found[label] = rows
+                rows_of[label] = rows
         if missing:
             read: dict[int, list[Row]] = {}
             for label, version, row, name, metadata in self._store.at_labels(self._number, missing, most):
                 read.setdefault(label, []).append(Row(row, version, name, metadata))
             new = {label: tuple(rows) for label, rows in read.items()}
-            found |= new
+            rows_of |= new
             self._keep(new, generation)
-        return found
+        return rows_of
 
     def without_metadata(self, labels: Sequence[int]) -> Rows:
         read: dict[int, list[Row]] = {}

@@ -12,17 +12,19 @@ from collections.abc import Container, Sequence
 import numpy as np
 
 from shared.errors import InvalidArgument, TooLarge
+from shared.vectors.checks import check_model, within
+from shared.vectors.items import Floats, Query
 
-from .checks import LARGEST_EF, check_model, within
+from .checks import LARGEST_EF
 from .comparing import keys_of, lengths_of, nearest
 from .filters import Where, where
 from .flat import Flat
 from .graph import Graph, Neighbours
 from .labels import Labels
 from .matches import MatchCache, Matches
-from .metric import Floats, Metric, check_dimension, check_queries, check_query
-from .planning import Plan, Way, are_few, is_quick, plan
-from .query import Hit, Query, SearchResult
+from .metric import Metric, check_dimension, check_queries, check_query
+from .planning import Plan, Way, are_few, is_quick, most_at_once, plan
+from .query import Hit, SearchResult, batch_key
 from .ranking import NOTHING, Compared, Near, best, best_first, by_id, cut, joined, nearest_first, only
 from .rows import Row, RowCache, Rows
 from .store import Collection, Store
@@ -102,12 +104,13 @@ class Searchable:
         return SearchResult(hits, exact, complete, sequence)
 
     def search_many(self, queries: Sequence[Query], wait: bool = True) -> list[SearchResult | None]:
-        """As `search`, for queries that the graph answers together; None for those that it does not.
+        """As `search`, for queries that the graph answers together; None for those that it does not, and without `wait`
+        for those that would make it long.
 
         Raises TooLarge, or without `wait` TakesLong, also where each of them alone could be answered.
         """
         sequence, count, graph = self.sequence, self.labels.count, self.graph
-        kinds = {query.kind for query in queries}
+        kinds = {batch_key(query) for query in queries}
         if not isinstance(graph, Graph) or None in kinds or len(kinds) > 1:
             return [None] * len(queries)
         if not wait and not is_quick(queries[0], graph, self.spec.dimension, self.spec.ef_search):
@@ -118,10 +121,13 @@ class Searchable:
             return [None] * len(queries)
         for query in queries:
             self._check(query)
+        asked, candidates = len(queries), max(planned.ef, planned.candidates)
+        if not wait:
+            queries = queries[: most_at_once(candidates, self.spec.dimension)]
         vectors = check_queries(self.spec.metric, np.stack([query.vector for query in queries]))
-        answers = graph.search_many(vectors, k, max(planned.ef, planned.candidates), wait)
+        answers = graph.search_many(vectors, k, candidates, wait)
         if answers is None:
-            return [None] * len(queries)
+            return [None] * asked
         labels = list({label for neighbours in answers for label in neighbours.labels})
         try:
             rows = self.rows.at_labels(labels, None if wait else _QUICK_BYTES)
@@ -141,7 +147,7 @@ class Searchable:
             if query.min_score is not None:
                 hits = [hit for hit in hits if hit.score >= query.min_score]
             results.append(SearchResult(hits, False, complete, sequence))
-        return results
+        return results + [None] * (asked - len(queries))
 
     def _check(self, query: Query) -> None:
         """All but the vector's numbers."""
@@ -199,15 +205,15 @@ class Searchable:
             if not wait and not are_few(candidates, self.spec.dimension):
                 raise TakesLong
             is_first_page = matches is None and end <= candidates
-            found = graph.search(vector, end if is_first_page else candidates, max(planned.ef, candidates), wait)
-            if found is None:
+            neighbours = graph.search(vector, end if is_first_page else candidates, max(planned.ef, candidates), wait)
+            if neighbours is None:
                 if not wait:
                     raise TakesLong
                 return None
             if matches is not None or near.labels:
-                found = only(found, matches.labels if matches else None, set(near.labels))
-            if near.labels or len(found.labels) >= min(query.limit, there):
-                near = joined(near, found)
+                neighbours = only(neighbours, matches.labels if matches else None, set(near.labels))
+            if near.labels or len(neighbours.labels) >= min(query.limit, there):
+                near = joined(near, neighbours)
             if not wait and len(near.labels) < min(end, there):
                 raise TakesLong
             candidates *= 4
@@ -239,15 +245,15 @@ class Searchable:
     ) -> list[Hit]:
         """The items that have these labels, in their order."""
         try:
-            found = [rows[label] for label in neighbours.labels]
+            rows_at = [rows[label] for label in neighbours.labels]
         except KeyError:
             raise Changed from None
-        if [there[0].version for there in found] != neighbours.versions:
+        if [there[0].version for there in rows_at] != neighbours.versions:
             raise Changed
-        if matches is None and len(rows_alone := [there[0] for there in found if len(there) == 1]) == len(found):
+        if matches is None and len(rows_alone := [there[0] for there in rows_at if len(there) == 1]) == len(rows_at):
             return list(map(Hit, rows_alone, scores, neighbours.distances))
         hits: list[Hit] = []
-        for there, score, distance in zip(found, scores, neighbours.distances, strict=True):
+        for there, score, distance in zip(rows_at, scores, neighbours.distances, strict=True):
             if len(there) > 1:
                 if not wait and len(there) > _QUICK_SHARED:
                     raise TakesLong

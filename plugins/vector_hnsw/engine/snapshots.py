@@ -95,13 +95,13 @@ class Snapshots:
 
         Raises InvalidArgument.
         """
-        found = []
-        for one in self.headers(collection):
-            if isinstance(one, Snapshot):
-                found.append(one)
+        snapshots = []
+        for header in self.headers(collection):
+            if isinstance(header, Snapshot):
+                snapshots.append(header)
             else:
-                _log.warning("event=snapshot_damaged cause=%r", one.message)
-        return sorted(found, key=lambda snapshot: (snapshot.collection, snapshot.name))
+                _log.warning("event=snapshot_damaged cause=%r", header.message)
+        return sorted(snapshots, key=lambda snapshot: (snapshot.collection, snapshot.name))
 
     def headers(self, collection: str = "") -> Iterator[Snapshot | DataLoss]:
         """What each header says, or what is wrong with it. Raises InvalidArgument."""

@@ -25,11 +25,12 @@ from zlib import crc32
 import numpy as np
 
 from shared.errors import DataLoss, NotFound, StorageFull, quoted
+from shared.vectors.items import Floats, Item
 
 from .database import Database, MalformedJson
 from .fields import FieldIndexes
 from .filters import Where
-from .metric import Floats, Metric
+from .metric import Metric
 
 _log = logging.getLogger("hector")
 
@@ -77,16 +78,6 @@ class Place:
     label: int
     version: int
     digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An item: `vector` of shape (dimension,), or None where it was not asked for; `metadata` as JSON text, "" where it
-    was not."""
-
-    id: str
-    vector: Floats | None
-    metadata: str = "{}"
 
 
 class Store:
@@ -283,8 +274,8 @@ class Store:
         Raises TooLarge beyond `most` bytes, or `max_read`.
         """
         query = f"SELECT label, version, row, id, metadata, text_sum FROM items_{number} WHERE label IN ({{}})"
-        found = self._in_parts(query, labels, most=self.max_read if most is None else most)
-        return [self._sound(number, *one) for one in found]
+        rows = self._in_parts(query, labels, most=self.max_read if most is None else most)
+        return [self._sound(number, *row) for row in rows]
 
     def names_at_labels(self, number: int, labels: Sequence[int]) -> list[tuple[int, int, int, str]]:
         """(label, version, row, id) of the items that have these labels now."""
@@ -294,8 +285,8 @@ class Store:
     def at_rows(self, number: int, rows: Sequence[int], most: int | None = None) -> dict[int, tuple[int, str, str]]:
         """(version, id, metadata) of the rows that exist. Raises TooLarge beyond `most` bytes, or `max_read`."""
         query = f"SELECT label, version, row, id, metadata, text_sum FROM items_{number} WHERE row IN ({{}})"
-        found = self._in_parts(query, rows, most=self.max_read if most is None else most)
-        sound = [self._sound(number, *one) for one in found]
+        stored = self._in_parts(query, rows, most=self.max_read if most is None else most)
+        sound = [self._sound(number, *columns) for columns in stored]
         return {row: (version, name, metadata) for _, version, row, name, metadata in sound}
 
     def names_at_rows(self, number: int, rows: Sequence[int]) -> dict[int, tuple[int, str]]:
@@ -312,15 +303,15 @@ class Store:
         """The original vectors of these rows. Raises TooLarge beyond `max_read`."""
         tables = f"items_{number} JOIN vectors_{number} USING (row)"
         query = f"SELECT row, id, vector, vector_sum FROM {tables} WHERE row IN ({{}})"
-        found = self._in_parts(query, rows, most=self.max_read)
-        return {row: self._sound_vector(number, *one) for row, *one in found}
+        stored = self._in_parts(query, rows, most=self.max_read)
+        return {row: self._sound_vector(number, *columns) for row, *columns in stored}
 
     def items(self, number: int, ids: Sequence[str], with_vectors: bool, with_metadata: bool = True) -> dict[str, Item]:
         """The items with these ids that exist. Raises TooLarge beyond `max_read`."""
         columns, tables = _item(with_vectors, with_metadata), f"items_{number} {_join(number, with_vectors)}"
         query = f"SELECT {columns} FROM {tables} WHERE id IN ({{}})"
-        found = self._in_parts(query, ids, most=self.max_read)
-        return {name: self._item(number, name, *rest) for name, *rest in found}
+        stored = self._in_parts(query, ids, most=self.max_read)
+        return {name: self._item(number, name, *rest) for name, *rest in stored}
 
     def page(
         self, number: int, after: int, size: int, where: Where | None, with_vectors: bool, with_metadata: bool = True
@@ -338,9 +329,9 @@ class Store:
         with self._naming(number):
             rows = self.database.rows_within(self.max_read, query, after, *values, size + 1)
         items: list[tuple[int, Item]] = []
-        for row, *found in rows[:size]:
+        for row, *columns in rows[:size]:
             try:
-                items.append((row, self._item(number, *found)))
+                items.append((row, self._item(number, *columns)))
             except DataLoss as error:
                 if items:
                     break
@@ -378,13 +369,13 @@ class Store:
         query = f"SELECT row, label, version, id, vector FROM items_{number} JOIN vectors_{number} USING (row){extra}"
         with self._naming(number):
             for block in self.database.blocks(query, *values):
-                for found in block:
-                    if len(found[4]) != width:
+                for row in block:
+                    if len(row[4]) != width:
                         raise DataLoss(
-                            f"the vector of item {quoted(found[3])} of collection {collection.name} "
+                            f"the vector of item {quoted(row[3])} of collection {collection.name} "
                             "has the wrong size; restore a backup"
                         )
-                whole = b"".join(found[4] for found in block)
+                whole = b"".join(row[4] for row in block)
                 yield block, np.frombuffer(whole, "<f4").reshape(len(block), collection.dimension)
 
     # -- damage -------------------------------------------------------------------------------------------------
@@ -426,8 +417,8 @@ class Store:
         try:
             yield
         except MalformedJson as error:
-            found = self.database.rows(f"SELECT id FROM items_{number} WHERE NOT json_valid(metadata) LIMIT 1")
-            raise (self.damaged(number, found[0][0], "metadata") if found else error) from None
+            rows = self.database.rows(f"SELECT id FROM items_{number} WHERE NOT json_valid(metadata) LIMIT 1")
+            raise (self.damaged(number, rows[0][0], "metadata") if rows else error) from None
 
     def _in_parts(
         self, query: str, values: Sequence[Any], before: Sequence[object] = (), most: int | None = None
@@ -436,17 +427,17 @@ class Store:
 
         Raises TooLarge where there are more than `most` bytes in it.
         """
-        found: list[Any] = []
+        rows: list[Any] = []
         for start in range(0, len(values), _PART):
             part = values[start : start + _PART]
             text = query.format(",".join("?" * len(part)))
             if most is None:
-                found += self.database.rows(text, *before, *part)
+                rows += self.database.rows(text, *before, *part)
             else:
-                rows = self.database.rows_within(most, text, *before, *part)
-                most -= sum(len(one) for row in rows for one in row if isinstance(one, str | bytes))
-                found += rows
-        return found
+                more = self.database.rows_within(most, text, *before, *part)
+                most -= sum(len(value) for row in more for value in row if isinstance(value, str | bytes))
+                rows += more
+        return rows
 
 
 def _delete(connection: sqlite3.Connection, number: int, rows: Iterable[int]) -> None:

@@ -13,11 +13,14 @@ a noise of about 0.1. A search alone took 1.03 and 1.11 of the CPU, and 1.00 and
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from shared.vectors.items import Query
+
 from .engine import Engine
-from .query import Query, SearchResult
+from .query import SearchResult, batch_key
 
 # A search waits until nobody else came for so many turns of the event loop, about 10 µs each; and so many go at once.
 _TURNS = 8
@@ -54,7 +57,8 @@ class Together:
         answer = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(collection, query, answer))
         result: SearchResult | None = await answer
-        return result
+        # Alone in a turn of its own, so that eight do not make a long one.
+        return result or self._engine.search_now(collection, query)
 
     def _look(self) -> None:
         """Once a turn of the loop, while any wait."""
@@ -72,18 +76,15 @@ class Together:
         groups: dict[object, list[_Waiting]] = {}
         for waiting in going:
             if not waiting.answer.done():  # else its call was cancelled
-                groups.setdefault((waiting.collection, waiting.query.kind or waiting), []).append(waiting)
+                groups.setdefault((waiting.collection, batch_key(waiting.query) or waiting), []).append(waiting)
         for group in groups.values():
             self._answer(group)
 
-    def _answer(self, group: list[_Waiting]) -> None:
-        """Each gets its result, or the error that is its own."""
+    def _answer(self, group: Sequence[_Waiting]) -> None:
+        """Each gets its result, or None where it has to be made alone."""
         results: list[SearchResult | None] = [None] * len(group)
         if len(group) > 1:
             with suppress(Exception):  # one of them is at fault, and finds out alone
                 results = self._engine.search_many_now(group[0].collection, [waiting.query for waiting in group])
         for waiting, result in zip(group, results, strict=True):
-            try:
-                waiting.answer.set_result(result or self._engine.search_now(waiting.collection, waiting.query))
-            except Exception as error:
-                waiting.answer.set_exception(error)
+            waiting.answer.set_result(result)

@@ -45,8 +45,8 @@ def verify(data_dir: Path) -> Iterator[str]:
 def _verify_collection(store: Store, spec: Collection) -> str:
     count = 0
     try:
-        for found, vectors in store.scan(spec):
-            rows = [row for row, *_ in found]
+        for block, vectors in store.scan(spec):
+            rows = [row for row, *_ in block]
             store.vectors(spec.number, rows)
             for _, _, metadata in store.at_rows(spec.number, rows).values():
                 json.loads(metadata)
@@ -71,12 +71,12 @@ def _verify_graph(store: Store, data_dir: Path, spec: Collection) -> str:
 
 def _verify_snapshots(store: Store, data_dir: Path) -> Iterator[str]:
     snapshots = Snapshots(data_dir / "snapshots", store.database.uuid)
-    for one in snapshots.headers():
-        if isinstance(one, DataLoss):
-            yield f"damaged  {one}"
+    for header in snapshots.headers():
+        if isinstance(header, DataLoss):
+            yield f"damaged  {header}"
             continue
         try:
-            with snapshots.opened(one.collection, one.name):
-                yield f"sound    snapshot {one.name} of {one.collection}"
+            with snapshots.opened(header.collection, header.name):
+                yield f"sound    snapshot {header.name} of {header.collection}"
         except PluginError as error:
             yield f"damaged  {error}"

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum, auto
+from dataclasses import replace
 
 from shared.errors import (
     CallerError,
     InvalidArgument,
 )
+from shared.vectors.changes import Change, Dump, MetadataMode, changed, check_change
+from shared.vectors.checks import check_batch, check_model, check_wrong, wrong_for_mode
+from shared.vectors.filters import Filter, check_restricts
+from shared.vectors.items import Item, Mode, Written
 
 from . import checks
-from .changes import Batch, Change, Dump, MetadataMode, changed, check_change
+from .changes import Batch
 from .collection import OpenCollection
-from .filters import Filter, refused, unrestricted, where
+from .filters import where
 from .space import Space
-from .store import Item
 from .upkeep import Upkeep
-
-
-class Mode(Enum):
-    """What an upsert does with ids that exist, and with those that do not."""
-
-    UPSERT = auto()
-    INSERT_ONLY = auto()
-    UPDATE_ONLY = auto()
-
-
-@dataclass(frozen=True)
-class Written:
-    """`count` different ids were written; `wrong` says, by index, which items were not and why."""
-
-    count: int
-    sequence: int
-    wrong: dict[int, CallerError] = field(default_factory=dict)
 
 
 class Writing(Space, Upkeep):
@@ -55,20 +40,18 @@ class Writing(Space, Upkeep):
         items and fields), FailedPrecondition, StorageFull, LimitReached.
         """
         spec = self._find(name).spec
-        checks.check_model(spec, embedding_model)
+        check_model(spec, embedding_model)
         unfit = checks.bad_items(spec, items)
         with self._writing_items():
             entry = self._find(name)
             if entry.spec != spec:  # it was restored, or an alias moved; what fitted may fit no more
                 spec = entry.spec
-                checks.check_model(spec, embedding_model)
+                check_model(spec, embedding_model)
                 unfit = checks.bad_items(spec, items)
             wrong = {**unfit, **(wrong or {})}
             known = self._store.places(spec.number, list({item.id for item in items}))
-            wrong.update(checks.wrong_for_mode(items, known, mode.name, wrong))
-            if not partial:
-                checks.refuse_all(wrong)
-            checks.check_wrong(wrong)
+            wrong.update(wrong_for_mode(items, known, mode, wrong))
+            check_wrong(wrong, partial)
             latest = {item.id: item for index, item in enumerate(items) if index not in wrong}
             if latest:
                 room = self._check_memory(entry.bytes_with(len(latest.keys() - known.keys())), entry)
@@ -90,17 +73,15 @@ class Writing(Space, Upkeep):
             )
         checks.check_ids(ids)
         fits = where(filter) if filter is not None else None
-        if not ids and filter is not None and (at := unrestricted(filter)):
-            raise refused(
-                at, "restricts nothing, so everything would be deleted; name a condition, or delete the collection"
-            )
+        if not ids and filter is not None:
+            check_restricts(filter, "deleted", "name a condition, or delete the collection")
         with self._writing_items():
             entry = self._find(name)
             number = entry.spec.number
             wanted = list(dict.fromkeys(ids))
             if fits is not None:
                 fitting = dict.fromkeys(self._store.ids(number, fits))
-                wanted = [one for one in wanted if one in fitting] if ids else list(fitting)
+                wanted = [item_id for item_id in wanted if item_id in fitting] if ids else list(fitting)
             places = list(self._store.places(number, wanted).values())
             if places and not dry_run:
                 self._when_full_too(
@@ -125,7 +106,7 @@ class Writing(Space, Upkeep):
         Of an id twice in `changes` each is made, in order. `wrong` are changes that the caller already knows to be bad.
         Raises NotFound, InvalidArgument (naming changes and fields), StorageFull.
         """
-        checks.check_batch("updates", len(changes))
+        check_batch("updates", len(changes))
         batch = Batch(changes, mode, dump, partial, wrong or {})
         with self._writing_items():
             entry = self._find(name)
@@ -143,8 +124,7 @@ class Writing(Space, Upkeep):
         Raises NotFound, InvalidArgument (also where the filter restricts nothing), StorageFull.
         """
         check_change(change, mode, "updates[0]")
-        if at := unrestricted(filter):
-            raise refused(at, "restricts nothing, so everything would be changed; name a condition")
+        check_restricts(filter, "changed")
         with self._writing_items():
             entry = self._find(name)
             dimension = entry.spec.dimension

@@ -2,25 +2,17 @@
 
 `engine.py` is the whole of it in calls; what they do stands in `collections.py`, `writing.py`, `searching.py` and
 `indexing.py`, what they speak in `filters.py` and `wire.py`, and who answers in `database.py` and `schema.py`.
+Items, queries, filters, and what may be asked of any store stand in `shared/vectors`.
 """
+
+from shared.vectors.changes import Change, MetadataMode
+from shared.vectors.filters import Filter
+from shared.vectors.items import Item, Mode, Query, Written
 
 from . import checks
 from .database import time_left
 from .engine import Engine
-from .filters import Filter
-from .values import (
-    Change,
-    Description,
-    Hit,
-    Item,
-    MetadataMode,
-    Metric,
-    Mode,
-    Query,
-    SearchResult,
-    Settings,
-    Written,
-)
+from .values import Description, Hit, Metric, SearchResult, Settings
 
 __all__ = [
     "Change",

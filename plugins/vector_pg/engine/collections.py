@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from shared.errors import AlreadyExists, FailedPrecondition, InvalidArgument, LimitReached, NotFound, quoted
+from shared.vectors.checks import checked_name, within
 
 from . import checks, schema
 from .database import Connection
@@ -162,7 +163,7 @@ async def describe(connection: Connection, collection: Collection) -> Descriptio
 
 async def set_alias(connection: Connection, alias: str, collection: str, expected: str | None, most: int) -> str:
     """What it named until now. Raises NotFound, AlreadyExists, FailedPrecondition, LimitReached."""
-    checks.checked_name(alias, "alias", "alias")
+    checked_name(alias, "alias", "alias")
     await connection.execute(_NAMES)
     rows = dict(await list_aliases(connection))
     if await (await connection.execute("SELECT FROM collections WHERE name = %s", (alias,))).fetchone() is not None:
@@ -214,8 +215,8 @@ def wanted(
     index = checks.index_parameters(named, settings.index)
     return Collection(
         number=0,
-        name=checks.checked_name(name),
-        dimension=checks.within("dimension", dimension, 1, checks.LARGEST_DIMENSION),
+        name=checked_name(name),
+        dimension=within("dimension", dimension, 1, checks.LARGEST_DIMENSION),
         metric=metric,
         embedding_model=checks.checked_model_name(embedding_model),
         m=index["m"],

@@ -14,23 +14,15 @@ from psycopg import errors
 
 from shared.errors import CallerError, InvalidArgument, NotFound, TooLarge
 from shared.off_loop import in_thread
+from shared.vectors.changes import Change, Dump, MetadataMode
+from shared.vectors.checks import check_model, check_wrong, within
+from shared.vectors.filters import Filter, check_restricts
+from shared.vectors.items import Item, Mode, Query, Written
 
 from . import checks, collections, indexing, searching, writing
 from .database import Connection, Database, time_left
-from .filters import Filter, unrestricted, where
-from .values import (
-    Change,
-    Collection,
-    Description,
-    Item,
-    MetadataMode,
-    Metric,
-    Mode,
-    Query,
-    SearchResult,
-    Settings,
-    Written,
-)
+from .filters import where
+from .values import Collection, Description, Metric, SearchResult, Settings
 
 Result = TypeVar("Result")
 _LARGE = 100_000  # numbers of a request that are looked at in a thread
@@ -176,10 +168,10 @@ class Engine:
         async def work(connection: Connection) -> tuple[Written, int]:
             nonlocal copy
             there = await self._locked(connection, name, collection)
-            checks.check_model(there, embedding_model)
-            checks.check_wrong(bad, partial, "vectors")
+            check_model(there, embedding_model)
+            check_wrong(bad, partial, "vectors")
             refused = await writing.mode_errors(connection, there, items, mode, bad)
-            checks.check_wrong({**bad, **refused}, partial, "vectors")
+            check_wrong({**bad, **refused}, partial, "vectors")
             gone = {items[index].id.encode() for index in refused}
             kept = [row for row in rows if row[0] not in gone] if gone else rows
             by_copy, copy = copy, False
@@ -196,7 +188,7 @@ class Engine:
         self,
         name: str,
         changes: Sequence[Change],
-        dump: writing.Dump,
+        dump: Dump,
         *,
         mode: MetadataMode = MetadataMode.MERGE,
         partial: bool = False,
@@ -209,9 +201,9 @@ class Engine:
         return await self._database.write(work, again=True)
 
     async def update_matching(
-        self, name: str, filter: Filter, change: Change, dump: writing.Dump, *, mode: MetadataMode
+        self, name: str, filter: Filter, change: Change, dump: Dump, *, mode: MetadataMode
     ) -> Written:
-        _check_restricts(filter, "change")
+        check_restricts(filter, "changed")
         fits = where(filter)
 
         async def work(connection: Connection) -> Written:
@@ -229,7 +221,7 @@ class Engine:
                 "neither ids nor a filter is set; name what to delete", reason="NOTHING_NAMED", field="ids"
             )
         if filter is not None and not ids:
-            _check_restricts(filter, "delete")
+            check_restricts(filter, "deleted", "name a condition, or delete the collection")
         checks.check_ids(ids)
         fits = where(filter)
 
@@ -246,7 +238,7 @@ class Engine:
         searching.check_page(query, self._settings.max_limit)
 
         async def work(connection: Connection, collection: Collection) -> SearchResult | None:
-            checks.check_model(collection, query.embedding_model)
+            check_model(collection, query.embedding_model)
             return await searching.search(connection, name, collection, query, self._settings.max_read)
 
         result = await self._of(name, work)
@@ -277,7 +269,7 @@ class Engine:
         with_metadata: bool,
     ) -> tuple[list[Item], str]:
         """The items, by id, and the next page's token, "" for none. Raises InvalidArgument, NotFound, TooLarge."""
-        size = checks.within("page_size", size or _PAGE, 1, _LARGEST_PAGE)
+        size = within("page_size", size or _PAGE, 1, _LARGEST_PAGE)
         fits = where(filter)
         columns = _columns(with_vectors, with_metadata, self._settings.max_read)
 
@@ -357,15 +349,6 @@ def _columns(with_vectors: bool, with_metadata: bool, most: int) -> str:
     text = f"CASE WHEN sum(size) OVER (ROWS UNBOUNDED PRECEDING) <= {most} THEN metadata::text ELSE '' END"
     metadata, vector = text if with_metadata else "'{}'", "vector, original" if with_vectors else "NULL, NULL"
     return f"id, {metadata}, {vector}"
-
-
-def _check_restricts(filter: Filter, verb: str) -> None:
-    if at := unrestricted(filter):
-        raise InvalidArgument(
-            f"{at} fits everything; {verb} by a filter that restricts something, or DeleteCollection for all",
-            reason="FILTER_RESTRICTS_NOTHING",
-            field=at,
-        )
 
 
 def _token(number: int, last: str) -> str:

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from shared.errors import InvalidArgument
+from shared.vectors.checks import within
+from shared.vectors.items import Floats, Query
 
 from . import checks, wire
 from .database import Connection
 from .filters import Where, where
-from .values import Collection, Floats, Hit, Query, SearchResult
+from .values import Collection, Hit, SearchResult
 
 # So few matches are compared one by one rather than looked for along the graph.
 _FEW = 2000
@@ -161,8 +163,8 @@ def sent(vector: Floats | None, original: bytes | None) -> Floats | None:
 
 
 def check_page(query: Query, max_limit: int) -> None:
-    checks.within("limit", query.limit, 1, max_limit)
+    within("limit", query.limit, 1, max_limit)
     if query.ef:
-        checks.within("ef_search", query.ef, *checks.INDEX_RANGES["ef_search"])
+        within("ef_search", query.ef, *checks.INDEX_RANGES["ef_search"])
     if query.offset > 2**31:
         raise InvalidArgument("offset is beyond two billion", reason="OUT_OF_RANGE", field="offset")

@@ -11,17 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum, auto
-from typing import Any, NamedTuple
+from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from shared.errors import CallerError
+from shared.vectors.items import Floats
 
-from .filters import Filter
-
-Floats = npt.NDArray[np.float32]
 LARGEST_INDEXED = 4000  # dimensions: what an index of halfvec takes
 _LARGEST_VECTOR = 2000  # what one of vector takes
 
@@ -47,19 +43,6 @@ class Metric(StrEnum):
         else:
             score = -distance if self is Metric.DOT else max(-1.0, min(1.0, 1 - distance))
         return float(np.float32(score))
-
-
-class Mode(Enum):
-    UPSERT = auto()
-    INSERT_ONLY = auto()
-    UPDATE_ONLY = auto()
-
-
-class MetadataMode(Enum):
-    """What becomes of keys that are there and not sent: they stay, or go."""
-
-    MERGE = auto()
-    REPLACE = auto()
 
 
 @dataclass(frozen=True)
@@ -114,35 +97,11 @@ class Collection:
         return f"({unit}::halfvec({self.dimension}))", f"halfvec_{self.metric.operators}"
 
 
-class Item(NamedTuple):
-    """`metadata` is the JSON text of an object; `vector` of shape (dimension,), None where it was not asked for."""
-
-    id: str
-    vector: Floats | None
-    metadata: str
-
-
 class Hit(NamedTuple):
     id: str
     score: float
     metadata: str
     vector: Floats | None
-
-
-class Query(NamedTuple):
-    """`min_score` keeps hits with at least that score; `ef` is how many candidates the index keeps (0: the
-    collection's); `exact` compares every vector instead."""
-
-    vector: Floats
-    limit: int = 10
-    offset: int = 0
-    min_score: float | None = None
-    filter: Filter | None = None
-    ef: int = 0
-    exact: bool = False
-    with_vectors: bool = False
-    with_metadata: bool = True
-    embedding_model: str = ""
 
 
 class SearchResult(NamedTuple):
@@ -153,23 +112,6 @@ class SearchResult(NamedTuple):
     exact: bool
     complete: bool
     sequence: int
-
-
-class Change(NamedTuple):
-    """Of the item `id`: what is sent as its metadata, None for nothing, and keys of the top level that go."""
-
-    id: str
-    metadata: Mapping[str, Any] | None
-    remove: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Written:
-    """`wrong`: by index, what was not written and why."""
-
-    count: int
-    sequence: int
-    wrong: Mapping[int, CallerError]
 
 
 class Description(NamedTuple):

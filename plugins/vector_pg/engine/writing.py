@@ -6,23 +6,22 @@ circle.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from shared.errors import AlreadyExists, CallerError, quoted
+from shared.errors import CallerError
+from shared.vectors.changes import Change, Dump, MetadataMode, changed, check_change
+from shared.vectors.checks import check_wrong, no_such_id, wrong_for_mode
+from shared.vectors.items import Floats, Item, Mode, Written
 
 from . import checks, wire
 from .collections import committed
 from .database import Connection
 from .filters import Where
-from .values import Change, Collection, Floats, Item, MetadataMode, Mode, Written
+from .values import Collection
 
-# What says that metadata can be stored, and how: from an item's id, the metadata, the dimension of its vector and the
-# field at fault to JSON text. Raises InvalidArgument.
-Dump = Callable[[str, Mapping[str, Any], int, str], str]
 Row = tuple[bytes, wire.Packed, bytes, bytes | None, int]
 
 _SLICE = 1000
@@ -53,16 +52,7 @@ async def mode_errors(
         return {}
     ids = [item.id for index, item in enumerate(items) if index not in wrong]
     known = set(await _locked(connection, collection, ids))
-    refused: dict[int, CallerError] = {}
-    for index, item in enumerate(items):
-        at = f"vectors[{index}].id"
-        if index in wrong:
-            continue
-        if mode is Mode.INSERT_ONLY and item.id in known:
-            refused[index] = AlreadyExists(f"{at} {quoted(item.id)} exists", reason="ID_EXISTS", field=at)
-        if mode is Mode.UPDATE_ONLY and item.id not in known:
-            refused[index] = checks.no_such_id(at, item.id)
-    return refused
+    return wrong_for_mode(items, known, mode, wrong)
 
 
 async def put(connection: Connection, collection: Collection, rows: Sequence[Row], mode: Mode, copy: bool) -> int:
@@ -130,7 +120,7 @@ async def delete(
 async def change_matching(
     connection: Connection, collection: Collection, fits: Where, change: Change, dump: Dump, mode: MetadataMode
 ) -> Written:
-    checks.check_change(change, mode, "updates[0]")
+    check_change(change, mode, "updates[0]")
     sql = f"SELECT id FROM {collection.table} WHERE {fits.sql} ORDER BY id"
     ids = [row[0] for row in await (await connection.execute(sql.encode(), fits.values, prepare=False)).fetchall()]
     count = 0
@@ -141,7 +131,7 @@ async def change_matching(
             connection,
             collection,
             {
-                name: _changed(text, change._replace(id=name), mode, collection.dimension, dump, "updates[0]")
+                name: _changed(text, replace(change, id=name), mode, collection.dimension, dump, "updates[0]")
                 for name, text in some.items()
             },
         )
@@ -169,22 +159,19 @@ async def change(
         if index in wrong:
             continue
         try:
-            checks.check_change(one, mode, at)
+            check_change(one, mode, at)
             if one.id not in there:
-                raise checks.no_such_id(f"{at}.id", one.id)
+                raise no_such_id(f"{at}.id", one.id)
             made[one.id] = there[one.id] = _changed(there[one.id], one, mode, collection.dimension, dump, at)
         except CallerError as error:
-            wrong[index] = error
-    checks.check_wrong(wrong, partial, "updates")
+            wrong[index] = error.let_go()
+    check_wrong(wrong, partial, "updates")
     await _set_metadata(connection, collection, made)
     return Written(len(made), await committed(connection, collection), wrong)
 
 
 def _changed(metadata: str, change: Change, mode: MetadataMode, dimension: int, dump: Dump, at: str) -> str:
-    new = {**(json.loads(metadata) if mode is MetadataMode.MERGE else {}), **(change.metadata or {})}
-    for key in change.remove:
-        new.pop(key, None)
-    text = dump(change.id, new, dimension, f"{at}.metadata")
+    text = changed(metadata, change, mode, dimension, dump, at)
     if checks.has_nul(text):
         raise checks.nul_in(f"{at}.metadata")
     return text

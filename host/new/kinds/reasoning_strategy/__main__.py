@@ -37,12 +37,7 @@ def main() -> int:
         engine = Engine(asking(config.llm) if config.llm else echo)
         add_ReasoningStrategyServicer_to_server(Servicer(engine, Sealed(key.encode())), server)
 
-    return serve(
-        config,
-        service="hector.plugins.v1.ReasoningStrategy",
-        register=register,
-        most_items=MOST_ITEMS,
-    )
+    return serve(config, service="hector.plugins.v1.ReasoningStrategy", register=register, most_items=MOST_ITEMS)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from shared.config import BaseConfig, setting
 from shared.errors import StartError
 from shared.sealed import SHORTEST_KEY
-from shared.units import Secret
+from shared.units import Addresses, Secret
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class Config(BaseConfig):
     port: int = setting(8085, "Port to listen on; 0 picks a free one.", at_least=0, at_most=65535)
     state_key: Secret = setting("", "Key that signs the runs' states; without one they do not outlive the server.")
     # Yours from here on.
-    llm: str = setting("", "HOST:PORT of an LLM plugin; without one the strategy gives the question back.")
+    llm: Addresses = setting("", "LLM plugins: HOST:PORT, or {NAME: address}; without one it gives the question back.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

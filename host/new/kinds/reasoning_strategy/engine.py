@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-# A prompt and its temperature (None: the LLM's own), and what the LLM writes for it.
-Ask = Callable[[str, float | None], Awaitable[str]]
+# A prompt, the run that it is for, and what that run's LLM writes.
+Ask = Callable[[str, "Run"], Awaitable[str]]
 
 
 @dataclass
@@ -19,9 +19,15 @@ class Run:
 
     question: str
     background: str = ""
+    history: str = ""  # the conversation before the question
+    llm: str = ""  # its name; empty: the first
+    model: str = ""  # empty: the LLM's own
+    temperature: float | None = None  # None: the LLM's own
     max_iterations: int = 10
-    temperature: float | None = None
+    max_tokens: int = 0  # 0: no limit
+    ends: float = 0.0  # Unix time; 0: no limit
     iteration: int = 0  # steps taken
+    tokens: int = 0  # of the LLM so far, read and written
     thought: str = ""  # of the last step, for people to see
     answer: str = ""
     done: bool = False
@@ -34,10 +40,11 @@ class Engine:
 
     async def step(self, run: Run) -> None:
         """One step, written into `run`. Where it raises, the host can take the step again."""
-        run.answer = await self._ask("\n\n".join(filter(None, [run.background, run.question])), run.temperature)
+        prompt = "\n\n".join(filter(None, [run.history, run.background, run.question]))
+        run.answer = await self._ask(prompt, run)
         run.thought = "One question, one answer."
         run.done = True
 
     async def finish(self, run: Run) -> str:
         """The result: the answer, or the best that can be said of a run that was not done."""
-        return run.answer or await self._ask(run.question or run.background, run.temperature)
+        return run.answer or await self._ask(run.question or run.background, run)

@@ -9,9 +9,10 @@ import hector_plugins_pb2 as pb
 from hector_plugins_pb2_grpc import LLMProviderStub
 
 from shared.client import Address, channel
-from shared.errors import CallerError, Code
+from shared.errors import CallerError, Code, InvalidArgument
+from shared.units import Addresses
 
-from .engine import Ask
+from .engine import Ask, Run
 
 
 class LLMFailed(CallerError):
@@ -19,20 +20,27 @@ class LLMFailed(CallerError):
     reason = "LLM_FAILED"
 
 
-def asking(address: str) -> Ask:
-    """Asks the LLM plugin at `address`. To be called where the event loop runs."""
-    stub: Any = LLMProviderStub(channel(Address(address), aio=True))
+def asking(llms: Addresses) -> Ask:
+    """Asks the LLM plugin that a run names, else the first. To be called where the event loop runs."""
+    addresses = {name: Address.read(llm) for name, llm in llms.items()}
+    stubs: dict[str, Any] = {name: LLMProviderStub(channel(llm, aio=True)) for name, llm in addresses.items()}
 
-    async def ask(prompt: str, temperature: float | None) -> str:
-        request = pb.GenerateTextRequest(prompt=prompt, options=pb.GenerationOptions(temperature=temperature))
+    async def ask(prompt: str, run: Run) -> str:
+        name = run.llm or next(iter(stubs))
+        if name not in stubs:
+            raise InvalidArgument(f"there is no LLM {name}; the setting llm has {', '.join(stubs)}", field="llm")
+        options = pb.GenerationOptions(temperature=run.temperature)
+        request = pb.GenerateTextRequest(prompt=prompt, model=run.model, options=options)
         try:
-            return str((await stub.GenerateText(request)).text)
+            reply = await stubs[name].GenerateText(request, metadata=addresses[name].metadata)
         except grpc.aio.AioRpcError as error:
-            raise LLMFailed(f"the LLM at {address} failed: {error.details()}; take the step again") from None
+            raise LLMFailed(f"the LLM {name} failed: {error.details()}; take the step again") from None
+        run.tokens += reply.usage.total_tokens
+        return str(reply.text)
 
     return ask
 
 
-async def echo(prompt: str, temperature: float | None) -> str:
+async def echo(prompt: str, run: Run) -> str:
     """For a first look without an LLM."""
     return prompt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -17,12 +18,12 @@ from .engine import Engine, Run
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-# Counted before a request is converted, which takes time. In bytes.
-_MOST = 2**18
+# Counted before a request is converted, which takes time.
+_MOST = 2**18  # bytes
 MOST_ITEMS = {
-    "Initialize": {"query": _MOST, "context": _MOST},
-    "ProcessIteration": {"state": 4 * _MOST, "input": _MOST},
-    "Finalize": {"state": 4 * _MOST},
+    "Initialize": {"history": 1000},
+    "ProcessIteration": {"state": 8 * _MOST, "input": _MOST},
+    "Finalize": {"state": 8 * _MOST},
 }
 
 
@@ -32,10 +33,17 @@ class Servicer(ReasoningStrategyServicer):
         self._sealed = sealed
 
     async def Initialize(self, request: pb.InitializeRequest, context: Context) -> pb.InitializeResponse:
-        take_only(request, "max_iterations", "temperature", "sampling_temperature", "context", "query")
-        run = Run(question=request.query, background=request.context, temperature=_temperature(request))
-        if request.max_iterations > 0:
-            run.max_iterations = request.max_iterations
+        take_only(request, "max_iterations", "temperature", "context", "query", "history", "llm", "model",
+                  "sampling_temperature", "budget")  # fmt: skip
+        if request.ByteSize() > _MOST:
+            raise InvalidArgument(f"the request has more than {_MOST} bytes; send a shorter question and `history`")
+        history = "\n\n".join(f"{message.role}: {message.content}" for message in request.history)
+        run = Run(request.query, request.context, history, request.llm, request.model, request.temperature or None)
+        if request.HasField("sampling_temperature"):  # which alone can say 0
+            run.temperature = request.sampling_temperature
+        run.max_tokens = request.budget.max_tokens
+        run.ends = time.time() + request.budget.max_seconds if request.budget.max_seconds > 0 else 0.0
+        run.max_iterations = max(0, request.max_iterations) or run.max_iterations
         return pb.InitializeResponse(success=True, state=self._sealed.seal(asdict(run)))
 
     async def ProcessIteration(
@@ -53,8 +61,8 @@ class Servicer(ReasoningStrategyServicer):
             run.iteration += 1
             if run.done:
                 run.stop_reason = "ANSWERED"
-            elif run.iteration >= run.max_iterations:
-                run.answer, run.done, run.stop_reason = await self._engine.finish(run), True, "MAX_ITERATIONS"
+            elif spent := _spent(run):
+                run.answer, run.done, run.stop_reason = await self._engine.finish(run), True, spent
         return pb.ProcessIterationResponse(
             success=True,
             result=run.answer,
@@ -83,11 +91,13 @@ class Servicer(ReasoningStrategyServicer):
             raise InvalidArgument(message, reason="STATE_VERSION", field="state") from None
 
 
-def _temperature(request: pb.InitializeRequest) -> float | None:
-    """None: the LLM's own. Only `sampling_temperature` can say 0."""
-    if request.HasField("sampling_temperature"):
-        return request.sampling_temperature
-    return request.temperature or None
+def _spent(run: Run) -> str:
+    """The limit that the run has come to; empty: none."""
+    if run.iteration >= run.max_iterations:
+        return "MAX_ITERATIONS"
+    if 0 < run.max_tokens <= run.tokens:
+        return "MAX_TOKENS"
+    return "MAX_SECONDS" if 0 < run.ends <= time.time() else ""
 
 
 def _reason(name: str) -> pb.StopReason.ValueType:

@@ -14,8 +14,8 @@ from shared.testing import Plugin
 def test_the_engine() -> None:
     """The engine works without a server, with any LLM that it can ask."""
 
-    async def llm(prompt: str, temperature: float | None) -> str:
-        return f"You said at {temperature}: {prompt}"
+    async def llm(prompt: str, run: Run) -> str:
+        return f"You said at {run.temperature}: {prompt}"
 
     run = Run(question="Why?", background="Because.", temperature=0.5)
     asyncio.run(Engine(llm).step(run))

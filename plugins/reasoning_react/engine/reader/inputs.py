@@ -141,6 +141,9 @@ def of_text(raw: str, tool: str, schema: Mapping[str, Any] | None, *, quoted: bo
             return of_text(unquoted, tool, schema, quoted=True)
         bare = unquoted[1:-1] if _ADDRESS.fullmatch(unquoted) else unquoted
     only = only_text(schema)
+    begin, end = f"<{only}>", f"</{only}>"
+    if only and bare.startswith(begin) and bare.find(end) == len(bare) - len(end):
+        bare = bare[len(begin) : -len(end)].strip()
     if not only:
         raise CannotRead(f"The input of {tool} must be one JSON object. Write: Action Input: {shape(tool, schema)}")
     return typed({only: bare}, schema, raw=frozenset([only]))

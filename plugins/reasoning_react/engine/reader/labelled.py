@@ -19,6 +19,7 @@ MADE_UP = (
 _NO_ACTION = (
     "There is an Action Input without an Action. Write `Action:` with the tool's name, and then `Action Input:`."
 )
+_HEAD_END = re.compile(r"[(\[{<|]|[ \t,;]{1,4}Action[ _]?Input[ \t]?[:：]", re.IGNORECASE)  # behind an action's name
 _NO_ANSWER = "There is nothing after `Final Answer:`. Write the answer itself after it, in full."
 
 
@@ -61,7 +62,7 @@ def _is_action(text: str, label: Label, following: Label | None, before: list[La
             r"[ \t]{0,5}[`*\"']{0,3}([^\s`*\"'(\[{:]{1,100})[`*\"']{0,3}[ \t]{0,3}($|[(\[{]|Action Input)", line
         )
         return first is not None and names.known_name(first[1], tools) is not None
-    head = re.split(r"[(\[{<|]", line, maxsplit=1)[0]
+    head = _HEAD_END.split(line, maxsplit=1)[0]
     known = names.known_name(head, tools) is not None or names.known_name(line.strip(" []"), tools) is not None
     if label.weak:
         return known

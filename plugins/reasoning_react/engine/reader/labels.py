@@ -28,7 +28,7 @@ class Label:
     start: int
     end: int
     weak: bool = False  # a word that says it only beside an action, such as `Tool:`
-    listed: bool = False  # after `-` or `1.`, where notes have such words too
+    listed: bool = False  # after `-`, `1.` or an emoji, where notes have such words too
     inline: bool = False  # in the middle of a line
     fenced: bool = False  # inside of a code fence that was opened before it and is open at the end
 
@@ -38,20 +38,23 @@ MOST_LABELS = 2_000  # that are looked at; nothing is run behind so many
 
 # Every repetition is bounded or of a class that what follows it does not share, so that matching is linear. What is
 # possessive gives nothing back that could match, and most lines end at the look at their word's first letter.
-_NUMBER = r"[ \t]{0,3}(?:\#?\d{1,3})?[ \t]{0,3}"
+_NUMBER = r"[ \t\xa0]{0,3}(?:\#?\d{1,3})?[ \t\xa0]{0,3}"
+_BLANK = r" \t\r\xa0\ufeff\u200b\u2060\u3000"  # some of them unseen
+_PICTURE = r"\u2190-\u273e\u2740-\u2bff\ufe0f\U0001f000-\U0001faff"  # arrows, dingbats, emoji; not ✿, which is a mark
+_ITEM = rf"(?:[-+•][ \t]|\d{{1,3}}[.)][ \t]|[{_PICTURE}]{{1,4}})[ \t]{{0,3}}"
 _WORDS = {
-    "input": rf"action{_NUMBER}[_-]?(?:inputs?|arguments)|tool[ _]input|行动输入|动作输入|操作输入|next_tool_args"
-    r"|inputs?|arguments?|args|parameters|params",
+    "input": rf"(?:action{_NUMBER}[_-]?)?(?:inputs?|arguments?|args|parameters|params)|tool[ _]input"
+    r"|行动输入|动作输入|操作输入|next_tool_args",
     "action": r"(?:next[ ]?)?action|行动|动作|操作|next_tool_name|tool(?:[ _]name)?|function",
     "thought": r"thoughts?|thinking|next_thought|思考|想法",
     "observation": r"observations?|观察结果|观察|tool[ _](?:results?|responses?|outputs?)|(?<=✿)results?",
-    "final": r"final[ _]?answer|answer|final[ _]response|ai|最终答案|最终回答|答案|(?<=✿)return",
+    "final": r"final[ \xa0_]?answer|answer|final[ _]response|ai|最终答案|最终回答|答案|(?<=✿)return",
     "question": r"question|human|问题",
 }
 _WEAK = re.compile(r"(?:ai\Z|tool|function|inputs?|arguments?|args|param)", re.IGNORECASE)
 _LINE_LABEL = re.compile(
-    r"^(?P<indent>[ \t\r\ufeff]{0,40}+)(?P<item>(?:[-+•]|\d{1,3}[.)])[ \t]{1,4}+)?+"
-    r"(?P<before>[*_`\[\#✿][*_`\[\#✿ ]{0,7}+)?+"
+    rf"^(?P<indent>[{_BLANK}]{{0,40}}+)(?P<item>{_ITEM})?+"
+    rf"(?P<before>[*_`\[\#✿][*_`\[\#✿ {_PICTURE}]{{0,7}}+)?+"
     rf"(?=[afhinopqrt动思想操最答行观问])(?P<word>{'|'.join(_WORDS.values())}){_NUMBER}"
     r"(?P<after>[*_`\]\#✿][*_`\]\#✿ ]{0,7})?(?:(?P<colon>[:：])|(?=\r?\n))",
     re.IGNORECASE | re.MULTILINE,
@@ -191,11 +194,13 @@ def first_observation(text: str) -> int:
 
 
 _BEGUN = re.compile(
-    r"[ \t\r]{0,40}(?:(?:[-+•]|\d{1,3}[.)]?)[ \t]{0,4})?(?:[*_`\[\#✿][*_`\[\#✿ ]{0,7})?"
+    rf"[{_BLANK}]{{0,40}}(?:(?:[-+•]|\d{{1,3}}[.)]?|[{_PICTURE}]{{1,4}})[ \t]{{0,4}})?"
+    rf"(?:[*_`\[\#✿][*_`\[\#✿ {_PICTURE}]{{0,7}})?"
     r"(?P<word>[^\s*_`\[\#✿:：](?:[^\n*`\[\]\#✿:：]{0,29}))?[*_`\]\#✿ \t\r\d]{0,12}"
 )
 _WRITTEN = (
-    "action input", "action arguments", "tool input", "tool name", "tool result", "tool response", "tool output",
+    "action input", "action arguments", "action args", "action parameters", "action params",
+    "tool input", "tool name", "tool result", "tool response", "tool output",
     "next action", "next_tool_name", "next_tool_args", "next_thought", "final answer", "final response", "observations",
     "thoughts", "thinking", "question", "human", "inputs", "arguments", "parameters", "function", "return", "results",
     "answer", "行动输入", "动作输入", "操作输入", "观察结果", "最终答案", "最终回答", "思考", "想法", "答案", "问题",

@@ -27,6 +27,7 @@ _FILLERS = frozenset(
 _VERB = re.compile(
     r"(?:(?:i(?:'ll| will| should)|let's|let me)\s+)?(?:use|using|call|run|invoke|execute)\s+(?:the\s+)?", re.I
 )
+_SIGNS = re.compile(r"\A\W+|\W+\Z")  # emoji and the like around it
 _PLACEHOLDER = re.compile(r"one of|the action to take|tool[_ ]name|\$TOOL|the name of the tool", re.I)
 
 
@@ -59,8 +60,9 @@ def known_name(written: str, tools: Tools) -> str | None:
     if bare in tools:
         return bare
     bare = bare.strip(_AROUND + "<>[](){}#$")
-    if bare in tools:
-        return bare
+    for name in (bare, _SIGNS.sub("", bare)):
+        if name in tools:
+            return name
     for prefix in ("functions.", "function.", "tools.", "tool.", "default_api."):
         if bare.lower().startswith(prefix) and bare[len(prefix) :] in tools:
             return bare[len(prefix) :]

@@ -27,6 +27,7 @@ _NAMES = {
 _HEX = re.compile(r"#(?:[0-9a-f]{3,4}|[0-9a-f]{6}|[0-9a-f]{8})")
 _OWN = "[style*=background i], [bgcolor]"
 _SHEETS_ELSEWHERE = "link[rel~=stylesheet i]"
+_FILL = "-webkit-text-fill-color"  # where it is set, the colour of text in place of `color`
 _FUNCTION = re.compile(r"(rgb|hsl)a?\(([^()]{1,80})\)")
 
 
@@ -152,14 +153,20 @@ class Backgrounds:
         return color
 
 
+def has_color(style: StyleDeclaration) -> bool:
+    """Whether it says what colour text has."""
+    return "color" in style or _FILL in style
+
+
 def is_unseen(style: StyleDeclaration, backgrounds: Backgrounds, element: Element) -> bool:
     """Whether the text of `element`, which has this style, cannot be told from what is behind it."""
-    color = parse(value(style, "color"))
+    fill = value(style, _FILL)
+    color = parse(value(style, "color") if fill in ("", "currentcolor") else fill)
     if color is None:
         return False
     if color.opacity < _FAINT:
         clip = value(style, "background-clip") or value(style, "-webkit-background-clip")
-        return "text" not in clip and not value(style, "-webkit-text-fill-color") and not value(style, "text-shadow")
+        return "text" not in clip and not value(style, "text-shadow")
     if not backgrounds.may_hide(color):
         return False
     behind = backgrounds.behind(element)

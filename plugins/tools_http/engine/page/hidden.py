@@ -8,16 +8,17 @@ from turbohtml import Element, Node
 from turbohtml.cssom import StyleDeclaration, computed_style
 
 from . import sheets, styles
-from .colors import Backgrounds, is_unseen
+from .colors import Backgrounds, has_color, is_unseen
+from .tree import remove_each
 
 # No text to be read, in any browser.
-CODE = "script, style, head, link, meta"
+CODE = ("script", "style", "head", "link", "meta")
 # What a browser keeps from sight, whatever the sheets say; of media what it shows in their place where it knows none.
 _UNSEEN = (
-    "template, noscript, noembed, noframes, iframe, video, audio, canvas, object[data], datalist, "
-    "dialog:not([open]), [hidden], [aria-hidden=true i], [type=hidden i], "
-    "svg title, svg desc, svg metadata, svg defs"
-)
+    "template", "noscript", "noembed", "noframes", "iframe", "video", "audio", "canvas", "object[data]", "datalist",
+    "dialog:not([open])", "[hidden]", "[aria-hidden=true i]", "[type=hidden i]",
+    "svg title", "svg desc", "svg metadata", "svg defs",
+)  # fmt: skip
 _COSTLY = 2_000  # elements at most whose cascade is looked at, or that are taken apart
 _MOST_RULES = 500
 
@@ -26,11 +27,11 @@ Shows = Callable[[StyleDeclaration], bool]
 
 def remove(document: Node) -> None:
     """All that is hidden, by elements, attributes, style attributes and the page's own sheets."""
-    document.remove(_UNSEEN)
+    remove_each(document, _UNSEEN)
     rules = sheets.rules(document)
     _remove_by_rules(document, rules)
     _remove_by_attributes(document, rules)
-    document.remove(CODE)
+    remove_each(document, CODE)
 
 
 def _remove_by_attributes(document: Node, rules: Sequence[sheets.Rule]) -> None:
@@ -43,12 +44,12 @@ def _remove_by_attributes(document: Node, rules: Sequence[sheets.Rule]) -> None:
             continue
         if styles.hides_text(style):
             budget -= _remove_text(element, styles.shows_text, budget)
-        elif "color" in style:
+        elif has_color(style):
             backgrounds = backgrounds or Backgrounds(document, rules)
             if is_unseen(style, backgrounds, element):
-                budget -= _remove_text(element, _has_color, budget)
+                budget -= _remove_text(element, has_color, budget)
     fonts = document.select("font[color]")
-    colored = [rule for rule in rules if "color" in rule.style][:_MOST_RULES]
+    colored = [rule for rule in rules if has_color(rule.style)][:_MOST_RULES]
     if not fonts and not colored:
         return
     backgrounds = backgrounds or Backgrounds(document, rules)
@@ -56,14 +57,14 @@ def _remove_by_attributes(document: Node, rules: Sequence[sheets.Rule]) -> None:
         if not font.attr("style"):
             style = styles.declarations(f"color:{font.attr('color')}")
             if is_unseen(style, backgrounds, font):
-                budget -= _remove_text(font, _has_color, budget)
+                budget -= _remove_text(font, has_color, budget)
     for rule in colored:
         for element in sheets.matches(document, rule.selector):
             if budget <= 0:
                 return
             budget -= 1
             if not element.attr("style") and is_unseen(rule.style, backgrounds, element):
-                budget -= _remove_text(element, _has_color, budget)
+                budget -= _remove_text(element, has_color, budget)
 
 
 def _remove_by_rules(document: Node, rules: Sequence[sheets.Rule]) -> None:
@@ -88,10 +89,6 @@ def _is_hidden_by(style: StyleDeclaration, element: Element) -> bool:
     if "display" in style:
         return computed_style(element)["display"].lower() == "none"
     return "visibility" not in style or computed_style(element)["visibility"].lower() != "visible"
-
-
-def _has_color(style: StyleDeclaration) -> bool:
-    return "color" in style
 
 
 def _remove_text(element: Element, shows: Shows, most: int) -> int:

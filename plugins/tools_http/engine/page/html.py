@@ -16,7 +16,8 @@ from turbohtml import Document, Element, Markdown, Node, PlainText, Text
 from . import hidden, shell, tables
 from .invisible import without
 from .main_text import main_part
-from .tidy import absolute, base_of, plain_emphasis, tidy
+from .tidy import INLINE, absolute, base_of, plain_emphasis, tidy
+from .tree import is_blank
 
 _MARKDOWN = Markdown(
     tables=Markdown.Tables(cell_blocks="text"),
@@ -59,24 +60,34 @@ def convert(html: str, *, url: str, main_only: bool = True, markdown: bool = Tru
     elif main_only:
         part = main_part(document)
         page.whole = part is None
-        root = part or root
-        if part is None:
+        if part is not None:
+            root = part
+            _leave_only(part)
+        else:
             page.notes.append("No part of the page stands out as its main text: this is the whole page.")
-    page.text = write(root, base, title=page.title, markdown=markdown)
+    page.text = write(root, base, document=document, title=page.title, markdown=markdown)
     return page
 
 
-def write(root: Node, base: str, *, title: str = "", markdown: bool = True) -> str:
-    """The tree below `root` as text, headed by `title` where it has no first heading of its own."""
-    tidy(root, base)
-    tables.tidy(root)
-    if title and isinstance(root, Element) and root.select_one("h1") is None and root.text.strip():
+def write(root: Node, base: str, *, document: Node | None = None, title: str = "", markdown: bool = True) -> str:
+    """The tree below `root` as text, headed by `title` where it has no first heading of its own. `document`: one that
+    holds nothing else, of which the library tells the elements sooner than of a part."""
+    tidy(document or root, base)
+    tables.tidy(document or root)
+    if title and isinstance(root, Element) and root.select_one("h1") is None and not is_blank(root):
         heading = Element("h1")
         heading.append(Text(title))
         root.insert(0, heading)
     if not markdown:
         return without(root.to_text(_TEXT).replace("\xa0", " ")).strip()
     text = root.to_markdown(_MARKDOWN)
+    if "<" in text:
+        text = _without_html(root, text)
+    return without(text.replace("\xa0", " ")).strip()
+
+
+def _without_html(root: Node, text: str) -> str:
+    """`text` is the Markdown of `root`; its own again, less what the library has no Markdown for."""
     if "<table>" in text:
         tables.make_square(root)  # what it does with rows of unequal length
         text = root.to_markdown(_MARKDOWN)
@@ -85,7 +96,16 @@ def write(root: Node, base: str, *, title: str = "", markdown: bool = True) -> s
             # Its way out where Markdown's marks would be read otherwise; a mark less is easier to read than HTML.
             plain_emphasis(root, strict=strict)
             text = root.to_markdown(_MARKDOWN)
-    return without(text.replace("\xa0", " ")).strip()
+    return text
+
+
+def _leave_only(part: Element) -> None:
+    """Takes out of the document all but the part and what it stands in."""
+    for ancestor in [part, *part.ancestors]:
+        for sibling in [*ancestor.previous_siblings, *ancestor.next_siblings]:
+            sibling.extract()
+    if part.tag in INLINE:
+        part.tag = "div"  # or it would be taken for a link or a mark, and unwrapped
 
 
 def title_of(document: Document) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from turbohtml import Document, Element, Text
 
 from . import hidden
+from .tree import remove_each
 
 NOTE = (
     "The page shows no text without JavaScript. What follows is what it hides (noscript, meta, JSON-LD, hidden "
@@ -48,7 +49,7 @@ def is_empty(document: Document, html: str) -> bool:
 def fill(document: Document) -> Element:
     """The body of a document that is as it was parsed, with all that it hides to be seen, and no code."""
     facts = [*_descriptions(document), *_linked_data(document)]
-    document.remove(hidden.CODE)
+    remove_each(document, hidden.CODE)
     body = document.select_one("body") or Element("body")
     for element in body.select("template, noscript, dialog, video, audio, canvas, object"):
         if element.tag == "template":

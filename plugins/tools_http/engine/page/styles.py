@@ -19,6 +19,7 @@ _DISPLAY = re.compile(
 )
 _NONE = re.compile(r"(?:^|;)\s{0,9}display:\s{0,9}none", re.IGNORECASE)
 _ESCAPE = re.compile(r"\\([0-9a-fA-F]{1,6})\s?|\\(.)")
+_OPACITY = re.compile(r"opacity\(([^)]{1,20})\)")
 _NO_SCALE = re.compile(r"scale(?:3d|x|y)?\(\s{0,9}0?(?:\.0{1,9})?\s{0,9}[,)]")
 _SHIFT = re.compile(r"translate(?:3d|x|y)?\(([^)]{1,60})\)")
 _CLIP_PATH = re.compile(
@@ -44,8 +45,7 @@ def hides(style: StyleDeclaration) -> bool:
         return False
     if is_none(style) or value(style, "content-visibility") == "hidden":
         return True
-    opacity = value(style, "opacity")
-    if opacity and (pixels := _pixels(opacity)) is not None and pixels < (10 * _FAINT if "%" in opacity else _FAINT):
+    if any(map(_is_faint, (value(style, "opacity"), *_OPACITY.findall(value(style, "filter"))))):
         return True
     return _is_clipped(style) or _is_off_screen(style) or _is_moved_away(style)
 
@@ -83,6 +83,11 @@ def _font_size(style: StyleDeclaration) -> str:
 
 def _is_weight(word: str) -> bool:
     return len(word) == 3 and word.isdigit()
+
+
+def _is_faint(opacity: str) -> bool:
+    number = _pixels(opacity.strip())
+    return number is not None and number < (10 * _FAINT if "%" in opacity else _FAINT)
 
 
 def _is_clipped(style: StyleDeclaration) -> bool:

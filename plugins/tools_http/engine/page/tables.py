@@ -10,20 +10,22 @@ from collections.abc import Iterator
 
 from turbohtml import Element, Node, Text
 
+from .tree import select_each
+
 _ROOM = 10_000  # cells that may be added to a table, and four times as many as it has
 _MOST_SPAN = 1_000  # as in HTML for columns
 _LONGEST_REPEATED = 200  # characters of a cell that is repeated
 _BLOCKS = "table, h1, h2, h3, h4, h5, h6, pre, article, section, form, hr, blockquote"
 _ODD = (
-    "table[role], table [colspan], table [rowspan], table:has(table), "
-    ":is(tbody, thead):only-child > tr:only-child > :is(td, th):only-child, "
-    f"table :is({_BLOCKS})"
-)
+    "table[role]", "table [colspan]", "table [rowspan]", "table:has(table)",
+    *(f"{part}:only-child > tr:only-child > {cell}:only-child" for part in ("tbody", "thead") for cell in ("td", "th")),
+    *(f"table {block}" for block in _BLOCKS.split(", ")),
+)  # fmt: skip
 
 
 def tidy(root: Node) -> None:
     """Those that can be told to need it by a look at all of the page; `make_square` finds the rest."""
-    odd = dict.fromkeys(table for cell in root.select(_ODD) if (table := cell.closest("table")) is not None)
+    odd = dict.fromkeys(table for cell in select_each(root, _ODD) if (table := cell.closest("table")) is not None)
     for table in odd:
         _tidy(table)
     _out_of_lists(root)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from turbohtml import Comment, Element, Node, Text
 
-from .tree import is_blank, outermost
+from .tree import is_blank, outermost, remove_each, select_each
 
 _LINKED = ("http", "https", "mailto", "tel", "ftp")
 _PICTURED = ("http", "https")
@@ -19,11 +19,12 @@ _LATER = ("data-src", "data-original", "data-lazy-src")  # where a script takes 
 _UNSAFE = re.compile(r"""[\x00-\x20\x7f"'()<>\\`{|}^]""")
 _AROUND_URL = "".join(map(chr, range(33)))
 _ENCODED = {ord(char): f"%{ord(char):02X}" for char in " \"'()<>\\`{|}^"} | dict.fromkeys(range(32)) | {127: None}
-_INLINE = frozenset(
+INLINE = frozenset(
     "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark q s samp small span strike "
     "strong sub sup time tt u var".split()
 )
-_EMPHASIS = "b, strong, i, em, cite, dfn, var, s, strike, del, code, kbd, samp, tt"
+_EMPHASES = ("b", "strong", "i", "em", "cite", "dfn", "var", "s", "strike", "del", "code", "kbd", "samp", "tt")
+_EMPHASIS = ", ".join(_EMPHASES)
 _POWER = re.compile(r"[-+−]?(?:[0-9]{1,4}|[a-z])")
 _LANGUAGE_NAME = re.compile(r"[A-Za-z0-9+#._-]{1,30}")
 _CODED = (
@@ -51,10 +52,10 @@ def tidy(root: Node, base: str) -> None:
     _scripts(root)
     _code(root)
     _forms(root)
-    for heading in outermost(root, "h1, h2, h3, h4, h5, h6"):
+    for heading in outermost(root, ["h1", "h2", "h3", "h4", "h5", "h6"]):
         if is_blank(heading) and heading.select_one("img") is None:
             heading.decompose()
-    root.remove("li hr, blockquote hr")  # below a line without a blank one between it reads as another thing
+    remove_each(root, ["li hr", "blockquote hr"])  # below a line without a blank one between it reads as another thing
 
 
 def base_of(document: Node, url: str) -> str:
@@ -90,13 +91,15 @@ def _safe(url: str, schemes: tuple[str, ...]) -> str:
 
 
 def _links(root: Node) -> None:
-    for link in root.select("a[href], area[href]"):
-        url = _safe(str(link.attr("href")), _LINKED)
+    for link in select_each(root, ["a[href]", "area[href]"]):
+        href = str(link.attr("href"))
+        url = _safe(href, _LINKED)
         if not url or (is_blank(link) and link.select_one("img[alt]") is None):
             link.unwrap()
             continue
-        link.attrs["href"] = url
-        if "title" in link.attrs:
+        if url != href:
+            link.attrs["href"] = url
+        if link.attr("title") is not None:
             del link.attrs["title"]
 
 
@@ -142,7 +145,7 @@ def _broken_emphasis(root: Node) -> None:
     """Takes marks away that are about text of three lines or more: two breaks would be written as HTML."""
     breaks: Counter[Element] = Counter()
     marks = root.select("br")
-    emphases = set(root.select(_EMPHASIS)) if len(marks) > 1 else set[Element]()
+    emphases = set(select_each(root, _EMPHASES)) if len(marks) > 1 else set[Element]()
     for mark in marks if emphases else ():
         parent = mark.parent
         for _ in range(_MOST_EMPHASES):
@@ -207,7 +210,7 @@ def _move_to_edge(mark: Element) -> None:
         first, last = _beside(mark, after=False) is None, _beside(mark, after=True) is None
         if not (first or last):
             return
-        if parent.tag not in _INLINE:
+        if parent.tag not in INLINE:
             mark.extract()
             return
         if last:
@@ -230,7 +233,7 @@ def _is_break(node: Node | None) -> bool:
 
 def _scripts(root: Node) -> None:
     """Raised text has no mark of its own: a power gets one, since 10⁶ is not 106."""
-    for element in root.select("sup, sub"):
+    for element in select_each(root, ["sup", "sub"]):
         if element.tag == "sup" and _POWER.fullmatch(element.text.strip()):
             before = element.previous_sibling
             if isinstance(before, Text) and before.data[-1:].isalnum() and element.select_one("a") is None:
@@ -284,7 +287,7 @@ def _code(root: Node) -> None:
 
 def _forms(root: Node) -> None:
     """Choices as a list, fields and buttons each by itself."""
-    for element in root.select("option, select, optgroup, datalist, textarea, button"):
+    for element in select_each(root, ["option", "select", "optgroup", "datalist", "textarea", "button"]):
         if element.tag == "option":
             element.tag = "li"
         elif element.tag in ("select", "optgroup"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 
 from turbohtml import Element, Node
 
@@ -10,14 +11,29 @@ _SAMPLE, _DEEP = 100, 500
 _FEW = 20  # elements whose ancestors are looked at sooner than all of the tree
 
 
-def outermost(root: Node, selector: str) -> list[Element]:
-    """The elements that a selector means, without those in another of them."""
-    every = root.select(selector)
+def select_each(root: Node, selectors: Iterable[str]) -> list[Element]:
+    """The elements that any of the selectors means, those of one behind those of another, and none twice.
+
+    The library keeps a list of a document's elements for each tag; for several selectors in one it goes through all of
+    the tree, and so it does below an element."""
+    return list(dict.fromkeys(chain.from_iterable(map(root.select, selectors))))
+
+
+def remove_each(root: Node, selectors: Iterable[str]) -> None:
+    for element in select_each(root, selectors):
+        element.decompose()
+
+
+def outermost(root: Node, selectors: Sequence[str]) -> list[Element]:
+    """The elements that any of the selectors means, without those in another of them."""
+    every = select_each(root, selectors)
     if len(every) <= _FEW:
         meant = set(every)
         return [element for element in every if meant.isdisjoint(element.ancestors)]
+    selector = ", ".join(selectors)
     if root.select_one(f":is({selector}) :is({selector})") is None:
         return every
+    every = root.select(selector)  # outer ones first
     inner: set[Node] = set()
     chosen = []
     for element in every:
