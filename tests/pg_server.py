@@ -43,6 +43,7 @@ class OwnServer:
     def kill(self) -> None:
         """As a power cut would end it, but for what the kernel still writes."""
         process = self._server.get_postmaster_info().process
+        process.suspend()  # so that it makes no new ones meanwhile
         workers = process.children()
         for one in (process, *workers):
             with contextlib.suppress(Exception):  # gone with the first
@@ -54,12 +55,13 @@ class OwnServer:
         self._patiently(self._server.ensure_postgres_running)
 
     def _patiently(self, start: Callable[[], None]) -> None:
-        """The package waits ten seconds; a busy machine may take longer, and what was begun goes on."""
+        """The package waits ten seconds; a busy machine may take longer, and what was begun goes on. A killed server's
+        memory is in use until the last of its processes is gone."""
         until = time.monotonic() + SECONDS
         while True:
             try:
                 return start()
-            except (subprocess.TimeoutExpired, AssertionError):  # not ready yet
+            except (subprocess.SubprocessError, AssertionError):  # not ready yet
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.1)
