@@ -249,7 +249,7 @@ def test_a_load_is_waited_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None
     async def grows(connection: Any, collection: Any) -> bool:
         counts.append(collection.count)
         if len(counts) == 1:
-            await engine.upsert("loaded", [item._replace(id=f"more-{item.id}") for item in items])
+            await engine.upsert("loaded", [Item(f"more-{item.id}", item.vector, "{}") for item in items])
         assert not (await engine.describe("loaded")).spec.indexed
         return len(counts) < 3
 
