@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -20,6 +21,14 @@ from typing import Any
 from tests.servers import SECONDS, missing, wait_until
 
 _numbers = itertools.count()
+_AS_USER = """
+import os, pwd, sys
+user = pwd.getpwnam(sys.argv[1])
+os.setgroups([])
+os.setgid(user.pw_gid)
+os.setuid(user.pw_uid)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 def new_schema() -> str:
@@ -69,7 +78,10 @@ class OwnServer:
     def run(self, command: str, *arguments: str) -> None:
         """One of PostgreSQL's own programs, as the user that the server runs as."""
         argv = [str(self._server.bin_path / command), *arguments]
-        subprocess.run(argv, user=self._server.system_user, capture_output=True, timeout=60, check=True, cwd="/tmp")
+        if self._server.system_user:
+            # Not subprocess's own `user`: with it Python forks, and a fork beside gRPC's threads crashes now and then.
+            argv = [sys.executable, "-c", _AS_USER, self._server.system_user, *argv]
+        subprocess.run(argv, capture_output=True, timeout=60, check=True, cwd="/tmp")
 
     def own(self, folder: Path) -> None:
         """Makes a folder that those programs may write to."""
