@@ -95,7 +95,10 @@ class OwnServer:
         return str(self._server.pgdata)
 
     def stop(self) -> None:
-        self._server.cleanup()
+        try:
+            self._server.cleanup()
+        except subprocess.SubprocessError:  # the package forks beside gRPC's threads, which may crash the fork
+            self.kill()
 
 
 @contextlib.contextmanager
