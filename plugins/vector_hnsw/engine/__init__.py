@@ -8,10 +8,11 @@ reading.py     items searched, listed, counted, fetched
 restoring.py   snapshots made and put back
 state.py       what all of these stand on: collections by name, and the bounds on them
 space.py       room on the disk: writes on a full one, and what goes back to it
-upkeep.py      graphs saved and built anew, fields indexed
+upkeep.py      graphs saved and built anew, fields indexed, a recall kept
 checks.py      what may be asked: parameters, items, page tokens
 changes.py     the changes of metadata in one request
 aliases.py     other names of collections
+targets.py     recalls that collections were asked to keep
 
 What is stored:
 store.py       SQLite: ids, metadata, original vectors
@@ -44,6 +45,7 @@ cache.py       a graph on disk: written aside, checksummed, loaded only when it 
 saving.py      a graph written while the process goes on
 rebuilding.py  a new graph aside, while the old one is searched
 health.py      recall on a sample
+tuning.py      the ef_search that keeps a recall, found anew as a collection grows
 together.py    searches that come at the same moment, as one batch
 lock.py        many readers or one writer, in turn
 

@@ -46,6 +46,8 @@ class OpenCollection(Searchable):
         self.measured_at = -1
         self.rebuilding = False
         self.rebuild_progress = 0.0
+        self.tuning = False  # what follows belongs to tuning.py
+        self.tuned_count, self.tuned_graphs = 0, self.graphs
 
     def use(self, graph: Flat | Graph) -> None:
         """Searches go to this graph from here on. It has every label, as they are now."""
