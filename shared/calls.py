@@ -202,7 +202,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def call(_: Any, context: Context) -> None:
             async def answer(_: Any) -> tuple[None, str]:
                 async with (
-                    Turns(self._places, self._config.timeout, context, receiving) as turns,
+                    Turns(self._places, self._clock, context, receiving) as turns,
                     contextlib.aclosing(behaviour(turns.requests(), context)) as replies,
                 ):
                     async for reply in replies:
