@@ -28,6 +28,7 @@ files.py       files and folders that only their owner may read
 What plans a search, and answers it:
 query.py       what is asked, and what is found
 planning.py    the way that a search will take, as a value
+pace.py        which searches are long, as measured
 searching.py   a search: planned, found by label or row, made into a page of items
 ranking.py     which comes first
 matches.py     which items a filter fits, remembered and kept up with what is written

@@ -23,7 +23,7 @@ from .graph import Graph, Neighbours
 from .labels import Labels
 from .matches import MatchCache, Matches
 from .metric import Metric, check_dimension, check_queries, check_query
-from .planning import Plan, Way, are_few, is_quick, most_at_once, plan
+from .planning import Plan, Way, is_quick, plan
 from .query import Hit, SearchResult, batch_key
 from .ranking import NOTHING, Compared, Near, best, best_first, by_id, cut, joined, nearest_first, only
 from .rows import Row, RowCache, Rows
@@ -77,7 +77,7 @@ class Searchable:
         generation, changing = self.rows.generation, self.changing
         self._check(query)
         vector = check_query(self.spec.metric, query.vector)
-        if not wait and not is_quick(query, self.graph, self.spec.dimension, self.spec.ef_search):
+        if not wait and not is_quick(query, self.graph, self.spec.ef_search):
             raise TakesLong
         fits = where(query.filter) if query.filter else None
         matches = None
@@ -113,7 +113,7 @@ class Searchable:
         kinds = {batch_key(query) for query in queries}
         if not isinstance(graph, Graph) or None in kinds or len(kinds) > 1:
             return [None] * len(queries)
-        if not wait and not is_quick(queries[0], graph, self.spec.dimension, self.spec.ef_search):
+        if not wait and not is_quick(queries[0], graph, self.spec.ef_search):
             raise TakesLong
         planned = plan(queries[0], graph, None, self.spec.ef_search)
         k = queries[0].offset + queries[0].limit
@@ -123,7 +123,7 @@ class Searchable:
             self._check(query)
         asked, candidates = len(queries), max(planned.ef, planned.candidates)
         if not wait:
-            queries = queries[: most_at_once(candidates, self.spec.dimension)]
+            queries = queries[: graph.pace.most_at_once(candidates)]
         vectors = check_queries(self.spec.metric, np.stack([query.vector for query in queries]))
         answers = graph.search_many(vectors, k, candidates, wait)
         if answers is None:
@@ -202,7 +202,7 @@ class Searchable:
         candidates = planned.candidates
         near = Neighbours([], [], [])
         while candidates <= planned.most and len(near.labels) < min(end, there):
-            if not wait and not are_few(candidates, self.spec.dimension):
+            if not wait and not graph.pace.is_quick(candidates):
                 raise TakesLong
             is_first_page = matches is None and end <= candidates
             neighbours = graph.search(vector, end if is_first_page else candidates, max(planned.ef, candidates), wait)
