@@ -12,6 +12,7 @@ import bisect
 import logging
 import threading
 import time
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from shared.errors import StorageFull
@@ -44,7 +45,7 @@ def is_due(entry: OpenCollection) -> bool:
     return entry.tuned_graphs != entry.graphs or abs(entry.labels.count - found_for) > _GROWTH * found_for
 
 
-def tune_aside(entry: OpenCollection, store: Store, writing: threading.Lock) -> None:
+def tune_aside(entry: OpenCollection, store: Store, writing: AbstractContextManager[object]) -> None:
     """Finds the `ef_search`, in a thread, and stores it. Call it while holding `writing`, the lock that every write
     holds, and not while `entry.tuning`."""
     entry.tuning = True
@@ -70,7 +71,7 @@ def _wait_for_rest(entry: OpenCollection, store: Store) -> None:
         time.sleep(_REST)
 
 
-def _tune(entry: OpenCollection, store: Store, writing: threading.Lock) -> None:
+def _tune(entry: OpenCollection, store: Store, writing: AbstractContextManager[object]) -> None:
     spec, graph, graphs, count = entry.spec, entry.graph, entry.graphs, entry.labels.count
     if isinstance(graph, Graph) and spec.target_recall:
         ef, recall = least_ef(health.sample(entry, store, _SAMPLES), graph, spec.target_recall)
