@@ -15,6 +15,7 @@ from shared.errors import InvalidArgument, TooLarge
 from shared.vectors.checks import check_model, within
 from shared.vectors.items import Floats, Query
 
+from .ahead import ahead
 from .checks import LARGEST_EF
 from .comparing import keys_of, lengths_of, nearest
 from .filters import Where, where
@@ -34,6 +35,8 @@ _QUICK_BYTES = 128 * 1024
 _QUICK_SHARED = 500
 # Of an item whose vector more have than these, only its own row is read.
 _FEW_SHARED = 20
+# A batch of so many queries is searched in two halves.
+_HALVED = 16
 # A product of this size has lost four of the digits of a float32, 24 bits, in hnswlib's 1 - product.
 _SMALL = 2.0**-4
 
@@ -125,9 +128,19 @@ class Searchable:
         if not wait:
             queries = queries[: graph.pace.most_at_once(candidates)]
         vectors = check_queries(self.spec.metric, np.stack([query.vector for query in queries]))
-        answers = graph.search_many(vectors, k, candidates, wait)
+        half = len(queries) // 2
+        parts = [slice(half), slice(half, None)] if wait and len(queries) >= _HALVED else [slice(None)]
+        found = ahead(lambda part: graph.search_many(vectors[part], k, candidates, wait), parts)
+        results: list[SearchResult | None] = []
+        for part, answers in zip(parts, found, strict=True):
+            results += self._all_ranked(queries[part], answers, count, sequence, wait)
+        return results + [None] * (asked - len(queries))
+
+    def _all_ranked(
+        self, queries: Sequence[Query], answers: list[Neighbours] | None, count: int, sequence: int, wait: bool
+    ) -> list[SearchResult | None]:
         if answers is None:
-            return [None] * asked
+            return [None] * len(queries)
         labels = list({label for neighbours in answers for label in neighbours.labels})
         try:
             rows = self.rows.at_labels(labels, None if wait else _QUICK_BYTES)
@@ -147,7 +160,7 @@ class Searchable:
             if query.min_score is not None:
                 hits = [hit for hit in hits if hit.score >= query.min_score]
             results.append(SearchResult(hits, False, complete, sequence))
-        return results + [None] * (asked - len(queries))
+        return results
 
     def _check(self, query: Query) -> None:
         """All but the vector's numbers."""
