@@ -1,0 +1,67 @@
+"""A pytest plugin that takes out whatever is there for speed alone, so that a suite shows that all works without it:
+
+    python -m pytest -p tests.plain tests/test_vector_calls.py
+
+Where a part is still reached its test fails. Servers that a test starts as processes of their own keep theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any, NoReturn
+
+import pytest
+
+from plugins.vector_hnsw import fast
+from plugins.vector_hnsw.engine import searching
+from plugins.vector_hnsw.engine.pace import Pace
+from plugins.vector_hnsw.engine.rows import RowCache
+from plugins.vector_hnsw.engine.together import Together
+from plugins.vector_hnsw.servicer import Servicer
+from shared import give_way
+from shared.log_writer import Writer
+from shared.turns import Bound, Clock
+from tests import vector_wire
+
+OUT = ("together.py", "ahead.py", "pace.py", "fast.py", "rows kept", "give_way.py", "one timer", "log thread")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Searches go alone, each in a thread, as one part, and their items are read and packed anew each time.
+    Servicer.together = False
+    Together.search = _left_out  # type: ignore[method-assign]
+    searching.ahead = map  # type: ignore[assignment]
+    Pace.is_quick = lambda self, looked_at: False  # type: ignore[method-assign]
+    vector_wire.serving.__wrapped__.__kwdefaults__["fast_path"] = False  # type: ignore[attr-defined]
+    fast.register = _left_out
+    RowCache._keep = lambda self, rows, generation: None  # type: ignore[method-assign]
+    # Long work never pauses, each call has a timer of its own, and a line is written by whoever logs it.
+    give_way._WORK = float("inf")
+    Clock.add, Clock.remove = _add, _remove  # type: ignore[method-assign]
+    Writer.put = _put  # type: ignore[method-assign]
+
+
+def pytest_report_header() -> str:
+    return f"without {', '.join(OUT)}"
+
+
+def _left_out(*_: Any, **__: Any) -> NoReturn:
+    raise AssertionError("this was to be left out")
+
+
+_timers: dict[Bound, asyncio.TimerHandle] = {}
+
+
+def _add(self: Clock, bound: Bound) -> None:
+    if self.seconds:
+        _timers[bound] = asyncio.get_running_loop().call_later(self.seconds, bound.end)
+
+
+def _remove(self: Clock, bound: Bound) -> None:
+    if timer := _timers.pop(bound, None):
+        timer.cancel()
+
+
+def _put(self: Writer, line: str) -> None:
+    os.write(self.descriptor, line.encode("utf-8", "backslashreplace") + b"\n")
