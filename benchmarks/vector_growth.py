@@ -36,9 +36,7 @@ def growth() -> Section:
             with running("vector_hnsw", "--data-dir", folder) as server:
                 started = time.perf_counter() - began
                 part = VectorSet("", vectors[:size], queries, exact(vectors[:size], queries))
-                rows.append(
-                    (f"{size:,}", f"{upserted:,.0f}", *_searched(server, part), f"{started:.1f}", disk(folder))
-                )
+                rows.append((f"{size:,}", f"{upserted:,.0f}", *_searched(server, part), f"{started:.1f}", disk(folder)))
             before = size
     return Section("From 1,000 to 300,000 vectors", (), {"set": f"synthetic mixture, ef {EF}"}, _COLUMNS, rows)
 

@@ -47,7 +47,11 @@ def _figures(content: Mapping[str, Any]) -> str:
     where = f"`make bench-vector`, on {machine['cores']} cores of {machine['cpu']}, Python {machine['python']}"
     own = [section for section in sections if section.title.endswith(_SETS) and section.comparisons]
     size = own[0].title.partition(" ")[0]
-    lines = [f"{where}: {HOW}", f"{size} vectors of 384 dimensions at recall@10 of 0.99; the client is a process of its own.", ""]
+    lines = [
+        f"{where}: {HOW}",
+        f"{size} vectors of 384 dimensions at recall@10 of 0.99; the client is a process of its own.",
+        "",
+    ]
     lines += [f"| ratio, lowest … highest | {' | '.join(_SETS)} |", "|---|---:|---:|"]
     lines += [f"| {' | '.join(row)} |" for row in _held(sections)]
     for section in sections:

@@ -25,8 +25,8 @@ class Late(DeadlineExceeded):
 
 
 class Clock:
-    """Cancels tasks that take too long. All have the same time, so the oldest is the first to be late and one timer does
-    for all: a timer for each call, or message, would take longer than the rest of this module."""
+    """Cancels tasks that take too long. All have the same time, so the oldest is the first to be late and one timer
+    does for all: a timer for each call, or message, would take longer than the rest of this module."""
 
     def __init__(self, seconds: float) -> None:
         """`seconds`: 0 for any number."""

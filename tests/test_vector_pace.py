@@ -32,7 +32,7 @@ def test_what_was_taken_counts(dimension: int, each: float, looked_at: int) -> N
 
 @given(costs)
 def test_an_unlucky_one_changes_little(each: float) -> None:
-    """One search that took five times as long changes what is expected by a third at most, and twenty others undo most of it."""
+    """One search that took five times as long changes what is expected by a third at most; twenty others undo most."""
     pace = Pace(384)
     pace.each = each
     pace.took(100, 500 * each)

@@ -209,9 +209,7 @@ def test_over_a_socket(tmp_path: Path) -> None:
         assert_refused(database.stub.CreateCollection(again), Code.ALREADY_EXISTS, "COLLECTION_EXISTS")
 
         def update(**index: Any) -> pb.UpdateCollectionResponse:
-            return database.stub.UpdateCollection(
-                pb.UpdateCollectionRequest(name="c", index=pb.IndexParams(**index))
-            )
+            return database.stub.UpdateCollection(pb.UpdateCollectionRequest(name="c", index=pb.IndexParams(**index)))
 
         assert_refused(update(ef_search=50), Code.FAILED_PRECONDITION, "RECALL_IS_KEPT", "index.ef_search")
         for share in (1.0, 0.4, -1.0, float("nan")):

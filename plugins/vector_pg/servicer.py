@@ -295,8 +295,8 @@ async def _packed(result: SearchResult, pack: Callable[..., Result], *values: An
 def _index(index: pb.IndexParams) -> dict[str, int]:
     if index.target_recall:
         raise Unsupported(
-            "no recall is kept here: leave index.target_recall unset, set index.ef_search, and see in DescribeCollection "
-            "what recall that gives",
+            "no recall is kept here: leave index.target_recall unset, set index.ef_search, and see in "
+            "DescribeCollection what recall that gives",
             reason="NO_TARGET_RECALL",
             field="index.target_recall",
         )

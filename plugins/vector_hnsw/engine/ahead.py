@@ -1,5 +1,5 @@
-"""One part of a batch is searched, without Python and on all cores, while the part before it is ranked, in Python and on
-one. Leave it out (`map` does the same, one after the other) and all works, slower.
+"""One part of a batch is searched, without Python and on all cores, while the part before it is ranked, in Python and
+on one. Leave it out (`map` does the same, one after the other) and all works, slower.
 """
 
 from __future__ import annotations

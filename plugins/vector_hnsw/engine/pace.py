@@ -15,7 +15,7 @@ _WEIGHT = 1 / 16
 
 
 class Pace:
-    """Of one index. Any thread may tell it what a search took; where two do at once, one of them may count for nothing."""
+    """Of one index. Any thread may say what a search took; where two do so at once, one of them may not count."""
 
     __slots__ = ("each",)
 

@@ -1,5 +1,5 @@
-"""Which recall collections are asked to keep, in a table of the store, and how many vectors each had when its `ef_search`
-was last found."""
+"""Which recall collections are asked to keep, in a table of the store, and how many vectors each had when its
+`ef_search` was last found."""
 
 from __future__ import annotations
 

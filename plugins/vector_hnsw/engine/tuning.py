@@ -1,9 +1,9 @@
 """Keeps the recall that a collection was asked for: finds the least `ef_search` that reaches it on a sample, and again
 when a quarter of the vectors came or went, or the graph is another one.
 
-In a thread, once nobody writes, one collection at a time. It reads every vector there is: of 128 of them, a little moved,
-the true neighbours are compared with what the graph finds. Since that is done again only after a growth by a quarter, a
-vector that is stored is read about five times for it.
+In a thread, once nobody writes, one collection at a time. It reads every vector there is: of 128 of them, a little
+moved, the true neighbours are compared with what the graph finds. Since that is done again only after a growth by a
+quarter, a vector that is stored is read about five times for it.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def _tune(entry: OpenCollection, store: Store, writing: AbstractContextManager[o
 
 
 def least_ef(sample: health.Sample, graph: Graph, target: float) -> tuple[int, float]:
-    """The least that was tried with which the sample's recall is above `target` by its own uncertainty, else the largest;
-    and the sample's recall with it."""
+    """The least that was tried with which the sample's recall is above `target` by its own uncertainty, else the
+    largest; and the sample's recall with it."""
     tried: dict[int, float] = {}
 
     def at_least(ef: int) -> float:

@@ -1,5 +1,5 @@
-"""What keeps collections quick: graphs are saved now and then and built anew where they are worn, fields that filters ask
-for get an index, and `ef_search` is adjusted where a recall is to be kept. None of it changes what is there.
+"""What keeps collections quick: graphs are saved now and then and built anew where they are worn, fields that filters
+ask for get an index, and `ef_search` is adjusted where a recall is to be kept. None of it changes what is there.
 """
 
 from __future__ import annotations
