@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 import pytest
 
 from plugins.vector_hnsw import fast
-from plugins.vector_hnsw.engine import searching
+from plugins.vector_hnsw.engine import batch
+from plugins.vector_hnsw.engine.batch import Batched
 from plugins.vector_hnsw.engine.pace import Pace
 from plugins.vector_hnsw.engine.rows import RowCache
 from plugins.vector_hnsw.engine.together import Together
@@ -24,14 +25,15 @@ from shared.log_writer import Writer
 from shared.turns import Bound, Clock
 from tests import vector_wire
 
-OUT = ("together.py", "ahead.py", "pace.py", "fast.py", "rows kept", "give_way.py", "one timer", "log thread")
+OUT = ("together", "batch", "ahead", "pace", "fast", "rows kept", "give_way", "one timer", "log thread")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Searches go alone, each in a thread, as one part, and their items are read and packed anew each time.
+    # Searches go alone, each in a thread, and their items are read and packed anew each time.
     Servicer.together = False
     Together.search = _left_out  # type: ignore[method-assign]
-    searching.ahead = map  # type: ignore[assignment]
+    Batched.search_many = lambda self, queries, wait=True: [None] * len(queries)  # type: ignore[method-assign]
+    batch.ahead = _left_out  # type: ignore[assignment]
     Pace.is_quick = lambda self, looked_at: False  # type: ignore[method-assign]
     vector_wire.serving.__wrapped__.__kwdefaults__["fast_path"] = False  # type: ignore[attr-defined]
     fast.register = _left_out
