@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     Servicer.together = False
     Together.search = _left_out  # type: ignore[method-assign]
     Batched.search_many = lambda self, queries, wait=True: [None] * len(queries)  # type: ignore[method-assign]
-    batch.ahead = _left_out  # type: ignore[assignment]
+    setattr(batch, "ahead", _left_out)
     Pace.is_quick = lambda self, looked_at: False  # type: ignore[method-assign]
     vector_wire.serving.__wrapped__.__kwdefaults__["fast_path"] = False  # type: ignore[attr-defined]
     fast.register = _left_out

@@ -11,7 +11,7 @@ from typing import Any, cast
 import hector_plugins_pb2 as pb
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.vector_hnsw.engine import Engine, Metric, Query, health, tuning
@@ -22,7 +22,8 @@ from tests.servers import wait_until
 from tests.vector_tools import Floats, exact_scores, ids, items, killed, opened, vectors
 from tests.vector_wire import assert_refused, serving
 
-DIMENSION, POOR = 24, {"m": 4, "ef_construction": 16}
+DIMENSION = 24
+POOR: dict[str, Any] = {"m": 4, "ef_construction": 16}
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +47,7 @@ def recall(engine: Engine, metric: Metric, matrix: Floats, queries: Floats, ef: 
     return found / (10 * len(queries))
 
 
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(1, 2 * LARGEST_EF), st.integers(0, 10)), min_size=1, max_size=40),
     st.sampled_from([0.5, 0.9, 0.99, 0.999]),
@@ -78,23 +80,24 @@ def test_the_least_that_does(queries: list[tuple[int, int]], target: float) -> N
         assert ef <= max(before + 1, before * 1.1)
 
 
-@pytest.mark.parametrize("metric", [Metric.COSINE, Metric.EUCLIDEAN])
+@pytest.mark.parametrize("metric", [Metric.COSINE, pytest.param(Metric.EUCLIDEAN, marks=pytest.mark.slow)])
 def test_the_recall_is_kept(tmp_path: Path, metric: Metric) -> None:
     """Of queries that the collection has never seen it finds the share that was asked for, also after it has grown,
     where the `ef_search` that it began with finds less; a search's own ef wins."""
-    matrix, queries = vectors(6000, DIMENSION), vectors(100, DIMENSION, seed=2)
+    matrix, queries = vectors(4000, DIMENSION), vectors(60, DIMENSION, seed=2)
     with opened(tmp_path) as engine:
         engine.create("c", DIMENSION, metric=metric, ef_search=10, target_recall=0.9, **POOR)
-        engine.upsert("c", items(matrix[:2000]))
+        engine.upsert("c", items(matrix[:1200]))
         first = tuned(engine)
-        assert recall(engine, metric, matrix[:2000], queries) >= 0.87
-        assert recall(engine, metric, matrix[:2000], queries, ef=10) < 0.8
-        engine.upsert("c", items(matrix)[2000:])
+        assert recall(engine, metric, matrix[:1200], queries) >= 0.87
+        assert recall(engine, metric, matrix[:1200], queries, ef=10) < 0.8
+        engine.upsert("c", items(matrix)[1200:])
         assert tuned(engine) > first
         assert recall(engine, metric, matrix, queries) >= 0.87
         assert engine.describe("c").sampled_recall >= 0.87
 
 
+@pytest.mark.slow
 def test_a_little_more_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Vectors are read again when a quarter more or fewer are there, and not before; nor without a target."""
     measured: list[int] = []
@@ -106,8 +109,8 @@ def test_a_little_more_is_not_measured(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(health, "sample", counted)
     with opened(tmp_path) as engine:
-        for name, options in (("c", {"target_recall": 0.9}), ("without", {})):
-            engine.create(name, DIMENSION, **POOR, **options)
+        for name, target in (("c", 0.9), ("without", None)):
+            engine.create(name, DIMENSION, target_recall=target, **POOR)
             engine.upsert(name, items(vectors(1600, DIMENSION)))
         tuned(engine)
         engine.upsert("c", items(vectors(400, DIMENSION, seed=3), "more"))
@@ -137,6 +140,7 @@ def test_it_outlives_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert (described.spec.target_recall, described.spec.ef_search) == (0.95, found)
 
 
+@pytest.mark.slow
 def test_a_snapshot_has_it(tmp_path: Path) -> None:
     """A collection that is restored keeps the recall that it kept then, with its new graph."""
     with opened(tmp_path) as engine:
@@ -150,6 +154,7 @@ def test_a_snapshot_has_it(tmp_path: Path) -> None:
         assert engine.describe("c").spec.target_recall == 0.95
 
 
+@pytest.mark.slow
 def test_a_new_graph_is_measured(tmp_path: Path) -> None:
     """With better links, made aside, a smaller `ef_search` reaches the same."""
     with opened(tmp_path) as engine:
@@ -161,6 +166,7 @@ def test_a_new_graph_is_measured(tmp_path: Path) -> None:
         assert tuned(engine) < first
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

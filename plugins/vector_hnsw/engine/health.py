@@ -38,7 +38,8 @@ class Sample(NamedTuple):
         if answer is None or not len(there):
             return float(not len(there))
         # By distance, not by label: of equally near ones any is right.
-        farthest = there.max() + 1e-5 * max(1, abs(there.max()))
+        farthest = float(there.max())
+        farthest += 1e-5 * max(1, abs(farthest))
         return min(1.0, sum(distance <= farthest for distance in answer.distances) / len(there))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import logging
+import math
 import threading
 import time
 from contextlib import AbstractContextManager
@@ -103,7 +104,7 @@ def least_ef(sample: health.Sample, graph: Graph, target: float) -> tuple[int, f
     def at_least(ef: int) -> float:
         recalls = sample.recalls(graph, ef)
         tried[ef] = float(recalls.mean())
-        return tried[ef] - _ERRORS * float(recalls.std()) / len(recalls) ** 0.5
+        return tried[ef] - _ERRORS * float(recalls.std()) / math.sqrt(len(recalls))
 
     if not len(sample.queries):
         return _LEAST_EF, 1.0
