@@ -109,7 +109,7 @@ class Store:
         rows = self.database.rows(f"SELECT {_COLUMNS} FROM collections ORDER BY name")
         recalls = targets.read(self.database)
         return [
-            Collection(n, name, dimension, Metric(metric), *rest, recalls.get(n, 0.0))
+            replace(Collection(n, name, dimension, Metric(metric), *rest), target_recall=recalls.get(n, 0.0))
             for n, name, dimension, metric, *rest in rows
         ]
 
