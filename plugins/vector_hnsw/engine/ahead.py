@@ -17,7 +17,7 @@ _threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="ahead")
 
 def ahead(work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
     """What `work` makes of each, in order, in a thread that goes on to the next while the caller uses the last."""
-    futures: list[Future[Result]] = [Future() for _ in parts]
+    futures: tuple[Future[Result], ...] = tuple(Future() for _ in parts)
 
     def make() -> None:
         # One after the other: two at once would be ready at the same time, and nothing would be won.
@@ -31,5 +31,5 @@ def ahead(work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Res
         _threads.submit(make)
     else:
         make()  # nothing is ahead of it
-    while futures:
-        yield futures.pop(0).result()
+    for future in futures:
+        yield future.result()
