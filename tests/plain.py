@@ -22,7 +22,7 @@ from shared import give_way
 from shared.log_writer import Writer
 from shared.turns import Bound, Clock
 
-OUT = ("together", "batch", "ahead", "pace", "fast", "rows kept", "give_way", "one timer", "log thread")
+OUT = ("together", "batch", "pace", "fast", "rows kept", "give_way", "one timer", "log thread")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -48,7 +48,6 @@ rebuilding.py  a new graph aside, while the old one is searched
 health.py      recall on a sample
 tuning.py      the ef_search that keeps a recall, found anew as a collection grows
 batch.py       searches that ask for the same, at once
-ahead.py       the halves of a batch, searched and ranked side by side
 together.py    searches that come at the same moment, as one batch
 lock.py        many readers or one writer, in turn
 
