@@ -16,8 +16,8 @@ SUITES = ("calls", "scores", "lists", "servicer")
 
 @pytest.mark.slow
 def test_all_works_without() -> None:
-    """Together, in a batch, paced, packed from bytes, kept, giving way, timed by one clock, logged by a thread: none of it
-    is needed for a right answer."""
+    """Together, in a batch, paced, packed from bytes, kept, giving way, timed by one clock, logged by a thread: none of
+    it is needed for a right answer."""
     files = [f"tests/test_vector_{suite}.py" for suite in SUITES] + ["tests/test_serving.py"]
     command = [sys.executable, "-m", "pytest", "-v", "-p", "tests.plain", "-m", "not slow", *files]
     ran = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600)

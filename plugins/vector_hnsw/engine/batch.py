@@ -1,8 +1,8 @@
 """Searches that ask for the same go through the graph at once, which costs each of them less. Leave it out
 (`search_many` may return nothing but None) and all works, slower.
 
-What was tried and taken out: to search one half, without Python, while the other is ranked, in Python. On two cores that
-others kept busy a batch of 64 took 1.13 of the CPU (0.97 to 1.29, 40 pairs) and 1.02 of the time.
+What was tried and taken out: to search one half, without Python, while the other is ranked, in Python. On two cores
+that others kept busy a batch of 64 took 1.13 of the CPU (0.97 to 1.29, 40 pairs) and 1.02 of the time.
 """
 
 from __future__ import annotations
