@@ -27,9 +27,10 @@ def _collection(row: Sequence[Any]) -> Collection:
 
 async def read(connection: Connection, name: str, lock: str = "") -> Collection:
     """The collection of this name or alias; `lock` as SQL has it. Raises NotFound."""
-    sql = f"SELECT {_COLUMNS} FROM collections WHERE number = {_NAMED} {lock}"
-    cursor = await connection.execute(sql.encode(), {"name": name[:200].replace("\0", "")})
-    row = await cursor.fetchone()
+    row = None
+    if "\0" not in name and len(name) <= 128:  # else it is nobody's, and PostgreSQL does not take it
+        sql = f"SELECT {_COLUMNS} FROM collections WHERE number = {_NAMED} {lock}"
+        row = await (await connection.execute(sql.encode(), {"name": name})).fetchone()
     if row is None:
         raise NotFound(
             f"there is no collection {quoted(name)}; make it with CreateCollection", reason="COLLECTION_NOT_FOUND"

@@ -25,18 +25,20 @@ _log = logging.getLogger("hector")
 _REST = 1.0  # seconds in which a collection that grows by less than _GROWTH of itself is not being loaded
 _GROWTH = 0.001
 _LONGEST = 300.0  # seconds that the end of a load is waited for
+_AT_ONCE = 4  # collections that are seen to, each over a connection of its own; at the start all are
 
 
 class Indexes:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._places = asyncio.Semaphore(_AT_ONCE)
 
     def see_to(self, collection: Collection, count: int, changed: bool = False) -> None:
         """To be called after a write; returns at once."""
         enough = count >= self._settings.index_from and collection.dimension <= LARGEST_INDEXED
         if enough and (changed or not collection.indexed) and collection.number not in self._tasks:
-            task = asyncio.create_task(self._build(collection.name, collection.number))
+            task = asyncio.create_task(self._in_turn(collection.name, collection.number))
             self._tasks[collection.number] = task
             task.add_done_callback(lambda _: self._tasks.pop(collection.number, None))
 
@@ -45,6 +47,10 @@ class Indexes:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _in_turn(self, name: str, number: int) -> None:
+        async with self._places:
+            await self._build(name, number)
 
     async def _build(self, name: str, number: int) -> None:
         try:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from shared.errors import InvalidArgument
+from shared.off_loop import in_thread
 from shared.vectors.checks import within
 from shared.vectors.items import Floats, Query
 
 from . import checks, wire
 from .database import Connection
-from .filters import Where, where
+from .filters import Where, is_large, where
 from .values import Collection, Hit, SearchResult
 
 # So few matches are compared one by one rather than looked for along the graph.
@@ -32,7 +33,7 @@ async def search(
 ) -> SearchResult | None:
     """None where the name is no longer, or not quite, this collection's. Metadata beyond `most` bytes comes as ""."""
     vector = wire.packed(checks.checked_query(collection, query.vector)[None, :])[0]
-    fits = where(query.filter)
+    fits = await in_thread(where, query.filter) if is_large(query.filter) else where(query.filter)
     run = _Search(connection, name, collection, query, vector, fits, most)
     if collection.indexed and not query.exact and not (query.filter and await run.matches_are_few()):
         await run.keep_candidates(query.ef or collection.ef_search)
@@ -40,7 +41,7 @@ async def search(
         if result is None or len(result.hits) == query.limit:
             return result
         # The end of the walk, or of the matches. The pages before this one are the walk's.
-        walked = await run.walked(query.offset // query.limit * query.limit)
+        walked = await run.walked(query.offset)
         return await run.page(exact=True, without=walked)
     return await run.page(exact=True)
 
@@ -105,12 +106,13 @@ class _Search:
         return bool(rows[0][0] <= _FEW)
 
     async def walked(self, most: int) -> list[str]:
-        """The ids of the first `most` hits along the graph, or of as many whole pages as it has."""
+        """The ids of the first `most` hits along the graph, or of as many whole pages before this one as it has."""
         if not most:
             return []
         sql = f"SELECT id FROM {self._collection.table} WHERE {self._fits.sql} ORDER BY {self._walk} LIMIT %s"
         rows = await self._rows(sql, (*self._fits.values, self._vector, most))
-        return [row[0] for row in rows[: len(rows) // self._query.limit * self._query.limit]]
+        not_whole = -(-(most - len(rows)) // self._query.limit)
+        return [row[0] for row in rows[: max(0, most - not_whole * self._query.limit)]]
 
     async def page(self, exact: bool = False, without: list[str] | None = None) -> SearchResult | None:
         query, table = self._query, self._collection.table
@@ -134,7 +136,7 @@ class _Search:
                 ) i
             ) h ON TRUE"""
         values = [self._name, self._name, self._vector, *self._fits.values]
-        values += [without] if without else []
+        values += [wire.texts(without)] if without else []
         values += [self._vector, query.limit, query.offset - len(without or ())]
         rows = await self._rows(sql, values)
         sequence, *now = rows[0][:4]
