@@ -57,8 +57,8 @@ def run(
 ) -> AsyncGenerator[Event, None]:
     """To the end of the run, which is Done without citations. Raises AgentFailed.
 
-    `of_tools`: what the prompt says of tools, for a strategy that takes them. `llm_name`: what the strategy calls `llm`;
-    empty: its own choice.
+    `of_tools`: what the prompt says of tools, for a strategy that takes them. `llm_name`: what the strategy calls
+    `llm`; empty: its own choice.
     """
     new = pb.InitializeRequest(
         query=question,
