@@ -115,6 +115,8 @@ EXTRAS = {
     "transfer.py": "what that command writes to files and reads from them",
     "fast.py": "a codec",
     "allocator.py": "memory",
+    "sqlite_room.py": "where temporary files go",
+    "administering": "a folder: what the command line stands on",
 }
 
 

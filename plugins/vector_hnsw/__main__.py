@@ -21,6 +21,9 @@ def main() -> int:
         about=__doc__,
         needs={"hnswlib": "hnswlib>=0.8,<0.9", "numpy": "numpy>=2.0,<3", "filelock": "filelock>=3.16,<5"},
     )
+    from . import sqlite_room
+
+    sqlite_room.keep_in(config.data_dir)
     import grpc
     from hector_plugins_pb2_grpc import add_DatabaseProviderServicer_to_server
 
