@@ -9,6 +9,7 @@ import itertools
 import logging
 import math
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -210,13 +211,14 @@ class Database:
 
 def _check_readable(url: str) -> None:
     """Raises StartError where libpq cannot read it, or would take part of a password for a host, and show it."""
-    authority, _, path = url.partition("://")[2].partition("?")[0].partition("/")
+    # libpq looks for the first @ before any /, and behind it for the host.
+    behind = re.sub(r"^[^@/]*@", "", url.partition("://")[2]).partition("?")[0]
     try:
         conninfo_to_dict(url)
     except psycopg.Error:
         readable = False
     else:
-        readable = authority.count("@") <= 1 and "@" not in path
+        readable = "@" not in behind
     if not readable:
         raise StartError(
             "setting url, replica_url or DATABASE_URL: is no connection string that can be read; in one with :// write "
