@@ -228,9 +228,11 @@ class Assembler:
                 if self._growing is not None and (held := self._growing.settle(content)):
                     yield from self._content(held)
                 content, self._growing = self._said.rest_of(content) or "", None
-            is_ours = content and (self._text_of is None or self._text_of.takes(index, self._chunks))
-            if is_ours and (content := self._new_in(content)):
-                yield from self._content(content)
+            if content and (self._text_of is None or self._text_of.takes(index, self._chunks)):
+                if self._growing is not None:
+                    content = self._new_in(self._growing, content)
+                if content:
+                    yield from self._content(content)
         if refusal and not (again and self._refusal):
             self._came = True
             self._keep_in(self._refusal, refusal)  # comes as a whole, with the reply
@@ -243,19 +245,17 @@ class Assembler:
             deltas = self._calls.complete([old]) if again else self._calls.feed([old])
             yield from map(self._call_delta, deltas)
 
-    def _new_in(self, content: str) -> str:
+    def _new_in(self, growing: Growing, content: str) -> str:
         """What goes out of a piece, which may say again all that was said. Raises Failure."""
-        if self._growing is None:
-            return content
-        if self._growing.is_sure:
+        if growing.is_sure:
             # Half of a character at its end comes whole with the next piece.
             rest = self._said.rest_of(content[:-1] if "\ud800" <= content[-1:] <= "\udbff" else content)
             if rest is None:
                 raise _unreadable("another text than what was said, where each before it said that again")
             return rest
-        content = self._growing.feed(content)
+        content = growing.feed(content)
         self._came = True
-        if self._growing.is_sure is False:
+        if growing.is_sure is False:
             self._growing = None
         return content
 
