@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ from .values import Collection, Description, Metric, SearchResult, Settings
 Result = TypeVar("Result")
 _LARGE = 100_000  # numbers of a request that are looked at in a thread
 _PAGE, _LARGEST_PAGE = 100, 1000
+_TRIES = 10  # to find the collection that a name stands for
 _MEASURING = 1.0  # seconds, most, that recall is measured for
 
 
@@ -157,32 +159,52 @@ class Engine:
         wrong: Mapping[int, CallerError] | None = None,
     ) -> Written:
         """`wrong`: by index, what is already known not to be writable. Raises CallerError."""
-        collection = await self._database.read(lambda connection: self._read(connection, name), primary=True)
+        prepared = await self.prepare(name, items, wrong)
+        return await self.put(name, prepared, embedding_model=embedding_model, mode=mode, partial=partial)
+
+    async def prepare(
+        self, name: str, items: Sequence[Item], wrong: Mapping[int, CallerError] | None = None
+    ) -> writing.Prepared:
+        """What `put` writes. Asks the database only what it does not know of the collection. Raises NotFound."""
+        collection = self._known.get(name)
+        if collection is None:
+            collection = await self._database.read(lambda connection: self._read(connection, name), primary=True)
         large = len(items) * collection.dimension > _LARGE
-        bad = await in_thread(checks.bad_items, collection, items) if large else checks.bad_items(collection, items)
-        bad = {**bad, **(wrong or {})}
-        good = [item for index, item in enumerate(items) if index not in bad]
-        rows = await in_thread(writing.rows_of, collection, good) if large else writing.rows_of(collection, good)
+        work = functools.partial(writing.prepared, collection, items, wrong or {})
+        return await in_thread(work) if large else work()
+
+    async def put(
+        self,
+        name: str,
+        prepared: writing.Prepared,
+        *,
+        embedding_model: str = "",
+        mode: Mode = Mode.UPSERT,
+        partial: bool = False,
+    ) -> Written:
+        """As `upsert`."""
         copy = True
 
         async def work(connection: Connection) -> tuple[Written, int]:
             nonlocal copy
-            there = await self._locked(connection, name, collection)
+            there = await self._locked(connection, name)
+            if there.number != prepared.collection.number:
+                raise _Moved
             check_model(there, embedding_model)
-            check_wrong(bad, partial, "vectors")
-            refused = await writing.mode_errors(connection, there, items, mode, bad)
-            check_wrong({**bad, **refused}, partial, "vectors")
-            gone = {items[index].id.encode() for index in refused}
-            kept = [row for row in rows if row[0] not in gone] if gone else rows
+            check_wrong(prepared.bad, partial, "vectors")
             by_copy, copy = copy, False
-            new = await writing.put(connection, there, kept, mode, by_copy)
-            sequence = await collections.committed(connection, there, new)
-            count = len(items) - len(bad) - len(refused)
-            return Written(count, sequence, {**bad, **refused}), there.count + new
+            return await writing.write(connection, there, prepared, mode, partial, by_copy)
 
-        written, count = await self._database.write(work, again=mode is Mode.UPSERT)
-        self._indexes.see_to(collection, count)
-        return written
+        for _ in range(_TRIES):
+            try:
+                written, count = await self._database.write(work, again=mode is Mode.UPSERT)
+            except _Moved:
+                self._known.pop(name, None)
+                prepared = await self.prepare(name, prepared.items, prepared.wrong)
+            else:
+                self._indexes.see_to(prepared.collection, count)
+                return written
+        raise _always_moved(name)
 
     async def update_metadata(
         self,
@@ -316,23 +338,28 @@ class Engine:
                         return result
                 except (errors.UndefinedTable, CallerError):
                     pass  # of one that is gone, perhaps
-            for _ in range(10):
+            for _ in range(_TRIES):
                 collection = await self._read(connection, name)
                 try:
                     if (result := await work(connection, collection)) is not None:
                         return result
                 except errors.UndefinedTable:
                     pass
-            raise NotFound(f"collection {name} is being replaced all the time; try again", reason="CONFLICT")
+            raise _always_moved(name)
 
         return await self._database.read(attempt)
 
-    async def _locked(self, connection: Connection, name: str, as_was: Collection | None = None) -> Collection:
+    async def _locked(self, connection: Connection, name: str) -> Collection:
         """The collection, which is not deleted until the transaction ends. Raises NotFound."""
-        there = await collections.read(connection, name, "FOR KEY SHARE")
-        if as_was is not None and there.number != as_was.number:
-            raise errors.SerializationFailure  # its alias was moved meanwhile
-        return there
+        return await collections.read(connection, name, "FOR KEY SHARE")
+
+
+class _Moved(Exception):
+    """The name is another collection's than it was."""
+
+
+def _always_moved(name: str) -> NotFound:
+    return NotFound(f"collection {name} is being replaced all the time; try again", reason="CONFLICT")
 
 
 async def _items(connection: Connection, sql: str, values: Sequence[object]) -> list[Item]:
