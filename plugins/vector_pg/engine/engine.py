@@ -47,7 +47,7 @@ class Engine:
         """Raises StartError."""
         await self._database.open()
         for collection in await self._database.read(collections.read_all, primary=True):
-            self._indexes.see_to(collection, collection.count, changed=True)
+            self._indexes.see_to(collection, changed=True)
 
     async def close(self) -> None:
         await self._indexes.close()
@@ -127,7 +127,7 @@ class Engine:
             return await collections.describe(connection, await collections.read(connection, changed.name))
 
         description = await self._database.write(work, again=True)
-        self._indexes.see_to(description.spec, description.spec.count, changed=True)
+        self._indexes.see_to(description.spec, changed=True)
         return description
 
     async def set_alias(self, alias: str, collection: str, expected: str | None) -> str:
@@ -185,7 +185,7 @@ class Engine:
         """As `upsert`."""
         copy = True
 
-        async def work(connection: Connection) -> tuple[Written, int]:
+        async def work(connection: Connection) -> tuple[Written, Collection]:
             nonlocal copy
             there = await self._locked(connection, name)
             if there.number != prepared.collection.number:
@@ -197,12 +197,12 @@ class Engine:
 
         for _ in range(_TRIES):
             try:
-                written, count = await self._database.write(work, again=mode is Mode.UPSERT)
+                written, there = await self._database.write(work, again=mode is Mode.UPSERT)
             except _Moved:
                 self._known.pop(name, None)
                 prepared = await self.prepare(name, prepared.items, prepared.wrong)
             else:
-                self._indexes.see_to(prepared.collection, count)
+                self._indexes.see_to(there)
                 return written
         raise _always_moved(name)
 

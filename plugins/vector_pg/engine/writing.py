@@ -49,8 +49,8 @@ def prepared(collection: Collection, items: Sequence[Item], wrong: Mapping[int, 
 
 async def write(
     connection: Connection, collection: Collection, prepared: Prepared, mode: Mode, partial: bool, copy: bool
-) -> tuple[Written, int]:
-    """What was written, and how many the collection has then."""
+) -> tuple[Written, Collection]:
+    """What was written, and the collection as it is then."""
     items, bad, rows = prepared.items, prepared.bad, prepared.rows
     refused = await mode_errors(connection, collection, items, mode, bad)
     check_wrong({**bad, **refused}, partial, "vectors")
@@ -59,7 +59,7 @@ async def write(
     new = await put(connection, collection, kept, mode, copy)
     sequence = await committed(connection, collection, new)
     count = len(items) - len(bad) - len(refused)
-    return Written(count, sequence, {**bad, **refused}), collection.count + new
+    return Written(count, sequence, {**bad, **refused}), replace(collection, count=collection.count + new)
 
 
 def rows_of(collection: Collection, items: Sequence[Item]) -> list[Row]:
