@@ -114,8 +114,12 @@ class Database:
         pool = self._pool if primary else self._replicas
 
         async def attempt(_: Callable[[], None]) -> Result:
-            async with pool.connection(self._wait()) as connection:
+            # Not `pool.connection()`, which commits, and a read has nothing to commit.
+            connection = await pool.getconn(self._wait())
+            try:
                 return await work(connection)
+            finally:
+                await pool.putconn(connection)
 
         return await self._tried(attempt)
 
