@@ -277,8 +277,7 @@ def test_a_load_is_waited_for(url: str, monkeypatch: pytest.MonkeyPatch, dimensi
             await engine.create("loaded", dimension)
             await engine.upsert("loaded", items)
             async with asyncio.timeout(SECONDS):
-                while engine._indexes._tasks:
-                    await asyncio.sleep(0.01)
+                await asyncio.gather(*engine._indexes._tasks.values())
             assert (await engine.describe("loaded")).spec.indexed == ("hnsw" in kinds)
             await engine.upsert("loaded", items[:1])
             assert not engine._indexes._tasks

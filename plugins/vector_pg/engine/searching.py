@@ -36,7 +36,7 @@ async def search(
     run = _Search(connection, name, collection, query, vector, fits, most)
     if collection.indexed and not query.exact and not (query.filter and await run.matches_are_few()):
         ef = query.ef or collection.ef_search
-        # The first `ef` of the walk are the same whether it goes on behind them or not, and cost less where it does not.
+        # The first `ef` of the walk are the same whether it goes on behind them or not, and cheaper where it does not.
         at_once = not query.filter and query.offset + query.limit <= ef
         result = await run.along(ef, at_once)
         if at_once and result is not None and not result.complete:  # some of them have been deleted
