@@ -131,8 +131,8 @@ class Database:
         """
 
         async def attempt(commits: Callable[[], None]) -> Result:
-            async with self._pool.connection(self._wait()) as connection, connection.transaction():
-                await connection.execute("SELECT set_config('statement_timeout', %s, TRUE)", (self._timeout(),))
+            async with self._pool.connection(self._wait()) as connection:  # commits, or rolls back
+                await connection.execute(f"BEGIN; SET LOCAL statement_timeout = {self._timeout()}".encode())
                 result = await work(connection)
                 commits()
             return result
