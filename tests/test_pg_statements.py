@@ -101,7 +101,7 @@ def test_few_indexes_are_seen_to_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
     async def look() -> None:
         indexes = indexing.Indexes(Database("", "", Settings()), Settings())
         for number in range(30):
-            indexes.see_to(Collection(number, "docs", 3, Metric.COSINE, 16, 64, 100, ""), 1000, changed=True)
+            indexes.see_to(Collection(number, "docs", 3, Metric.COSINE, 16, 64, 100, "", 1000), changed=True)
         await asyncio.gather(*indexes._tasks.values())
 
     monkeypatch.setattr(indexing.Indexes, "_build", build)

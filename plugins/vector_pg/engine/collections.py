@@ -46,14 +46,15 @@ async def read_all(connection: Connection) -> list[Collection]:
 async def committed(connection: Connection, collection: Collection | None = None, more: int = 0) -> int:
     """The last thing in a transaction that writes: its number among all. Others wait here until it is committed, so
     that the numbers rise as the commits do. `more` vectors are in the collection."""
-    cursor = await connection.execute("UPDATE writes SET sequence = sequence + 1 RETURNING sequence")
-    row = await cursor.fetchone()
-    assert row is not None
-    if collection is not None:
-        await connection.execute(
-            "UPDATE collections SET count = count + %s, sequence = %s WHERE number = %s",
-            (more, row[0], collection.number),
+    sql = "UPDATE writes SET sequence = sequence + 1 RETURNING sequence"
+    if collection is not None:  # in one statement, for which others wait less long
+        sql = (
+            f"WITH w AS ({sql}) UPDATE collections SET count = count + %s, sequence = w.sequence FROM w "
+            "WHERE number = %s RETURNING w.sequence"
         )
+    values = None if collection is None else (more, collection.number)
+    row = await (await connection.execute(sql.encode(), values)).fetchone()
+    assert row is not None
     return int(row[0])
 
 

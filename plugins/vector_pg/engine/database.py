@@ -105,7 +105,8 @@ class Database:
         )
         # Results come from the index in their order. Where one can be used, nothing else is: a search that asks for
         # another page must walk the same way.
-        await connection.execute("SET hnsw.iterative_scan = strict_order; SET enable_sort = off")
+        # A sort that has to be is reckoned as dear as can be up to PostgreSQL 17, and would be compiled for that.
+        await connection.execute("SET hnsw.iterative_scan = strict_order; SET enable_sort = off; SET jit = off")
 
     async def connect(self) -> Connection:
         """A connection beside the pool, for what takes long. Without a bound on statements."""
@@ -123,8 +124,12 @@ class Database:
         pool = self._pool if primary else self._replicas
 
         async def attempt(_: Callable[[], None]) -> Result:
-            async with pool.connection(self._wait()) as connection:
+            # Not `pool.connection()`, which commits, and a read has nothing to commit.
+            connection = await pool.getconn(self._wait())
+            try:
                 return await work(connection)
+            finally:
+                await pool.putconn(connection)
 
         return await self._tried(attempt)
 
@@ -136,8 +141,8 @@ class Database:
         """
 
         async def attempt(commits: Callable[[], None]) -> Result:
-            async with self._pool.connection(self._wait()) as connection, connection.transaction():
-                await connection.execute("SELECT set_config('statement_timeout', %s, TRUE)", (self._timeout(),))
+            async with self._pool.connection(self._wait()) as connection:  # commits, or rolls back
+                await connection.execute(f"BEGIN; SET LOCAL statement_timeout = {self._timeout()}".encode())
                 result = await work(connection)
                 commits()
             return result

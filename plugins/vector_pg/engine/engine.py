@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -28,8 +29,8 @@ Result = TypeVar("Result")
 _LARGE = 100_000  # numbers of a request that are looked at in a thread, where an item counts as a hundred more
 _MANY = 1000  # ids that are
 _PAGE, _LARGEST_PAGE = 100, 1000
+_TRIES = 10  # to find the collection that a name stands for
 _MEASURING = 1.0  # seconds, most, that recall is measured for
-_MOST_LOOKS = 10  # for what a name stands for, while others move it or make the collection anew
 
 
 class _Moved(Exception):
@@ -51,7 +52,7 @@ class Engine:
         """Raises StartError."""
         await self._database.open()
         for collection in await self._database.read(collections.read_all, primary=True):
-            self._indexes.see_to(collection, collection.count, changed=True)
+            self._indexes.see_to(collection, changed=True)
 
     async def close(self) -> None:
         await self._indexes.close()
@@ -131,7 +132,7 @@ class Engine:
             return await collections.describe(connection, await collections.read(connection, changed.name))
 
         description = await self._database.write(work, again=True)
-        self._indexes.see_to(description.spec, description.spec.count, changed=True)
+        self._indexes.see_to(description.spec, changed=True)
         return description
 
     async def set_alias(self, alias: str, collection: str, expected: str | None) -> str:
@@ -163,49 +164,52 @@ class Engine:
         wrong: Mapping[int, CallerError] | None = None,
     ) -> Written:
         """`wrong`: by index, what is already known not to be writable. Raises CallerError."""
-        for _ in range(_MOST_LOOKS):
-            collection = await self._database.read(lambda connection: self._read(connection, name), primary=True)
-            with suppress(_Moved):
-                return await self._upsert(name, collection, items, embedding_model, mode, partial, wrong or {})
-        raise _being_replaced(name)
+        prepared = await self.prepare(name, items, wrong)
+        return await self.put(name, prepared, embedding_model=embedding_model, mode=mode, partial=partial)
 
-    async def _upsert(
+    async def prepare(
+        self, name: str, items: Sequence[Item], wrong: Mapping[int, CallerError] | None = None
+    ) -> writing.Prepared:
+        """What `put` writes. Asks the database only what it does not know of the collection. Raises NotFound."""
+        collection = self._known.get(name)
+        if collection is None:
+            collection = await self._database.read(lambda connection: self._read(connection, name), primary=True)
+        large = len(items) * (collection.dimension + 100) > _LARGE
+        work = functools.partial(writing.prepared, collection, items, wrong or {})
+        return await in_thread(work) if large else work()
+
+    async def put(
         self,
         name: str,
-        collection: Collection,
-        items: Sequence[Item],
-        embedding_model: str,
-        mode: Mode,
-        partial: bool,
-        wrong: Mapping[int, CallerError],
+        prepared: writing.Prepared,
+        *,
+        embedding_model: str = "",
+        mode: Mode = Mode.UPSERT,
+        partial: bool = False,
     ) -> Written:
-        """Into `collection`, which `name` stood for a moment ago. Raises _Moved where it does not any more."""
-        large = len(items) * (collection.dimension + 100) > _LARGE
-        bad = await in_thread(checks.bad_items, collection, items) if large else checks.bad_items(collection, items)
-        bad = {**bad, **wrong}
-        good = [item for index, item in enumerate(items) if index not in bad]
-        rows = await in_thread(writing.rows_of, collection, good) if large else writing.rows_of(collection, good)
+        """As `upsert`."""
         copy = True
 
-        async def work(connection: Connection) -> tuple[Written, int]:
+        async def work(connection: Connection) -> tuple[Written, Collection]:
             nonlocal copy
             there = await self._locked(connection, name)
-            if there.number != collection.number:
+            if there.number != prepared.collection.number:
                 raise _Moved
             check_model(there, embedding_model)
-            check_wrong(bad, partial, "vectors")
-            refused = await writing.mode_errors(connection, there, items, mode, bad)
-            check_wrong({**bad, **refused}, partial, "vectors")
-            gone = {items[index].id.encode() for index in refused}
-            kept = [row for row in rows if row[0] not in gone] if gone else rows
+            check_wrong(prepared.bad, partial, "vectors")
             by_copy, copy = copy, False
-            new = await writing.put(connection, there, kept, mode, by_copy)
-            sequence = await collections.committed(connection, there, new)
-            return Written(len(kept), sequence, {**bad, **refused}), there.count + new
+            return await writing.write(connection, there, prepared, mode, partial, by_copy)
 
-        written, count = await self._database.write(work, again=mode is Mode.UPSERT)
-        self._indexes.see_to(collection, count)
-        return written
+        for _ in range(_TRIES):
+            try:
+                written, there = await self._database.write(work, again=mode is Mode.UPSERT)
+            except _Moved:
+                self._known.pop(name, None)
+                prepared = await self.prepare(name, prepared.items, prepared.wrong)
+            else:
+                self._indexes.see_to(there)
+                return written
+        raise _always_moved(name)
 
     async def update_metadata(
         self,
@@ -335,12 +339,12 @@ class Engine:
                 with suppress(errors.UndefinedTable, CallerError):  # of one that is gone, perhaps
                     if (result := await work(connection, collection)) is not None:
                         return result
-            for _ in range(_MOST_LOOKS):
+            for _ in range(_TRIES):
                 collection = await self._read(connection, name)
                 with suppress(errors.UndefinedTable):
                     if (result := await work(connection, collection)) is not None:
                         return result
-            raise _being_replaced(name)
+            raise _always_moved(name)
 
         return await self._database.read(attempt)
 
@@ -348,10 +352,10 @@ class Engine:
         """What `work` makes of the collection; it is done again where that is deleted meanwhile. Raises NotFound."""
 
         async def attempt(connection: Connection) -> Result:
-            for _ in range(_MOST_LOOKS):
+            for _ in range(_TRIES):
                 with suppress(errors.UndefinedTable):
                     return await work(connection, await collections.read(connection, name))
-            raise _being_replaced(name)
+            raise _always_moved(name)
 
         return await self._database.read(attempt)
 
@@ -360,7 +364,7 @@ class Engine:
         return await collections.read(connection, name, "FOR KEY SHARE")
 
 
-def _being_replaced(name: str) -> NotFound:
+def _always_moved(name: str) -> NotFound:
     return NotFound(f"collection {quoted(name)} is being replaced all the time; try again", reason="CONFLICT")
 
 

@@ -36,9 +36,13 @@ async def search(
     fits = await in_thread(where, query.filter) if is_large(query.filter) else where(query.filter)
     run = _Search(connection, name, collection, query, vector, fits, most)
     if collection.indexed and not query.exact and not (query.filter and await run.matches_are_few()):
-        await run.keep_candidates(query.ef or collection.ef_search)
-        result = await run.page()
-        if result is None or len(result.hits) == query.limit:
+        ef = query.ef or collection.ef_search
+        # The first `ef` of the walk are the same whether it goes on behind them or not, and cheaper where it does not.
+        at_once = not query.filter and query.offset + query.limit <= ef
+        result = await run.along(ef, at_once)
+        if at_once and result is not None and not result.complete:  # some of them have been deleted
+            result = await run.along(ef, False)
+        if result is None or result.complete:
             return result
         # The end of the walk, or of the matches. The pages before this one are the walk's.
         walked = await run.walked(query.offset)
@@ -93,10 +97,15 @@ class _Search:
         parameter, _ = collection.indexed_as("%b::vector")
         self._walk = f"{indexed} {collection.metric.operator} {parameter}"
 
-    async def keep_candidates(self, ef: int) -> None:
-        if vars(self._connection).get("candidates") != ef:
-            await self._connection.execute("SELECT set_config('hnsw.ef_search', %s, FALSE)", (str(ef),))
-            vars(self._connection)["candidates"] = ef
+    async def along(self, ef: int, at_once: bool) -> SearchResult | None:
+        """The page along the graph: of `ef` candidates, or of as many more as it takes unless `at_once`."""
+        wanted = str(ef), "off" if at_once else "strict_order"
+        if vars(self._connection).get("candidates") != wanted:
+            await self._connection.execute(
+                "SELECT set_config('hnsw.ef_search', %s, FALSE), set_config('hnsw.iterative_scan', %s, FALSE)", wanted
+            )
+            vars(self._connection)["candidates"] = wanted
+        return await self.page()
 
     async def matches_are_few(self) -> bool:
         rows = await self._rows(
@@ -116,7 +125,7 @@ class _Search:
 
     async def page(self, exact: bool = False, without: list[str] | None = None) -> SearchResult | None:
         query, table = self._query, self._collection.table
-        # An expression that no index has.
+        # An expression that no index has. With the limit as a parameter PostgreSQL would plan anew each time.
         order = f"({self._distance}) + 0.0, id" if exact else self._walk
         metadata = (
             f"CASE WHEN sum(size) OVER (ROWS UNBOUNDED PRECEDING) <= {self._most} THEN metadata::text ELSE '' END"
@@ -132,12 +141,12 @@ class _Search:
                     {"vector, original" if query.with_vectors else "NULL, NULL"}
                 FROM (
                     SELECT * FROM {table} WHERE {self._fits.sql} {"AND id <> ALL(%s::text[])" if without else ""}
-                    ORDER BY {order} LIMIT %s OFFSET %s
+                    ORDER BY {order} LIMIT {query.limit:d} OFFSET {query.offset - len(without or ()):d}
                 ) i
             ) h ON TRUE"""
         values = [self._name, self._name, self._vector, *self._fits.values]
         values += [wire.texts(without)] if without else []
-        values += [self._vector, query.limit, query.offset - len(without or ())]
+        values.append(self._vector)
         rows = await self._rows(sql, values)
         sequence, *now = rows[0][:4]
         if now != [self._collection.number, self._collection.indexed, self._collection.ef_search]:

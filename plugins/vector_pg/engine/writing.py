@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,37 @@ Row = tuple[bytes, wire.Packed, bytes, bytes | None, int]
 _SLICE = 1000
 _TEXTS = 200  # items whose metadata is held at once while it is changed; each has 1 MiB at most
 _BULK = 200  # new rows from which on COPY is worth its round trips
+
+
+class Prepared(NamedTuple):
+    """Items, and the rows of those that may be written. `wrong` was known of them before, `bad` is all that may not be
+    written, both by index."""
+
+    collection: Collection
+    items: Sequence[Item]
+    wrong: Mapping[int, CallerError]
+    bad: dict[int, CallerError]
+    rows: list[Row]
+
+
+def prepared(collection: Collection, items: Sequence[Item], wrong: Mapping[int, CallerError]) -> Prepared:
+    bad = {**checks.bad_items(collection, items), **wrong}
+    rows = rows_of(collection, [item for index, item in enumerate(items) if index not in bad])
+    return Prepared(collection, items, wrong, bad, rows)
+
+
+async def write(
+    connection: Connection, collection: Collection, prepared: Prepared, mode: Mode, partial: bool, copy: bool
+) -> tuple[Written, Collection]:
+    """What was written, and the collection as it is then."""
+    items, bad, rows = prepared.items, prepared.bad, prepared.rows
+    refused = await mode_errors(connection, collection, items, mode, bad)
+    check_wrong({**bad, **refused}, partial, "vectors")
+    gone = {items[index].id.encode() for index in refused}
+    kept = [row for row in rows if row[0] not in gone] if gone else rows
+    new = await put(connection, collection, kept, mode, copy)
+    sequence = await committed(connection, collection, new)
+    return Written(len(kept), sequence, {**bad, **refused}), replace(collection, count=collection.count + new)
 
 
 def rows_of(collection: Collection, items: Sequence[Item]) -> list[Row]:
@@ -70,7 +102,7 @@ async def put(connection: Connection, collection: Collection, rows: Sequence[Row
             async with connection.cursor().copy(command.encode()) as copying:
                 await copying.write(wire.COPY_START)
                 for start in range(0, len(rows), _SLICE):
-                    await copying.write(wire.copied(rows[start : start + _SLICE]))
+                    await copying.write(await in_thread(wire.copied, rows[start : start + _SLICE]))
                 await copying.write(wire.COPY_END)
             return len(rows)
     conflict = (
