@@ -42,11 +42,13 @@ def run(url: str, work: Callable[[Engine], Awaitable[None]], **settings: Any) ->
 
 
 def after_read(monkeypatch: pytest.MonkeyPatch, name: str, then: Callable[[], Awaitable[Any]]) -> None:
-    """Once somebody has looked for what `name` stands for, `then` happens."""
+    """Once somebody has looked for what `name` stands for, or is about to lock it, `then` happens."""
     real = collections.read
     calls = [then]
 
     async def read(connection: Any, asked: str, lock: str = "") -> Any:
+        if asked == name and calls and lock:
+            await calls.pop()()
         found = await real(connection, asked, lock)
         if asked == name and calls:
             await calls.pop()()
