@@ -91,16 +91,22 @@ def markdown(name: str, sections: Sequence[Section], machine: Mapping[str, objec
     head = f"`make bench-{name}`, {machine['cores']} cores of {machine['cpu']}, Python {machine['python']}: {how}"
     lines = [f"# {name}", "", head, ""]
     for section in sections:
-        lines += [f"## {section.title}", ""]
-        if section.comparisons:
-            lines += ["| what | ours | reference | | ratio | lowest … highest |", "|---|---:|---:|---|---:|---:|"]
-            lines += [f"| {' | '.join(_row(one))} |" for one in section.comparisons] + [""]
-        if section.rows:
-            lines += [f"| {' | '.join(section.columns)} |", "|" + "---:|" * len(section.columns)]
-            lines += [f"| {' | '.join(row)} |" for row in section.rows] + [""]
+        lines += [f"## {section.title}", "", *tables(section), ""]
         if section.facts:
             lines += [f"- {key}: {value}" for key, value in section.facts.items()] + [""]
     return "\n".join(lines)
+
+
+def tables(section: Section) -> list[str]:
+    """What a section has measured, as lines of Markdown."""
+    lines: list[str] = []
+    if section.comparisons:
+        lines += ["| what | ours | reference | | ratio | lowest … highest |", "|---|---:|---:|---|---:|---:|"]
+        lines += [f"| {' | '.join(_row(one))} |" for one in section.comparisons]
+    if section.rows:
+        lines += [""] * bool(lines) + [f"| {' | '.join(section.columns)} |", "|" + "---:|" * len(section.columns)]
+        lines += [f"| {' | '.join(row)} |" for row in section.rows]
+    return lines
 
 
 def from_json(content: Mapping[str, Any]) -> list[Section]:

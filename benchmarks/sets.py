@@ -70,5 +70,10 @@ def least_ef(recall: Callable[[int], float]) -> int:
 
 def exact(vectors: Floats, queries: Floats) -> npt.NDArray[np.int64]:
     """The numbers of the 10 vectors nearest to each query, nearest first."""
-    blocks = [np.argsort(-(block @ vectors.T), axis=1)[:, :K] for block in np.array_split(queries, 32)]
-    return np.concatenate(blocks)
+    return np.concatenate([_nearest(-(block @ vectors.T)) for block in np.array_split(queries, 32)])
+
+
+def _nearest(distances: Floats) -> npt.NDArray[np.int64]:
+    some = np.argpartition(distances, K, axis=1)[:, :K]
+    order = np.argsort(np.take_along_axis(distances, some, axis=1), axis=1)
+    return np.take_along_axis(some, order, axis=1)

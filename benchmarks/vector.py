@@ -4,6 +4,7 @@ directly; at equal recall.
 python -m benchmarks.vector [--count 20000] [--no-peers] [--no-growth]
 python -m benchmarks.vector --only-costs
 python -m benchmarks.vector --only-pg [--count 20000]
+python -m benchmarks.vector --million [--count 20000]
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ import hnswlib
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from benchmarks import vector_readme
 from benchmarks.harness import REPEATS, RESULTS, Comparison, Section, Server, compare, from_json, rate, report, running
 from benchmarks.sets import DIMENSION, QUERIES, Floats, K, VectorSet, least_ef, mixture, sentences
 from benchmarks.vector_client import BATCH, IN_FLIGHT, Client, below, searches, upserts
 from benchmarks.vector_costs import costs
 from benchmarks.vector_growth import growth
+from benchmarks.vector_million import TITLE as MILLION
+from benchmarks.vector_million import million
 from benchmarks.vector_peers import against_peers
 from benchmarks.vector_pg import against_pgvector
 from benchmarks.vector_plot import EFS, Curve, plot
@@ -39,23 +43,29 @@ SETS = (sentences, mixture)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=100_000, help="vectors in the collection [100000]")
+    parser.add_argument("--count", type=int, help="vectors in the collection [100000; a million]")
     parser.add_argument("--no-peers", action="store_true", help="leave out Chroma, pgvector and vector_pg")
     parser.add_argument("--no-growth", action="store_true", help="leave out the table from 1,000 to 300,000")
     parser.add_argument(
         "--only-costs", action="store_true", help="measure memory, new filters and pages, keep the rest"
     )
     parser.add_argument("--only-pg", action="store_true", help="measure vector_pg, keep the rest")
+    parser.add_argument("--million", action="store_true", help="measure a collection of a million, keep the rest")
     options = parser.parse_args()
-    if options.only_costs or options.only_pg:
-        there = from_json(json.loads((RESULTS / "vector.json").read_text(encoding="utf-8")))
-        new = [costs()] if options.only_costs else [against_pgvector(make(options.count)) for make in SETS]
+    size = options.count or 100_000
+    there = from_json(json.loads((RESULTS / "vector.json").read_text(encoding="utf-8")))
+    if options.only_costs or options.only_pg or options.million:
+        if options.million:
+            new = [million(options.count or 1_000_000)]
+        else:
+            new = [costs()] if options.only_costs else [against_pgvector(make(size)) for make in SETS]
         titles = {section.title for section in new}
         report("vector", [*(section for section in there if section.title not in titles), *new])
+        vector_readme.main()
         return
     sections, curves = [], {}
     for make in SETS:
-        chosen = make(options.count)
+        chosen = make(size)
         with tempfile.TemporaryDirectory() as folder, running("vector_hnsw", "--data-dir", folder) as server:
             bench = _Bench(server, chosen)
             sections.append(bench.section())
@@ -69,7 +79,9 @@ def main() -> None:
     if not options.no_growth:
         sections.append(growth())
     sections.append(costs())
+    sections += [section for section in there if section.title.endswith(MILLION)]
     report("vector", sections)
+    vector_readme.main()
     plot(curves)
 
 

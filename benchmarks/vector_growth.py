@@ -36,9 +36,7 @@ def growth() -> Section:
             with running("vector_hnsw", "--data-dir", folder) as server:
                 started = time.perf_counter() - began
                 part = VectorSet("", vectors[:size], queries, exact(vectors[:size], queries))
-                rows.append(
-                    (f"{size:,}", f"{upserted:,.0f}", *_searched(server, part), f"{started:.1f}", _disk(folder))
-                )
+                rows.append((f"{size:,}", f"{upserted:,.0f}", *_searched(server, part), f"{started:.1f}", disk(folder)))
             before = size
     return Section("From 1,000 to 300,000 vectors", (), {"set": f"synthetic mixture, ef {EF}"}, _COLUMNS, rows)
 
@@ -62,5 +60,6 @@ def _searched(server: Server, part: VectorSet) -> tuple[str, ...]:
     return f"{latency:.2f}", f"{speed:,.0f}", f"{recall:.3f}", f"{memory:,.0f}", f"{part.vectors.nbytes / 1e6:,.0f}"
 
 
-def _disk(folder: str) -> str:
+def disk(folder: str) -> str:
+    """Megabytes of all files."""
     return f"{sum(path.stat().st_size for path in Path(folder).rglob('*') if path.is_file()) / 1e6:,.0f}"

@@ -1201,24 +1201,34 @@ class IndexParams(_message.Message):
     M_FIELD_NUMBER: _builtins.int
     EF_CONSTRUCTION_FIELD_NUMBER: _builtins.int
     EF_SEARCH_FIELD_NUMBER: _builtins.int
+    TARGET_RECALL_FIELD_NUMBER: _builtins.int
     m: _builtins.int
     """links per vector in the graph; costs memory"""
     ef_construction: _builtins.int
     """candidates kept while inserting; costs time to build"""
     ef_search: _builtins.int
     """candidates kept while searching; a search can set its own"""
+    target_recall: _builtins.float
+    """A recall@10, 0.5 to 0.999, that the server keeps: it takes a sample of the vectors, a little moved, as queries, and
+    sets ef_search to the least that reaches this recall on them, again and again as the collection grows. A promise for
+    such queries, once the collection rests, and none where no ef_search gets there. An ef_search set beside it is what
+    it begins with; one set by itself later is FAILED_PRECONDITION. 0: none is kept; unset: as it is, at creation none.
+    """
     def __init__(
         self,
         *,
         m: _builtins.int = ...,
         ef_construction: _builtins.int = ...,
         ef_search: _builtins.int = ...,
+        target_recall: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_target_recall", b"_target_recall", "target_recall", b"target_recall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ef_construction", b"ef_construction", "ef_search", b"ef_search", "m", b"m"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_target_recall", b"_target_recall", "ef_construction", b"ef_construction", "ef_search", b"ef_search", "m", b"m", "target_recall", b"target_recall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__target_recall: _TypeAlias = _typing.Literal["target_recall"]  # noqa: Y015
+    _WhichOneofArgType__target_recall: _TypeAlias = _typing.Literal["_target_recall", b"_target_recall"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_recall) -> _WhichOneofReturnType__target_recall | None: ...
 
 Global___IndexParams: _TypeAlias = IndexParams  # noqa: Y015
 
@@ -1242,7 +1252,8 @@ class CreateCollectionRequest(_message.Message):
     """unspecified: COSINE"""
     if_not_exists: _builtins.bool
     """True: a collection that exists with the same parameters is a success (created=false), one with other
-    parameters ALREADY_EXISTS; index parameters that are 0 are not compared. False: one that exists is ALREADY_EXISTS.
+    parameters ALREADY_EXISTS; index parameters that are 0 are not compared, nor is ef_search where a recall is kept.
+    False: one that exists is ALREADY_EXISTS.
     """
     embedding_model: _builtins.str
     """Kept when set; an upsert or search that names another (gRPC metadata `x-embedding-model`) is refused."""
@@ -2850,7 +2861,7 @@ class UpdateCollectionRequest(_message.Message):
     """an existing collection"""
     @_builtins.property
     def index(self) -> Global___IndexParams:
-        """0: stays as it is; at least one is to be set"""
+        """0, or target_recall unset: stays as it is; at least one is to be set"""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ from .errors import (
     Unimplemented,
 )
 from .places import Places
-from .receiving import Receiving, Requests
+from .receiving import Held, Receiving, Requests
 from .status import abort, failure
 from .turns import Clock, Late, Limits, Turns
 
@@ -167,14 +167,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, method: str, behaviour: Any, receiving: Receiving, serialize: Any) -> Behaviour:
         patience = self._config.transfer_timeout
 
-        async def call(_: Any, context: Context) -> Any:
-            async def answer(request: Any) -> tuple[bytes, str]:
-                with Limits(self._places, self._clock):
-                    reply = await behaviour(request, context)
-                    return self._sized(method, serialize(reply)), _code_in(reply)
+        async def answer(request: Any, context: Context) -> tuple[bytes, str]:
+            with Limits(self._places, self._clock):
+                reply = await behaviour(request, context)
+                return self._sized(method, serialize(reply)), _code_in(reply)
 
-            with receiving.held() as held:
-                reply = await self._around(method, context, answer, functools.partial(receiving.receive, context, held))
+        async def call(_: Any, context: Context) -> Any:
+            reply = await self._around(method, context, answer, receiving)
             self._sending(len(reply or b""), patience)
             return reply
 
@@ -183,33 +182,32 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _stream(self, method: str, behaviour: Any, receiving: Receiving, serialize: Any) -> Behaviour:
         # Written as a coroutine that writes, not as a generator: the time limit then also bounds a client that
         # does not read.
-        async def call(_: Any, context: Context) -> None:
-            async def answer(request: Any) -> tuple[None, str]:
-                # Closed here, whatever ends the call: left to the garbage collector, the behaviour's `finally` would
-                # run at some later time, outside of the call.
-                with Limits(self._places, self._clock):
-                    async with contextlib.aclosing(behaviour(request, context)) as replies:
-                        async for reply in replies:
-                            await self._write(method, context, serialize(reply))
-                return None, "OK"
+        async def answer(request: Any, context: Context) -> tuple[None, str]:
+            # Closed here, whatever ends the call: left to the garbage collector, the behaviour's `finally` would
+            # run at some later time, outside of the call.
+            with Limits(self._places, self._clock):
+                async with contextlib.aclosing(behaviour(request, context)) as replies:
+                    async for reply in replies:
+                        await self._write(method, context, serialize(reply))
+            return None, "OK"
 
-            with receiving.held() as held:
-                await self._around(method, context, answer, functools.partial(receiving.receive, context, held))
+        async def call(_: Any, context: Context) -> None:
+            await self._around(method, context, answer, receiving)
 
         return call
 
     def _upload(self, method: str, behaviour: Any, receiving: Receiving, serialize: Any) -> Behaviour:
-        async def call(_: Any, context: Context) -> None:
-            async def answer(_: Any) -> tuple[None, str]:
-                async with (
-                    Turns(self._places, self._config.timeout, context, receiving) as turns,
-                    contextlib.aclosing(behaviour(turns.requests(), context)) as replies,
-                ):
-                    async for reply in replies:
-                        await self._write(method, context, serialize(reply))
-                        turns.replied()
-                return None, "OK"
+        async def answer(_: Any, context: Context) -> tuple[None, str]:
+            async with (
+                Turns(self._places, self._clock, context, receiving) as turns,
+                contextlib.aclosing(behaviour(turns.requests(), context)) as replies,
+            ):
+                async for reply in replies:
+                    await self._write(method, context, serialize(reply))
+                    turns.replied()
+            return None, "OK"
 
+        async def call(_: Any, context: Context) -> None:
             await self._around(method, context, answer)
 
         return call
@@ -225,20 +223,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self,
         method: str,
         context: Context,
-        answer: Callable[[Any], Awaitable[tuple[bytes | None, str]]],
-        receive: Callable[[], Awaitable[Any]] | None = None,
+        answer: Callable[[Any, Context], Awaitable[tuple[bytes | None, str]]],
+        receiving: Receiving | None = None,
     ) -> bytes | None:
-        """What `answer` gives for what `receive` brings, or its error sent. It also says the code that is logged."""
+        """What `answer` gives for what `receiving` brings, or its error sent. It also says the code that is logged."""
         started = time.perf_counter()
         logs.request_id.set(_request_id(context.invocation_metadata() or ()))
         code = "OK"
         error: PluginError | None = None
         request: Any = None
+        held = Held()
         try:
-            if receive is not None:
-                request = await receive()
+            if receiving is not None:
+                request = await receiving.receive(context, held)
                 started = time.perf_counter()  # how fast the client sends is not the plugin's doing
-            reply, code = await answer(request)
+            reply, code = await answer(request, context)
             return reply
         except PluginError as raised:
             error, code = raised.let_go(), raised.code.name
@@ -264,6 +263,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         finally:
             # gRPC's way to abort a call leaves this frame to the next collection of garbage.
             request = None
+            if receiving is not None:
+                receiving.let_go(held, held.bytes)
             # Before the answer goes out: that can take as long as the client does not read.
             if not (is_flood := isinstance(error, _CHEAP) and self._floods.is_one()):
                 logs.call(_short(method), code, time.perf_counter() - started)

@@ -6,8 +6,7 @@ gRPC would wait for a message without end, and make anything of it that it can b
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
@@ -51,15 +50,6 @@ class Receiving:
         kind = getattr(handler.request_deserializer, "__self__", None)
         self._kind = kind if isinstance(kind, type) and issubclass(kind, Message) else None
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[Held]:
-        """Counts what `receive` brings as held by the plugin until the end of the block."""
-        held = Held()
-        try:
-            yield held
-        finally:
-            self.let_go(held, held.bytes)
-
     def let_go(self, held: Held, size: int) -> None:
         """So many bytes of it are not needed any more."""
         held.bytes -= size
@@ -102,6 +92,8 @@ class Receiving:
 
 
 class Held:
+    """How many bytes of requests the plugin holds for a call, until `let_go`."""
+
     __slots__ = ("bytes",)
 
     def __init__(self) -> None:

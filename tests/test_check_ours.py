@@ -18,7 +18,7 @@ from tests.servers import start_plugin
 from tests.vector_wire import serving as vector_hnsw
 
 ROWS = Options(tool="custom_data_processing", arguments='{"algorithm": "parse_csv", "data": "a,b\\n1,2\\n3,4\\n"}')
-NOT_IN_POSTGRESQL = ("largest_dimension", "odd_ids", "metadata", "snapshots", "snapshot_names")
+NOT_IN_POSTGRESQL = ("largest_dimension", "odd_ids", "metadata", "snapshots", "snapshot_names", "target_recall")
 
 
 def test_vector_hnsw(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import hector_plugins_pb2 as pb
 import numpy as np
 import pytest
 
-from plugins.vector_hnsw.engine import Engine, Metric, Query, SearchResult, planning
+from plugins.vector_hnsw.engine import Engine, Metric, Query, SearchResult, pace
 from plugins.vector_hnsw.engine.graph import Graph, Neighbours
 from plugins.vector_hnsw.engine.together import Together
 from shared.errors import CallerError, NotFound
@@ -139,7 +139,8 @@ def test_long_ones_make_no_long_turn(engine: Engine, monkeypatch: pytest.MonkeyP
         return search_many(queries, *options)
 
     monkeypatch.setattr(graph, "search_many", counting)
-    monkeypatch.setattr(planning, "_QUICK_WORK", 3 * 100 * DIMENSION)
+    monkeypatch.setattr(pace, "QUICK", 3.5 * 100 * graph.pace.each)
+    monkeypatch.setattr(pace, "_WEIGHT", 0)
     asked = [Query(row, ef=100) for row in vectors(8, DIMENSION, seed=4)]
 
     async def together() -> list[SearchResult | None]:

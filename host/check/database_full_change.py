@@ -164,3 +164,23 @@ def index_parameters(check: Subject) -> None:
             got = (info.index.m, info.index.ef_construction, info.index.ef_search)
             expect(got == (8, 60, 77), f"after the change of ef_search the parameters are {got}")
         expect(ids(search(check, name, [1, 0])) == ["a", "b"], "the change lost what the collection holds")
+
+
+@claims.full(
+    "A recall that a collection is asked to keep is told and can be changed; a share that no sample tells is refused.",
+    "IndexParams.target_recall: 0.5 to 0.999, kept by adjusting ef_search; 0: none is kept; unset: as it is.",
+)
+def target_recall(check: Subject) -> None:
+    with collection(check, 2, index=pb.IndexParams(target_recall=0.9)) as name:
+        upsert(check, name, {"a": [1, 0], "b": [0, 1]})
+        for wanted in (0.9, 0.95, 0.0):
+            if wanted != 0.9:
+                index = pb.IndexParams(target_recall=wanted)
+                check.ok("UpdateCollection", pb.UpdateCollectionRequest(name=name, index=index))
+            told = check.ok("DescribeCollection", pb.DescribeCollectionRequest(name=name)).collection
+            got = told.index.target_recall
+            expect(abs(got - wanted) < 1e-9, f"the recall to keep is {got:g}, not {wanted:g}", told)
+        for share in (1.0, -0.9, float("nan")):
+            request = pb.UpdateCollectionRequest(name=name, index=pb.IndexParams(target_recall=share))
+            check.refused_with("UpdateCollection", request, f"a target_recall of {share}", Code.INVALID_ARGUMENT)
+        expect(ids(search(check, name, [1, 0])) == ["a", "b"], "the changes lost what the collection holds")

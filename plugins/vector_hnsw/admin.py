@@ -87,11 +87,18 @@ def _count(database: Database, arguments: argparse.Namespace) -> int:
 
 
 def _index(database: Database, arguments: argparse.Namespace) -> int:
-    index = pb.IndexParams(m=arguments.m, ef_construction=arguments.ef_construction, ef_search=arguments.ef_search)
+    index = pb.IndexParams(
+        m=arguments.m,
+        ef_construction=arguments.ef_construction,
+        ef_search=arguments.ef_search,
+        target_recall=arguments.target_recall,
+    )
     request = pb.UpdateCollectionRequest(name=arguments.collection, index=index)
     collection = database.call(database.stub.UpdateCollection, request).collection
     index = collection.index
     now = f"m {index.m}, ef_construction {index.ef_construction}, ef_search {index.ef_search}"
+    if index.target_recall:
+        now += f", which is adjusted to keep a recall of {index.target_recall:g}"
     print(f"{collection.name}: {now}" + ("; a new index is being built" if collection.health.rebuilding else ""))
     return 0
 
@@ -203,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     indexing = command("index", _index, "change the parameters of its index", running, collection)
     for name in ("m", "ef_construction", "ef_search"):
         indexing.add_argument(f"--{name.replace('_', '-')}", type=int, default=0, metavar="N", help="[as it is]")
+    indexing.add_argument("--target-recall", type=float, metavar="R", help="recall to keep, 0 for none [as it is]")
     aliasing = command("alias", _alias, "give a collection another name, or move that name to it", running)
     aliasing.add_argument("alias")
     aliasing.add_argument("collection")

@@ -72,13 +72,23 @@ def least_bytes(request: pb.SearchVectorsRequest, result: SearchResult) -> int:
     return size + (text // CHARACTERS_A_BYTE if with_metadata(request) else 0)
 
 
+def target_recall(index: pb.IndexParams) -> float | None:
+    """None where it is not set."""
+    return index.target_recall if index.HasField("target_recall") else None
+
+
 def collection_info(description: Description) -> pb.CollectionInfo:
     spec = description.spec
     return pb.CollectionInfo(
         name=spec.name,
         dimension=spec.dimension,
         metric=_METRIC_NUMBERS[spec.metric],
-        index=pb.IndexParams(m=spec.m, ef_construction=spec.ef_construction, ef_search=spec.ef_search),
+        index=pb.IndexParams(
+            m=spec.m,
+            ef_construction=spec.ef_construction,
+            ef_search=spec.ef_search,
+            target_recall=spec.target_recall or None,
+        ),
         embedding_model=spec.embedding_model,
         count=description.count,
         sequence=description.sequence,

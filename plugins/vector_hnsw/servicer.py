@@ -87,6 +87,7 @@ class Servicer(DatabaseProviderServicer):
                 m=request.index.m,
                 ef_construction=request.index.ef_construction,
                 ef_search=request.index.ef_search,
+                target_recall=messages.target_recall(request.index),
                 embedding_model=request.embedding_model,
                 if_not_exists=request.if_not_exists,
             )
@@ -131,6 +132,7 @@ class Servicer(DatabaseProviderServicer):
                 m=index.m,
                 ef_construction=index.ef_construction,
                 ef_search=index.ef_search,
+                target_recall=messages.target_recall(index),
             )
             description = await _in(self._describers, self._engine.describe, name, sample=False)
             return pb.UpdateCollectionResponse(success=True, collection=messages.collection_info(description))

@@ -321,6 +321,13 @@ async def _packed(result: SearchResult, pack: Callable[..., Result], *values: An
 
 
 def _index(index: pb.IndexParams) -> dict[str, int]:
+    if index.target_recall:
+        raise Unsupported(
+            "no recall is kept here: leave index.target_recall unset, set index.ef_search, and see in "
+            "DescribeCollection what recall that gives",
+            reason="NO_TARGET_RECALL",
+            field="index.target_recall",
+        )
     return {"m": index.m, "ef_construction": index.ef_construction, "ef_search": index.ef_search}
 
 

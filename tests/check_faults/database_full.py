@@ -424,6 +424,12 @@ class OwnParameters(Proxy):
             request.ClearField("index")
 
 
+class ForgetsTheTarget(Proxy):
+    def back(self, rpc: str, request: Any, reply: Any) -> None:
+        if rpc == "DescribeCollection":
+            reply.collection.index.ClearField("target_recall")
+
+
 class NotEqualIsEqual(Proxy):
     def out(self, rpc: str, request: Any) -> None:
         if rpc == "SearchVectors":
@@ -443,6 +449,7 @@ FAULTS = [
     Fault(AliasStays, "aliases", "full"),
     Fault(AnyExpected, "alias_refusals", "full"),
     Fault(OwnParameters, "index_parameters", "full"),
+    Fault(ForgetsTheTarget, "target_recall", "full"),
     Fault(NotEqualIsEqual, "operators", "full"),
     Fault(NoStatus, "error_codes", "full"),
     Fault(InvalidIsInternal, "error_codes", "full"),

@@ -8,10 +8,11 @@ reading.py     items searched, listed, counted, fetched
 restoring.py   snapshots made and put back
 state.py       what all of these stand on: collections by name, and the bounds on them
 space.py       room on the disk: writes on a full one, and what goes back to it
-upkeep.py      graphs saved and built anew, fields indexed
+upkeep.py      graphs saved and built anew, fields indexed, a recall kept
 checks.py      what may be asked: parameters, items, page tokens
 changes.py     the changes of metadata in one request
 aliases.py     other names of collections
+targets.py     recalls that collections were asked to keep
 
 What is stored:
 store.py       SQLite: ids, metadata, original vectors
@@ -27,6 +28,7 @@ files.py       files and folders that only their owner may read
 What plans a search, and answers it:
 query.py       what is asked, and what is found
 planning.py    the way that a search will take, as a value
+pace.py        which searches are long, as measured
 searching.py   a search: planned, found by label or row, made into a page of items
 ranking.py     which comes first
 matches.py     which items a filter fits, remembered and kept up with what is written
@@ -44,6 +46,9 @@ cache.py       a graph on disk: written aside, checksummed, loaded only when it 
 saving.py      a graph written while the process goes on
 rebuilding.py  a new graph aside, while the old one is searched
 health.py      recall on a sample
+tuning.py      the ef_search that keeps a recall, found anew as a collection grows
+batch.py       searches that ask for the same, at once
+ahead.py       the halves of a batch, searched and ranked side by side
 together.py    searches that come at the same moment, as one batch
 lock.py        many readers or one writer, in turn
 

@@ -25,6 +25,18 @@ def index_parameters(**named: int) -> dict[str, Any]:
     return {name: within(f"index.{name}", value, *INDEX_RANGES[name]) for name, value in named.items() if value}
 
 
+def checked_target(recall: float) -> float:
+    """Raises InvalidArgument. More than 0.999 a sample cannot tell from all."""
+    if recall != 0 and not 0.5 <= recall <= 0.999:  # NaN, too
+        raise InvalidArgument(
+            f"index.target_recall must be from 0.5 to 0.999, or 0 to keep none; got {recall:g}. "
+            "Where nothing may be missed, search with exact",
+            reason="OUT_OF_RANGE",
+            field="index.target_recall",
+        )
+    return recall
+
+
 def taken(name: str, there: Collection) -> str:
     if name != there.name:
         return f"{name} is an alias of collection {there.name}; delete the alias first, or take another name"
@@ -33,7 +45,7 @@ def taken(name: str, there: Collection) -> str:
 
 def difference(there: Collection, wanted: Collection) -> str:
     """How the collection differs from one that was to be made; "" where it does not."""
-    parameters = ("dimension", "metric", "m", "ef_construction", "ef_search", "embedding_model")
+    parameters = ("dimension", "metric", "m", "ef_construction", "ef_search", "target_recall", "embedding_model")
     for name in parameters:
         have, want = getattr(there, name), getattr(wanted, name)
         if have != want:

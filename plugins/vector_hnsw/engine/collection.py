@@ -18,11 +18,11 @@ from shared.errors import StorageFull
 from shared.vectors.filters import Filter
 from shared.vectors.items import Item
 
+from .batch import Batched
 from .filters import where
 from .flat import Flat, index_for, most_of
 from .graph import Graph, graph_bytes
 from .labels import Labels, Plan, digests
-from .searching import Searchable
 from .store import Collection, Place, Store
 
 _log = logging.getLogger("hector")
@@ -31,7 +31,7 @@ _log = logging.getLogger("hector")
 _CHANGED_AT_ONCE = 32
 
 
-class OpenCollection(Searchable):
+class OpenCollection(Batched):
     """Written by one thread at a time (the engine sees to it), searched by any."""
 
     def __init__(self, spec: Collection, store: Store, labels: Labels, graph: Flat | Graph, max_limit: int) -> None:
@@ -46,6 +46,8 @@ class OpenCollection(Searchable):
         self.measured_at = -1
         self.rebuilding = False
         self.rebuild_progress = 0.0
+        self.tuning = False  # what follows belongs to tuning.py
+        self.tuned_count, self.tuned_graphs = 0, self.graphs
 
     def use(self, graph: Flat | Graph) -> None:
         """Searches go to this graph from here on. It has every label, as they are now."""

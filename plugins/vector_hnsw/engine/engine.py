@@ -110,3 +110,4 @@ class Engine(Managing, Writing, Reading, Restoring):
             self._save_where_due(entry)
             with self._writing:
                 self._rebuild_where_needed(entry)
+                self._tune_where_due(entry)

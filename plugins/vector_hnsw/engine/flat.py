@@ -3,6 +3,7 @@ nothing in it can rot. It stands where a `Graph` does and takes the same writes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Container, Iterable, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from .comparing import lengths_of, nearest
 from .graph import Graph, Neighbours, no_memory
 from .lock import SharedLock
 from .metric import Metric
+from .pace import Pace
 from .store import Collection
 
 # So many vectors, or so many bytes of them, are few.
@@ -39,6 +41,7 @@ class Flat:
     def __init__(self, metric: Metric, dimension: int, threads: int = 0) -> None:
         """`threads` for the graph that takes its place once there are many."""
         self.threads = threads
+        self.pace = Pace(dimension)
         self._metric = metric
         self._lock = SharedLock()
         self._versions: dict[int, int] = {}
@@ -119,6 +122,7 @@ class Flat:
         if not self._lock.enter(wait):
             return None
         try:
+            began = time.thread_time()
             rows = slice(0, self.count)
             labels, vectors, lengths = self._labels[rows], self._vectors[rows], self._lengths[rows]
             if among is not None:
@@ -129,6 +133,7 @@ class Flat:
             chosen, keys = nearest(self._metric, query, vectors, lengths, k)
             order = np.argsort(keys, kind="stable")
             wanted = labels[chosen[order]].tolist()
+            self.pace.took(self.count, time.thread_time() - began)
             return Neighbours(wanted, keys[order].tolist(), [self._versions[label] for label in wanted])
         finally:
             self._lock.leave()

@@ -12,6 +12,7 @@ an item whose vector was changed since from the one that was scored.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from shared.vectors.items import Floats
 
 from .lock import SharedLock
 from .metric import Metric
+from .pace import Pace
 from .saving import save
 
 # What one turn inserts at most: about 10 ms on two cores at any dimension.
@@ -53,6 +55,7 @@ class Graph:
         self._metric, self._dimension, self.m, self.ef_construction = metric, dimension, m, ef_construction
         self.threads = threads or os.cpu_count() or 1
         self._turn = max(8, min(256, _NUMBERS_A_TURN // dimension))
+        self.pace = Pace(dimension)
         self._lock = SharedLock()
         self._versions: dict[int, int] = {}
         self._moves = 0
@@ -225,7 +228,10 @@ class Graph:
 
     def _query(self, queries: Floats, k: int, threads: int) -> tuple[npt.NDArray[np.uint64], Floats] | None:
         try:
+            began = time.thread_time()
             labels, distances = self._index.knn_query(queries, k=k, num_threads=threads)
+            if threads == 1:  # this one, whose time it was
+                self.pace.took(labels.size, time.thread_time() - began)
             return labels, distances
         except RuntimeError:  # fewer can be reached
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from shared.errors import (
     AlreadyExists,
@@ -51,22 +52,24 @@ class Managing(Space, Upkeep):
         m: int = 0,
         ef_construction: int = 0,
         ef_search: int = 0,
+        target_recall: float | None = None,
         embedding_model: str = "",
         if_not_exists: bool = False,
     ) -> bool:
         """Makes a collection and returns True; False when an equal one was there and `if_not_exists` is set.
 
-        0 for `m`, `ef_construction`, `ef_search` means 16, 200, 100, or what the equal one has. Raises
+        0 for `m`, `ef_construction`, `ef_search` means 16, 200, 100, or what the equal one has. With a `target_recall`,
+        0.5 to 0.999, `ef_search` is what it begins with; 0 is none, None what the equal one has. Raises
         InvalidArgument, AlreadyExists, LimitReached, Overloaded.
         """
-        named = checks.index_parameters(m=m, ef_construction=ef_construction, ef_search=ef_search)
+        named = _named(m, ef_construction, ef_search, target_recall)
         wanted = Collection(
             number=0,
             name=checked_name(name),
             dimension=within("dimension", dimension, 1, LARGEST_DIMENSION),
             metric=metric,
             embedding_model=checks.checked_model_name(embedding_model),
-            **{**checks.INDEX_DEFAULTS, **named},
+            **(checks.INDEX_DEFAULTS | named),
         )
         with self._writing:
             there = self._collections.get(self._name_of(name))
@@ -74,7 +77,10 @@ class Managing(Space, Upkeep):
                 if not if_not_exists:
                     raise AlreadyExists(checks.taken(name, there.spec), reason="COLLECTION_EXISTS")
                 # Index parameters may have been changed since; those that are not named need not be equal.
-                unnamed = {key: getattr(there.spec, key) for key in checks.INDEX_DEFAULTS if key not in named}
+                free = {*checks.INDEX_DEFAULTS, "target_recall"} - named.keys()
+                if there.spec.target_recall:
+                    free.add("ef_search")
+                unnamed = {key: getattr(there.spec, key) for key in free}
                 if other := checks.difference(there.spec, replace(wanted, **unnamed)):
                     raise AlreadyExists(other, reason="COLLECTION_EXISTS")
                 return False
@@ -89,21 +95,38 @@ class Managing(Space, Upkeep):
             self._collections[name] = OpenCollection(spec, self._store, Labels(0), graph, self._max_limit)
         return True
 
-    def update_index(self, name: str, *, m: int = 0, ef_construction: int = 0, ef_search: int = 0) -> str:
-        """Changes the index parameters that are not 0, durably, and returns the collection's name. Where the graph was
-        made with others a new one is built while the old one is searched, also after a kill.
+    def update_index(
+        self,
+        name: str,
+        *,
+        m: int = 0,
+        ef_construction: int = 0,
+        ef_search: int = 0,
+        target_recall: float | None = None,
+    ) -> str:
+        """Changes the index parameters that are not 0, and the recall to keep unless it is None, durably, and returns
+        the collection's name. Where the graph was made with others a new one is built while the old one is searched,
+        also after a kill.
 
-        Raises NotFound, InvalidArgument, LimitReached (for a moment there are two graphs).
+        Raises NotFound, InvalidArgument, LimitReached (for a moment there are two graphs), FailedPrecondition for an
+        `ef_search` by itself where a recall is kept.
         """
-        named = checks.index_parameters(m=m, ef_construction=ef_construction, ef_search=ef_search)
+        named = _named(m, ef_construction, ef_search, target_recall)
         if not named:
             raise InvalidArgument(
-                "index names nothing to change; set m, ef_construction or ef_search",
+                "index names nothing to change; set m, ef_construction, ef_search or target_recall",
                 reason="NOTHING_NAMED",
                 field="index",
             )
         with self._writing:
             entry = self._find(name, "name")
+            if ef_search and target_recall is None and entry.spec.target_recall:
+                raise FailedPrecondition(
+                    f"collection {entry.spec.name} adjusts ef_search to keep a recall of {entry.spec.target_recall:g}; "
+                    "set target_recall to 0 to set ef_search yourself, or set it with a search",
+                    reason="RECALL_IS_KEPT",
+                    field="index.ef_search",
+                )
             spec = replace(entry.spec, **named)
             if spec == entry.spec:
                 return spec.name
@@ -116,7 +139,7 @@ class Managing(Space, Upkeep):
                     self._store.set_index(transaction, spec)
 
             self._when_full_too(store, deletes=False)
-            entry.spec = spec
+            entry.spec, entry.tuned_count = spec, 0
             self._after(entry)
             return spec.name
 
@@ -218,3 +241,8 @@ class Managing(Space, Upkeep):
     def list_aliases(self, collection: str = "") -> list[tuple[str, str]]:
         """(alias, collection) of one collection or of all, by alias. Raises NotFound."""
         return self._aliases.of(self._find(collection).spec.name if collection else "")
+
+
+def _named(m: int, ef_construction: int, ef_search: int, target_recall: float | None) -> dict[str, Any]:
+    named = checks.index_parameters(m=m, ef_construction=ef_construction, ef_search=ef_search)
+    return named if target_recall is None else named | {"target_recall": checks.checked_target(target_recall)}

@@ -20,9 +20,8 @@ from .flat import Flat
 from .graph import Graph
 from .matches import Matches
 
-# A search beyond either of these takes longer than a millisecond: results, and candidates times dimension.
+# Results beyond these take longer than the search.
 _QUICK_K = 100
-_QUICK_WORK = 400_000
 # More neighbours than these are not worth asking the graph for; nor is a quarter of the collection.
 _MOST_FROM_GRAPH = 10_000
 
@@ -69,20 +68,9 @@ def plan(query: Query, graph: Flat | Graph | None, matches: Matches | None, ef_s
     return Plan(Way.GRAPH, candidates, most, ef)
 
 
-def is_quick(query: Query, graph: Flat | Graph | None, dimension: int, ef_search: int) -> bool:
-    """Whether it takes about a millisecond at most, as far as can be told before it is known what matches."""
-    if query.exact or query.offset + query.limit > _QUICK_K:
+def is_quick(query: Query, graph: Flat | Graph | None, ef_search: int) -> bool:
+    """Whether it is quick (`pace.py`), as far as can be told before it is known what matches."""
+    if graph is None or query.exact or query.offset + query.limit > _QUICK_K:
         return False
-    if isinstance(graph, Flat):
-        return graph.count * dimension <= _QUICK_WORK
-    return are_few(max(query.ef or ef_search, query.offset + query.limit), dimension)
-
-
-def are_few(candidates: int, dimension: int) -> bool:
-    """Whether the graph can be asked for so many in about a millisecond."""
-    return candidates * dimension <= _QUICK_WORK
-
-
-def most_at_once(candidates: int, dimension: int) -> int:
-    """How many such searches the graph can be asked for in about a millisecond; one at least."""
-    return max(1, _QUICK_WORK // (candidates * dimension))
+    looked_at = graph.count if isinstance(graph, Flat) else max(query.ef or ef_search, query.offset + query.limit)
+    return graph.pace.is_quick(looked_at)

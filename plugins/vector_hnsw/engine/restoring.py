@@ -70,6 +70,7 @@ class Restoring(Space, Upkeep):
 
                     self._when_full_too(exchange, deletes=True)
                     self._collections[collection] = entry
+                    self._tune_where_due(entry)
                     self._give_back()
             except BaseException:
                 with suppress(PluginError), self._writing:  # else the next restore, or the next start, does it

@@ -22,15 +22,15 @@ from .flat import Flat
 from .graph import Graph, Neighbours
 from .labels import Labels
 from .matches import MatchCache, Matches
-from .metric import Metric, check_dimension, check_queries, check_query
-from .planning import Plan, Way, are_few, is_quick, most_at_once, plan
-from .query import Hit, SearchResult, batch_key
+from .metric import Metric, check_dimension, check_query
+from .planning import Plan, Way, is_quick, plan
+from .query import Hit, SearchResult
 from .ranking import NOTHING, Compared, Near, best, best_first, by_id, cut, joined, nearest_first, only
 from .rows import Row, RowCache, Rows
 from .store import Collection, Store
 
 # Reading more metadata than this, in bytes, takes longer than a millisecond, or the hits of a vector that more share.
-_QUICK_BYTES = 128 * 1024
+QUICK_BYTES = 128 * 1024
 _QUICK_SHARED = 500
 # Of an item whose vector more have than these, only its own row is read.
 _FEW_SHARED = 20
@@ -77,7 +77,7 @@ class Searchable:
         generation, changing = self.rows.generation, self.changing
         self._check(query)
         vector = check_query(self.spec.metric, query.vector)
-        if not wait and not is_quick(query, self.graph, self.spec.dimension, self.spec.ef_search):
+        if not wait and not is_quick(query, self.graph, self.spec.ef_search):
             raise TakesLong
         fits = where(query.filter) if query.filter else None
         matches = None
@@ -102,52 +102,6 @@ class Searchable:
         if matches and changing and any(hit.item.row in changing for hit in hits):
             raise Changed  # it is committed, perhaps, and what fits is not known yet
         return SearchResult(hits, exact, complete, sequence)
-
-    def search_many(self, queries: Sequence[Query], wait: bool = True) -> list[SearchResult | None]:
-        """As `search`, for queries that the graph answers together; None for those that it does not, and without `wait`
-        for those that would make it long.
-
-        Raises TooLarge, or without `wait` TakesLong, also where each of them alone could be answered.
-        """
-        sequence, count, graph = self.sequence, self.labels.count, self.graph
-        kinds = {batch_key(query) for query in queries}
-        if not isinstance(graph, Graph) or None in kinds or len(kinds) > 1:
-            return [None] * len(queries)
-        if not wait and not is_quick(queries[0], graph, self.spec.dimension, self.spec.ef_search):
-            raise TakesLong
-        planned = plan(queries[0], graph, None, self.spec.ef_search)
-        k = queries[0].offset + queries[0].limit
-        if k > planned.candidates or not planned.is_worth_asking:
-            return [None] * len(queries)
-        for query in queries:
-            self._check(query)
-        asked, candidates = len(queries), max(planned.ef, planned.candidates)
-        if not wait:
-            queries = queries[: most_at_once(candidates, self.spec.dimension)]
-        vectors = check_queries(self.spec.metric, np.stack([query.vector for query in queries]))
-        answers = graph.search_many(vectors, k, candidates, wait)
-        if answers is None:
-            return [None] * asked
-        labels = list({label for neighbours in answers for label in neighbours.labels})
-        try:
-            rows = self.rows.at_labels(labels, None if wait else _QUICK_BYTES)
-        except TooLarge:
-            if wait:
-                raise
-            raise TakesLong from None
-        results: list[SearchResult | None] = []
-        for neighbours, query in zip(answers, queries, strict=True):
-            scores = self.spec.metric.scores_of(neighbours.distances)
-            try:
-                hits = self._scored_anew(cut(self._hits(neighbours, scores, rows, None, wait), query), query, wait)
-            except (Changed, TakesLong):
-                results.append(None)
-                continue
-            complete = len(hits) >= min(query.limit, max(0, count - query.offset))
-            if query.min_score is not None:
-                hits = [hit for hit in hits if hit.score >= query.min_score]
-            results.append(SearchResult(hits, False, complete, sequence))
-        return results + [None] * (asked - len(queries))
 
     def _check(self, query: Query) -> None:
         """All but the vector's numbers."""
@@ -202,7 +156,7 @@ class Searchable:
         candidates = planned.candidates
         near = Neighbours([], [], [])
         while candidates <= planned.most and len(near.labels) < min(end, there):
-            if not wait and not are_few(candidates, self.spec.dimension):
+            if not wait and not graph.pace.is_quick(candidates):
                 raise TakesLong
             is_first_page = matches is None and end <= candidates
             neighbours = graph.search(vector, end if is_first_page else candidates, max(planned.ef, candidates), wait)
@@ -322,7 +276,7 @@ class Searchable:
     def _rows_of(self, labels: Sequence[int], wait: bool) -> Rows:
         """The items; without their metadata when it is too much: it may be that few of it are handed out."""
         if not wait:
-            return self.rows.at_labels(labels, _QUICK_BYTES)
+            return self.rows.at_labels(labels, QUICK_BYTES)
         try:
             return self.rows.at_labels(labels)
         except TooLarge:
@@ -337,7 +291,7 @@ class Searchable:
                 return {row.row: row for there in self._rows_of(list(labels), wait).values() for row in there}
         items: dict[int, tuple[int, str, str]]
         try:
-            items = self.store.at_rows(self.spec.number, rows, None if wait else _QUICK_BYTES)
+            items = self.store.at_rows(self.spec.number, rows, None if wait else QUICK_BYTES)
         except TooLarge:
             if not wait:
                 raise

@@ -134,7 +134,7 @@ class Snapshots:
             sound = False
         if not sound:
             raise DataLoss(f"snapshot {name} of collection {collection} is damaged; nothing was changed")
-        fields = {key: header[key] for key in Collection.__dataclass_fields__}
+        fields = {key: header[key] for key in Collection.__dataclass_fields__ if key in header}
         spec = Collection(**(fields | {"number": 0, "name": collection, "metric": Metric(header["metric"])}))
         yield file, spec, header["next_label"]
 

@@ -27,6 +27,7 @@ import numpy as np
 from shared.errors import DataLoss, NotFound, StorageFull, quoted
 from shared.vectors.items import Floats, Item
 
+from . import targets
 from .database import Database, MalformedJson
 from .fields import FieldIndexes
 from .filters import Where
@@ -58,7 +59,8 @@ _COLUMNS = "number, name, dimension, metric, m, ef_construction, ef_search, embe
 
 @dataclass(frozen=True)
 class Collection:
-    """What a collection was created with. `number` names its tables and files and is never used again."""
+    """What a collection was created with, or has by now. `number` names its tables and files and is never used again;
+    `target_recall` is 0 where `ef_search` is the caller's affair (`tuning.py`)."""
 
     number: int
     name: str
@@ -68,6 +70,7 @@ class Collection:
     ef_construction: int
     ef_search: int
     embedding_model: str
+    target_recall: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,11 @@ class Store:
 
     def collections(self) -> list[Collection]:
         rows = self.database.rows(f"SELECT {_COLUMNS} FROM collections ORDER BY name")
-        return [Collection(n, name, dimension, Metric(metric), *rest) for n, name, dimension, metric, *rest in rows]
+        recalls = targets.read(self.database)
+        return [
+            replace(Collection(n, name, dimension, Metric(metric), *rest), target_recall=recalls.get(n, 0.0))
+            for n, name, dimension, metric, *rest in rows
+        ]
 
     def create(self, connection: sqlite3.Connection, made: Collection) -> Collection:
         """Adds the collection, whose `number` is filled in."""
@@ -118,6 +125,7 @@ class Store:
         assert number is not None
         for statement in TABLES.format(n=number, schema="").split(";"):
             connection.execute(statement)
+        targets.put(connection, number, made.target_recall)
         return replace(made, number=number)
 
     def drop(self, connection: sqlite3.Connection, number: int) -> int:
@@ -126,17 +134,19 @@ class Store:
         for table in ("items", "vectors"):
             connection.execute(f"DROP TABLE {table}_{number}")
         connection.execute("DELETE FROM collections WHERE number = ?", (number,))
+        targets.put(connection, number, 0)
         return count
 
     def rename(self, connection: sqlite3.Connection, number: int, name: str) -> None:
         connection.execute("UPDATE collections SET name = ? WHERE number = ?", (name, number))
 
     def set_index(self, connection: sqlite3.Connection, changed: Collection) -> None:
-        """Gives a collection the index parameters of `changed`."""
+        """Gives a collection the index parameters and the target of `changed`."""
         connection.execute(
             "UPDATE collections SET m = ?, ef_construction = ?, ef_search = ? WHERE number = ?",
             (changed.m, changed.ef_construction, changed.ef_search, changed.number),
         )
+        targets.put(connection, changed.number, changed.target_recall)
 
     def counters(self, number: int) -> tuple[int, int]:
         """A label that was never used in the collection, nor any above it; and the sequence of its last write."""

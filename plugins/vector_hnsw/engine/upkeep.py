@@ -1,5 +1,5 @@
-"""What keeps collections quick: graphs are saved now and then and built anew where they are worn, and fields that
-filters ask for get an index. None of it changes what is answered.
+"""What keeps collections quick: graphs are saved now and then and built anew where they are worn, fields that filters
+ask for get an index, and `ef_search` is adjusted where a recall is to be kept. None of it changes what is there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from shared.errors import (
     PluginError,
 )
 
-from . import opening
+from . import opening, targets, tuning
 from .collection import OpenCollection
 from .flat import Flat
 from .rebuilding import cause_to_rebuild, rebuild_aside
@@ -33,11 +33,21 @@ class Upkeep(State):
                 entry.use(opening.build(self._store, entry.spec, entry.labels.versions, self._threads))
         self._rebuild_where_needed(entry)
         self._save_where_due(entry)
+        self._tune_where_due(entry)
 
     def _rebuild_where_needed(self, entry: OpenCollection) -> None:
         graph = entry.graph
         if graph is not None and not entry.rebuilding and cause_to_rebuild(graph, entry.spec):
-            rebuild_aside(entry, self._store, graph.threads, self._writing, self._save)
+            rebuild_aside(entry, self._store, graph.threads, self._writing, self._rebuilt)
+
+    def _rebuilt(self, entry: OpenCollection) -> None:
+        self._save(entry)
+        self._tune_where_due(entry)
+
+    def _tune_where_due(self, entry: OpenCollection) -> None:
+        """Call it while writing."""
+        if not entry.tuning and tuning.is_due(entry):
+            tuning.tune_aside(entry, self._store, self._writing)
 
     def _save(self, entry: OpenCollection) -> None:
         """Saves the graph. A failure is logged and costs only time at the next start."""
@@ -53,6 +63,7 @@ class Upkeep(State):
         labels, graph, unsaved = opening.open_graph(self._store, self._cache, spec, self._threads)
         entry = OpenCollection(spec, self._store, labels, graph, self._max_limit)
         entry.unsaved = unsaved
+        entry.tuned_count = targets.read_count(self._store.database, spec.number)
         return entry
 
     def _save_where_due(self, entry: OpenCollection) -> None:

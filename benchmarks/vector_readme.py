@@ -1,0 +1,89 @@
+"""Puts what `make bench-vector` has measured into the README of vector_hnsw, between two marks.
+
+python -m benchmarks.vector_readme
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import HOW, RESULTS, Comparison, Section, from_json, tables
+
+README = Path(__file__).parents[1] / "plugins" / "vector_hnsw" / "README.md"
+BEGIN, END = "<!-- python -m benchmarks.vector_readme -->", "<!-- to here -->"
+# What the speed is held to: row, comparison, and what that is measured beside.
+_HELD = (
+    ("search, 8 in flight / hnswlib, one thread", "search, 8 in flight", "hnswlib"),
+    ("SearchVectorsStream / hnswlib, one thread", "SearchVectorsStream", "hnswlib"),
+    ("SearchVectorsBatch of 64 / hnswlib, two threads", "SearchVectorsBatch of 64", "hnswlib"),
+    ("durable upsert of 1,000 / hnswlib in memory", "durable upsert, batches of 1,000", "hnswlib"),
+    ("8 clients / Chroma's server", "search, 8 clients", "Chroma"),
+    ("8 clients / pgvector", "search, 8 clients", "pgvector"),
+)
+_CPU = "server CPU of a search / (of a health check + a raw search)"
+_SETS = ("sentence embeddings", "synthetic mixture")
+
+
+def main() -> None:
+    content = json.loads((RESULTS / "vector.json").read_text(encoding="utf-8"))
+    README.write_text(filled(README.read_text(encoding="utf-8"), content), encoding="utf-8")
+
+
+def filled(readme: str, content: Mapping[str, Any]) -> str:
+    """The README with the figures of a report's JSON in it."""
+    before, _, rest = readme.partition(BEGIN)
+    old, _, after = rest.partition(END)
+    if not old or not after:
+        raise SystemExit(f"the README lacks {BEGIN} or {END}")
+    return f"{before}{BEGIN}\n{_figures(content)}\n{END}{after}"
+
+
+def _figures(content: Mapping[str, Any]) -> str:
+    machine, sections = content["machine"], from_json(content)
+    where = f"`make bench-vector`, on {machine['cores']} cores of {machine['cpu']}, Python {machine['python']}"
+    own = [section for section in sections if section.title.endswith(_SETS) and section.comparisons]
+    size = own[0].title.partition(" ")[0]
+    lines = [
+        f"{where}: {HOW}",
+        f"{size} vectors of 384 dimensions at recall@10 of 0.99; the client is a process of its own.",
+        "",
+    ]
+    lines += [f"| ratio, lowest … highest | {' | '.join(_SETS)} |", "|---|---:|---:|"]
+    lines += [f"| {' | '.join(row)} |" for row in _held(sections)]
+    for section in sections:
+        # Of the other set the ratios above are enough, and vector_pg's tables are its own README's.
+        if _SETS[1] not in section.title and "vector_pg" not in section.title:
+            facts = [f"{section.title} ({section.facts['set']}):"] if "set" in section.facts else [f"{section.title}:"]
+            lines += ["", *facts, "", *tables(section)]
+    return "\n".join(lines)
+
+
+def _held(sections: Sequence[Section]) -> Iterator[list[str]]:
+    cpu = [section.facts.get(_CPU, "") for name in _SETS for section in sections if section.title.endswith(name)]
+    yield ["server CPU of a search / (empty call + hnswlib, one thread)", *map(str, cpu)]
+    for row, name, beside in _HELD:
+        found = [_one(sections, of, name, beside) for of in _SETS]
+        if any(found):
+            yield [row, *map(_shown, found)]
+
+
+def _one(sections: Sequence[Section], of: str, name: str, beside: str) -> Comparison | None:
+    for section in sections:
+        for one in section.comparisons if of in section.title else ():
+            if one.name == name and one.reference_name.startswith(beside):
+                return one
+    return None
+
+
+def _shown(one: Comparison | None) -> str:
+    if one is None:
+        return ""
+    return f"{statistics.median(one.ratios):.2f} ({min(one.ratios):.2f} … {max(one.ratios):.2f})"
+
+
+if __name__ == "__main__":
+    main()
