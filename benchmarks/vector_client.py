@@ -108,7 +108,7 @@ def upserts(
         request = pb.UpsertVectorsRequest(collection=collection)
         for number, vector in enumerate(vectors[start : start + BATCH], first + start):
             added = request.vectors.add(id=str(number), vector=vector.tolist())
-            metadata = {"page": number, "title": f"passage {number}", "kind": "bench"}
+            metadata: dict[str, int | str] = {"page": number, "title": f"passage {number}", "kind": "bench"}
             if as_json:
                 added.metadata_json = json.dumps(metadata)
             else:

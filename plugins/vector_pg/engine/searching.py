@@ -14,7 +14,7 @@ import numpy as np
 
 from shared.errors import InvalidArgument
 from shared.off_loop import in_thread
-from shared.vectors.checks import within
+from shared.vectors.checks import LARGEST_METADATA, within
 from shared.vectors.items import Floats, Query
 
 from . import checks, wire
@@ -36,12 +36,8 @@ async def search(
     fits = await in_thread(where, query.filter) if is_large(query.filter) else where(query.filter)
     run = _Search(connection, name, collection, query, vector, fits, most)
     if collection.indexed and not query.exact and not (query.filter and await run.matches_are_few()):
-        ef = query.ef or collection.ef_search
-        # The first `ef` of the walk are the same whether it goes on behind them or not, and cheaper where it does not.
-        at_once = not query.filter and query.offset + query.limit <= ef
-        result = await run.along(ef, at_once)
-        if at_once and result is not None and not result.complete:  # some of them have been deleted
-            result = await run.along(ef, False)
+        await run.keep_candidates(query.ef or collection.ef_search)
+        result = await run.page()
         if result is None or result.complete:
             return result
         # The end of the walk, or of the matches. The pages before this one are the walk's.
@@ -97,15 +93,10 @@ class _Search:
         parameter, _ = collection.indexed_as("%b::vector")
         self._walk = f"{indexed} {collection.metric.operator} {parameter}"
 
-    async def along(self, ef: int, at_once: bool) -> SearchResult | None:
-        """The page along the graph: of `ef` candidates, or of as many more as it takes unless `at_once`."""
-        wanted = str(ef), "off" if at_once else "strict_order"
-        if vars(self._connection).get("candidates") != wanted:
-            await self._connection.execute(
-                "SELECT set_config('hnsw.ef_search', %s, FALSE), set_config('hnsw.iterative_scan', %s, FALSE)", wanted
-            )
-            vars(self._connection)["candidates"] = wanted
-        return await self.page()
+    async def keep_candidates(self, ef: int) -> None:
+        if vars(self._connection).get("candidates") != ef:
+            await self._connection.execute("SELECT set_config('hnsw.ef_search', %s, FALSE)", (str(ef),))
+            vars(self._connection)["candidates"] = ef
 
     async def matches_are_few(self) -> bool:
         rows = await self._rows(
@@ -127,11 +118,10 @@ class _Search:
         query, table = self._query, self._collection.table
         # An expression that no index has. With the limit as a parameter PostgreSQL would plan anew each time.
         order = f"({self._distance}) + 0.0, id" if exact else self._walk
-        metadata = (
-            f"CASE WHEN sum(size) OVER (ROWS UNBOUNDED PRECEDING) <= {self._most} THEN metadata::text ELSE '' END"
-            if query.with_metadata
-            else "'{}'"
-        )
+        metadata = "metadata::text" if query.with_metadata else "'{}'"
+        if query.with_metadata and query.limit * LARGEST_METADATA > self._most:
+            together = "sum(size) OVER (ROWS UNBOUNDED PRECEDING)"
+            metadata = f"CASE WHEN {together} <= {self._most} THEN metadata::text ELSE '' END"
         sql = f"""
             SELECT w.sequence, c.number, c.indexed, c.ef_search, h.* FROM writes w
             LEFT JOIN collections c ON c.number = coalesce(
