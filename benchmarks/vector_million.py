@@ -66,8 +66,8 @@ def _filtered(client: Client, count: int) -> Iterator[Row]:
 
 def _kept(client: Client, chosen: VectorSet, target: float) -> Row:
     """Until the collection has found out which ef_search keeps the recall."""
-    _update(client, pb.IndexParams(target_recall=target, ef_search=10))
-    took = _seconds(lambda: _wait(lambda: _described(client).index.ef_search != 10))
+    _update(client, pb.IndexParams(target_recall=target, ef_search=1))  # less than any that it takes
+    took = _seconds(lambda: _wait(lambda: _described(client).index.ef_search != 1))
     ef = _described(client).index.ef_search
     requests = iter(searches("bench", chosen.queries, 0))
     found = chosen.recall(lambda _: client.found(next(requests)))

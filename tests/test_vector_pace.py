@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from plugins.vector_hnsw.engine import Metric, Query
 from plugins.vector_hnsw.engine.graph import Graph
-from plugins.vector_hnsw.engine.pace import QUICK, Pace
+from plugins.vector_hnsw.engine.pace import QUICK, TURN, Pace
 from plugins.vector_hnsw.engine.planning import is_quick
 from tests.vector_tools import vectors
 
@@ -16,8 +16,8 @@ costs = st.floats(1e-8, 1e-3)
 
 @given(st.integers(1, 16_384), costs, st.integers(1, 4096))
 def test_what_was_taken_counts(dimension: int, each: float, looked_at: int) -> None:
-    """Whatever was guessed, after a hundred searches those are quick that take no more than QUICK, one by one and
-    together, but for a hundredth."""
+    """Whatever was guessed, after a hundred searches those are quick that take no more than QUICK, and so many go
+    together as take no more than TURN, but for a hundredth."""
     pace = Pace(dimension)
     for _ in range(100):
         pace.took(60, 60 * each)
@@ -26,8 +26,8 @@ def test_what_was_taken_counts(dimension: int, each: float, looked_at: int) -> N
     assert pace.is_quick(looked_at) == (took <= QUICK)
     together = pace.most_at_once(looked_at)
     assert together >= 1
-    assert together == 1 or together * took <= QUICK * 1.0001
-    assert (together + 1) * took > QUICK
+    assert together == 1 or together * took <= TURN * 1.0001
+    assert (together + 1) * took > TURN
 
 
 @given(costs)

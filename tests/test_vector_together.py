@@ -139,7 +139,7 @@ def test_long_ones_make_no_long_turn(engine: Engine, monkeypatch: pytest.MonkeyP
         return search_many(queries, *options)
 
     monkeypatch.setattr(graph, "search_many", counting)
-    monkeypatch.setattr(pace, "QUICK", 3.5 * 100 * graph.pace.each)
+    monkeypatch.setattr(pace, "TURN", 3.5 * 100 * graph.pace.each)
     monkeypatch.setattr(pace, "_WEIGHT", 0)
     asked = [Query(row, ef=100) for row in vectors(8, DIMENSION, seed=4)]
 

@@ -7,7 +7,8 @@ each of them costs depends on the machine, the dimension, the links of the graph
 
 from __future__ import annotations
 
-QUICK = 0.001  # seconds of the CPU
+# Seconds of the CPU for one search; and for those that go together, whose saving is worth a longer turn of the loop.
+QUICK, TURN = 0.001, 0.003
 # Before the first search: so long takes each number of each vector.
 _GUESS = 2.5e-9
 # Which part of a mean each new search is, so that one that was unlucky changes little.
@@ -30,5 +31,5 @@ class Pace:
         return looked_at * self.each <= QUICK
 
     def most_at_once(self, looked_at: int) -> int:
-        """How many such searches are quick together; one at least."""
-        return max(1, int(QUICK / max(looked_at * self.each, 1e-9)))
+        """How many such searches may be made in one turn of the event loop; one at least."""
+        return max(1, int(TURN / max(looked_at * self.each, 1e-9)))
