@@ -13,6 +13,14 @@ checks.py      what may be asked: parameters, items, page tokens
 changes.py     the changes of metadata in one request
 aliases.py     other names of collections
 
+What another process writes, and this one reads (`--reader`):
+reader.py      the engine of such a process
+counter.py     whether the store has moved
+change_log.py  what each write touched
+following.py   one collection, brought up to what was written
+moment.py      a time at which memory and store are the same
+read_only.py   the store, saved graphs and snapshots, left as they are
+
 What is stored:
 store.py       SQLite: ids, metadata, original vectors
 database.py    one SQLite file: opened safely, its failures told apart
@@ -57,6 +65,7 @@ from .engine import Engine
 from .managing import Description
 from .metric import Metric
 from .query import Hit, SearchResult
+from .reader import ReaderEngine
 from .snapshots import Snapshot
 from .store import Collection
 
@@ -71,6 +80,7 @@ __all__ = [
     "Metric",
     "Mode",
     "Query",
+    "ReaderEngine",
     "SearchResult",
     "Snapshot",
     "Written",
