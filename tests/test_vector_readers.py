@@ -319,7 +319,7 @@ def test_a_reader_that_is_behind_says_so(tmp_path: Path, monkeypatch: pytest.Mon
 def test_bringing_up_that_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever fails while memory is brought up, what is answered afterwards is right."""
     monkeypatch.setattr(flat, "MOST", 0)
-    monkeypatch.setattr(reading, "_LOOK_EVERY", 60.0)
+    monkeypatch.setattr(reading, "_AGAIN", 0.01)
     with both(tmp_path) as (writer, reader):
         writer.upsert("c", items(MATRIX[:60]))
         assert_same(writer, reader)

@@ -75,7 +75,6 @@ class BesideMachine(Machine):
     def prune(self) -> None:
         """Readers that have not followed yet have to look through everything."""
         with self.engine._store.database.transaction() as transaction:
-            transaction.execute("CREATE TABLE IF NOT EXISTS changes (sequence INTEGER PRIMARY KEY)")
             transaction.execute("DELETE FROM changes")
 
     @invariant()

@@ -29,7 +29,7 @@ class Moment:
         """`begin` pins the store and brings memory up; False where that would take long, and is asked for in a call
         (True)."""
         self._begin = begin
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._pin = ExitStack()
         self._here = threading.local()
         self.is_wanted = threading.Event()  # what would take long is waited for
@@ -74,7 +74,7 @@ class Moment:
             if has_begun:
                 self._here.depth = 1
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
             raise behind() from None
         finally:

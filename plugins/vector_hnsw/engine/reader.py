@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -40,7 +41,8 @@ from .state import State
 
 _log = logging.getLogger("hector")
 
-_LOOK_EVERY = 0.05  # seconds, for when nobody asks
+# Seconds: how often it looks when nobody asks, and until it is tried again to build a graph.
+_LOOK_EVERY, _AGAIN = 0.05, 10.0
 Result = TypeVar("Result")
 
 
@@ -108,19 +110,30 @@ class ReaderEngine(Engine):
 
     def _follow(self) -> None:
         """Brings memory up also where nobody asks, so that whoever asks need not wait long."""
-        said = ""
+        said, last_try = "", time.monotonic()
         while not self._closed:
             self._moment.is_wanted.wait(_LOOK_EVERY)
             self._moment.is_wanted.clear()
-            if self._closed or not self._has_moved(self._seen):
+            is_due = time.monotonic() > last_try + _AGAIN
+            if self._closed or not (is_due or self._has_moved(self._seen)):
                 continue
             try:
                 with self._moment:
+                    if is_due:
+                        last_try = time.monotonic()
+                        self._build_missing()
                     said = ""
             except Exception as error:
                 if str(error) != said:
-                    _log.warning("event=reader_behind cause=%r", str(error), exc_info=not isinstance(error, PluginError))
+                    is_ours = isinstance(error, PluginError)
+                    _log.warning("event=reader_behind cause=%r", str(error), exc_info=not is_ours)
                 said = str(error)
+
+    def _build_missing(self) -> None:
+        """Tries again where a graph could not be built."""
+        for entry in self._by_number.values():
+            if entry.graph is None:
+                self._after(entry)
 
     # -- memory, brought up ---------------------------------------------------------------------------------------
 
