@@ -187,13 +187,20 @@ class ReaderEngine(Engine):
                 return False
             if changes is None or changes.catalogue:
                 self._read_catalogue(now, at_start=False)
-            for entry in self._by_number.values():
-                if is_removing or self._was_removing:
-                    entry.forget()
-                self._bring_up_one(entry, changes, now)
+            is_tidied = is_removing or self._was_removing
+            for number in self._concerned(None if is_tidied else changes):
+                if is_tidied:
+                    self._by_number[number].forget()
+                self._bring_up_one(self._by_number[number], changes, now)
         self._was_removing = is_removing
         store.database.sequence = now
         return True
+
+    def _concerned(self, changes: Changes | None) -> list[int]:
+        """The collections that may have to be brought up."""
+        if changes is None or changes.catalogue:
+            return list(self._by_number)
+        return [number for number in {*changes.touched, *changes.unknown} if number in self._by_number]
 
     def _bring_up_one(self, entry: FollowingCollection, changes: Changes | None, now: int) -> None:
         number = entry.spec.number
