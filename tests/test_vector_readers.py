@@ -23,7 +23,7 @@ import pytest
 
 from plugins.vector_hnsw.engine import Change, Engine, Item, Metric, Query, ReaderEngine, backup, flat, moment, wal
 from plugins.vector_hnsw.engine import change_log as log
-from plugins.vector_hnsw.engine import following, reader as reading
+from plugins.vector_hnsw.engine import following, keeping_up
 from plugins.vector_hnsw.engine.counter import AWAY, Counter
 from shared.errors import FailedPrecondition, NotFound, PluginError, StartError, Unavailable
 from shared.vector_messages.requests import dumped
@@ -114,7 +114,7 @@ def test_a_reader_finds_what_was_written(tmp_path: Path, monkeypatch: pytest.Mon
 def test_one_request_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than a call brings up by itself is brought up by the thread that follows, and the call waits for it."""
     monkeypatch.setattr(log, "_MANY", 10)
-    monkeypatch.setattr(reading, "_LOOK_EVERY", 60.0)
+    monkeypatch.setattr(keeping_up, "_LOOK_EVERY", 60.0)
     with both(tmp_path) as (writer, reader):
         for start in range(0, 200, 40):
             writer.upsert("c", items(MATRIX[start : start + 40], f"{start}-"))
@@ -124,7 +124,7 @@ def test_one_request_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_log_that_was_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log is bounded, and a reader that missed a part of it is as right as another."""
     monkeypatch.setattr(log, "MOST_ENTRIES", 6)
-    monkeypatch.setattr(reading, "_LOOK_EVERY", 60.0)
+    monkeypatch.setattr(keeping_up, "_LOOK_EVERY", 60.0)
     looked = []
     real = following.FollowingCollection.look_through
     monkeypatch.setattr(following.FollowingCollection, "look_through", lambda self: (looked.append(1), real(self))[1])
@@ -319,7 +319,7 @@ def test_a_reader_that_is_behind_says_so(tmp_path: Path, monkeypatch: pytest.Mon
 def test_bringing_up_that_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever fails while memory is brought up, what is answered afterwards is right."""
     monkeypatch.setattr(flat, "MOST", 0)
-    monkeypatch.setattr(reading, "_AGAIN", 0.01)
+    monkeypatch.setattr(keeping_up, "_AGAIN", 0.01)
     with both(tmp_path) as (writer, reader):
         writer.upsert("c", items(MATRIX[:60]))
         assert_same(writer, reader)

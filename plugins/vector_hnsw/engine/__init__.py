@@ -15,6 +15,7 @@ aliases.py     other names of collections
 
 What another process writes, and this one reads (`--reader`):
 reader.py      the engine of such a process
+keeping_up.py  its memory, brought up before anything is answered
 counter.py     whether the store has moved
 change_log.py  what each write touched
 following.py   one collection, brought up to what was written

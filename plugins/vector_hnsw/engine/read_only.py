@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from shared.errors import StartError, Unavailable
 
 from .cache import GraphCache
 from .counter import Counter
-from .database import Database
+from .database import Database, refuse_foreign_log
 from .graph import Graph
 from .snapshots import Snapshots
 from .store import FORMAT, Collection, Store
@@ -47,6 +48,7 @@ class ReadOnlyDatabase(Database):
         self._idle_lock = threading.Lock()
         self._closed = False
         self._pins = threading.local()
+        _refuse_foreign_log(path)
         try:
             before = _identity(path)
             # As long as one connection is open, no other process is the last, which would clear away the log.
@@ -165,6 +167,18 @@ class MadeSnapshots(Snapshots):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+
+def _refuse_foreign_log(path: Path) -> None:
+    """Raises StartError. Beside a plugin that writes a look may be between two states of file and log, so it is not
+    the last word."""
+    for _ in range(3):
+        try:
+            return refuse_foreign_log(path)
+        except StartError as error:
+            refused = error
+            time.sleep(0.1)
+    raise refused
 
 
 def _identity(path: Path) -> tuple[int, int]:
