@@ -21,9 +21,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plugins.vector_hnsw.engine import Change, Engine, Item, Metric, Query, ReaderEngine, backup, flat, moment, wal
+from plugins.vector_hnsw.engine import (
+    Change,
+    Engine,
+    Item,
+    Metric,
+    Query,
+    ReaderEngine,
+    backup,
+    flat,
+    following,
+    keeping_up,
+    moment,
+    wal,
+)
 from plugins.vector_hnsw.engine import change_log as log
-from plugins.vector_hnsw.engine import following, keeping_up
 from plugins.vector_hnsw.engine.counter import AWAY, Counter
 from shared.errors import FailedPrecondition, NotFound, PluginError, StartError, Unavailable
 from shared.vector_messages.requests import dumped
@@ -65,9 +77,9 @@ def assert_same(writer: Engine, reader: ReaderEngine) -> None:
         assert contents(reader, name, DIMENSION) == there
         assert reader.count(name) == writer.count(name) == len(there)
         assert reader.get(name, list(there)).keys() == there.keys()
-        filter = all_of(Compare("n", Operator.LT, 3))
-        assert reader.count(name, filter) == writer.count(name, filter)
-        everything = Query(MATRIX[0], limit=1000, ef=1000, filter=filter)
+        fits = all_of(Compare("n", Operator.LT, 3))
+        assert reader.count(name, fits) == writer.count(name, fits)
+        everything = Query(MATRIX[0], limit=1000, ef=1000, filter=fits)
         assert sorted(ids(reader.search(name, everything))) == sorted(ids(writer.search(name, everything)))
         for id_, (raw, _) in itertools.islice(there.items(), 0, None, 7):
             query = Query(np.frombuffer(raw, np.float32), limit=1000, ef=1000)
@@ -127,7 +139,12 @@ def test_a_log_that_was_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(keeping_up, "_LOOK_EVERY", 60.0)
     looked = []
     real = following.FollowingCollection.look_through
-    monkeypatch.setattr(following.FollowingCollection, "look_through", lambda self: (looked.append(1), real(self))[1])
+
+    def look_through(self: following.FollowingCollection) -> None:
+        looked.append(self)
+        real(self)
+
+    monkeypatch.setattr(following.FollowingCollection, "look_through", look_through)
     with both(tmp_path) as (writer, reader):
         for n in range(40):
             writer.upsert("c", [Item(f"i{n % 15}", MATRIX[n]), Item(f"j{n}", MATRIX[n % 9])])
@@ -201,15 +218,15 @@ def test_no_store_to_read(tmp_path: Path) -> None:
         backup.make(tmp_path / "data", tmp_path / "backup")
     with pytest.raises(StartError, match="is a backup"):
         ReaderEngine(tmp_path / "backup").open()
-    for format, remedy in ((2, "start the plugin that writes it"), (99, "with the writer's version")):
-        set_format(tmp_path / "data", format)
+    for number, remedy in ((2, "start the plugin that writes it"), (99, "with the writer's version")):
+        set_format(tmp_path / "data", number)
         with pytest.raises(StartError, match=remedy):
             ReaderEngine(tmp_path / "data").open()
 
 
-def set_format(folder: Path, format: int) -> None:
+def set_format(folder: Path, number: int) -> None:
     with closing(sqlite3.connect(folder / "store.db")) as connection, connection:
-        connection.execute("UPDATE store SET value = ? WHERE key = 'format'", (str(format),))
+        connection.execute("UPDATE store SET value = ? WHERE key = 'format'", (str(number),))
 
 
 def test_a_later_version_takes_over(tmp_path: Path) -> None:
@@ -263,12 +280,12 @@ def test_what_is_found_while_the_store_moves(tmp_path: Path, monkeypatch: pytest
     with both(tmp_path) as (writer, reader):
         writer.upsert("c", [Item("a", MATRIX[0], '{"n":1}'), Item("b", MATRIX[1], '{"n":1}')])
         writer.upsert("c", [Item("x", MATRIX[0], '{"n":1}')])
-        filter = all_of(Compare("n", Operator.EQ, 1))
+        fits = all_of(Compare("n", Operator.EQ, 1))
         asked = [
             Query(MATRIX[0], limit=10),
-            Query(MATRIX[0], limit=10, filter=filter),
+            Query(MATRIX[0], limit=10, filter=fits),
             Query(MATRIX[0], limit=10, with_vectors=True),
-            Query(MATRIX[0], limit=10, exact=True, filter=filter),
+            Query(MATRIX[0], limit=10, exact=True, filter=fits),
         ]
         places = itertools.cycle([MATRIX[1], MATRIX[0]])
         real = type(reader._find("c")).search
@@ -362,8 +379,8 @@ def test_a_large_collection_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert_same(writer, reader)
 
 
-def test_a_backup_is_put_back_while_it_reads(tmp_path: Path) -> None:
-    """While the store is away a reader says so; when another is in its place it reads that one."""
+def test_a_backup_is_put_back_while_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no plugin has opened what was put back a reader says so; from then on it reads that store."""
     with opened(tmp_path / "data") as writer:
         writer.create("c", DIMENSION)
         writer.upsert("c", items(MATRIX[:20]))
@@ -372,10 +389,19 @@ def test_a_backup_is_put_back_while_it_reads(tmp_path: Path) -> None:
         reader = ReaderEngine(tmp_path / "data")
         reader.open()
         assert reader.count("c") == 90
-    backup.put_back(tmp_path / "data", tmp_path / "backup", instead=True)
     with closing(reader):
-        assert sorted(ids(reader.search("c", Query(MATRIX[0], limit=100)))) == sorted(f"i{n}" for n in range(20))
-        assert reader.count("c") == 20
+        assert reader.count("c") == 90
+        backup.put_back(tmp_path / "data", tmp_path / "backup", instead=True)
+        with monkeypatch.context() as patched:
+            patched.setattr(moment, "PATIENCE", 0.1)
+            with pytest.raises(Unavailable, match="writer's port"):
+                reader.count("c")
+        with pytest.raises(StartError, match="start the plugin that writes it"):
+            ReaderEngine(tmp_path / "data").open()
+        with opened(tmp_path / "data") as writer:
+            assert sorted(ids(reader.search("c", Query(MATRIX[0], limit=100)))) == sorted(f"i{n}" for n in range(20))
+            writer.delete_vectors("c", ["i0"])
+            assert_same(writer, reader)
 
 
 def test_a_reader_leaves_no_trace(tmp_path: Path) -> None:
@@ -400,12 +426,12 @@ def test_a_field_gets_an_index_while_it_reads(tmp_path: Path) -> None:
     """Indexes of fields that the writer makes and drops are used and given up."""
     with both(tmp_path) as (writer, reader):
         writer.upsert("c", [Item(f"i{n}", vector, f'{{"n":{n % 5}}}') for n, vector in enumerate(MATRIX)])
-        filter = all_of(Compare("n", Operator.EQ, 2))
+        fits = all_of(Compare("n", Operator.EQ, 2))
         for change in (lambda: None, lambda: writer._store.fields.create(1, "$.n"), writer._store.fields.drop_all):
             change()
-            assert reader.count("c", filter) == 40
+            assert reader.count("c", fits) == 40
             assert len(reader._store.fields.of(1)) == len(writer._store.fields.of(1))
-            assert len(reader.search("c", Query(MATRIX[0], limit=100, filter=filter)).hits) == 40
+            assert len(reader.search("c", Query(MATRIX[0], limit=100, filter=fits)).hits) == 40
 
 
 def test_errors_are_of_now(tmp_path: Path) -> None:

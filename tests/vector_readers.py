@@ -19,13 +19,14 @@ READS = {
 
 
 class Reader:
-    """A ReaderEngine in another process. `patches` are its thresholds: {"flat.MOST": 30}."""
+    """A ReaderEngine in another process, which may open one folder after another. `patches` are its thresholds: {"flat.MOST": 30}."""
 
     def __init__(self, patches: Mapping[str, object] | None = None) -> None:
         self._patches = dict(patches or {})
         self._begin()
 
     def _begin(self) -> None:
+        self._is_open = False
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self._patches), daemon=True)
@@ -33,8 +34,15 @@ class Reader:
         theirs.close()
 
     def open(self, folder: Path) -> None:
-        """Closes what was open before."""
+        if self._is_open:
+            self("close")
         self("open", folder)
+        self._is_open = True
+
+    def close(self) -> None:
+        if self._is_open:
+            self("close")
+        self._is_open = False
 
     def kill(self) -> None:
         """SIGKILL, and another process that has nothing open."""
@@ -80,15 +88,13 @@ def _serve(pipe: Connection, patches: Mapping[str, object]) -> None:
         except EOFError:
             return
         try:
+            result = None
             if name == "open":
-                if engine is not None:
-                    engine.close()
                 engine = ReaderEngine(*values, threads=1)
                 engine.open()
-                result = None
             elif name == "settle":
                 assert engine is not None
-                result = _settle(engine)
+                _settle(engine)
             else:
                 result = getattr(engine, name)(*values, **options)
             pipe.send((result, None))

@@ -224,9 +224,7 @@ class Database:
                 yield block
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._uri(), uri=True, isolation_level=None, check_same_thread=False, timeout=30
-        )
+        connection = sqlite3.connect(self._uri(), uri=True, isolation_level=None, check_same_thread=False, timeout=30)
         connection.execute("PRAGMA synchronous = FULL")
         connection.text_factory = _text
         connection.create_function("json_member", 2, member, deterministic=True)

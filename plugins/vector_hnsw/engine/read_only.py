@@ -48,8 +48,12 @@ class ReadOnlyDatabase(Database):
         self._idle_lock = threading.Lock()
         self._closed = False
         self._pins = threading.local()
-        _refuse_foreign_log(path)
         try:
+            if not _has_log(path):
+                raise StartError(
+                    f"{path} was put back, and nobody has written it since; start the plugin that writes it"
+                )
+            _refuse_foreign_log(path)
             before = _identity(path)
             # As long as one connection is open, no other process is the last, which would clear away the log.
             self._keeper = self._connect()
@@ -179,6 +183,13 @@ def _refuse_foreign_log(path: Path) -> None:
             refused = error
             time.sleep(0.1)
     raise refused
+
+
+def _has_log(path: Path) -> bool:
+    """Whether it is written through a log beside it, as a backup is not until a plugin has opened it. SQLite is not
+    asked: whoever has the file open keeps the plugin from changing that."""
+    with path.open("rb") as file:
+        return file.read(20)[18:20] == b"\2\2"
 
 
 def _identity(path: Path) -> tuple[int, int]:

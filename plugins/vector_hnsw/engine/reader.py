@@ -76,9 +76,7 @@ class ReaderEngine(KeepingUp, Engine):
     def get(
         self, name: str, ids: Sequence[str], *, with_vectors: bool = False, with_metadata: bool = True
     ) -> dict[str, Item]:
-        return self._whole(
-            lambda: Engine.get(self, name, ids, with_vectors=with_vectors, with_metadata=with_metadata)
-        )
+        return self._whole(lambda: Engine.get(self, name, ids, with_vectors=with_vectors, with_metadata=with_metadata))
 
     def page(
         self,

@@ -102,7 +102,7 @@ class _Log:
 
 def _in_file(file: Path) -> tuple[int, str, Rows]:
     """The page that holds the table `store`, the number for all tables, and the rows of it, without the log."""
-    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?immutable=1", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
         ((root,),) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'store'").fetchall()
         ((schema,),) = connection.execute("PRAGMA schema_version").fetchall()
         return root, str(schema), dict(connection.execute("SELECT key, value FROM store").fetchall())
