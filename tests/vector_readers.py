@@ -19,7 +19,10 @@ READS = {
 
 
 class Reader:
-    """A ReaderEngine in another process, which may open one folder after another. `patches` are its thresholds: {"flat.MOST": 30}."""
+    """A ReaderEngine in another process, which may open one folder after another.
+
+    `patches` are its thresholds: {"flat.MOST": 30}.
+    """
 
     def __init__(self, patches: Mapping[str, object] | None = None) -> None:
         self._patches = dict(patches or {})
