@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from plugins.vector_hnsw.engine import fields, flat, matches
-from tests.servers import Plugin, start_plugin
+from tests.servers import Plugin, details, start_plugin
 from tests.test_vector_crash import DIMENSION, MODULE, Churner, Client, State, dial, everything, number_of
 from tests.test_vector_machine import DIMENSION as SMALL_DIMENSION
 from tests.test_vector_machine import Machine
@@ -278,6 +278,17 @@ def working(workers: list[Any], plugin: Plugin, strange: list[BaseException]) ->
         assert not thread.is_alive()
 
 
+def assert_refused(reader: rpc.DatabaseProviderStub) -> None:
+    """A write at a reader is `success=false` with the remedy, and a stream of them goes on."""
+    request = pb.UpsertVectorsRequest(collection="c", vectors=[pb.Vector(id="a", vector=[1] * DIMENSION)])
+    for reply in (reader.UpsertVectors(request), *reader.UpsertVectorsStream(iter([request, request]))):
+        assert not reply.success
+        assert "writer's port" in reply.error
+        assert details(reply.status).reason == "READER_ONLY"
+    assert reader.CountVectors(pb.CountVectorsRequest(collection="c")).count == 0
+    assert reader.ListAliases(pb.ListAliasesRequest()).success
+
+
 def test_kills_beside_readers(tmp_path: Path) -> None:
     """A writer and two readers killed in turn under load: no acknowledged write is unseen at a reader, nothing there
     is a ghost or stale, also while the writer is dead and once it is back."""
@@ -289,6 +300,7 @@ def test_kills_beside_readers(tmp_path: Path) -> None:
     chance.shuffle(ends)
     with contextlib.ExitStack() as stack:
         servers = Servers(tmp_path / "data", stack)
+        assert_refused(rpc.DatabaseProviderStub(servers.readers[0].channel()))
         clients: list[Client] = [Beholder(0, seed), Beholder(1, seed), BeholdingChurner(2, seed)]
         looks = []
         for client in clients:
