@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
+from benchmarks.arguments import parser
 from tests.fuzz.attack import TOKEN
 from tests.fuzz.running import WORKS
 from tests.servers import dial, with_token
@@ -48,7 +49,9 @@ def keep_calling(plugin: str, address: str) -> None:
 
 
 def main() -> None:
-    for argument in sys.argv[1:]:
+    options = parser(__doc__)
+    options.add_argument("plugins", nargs="+", metavar="PLUGIN=HOST:PORT")
+    for argument in options.parse_args().plugins:
         plugin, _, address = argument.partition("=")
         threading.Thread(target=keep_calling, args=(plugin, address), daemon=True).start()
     while True:

@@ -21,6 +21,7 @@ import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks import embed_reference as reference
+from benchmarks.arguments import parser
 from benchmarks.embed_reference import Process, process
 from benchmarks.harness import REPEATS, RESULTS, Comparison, Section, Server, compare, rate, report, running
 from benchmarks.sentences import texts
@@ -232,4 +233,5 @@ def _median(values: Sequence[float]) -> float:
 
 
 if __name__ == "__main__":
+    parser(__doc__).parse_args()
     main()

@@ -13,6 +13,7 @@ import grpc
 import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 
+from benchmarks.arguments import parser
 from benchmarks.llm_endpoint import WORD
 
 
@@ -35,4 +36,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    parser(__doc__).parse_args()
     asyncio.run(main())

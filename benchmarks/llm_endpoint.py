@@ -13,6 +13,8 @@ import functools
 import json
 import time
 
+from benchmarks.arguments import parser
+
 WORD = "word "
 
 
@@ -91,4 +93,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    parser(__doc__).parse_args()
     asyncio.run(main())

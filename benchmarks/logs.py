@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+from benchmarks.arguments import parser
 from shared import logs
 
 ROUNDS, CALLS = 9, 5_000
@@ -42,7 +43,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if "--cost" in sys.argv:
+    options = parser(__doc__)
+    options.add_argument("--cost", action="store_true", help="print the cost alone, for stderr as it is")
+    if options.parse_args().cost:
         print(f"{cost():.1f}", flush=True)
     else:
         main()

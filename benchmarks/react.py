@@ -17,6 +17,7 @@ import grpc
 import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 
+from benchmarks.arguments import parser
 from benchmarks.harness import REPEATS, Comparison, Section, Server, compare, report, running
 from benchmarks.llm import _printing, _spread
 from benchmarks.react_inputs import FAMILIES, TOOLS
@@ -257,4 +258,5 @@ def _memory(servers: str) -> Rows:
 
 
 if __name__ == "__main__":
+    parser(__doc__).parse_args()
     main()

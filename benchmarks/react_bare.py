@@ -8,7 +8,6 @@ What it takes of the machine, every strategy takes that is one process and speak
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ import grpc
 import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 
+from benchmarks.arguments import parser
 from benchmarks.react_servers import RESULT_CHARS
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -58,9 +58,9 @@ def _messages(results: int) -> Iterator[pb.ChatMessage]:
         yield pb.ChatMessage(role="tool", tool_call_id=call.id, name=call.name, content=content)
 
 
-async def main() -> None:
+async def main(servers: str) -> None:
     server = grpc.aio.server()
-    rpc.add_ReasoningStrategyServicer_to_server(Bare(sys.argv[1]), server)
+    rpc.add_ReasoningStrategyServicer_to_server(Bare(servers), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"127.0.0.1:{port}", flush=True)
@@ -68,4 +68,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    options = parser(__doc__)
+    options.add_argument("servers", metavar="ADDRESS")
+    asyncio.run(main(options.parse_args().servers))

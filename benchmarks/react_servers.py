@@ -18,6 +18,8 @@ import grpc
 import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 
+from benchmarks.arguments import parser
+
 RESULT_CHARS = 2_000
 ANSWER = "It is all in there."
 PARAMETERS = json.dumps(
@@ -79,4 +81,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    parser(__doc__).parse_args()
     asyncio.run(main())

@@ -14,6 +14,7 @@ import grpc
 import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 
+from benchmarks.arguments import parser
 from benchmarks.harness import Section, compare, rate, report, running
 from benchmarks.sentences import texts
 
@@ -65,4 +66,5 @@ def _call(methods: Sequence[Any], requests: Sequence[object], callers: int) -> N
 
 
 if __name__ == "__main__":
+    parser(__doc__).parse_args()
     main()

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
+from benchmarks.arguments import parser
 from benchmarks.harness import running
 
 Floats = npt.NDArray[np.float32]
@@ -91,4 +92,5 @@ def _embedded(texts: list[str]) -> Floats:
 
 
 if __name__ == "__main__":
+    parser(__doc__).parse_args()
     embeddings(100_960)

@@ -21,6 +21,7 @@ import hector_plugins_pb2_grpc as rpc
 import httpcore2
 import turbohtml
 
+from benchmarks.arguments import parser
 from benchmarks.harness import REPEATS, Section, Server, compare, rate, report, running
 from benchmarks.llm import _printing, _spread
 from benchmarks.tools_endpoint import page
@@ -313,4 +314,5 @@ def _p50(call: Callable[[], object], count: int = ALONE) -> float:
 
 
 if __name__ == "__main__":
+    parser(__doc__).parse_args()
     main()

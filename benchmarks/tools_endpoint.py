@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+from benchmarks.arguments import parser
+
 JSON = json.dumps({"id": 7, "name": "Trondheim", "country": "NO", "population": 212_660, "tags": ["city", "port"]})
 _SENTENCE = "The quick brown fox jumps over the lazy dog, and nobody who saw it has ever said why it did so. "
 
@@ -59,4 +61,5 @@ async def _serve() -> None:
 
 
 if __name__ == "__main__":
+    parser(__doc__).parse_args()
     asyncio.run(_serve())

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
+from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 from google.protobuf.struct_pb2 import Value
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.harness import Server, rate
-from benchmarks.sets import DIMENSION, Floats, K
+from benchmarks.sets import DIMENSION, QUERIES, Floats, K
 
 BATCH = 1_000
 IN_FLIGHT = 8
 
 
 class Client:
-    """One channel to each of the servers, up to eight calls in flight. But for `query_rate` it is all the first's."""
+    """One channel to each of the servers, up to eight calls in flight. But for `query_rate` and `empty_rate`, in which
+    the servers take turns, it is all the first's."""
 
     def __init__(self, *servers: Server) -> None:
-        self._stubs = [rpc.DatabaseProviderStub(grpc.insecure_channel(server.address)) for server in servers]
+        channels = [grpc.insecure_channel(server.address) for server in servers]
+        self._health = [health_pb2_grpc.HealthStub(channel) for channel in channels]
+        self._stubs = [rpc.DatabaseProviderStub(channel) for channel in channels]
         self.stub = self._stubs[0]
         self.pool = ThreadPoolExecutor(IN_FLIGHT)
 
@@ -48,17 +54,28 @@ class Client:
         assert in_flight == IN_FLIGHT
         return rate(len(requests), lambda: list(self.pool.map(self.stub.SearchVectors, requests)))
 
-    def query_rate(self, queries: Floats, ef: int, in_flight: int = IN_FLIGHT) -> float:
-        """Queries a second as a peer's client is timed: from the array to number, score and metadata of each hit. The
-        servers take turns."""
+    def query_rate(self, queries: Floats, ef: int, in_flight: int = IN_FLIGHT, *, as_json: bool = False) -> float:
+        """Queries a second as a peer's client is timed: from the array to number, score and metadata of each hit, the
+        metadata as a Struct or `as_json`."""
 
         def ask(query: Floats, stub: rpc.DatabaseProviderStub) -> list[tuple[int, float, dict[str, object]]]:
-            reply = stub.SearchVectors(search("bench", query, ef))
-            return [(int(hit.id), hit.score, dict(hit.metadata)) for hit in reply.results]
+            request = search("bench", query, ef)
+            request.metadata_as_json = as_json
+            hits = stub.SearchVectors(request).results
+            if as_json:
+                return [(int(hit.id), hit.score, json.loads(hit.metadata_json)) for hit in hits]
+            return [(int(hit.id), hit.score, dict(hit.metadata)) for hit in hits]
 
-        if in_flight == 1:
-            return rate(len(queries), lambda: [*map(ask, queries, cycle(self._stubs))])
-        return rate(len(queries), lambda: [*self.pool.map(ask, queries, cycle(self._stubs))])
+        return self._each(ask, queries, self._stubs, in_flight)
+
+    def empty_rate(self, in_flight: int = IN_FLIGHT) -> float:
+        """Calls a second that carry nothing and do nothing."""
+        nothing = [health_pb2.HealthCheckRequest()] * QUERIES
+        return self._each(lambda request, stub: stub.Check(request), nothing, self._health, in_flight)
+
+    def _each(self, ask: Callable[[Any, Any], object], values: Any, stubs: Sequence[Any], in_flight: int) -> float:
+        run = map if in_flight == 1 else self.pool.map
+        return rate(len(values), lambda: list(run(ask, values, cycle(stubs))))
 
     def found(self, request: pb.SearchVectorsRequest) -> list[int]:
         reply = self.stub.SearchVectors(request)
@@ -82,11 +99,18 @@ def below(page: float) -> pb.Filter:
     return pb.Filter(must=[pb.Condition(compare=compare)])
 
 
-def upserts(collection: str, vectors: Floats, first: int = 0) -> Iterator[pb.UpsertVectorsRequest]:
-    """In batches, each vector with three metadata fields and its number, counted from `first`, as id."""
+def upserts(
+    collection: str, vectors: Floats, first: int = 0, *, as_json: bool = False
+) -> Iterator[pb.UpsertVectorsRequest]:
+    """In batches, each vector with three metadata fields, in a Struct or `as_json`, and its number, counted from
+    `first`, as id."""
     for start in range(0, len(vectors), BATCH):
         request = pb.UpsertVectorsRequest(collection=collection)
         for number, vector in enumerate(vectors[start : start + BATCH], first + start):
             added = request.vectors.add(id=str(number), vector=vector.tolist())
-            added.metadata.update({"page": number, "title": f"passage {number}", "kind": "bench"})
+            metadata: dict[str, int | str] = {"page": number, "title": f"passage {number}", "kind": "bench"}
+            if as_json:
+                added.metadata_json = json.dumps(metadata)
+            else:
+                added.metadata.update(metadata)
         yield request

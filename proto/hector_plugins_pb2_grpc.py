@@ -275,6 +275,8 @@ class DatabaseProviderStub(object):
     `x-embedding-model` is refused.
     Aliases: other names of collections. Every request takes an alias where it takes an existing collection, and the
     whole request is about the collection that the alias names at that moment; replies name the collection itself.
+    Readers: a server may read what another writes. There what would write is refused with FAILED_PRECONDITION, reason
+    READER_ONLY; what was acknowledged before a call is seen by it, or it fails with UNAVAILABLE, reason READER_BEHIND.
     """
 
     def __init__(self, channel):
@@ -408,6 +410,8 @@ class DatabaseProviderServicer(object):
     `x-embedding-model` is refused.
     Aliases: other names of collections. Every request takes an alias where it takes an existing collection, and the
     whole request is about the collection that the alias names at that moment; replies name the collection itself.
+    Readers: a server may read what another writes. There what would write is refused with FAILED_PRECONDITION, reason
+    READER_ONLY; what was acknowledged before a call is seen by it, or it fails with UNAVAILABLE, reason READER_BEHIND.
     """
 
     def CreateCollection(self, request, context):
@@ -704,6 +708,8 @@ class DatabaseProvider(object):
     `x-embedding-model` is refused.
     Aliases: other names of collections. Every request takes an alias where it takes an existing collection, and the
     whole request is about the collection that the alias names at that moment; replies name the collection itself.
+    Readers: a server may read what another writes. There what would write is refused with FAILED_PRECONDITION, reason
+    READER_ONLY; what was acknowledged before a call is seen by it, or it fails with UNAVAILABLE, reason READER_BEHIND.
     """
 
     @staticmethod

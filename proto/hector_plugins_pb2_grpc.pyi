@@ -189,6 +189,8 @@ class DatabaseProviderStub:
       `x-embedding-model` is refused.
     Aliases: other names of collections. Every request takes an alias where it takes an existing collection, and the
       whole request is about the collection that the alias names at that moment; replies name the collection itself.
+    Readers: a server may read what another writes. There what would write is refused with FAILED_PRECONDITION, reason
+      READER_ONLY; what was acknowledged before a call is seen by it, or it fails with UNAVAILABLE, reason READER_BEHIND.
     """
 
     @_typing.overload
@@ -265,6 +267,8 @@ class DatabaseProviderAsyncStub(DatabaseProviderStub):
       `x-embedding-model` is refused.
     Aliases: other names of collections. Every request takes an alias where it takes an existing collection, and the
       whole request is about the collection that the alias names at that moment; replies name the collection itself.
+    Readers: a server may read what another writes. There what would write is refused with FAILED_PRECONDITION, reason
+      READER_ONLY; what was acknowledged before a call is seen by it, or it fails with UNAVAILABLE, reason READER_BEHIND.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -337,6 +341,8 @@ class DatabaseProviderServicer:
       `x-embedding-model` is refused.
     Aliases: other names of collections. Every request takes an alias where it takes an existing collection, and the
       whole request is about the collection that the alias names at that moment; replies name the collection itself.
+    Readers: a server may read what another writes. There what would write is refused with FAILED_PRECONDITION, reason
+      READER_ONLY; what was acknowledged before a call is seen by it, or it fails with UNAVAILABLE, reason READER_BEHIND.
     """
 
     def CreateCollection(

@@ -16,7 +16,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 from .errors import InvalidArgument
 
 _EXACT = 2**53
-# json.dumps makes a new one for each value, which takes longer than a small value.
+# json.dumps and json.loads make a new one for each value, which takes longer than a small value.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _DEEPEST_TEXT = 500  # half of what Python's own recursion limit lets `json` write again
 _DEEPEST = 32  # protobuf refuses 100 nested messages, and a level of JSON is three of them
@@ -34,7 +34,7 @@ def read_object(struct: Struct, text: str, field: str) -> dict[str, Any]:
         return value
     field += "_json"
     try:
-        parsed = json.loads(text, parse_constant=_refuse_constant)
+        parsed = _decode(text)
     except RecursionError:
         raise _too_deep(field) from None
     except ValueError as error:
@@ -165,3 +165,6 @@ def _refuse_half_characters(value: Any, field: str) -> None:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode

@@ -1043,6 +1043,25 @@ def lingering_done(body: Body, nth: int) -> Play:
 
 
 @behaviour
+def lingering_line(body: Body, nth: int) -> Play:
+    """Keeps the connection after a last event without its line end, and without `[DONE]`."""
+    return Play([*events(chunk("Hello"), done=False), event(chunk(finish="stop")).rstrip()], ends=HANG)
+
+
+@behaviour
+def lingering_done_line(body: Body, nth: int) -> Play:
+    """Keeps the connection after `[DONE]` without its line end."""
+    return Play([*events(chunk("Hello"), chunk(finish="stop"), USED, done=False), "data: [DONE]"], ends=HANG)
+
+
+@behaviour
+def late_line_end(body: Body, nth: int) -> Play:
+    """The line end of each event comes with the next, 3 s later."""
+    first, second, end = (event(chunk("Hel")), event(chunk("lo")), event(chunk(finish="stop")))
+    return Play([first[:-2], 3.0, f"\n\n{second[:-1]}", 3.0, f"\n{end}", "data: [DONE]\n\n"])
+
+
+@behaviour
 def lingering_unsure(body: Body, nth: int) -> Play:
     """Finish reason stop on every chunk, and the connection is kept after the first."""
     return Play(events(chunk("Hel", finish="stop"), done=False), ends=HANG)
@@ -1218,6 +1237,13 @@ def completes_message(body: Body, nth: int) -> Play:
     calls = [piece(None, "c1", "weather", ROME), piece(None, "c2", "weather", OSLO)]
     first = chunk(tool_calls=[piece(0, "c1", "weather", '{"city":')])
     return Play(events(chunk("Hel"), first, told("Hello", "tool_calls", tool_calls=calls)))
+
+
+@behaviour
+def cumulative(body: Body, nth: int) -> Play:
+    """Each delta repeats the whole text so far."""
+    words = POEM.split(" ")
+    return Play(events(*[chunk(" ".join(words[:count])) for count in range(1, len(words) + 1)], chunk(finish="stop")))
 
 
 @behaviour

@@ -114,7 +114,10 @@ EXTRAS = {
     "messages.py": "what a servicer reads and packs, where that is long",
     "transfer.py": "what that command writes to files and reads from them",
     "fast.py": "a codec",
+    "reader_servicer.py": "a servicer that waits where another need not",
     "allocator.py": "memory",
+    "sqlite_room.py": "where temporary files go",
+    "administering": "a folder: what the command line stands on",
 }
 
 

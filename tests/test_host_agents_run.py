@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import hector_plugins_pb2 as pb
@@ -29,7 +30,7 @@ from host.agents.events import (
 from host.agents.failure import AgentFailed
 from host.agents.tool_server import Tool
 from host.agents.toolbox import Decision
-from host.config import ToolBlock
+from host.config import Agent, ToolBlock
 from host.gate import Gate
 from shared.client import Address
 from shared.errors import Code
@@ -411,20 +412,31 @@ def test_a_strategy_of_the_guide_is_looped_until_it_is_done(tmp_path: Path) -> N
 
 
 def test_a_strategy_without_tools_is_begun_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One that refuses the host's tools is begun without them, the rest as it was, and that is said."""
+    """One that refuses the host's tools is begun without them and what the prompt says of them, the rest as it was, and
+    that is said."""
 
     class WithoutTools(GuideStrategy):
         def Initialize(self, request: Any, context: Any) -> Any:
+            begun.append(request)
             if not request.tools and not request.host_executes:
                 return super().Initialize(request, context)
             unknown = status_pb2.Status(code=Code.UNIMPLEMENTED)
             return pb.InitializeResponse(error="this plugin does not have `tools`; leave it out", status=unknown)
 
-    strategy = WithoutTools()
-    with world(tmp_path, strategy=strategy) as here:
-        events = here.run(here.agent(reasoning=True, max_iterations=7), "Why?")
+    async def ask(agent: Agent) -> list[Event]:
+        async with here.opened(agent) as open_agent:
+            documents: Any = SimpleNamespace(embedder=None, collection=SimpleNamespace(name="docs"))
+            open_agent._search = documents
+            return [event async for event in open_agent.run("Why?")]
+
+    begun: list[Any] = []
+    with world(tmp_path, strategy=WithoutTools()) as here:
+        events = asyncio.run(ask(here.agent(reasoning=True, max_iterations=7, prompt="Be brief.")))
     assert done(events).answer == "answer to 3 Why?"
-    assert (strategy.requests[0].query, strategy.requests[0].max_iterations) == ("Why?", 7)
+    with_tools, without = begun
+    assert "search_documents" in str(with_tools.history)
+    assert (without.query, without.max_iterations) == ("Why?", 7)
+    assert [(message.role, message.content) for message in without.history] == [("system", "Be brief.")]
     assert "takes no tools from the host" in capsys.readouterr().err
 
 

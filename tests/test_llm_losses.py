@@ -79,7 +79,8 @@ def test_a_finish_reason_that_is_none(
 @pytest.mark.slow
 def test_a_connection_that_is_kept_holds_no_reply_up(endpoint: Endpoint) -> None:
     """A reply that has ended comes out, usage and calls too, although its connection stays open without `[DONE]`."""
-    text = ["lingering", "lingering-beside", "lingering-once", "lingering-usage", "lingering-body", "lingering-done"]
+    counted = ["lingering-once", "lingering-usage", "lingering-body", "lingering-done", "lingering-done-line"]
+    text = ["lingering", "lingering-beside", "lingering-line", "late-line-end", *counted]
     asked = [(model, ask) for model in (*text, "lingering-tool") for ask in (stream, generate)]
 
     def answer(model: str, ask: Callable[..., Any]) -> tuple[str, list[Any], int]:
@@ -92,9 +93,8 @@ def test_a_connection_that_is_kept_holds_no_reply_up(endpoint: Endpoint) -> None
         stub = stub_of(plugin)
         answers = dict(zip(asked, pool.map(lambda one: answer(*one), asked), strict=True))
     for (model, ask), answered in answers.items():
-        is_counted = model in ("lingering-once", "lingering-usage", "lingering-body", "lingering-done")
-        called = model == "lingering-tool"
-        assert answered == ("" if called else "Hello", [ROME] if called else [], 5 if is_counted else 0), (model, ask)
+        said, calls = ("", [ROME]) if model == "lingering-tool" else ("Hello", [])
+        assert answered == (said, calls, 5 if model in counted else 0), (model, ask)
 
 
 def test_what_may_not_be_the_end_is_no_success(endpoint: Endpoint) -> None:

@@ -13,6 +13,8 @@ from plugins.llm_openai.engine.messages import Reply
 from tests.llm_endpoint import OSLO, ROME, beside, chunk, piece
 from tests.test_llm_grammar import read
 
+GROWN = ["Roses", "Roses are red,", "Roses are red, violets are blue, and", "Roses are red, violets are blue, and this",
+         "Roses are red, violets are blue, and this is \u00fcber all."]  # fmt: skip
 END, TOOL_END = chunk(finish="stop"), chunk(finish="tool_calls")
 
 
@@ -68,6 +70,41 @@ READ: dict[str, tuple[bytes, str, list[str]]] = {
         "Hello",
         [],
     ),
+    "deltas that grow": (sent(*map(chunk, GROWN), END), GROWN[-1], []),
+    "deltas that grow, and the message": (
+        sent(*map(chunk, GROWN), {"choices": [{"index": 0, "message": {"content": GROWN[-1]}}]}, END),
+        GROWN[-1],
+        [],
+    ),
+    "deltas that grow, the last twice": (sent(*map(chunk, GROWN), chunk(GROWN[-1], finish="stop")), GROWN[-1], []),
+    "few deltas that grow, and the message": (
+        sent(chunk("Hel"), chunk("Hello"), {"choices": [{"index": 0, "message": {"content": "Hello"}}]}, END),
+        "Hello",
+        [],
+    ),
+    "laughter": (sent(chunk("ha"), chunk("haha"), END), "hahaha", []),
+    "laughter, and the message": (
+        sent(chunk("ha"), chunk("haha"), {"choices": [{"index": 0, "message": {"content": "hahaha"}}]}, END),
+        "hahaha",
+        [],
+    ),
+    "laughter that grows": (
+        sent(*[chunk("ha" * count) for count in range(1, 60)], END),
+        "ha" * sum(range(1, 60)),
+        [],
+    ),
+    "a line that grows and ends": (sent(*map(chunk, ("-", "--", "----", "-" * 40, "\n")), END), "-" * 47 + "\n", []),
+    "words said over and over": (
+        sent(*[chunk("I love you. " * count) for count in range(1, 9)], END),
+        "I love you. " * sum(range(1, 9)),
+        [],
+    ),
+    "growth that ends": (sent(*map(chunk, [*GROWN[:3], " and"]), END), "".join(GROWN[:3]) + " and", []),
+    "a call in the middle of growth": (
+        sent(*map(chunk, GROWN[:2]), chunk(tool_calls=[piece(0, "a", "weather", ROME)]), *map(chunk, GROWN[2:]), END),
+        GROWN[-1],
+        [ROME],
+    ),
     "many ends": (sent(chunk("Hello"), "data: " + "[DONE]" * 5000 + "\n\n"), "Hello", []),
 }  # fmt: skip
 
@@ -119,6 +156,13 @@ def test_what_cannot_be_read_is_an_error(name: str) -> None:
     assert "".join(delta.text for delta in deltas) == "Hel"
     if "the pond is full" in str(WRONG[name]) and reply.kind is Kind.STATUS:
         assert "the pond is full" in reply.message
+
+
+def test_growth_that_turns_into_another_text_is_an_error() -> None:
+    """Once each delta has repeated all before it, one that does not may be a correction, or the next piece."""
+    _, reply = read([sent(*map(chunk, GROWN), chunk(" And more."), END)])
+    assert isinstance(reply, Failure)
+    assert reply.kind is Kind.MALFORMED
 
 
 def test_parts_that_have_no_place_are_named() -> None:

@@ -25,7 +25,7 @@ ROWS = {
             "finish-on-every-chunk", "finish-on-reasoning", "choice-counts-up", "choice-one", "choice-two-texts",
             "repeats-message", "repeats-delta", "json-lines-separator", "two-in-one-event", "lost-line-end",
             "error-of-nothing", "endless-number", "usage-late", "thinks-twice", "thinks-mistral", "thinks-harmony",
-            "spoken", "message-beside", "text-in-parts", "odd-fields",
+            "spoken", "message-beside", "text-in-parts", "odd-fields", "cumulative", "late-line-end",
         ],
         "the text",
     ),
@@ -54,6 +54,7 @@ TEXTS = {
     **dict.fromkeys(["separators", "json-lines-separator"], "a\u2028b\u0085c"),
     **dict.fromkeys(["finish-on-reasoning", "thinks-twice", "thinks-mistral", "thinks-harmony"], "Four."),
     "repeats-delta": f"{POEM} ",
+    "cumulative": POEM,
 }
 ONE_CALL = (
     "tool", "tool-repeated-names", "tool-object", "finish-before-tool", "repeats-calls", "call-old-and-new",
@@ -149,7 +150,7 @@ def row(model: str, own: str, other: str) -> str:
 
 
 # Their silence is waited for.
-_SLOW = ("finish-on-every-chunk", "finish-on-reasoning", "finish-before-tool")
+_SLOW = ("finish-on-every-chunk", "finish-on-reasoning", "finish-before-tool", "late-line-end")
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # the package's own, of arguments as an object

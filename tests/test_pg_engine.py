@@ -165,7 +165,8 @@ def test_filters_are_the_contracts(stub: DatabaseProviderStub) -> None:
 )
 def test_an_index(stub: DatabaseProviderStub, url: str, schema: str, dimension: int, metric: int) -> None:
     """Past so many vectors an index answers, halfvec past 2,000 dimensions: the neighbours and their scores are the
-    exact search's, a filtered page fills, and the pages of a search have each vector once."""
+    exact search's, a filtered page fills, also where the nearest have been deleted, a bound of the score has no more
+    compared, and the pages of a search have each vector once."""
     name = f"indexed-{dimension}-{metric}"
     count = _FROM + 100
     vectors = np.random.default_rng(7).standard_normal((count, dimension)).astype(np.float32)
@@ -197,6 +198,12 @@ def test_an_index(stub: DatabaseProviderStub, url: str, schema: str, dimension: 
     assert listed.health.sampled_recall == told.health.sampled_recall
     got = ok(stub.GetVectors(pb.GetVectorsRequest(collection=name, ids=["00005"], include_vectors=True))).vectors[0]
     assert np.array_equal(np.array(got.vector, np.float32), vectors[5])
+    bounded = search(limit=20, min_score=by_index.results[9].score)
+    assert (len(bounded.results), bounded.exact, bounded.complete) == (10, False, True)
+    nearest = [hit.id for hit in search(limit=60).results]
+    ok(stub.DeleteVectors(pb.DeleteVectorsRequest(collection=name, ids=nearest[:30])))
+    left = search(limit=20, ef_search=20)
+    assert (len(left.results), left.exact, left.complete) == (20, False, True)
 
 
 @pytest.mark.slow
@@ -239,35 +246,104 @@ def test_a_collection_whose_index_is_being_built_is_deleted(stub: DatabaseProvid
 
 
 @pytest.mark.slow
-def test_a_load_is_waited_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a collection is being loaded no index is built; when it rests, it is built of all that is there."""
+@pytest.mark.parametrize(("dimension", "kinds"), [(4, {"hnsw", "metadata"}), (4001, {"metadata"})])
+def test_a_load_is_waited_for(url: str, monkeypatch: pytest.MonkeyPatch, dimension: int, kinds: set[str]) -> None:
+    """While a collection is being loaded no index is built; when it rests, those of its metadata and, where it has not
+    too many dimensions, of its vectors are built of all that is there, once."""
+    import psycopg
+
     from plugins.vector_pg.engine import Engine, Item, Settings, indexing
 
-    items = [Item(str(number), vector, "{}") for number, vector in enumerate(np.eye(_FROM, 4, dtype=np.float32) + 1)]
+    vectors = np.eye(_FROM, dimension, dtype=np.float32) + 1
+    items = [Item(str(number), vector, "{}") for number, vector in enumerate(vectors)]
     counts: list[int] = []
+    schema = new_schema()
+    sql = "SELECT split_part(indexname, '_', 1) FROM pg_indexes WHERE schemaname = %s AND indexname ~ '^(hnsw|meta)'"
+
+    def there() -> set[str]:
+        with psycopg.connect(url) as connection:
+            return {kind for (kind,) in connection.execute(sql, (schema,))}
 
     async def grows(connection: Any, collection: Any) -> bool:
         counts.append(collection.count)
         if len(counts) == 1:
             await engine.upsert("loaded", [Item(f"more-{item.id}", item.vector, "{}") for item in items])
-        assert not (await engine.describe("loaded")).spec.indexed
+        assert not there()
         return len(counts) < 3
 
     async def load() -> None:
         await engine.open()
         try:
-            await engine.create("loaded", 4)
+            await engine.create("loaded", dimension)
             await engine.upsert("loaded", items)
             async with asyncio.timeout(SECONDS):
-                while not (await engine.describe("loaded")).spec.indexed:
-                    pass
+                await asyncio.gather(*engine._indexes._tasks.values())
+            assert (await engine.describe("loaded")).spec.indexed == ("hnsw" in kinds)
+            await engine.upsert("loaded", items[:1])
+            assert not engine._indexes._tasks
         finally:
             await engine.close()
 
     monkeypatch.setattr(indexing, "_grows", grows)
-    engine = Engine(url, settings=Settings(schema=new_schema(), index_from=_FROM))
+    engine = Engine(url, settings=Settings(schema=schema, index_from=_FROM))
     asyncio.run(load())
     assert counts == [_FROM, 2 * _FROM, 2 * _FROM]
+    assert there() == kinds
+
+
+# ---------------------------------------------------------------- writes
+
+
+def test_a_stream_goes_on_past_what_is_refused(stub: DatabaseProviderStub) -> None:
+    """Each message of a stream is answered once and in order, also one that is refused before it comes to the database,
+    and what comes later is written later."""
+    ok(stub.CreateCollection(pb.CreateCollectionRequest(name="streamed", dimension=2)))
+
+    def request(number: int, vector: list[float], collection: str = "streamed") -> pb.UpsertVectorsRequest:
+        item = pb.Vector(id="one", vector=vector, metadata_json=f'{{"number":{number}}}')
+        return pb.UpsertVectorsRequest(collection=collection, vectors=[item])
+
+    sent = [
+        request(0, [1, 0]),
+        request(1, [1, 0], "nowhere"),
+        request(2, [1, 0, 0]),
+        *(request(n, [0, 1]) for n in range(3, 20)),
+    ]
+    answered = list(stub.UpsertVectorsStream(iter(sent)))
+    assert [reply.success for reply in answered] == [True, False, False] + 17 * [True]
+    assert "nowhere" in answered[1].error
+    assert "dimension is 2" in answered[2].error
+    sequences = [reply.sequence for reply in answered if reply.success]
+    assert sequences == sorted(set(sequences))
+    (found,) = ok(
+        stub.GetVectors(pb.GetVectorsRequest(collection="streamed", ids=["one"], metadata_as_json=True))
+    ).vectors
+    assert json.loads(found.metadata_json) == {"number": 19}
+
+
+def test_an_alias_moves_while_vectors_are_prepared(url: str) -> None:
+    """Vectors go to the collection that the alias leads to when they are written, and must fit that one."""
+    from plugins.vector_pg.engine import Engine, Item, Settings
+    from shared.errors import InvalidArgument
+
+    async def work() -> None:
+        engine = Engine(url, settings=Settings(schema=new_schema()))
+        await engine.open()
+        try:
+            for name, dimension in (("first", 2), ("second", 2), ("wide", 3)):
+                await engine.create(name, dimension)
+            await engine.set_alias("alias", "first", None)
+            prepared = await engine.prepare("alias", [Item("one", np.ones(2, np.float32))])
+            await engine.set_alias("alias", "wide", None)
+            with pytest.raises(InvalidArgument, match="dimension is 3"):
+                await engine.put("alias", prepared)
+            await engine.set_alias("alias", "second", None)
+            await engine.put("alias", prepared)
+            assert [await engine.count(name) for name in ("first", "second", "wide")] == [0, 1, 0]
+        finally:
+            await engine.close()
+
+    asyncio.run(work())
 
 
 # ---------------------------------------------------------------- refusals

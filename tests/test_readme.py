@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import re
@@ -19,6 +20,7 @@ from tests.llm_endpoint import Endpoint
 from tests.llm_tools import QUIET
 from tests.pg_server import database, new_schema
 from tests.servers import ROOT, environment, start_plugin
+from tests.test_architecture import imports
 from tests.test_images import IMAGES
 
 READMES = sorted(
@@ -40,6 +42,37 @@ def commands() -> list[str]:
     lines = [line for path in READMES for block in blocks(path, "sh") for line in block.splitlines()]
     inline = re.findall(r"`(make [^`]+)`", "\n".join(path.read_text(encoding="utf-8") for path in READMES))
     return sorted({line.partition(" #")[0].strip() for line in [*lines, *inline]})
+
+
+def reasons(file: Path) -> set[str]:
+    """Those that a module gives errors, and events of the log."""
+    found: list[ast.AST] = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.keyword) and node.arg == "reason":
+            found.append(node.value)
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found += [node.value for target in targets if isinstance(target, ast.Name) and target.id == "reason"]
+    texts = [part.value for one in found for part in ast.walk(one) if isinstance(part, ast.Constant)]
+    return {text for text in texts if isinstance(text, str) and re.fullmatch(r"[A-Z][A-Z_]*[A-Z]", text)}
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_every_reason_is_told(plugin: str) -> None:
+    """Each reason in a plugin's code, and in that of `shared/` which databases alone have, is in its README or in the
+    one that this names for them."""
+    folder = ROOT / "plugins" / plugin
+    files = list(folder.rglob("*.py"))
+    for name in ("vectors", "vector_messages"):
+        if any(f"shared.{name}" in imported for file in files for imported in imports(file)):
+            files += (ROOT / "shared" / name).rglob("*.py")
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    for other in re.findall(r"\(\.\./(\w+)/README\.md#reasons\)", text):
+        text += (ROOT / "plugins" / other / "README.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"[A-Z][A-Z_]+", text))
+    found = set().union(*map(reasons, files))
+    assert found
+    assert found <= told, f"README of {plugin} does not tell {sorted(found - told)}"
 
 
 @pytest.mark.parametrize("command", [line for line in commands() if line.startswith("make ")])

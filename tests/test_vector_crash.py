@@ -111,11 +111,13 @@ class Client:
 class Churner(Client):
     """A writer that fills up and drops half of it, over and over: its graph is worn out and rebuilt all the time."""
 
+    most = CHURNED
+
     def _next(self) -> dict[str, State]:
         there = [name for name, state in self.acknowledged.items() if state is not None]
-        if len(there) >= CHURNED:
+        if len(there) >= self.most:
             return dict.fromkeys(self.random.sample(there, len(there) // 2))
-        names = [f"{self.number}-{self._made + n}" for n in range(CHURNED // 4)]
+        names = [f"{self.number}-{self._made + n}" for n in range(self.most // 4)]
         self._made += len(names)
         self._writes += 1
         return {name: (self._vector(name), self._writes) for name in names}

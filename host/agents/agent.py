@@ -157,12 +157,15 @@ class OpenAgent:
                 retrieval.given = conversation.given
             wanted.append(Wanted(retrieval))
         tools = await toolbox(wanted, self._approve, asks_always=self._asks_always)
-        prompt = "\n\n".join(filter(None, [agent.prompt, PROMPT if retrieval else ""]))
+        of_tools = PROMPT if retrieval else ""
         if self._reasoning and agent.reasoning:
             name = llm_name(agent.reasoning.plugin, agent.llm)
-            events = strategy.run(question, prompt, history, self._reasoning, agent.llm, name, tools, limits)
+            events = strategy.run(
+                question, agent.prompt, of_tools, history, self._reasoning, agent.llm, name, tools, limits
+            )
         else:
             assert self._model is not None
+            prompt = "\n\n".join(filter(None, [agent.prompt, of_tools]))
             events = plain.run(question, prompt, history, self._model, tools, limits)
         async with contextlib.aclosing(events):
             async for event in events:

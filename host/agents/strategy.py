@@ -47,6 +47,7 @@ T = TypeVar("T")
 def run(
     question: str,
     prompt: str,
+    of_tools: str,
     history: Sequence[pb.ChatMessage],
     strategy: Strategy,
     llm: Llm,
@@ -56,12 +57,12 @@ def run(
 ) -> AsyncGenerator[Event, None]:
     """To the end of the run, which is Done without citations. Raises AgentFailed.
 
-    `llm_name`: what the strategy calls `llm`; empty: its own choice.
+    `of_tools`: what the prompt says of tools, for a strategy that takes them. `llm_name`: what the strategy calls
+    `llm`; empty: its own choice.
     """
-    system = [pb.ChatMessage(role="system", content=prompt)] if prompt else []
     new = pb.InitializeRequest(
         query=question,
-        history=[*system, *history],
+        history=[*_system(prompt, of_tools), *history],
         tools=[message_of(tool) for tool in toolbox.tools],
         host_executes=True,
         max_iterations=limits.iterations,
@@ -72,14 +73,31 @@ def run(
     )
     if llm.temperature is not None:
         new.sampling_temperature = llm.temperature
-    return _Loop(question, new, strategy, toolbox, limits).run()
+    alone = pb.InitializeRequest()
+    alone.CopyFrom(new)
+    for name in ("tools", "host_executes", "history"):
+        alone.ClearField(name)
+    alone.history.extend([*_system(prompt), *history])
+    return _Loop(question, new, alone, strategy, toolbox, limits).run()
+
+
+def _system(*prompts: str) -> list[pb.ChatMessage]:
+    text = "\n\n".join(filter(None, prompts))
+    return [pb.ChatMessage(role="system", content=text)] if text else []
 
 
 class _Loop:
     def __init__(
-        self, question: str, new: pb.InitializeRequest, strategy: Strategy, toolbox: Toolbox, limits: Limits
+        self,
+        question: str,
+        new: pb.InitializeRequest,
+        alone: pb.InitializeRequest,
+        strategy: Strategy,
+        toolbox: Toolbox,
+        limits: Limits,
     ) -> None:
-        self._question, self._new, self._strategy = question, new, strategy
+        """`alone`: as `new`, for a strategy without tools of the host."""
+        self._question, self._new, self._alone, self._strategy = question, new, alone, strategy
         self._toolbox, self._limits = toolbox, limits
         self._began = time.monotonic()
         self._calls = 0
@@ -123,11 +141,7 @@ class _Loop:
         except AgentFailed as error:
             if error.code is not Code.UNIMPLEMENTED:
                 raise
-        alone = pb.InitializeRequest()
-        alone.CopyFrom(self._new)
-        alone.ClearField("tools")
-        alone.ClearField("host_executes")
-        state = await self._strategy.initialize(alone)
+        state = await self._strategy.initialize(self._alone)
         if self._new.tools:
             logs.line(f"note: {self._strategy.who} takes no tools from the host, and goes without those of the agent")
         return state

@@ -2,6 +2,7 @@
 product or Euclidean distance. What it has acknowledged survives a kill and a power cut.
 
 python -m {package} --port 8082 --data-dir ./vectors
+python -m {package} --port 8092 --data-dir ./vectors --reader    # searches the same vectors, on another core
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ def main() -> int:
         about=__doc__,
         needs={"hnswlib": "hnswlib>=0.8,<0.9", "numpy": "numpy>=2.0,<3", "filelock": "filelock>=3.16,<5"},
     )
+    from . import sqlite_room
+
+    sqlite_room.keep_in(config.data_dir)
     import grpc
     from hector_plugins_pb2_grpc import add_DatabaseProviderServicer_to_server
 
@@ -29,11 +33,12 @@ def main() -> int:
     from shared.vector_messages.requests import MOST_ITEMS
 
     from . import allocator, fast
-    from .engine import Engine
+    from .engine import Engine, ReaderEngine
+    from .reader_servicer import ReaderServicer
     from .servicer import Servicer
 
     allocator.few_arenas()
-    engine = Engine(
+    engine = (ReaderEngine if config.reader else Engine)(
         config.data_dir,
         max_limit=config.max_limit,
         max_collections=config.max_collections,
@@ -42,7 +47,7 @@ def main() -> int:
         max_read=max(64 * 2**20, 6 * config.max_reply_bytes),
         threads=config.threads,
     )
-    servicer = Servicer(engine, max_reply_bytes=config.max_reply_bytes)
+    servicer = (ReaderServicer if config.reader else Servicer)(engine, max_reply_bytes=config.max_reply_bytes)
 
     def register(server: grpc.aio.Server) -> None:
         add_DatabaseProviderServicer_to_server(servicer, server)

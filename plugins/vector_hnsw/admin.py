@@ -23,91 +23,41 @@ machine; all others talk to a running plugin, and a token that it wants is read 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import grpc
 import hector_plugins_pb2 as pb
 from google.protobuf.json_format import MessageToDict
-from hector_plugins_pb2_grpc import DatabaseProviderStub
 
 from shared.cli import naming
 from shared.client import Address, channel
 from shared.config import variable
-from shared.errors import StartError
 from shared.server import run
 from shared.units import Secret
 from shared.visible import visible_line
 
-from . import PACKAGE, transfer
-from .engine import backup
-from .engine.files import make_file
-from .engine.verify import verify
-
-_PAGE_BYTES = 2 * 2**20
-_CALL_SECONDS = 600.0
+from . import PACKAGE, sqlite_room
+from .administering.database import Database
+from .administering.shown import bytes_of, table
 
 
 def main() -> int:
     arguments = _parser().parse_args()
     work: Callable[..., int] = arguments.work
     if work in (_verify, _backup, _restore_backup):
+        sqlite_room.keep_in(arguments.data_dir)
         return work(arguments)
     address = Address(
         arguments.address, Secret(os.environ.get(variable(PACKAGE, "token"), "")), tls_ca=arguments.tls_ca
     )
     with channel(address) as opened:
-        return work(_Database(opened, address), arguments)
+        return work(Database(opened, address), arguments)
 
 
-class _Database:
-    """The plugin's calls; what it refuses becomes a StartError, one line."""
-
-    def __init__(self, opened: grpc.Channel, address: Address) -> None:
-        self.stub = DatabaseProviderStub(opened)
-        self._address = address
-
-    def call(self, method: Callable[..., Any], request: Any) -> Any:
-        try:
-            reply = method(request, timeout=_CALL_SECONDS, metadata=self._address.metadata)
-        except grpc.RpcError as error:
-            raise self.failed(error) from None
-        return self.checked(reply)
-
-    def stream(self, method: Callable[..., Any], requests: Iterable[Any]) -> Iterator[Any]:
-        mistakes: list[StartError] = []
-
-        def sent() -> Iterator[Any]:
-            # gRPC takes them in a thread of its own, where an error would be lost.
-            try:
-                yield from requests
-            except StartError as error:
-                mistakes.append(error)
-
-        try:
-            for reply in method(sent(), metadata=self._address.metadata):
-                yield self.checked(reply)
-        except grpc.RpcError as error:
-            raise self.failed(error) from None
-        if mistakes:
-            raise mistakes[0]
-
-    def checked(self, reply: Any) -> Any:
-        if not reply.success:
-            raise StartError(reply.error)
-        return reply
-
-    def failed(self, error: Any) -> StartError:
-        return StartError(f"{self._address.address}: {error.code().name}: {error.details()}")
-
-
-def _ls(database: _Database, arguments: argparse.Namespace) -> int:
+def _ls(database: Database, arguments: argparse.Namespace) -> int:
     collections = database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
     rows = [
         (
@@ -115,28 +65,28 @@ def _ls(database: _Database, arguments: argparse.Namespace) -> int:
             f"{collection.count:,}",
             str(collection.dimension),
             pb.Metric.Name(collection.metric)[7:].lower(),
-            _bytes(collection.bytes_on_disk),
+            bytes_of(collection.bytes_on_disk),
             " ".join(collection.aliases),
         )
         for collection in collections
     ]
-    _table(("collection", "vectors", "dimension", "metric", "on disk", "aliases"), rows)
+    table(("collection", "vectors", "dimension", "metric", "on disk", "aliases"), rows)
     return 0
 
 
-def _describe(database: _Database, arguments: argparse.Namespace) -> int:
+def _describe(database: Database, arguments: argparse.Namespace) -> int:
     reply = database.call(database.stub.DescribeCollection, pb.DescribeCollectionRequest(name=arguments.collection))
     about = MessageToDict(reply.collection, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     print(json.dumps(about, indent=2))
     return 0
 
 
-def _count(database: _Database, arguments: argparse.Namespace) -> int:
+def _count(database: Database, arguments: argparse.Namespace) -> int:
     print(database.call(database.stub.CountVectors, pb.CountVectorsRequest(collection=arguments.collection)).count)
     return 0
 
 
-def _index(database: _Database, arguments: argparse.Namespace) -> int:
+def _index(database: Database, arguments: argparse.Namespace) -> int:
     index = pb.IndexParams(
         m=arguments.m,
         ef_construction=arguments.ef_construction,
@@ -153,252 +103,85 @@ def _index(database: _Database, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _alias(database: _Database, arguments: argparse.Namespace) -> int:
+def _alias(database: Database, arguments: argparse.Namespace) -> int:
     request = pb.SetAliasRequest(alias=arguments.alias, collection=arguments.collection)
     before = database.call(database.stub.SetAlias, request).previous_collection
     print(f"{arguments.alias}: {arguments.collection}" + (f", before {before}" if before else ""))
     return 0
 
 
-def _unalias(database: _Database, arguments: argparse.Namespace) -> int:
+def _unalias(database: Database, arguments: argparse.Namespace) -> int:
     gone = database.call(database.stub.DeleteAlias, pb.DeleteAliasRequest(alias=arguments.alias))
     print(f"{arguments.alias}: nothing, before {gone.collection}")
     return 0
 
 
-def _aliases(database: _Database, arguments: argparse.Namespace) -> int:
+def _aliases(database: Database, arguments: argparse.Namespace) -> int:
     aliases = database.call(database.stub.ListAliases, pb.ListAliasesRequest()).aliases
-    _table(("alias", "collection"), [(alias.alias, alias.collection) for alias in aliases])
+    table(("alias", "collection"), [(alias.alias, alias.collection) for alias in aliases])
     return 0
 
 
-def _export(database: _Database, arguments: argparse.Namespace) -> int:
-    file = Path(arguments.file)
-    progress = _Progress("exported")
-    aside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    made = False
-    about = _about(database, arguments.collection)
-    try:
-        make_file(aside)
-        made = True
-        write = transfer.write_npz if file.suffix == ".npz" else transfer.write_lines
-        write(aside, about, progress.through(_pages(database, arguments.collection, about)))
-        aside.replace(file)
-    except OSError as error:
-        raise StartError(f"cannot write {file}: {error.strerror}") from None
-    finally:
-        if made:
-            aside.unlink(missing_ok=True)
-    progress.done()
-    return 0
+def _export(database: Database, arguments: argparse.Namespace) -> int:
+    from .administering import vectors
+
+    return vectors.export(database, arguments)
 
 
-def _import(database: _Database, arguments: argparse.Namespace) -> int:
-    about, items = transfer.read(Path(arguments.file))
-    existing = {
-        name: info
-        for info in database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
-        for name in (info.name, *info.aliases)
-    }
-    there = existing.get(arguments.collection)
-    if about is None:
-        first = next(items, None)
-        if first is None:
-            raise StartError(f"{arguments.file} holds no vectors")
-        items = itertools.chain([first], items)
-        about = pb.CollectionInfo(dimension=len(first.vector), metric=there.metric if there else pb.METRIC_COSINE)
-    if arguments.metric:
-        about.metric = pb.Metric.Value(f"METRIC_{arguments.metric.upper()}")
-    if there is None:
-        request = pb.CreateCollectionRequest(
-            name=arguments.collection,
-            dimension=about.dimension,
-            metric=about.metric,
-            index=about.index,
-            embedding_model=about.embedding_model,
-        )
-        database.call(database.stub.CreateCollection, request)
-    else:
-        _refuse_another(about, there)
-    progress = _Progress("imported")
-    batches = transfer.batches(arguments.collection, items)
-    if there is not None and there.count:
-        batches = _not_there_yet(database, batches, progress)
-    try:
-        for reply in database.stream(database.stub.UpsertVectorsStream, batches):
-            progress.add(reply.upserted_count)
-    except StartError as error:
-        raise StartError(
-            f"{error}; {progress.count:,} vectors are there, and the same command goes on behind them"
-        ) from None
-    progress.done()
-    return 0
+def _import(database: Database, arguments: argparse.Namespace) -> int:
+    from .administering import vectors
+
+    return vectors.import_(database, arguments)
 
 
-def _refuse_another(wanted: pb.CollectionInfo, there: pb.CollectionInfo) -> None:
-    """Raises StartError where vectors of the one would mean something else in the other."""
-    for name in ("dimension", "metric", "embedding_model"):
-        want, have = getattr(wanted, name), getattr(there, name)
-        if want != have and want and have:
-            text = (pb.Metric.Name(value) if name == "metric" else repr(value) for value in (want, have))
-            raise StartError(
-                f"the file has {name} {next(text)}, collection {there.name} {next(text)}; name another one"
-            )
-
-
-def _not_there_yet(
-    database: _Database, batches: Iterator[pb.UpsertVectorsRequest], progress: _Progress
-) -> Iterator[pb.UpsertVectorsRequest]:
-    """Without the batches at the beginning that an import which was cut off has written already."""
-    for batch in batches:
-        ids = [vector.id for vector in batch.vectors]
-        request = pb.GetVectorsRequest(
-            collection=batch.collection, ids=ids, include_vectors=True, metadata_as_json=True
-        )
-        there = {vector.id: vector for vector in database.call(database.stub.GetVectors, request).vectors}
-        if any(vector.id not in there or not transfer.is_same(vector, there[vector.id]) for vector in batch.vectors):
-            yield batch
-            break
-        progress.add(len(ids))
-    yield from batches
-
-
-def _snapshot(database: _Database, arguments: argparse.Namespace) -> int:
+def _snapshot(database: Database, arguments: argparse.Namespace) -> int:
     request = pb.CreateSnapshotRequest(collection=arguments.collection, name=arguments.name)
     made = database.call(database.stub.CreateSnapshot, request).snapshot
-    print(f"{visible_line(made.name)}: {_bytes(made.size_bytes)}, sha256 {visible_line(made.sha256)}")
+    print(f"{visible_line(made.name)}: {bytes_of(made.size_bytes)}, sha256 {visible_line(made.sha256)}")
     return 0
 
 
-def _snapshots(database: _Database, arguments: argparse.Namespace) -> int:
+def _snapshots(database: Database, arguments: argparse.Namespace) -> int:
     snapshots = database.call(database.stub.ListSnapshots, pb.ListSnapshotsRequest()).snapshots
     rows = [
         (
             snapshot.collection,
             snapshot.name,
-            _bytes(snapshot.size_bytes),
+            bytes_of(snapshot.size_bytes),
             time.strftime("%F %T", time.localtime(snapshot.created_unix_ms / 1000)),
         )
         for snapshot in snapshots
     ]
-    _table(("collection", "snapshot", "size", "made"), rows)
+    table(("collection", "snapshot", "size", "made"), rows)
     return 0
 
 
-def _restore(database: _Database, arguments: argparse.Namespace) -> int:
+def _restore(database: Database, arguments: argparse.Namespace) -> int:
     request = pb.RestoreSnapshotRequest(collection=arguments.collection, name=arguments.name)
     collection = database.call(database.stub.RestoreSnapshot, request).collection
     print(f"{visible_line(collection.name)}: {collection.count:,} vectors")
     return 0
 
 
+# What works on a folder loads SQLite, which finds out at once where it may write.
+
+
 def _verify(arguments: argparse.Namespace) -> int:
-    problems = 0
-    for line in verify(Path(arguments.data_dir)):
-        print(visible_line(line))
-        problems += line.startswith("damaged")
-    return 1 if problems else 0
+    from .administering import folder
+
+    return folder.verify(arguments)
 
 
 def _backup(arguments: argparse.Namespace) -> int:
-    made = backup.make(Path(arguments.data_dir), Path(arguments.to))
-    for file in made.left_out:
-        print(f"left out: {file}; see `verify`", file=sys.stderr)
-    print(f"{arguments.to}: {_holds(made)}")
-    return 1 if made.left_out else 0
+    from .administering import folder
+
+    return folder.back_up(arguments)
 
 
 def _restore_backup(arguments: argparse.Namespace) -> int:
-    restored = backup.put_back(Path(arguments.data_dir), Path(arguments.backup), instead=arguments.replace)
-    print(f"{arguments.data_dir}: {_holds(restored)}, as of {time.strftime('%F %T', time.localtime(restored.created))}")
-    if restored.replaced:
-        print(f"what was there is in {restored.replaced}; delete it when you need it no longer")
-    return 0
+    from .administering import folder
 
-
-def _holds(made: backup.Backup) -> str:
-    return f"{made.collections:,} collections, {_bytes(made.bytes)}, sequence {made.sequence}"
-
-
-def _about(database: _Database, collection: str) -> pb.CollectionInfo:
-    """As it was created; and its name."""
-    collections = database.call(database.stub.ListCollections, pb.ListCollectionsRequest()).collections
-    for info in collections:
-        if collection in (info.name, *info.aliases):
-            return pb.CollectionInfo(
-                name=info.name,
-                dimension=info.dimension,
-                metric=info.metric,
-                index=info.index,
-                embedding_model=info.embedding_model,
-            )
-    raise StartError(f"there is no collection {collection!r}; `ls` lists those there are")
-
-
-def _pages(database: _Database, collection: str, about: pb.CollectionInfo) -> Iterator[pb.Vector]:
-    size, token = max(1, min(1000, _PAGE_BYTES // (4 * about.dimension + 500))), ""
-    while True:
-        request = pb.ListVectorsRequest(
-            collection=collection, page_size=size, page_token=token, include_vectors=True, metadata_as_json=True
-        )
-        try:
-            reply = database.checked(
-                database.stub.ListVectors(request, timeout=_CALL_SECONDS, metadata=database._address.metadata)
-            )
-        except grpc.RpcError as error:
-            # Much metadata can make a page larger than a reply may be.
-            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and size > 1:
-                size //= 2
-                continue
-            raise database.failed(error) from None
-        yield from reply.vectors
-        token = reply.next_page_token
-        if not token:
-            return
-
-
-# ---------------------------------------------------------------- for people
-
-
-class _Progress:
-    """A line on stderr, written anew every now and then while it goes to a terminal."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self.count = 0
-        self._began = self._shown = time.monotonic()
-
-    def add(self, count: int) -> None:
-        self.count += count
-        if sys.stderr.isatty() and time.monotonic() - self._shown > 0.2:
-            self._shown = time.monotonic()
-            print(f"\r{self._line()} ", end="", file=sys.stderr, flush=True)
-
-    def through(self, vectors: Iterable[pb.Vector]) -> Iterator[pb.Vector]:
-        for vector in vectors:
-            self.add(1)
-            yield vector
-
-    def done(self) -> None:
-        print(f"\r{self._line()}" if sys.stderr.isatty() else self._line(), file=sys.stderr)
-
-    def _line(self) -> str:
-        seconds = time.monotonic() - self._began
-        return f"{self._what} {self.count:,} vectors in {seconds:.1f} s, {self.count / max(seconds, 1e-9):,.0f}/s"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    rows = [[visible_line(text) for text in row] for row in rows]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    for row in [head, *rows]:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _bytes(count: int) -> str:
-    size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
-    while size >= 1000 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    return f"{size:.3g} {units[0]}"
+    return folder.restore(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:

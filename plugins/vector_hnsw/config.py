@@ -19,3 +19,4 @@ class Config(BaseConfig):
     max_collections: int = setting(1000, "Most collections, and most aliases.", at_least=1)
     max_memory: Size = setting("0", "Most that all graphs may take in memory, such as 8GiB; 0 sets no bound.")
     threads: int = setting(0, "Threads that insert into a graph; 0 takes one for each core.", at_least=0, at_most=256)
+    reader: bool = setting(False, "Only read, beside the process that writes the same data_dir, on another port.")

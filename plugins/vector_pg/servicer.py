@@ -33,7 +33,7 @@ from shared.vector_messages.requests import (
 from shared.vectors.checks import LARGEST_SEARCH_BATCH, check_batch
 
 from . import messages
-from .engine import Engine, SearchResult, time_left
+from .engine import Engine, Prepared, SearchResult, time_left
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Reply = TypeVar("Reply")
@@ -48,10 +48,10 @@ def _answered(reply: Callable[[], Any]) -> Callable[[Callable[..., Awaitable[Rep
 
     def decorate(rpc: Callable[..., Awaitable[Reply]]) -> Callable[..., Awaitable[Reply]]:
         @functools.wraps(rpc)
-        async def call(self: Servicer, request: Any, context: Context) -> Reply:
+        async def call(self: Servicer, request: Any, context: Context, *values: Any) -> Reply:
             time_left.set(context.time_remaining())
             try:
-                return await rpc(self, request, context)
+                return await rpc(self, request, context, *values)
             except CallerError as error:
                 failed: Reply = failure(reply(), error)
                 return failed
@@ -128,26 +128,34 @@ class Servicer(DatabaseProviderServicer):
 
     @_answered(pb.UpsertVectorsResponse)
     async def UpsertVectors(self, request: pb.UpsertVectorsRequest, context: Context) -> pb.UpsertVectorsResponse:
-        items, wrong = await _converted(request, read_items, request, self._most_of_an_item)
-        written = await self._engine.upsert(
-            request.collection,
-            items,
-            embedding_model=named_model(context),
-            mode=known(enums.MODES, request.mode, "mode"),
-            partial=request.allow_partial,
-            wrong=wrong,
-        )
-        errors = replies.item_errors(request.vectors, dict(written.wrong))
-        return pb.UpsertVectorsResponse(
-            success=True, upserted_count=written.count, errors=errors, sequence=written.sequence
-        )
+        return await self._write(request, context, await self._prepare(request))
 
     async def UpsertVectorsStream(
         self, request_iterator: AsyncIterator[pb.UpsertVectorsRequest], context: Context
     ) -> AsyncIterator[pb.UpsertVectorsResponse]:
-        # The next message is read only when the last is answered: that is what holds a fast client back.
-        async for request in request_iterator:
-            yield await self.UpsertVectors(request, context)
+        async def read() -> tuple[pb.UpsertVectorsRequest, Prepared | CallerError] | None:
+            if (request := await anext(request_iterator, None)) is None:
+                return None
+            time_left.set(context.time_remaining())
+            try:
+                return request, await self._prepare(request)
+            except CallerError as error:
+                return request, error.let_go()
+
+        # While one message is written the next is read and prepared, and no more: that holds a fast client back.
+        following = asyncio.create_task(read())
+        try:
+            while (one := await following) is not None:
+                following = asyncio.create_task(read())
+                request, prepared = one
+                if isinstance(prepared, CallerError):
+                    yield failure(pb.UpsertVectorsResponse(), prepared)
+                else:
+                    yield await self._write(request, context, prepared)
+                del one, request, prepared  # while the next is waited for
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
     @_answered(pb.UpdateMetadataResponse)
     async def UpdateMetadata(self, request: pb.UpdateMetadataRequest, context: Context) -> pb.UpdateMetadataResponse:
@@ -272,6 +280,26 @@ class Servicer(DatabaseProviderServicer):
         raise _no_snapshots()
 
     # -----------------------------------------------------------------------------------------------------------
+
+    async def _prepare(self, request: pb.UpsertVectorsRequest) -> Prepared:
+        items, wrong = await _converted(request, read_items, request, self._most_of_an_item)
+        return await self._engine.prepare(request.collection, items, wrong)
+
+    @_answered(pb.UpsertVectorsResponse)
+    async def _write(
+        self, request: pb.UpsertVectorsRequest, context: Context, prepared: Prepared
+    ) -> pb.UpsertVectorsResponse:
+        written = await self._engine.put(
+            request.collection,
+            prepared,
+            embedding_model=named_model(context),
+            mode=known(enums.MODES, request.mode, "mode"),
+            partial=request.allow_partial,
+        )
+        errors = replies.item_errors(request.vectors, dict(written.wrong))
+        return pb.UpsertVectorsResponse(
+            success=True, upserted_count=written.count, errors=errors, sequence=written.sequence
+        )
 
     async def _search(self, request: pb.SearchVectorsRequest, model: str, room: Room) -> SearchResult:
         query = await _converted(request, read_query, request, model)

@@ -9,7 +9,7 @@ from shared.json_schema import MOST_STEPS
 
 from .calls import CallAssembler
 from .choices import Turns
-from .echoes import Said, Thoughts
+from .echoes import Growing, Said, Thoughts
 from .failures import Failure, Kind
 from .halves import HalfJoiner, sound
 from .leftovers import leftover
@@ -70,6 +70,7 @@ class Assembler:
         self._written = WrittenCalls(tools if take_written else ())
         self._old_calls: bool | None = None  # they come as `function_call`
         self._said, self._echo = Said(), ""  # the content, and what may be all of it again
+        self._growing: Growing | None = Growing()  # None: a piece says what is new
         self._has_deltas = self._came = self._answered = False
         # What needs no second look; with tools reasoning may have to go back.
         self._plain = _PLAIN if tools else _PLAIN | set(THOUGHTS)
@@ -223,9 +224,15 @@ class Assembler:
             yield from self._thought(self._thought_halves.feed(thought), inline=False)
         if isinstance(content, str) and content:
             if again:
-                content = self._said.rest_of(sound(content)) or ""
+                content = sound(content)
+                if self._growing is not None and (held := self._growing.settle(content)):
+                    yield from self._content(held)
+                content, self._growing = self._said.rest_of(content) or "", None
             if content and (self._text_of is None or self._text_of.takes(index, self._chunks)):
-                yield from self._content(content)
+                if self._growing is not None:
+                    content = self._new_in(self._growing, content)
+                if content:
+                    yield from self._content(content)
         if refusal and not (again and self._refusal):
             self._came = True
             self._keep_in(self._refusal, refusal)  # comes as a whole, with the reply
@@ -237,6 +244,20 @@ class Assembler:
             self._old_calls = True
             deltas = self._calls.complete([old]) if again else self._calls.feed([old])
             yield from map(self._call_delta, deltas)
+
+    def _new_in(self, growing: Growing, content: str) -> str:
+        """What goes out of a piece, which may say again all that was said. Raises Failure."""
+        if growing.is_sure:
+            # Half of a character at its end comes whole with the next piece.
+            rest = self._said.rest_of(content[:-1] if "\ud800" <= content[-1:] <= "\udbff" else content)
+            if rest is None:
+                raise _unreadable("another text than what was said, where each before it said that again")
+            return rest
+        content = growing.feed(content)
+        self._came = True
+        if growing.is_sure is False:
+            self._growing = None
+        return content
 
     def _content(self, content: str) -> Iterator[Delta]:
         if self._echo:
@@ -268,6 +289,8 @@ class Assembler:
         """What was held back until it was certain that nothing follows."""
         if self._message is not None:
             yield from self._piece(self._message, self._index, whole=True)
+        if self._growing is not None and (held := self._growing.close()):
+            yield from self._content(held)
         yield from self._thought(self._thought_halves.close(), inline=False)
         before, said = self._think.feed(self._content_halves.close())
         reasoning, text = self._think.close()

@@ -6,6 +6,7 @@ import zlib
 
 _SHORTEST = 32  # characters: "ha" after "ha" is no repetition of the reply
 _FEWEST = 3  # pieces
+_MOST_HELD = 2**14  # characters that may turn out to be repetitions, or not
 
 
 class Said:
@@ -52,6 +53,71 @@ class Said:
             and self._pieces >= _FEWEST
             and self.rest_of(piece) == ""
         )
+
+
+class Growing:
+    """Whether each piece of a text says again all that was said before it, as some servers send it.
+
+    It is told from a text that repeats itself ("ha", "haha") by three such pieces in a row, the last of which repeats
+    32 characters or more that are no repetition of fewer. Until then what may be one is held back.
+
+    >>> growing = Growing()
+    >>> [growing.feed(piece) for piece in ("ha", "haha", "ho")], growing.is_sure
+    (['ha', '', 'hahaho'], False)
+    """
+
+    __slots__ = ("_first", "_held", "_size", "is_sure")
+
+    def __init__(self) -> None:
+        self._first: str | None = None
+        self._held: list[str] = []
+        self._size = 0
+        self.is_sure: bool | None = None  # None: it may be; then feed it no more
+
+    def feed(self, piece: str) -> str:
+        """What goes out now."""
+        if self._first is None:
+            self._first = piece
+            return piece
+        last = self._held[-1] if self._held else self._first
+        self._held.append(piece)
+        self._size += len(piece)
+        if len(piece) <= len(last) or not piece.startswith(last) or self._size > _MOST_HELD:
+            self.is_sure = False
+            return self.close()
+        if len(self._held) >= _FEWEST and len(last) >= _SHORTEST and not _repeats_itself(last):
+            self.is_sure = True
+            self._held.clear()
+            return piece[len(self._first) :]
+        return ""
+
+    def settle(self, whole: str) -> str:
+        """What was held and goes out, where all of the text, told otherwise, is `whole`, or begins with it."""
+        if self._held and not whole.startswith((self._held[-1], f"{self._first}{''.join(self._held)}")):
+            return self.close()
+        self._held.clear()
+        return ""
+
+    def close(self) -> str:
+        """What was held, since it repeats nothing."""
+        text = "".join(self._held)
+        self._held.clear()
+        return text
+
+
+def _repeats_itself(text: str) -> bool:
+    """
+    >>> _repeats_itself("hahah"), _repeats_itself("Roses are red")
+    (True, False)
+    """
+    text = text[:1000]
+    start = text[: len(text) // 2]
+    place = text.find(start, 1)
+    while 0 < place <= len(text) - len(start):
+        if text.startswith(text[place:]):
+            return True
+        place = text.find(start, place + 1)
+    return False
 
 
 class Thoughts:

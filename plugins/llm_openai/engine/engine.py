@@ -21,6 +21,7 @@ from .body import build, encoded, weight
 from .checks import check, is_quick, structured
 from .endpoint import Endpoint, Settings
 from .failures import Failure, Kind
+from .listening import SLICE, drain, late_usage, while_of_use
 from .merging import PAUSE, merged
 from .messages import Delta, Finish, Format, Message, Model, Reply, Request
 from .reading import Chunk, ChunkReader
@@ -32,12 +33,7 @@ _log = logging.getLogger("hector")
 
 _LONGEST_WAIT = 60.0  # seconds that a Retry-After is waited for
 _PATIENCE = 2.0  # seconds, while another endpoint is left to ask
-# After the finish reason only usage and `[DONE]` can follow; after those, the end of the body, which frees the
-# connection for the next call. Seconds that each is waited for, and the end where a finish reason makes it likely.
-_AFTER_FINISH, _AFTER_DONE, _AFTER_LIKELY = 2.0, 0.1, 10.0
-_FOR_USAGE = 0.5  # seconds that counts are waited for which came with neither
 _MODELS_SECONDS, _NO_MODELS_SECONDS = 300.0, 10.0
-_SLICE = 2**14  # bytes of a reply that are read before other calls have their turn
 _MOST_BEFORE_PAUSE = 256  # chunks, likewise
 _SMALL = 2**12  # bytes of a reply that is checked where it stands, if that is little work
 
@@ -228,20 +224,20 @@ class Engine:
             try:
                 async with endpoint.chat(await _in_thread_if(is_large, encoded, sent)) as data:
                     reader = ChunkReader(self._largest)
-                    pieces = _while_of_use(data, reader, assembler)
-                    async with contextlib.aclosing(_deltas(pieces, reader, assembler)) as deltas:
-                        async for delta in deltas:
-                            said = True
-                            yield delta
-                    ended = assembler.is_over() if reader.cut else assembler.is_finished()
-                    if not ended and not reader.done:
-                        raise Failure(Kind.TRUNCATED, "the reply was cut off before its end")
-                    assembler.check()
-                    if reader.done and stream and not assembler.has_usage:
-                        await _late_usage(pieces, reader, assembler)
-                    yield await _reply(assembler, model, dropped)
-                    if not assembler.cut:
-                        await _drain(pieces)
+                    async with contextlib.aclosing(while_of_use(data, reader, assembler)) as pieces:
+                        async with contextlib.aclosing(_deltas(pieces, reader, assembler)) as deltas:
+                            async for delta in deltas:
+                                said = True
+                                yield delta
+                        ended = assembler.is_over() if reader.cut else assembler.is_finished()
+                        if not ended and not reader.done:
+                            raise Failure(Kind.TRUNCATED, "the reply was cut off before its end")
+                        assembler.check()
+                        if reader.done and stream and not assembler.has_usage:
+                            await late_usage(pieces, reader, assembler)
+                        yield await _reply(assembler, model, dropped)
+                        if not assembler.cut:
+                            await drain(pieces)
                 return
             except Failure as failure:
                 endpoint.named(failure)
@@ -310,13 +306,13 @@ def _fed(chunks: Iterator[Chunk], assembler: Assembler, size: int) -> Iterator[D
         yield from assembler.feed(chunk)
         if number % _MOST_BEFORE_PAUSE == 0:
             yield PAUSE
-    if size >= _SLICE:
+    if size >= SLICE:
         yield PAUSE
 
 
 def _slices(reader: ChunkReader, piece: bytes) -> Iterator[Chunk]:
-    for start in range(0, len(piece), _SLICE):
-        yield from reader.feed(piece[start : start + _SLICE])
+    for start in range(0, len(piece), SLICE):
+        yield from reader.feed(piece[start : start + SLICE])
 
 
 async def _reply(assembler: Assembler, model: str, dropped: Sequence[str]) -> Reply:
@@ -343,71 +339,6 @@ async def _structured(reply: Reply, request: Request) -> tuple[str, str]:
 
 async def _in_thread_if(is_large: bool, function: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Result:
     return await in_thread(function, *args, **kwargs) if is_large else function(*args, **kwargs)
-
-
-async def _while_of_use(data: AsyncIterator[bytes], reader: ChunkReader, assembler: Assembler) -> AsyncIterator[bytes]:
-    """`data`, which after the end of the reply may go on, or keep silent, for a little while only."""
-    patience: float | None = None
-    ends: float | None = None
-    while True:
-        if (now_patient := _patience(assembler)) != patience:
-            patience = now_patient
-            ends = None if patience is None else _now() + patience
-        try:
-            if reader.is_body and reader.held <= _SMALL and reader.is_whole():
-                # Nearly every body, and a time limit costs less than a task.
-                async with asyncio.timeout(_AFTER_FINISH):
-                    piece = await anext(data)
-            elif reader.is_body:
-                piece = await _next_of_body(data, reader)
-            else:
-                async with asyncio.timeout_at(ends):
-                    piece = await anext(data)
-        except (StopAsyncIteration, TimeoutError):
-            return
-        yield piece
-
-
-def _patience(assembler: Assembler) -> float | None:
-    """Seconds that the end of the bytes is waited for; None where more of the reply is."""
-    if assembler.is_over():
-        return _AFTER_FINISH
-    return _AFTER_LIKELY if assembler.is_likely_over() else None
-
-
-async def _next_of_body(data: AsyncIterator[bytes], reader: ChunkReader) -> bytes:
-    """Raises TimeoutError where nothing comes after a whole body, as of a server that does not tell its end."""
-    # Not ended by a time limit, since a body that is not whole goes on.
-    following = asyncio.ensure_future(anext(data))
-    try:
-        await asyncio.wait((following,), timeout=_AFTER_FINISH)
-        if not following.done() and await _in_thread_if(reader.held > _SMALL, reader.is_whole):
-            raise TimeoutError
-        return await following
-    finally:
-        if not following.done():
-            following.cancel()
-            await asyncio.wait((following,))
-        # Its error holds this frame, which would hold it, and the whole call, until a collection of garbage.
-        del following
-
-
-async def _late_usage(pieces: AsyncIterator[bytes], reader: ChunkReader, assembler: Assembler) -> None:
-    """Reads on for a little while behind `[DONE]`, where some servers count."""
-    with contextlib.suppress(TimeoutError, Failure):
-        async with asyncio.timeout(_FOR_USAGE):
-            async for piece in pieces:
-                for chunk in reader.feed(piece[:_SLICE]):
-                    assembler.add_usage(chunk)
-                if assembler.has_usage:
-                    return
-
-
-async def _drain(pieces: AsyncIterator[bytes]) -> None:
-    with contextlib.suppress(TimeoutError, Failure):
-        async with asyncio.timeout(_AFTER_DONE):
-            async for _ in pieces:
-                pass
 
 
 def _wait(failure: Failure, tries: int, ends: float | None, *, patient: bool) -> float | None:

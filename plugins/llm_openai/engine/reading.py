@@ -89,6 +89,26 @@ class ChunkReader:
         """What came so far is of a JSON body."""
         return self._lines is None and self._head[:1] in (b"{", b"[")
 
+    @property
+    def is_in_line(self) -> bool:
+        """A line of a stream came that has not ended."""
+        return self._lines is not None and self._lines.held > 0
+
+    def is_line_whole(self) -> bool:
+        """It needs no more than its end: with what came before it is an event."""
+        assert self._lines is not None
+        text = self._lines.rest.decode("utf-8", "replace").strip()
+        if text[:5].lower() == "data:":
+            text = text[5:].strip()
+        if self._open is not None:
+            text = f"{self._open}{text}"
+        if text == DONE:
+            return True
+        try:
+            return text[-1:] in ("}", "]") and isinstance(loads(text), dict | list)
+        except (ValueError, RecursionError):
+            return False
+
     def is_whole(self) -> bool:
         """What came so far is a whole JSON body."""
         if not self._body.rstrip().endswith((b"}", b"]")):

@@ -45,6 +45,11 @@ class LineReader:
         return lines
 
     @property
+    def rest(self) -> bytes:
+        """Of a line that has not ended, what is there."""
+        return bytes(self._rest)
+
+    @property
     def held(self) -> int:
         """Bytes of a line that has not ended."""
         return len(self._rest)

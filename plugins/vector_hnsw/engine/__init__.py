@@ -14,6 +14,15 @@ changes.py     the changes of metadata in one request
 aliases.py     other names of collections
 targets.py     recalls that collections were asked to keep
 
+What another process writes, and this one reads (`--reader`):
+reader.py      the engine of such a process
+keeping_up.py  its memory, brought up before anything is answered
+counter.py     whether the store has moved
+change_log.py  what each write touched
+following.py   one collection, brought up to what was written
+moment.py      a time at which memory and store are the same
+read_only.py   the store, saved graphs and snapshots, left as they are
+
 What is stored:
 store.py       SQLite: ids, metadata, original vectors
 database.py    one SQLite file: opened safely, its failures told apart
@@ -61,6 +70,7 @@ from .engine import Engine
 from .managing import Description
 from .metric import Metric
 from .query import Hit, SearchResult
+from .reader import ReaderEngine
 from .snapshots import Snapshot
 from .store import Collection
 
@@ -75,6 +85,7 @@ __all__ = [
     "Metric",
     "Mode",
     "Query",
+    "ReaderEngine",
     "SearchResult",
     "Snapshot",
     "Written",

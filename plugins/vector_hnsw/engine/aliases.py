@@ -30,13 +30,14 @@ class Aliases:
         stray = {
             alias for alias, target in self._target_of.items() if target not in collections or alias in collections
         }
-        if stray:
+        self._target_of = {alias: target for alias, target in self._target_of.items() if alias not in stray}
+        if stray and not store.database.is_read_only:
             _log.warning(
                 "event=aliases_dropped cause='their collections are gone, or have their names' count=%d", len(stray)
             )
             with store.write() as transaction:
+                store.log.note_catalogue()
                 transaction.executemany("DELETE FROM aliases WHERE alias = ?", [(alias,) for alias in stray])
-            self._target_of = {alias: target for alias, target in self._target_of.items() if alias not in stray}
 
     def target(self, alias: str) -> str:
         """The collection that it names; "" where it is none."""
@@ -71,10 +72,12 @@ class Aliases:
         with self._store.write() as transaction:
             transaction.execute(_TABLE)
             transaction.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?)", (alias, collection))
+            self._store.log.note_catalogue()
         self._target_of = {**self._target_of, alias: collection}
 
     def delete(self, alias: str) -> None:
         """Durably."""
         with self._store.write() as transaction:
             transaction.execute("DELETE FROM aliases WHERE alias = ?", (alias,))
+            self._store.log.note_catalogue()
         self._target_of = {name: target for name, target in self._target_of.items() if name != alias}

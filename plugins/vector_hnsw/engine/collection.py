@@ -34,10 +34,13 @@ _CHANGED_AT_ONCE = 32
 class OpenCollection(Batched):
     """Written by one thread at a time (the engine sees to it), searched by any."""
 
-    def __init__(self, spec: Collection, store: Store, labels: Labels, graph: Flat | Graph, max_limit: int) -> None:
+    def __init__(
+        self, spec: Collection, store: Store, labels: Labels, graph: Flat | Graph | None, max_limit: int
+    ) -> None:
         super().__init__(spec, store, labels, max_limit)
         self.graphs = 0  # how many it has had
-        self.use(graph)
+        if graph is not None:
+            self.use(graph)
         self.unsaved = 0
         self.describing = threading.Lock()  # for what follows
         self.sampled_recall = 0.0
@@ -77,6 +80,7 @@ class OpenCollection(Batched):
         touched = {place.label for place in [*known.values(), *plan.places]}
         with self._write(touched, {place.row for place in known.values()}) as transaction:
             rows = store.put(transaction, number, list(zip(items, plan.places, strict=True)), plan.next_label)
+            store.log.note(number, touched, rows)
         indexes = list(plan.put.values())
 
         def change(graph: Flat | Graph) -> None:
@@ -93,8 +97,10 @@ class OpenCollection(Batched):
         """Deletes the items at these places, durably."""
         plan = self.labels.plan_delete(places)
         rows = [place.row for place in places]
-        with self._write({place.label for place in places}, set(rows)) as transaction:
+        labels = {place.label for place in places}
+        with self._write(labels, set(rows)) as transaction:
             self.store.remove(transaction, self.spec.number, rows)
+            self.store.log.note(self.spec.number, labels, rows)
         self._apply(plan, lambda graph: graph.delete(plan.delete), rows, len(places))
 
     def delete_in_parts(self, places: Sequence[Place]) -> None:
@@ -142,6 +148,7 @@ class OpenCollection(Batched):
                     new = ((row, texts[row][0], change(row, *texts[row])) for row in part)
                     there = [(row, name, text) for row, name, text in new if text is not None]
                     store.put_metadata(transaction, number, there)
+                store.log.note(number, set(label_of.values()), rows)
                 # From here to the commit only, so that searches need not wait for the changes of many items.
                 self.changing = label_of.keys()
                 stack.enter_context(self.rows.changing(set(label_of.values())))

@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from shared.errors import DataLoss, NotFound, StartError, StorageFull, TooLarge, Unavailable
+from shared.errors import DataLoss, NotFound, PluginError, StartError, StorageFull, TooLarge, Unavailable
 
 from . import wal
 from .files import make_file, sync_folder
@@ -37,6 +37,8 @@ WHERE key IN ('commits', 'schema', ?)
 
 class Database:
     """Writes come from one thread at a time (the engine sees to it); reads from any, each with its own connection."""
+
+    is_read_only = False
 
     def __init__(self, path: Path, *, format: int, tables: str, upgrade: Callable[[sqlite3.Connection], None]) -> None:
         """Opens the file, or creates it with `tables` (SQL). `upgrade` makes of the format before what it is now.
@@ -67,16 +69,21 @@ class Database:
             raise StartError(_why_not_opened(path, error)) from None
 
     def close(self) -> None:
-        """Ends writing and reading; the log is folded into the file by the last connection.
+        """Ends writing and reading; the log is folded into the file, by the last connection at the latest.
 
         A read that is under way ends in peace: a connection must not be closed while another thread uses it.
         """
+        with suppress(PluginError, sqlite3.Error):  # where readers stay, this one is not the last
+            self.fold_in()
+        self._close_idle()
+        self._writer.close()
+
+    def _close_idle(self) -> None:
         with self._idle_lock:
             self._closed = True
             for connection in self._idle:
                 connection.close()
             self._idle.clear()
-        self._writer.close()
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -217,13 +224,14 @@ class Database:
                 yield block
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path.absolute().as_uri(), uri=True, isolation_level=None, check_same_thread=False, timeout=30
-        )
+        connection = sqlite3.connect(self._uri(), uri=True, isolation_level=None, check_same_thread=False, timeout=30)
         connection.execute("PRAGMA synchronous = FULL")
         connection.text_factory = _text
         connection.create_function("json_member", 2, member, deterministic=True)
         return connection
+
+    def _uri(self) -> str:
+        return self.path.absolute().as_uri()
 
     def _refuse_closed(self) -> None:
         if self._closed:

@@ -121,6 +121,10 @@ class FieldIndexes:
             self._scans.clear()
         return bool(names)
 
+    def forget(self) -> None:
+        """Looks anew for indexes: somebody else makes and drops them."""
+        self._paths.clear()
+
     def _note(self, number: int, paths: list[str]) -> None:
         for path in paths:
             if len(self._scans) >= _MOST_COUNTED:

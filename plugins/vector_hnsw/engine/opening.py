@@ -50,23 +50,34 @@ def open_graph(store: Store, cache: GraphCache, spec: Collection, threads: int) 
     labels = Labels(store.counters(spec.number)[0])
     for block in store.all_labels(spec.number):
         labels.load(block)
+    saved = load_saved(store, cache, spec, labels.versions, threads)
+    if saved is not None:
+        return labels, *saved
+    graph = build(store, spec, labels.versions, threads)
+    return labels, graph, graph.count if isinstance(graph, Graph) else 0
+
+
+def load_saved(
+    store: Store, cache: GraphCache, spec: Collection, versions: Mapping[int, int], threads: int
+) -> tuple[Graph, int] | None:
+    """The graph on disk, caught up, and how many labels it had not got; None where one is to be built."""
     saved = cache.as_saved(spec)
-    graph = index_for(saved, len(labels.versions), threads)
+    graph = index_for(saved, len(versions), threads)
     if isinstance(graph, Flat):
         cache.remove(spec.number)
-        return labels, build(store, spec, labels.versions, threads), 0
+        return None
     loaded = cache.load(graph, saved, store.sequence)
-    if loaded is not None:
-        saved_at, in_file = loaded
-        there = set(in_file.tolist())
-        graph.adopt(in_file, {label: version for label, version in labels.versions.items() if label in there})
-        missing = [label for label, version in labels.versions.items() if version > saved_at or label not in there]
-        bring_up(graph, store, spec, missing, labels.versions)
-        if not is_worn(graph):
-            return labels, graph, len(missing)
-        _log.info("event=graph_rebuilt collection=%s cause=wear", spec.name)
-    graph = build(store, spec, labels.versions, threads)
-    return labels, graph, graph.count
+    if loaded is None:
+        return None
+    saved_at, in_file = loaded
+    there = set(in_file.tolist())
+    graph.adopt(in_file, {label: version for label, version in versions.items() if label in there})
+    missing = [label for label, version in versions.items() if version > saved_at or label not in there]
+    bring_up(graph, store, spec, missing, versions)
+    if not is_worn(graph):
+        return graph, len(missing)
+    _log.info("event=graph_rebuilt collection=%s cause=wear", spec.name)
+    return None
 
 
 def is_worn(graph: Flat | Graph) -> bool:

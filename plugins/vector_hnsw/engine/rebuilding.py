@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 
 from . import opening
 from .collection import OpenCollection
@@ -30,7 +31,7 @@ def rebuild_aside(
     entry: OpenCollection,
     store: Store,
     threads: int,
-    writing: threading.Lock,
+    writing: AbstractContextManager[object],
     save: Callable[[OpenCollection], None],
 ) -> None:
     """Puts a new graph in the place of the collection's, in a thread, while searches and writes go on, and saves it.
@@ -58,7 +59,7 @@ def _rebuild(
     entry: OpenCollection,
     store: Store,
     threads: int,
-    writing: threading.Lock,
+    writing: AbstractContextManager[object],
     save: Callable[[OpenCollection], None],
     versions: Mapping[int, int],
 ) -> Mapping[int, int] | None:

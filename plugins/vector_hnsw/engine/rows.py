@@ -94,8 +94,10 @@ class RowCache:
             # What was read while something was written may be older than what was dropped.
             if generation % 2 or generation != self.generation:
                 return
-            self._kept |= rows
-            self._bytes += sum(map(_size, rows.values()))
+            # Another thread may have read the same meanwhile.
+            new = {label: found for label, found in rows.items() if label not in self._kept}
+            self._kept |= new
+            self._bytes += sum(map(_size, new.values()))
             while self._bytes > _MOST_BYTES:
                 self._bytes -= _size(self._kept.pop(next(iter(self._kept))))
 

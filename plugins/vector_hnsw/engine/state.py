@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from shared.errors import (
@@ -34,7 +35,8 @@ class State:
         self._max_collections = max_collections
         self._max_memory = max_memory
         self._threads = threads
-        self._writing = threading.Lock()  # every write holds it
+        # Every write holds it, and whoever reads and must not meet one.
+        self._writing: AbstractContextManager[object] = threading.Lock()
         self._snapshotting = threading.Lock()  # before `_writing` where both are held
         self._collections: dict[str, OpenCollection] = {}
 

@@ -28,6 +28,7 @@ from shared.errors import DataLoss, NotFound, StorageFull, quoted
 from shared.vectors.items import Floats, Item
 
 from . import targets
+from .change_log import ChangeLog
 from .database import Database, MalformedJson
 from .fields import FieldIndexes
 from .filters import Where
@@ -91,12 +92,24 @@ class Store:
 
         A call that reads more than `max_read` bytes of metadata and vectors to hand them out raises TooLarge.
         """
-        self.max_read = max_read
-        self.database = Database(path, format=FORMAT, tables=_STORE, upgrade=_add_sums)
-        self.fields = FieldIndexes(self.database)
+        self._use(Database(path, format=FORMAT, tables=_STORE, upgrade=_add_sums), max_read)
         self.is_removing = True  # whether something may be left to be removed, until `finish_removing` has looked
-        self.close = self.database.close
-        self.write = self.database.write
+
+    def _use(self, database: Database, max_read: int) -> None:
+        self.max_read = max_read
+        self.database = database
+        self.fields = FieldIndexes(database)
+        self.log = ChangeLog(database)
+        self.close = database.close
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """One write: durable when the block ends, undone when it raises. The block tells the log what it touches."""
+        with self.database.write() as connection:
+            self.log.begin()
+            yield connection
+            self.log.write(connection, self.sequence + 1)
+        self.log.committed()
 
     @property
     def sequence(self) -> int:
@@ -123,6 +136,7 @@ class Store:
             (*columns, made.embedding_model, self.sequence + 1),
         ).lastrowid
         assert number is not None
+        self.log.note_catalogue()
         for statement in TABLES.format(n=number, schema="").split(";"):
             connection.execute(statement)
         targets.put(connection, number, made.target_recall)
@@ -135,10 +149,12 @@ class Store:
             connection.execute(f"DROP TABLE {table}_{number}")
         connection.execute("DELETE FROM collections WHERE number = ?", (number,))
         targets.put(connection, number, 0)
+        self.log.note_catalogue()
         return count
 
     def rename(self, connection: sqlite3.Connection, number: int, name: str) -> None:
         connection.execute("UPDATE collections SET name = ? WHERE number = ?", (name, number))
+        self.log.note_catalogue()
 
     def set_index(self, connection: sqlite3.Connection, changed: Collection) -> None:
         """Gives a collection the index parameters and the target of `changed`."""
@@ -147,6 +163,7 @@ class Store:
             (changed.m, changed.ef_construction, changed.ef_search, changed.number),
         )
         targets.put(connection, changed.number, changed.target_recall)
+        self.log.note_catalogue()
 
     def counters(self, number: int) -> tuple[int, int]:
         """A label that was never used in the collection, nor any above it; and the sequence of its last write."""
@@ -215,6 +232,7 @@ class Store:
         connection.execute(_REMOVING)
         steps = np.diff(np.array(sorted(rows), "<i8"), prepend=0).astype("<i8").tobytes()
         connection.execute("INSERT INTO removing VALUES (?, ?)", (number, zlib.compress(steps)))
+        self.log.note_unknown(number)
         self._mark(connection, number)
 
     def finish_removing(self) -> None:

@@ -40,8 +40,14 @@ def is_foreign(file: Path) -> bool:
             if not log.positions or not {"uuid", "sequence"} <= log.rows(0).keys():  # as a power cut leaves it
                 return False
             first = log.rows(0)
-            if there["uuid"] != first["uuid"] or _is_of_another_run(there, first):
+            if there["uuid"] != first["uuid"]:
                 return True
+            if _is_of_another_run(there, first):
+                # Where somebody read when a run began, its commits stand behind those of the run before.
+                its = (index for index in range(len(log.positions)) if log.rows(index).get("run") == there.get("run"))
+                first = log.rows(next(its, 0))
+                if _is_of_another_run(there, first):
+                    return True
             if there.get("run") == first.get("run") and there.get("schema", schema) != schema:
                 # A copy; or a kill in the midst of folding in left the one from before, the other from behind.
                 return all(log.rows(index).get("schema") != schema for index in range(len(log.positions)))
@@ -96,7 +102,7 @@ class _Log:
 
 def _in_file(file: Path) -> tuple[int, str, Rows]:
     """The page that holds the table `store`, the number for all tables, and the rows of it, without the log."""
-    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?immutable=1", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
         ((root,),) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'store'").fetchall()
         ((schema,),) = connection.execute("PRAGMA schema_version").fetchall()
         return root, str(schema), dict(connection.execute("SELECT key, value FROM store").fetchall())

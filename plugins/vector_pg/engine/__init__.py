@@ -13,6 +13,7 @@ from . import checks
 from .database import time_left
 from .engine import Engine
 from .values import Description, Hit, Metric, SearchResult, Settings
+from .writing import Prepared
 
 __all__ = [
     "Change",
@@ -24,6 +25,7 @@ __all__ = [
     "MetadataMode",
     "Metric",
     "Mode",
+    "Prepared",
     "Query",
     "SearchResult",
     "Settings",

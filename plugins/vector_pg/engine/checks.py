@@ -140,6 +140,8 @@ def checked_query(collection: Collection, vector: Floats) -> Floats:
             field="vector",
             metadata={"expected": str(collection.dimension), "got": str(len(vector))},
         )
+    if collection.metric is Metric.COSINE and _PLAIN_SQUARES[0] < np.vdot(vector, vector) < _PLAIN_SQUARES[1]:
+        return vector  # as nearly all are
     if text := _verdicts(collection, vector[None, :])[0]:
         raise InvalidArgument(f"the query vector {text}", reason="BAD_VECTOR", field="vector")
     prepared: Floats = comparable(collection, vector[None, :])[0][0]

@@ -27,9 +27,10 @@ def _collection(row: Sequence[Any]) -> Collection:
 
 async def read(connection: Connection, name: str, lock: str = "") -> Collection:
     """The collection of this name or alias; `lock` as SQL has it. Raises NotFound."""
-    sql = f"SELECT {_COLUMNS} FROM collections WHERE number = {_NAMED} {lock}"
-    cursor = await connection.execute(sql.encode(), {"name": name[:200].replace("\0", "")})
-    row = await cursor.fetchone()
+    row = None
+    if "\0" not in name and len(name) <= 128:  # else it is nobody's, and PostgreSQL does not take it
+        sql = f"SELECT {_COLUMNS} FROM collections WHERE number = {_NAMED} {lock}"
+        row = await (await connection.execute(sql.encode(), {"name": name})).fetchone()
     if row is None:
         raise NotFound(
             f"there is no collection {quoted(name)}; make it with CreateCollection", reason="COLLECTION_NOT_FOUND"
@@ -45,14 +46,15 @@ async def read_all(connection: Connection) -> list[Collection]:
 async def committed(connection: Connection, collection: Collection | None = None, more: int = 0) -> int:
     """The last thing in a transaction that writes: its number among all. Others wait here until it is committed, so
     that the numbers rise as the commits do. `more` vectors are in the collection."""
-    cursor = await connection.execute("UPDATE writes SET sequence = sequence + 1 RETURNING sequence")
-    row = await cursor.fetchone()
-    assert row is not None
-    if collection is not None:
-        await connection.execute(
-            "UPDATE collections SET count = count + %s, sequence = %s WHERE number = %s",
-            (more, row[0], collection.number),
+    sql = "UPDATE writes SET sequence = sequence + 1 RETURNING sequence"
+    if collection is not None:  # in one statement, for which others wait less long
+        sql = (
+            f"WITH w AS ({sql}) UPDATE collections SET count = count + %s, sequence = w.sequence FROM w "
+            "WHERE number = %s RETURNING w.sequence"
         )
+    values = None if collection is None else (more, collection.number)
+    row = await (await connection.execute(sql.encode(), values)).fetchone()
+    assert row is not None
     return int(row[0])
 
 

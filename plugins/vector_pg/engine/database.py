@@ -9,12 +9,14 @@ import itertools
 import logging
 import math
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types import TypeInfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -42,7 +44,7 @@ _LOST = (
 
 class Database:
     def __init__(self, url: str, replica_url: str, settings: Settings) -> None:
-        self._url = url
+        self._urls = (url, replica_url)
         self._settings = settings
         self._pool = self._pool_of(url)
         self._replicas = self._pool_of(replica_url) if replica_url else self._pool
@@ -65,8 +67,10 @@ class Database:
 
     async def open(self) -> None:
         """Raises StartError."""
+        for url in self._urls:
+            _check_readable(url)
         try:
-            connection = await psycopg.AsyncConnection.connect(self._url, **self._options())
+            connection = await psycopg.AsyncConnection.connect(self._urls[0], **self._options())
         except psycopg.Error as error:
             raise StartError(f"cannot connect to the database: {_reason(error)}; see `url`, and that it runs") from None
         async with connection:
@@ -76,6 +80,12 @@ class Database:
                 raise StartError(
                     f"the database refuses schema {self._settings.schema}: {error.diag.message_primary}; "
                     "grant CREATE on the database to this user, or make the user the schema's owner"
+                ) from None
+            except psycopg.Error as error:
+                raise StartError(
+                    f"the database did not make schema {self._settings.schema}, or bring it up to date: "
+                    f"{error.diag.message_primary or _reason(error)}; see that `url` leads to a primary "
+                    "(target_session_attrs=read-write), and start again"
                 ) from None
         for pool in {self._pool, self._replicas}:
             await pool.open()
@@ -95,11 +105,12 @@ class Database:
         )
         # Results come from the index in their order. Where one can be used, nothing else is: a search that asks for
         # another page must walk the same way.
-        await connection.execute("SET hnsw.iterative_scan = strict_order; SET enable_sort = off")
+        # A sort that has to be is reckoned as dear as can be up to PostgreSQL 17, and would be compiled for that.
+        await connection.execute("SET hnsw.iterative_scan = strict_order; SET enable_sort = off; SET jit = off")
 
     async def connect(self) -> Connection:
         """A connection beside the pool, for what takes long. Without a bound on statements."""
-        connection = await psycopg.AsyncConnection.connect(self._url, **self._options())
+        connection = await psycopg.AsyncConnection.connect(self._urls[0], **self._options())
         try:
             await self._configure(connection)
             await connection.execute("SET statement_timeout = 0")
@@ -113,8 +124,12 @@ class Database:
         pool = self._pool if primary else self._replicas
 
         async def attempt(_: Callable[[], None]) -> Result:
-            async with pool.connection(self._wait()) as connection:
+            # Not `pool.connection()`, which commits, and a read has nothing to commit.
+            connection = await pool.getconn(self._wait())
+            try:
                 return await work(connection)
+            finally:
+                await pool.putconn(connection)
 
         return await self._tried(attempt)
 
@@ -126,8 +141,8 @@ class Database:
         """
 
         async def attempt(commits: Callable[[], None]) -> Result:
-            async with self._pool.connection(self._wait()) as connection, connection.transaction():
-                await connection.execute("SELECT set_config('statement_timeout', %s, TRUE)", (self._timeout(),))
+            async with self._pool.connection(self._wait()) as connection:  # commits, or rolls back
+                await connection.execute(f"BEGIN; SET LOCAL statement_timeout = {self._timeout()}".encode())
                 result = await work(connection)
                 commits()
             return result
@@ -148,7 +163,7 @@ class Database:
         return min(self._settings.patience, self._left() or self._settings.patience)
 
     async def _tried(self, attempt: Callable[[Callable[[], None]], Awaitable[Result]], again: bool = True) -> Result:
-        until = time.monotonic() + self._wait()
+        until = math.inf
         for count in itertools.count():
             committing = False
 
@@ -182,9 +197,11 @@ class Database:
                         "the database went away while it committed: the write may be there or not; read, and decide",
                         reason="OUTCOME_UNKNOWN",
                     ) from None
+                until = min(until, time.monotonic() + self._wait())
                 if isinstance(error, PoolTimeout) or time.monotonic() > until:
                     raise Unavailable(
-                        "the database does not answer; see that it runs and can be reached, and try again",
+                        "the database does not answer, or others have all of pool_size connections to it; see that it "
+                        "runs and can be reached, and try again",
                         reason="DATABASE_UNAVAILABLE",
                         retry_after=1,
                     ) from None
@@ -195,6 +212,23 @@ class Database:
                 if self._replicas is not self._pool:
                     await self._replicas.check()
         raise AssertionError("unreachable")
+
+
+def _check_readable(url: str) -> None:
+    """Raises StartError where libpq cannot read it, or would take part of a password for a host, and show it."""
+    # libpq looks for the first @ before any /, and behind it for the host.
+    behind = re.sub(r"^[^@/]*@", "", url.partition("://")[2]).partition("?")[0]
+    try:
+        conninfo_to_dict(url)
+    except psycopg.Error:
+        readable = False
+    else:
+        readable = "@" not in behind
+    if not readable:
+        raise StartError(
+            "setting url, replica_url or DATABASE_URL: is no connection string that can be read; in one with :// write "
+            "what is special in user and password as %40 for @, %2F for /, %3A for : and so on"
+        )
 
 
 def _is_lost(error: Exception) -> bool:

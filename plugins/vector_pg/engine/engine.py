@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -12,22 +13,28 @@ from typing import TypeVar
 
 from psycopg import errors
 
-from shared.errors import CallerError, InvalidArgument, NotFound, TooLarge
+from shared.errors import CallerError, InvalidArgument, NotFound, TooLarge, quoted
 from shared.off_loop import in_thread
 from shared.vectors.changes import Change, Dump, MetadataMode
 from shared.vectors.checks import check_model, check_wrong, within
 from shared.vectors.filters import Filter, check_restricts
 from shared.vectors.items import Item, Mode, Query, Written
 
-from . import checks, collections, indexing, searching, writing
+from . import checks, collections, indexing, searching, wire, writing
 from .database import Connection, Database, time_left
-from .filters import where
+from .filters import Where, is_large, where
 from .values import Collection, Description, Metric, SearchResult, Settings
 
 Result = TypeVar("Result")
-_LARGE = 100_000  # numbers of a request that are looked at in a thread
+_LARGE = 100_000  # numbers of a request that are looked at in a thread, where an item counts as a hundred more
+_MANY = 1000  # ids that are
 _PAGE, _LARGEST_PAGE = 100, 1000
+_TRIES = 10  # to find the collection that a name stands for
 _MEASURING = 1.0  # seconds, most, that recall is measured for
+
+
+class _Moved(Exception):
+    """The name stands for another collection than it did when the call began."""
 
 
 class Engine:
@@ -45,7 +52,7 @@ class Engine:
         """Raises StartError."""
         await self._database.open()
         for collection in await self._database.read(collections.read_all, primary=True):
-            self._indexes.see_to(collection, collection.count, changed=True)
+            self._indexes.see_to(collection, changed=True)
 
     async def close(self) -> None:
         await self._indexes.close()
@@ -125,7 +132,7 @@ class Engine:
             return await collections.describe(connection, await collections.read(connection, changed.name))
 
         description = await self._database.write(work, again=True)
-        self._indexes.see_to(description.spec, description.spec.count, changed=True)
+        self._indexes.see_to(description.spec, changed=True)
         return description
 
     async def set_alias(self, alias: str, collection: str, expected: str | None) -> str:
@@ -157,32 +164,52 @@ class Engine:
         wrong: Mapping[int, CallerError] | None = None,
     ) -> Written:
         """`wrong`: by index, what is already known not to be writable. Raises CallerError."""
-        collection = await self._database.read(lambda connection: self._read(connection, name), primary=True)
-        large = len(items) * collection.dimension > _LARGE
-        bad = await in_thread(checks.bad_items, collection, items) if large else checks.bad_items(collection, items)
-        bad = {**bad, **(wrong or {})}
-        good = [item for index, item in enumerate(items) if index not in bad]
-        rows = await in_thread(writing.rows_of, collection, good) if large else writing.rows_of(collection, good)
+        prepared = await self.prepare(name, items, wrong)
+        return await self.put(name, prepared, embedding_model=embedding_model, mode=mode, partial=partial)
+
+    async def prepare(
+        self, name: str, items: Sequence[Item], wrong: Mapping[int, CallerError] | None = None
+    ) -> writing.Prepared:
+        """What `put` writes. Asks the database only what it does not know of the collection. Raises NotFound."""
+        collection = self._known.get(name)
+        if collection is None:
+            collection = await self._database.read(lambda connection: self._read(connection, name), primary=True)
+        large = len(items) * (collection.dimension + 100) > _LARGE
+        work = functools.partial(writing.prepared, collection, items, wrong or {})
+        return await in_thread(work) if large else work()
+
+    async def put(
+        self,
+        name: str,
+        prepared: writing.Prepared,
+        *,
+        embedding_model: str = "",
+        mode: Mode = Mode.UPSERT,
+        partial: bool = False,
+    ) -> Written:
+        """As `upsert`."""
         copy = True
 
-        async def work(connection: Connection) -> tuple[Written, int]:
+        async def work(connection: Connection) -> tuple[Written, Collection]:
             nonlocal copy
-            there = await self._locked(connection, name, collection)
+            there = await self._locked(connection, name)
+            if there.number != prepared.collection.number:
+                raise _Moved
             check_model(there, embedding_model)
-            check_wrong(bad, partial, "vectors")
-            refused = await writing.mode_errors(connection, there, items, mode, bad)
-            check_wrong({**bad, **refused}, partial, "vectors")
-            gone = {items[index].id.encode() for index in refused}
-            kept = [row for row in rows if row[0] not in gone] if gone else rows
+            check_wrong(prepared.bad, partial, "vectors")
             by_copy, copy = copy, False
-            new = await writing.put(connection, there, kept, mode, by_copy)
-            sequence = await collections.committed(connection, there, new)
-            count = len(items) - len(bad) - len(refused)
-            return Written(count, sequence, {**bad, **refused}), there.count + new
+            return await writing.write(connection, there, prepared, mode, partial, by_copy)
 
-        written, count = await self._database.write(work, again=mode is Mode.UPSERT)
-        self._indexes.see_to(collection, count)
-        return written
+        for _ in range(_TRIES):
+            try:
+                written, there = await self._database.write(work, again=mode is Mode.UPSERT)
+            except _Moved:
+                self._known.pop(name, None)
+                prepared = await self.prepare(name, prepared.items, prepared.wrong)
+            else:
+                self._indexes.see_to(there)
+                return written
+        raise _always_moved(name)
 
     async def update_metadata(
         self,
@@ -204,7 +231,7 @@ class Engine:
         self, name: str, filter: Filter, change: Change, dump: Dump, *, mode: MetadataMode
     ) -> Written:
         check_restricts(filter, "changed")
-        fits = where(filter)
+        fits = await _where(filter)
 
         async def work(connection: Connection) -> Written:
             there = await self._locked(connection, name)
@@ -223,7 +250,7 @@ class Engine:
         if filter is not None and not ids:
             check_restricts(filter, "deleted", "name a condition, or delete the collection")
         checks.check_ids(ids)
-        fits = where(filter)
+        fits = await _where(filter)
 
         async def work(connection: Connection) -> tuple[int, int]:
             there = await self._locked(connection, name)
@@ -249,14 +276,14 @@ class Engine:
     async def get(self, name: str, ids: Sequence[str], *, with_vectors: bool, with_metadata: bool) -> dict[str, Item]:
         """Those that exist, by id. Raises TooLarge."""
         checks.check_ids(ids)
-        columns = _columns(with_vectors, with_metadata, self._settings.max_read)
+        named = await in_thread(wire.texts, ids) if len(ids) > _MANY else wire.texts(ids)
 
-        async def work(connection: Connection) -> list[Item]:
-            there = await collections.read(connection, name)
+        async def work(connection: Connection, there: Collection) -> list[Item]:
+            columns = _columns(there, with_vectors, with_metadata, self._settings.max_read)
             sql = f"SELECT {columns} FROM (SELECT * FROM {there.table} WHERE id = ANY(%s)) i"
-            return await _items(connection, sql, (list(ids),))
+            return await _items(connection, sql, (named,))
 
-        return {item.id: item for item in await self._database.read(work)}
+        return {item.id: item for item in await self._read_of(name, work)}
 
     async def page(
         self,
@@ -270,11 +297,10 @@ class Engine:
     ) -> tuple[list[Item], str]:
         """The items, by id, and the next page's token, "" for none. Raises InvalidArgument, NotFound, TooLarge."""
         size = within("page_size", size or _PAGE, 1, _LARGEST_PAGE)
-        fits = where(filter)
-        columns = _columns(with_vectors, with_metadata, self._settings.max_read)
+        fits = await _where(filter)
 
-        async def work(connection: Connection) -> tuple[list[Item], str]:
-            there = await collections.read(connection, name)
+        async def work(connection: Connection, there: Collection) -> tuple[list[Item], str]:
+            columns = _columns(there, with_vectors, with_metadata, self._settings.max_read)
             sql = (
                 f"SELECT {columns} FROM (SELECT * FROM {there.table} WHERE id > %s AND {fits.sql} "
                 "ORDER BY id LIMIT %s) i"
@@ -283,20 +309,19 @@ class Engine:
             items = await _items(connection, sql, values)
             return items, _token(there.number, items[-1].id) if len(items) == size else ""
 
-        return await self._database.read(work)
+        return await self._read_of(name, work)
 
     async def count(self, name: str, filter: Filter | None = None) -> int:
-        fits = where(filter)
+        fits = await _where(filter)
 
-        async def work(connection: Connection) -> int:
-            there = await collections.read(connection, name)
+        async def work(connection: Connection, there: Collection) -> int:
             if filter is None:
                 return there.count
             sql = f"SELECT count(*) FROM {there.table} WHERE {fits.sql}"
             row = await (await connection.execute(sql.encode(), fits.values, prepare=False)).fetchone()
             return int(row[0]) if row else 0
 
-        return await self._database.read(work)
+        return await self._read_of(name, work)
 
     # -- which collection ---------------------------------------------------------------------------------------
 
@@ -311,28 +336,40 @@ class Engine:
 
         async def attempt(connection: Connection) -> Result:
             if collection := self._known.get(name):
-                try:
+                with suppress(errors.UndefinedTable, CallerError):  # of one that is gone, perhaps
                     if (result := await work(connection, collection)) is not None:
                         return result
-                except (errors.UndefinedTable, CallerError):
-                    pass  # of one that is gone, perhaps
-            for _ in range(10):
+            for _ in range(_TRIES):
                 collection = await self._read(connection, name)
-                try:
+                with suppress(errors.UndefinedTable):
                     if (result := await work(connection, collection)) is not None:
                         return result
-                except errors.UndefinedTable:
-                    pass
-            raise NotFound(f"collection {name} is being replaced all the time; try again", reason="CONFLICT")
+            raise _always_moved(name)
 
         return await self._database.read(attempt)
 
-    async def _locked(self, connection: Connection, name: str, as_was: Collection | None = None) -> Collection:
+    async def _read_of(self, name: str, work: Callable[[Connection, Collection], Awaitable[Result]]) -> Result:
+        """What `work` makes of the collection; it is done again where that is deleted meanwhile. Raises NotFound."""
+
+        async def attempt(connection: Connection) -> Result:
+            for _ in range(_TRIES):
+                with suppress(errors.UndefinedTable):
+                    return await work(connection, await collections.read(connection, name))
+            raise _always_moved(name)
+
+        return await self._database.read(attempt)
+
+    async def _locked(self, connection: Connection, name: str) -> Collection:
         """The collection, which is not deleted until the transaction ends. Raises NotFound."""
-        there = await collections.read(connection, name, "FOR KEY SHARE")
-        if as_was is not None and there.number != as_was.number:
-            raise errors.SerializationFailure  # its alias was moved meanwhile
-        return there
+        return await collections.read(connection, name, "FOR KEY SHARE")
+
+
+def _always_moved(name: str) -> NotFound:
+    return NotFound(f"collection {quoted(name)} is being replaced all the time; try again", reason="CONFLICT")
+
+
+async def _where(filter: Filter | None) -> Where:
+    return await in_thread(where, filter) if is_large(filter) else where(filter)
 
 
 async def _items(connection: Connection, sql: str, values: Sequence[object]) -> list[Item]:
@@ -340,15 +377,18 @@ async def _items(connection: Connection, sql: str, values: Sequence[object]) -> 
     items = []
     for name, metadata, vector, original in await cursor.fetchall():
         if not metadata:
-            raise TooLarge("the items' metadata is too large", reason="REPLY_TOO_LARGE")
+            raise TooLarge("the items are too large", reason="REPLY_TOO_LARGE")
         items.append(Item(name, searching.sent(vector, original), metadata))
     return items
 
 
-def _columns(with_vectors: bool, with_metadata: bool, most: int) -> str:
-    text = f"CASE WHEN sum(size) OVER (ROWS UNBOUNDED PRECEDING) <= {most} THEN metadata::text ELSE '' END"
-    metadata, vector = text if with_metadata else "'{}'", "vector, original" if with_vectors else "NULL, NULL"
-    return f"id, {metadata}, {vector}"
+def _columns(collection: Collection, with_vectors: bool, with_metadata: bool, most: int) -> str:
+    """An item's, its metadata as "" once what is asked of it and of those before it has more than `most` bytes."""
+    size = f"{'size' if with_metadata else 0} + {4 * collection.dimension if with_vectors else 0}"
+    fits = f"CASE WHEN sum({size}) OVER (ROWS UNBOUNDED PRECEDING) <= {most} THEN"
+    metadata = "metadata::text" if with_metadata else "'{}'"
+    vector = f"{fits} vector END, {fits} original END" if with_vectors else "NULL, NULL"
+    return f"id, {fits} {metadata} ELSE '' END, {vector}"
 
 
 def _token(number: int, last: str) -> str:

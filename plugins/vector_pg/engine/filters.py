@@ -12,8 +12,12 @@ from shared.errors import quoted
 from shared.vectors import filters
 from shared.vectors.filters import DEEPEST, MOST, Compare, Condition, Exists, Filter, Ids, Operator, refused, too_many
 
+from . import wire
+
 _FEW = 32  # values of a list that the index on metadata is asked for one by one
 _GROUP = 40
+_SMALL = 500  # conditions, ids or values of a list
+_MOST_VALUES = 60_000  # keys of fields and values that are sent one by one: a statement takes 65,535 of them
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,21 @@ class Where:
 
     sql: str = "TRUE"
     values: tuple[object, ...] = ()
+
+
+def is_large(filter: Filter | None) -> bool:
+    """Whether `where` may take long."""
+    if filter is None:
+        return False
+    conditions = [*filter.must, *filter.should, *filter.must_not]
+    return len(conditions) > _SMALL or any(
+        is_large(one)
+        if isinstance(one, Filter)
+        else len(one.ids) > _SMALL
+        if isinstance(one, Ids)
+        else isinstance(one, Compare) and isinstance(one.value, list) and len(one.value) > _SMALL
+        for one in conditions
+    )
 
 
 def where(filter: Filter | None) -> Where:
@@ -54,11 +73,13 @@ class _Writer:
         self._count += 1
         if self._count > MOST:
             raise too_many(at)
+        if len(self.values) > _MOST_VALUES:
+            raise refused(at, f"has one of more than {_MOST_VALUES} keys of fields and values; ask for less at once")
         match condition:
             case Filter():
                 return self.filter(condition, at, depth + 1)
             case Ids(ids):
-                self.values.append([one for one in ids if "\0" not in one])  # such ids do not exist
+                self.values.append(wire.texts(one for one in ids if "\0" not in one))  # such ids do not exist
                 return "(id = ANY(%s::text[]))"
             case Exists(field):
                 return f"({self._member(_keys(field, at))} IS NOT NULL)"
@@ -79,7 +100,7 @@ class _Writer:
                 return one_of if operator is Operator.IN else f"(NOT {one_of})"
             case Operator.CONTAINS:
                 _scalar(value, at, "looks for")
-                held = self._equal(keys, [value], at)
+                held = self._holds(keys, [value])
                 return (
                     f"({held} OR {self._text(keys, 'strpos({}, %s) > 0', value)})" if isinstance(value, str) else held
                 )
@@ -99,9 +120,11 @@ class _Writer:
                 return f"coalesce(jsonb_typeof({typed}) = 'number' AND {member} {operator.value} %s::jsonb, FALSE)"
 
     def _equal(self, keys: Sequence[str], value: Any, at: str) -> str:
-        """Also, for a list of one value, whether there is a list that holds it. The index on metadata answers it."""
-        values = value if isinstance(value, list) and len(value) == 1 else [value]
-        _scalar(values[0], at, "compares with")
+        _scalar(value, at, "compares with")
+        return self._holds(keys, value)
+
+    def _holds(self, keys: Sequence[str], value: Any) -> str:
+        """That it is there or, of a list, that one with all of its values is. The index on metadata answers it."""
         for key in reversed(keys):
             value = {key: value}
         self.values.append(json.dumps(value))
@@ -112,7 +135,7 @@ class _Writer:
             return _joined("OR", [self._equal(keys, value, at) for value in values]) if values else "FALSE"
         texts = [_scalar(value, at, "compares with") for value in values]
         member = self._member(keys)
-        self.values.append(texts)
+        self.values.append(wire.jsons(texts))
         return f"coalesce({member} = ANY(%s::jsonb[]), FALSE)"
 
     def _text(self, keys: Sequence[str], test: str, value: str) -> str:

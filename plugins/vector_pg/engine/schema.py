@@ -1,6 +1,6 @@
 """The tables, and how an older schema becomes today's: forward only, one process at a time.
 
-`items_N` holds the collection of number N. Its vectors have no index until there are many (`indexing.py`).
+`items_N` holds the collection of number N. It has no index but that of its ids until there are many (`indexing.py`).
 """
 
 from __future__ import annotations
@@ -42,16 +42,14 @@ _MIGRATIONS = (
 
 def items(collection: Collection) -> str:
     """`original` is set where `vector` is not what was sent, bit for bit; `size` are the bytes of metadata as text."""
-    table = collection.table
     return f"""
-    CREATE TABLE {table} (
+    CREATE TABLE {collection.table} (
         id text COLLATE "C" PRIMARY KEY,
         vector vector({collection.dimension}) NOT NULL,
         metadata jsonb NOT NULL,
         original bytea,
         size integer NOT NULL
-    );
-    CREATE INDEX metadata_{collection.number} ON {table} USING gin (metadata jsonb_path_ops)
+    )
     """
 
 

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from shared.errors import InvalidArgument
-from shared.vectors.checks import within
+from shared.off_loop import in_thread
+from shared.vectors.checks import LARGEST_METADATA, within
 from shared.vectors.items import Floats, Query
 
 from . import checks, wire
 from .database import Connection
-from .filters import Where, where
+from .filters import Where, is_large, where
 from .values import Collection, Hit, SearchResult
 
 # So few matches are compared one by one rather than looked for along the graph.
@@ -32,15 +33,15 @@ async def search(
 ) -> SearchResult | None:
     """None where the name is no longer, or not quite, this collection's. Metadata beyond `most` bytes comes as ""."""
     vector = wire.packed(checks.checked_query(collection, query.vector)[None, :])[0]
-    fits = where(query.filter)
+    fits = await in_thread(where, query.filter) if is_large(query.filter) else where(query.filter)
     run = _Search(connection, name, collection, query, vector, fits, most)
     if collection.indexed and not query.exact and not (query.filter and await run.matches_are_few()):
         await run.keep_candidates(query.ef or collection.ef_search)
         result = await run.page()
-        if result is None or len(result.hits) == query.limit:
+        if result is None or result.complete:
             return result
         # The end of the walk, or of the matches. The pages before this one are the walk's.
-        walked = await run.walked(query.offset // query.limit * query.limit)
+        walked = await run.walked(query.offset)
         return await run.page(exact=True, without=walked)
     return await run.page(exact=True)
 
@@ -105,22 +106,22 @@ class _Search:
         return bool(rows[0][0] <= _FEW)
 
     async def walked(self, most: int) -> list[str]:
-        """The ids of the first `most` hits along the graph, or of as many whole pages as it has."""
+        """The ids of the first `most` hits along the graph, or of as many whole pages before this one as it has."""
         if not most:
             return []
         sql = f"SELECT id FROM {self._collection.table} WHERE {self._fits.sql} ORDER BY {self._walk} LIMIT %s"
         rows = await self._rows(sql, (*self._fits.values, self._vector, most))
-        return [row[0] for row in rows[: len(rows) // self._query.limit * self._query.limit]]
+        not_whole = -(-(most - len(rows)) // self._query.limit)
+        return [row[0] for row in rows[: max(0, most - not_whole * self._query.limit)]]
 
     async def page(self, exact: bool = False, without: list[str] | None = None) -> SearchResult | None:
         query, table = self._query, self._collection.table
-        # An expression that no index has.
+        # An expression that no index has. With the limit as a parameter PostgreSQL would plan anew each time.
         order = f"({self._distance}) + 0.0, id" if exact else self._walk
-        metadata = (
-            f"CASE WHEN sum(size) OVER (ROWS UNBOUNDED PRECEDING) <= {self._most} THEN metadata::text ELSE '' END"
-            if query.with_metadata
-            else "'{}'"
-        )
+        metadata = "metadata::text" if query.with_metadata else "'{}'"
+        if query.with_metadata and query.limit * LARGEST_METADATA > self._most:
+            together = "sum(size) OVER (ROWS UNBOUNDED PRECEDING)"
+            metadata = f"CASE WHEN {together} <= {self._most} THEN metadata::text ELSE '' END"
         sql = f"""
             SELECT w.sequence, c.number, c.indexed, c.ef_search, h.* FROM writes w
             LEFT JOIN collections c ON c.number = coalesce(
@@ -130,12 +131,12 @@ class _Search:
                     {"vector, original" if query.with_vectors else "NULL, NULL"}
                 FROM (
                     SELECT * FROM {table} WHERE {self._fits.sql} {"AND id <> ALL(%s::text[])" if without else ""}
-                    ORDER BY {order} LIMIT %s OFFSET %s
+                    ORDER BY {order} LIMIT {query.limit:d} OFFSET {query.offset - len(without or ()):d}
                 ) i
             ) h ON TRUE"""
         values = [self._name, self._name, self._vector, *self._fits.values]
-        values += [without] if without else []
-        values += [self._vector, query.limit, query.offset - len(without or ())]
+        values += [wire.texts(without)] if without else []
+        values.append(self._vector)
         rows = await self._rows(sql, values)
         sequence, *now = rows[0][:4]
         if now != [self._collection.number, self._collection.indexed, self._collection.ef_search]:

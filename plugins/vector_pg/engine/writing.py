@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from shared.errors import CallerError
+from shared.off_loop import in_thread
 from shared.vectors.changes import Change, Dump, MetadataMode, changed, check_change
 from shared.vectors.checks import check_wrong, no_such_id, wrong_for_mode
 from shared.vectors.items import Floats, Item, Mode, Written
@@ -25,7 +27,39 @@ from .values import Collection
 Row = tuple[bytes, wire.Packed, bytes, bytes | None, int]
 
 _SLICE = 1000
+_TEXTS = 200  # items whose metadata is held at once while it is changed; each has 1 MiB at most
 _BULK = 200  # new rows from which on COPY is worth its round trips
+
+
+class Prepared(NamedTuple):
+    """Items, and the rows of those that may be written. `wrong` was known of them before, `bad` is all that may not be
+    written, both by index."""
+
+    collection: Collection
+    items: Sequence[Item]
+    wrong: Mapping[int, CallerError]
+    bad: dict[int, CallerError]
+    rows: list[Row]
+
+
+def prepared(collection: Collection, items: Sequence[Item], wrong: Mapping[int, CallerError]) -> Prepared:
+    bad = {**checks.bad_items(collection, items), **wrong}
+    rows = rows_of(collection, [item for index, item in enumerate(items) if index not in bad])
+    return Prepared(collection, items, wrong, bad, rows)
+
+
+async def write(
+    connection: Connection, collection: Collection, prepared: Prepared, mode: Mode, partial: bool, copy: bool
+) -> tuple[Written, Collection]:
+    """What was written, and the collection as it is then."""
+    items, bad, rows = prepared.items, prepared.bad, prepared.rows
+    refused = await mode_errors(connection, collection, items, mode, bad)
+    check_wrong({**bad, **refused}, partial, "vectors")
+    gone = {items[index].id.encode() for index in refused}
+    kept = [row for row in rows if row[0] not in gone] if gone else rows
+    new = await put(connection, collection, kept, mode, copy)
+    sequence = await committed(connection, collection, new)
+    return Written(len(kept), sequence, {**bad, **refused}), replace(collection, count=collection.count + new)
 
 
 def rows_of(collection: Collection, items: Sequence[Item]) -> list[Row]:
@@ -61,13 +95,14 @@ async def put(connection: Connection, collection: Collection, rows: Sequence[Row
     table = collection.table
     ids = [row[0].decode() for row in rows]
     if copy and len(rows) >= _BULK:
-        cursor = await connection.execute(f"SELECT FROM {table} WHERE id = ANY(%s) LIMIT 1".encode(), (ids,))
+        sql = f"SELECT FROM {table} WHERE id = ANY(%s) LIMIT 1"
+        cursor = await connection.execute(sql.encode(), (wire.texts(ids),))
         if await cursor.fetchone() is None:
             command = f"COPY {table} (id, vector, metadata, original, size) FROM STDIN (FORMAT BINARY)"
             async with connection.cursor().copy(command.encode()) as copying:
                 await copying.write(wire.COPY_START)
                 for start in range(0, len(rows), _SLICE):
-                    await copying.write(wire.copied(rows[start : start + _SLICE]))
+                    await copying.write(await in_thread(wire.copied, rows[start : start + _SLICE]))
                 await copying.write(wire.COPY_END)
             return len(rows)
     conflict = (
@@ -106,7 +141,7 @@ async def delete(
 ) -> tuple[int, int | None]:
     """How many, and the number of the write."""
     named = "id = ANY(%s::text[]) AND" if ids else ""
-    values = [*([list(ids)] if ids else []), *fits.values]
+    values = [*([wire.texts(ids)] if ids else []), *fits.values]
     if dry_run:
         counting = f"SELECT count(*) FROM {collection.table} WHERE {named} {fits.sql}"
         row = await (await connection.execute(counting.encode(), values, prepare=False)).fetchone()
@@ -121,21 +156,19 @@ async def change_matching(
     connection: Connection, collection: Collection, fits: Where, change: Change, dump: Dump, mode: MetadataMode
 ) -> Written:
     check_change(change, mode, "updates[0]")
-    sql = f"SELECT id FROM {collection.table} WHERE {fits.sql} ORDER BY id"
-    ids = [row[0] for row in await (await connection.execute(sql.encode(), fits.values, prepare=False)).fetchall()]
-    count = 0
-    for start in range(0, len(ids), _SLICE):
+    sql = f"SELECT id FROM {collection.table} WHERE {fits.sql} AND id > %s ORDER BY id LIMIT {_TEXTS}"
+    count, last = 0, ""
+    while True:
+        cursor = await connection.execute(sql.encode(), (*fits.values, last), prepare=False)
+        ids = [row[0] for row in await cursor.fetchall()]
+        if not ids:
+            break
+        last = ids[-1]
         # Locked, an item may fit no more.
-        some = await _locked(connection, collection, ids[start : start + _SLICE], "metadata::text", fits)
-        await _set_metadata(
-            connection,
-            collection,
-            {
-                name: _changed(text, replace(change, id=name), mode, collection.dimension, dump, "updates[0]")
-                for name, text in some.items()
-            },
-        )
-        count += len(some)
+        some = await _locked(connection, collection, ids, "metadata::text", fits)
+        made = await in_thread(_changed_alike, some, change, mode, collection.dimension, dump)
+        await _set_metadata(connection, collection, made)
+        count += len(made)
     return Written(count, await committed(connection, collection), {})
 
 
@@ -149,25 +182,51 @@ async def change(
     wrong: Mapping[int, CallerError],
 ) -> Written:
     wrong = dict(wrong)
-    ids = sorted({change.id for index, change in enumerate(changes) if index not in wrong})
-    made: dict[str, str] = {}
-    there: dict[str, str] = {}
-    for start in range(0, len(ids), _SLICE):
-        there |= await _locked(connection, collection, ids[start : start + _SLICE], "metadata::text")
+    wanted: dict[str, list[int]] = {}  # by id, which changes are for it
     for index, one in enumerate(changes):
+        if index not in wrong:
+            wanted.setdefault(one.id, []).append(index)
+    ids, count = sorted(wanted), 0
+    for start in range(0, len(ids), _TEXTS):
+        some = ids[start : start + _TEXTS]
+        there = await _locked(connection, collection, some, "metadata::text")
+        of_these = {index: changes[index] for name in some for index in wanted[name]}
+        made, refused = await in_thread(_changed_each, there, of_these, mode, collection.dimension, dump)
+        wrong |= refused
+        if partial or not wrong:
+            await _set_metadata(connection, collection, made)
+        count += len(made)
+    check_wrong(wrong, partial, "updates")
+    return Written(count, await committed(connection, collection), wrong)
+
+
+def _changed_alike(
+    there: Mapping[str, str], change: Change, mode: MetadataMode, dimension: int, dump: Dump
+) -> dict[str, str]:
+    """The metadata of each after the change."""
+    return {
+        name: _changed(text, replace(change, id=name), mode, dimension, dump, "updates[0]")
+        for name, text in there.items()
+    }
+
+
+def _changed_each(
+    there: Mapping[str, str], changes: Mapping[int, Change], mode: MetadataMode, dimension: int, dump: Dump
+) -> tuple[dict[str, str], dict[int, CallerError]]:
+    """The metadata, by id, after the changes; and what is wrong with which of them."""
+    made: dict[str, str] = {}
+    wrong: dict[int, CallerError] = {}
+    for index, change in changes.items():
         at = f"updates[{index}]"
-        if index in wrong:
-            continue
         try:
-            check_change(one, mode, at)
-            if one.id not in there:
-                raise no_such_id(f"{at}.id", one.id)
-            made[one.id] = there[one.id] = _changed(there[one.id], one, mode, collection.dimension, dump, at)
+            check_change(change, mode, at)
+            if change.id not in there:
+                raise no_such_id(f"{at}.id", change.id)
+            text = made.get(change.id, there[change.id])
+            made[change.id] = _changed(text, change, mode, dimension, dump, at)
         except CallerError as error:
             wrong[index] = error.let_go()
-    check_wrong(wrong, partial, "updates")
-    await _set_metadata(connection, collection, made)
-    return Written(len(made), await committed(connection, collection), wrong)
+    return made, wrong
 
 
 def _changed(metadata: str, change: Change, mode: MetadataMode, dimension: int, dump: Dump, at: str) -> str:
@@ -185,18 +244,16 @@ async def _locked(
     cursor = await connection.execute(
         f"SELECT id, {column} FROM {collection.table} WHERE id = ANY(%s) AND {fits.sql} ORDER BY id "
         "FOR NO KEY UPDATE".encode(),
-        ([name for name in ids if "\0" not in name], *fits.values),
+        (wire.texts(name for name in ids if "\0" not in name), *fits.values),
         prepare=False,
     )
     return dict(await cursor.fetchall())
 
 
 async def _set_metadata(connection: Connection, collection: Collection, made: Mapping[str, str]) -> None:
-    entries = sorted(made.items())
-    for start in range(0, len(entries), _SLICE):
-        some = entries[start : start + _SLICE]
-        await connection.execute(
-            f"UPDATE {collection.table} i SET metadata = u.b::jsonb, size = octet_length(u.b) "
-            "FROM unnest(%s::text[], %s::text[]) AS u(a, b) WHERE i.id = u.a".encode(),
-            ([name for name, _ in some], [text for _, text in some]),
-        )
+    """Of those of one slice."""
+    await connection.execute(
+        f"UPDATE {collection.table} i SET metadata = u.b::jsonb, size = octet_length(u.b) "
+        "FROM unnest(%s::text[], %s::text[]) AS u(a, b) WHERE i.id = u.a".encode(),
+        (wire.texts(made), wire.texts(made.values())),
+    )
