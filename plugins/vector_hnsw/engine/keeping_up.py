@@ -225,6 +225,9 @@ class KeepingUp(Upkeep):
             threads = self._threads or os.cpu_count() or 1
             rebuild_aside(entry, self._store, threads, self._writing, self._save)
 
+    def _tune_where_due(self, entry: OpenCollection) -> None:
+        """Nothing: the writer does it, and its `ef_search` comes with the catalogue."""
+
     def _whole(
         self, work: Callable[[], Result], *, strict: bool = False, surely: Callable[[], Result] | None = None
     ) -> Result:
