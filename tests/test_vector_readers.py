@@ -33,6 +33,7 @@ from plugins.vector_hnsw.engine import (
     following,
     keeping_up,
     moment,
+    tuning,
     wal,
 )
 from plugins.vector_hnsw.engine import change_log as log
@@ -432,6 +433,21 @@ def test_a_field_gets_an_index_while_it_reads(tmp_path: Path) -> None:
             assert reader.count("c", fits) == 40
             assert len(reader._store.fields.of(1)) == len(writer._store.fields.of(1))
             assert len(reader.search("c", Query(MATRIX[0], limit=100, filter=fits)).hits) == 40
+
+
+def test_a_recall_that_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The writer finds the `ef_search` that keeps a recall; a reader uses it, and finds none of its own."""
+    monkeypatch.setattr(flat, "MOST", 0)
+    monkeypatch.setattr(tuning, "_REST", 0.02)
+    with both(tmp_path) as (writer, reader):
+        writer.create("kept", DIMENSION, ef_search=4000, target_recall=0.9)
+        writer.upsert("kept", items(MATRIX))
+        wait_until(lambda: writer.describe("kept", sample=False).spec.ef_search < 4000, "an ef_search")
+        assert reader.describe("kept", sample=False).spec == writer.describe("kept", sample=False).spec
+        assert not reader._collections["kept"].tuning
+    assert "ef_not_tuned" not in caplog.text
 
 
 def test_errors_are_of_now(tmp_path: Path) -> None:

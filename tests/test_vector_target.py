@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.vector_hnsw.engine import Engine, Metric, Query, ReaderEngine, health, tuning
+from plugins.vector_hnsw.engine import Engine, Metric, Query, health, tuning
 from plugins.vector_hnsw.engine.checks import LARGEST_EF
 from plugins.vector_hnsw.engine.graph import Graph
 from shared.errors import Code
@@ -152,24 +152,6 @@ def test_a_snapshot_has_it(tmp_path: Path) -> None:
         engine.restore_snapshot("c", "s")
         assert tuned(engine) > 20
         assert engine.describe("c").spec.target_recall == 0.95
-
-
-def test_a_reader_has_what_the_writer_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A reader searches with the `ef_search` that the writer found, and looks for none itself."""
-    with opened(tmp_path) as engine, caplog.at_level(logging.WARNING, "hector"):
-        engine.create("c", DIMENSION, target_recall=0.95, **POOR)
-        reader = ReaderEngine(tmp_path)
-        reader.open()
-        try:
-            engine.upsert("c", items(vectors(1500, DIMENSION)))
-            assert reader.describe("c").count == 1500
-            found = tuned(engine)
-            spec = reader.describe("c").spec
-            assert (spec.target_recall, spec.ef_search) == (0.95, found)
-            assert not reader._collections["c"].tuning
-        finally:
-            reader.close()
-    assert "ef_not_tuned" not in caplog.text
 
 
 @pytest.mark.slow

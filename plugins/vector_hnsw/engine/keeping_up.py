@@ -226,7 +226,7 @@ class KeepingUp(Upkeep):
             rebuild_aside(entry, self._store, threads, self._writing, self._save)
 
     def _tune_where_due(self, entry: OpenCollection) -> None:
-        """The writer does, and what it finds comes with the collection."""
+        """Nothing: the writer does it, and its `ef_search` comes with the catalogue."""
 
     def _whole(
         self, work: Callable[[], Result], *, strict: bool = False, surely: Callable[[], Result] | None = None
