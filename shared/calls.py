@@ -48,6 +48,10 @@ _LARGEST_HEALTH, _HEALTH_SECONDS = 1024, 5.0
 # Calls that anybody can make as fast as they like; of those that end so, this many a second are logged.
 _CHEAP = (Unauthenticated, Unimplemented, Unavailable, Overloaded, Malformed)
 _LOGGED_A_SECOND = 100
+# Of those that any client can make without a token so many get an answer, which costs as much as all the rest of one.
+_OF_STRANGERS = (Unauthenticated, Unimplemented)
+_ANSWERED_A_SECOND = 500
+_OF_SECURITY = (Unauthenticated, Overloaded, TooLarge, Late)
 _LOADING = Unavailable("the plugin is still loading; wait until its health is SERVING", reason="LOADING", retry_after=1)
 _UNKNOWN = Unimplemented("this plugin does not have the method that was called")
 
@@ -79,6 +83,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._clock = Clock(config.timeout)
         self._requests = Requests(config.max_held_bytes)
         self._handlers: dict[str, Handler] = {}
+        self._patience: dict[str, tuple[float, str]] = {}
         self._floods = _Floods()
 
     async def intercept_service(
@@ -115,16 +120,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return _LOADING
         return _UNKNOWN if method == accept.UNKNOWN else None
 
-    def tell(self, method: str, error: PluginError, context: Context) -> None:
-        """Logs a call that was refused, unless there have been many of late."""
+    def tell(self, method: str, error: PluginError, context: Context) -> bool:
+        """Logs a call that was refused, unless there have been many of late. False where there have been so many of
+        strangers' that it is not worth an answer either."""
         if not self._floods.is_one():
             logs.request_id.set(_request_id(context.invocation_metadata() or ()))
             logs.event("call", method=_short(method), code=error.code.name, ms=0.0)
-            if isinstance(error, Unauthenticated):
+            if isinstance(error, _OF_SECURITY):
                 _security(context, method, error)
+        return not (isinstance(error, _OF_STRANGERS) and self._floods.is_huge())
+
+    def patience(self, method: str) -> tuple[float, str]:
+        return self._patience[method]
 
     def wrapped(self, method: str, handler: Handler) -> Handler:
-        return (self._exempt if method.startswith(HEALTH) else self._wrapped)(method, handler)
+        config = self._config
+        if method.startswith(HEALTH):
+            self._patience[method] = _HEALTH_SECONDS, "time of a health check"
+            return self._exempt(method, handler)
+        # The silence of a stream of requests is bounded by its own time limit.
+        bound = (config.timeout, "timeout") if handler.request_streaming else (config.transfer_timeout, "transfer_timeout")
+        self._patience[method] = bound
+        return self._wrapped(method, handler)
 
     def _exempt(self, method: str, handler: Handler) -> Handler:
         receive = Receiving(self._requests, handler, patience=_HEALTH_SECONDS, largest=_LARGEST_HEALTH).receive
@@ -267,7 +284,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             # Before the answer goes out: that can take as long as the client does not read.
             if not (is_flood := isinstance(error, _CHEAP) and self._floods.is_one()):
                 logs.call(_short(method), code, time.perf_counter() - started)
-        if isinstance(error, Unauthenticated | Overloaded | TooLarge | Late) and not is_flood:
+        if isinstance(error, _OF_SECURITY) and not is_flood:
             _security(context, method, error)
         if isinstance(error, CallerError) and (reply_class := _failing_reply(method)):
             return bytes(failure(reply_class(), error).SerializeToString())
@@ -321,6 +338,10 @@ class _Floods:
             asyncio.get_running_loop().call_later(1, self._tell)
         self._not_logged += 1
         return True
+
+    def is_huge(self) -> bool:
+        """Whether this second has had so many that one more is not worth an answer."""
+        return self._count > _ANSWERED_A_SECOND
 
     def _tell(self) -> None:
         logs.event("security", level=logging.WARNING, reason="FLOOD", calls_not_logged=self._not_logged)

@@ -72,7 +72,7 @@ class Patience:
             if call.patience and at - call.awaits_since > call.patience:
                 call.refuse(
                     DeadlineExceeded(
-                        f"no whole message came within the transfer_timeout of {call.patience:g} s; send it faster",
+                        f"no whole message came within the {call.waits_as} of {call.patience:g} s; send it faster",
                         reason="MESSAGE_TIMEOUT",
                     )
                 )

@@ -117,6 +117,9 @@ async def _read(context: Context, patience: float, is_first: bool) -> Any:
                 return await context.read()
         except TimeoutError:
             raise DeadlineExceeded(f"no whole message came within {patience:g} s", reason="MESSAGE_TIMEOUT") from None
+    if call.first is not None:
+        data, call.first = call.first, None
+        return data
     call.reader = asyncio.current_task()
     call.patience, call.is_first, call.awaits_since = patience, is_first, accept.now()
     try:
