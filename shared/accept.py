@@ -198,7 +198,7 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
         """Waits for the first message, and only then does what gRPC does for each call, which costs more than all else:
         of streams without a message a client can have as many as it likes."""
         call.patience, call.waits_as = self.gate.patience(method)
-        message = cygrpc.ReceiveMessageOperation(0)
+        message: Any = cygrpc.ReceiveMessageOperation(0)
         call.reader, call.awaits_since = call.task, now()
         try:
             await cygrpc.execute_batch(state, (message,), self.loop)
@@ -213,7 +213,7 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
         if call.error is not None:
             self.gate.tell(method, call.error, cygrpc._ServicerContext(state, None, None, self.loop))
             return await self._refuse(state, call, call.error)
-        call.first = message.message()
+        call.first, message = message.message(), None  # so that it can be let go of while the call goes on
         if call.first is None:
             return await self._answer_nothing(method, handler, state)
         answer = _ANSWER[handler.response_streaming](handler, state, self.loop)

@@ -23,7 +23,7 @@ MOST_ITEMS = {
     "UpsertVectorsStream": {"vectors": checks.LARGEST_BATCH},
     "GetVectors": {"ids": checks.LARGEST_BATCH},
     "DeleteVectors": {"ids": checks.LARGEST_BATCH},
-    "UpdateMetadata": {"updates": checks.LARGEST_BATCH},
+    "UpdateMetadata": {"updates": checks.LARGEST_BATCH, "updates.remove_keys": checks.LARGEST_BATCH},
     "SearchVectorsBatch": {"searches": checks.LARGEST_SEARCH_BATCH},
 }
 # What gRPC clients take by default, less what stands around an item in a reply.
