@@ -81,16 +81,16 @@ def _check(descriptor: Descriptor, data: bytes, most_items: Mapping[str, int]) -
 class _Limit(NamedTuple):
     """Of a field: how many items or bytes of it there may be, None for any number, and those of the fields inside."""
 
-    name: str
+    path: str
     most: int | None
     repeats: bool
     inside: Mapping[int, _Limit]
 
 
 @functools.cache
-def _limits(descriptor: Descriptor, most_items: tuple[tuple[str, int], ...]) -> dict[int, _Limit]:
+def _limits(descriptor: Descriptor, most_items: tuple[tuple[str, int], ...], within: str = "") -> dict[int, _Limit]:
     """By the numbers of the fields."""
-    most = {name: value for name, value in most_items if "." not in name}
+    most = {path: value for path, value in most_items if "." not in path}
     inside: dict[str, dict[str, int]] = {name: {} for name in most}
     for path, value in most_items:
         name, _, rest = path.partition(".")
@@ -98,9 +98,9 @@ def _limits(descriptor: Descriptor, most_items: tuple[tuple[str, int], ...]) -> 
             inside.setdefault(name, {})[rest] = value
     found = {}
     for name, parts in inside.items():
-        field = descriptor.fields_by_name[name]
-        below = _limits(field.message_type, tuple(parts.items())) if parts else {}
-        found[field.number] = _Limit(name, most.get(name), field.is_repeated, below)
+        field, path = descriptor.fields_by_name[name], within + name
+        below = _limits(field.message_type, tuple(parts.items()), f"{path}.") if parts else {}
+        found[field.number] = _Limit(path, most.get(name), field.is_repeated, below)
     return found
 
 
@@ -109,13 +109,13 @@ def _count(limits: Mapping[int, _Limit], data: bytes, start: int, end: int, coun
         if (limit := limits.get(number)) is None:
             continue
         if limit.most is not None:
-            counts[limit.name] += 1 if limit.repeats else last - first
-            if counts[limit.name] > limit.most:
-                what = "items" if limit.repeats else "bytes"
+            counts[limit.path] += 1 if limit.repeats else last - first
+            if counts[limit.path] > limit.most:
+                name, what = limit.path.rpartition(".")[2], "items" if limit.repeats else "bytes"
                 raise InvalidArgument(
-                    f"{limit.name} has more than {limit.most:,} {what}; send at most {limit.most:,} in a request",
+                    f"{name} has more than {limit.most:,} {what}; send at most {limit.most:,} in a request",
                     reason=f"TOO_MANY_{what.upper()}",
-                    field=limit.name,
+                    field=name,
                 )
         if limit.inside and last - first > _SMALL:  # less of it the plugin counts itself
             _count(limit.inside, data, first, last, counts)
