@@ -30,6 +30,7 @@ from .health import Health
 from .patience import Patience
 from .reflection import add_reflection
 from .start import run as run  # most plugins have it from here
+from .wakeups import gather
 
 DRAIN_SECONDS = 10.0
 STREAMS_PER_CONNECTION = 1000
@@ -99,6 +100,8 @@ class PluginServer:
         for warning in security_warnings(self._config):
             logs.event("security", level=logging.WARNING, reason=warning.reason, message=warning.message)
         await self._server.start()
+        if holds() and not os.environ.get("A3_NOGATHER"):
+            gather(asyncio.get_running_loop())
         # Kept here: a task that nobody refers to may be forgotten.
         self._watch = asyncio.create_task(Patience(self._calls, self._config).watch())
         self.ended = asyncio.create_task(self._end())

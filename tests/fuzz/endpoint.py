@@ -74,16 +74,16 @@ async def _front(calm: str, others: str) -> None:
 
 
 def main() -> None:
+    if is_behind := BEHIND in sys.argv:
+        os.nice(19)  # before there are threads: each has its own
     with Endpoint() as endpoint:
         endpoint.seen = _Forgetful()
-        if BEHIND in sys.argv:
-            os.nice(19)
+        if is_behind:
             print(endpoint.address, flush=True)
             sys.stdin.read()  # until the other one has gone
             return
-        with subprocess.Popen(
-            [sys.executable, "-m", "tests.fuzz.endpoint", BEHIND], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as behind:
+        argv = [sys.executable, "-m", "tests.fuzz.endpoint", BEHIND]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as behind:
             assert behind.stdout is not None
             asyncio.run(_front(endpoint.address, behind.stdout.readline().strip()))
 
