@@ -21,7 +21,7 @@ import grpc
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor
 
-from . import accept, logs
+from . import accept, logs, under_way
 from .config import BaseConfig
 from .credentials import check_token
 from .errors import (
@@ -66,7 +66,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(
         self,
         config: BaseConfig,
-        calls: accept.Calls,
+        calls: under_way.Calls,
         too_large_hints: Mapping[str, str],
         most_items: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
@@ -234,7 +234,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     async def _write(self, method: str, context: Context, reply: bytes) -> None:
         # The stream's own time limit comes first; this is for one that has none left to say so.
         timeout = self._config.timeout
-        self._sending(len(self._sized(method, reply)), timeout and timeout + accept.REFUSAL_SECONDS)
+        self._sending(len(self._sized(method, reply)), timeout and timeout + under_way.REFUSAL_SECONDS)
         await context.write(reply)
         self._sending(0, 0)
 
@@ -289,7 +289,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if isinstance(error, CallerError) and (reply_class := _failing_reply(method)):
             return bytes(failure(reply_class(), error).SerializeToString())
         # What was written before may still wait for the client to read, and then the error does so too.
-        self._sending(0, accept.REFUSAL_SECONDS, waits=True)
+        self._sending(0, under_way.REFUSAL_SECONDS, waits=True)
         return await abort(context, error)
 
     def _sized(self, method: str, reply: bytes) -> bytes:
@@ -311,13 +311,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _sending(self, size: int, patience: float, *, waits: bool = False) -> None:
         """A reply of so many bytes, 0 for none any more, waits for the client to read it, so many seconds at most."""
-        call = accept.current.get(None)
+        call = under_way.current.get(None)
         if call is not None:
             size *= 2  # gRPC has a copy of its own
             self._calls.unread_bytes += size - call.reply_bytes
             call.answer = asyncio.current_task()
             call.reply_bytes, call.reply_patience = size, patience or float("inf")
-            call.replies_since = accept.now() if size or waits else 0.0
+            call.replies_since = under_way.now() if size or waits else 0.0
 
 
 class _Floods:
@@ -328,7 +328,7 @@ class _Floods:
 
     def is_one(self) -> bool:
         """Whether there were so many of late that one more is not worth a line of its own."""
-        second = int(accept.now())
+        second = int(under_way.now())
         if second != self._second:
             self._second, self._count = second, 0
         self._count += 1

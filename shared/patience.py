@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from . import logs
-from .accept import Call, Calls, now
 from .config import BaseConfig
 from .errors import DeadlineExceeded, Overloaded
+from .under_way import Call, Calls, now
 
 MOST_AWAITED = 1024  # calls whose message has not arrived, idle streams among them
 _TICK = 0.1  # seconds

@@ -21,7 +21,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 
 from . import logs
-from .accept import HOLDS, Calls, aio_server, holds
+from .accept import HOLDS, aio_server, holds
 from .calls import CallInterceptor
 from .config import BaseConfig, secret_texts
 from .credentials import check_exposure, security_warnings, server_credentials
@@ -30,6 +30,7 @@ from .health import Health
 from .patience import Patience
 from .reflection import add_reflection
 from .start import run as run  # most plugins have it from here
+from .under_way import Calls
 from .wakeups import gather
 
 DRAIN_SECONDS = 10.0
