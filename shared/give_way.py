@@ -79,15 +79,15 @@ def give_way() -> None:
 
 def to_its_end(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
     """Calls what may give way, in a thread: others need not wait to find out that its turn is over."""
-    _step_back()
+    step_back()
     try:
         return function(*args, **kwargs)
     finally:
         _turn.end(threading.get_ident())
 
 
-def _step_back() -> None:
-    """Where all cores are busy, the system lets other threads go before this one, from here on."""
+def step_back() -> None:
+    """For a thread of long work: where all cores are busy, the system lets other threads go before it from here on."""
     if getattr(_last, "is_back", False) or sys.platform != "linux":
         return  # elsewhere it would be the whole process
     _last.is_back = True
