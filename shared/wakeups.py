@@ -28,7 +28,7 @@ def gather(loop: asyncio.AbstractEventLoop) -> bool:
     for key in list(selector.get_map().values()):
         reader = key.data[0] if isinstance(key.data, tuple) else None
         callback = getattr(reader, "_callback", None)
-        if getattr(callback, "__name__", "") == "_handle_events":
+        if getattr(getattr(callback, "func", callback), "__name__", "") == "_handle_events":
             loop.add_reader(key.fd, _Reader(key.fd, callback))
             return True
     return False

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import grpc
@@ -50,6 +51,7 @@ def test_a_call_without_a_message_is_one_task(path: str) -> None:
     """A call takes one task until its message comes, and none when its client has gone."""
     with toy() as plugin:
         assert works(plugin)
+        wait_until(lambda: not plugin.server._calls, "end of that call")
         before = tasks(plugin)
         with http2.connections(plugin.address, 1) as (stranger,):
             for stream in range(1, 101, 2):
@@ -74,9 +76,10 @@ def test_an_upload_without_messages() -> None:
 
 def test_a_client_that_goes_while_nothing_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that goes while its call without a message is worked on ends that work."""
-    ended = asyncio.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     async def endless(*_: object) -> None:
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -86,9 +89,9 @@ def test_a_client_that_goes_while_nothing_is_answered(monkeypatch: pytest.Monkey
     with toy() as plugin:
         upload = plugin.channel().stream_stream(REFLECTION)
         replies = upload(iter(()), timeout=SECONDS)
-        wait_until(lambda: [call for call in plugin.server._calls if not call.awaits_since], "the answer's begin")
+        assert begun.wait(SECONDS)
         replies.cancel()
-        wait_until(ended.is_set, "its end")
+        assert ended.wait(SECONDS)
         wait_until(lambda: not plugin.server._calls, "end of the call")
 
 
@@ -143,5 +146,6 @@ def test_the_reader_of_grpc_is_found() -> None:
         "    print(before, wakeups.gather(asyncio.get_running_loop()))\n"
         "asyncio.run(main())\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=True)
+    argv = [sys.executable, "-c", program]
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment(), check=True)
     assert done.stdout.split() == ["False", "True"]
