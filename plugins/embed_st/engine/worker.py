@@ -12,7 +12,7 @@ from functools import partial
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
-from shared.give_way import step_back
+from shared.give_way import WITHOUT_PYTHON, step_back
 
 Result = TypeVar("Result")
 
@@ -60,7 +60,7 @@ class Worker:
 
     def _work(self) -> None:
         if self._long:
-            step_back()
+            step_back(WITHOUT_PYTHON)
         while True:
             with self._changed:
                 while not (self._queue or self._closed):
