@@ -154,12 +154,14 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
             call.reader, call.awaits_since = None, 0.0
         if call.error is not None:
             self.gate.tell(method, call.error, cygrpc._ServicerContext(state, None, None, self.loop))
-            return await self._refuse(state, call, call.error)
+            await self._refuse(state, call, call.error)
+            return
         call.first, message = message.message(), None  # so that it can be let go of while the call goes on
         if call.first is None:
-            return await self._answer_nothing(method, handler, state)
-        answer = _ANSWER[handler.response_streaming](handler, state, self.loop)
-        await cygrpc._schedule_rpc_coro(answer, state, self.loop, method)
+            await self._answer_nothing(method, handler, state)
+        else:
+            answer = _ANSWER[handler.response_streaming](handler, state, self.loop)
+            await cygrpc._schedule_rpc_coro(answer, state, self.loop, method)
 
     async def _answer_nothing(self, method: str, handler: Any, state: Any) -> None:
         """A call without a message. Most often its client has gone, and then there is nothing to be done."""
@@ -203,4 +205,3 @@ class _Ended:
         self.call.task = self.call.answer = self.call.reader = None  # they refer to each other
         if not task.cancelled():
             task.exception()
-

@@ -134,13 +134,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return self._patience[method]
 
     def wrapped(self, method: str, handler: Handler) -> Handler:
-        config = self._config
         if method.startswith(HEALTH):
             self._patience[method] = _HEALTH_SECONDS, "time of a health check"
             return self._exempt(method, handler)
         # The silence of a stream of requests is bounded by its own time limit.
-        bound = (config.timeout, "timeout") if handler.request_streaming else (config.transfer_timeout, "transfer_timeout")
-        self._patience[method] = bound
+        setting = "timeout" if handler.request_streaming else "transfer_timeout"
+        self._patience[method] = getattr(self._config, setting), setting
         return self._wrapped(method, handler)
 
     def _exempt(self, method: str, handler: Handler) -> Handler:

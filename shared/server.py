@@ -101,7 +101,7 @@ class PluginServer:
         for warning in security_warnings(self._config):
             logs.event("security", level=logging.WARNING, reason=warning.reason, message=warning.message)
         await self._server.start()
-        if holds() and not os.environ.get("A3_NOGATHER"):
+        if holds():
             gather(asyncio.get_running_loop())
         # Kept here: a task that nobody refers to may be forgotten.
         self._watch = asyncio.create_task(Patience(self._calls, self._config).watch())

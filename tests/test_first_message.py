@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import hector_plugins_pb2 as pb
@@ -17,6 +18,7 @@ from hector_plugins_pb2_grpc import LLMProviderStub
 
 from shared import calls, wakeups
 from shared.config import BaseConfig
+from shared.units import Secret
 from tests import http2
 from tests.fuzz.http2 import Connection
 from tests.servers import SECONDS, Served, environment, served, wait_until
@@ -28,7 +30,7 @@ REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 
 @contextlib.contextmanager
 def toy(token: str = "") -> Iterator[Served]:
-    with served(BaseConfig(token=token), SERVICE, lambda server: register(Toy(), server)) as plugin:
+    with served(BaseConfig(token=Secret(token)), SERVICE, lambda server: register(Toy(), server)) as plugin:
         yield plugin
 
 
@@ -67,7 +69,7 @@ def test_a_call_without_a_message_is_one_task(path: str) -> None:
 def test_an_upload_without_messages() -> None:
     """A stream of requests that ends without one is answered by its servicer: with no reply, and OK."""
     with toy() as plugin:
-        upload = plugin.channel().stream_stream(REFLECTION)
+        upload: Any = plugin.channel().stream_stream(REFLECTION)
         replies = upload(iter(()), timeout=SECONDS)
         assert list(replies) == []
         assert replies.code() is grpc.StatusCode.OK
@@ -87,7 +89,7 @@ def test_a_client_that_goes_while_nothing_is_answered(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(calls.CallInterceptor, "_around", endless)
     with toy() as plugin:
-        upload = plugin.channel().stream_stream(REFLECTION)
+        upload: Any = plugin.channel().stream_stream(REFLECTION)
         replies = upload(iter(()), timeout=SECONDS)
         assert begun.wait(SECONDS)
         replies.cancel()
