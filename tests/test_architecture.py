@@ -22,8 +22,8 @@ ENGINES = sorted(
     file for plugin in PLUGINS for pattern in ("engine.py", "engine/**/*.py") for file in plugin.glob(pattern)
 )
 # The modules of `shared` that know no transport.
-_FOR_ENGINES = ("bounded_file", "call_markup", "errors", "json_schema", "logs", "loose_json", "nearest", "off_loop",
-                "repeats", "units", "vectors", "visible", "wording")  # fmt: skip
+_FOR_ENGINES = ("bounded_file", "call_markup", "errors", "give_way", "json_schema", "logs", "loose_json", "nearest",
+                "off_loop", "repeats", "units", "vectors", "visible", "wording")  # fmt: skip
 _TRANSPORT = ("grpc", "google", "grpc_health", "grpc_reflection")
 # The one package of `shared` whose subject the contract's messages are.
 _MESSAGES = ROOT / "shared" / "vector_messages"
