@@ -70,7 +70,7 @@ class Probes:
 
 @contextlib.contextmanager
 def sampling(module: str, addresses: Mapping[str, str], *options: str) -> Iterator[Probes]:
-    """Runs `python -m MODULE OPTIONS NAME=ADDRESS …` until the end of the block; it prints samples as the prober does."""
+    """Runs `python -m MODULE OPTIONS NAME=ADDRESS …` until the end of the block; it prints what the prober does."""
     argv = [sys.executable, "-m", module, *options, *(f"{name}={address}" for name, address in addresses.items())]
     probes = Probes()
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment()) as process:
