@@ -137,8 +137,8 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
             del state, context, call, error
 
     async def _begin(self, method: str, handler: Any, state: Any, call: Call) -> None:
-        """Waits for the first message, and only then does what gRPC does for each call, which costs more than all else:
-        of streams without a message a client can have as many as it likes."""
+        """Waits for the first message, and only then does what gRPC does for each call, which takes more tasks: of
+        streams without a message a client can have as many as it likes."""
         call.patience, call.waits_as = self.gate.patience(method)
         message: Any = cygrpc.ReceiveMessageOperation(0)
         call.reader, call.awaits_since = call.task, now()

@@ -48,7 +48,7 @@ _LARGEST_HEALTH, _HEALTH_SECONDS = 1024, 5.0
 # Calls that anybody can make as fast as they like; of those that end so, this many a second are logged.
 _CHEAP = (Unauthenticated, Unimplemented, Unavailable, Overloaded, Malformed)
 _LOGGED_A_SECOND = 100
-# Of those that any client can make without a token so many get an answer, which costs as much as all the rest of one.
+# Of those that any client can make without a token so many get an answer; without, one costs up to a third less.
 _OF_STRANGERS = (Unauthenticated, Unimplemented)
 _ANSWERED_A_SECOND = 500
 _OF_SECURITY = (Unauthenticated, Overloaded, TooLarge, Late)

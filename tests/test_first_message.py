@@ -98,8 +98,8 @@ def test_a_client_that_goes_while_nothing_is_answered(monkeypatch: pytest.Monkey
 
 
 def test_a_flood_of_strangers_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the calls without a token in a second only so many get their error, since it costs as much as all the rest of
-    such a call; the others are reset, and whoever has the token is answered."""
+    """Of the calls without a token in a second only so many get their error; the others are reset, and whoever has the
+    token is answered."""
     monkeypatch.setattr(calls, "_ANSWERED_A_SECOND", 10)
     with toy("open sesame") as plugin:
         connection = Connection(plugin.address, seconds=SECONDS)
