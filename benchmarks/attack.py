@@ -25,6 +25,7 @@ from tests.fuzz.latency import Latency, sampling
 
 PLUGINS = {"vector_hnsw": "search", "embed_st": "embed", "llm_openai": "generate"}
 CALM = 20.0  # seconds without an attack
+PROBES = "0.1"  # seconds between two questions for health: enough of them, and little of the two cores
 HOW = "times in milliseconds, lower is better; errors are calls that failed, answers that were wrong included."
 
 
@@ -51,7 +52,7 @@ def measure(kinds: Sequence[str], seconds: float, share: float, seed: str) -> li
             servers[plugin] = stack.enter_context(server)
             servers[plugin].prepare()
         addresses = {plugin: server.address for plugin, server in servers.items()}
-        probes = stack.enter_context(sampling("tests.fuzz.prober", addresses))
+        probes = stack.enter_context(sampling("tests.fuzz.prober", addresses, "--every", PROBES))
         calls = stack.enter_context(sampling("benchmarks.attack_client", addresses))
         peaks = {name: stack.enter_context(memory.peak(server.process.pid)) for name, server in servers.items()}
         attacks = [stack.enter_context(attacker.started(server, share / len(servers))) for server in servers.values()]

@@ -3,7 +3,7 @@
 grpc.aio reads the path of each call as UTF-8 inside its one accept loop: a single request for `/\\xff` ends that loop,
 and with it the server (`docs/grpcio-utf8-path.md`). It also has no way to end a call whose client does not read its
 reply. Here every method has loops of its own, a call of any other method is answered without a look at its path, and
-each call is known (`Call`), so that it can be ended.
+each call is known (`shared/under_way.py`), so that it can be ended.
 
 This leans on what is inside of grpcio, which can change with any minor version. `HOLDS` names those it was tested
 with. With another one `aio_server` gives the plain server, and `shared/server.py` says so at the start.
@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
-from contextvars import ContextVar
 from typing import Any, Protocol
 
 import grpc
@@ -24,63 +22,11 @@ from grpc.aio import _server
 
 from .errors import PluginError
 from .status import as_trailers, grpc_code
+from .under_way import REFUSAL_SECONDS, Call, Calls, current, now
 
 HOLDS = ("1.84", "1.85")
 # What a call of a method that nobody registered is called: its real path may be anything.
 UNKNOWN = "/"
-REFUSAL_SECONDS = 5.0  # that a client which does not read is given to take an error
-
-
-class Call:
-    """One call from when it came until gRPC is done with it. Times are `time.monotonic()`, 0.0 for not now."""
-
-    __slots__ = (
-        "answer",
-        "awaits_since",
-        "error",
-        "is_first",
-        "patience",
-        "reader",
-        "replies_since",
-        "reply_bytes",
-        "reply_patience",
-        "task",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.awaits_since = 0.0  # since when the call waits for a message
-        self.patience = 0.0  # how long it may, in seconds; 0 for any time
-        self.is_first = True  # of the call
-        self.replies_since = 0.0  # since when a reply waits for the client to read
-        self.reply_patience = 0.0  # how long it may, in seconds
-        self.reply_bytes = 0
-        self.error: PluginError | None = None  # why it was ended
-        self.reader: asyncio.Task[Any] | None = None  # what waits for a message
-        self.answer: asyncio.Task[Any] | None = None  # what runs the handler and sends its reply
-        self.task: asyncio.Task[None] | None = None  # what waits for gRPC to be done with the call
-
-    def refuse(self, error: PluginError) -> None:
-        """Ends the wait for a message with an error."""
-        if self.reader is not None and self.error is None:
-            self.error = error
-            self.reader.cancel()
-
-    def drop(self) -> None:
-        """Ends the call at once, and lets go of what it holds; the client sees its stream reset."""
-        # gRPC cancels the call when nothing refers to its state any more, and these two do.
-        for task in (self.answer, self.task):
-            if task is not None:
-                task.cancel()
-
-
-current: ContextVar[Call] = ContextVar("call")
-
-
-class Calls(dict[Call, None]):
-    """Those under way, the oldest first, and the bytes of their replies that wait for clients to read."""
-
-    unread_bytes = 0
-    taken = 0  # how many there have been
 
 
 def holds() -> bool:
@@ -95,12 +41,17 @@ class Gate(Protocol):
         """Why a call may not come in; None where it may."""
         ...
 
-    def tell(self, method: str, error: PluginError, context: Any) -> None:
-        """Logs that a call was refused."""
+    def tell(self, method: str, error: PluginError, context: Any) -> bool:
+        """Logs that a call was refused. False where there are so many that one that has just come gets no answer."""
         ...
 
     def wrapped(self, method: str, handler: Any) -> Any:
         """What a method's handler becomes: one of a stream of requests, so that gRPC reads none by itself."""
+        ...
+
+    def patience(self, method: str) -> tuple[float, str]:
+        """How many seconds a call of the method may wait for its first message, 0 for any number, and the setting
+        that says so."""
         ...
 
 
@@ -128,6 +79,8 @@ logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
 # be in everybody's way. Health checks are short, and to be answered whatever else is going on.
 _AT_ONCE = 4
 _HEALTH_CHECKS_AT_ONCE = 8
+# Where no message comes since the client has gone, gRPC says that it has within a millisecond; else the call has none.
+_GONE_SECONDS = 0.05
 
 
 class _Server(_server.Server):
@@ -168,21 +121,70 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
             self.calls[call] = None
             self.calls.taken += 1
             if error := self.gate.refusal(method, context.invocation_metadata()):
-                self.gate.tell(method, error, context)
                 # Strangers can have as many of these as they like, so nothing else is done for one: what gRPC does for
                 # each call by itself, such as to ask when its client goes, costs as much again.
-                call.replies_since, call.reply_patience = now(), REFUSAL_SECONDS
-                call.task = self.loop.create_task(self._refuse(state, error))
+                if self.gate.tell(method, error, context):
+                    call.task = self.loop.create_task(self._refuse(state, call, error))
             else:
                 current.set(call)  # for the tasks that are made from here on
-                answer = _ANSWER[handler.response_streaming](handler, state, self.loop)
-                call.task = self.loop.create_task(cygrpc._schedule_rpc_coro(answer, state, self.loop, method))
-                del answer
-            call.task.add_done_callback(_Ended(self.calls, call))
-            # What names the call's state keeps its memory, so nothing here may until the next call comes.
+                call.task = self.loop.create_task(self._begin(method, handler, state, call))
+            if call.task is None:
+                del self.calls[call]
+            else:
+                call.task.add_done_callback(_Ended(self.calls, call))
+            # What names the call's state keeps its memory, so nothing here may until the next call comes. A call that
+            # nothing names is reset.
             del state, context, call, error
 
-    async def _refuse(self, state: Any, error: PluginError) -> None:
+    async def _begin(self, method: str, handler: Any, state: Any, call: Call) -> None:
+        """Waits for the first message, and only then does what gRPC does for each call, which takes more tasks: of
+        streams without a message a client can have as many as it likes."""
+        call.patience, call.waits_as = self.gate.patience(method)
+        message: Any = cygrpc.ReceiveMessageOperation(0)
+        call.reader, call.awaits_since = call.task, now()
+        try:
+            await cygrpc.execute_batch(state, (message,), self.loop)
+        except cygrpc.ExecuteBatchError:
+            return  # the client has gone
+        except asyncio.CancelledError:
+            if call.error is None or call.task is None:
+                raise
+            call.task.uncancel()
+        finally:
+            call.reader, call.awaits_since = None, 0.0
+        if call.error is not None:
+            self.gate.tell(method, call.error, cygrpc._ServicerContext(state, None, None, self.loop))
+            await self._refuse(state, call, call.error)
+            return
+        call.first, message = message.message(), None  # so that it can be let go of while the call goes on
+        if call.first is None:
+            await self._answer_nothing(method, handler, state)
+        else:
+            answer = _ANSWER[handler.response_streaming](handler, state, self.loop)
+            await cygrpc._schedule_rpc_coro(answer, state, self.loop, method)
+
+    async def _answer_nothing(self, method: str, handler: Any, state: Any) -> None:
+        """A call without a message. Most often its client has gone, and then there is nothing to be done."""
+        close = cygrpc.ReceiveCloseOnServerOperation(0)
+        closing = self.loop.create_task(cygrpc.execute_batch(state, (close,), self.loop))
+        answering = None
+        try:
+            await asyncio.wait([closing], timeout=_GONE_SECONDS)
+            if not closing.done():
+                # As gRPC itself does it, but for the close that has been asked for already.
+                answer = _ANSWER[handler.response_streaming](handler, state, self.loop)
+                answering = self.loop.create_task(cygrpc._handle_exceptions(state, answer, self.loop, method))
+                await closing
+                if close.cancelled():
+                    answering.cancel()
+                await answering
+        finally:
+            for task in (closing, answering):
+                if task is not None:
+                    task.cancel()
+
+    async def _refuse(self, state: Any, call: Call, error: PluginError) -> None:
+        call.replies_since, call.reply_patience = now(), REFUSAL_SECONDS
         message, trailers = as_trailers(error)
         status = cygrpc.SendStatusFromServerOperation(trailers, grpc_code(error.code).value[0], message, 0)
         await cygrpc.execute_batch(state, (cygrpc.SendInitialMetadataOperation((), 0), status), self.loop)
@@ -203,7 +205,3 @@ class _Ended:
         self.call.task = self.call.answer = self.call.reader = None  # they refer to each other
         if not task.cancelled():
             task.exception()
-
-
-def now() -> float:
-    return time.monotonic()

@@ -21,7 +21,7 @@ import grpc
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor
 
-from . import accept, logs
+from . import accept, logs, under_way
 from .config import BaseConfig
 from .credentials import check_token
 from .errors import (
@@ -48,6 +48,10 @@ _LARGEST_HEALTH, _HEALTH_SECONDS = 1024, 5.0
 # Calls that anybody can make as fast as they like; of those that end so, this many a second are logged.
 _CHEAP = (Unauthenticated, Unimplemented, Unavailable, Overloaded, Malformed)
 _LOGGED_A_SECOND = 100
+# Of those that any client can make without a token so many get an answer; without, one costs up to a third less.
+_OF_STRANGERS = (Unauthenticated, Unimplemented)
+_ANSWERED_A_SECOND = 500
+_OF_SECURITY = (Unauthenticated, Overloaded, TooLarge, Late)
 _LOADING = Unavailable("the plugin is still loading; wait until its health is SERVING", reason="LOADING", retry_after=1)
 _UNKNOWN = Unimplemented("this plugin does not have the method that was called")
 
@@ -62,7 +66,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(
         self,
         config: BaseConfig,
-        calls: accept.Calls,
+        calls: under_way.Calls,
         too_large_hints: Mapping[str, str],
         most_items: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
@@ -79,6 +83,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._clock = Clock(config.timeout)
         self._requests = Requests(config.max_held_bytes)
         self._handlers: dict[str, Handler] = {}
+        self._patience: dict[str, tuple[float, str]] = {}
         self._floods = _Floods()
 
     async def intercept_service(
@@ -115,16 +120,27 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return _LOADING
         return _UNKNOWN if method == accept.UNKNOWN else None
 
-    def tell(self, method: str, error: PluginError, context: Context) -> None:
-        """Logs a call that was refused, unless there have been many of late."""
+    def tell(self, method: str, error: PluginError, context: Context) -> bool:
+        """Logs a call that was refused, unless there have been many of late. False where there have been so many of
+        strangers' that it is not worth an answer either."""
         if not self._floods.is_one():
             logs.request_id.set(_request_id(context.invocation_metadata() or ()))
             logs.event("call", method=_short(method), code=error.code.name, ms=0.0)
-            if isinstance(error, Unauthenticated):
+            if isinstance(error, _OF_SECURITY):
                 _security(context, method, error)
+        return not (isinstance(error, _OF_STRANGERS) and self._floods.is_huge())
+
+    def patience(self, method: str) -> tuple[float, str]:
+        return self._patience[method]
 
     def wrapped(self, method: str, handler: Handler) -> Handler:
-        return (self._exempt if method.startswith(HEALTH) else self._wrapped)(method, handler)
+        if method.startswith(HEALTH):
+            self._patience[method] = _HEALTH_SECONDS, "time of a health check"
+            return self._exempt(method, handler)
+        # The silence of a stream of requests is bounded by its own time limit.
+        setting = "timeout" if handler.request_streaming else "transfer_timeout"
+        self._patience[method] = getattr(self._config, setting), setting
+        return self._wrapped(method, handler)
 
     def _exempt(self, method: str, handler: Handler) -> Handler:
         receive = Receiving(self._requests, handler, patience=_HEALTH_SECONDS, largest=_LARGEST_HEALTH).receive
@@ -215,7 +231,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     async def _write(self, method: str, context: Context, reply: bytes) -> None:
         # The stream's own time limit comes first; this is for one that has none left to say so.
         timeout = self._config.timeout
-        self._sending(len(self._sized(method, reply)), timeout and timeout + accept.REFUSAL_SECONDS)
+        self._sending(len(self._sized(method, reply)), timeout and timeout + under_way.REFUSAL_SECONDS)
         await context.write(reply)
         self._sending(0, 0)
 
@@ -268,12 +284,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             # Before the answer goes out: that can take as long as the client does not read.
             if not (is_flood := isinstance(error, _CHEAP) and self._floods.is_one()):
                 logs.call(_short(method), code, time.perf_counter() - started)
-        if isinstance(error, Unauthenticated | Overloaded | TooLarge | Late) and not is_flood:
+        if isinstance(error, _OF_SECURITY) and not is_flood:
             _security(context, method, error)
         if isinstance(error, CallerError) and (reply_class := _failing_reply(method)):
             return bytes(failure(reply_class(), error).SerializeToString())
         # What was written before may still wait for the client to read, and then the error does so too.
-        self._sending(0, accept.REFUSAL_SECONDS, waits=True)
+        self._sending(0, under_way.REFUSAL_SECONDS, waits=True)
         return await abort(context, error)
 
     def _sized(self, method: str, reply: bytes) -> bytes:
@@ -295,13 +311,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _sending(self, size: int, patience: float, *, waits: bool = False) -> None:
         """A reply of so many bytes, 0 for none any more, waits for the client to read it, so many seconds at most."""
-        call = accept.current.get(None)
+        call = under_way.current.get(None)
         if call is not None:
             size *= 2  # gRPC has a copy of its own
             self._calls.unread_bytes += size - call.reply_bytes
             call.answer = asyncio.current_task()
             call.reply_bytes, call.reply_patience = size, patience or float("inf")
-            call.replies_since = accept.now() if size or waits else 0.0
+            call.replies_since = under_way.now() if size or waits else 0.0
 
 
 class _Floods:
@@ -312,7 +328,7 @@ class _Floods:
 
     def is_one(self) -> bool:
         """Whether there were so many of late that one more is not worth a line of its own."""
-        second = int(accept.now())
+        second = int(under_way.now())
         if second != self._second:
             self._second, self._count = second, 0
         self._count += 1
@@ -322,6 +338,10 @@ class _Floods:
             asyncio.get_running_loop().call_later(1, self._tell)
         self._not_logged += 1
         return True
+
+    def is_huge(self) -> bool:
+        """Whether this second has had so many that one more is not worth an answer."""
+        return self._count > _ANSWERED_A_SECOND
 
     def _tell(self) -> None:
         logs.event("security", level=logging.WARNING, reason="FLOOD", calls_not_logged=self._not_logged)

@@ -9,6 +9,9 @@ and of threads with long work one works at a time, since the pause of one is oth
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +25,10 @@ _PAUSE = 0.0001  # seconds; a pause of none lets nobody in, since whoever waits 
 _SHARE = 0.01  # seconds that a thread works while others with long work wait
 _LOOK = 0.001  # seconds between two looks of one that waits
 _AWAY = 0.01  # seconds without a pause after which a thread does work without Python, or was not begun by `to_its_end`
+
+# How much lower the system's priority of a thread with long work is. With the lowest, 19, it may wait for its turn at a
+# core for half a second while it holds the interpreter; that is for work that lets go of it.
+NICE, WITHOUT_PYTHON = 10, 19
 
 _last = threading.local()
 
@@ -74,7 +81,19 @@ def give_way() -> None:
 
 def to_its_end(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
     """Calls what may give way, in a thread: others need not wait to find out that its turn is over."""
+    step_back()
     try:
         return function(*args, **kwargs)
     finally:
         _turn.end(threading.get_ident())
+
+
+def step_back(by: int = NICE) -> None:
+    """For a thread of long work: where all cores are busy, the system lets other threads go before it from here on."""
+    if getattr(_last, "is_back", False) or sys.platform != "linux":
+        return  # elsewhere it would be the whole process
+    _last.is_back = True
+    if threading.current_thread() is not threading.main_thread():
+        with contextlib.suppress(OSError):
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + by)

@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from . import logs
-from .accept import Call, Calls, now
 from .config import BaseConfig
 from .errors import DeadlineExceeded, Overloaded
+from .under_way import Call, Calls, now
 
 MOST_AWAITED = 1024  # calls whose message has not arrived, idle streams among them
 _TICK = 0.1  # seconds
@@ -72,7 +72,7 @@ class Patience:
             if call.patience and at - call.awaits_since > call.patience:
                 call.refuse(
                     DeadlineExceeded(
-                        f"no whole message came within the transfer_timeout of {call.patience:g} s; send it faster",
+                        f"no whole message came within the {call.waits_as} of {call.patience:g} s; send it faster",
                         reason="MESSAGE_TIMEOUT",
                     )
                 )

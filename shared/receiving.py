@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from . import accept, wire
+from . import under_way, wire
 from .errors import DeadlineExceeded, Malformed, Overloaded, TooLarge
 from .give_way import to_its_end
 
@@ -102,15 +102,18 @@ class Held:
 
 async def _read(context: Context, patience: float, is_first: bool) -> Any:
     """The bytes of a message, or grpc.aio.EOF. `shared/patience.py` ends the wait where it has to end."""
-    call = accept.current.get(None)
+    call = under_way.current.get(None)
     if call is None:  # of a grpcio that was not tested
         try:
             async with asyncio.timeout(patience or None):
                 return await context.read()
         except TimeoutError:
             raise DeadlineExceeded(f"no whole message came within {patience:g} s", reason="MESSAGE_TIMEOUT") from None
+    if call.first is not None:
+        data, call.first = call.first, None
+        return data
     call.reader = asyncio.current_task()
-    call.patience, call.is_first, call.awaits_since = patience, is_first, accept.now()
+    call.patience, call.is_first, call.awaits_since = patience, is_first, under_way.now()
     try:
         return await context.read()
     except asyncio.CancelledError:

@@ -21,7 +21,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 
 from . import logs
-from .accept import HOLDS, Calls, aio_server, holds
+from .accept import HOLDS, aio_server, holds
 from .calls import CallInterceptor
 from .config import BaseConfig, secret_texts
 from .credentials import check_exposure, security_warnings, server_credentials
@@ -30,6 +30,8 @@ from .health import Health
 from .patience import Patience
 from .reflection import add_reflection
 from .start import run as run  # most plugins have it from here
+from .under_way import Calls
+from .wakeups import gather
 
 DRAIN_SECONDS = 10.0
 STREAMS_PER_CONNECTION = 1000
@@ -99,6 +101,8 @@ class PluginServer:
         for warning in security_warnings(self._config):
             logs.event("security", level=logging.WARNING, reason=warning.reason, message=warning.message)
         await self._server.start()
+        if holds():
+            gather(asyncio.get_running_loop())
         # Kept here: a task that nobody refers to may be forgotten.
         self._watch = asyncio.create_task(Patience(self._calls, self._config).watch())
         self.ended = asyncio.create_task(self._end())

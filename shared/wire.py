@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError
@@ -38,7 +38,8 @@ def parse(kind: Any, data: bytes, most_items: Mapping[str, int]) -> Any:
     """A message of the generated class `kind`. Raises Malformed, and InvalidArgument where it holds too much.
 
     `most_items`: for the name of a field of `kind`, how many items it may have or, where it does not repeat, how many
-    bytes. It is looked at in requests that are not small; the plugin checks the others itself.
+    bytes; `updates.remove_keys` is a field inside of another, and then how many there may be in all. It is looked at in
+    requests that are not small; the plugin checks the others itself.
     """
     try:
         if is_small(data):
@@ -65,19 +66,8 @@ def _pieces(data: bytes) -> Iterator[bytes]:
 
 
 def _check(descriptor: Descriptor, data: bytes, most_items: Mapping[str, int]) -> None:
-    limits = {descriptor.fields_by_name[name].number: (name, most) for name, most in most_items.items()}
-    repeats = {number for number in limits if descriptor.fields_by_number[number].is_repeated}
-    counts: Counter[int] = Counter()
-    for number, _, first, last in _fields(data, 0, len(data)) if limits else ():
-        counts[number] += 1 if number in repeats else last - first
-        if number in limits and counts[number] > limits[number][1]:
-            name, most = limits[number]
-            what = "items" if number in repeats else "bytes"
-            raise InvalidArgument(
-                f"{name} has more than {most:,} {what}; send at most {most:,} in a request",
-                reason=f"TOO_MANY_{what.upper()}",
-                field=name,
-            )
+    if limits := _limits(descriptor, tuple(most_items.items())):
+        _count(limits, data, 0, len(data), Counter())
     # Half of its bytes is a bound that costs nothing, an estimate one that costs little.
     if len(data) // 2 > MOST_MESSAGES and all(
         _messages(descriptor, data, exact=exact) > MOST_MESSAGES for exact in (False, True)
@@ -86,6 +76,49 @@ def _check(descriptor: Descriptor, data: bytes, most_items: Mapping[str, int]) -
             f"the request holds more than {MOST_MESSAGES:,} messages, also inside of others; send less at once",
             reason="TOO_MANY_MESSAGES",
         )
+
+
+class _Limit(NamedTuple):
+    """Of a field: how many items or bytes of it there may be, None for any number, and those of the fields inside."""
+
+    path: str
+    most: int | None
+    repeats: bool
+    inside: Mapping[int, _Limit]
+
+
+@functools.cache
+def _limits(descriptor: Descriptor, most_items: tuple[tuple[str, int], ...], within: str = "") -> dict[int, _Limit]:
+    """By the numbers of the fields."""
+    most = {path: value for path, value in most_items if "." not in path}
+    inside: dict[str, dict[str, int]] = {name: {} for name in most}
+    for path, value in most_items:
+        name, _, rest = path.partition(".")
+        if rest:
+            inside.setdefault(name, {})[rest] = value
+    found = {}
+    for name, parts in inside.items():
+        field, path = descriptor.fields_by_name[name], within + name
+        below = _limits(field.message_type, tuple(parts.items()), f"{path}.") if parts else {}
+        found[field.number] = _Limit(path, most.get(name), field.is_repeated, below)
+    return found
+
+
+def _count(limits: Mapping[int, _Limit], data: bytes, start: int, end: int, counts: Counter[str]) -> None:
+    for number, _, first, last in _fields(data, start, end):
+        if (limit := limits.get(number)) is None:
+            continue
+        if limit.most is not None:
+            counts[limit.path] += 1 if limit.repeats else last - first
+            if counts[limit.path] > limit.most:
+                name, what = limit.path.rpartition(".")[2], "items" if limit.repeats else "bytes"
+                raise InvalidArgument(
+                    f"{name} has more than {limit.most:,} {what}; send at most {limit.most:,} in a request",
+                    reason=f"TOO_MANY_{what.upper()}",
+                    field=name,
+                )
+        if limit.inside and last - first > _SMALL:  # less of it the plugin counts itself
+            _count(limit.inside, data, first, last, counts)
 
 
 def _messages(descriptor: Descriptor, data: bytes, *, exact: bool) -> int:
@@ -129,10 +162,17 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, 
         if turn == _TURN:
             turn = 0
             give_way()
-        tag, position = _varint(data, position, end)
+        # Most numbers are of one byte, and a call for each would take as long as all the rest.
+        if (tag := data[position]) < 0x80:
+            position += 1
+        else:
+            tag, position = _varint(data, position, end)
         wire_type = tag & 7
         if wire_type == _BYTES:
-            size, position = _varint(data, position, end)
+            if position < end and (size := data[position]) < 0x80:
+                position += 1
+            else:
+                size, position = _varint(data, position, end)
             after = position + size
         elif wire_type == _VARINT:
             _, after = _varint(data, position, end)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +28,7 @@ from tests.fuzz.methods import HEALTH, methods
 from tests.fuzz.mutate import LARGEST, mutate
 from tests.fuzz.pace import Pace
 from tests.fuzz.random_messages import random_message
-from tests.servers import environment, missing, start_plugin
+from tests.servers import SECONDS, environment, missing, start_plugin
 
 PLUGINS = [*running.MODULES]
 BUG = pb.GenerateTextRequest(prompt="bug of the toy").SerializeToString()
@@ -107,6 +111,39 @@ def test_messages_at_random(plugin: str) -> None:
         assert some() == some()
         assert len({*some()}) > 1
         assert max(map(len, some())) <= LARGEST
+
+
+def test_a_calm_call_does_not_wait_for_an_attackers() -> None:
+    """The endpoint answers a calm client's call also where all that attackers ask for stands still."""
+    with running.endpoint() as url:
+        host, _, port = url.removeprefix("http://").removesuffix("/v1").rpartition(":")
+        behind = _behind(int(port))
+
+        def ask(model: str) -> int:
+            connection = http.client.HTTPConnection(host, int(port), timeout=SECONDS)
+            body = json.dumps({"model": model, "messages": [{"role": "user", "content": "x"}], "stream": True})
+            connection.request("POST", "/v1/chat/completions", body)
+            with contextlib.closing(connection):
+                return len(connection.getresponse().read())
+
+        assert ask("huge-error") > 2**20
+        os.kill(behind, signal.SIGSTOP)
+        try:
+            assert ask("hello") > 0
+        finally:
+            os.kill(behind, signal.SIGCONT)
+        assert ask("no-done") > 0
+
+
+def _behind(port: int) -> int:
+    """The one child of the one who listens there."""
+    listens = f":{port:04X} 00000000:0000 0A"
+    (inode,) = [line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines() if listens in line]
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        with contextlib.suppress(OSError):
+            if f"socket:[{inode}]" in [os.readlink(fd) for fd in folder.iterdir()]:
+                return int((folder.parent / "task" / folder.parent.name / "children").read_text().split()[0])
+    raise AssertionError("nobody listens there")
 
 
 def test_a_finding_can_be_sent_again(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -103,3 +105,21 @@ def test_an_event_loop_is_never_paused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", pauses.append)
     asyncio.run(work())
     assert not pauses
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
+def test_long_work_has_a_lower_priority() -> None:
+    """The system puts a thread with long work behind others, once and for all; the one that calls stays as it is."""
+    found: list[int] = []
+
+    def work() -> None:
+        for _ in range(2):
+            found.append(to_its_end(os.getpriority, os.PRIO_PROCESS, threading.get_native_id()))
+
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [min(19, before + module.NICE)] * 2
+    assert module.NICE > 0
+    assert to_its_end(os.getpriority, os.PRIO_PROCESS, threading.get_native_id()) == before

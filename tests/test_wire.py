@@ -82,6 +82,24 @@ def test_items_are_counted_before_they_are_made(count: int, monkeypatch: pytest.
     assert (caught.value.reason, caught.value.violations[0][0]) == ("TOO_MANY_ITEMS", "vectors")
 
 
+@pytest.mark.parametrize("updates", [[250_000], [60_000] * 4])
+def test_items_inside_of_others_are_counted(updates: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """More items inside of others than the plugin takes in all are refused by name, and none of them is made."""
+    monkeypatch.setattr(wire, "_pieces", _fail)
+    keys = pb.MetadataUpdate.DESCRIPTOR.fields_by_name["remove_keys"].number
+    data = b"".join(packed(2, packed(keys, b"k") * count) for count in updates)
+    with pytest.raises(InvalidArgument, match=r"^remove_keys has more than 200,000 items") as caught:
+        wire.parse(pb.UpdateMetadataRequest, data, {"updates": 1_000, "updates.remove_keys": 200_000})
+    assert (caught.value.reason, caught.value.violations[0][0]) == ("TOO_MANY_ITEMS", "remove_keys")
+
+
+def test_as_many_inside_of_others_as_there_may_be() -> None:
+    """Just as many as the plugin takes are made, with the small ones beside them that it counts itself."""
+    request = pb.UpdateMetadataRequest(updates=[pb.MetadataUpdate(remove_keys=["k"] * count) for count in (99_990, 10)])
+    limits = {"updates": 2, "updates.remove_keys": 99_990}
+    assert wire.parse(pb.UpdateMetadataRequest, request.SerializeToString(), limits) == request
+
+
 def test_bytes_of_a_text() -> None:
     """A text of more bytes than the plugin takes is refused by name."""
     request = pb.EmbedTextRequest(text="x" * 200_001)

@@ -17,14 +17,20 @@ from ..vectors.changes import Change
 from ..vectors.items import Floats, Item, Query
 from .filters import read_filter
 
-# Counted on the wire in large requests, before anything is made of them; the engine counts in all.
+# Counted on the wire in large requests, before anything is made of them; the engine counts in all. Of conditions there
+# may be so many that making them takes milliseconds; how many a filter may have is said where it is read.
+_IN_FILTER = {f"filter.{part}": checks.LARGEST_BATCH for part in ("must", "should", "must_not")}
 MOST_ITEMS = {
     "UpsertVectors": {"vectors": checks.LARGEST_BATCH},
     "UpsertVectorsStream": {"vectors": checks.LARGEST_BATCH},
     "GetVectors": {"ids": checks.LARGEST_BATCH},
-    "DeleteVectors": {"ids": checks.LARGEST_BATCH},
-    "UpdateMetadata": {"updates": checks.LARGEST_BATCH},
+    "DeleteVectors": {"ids": checks.LARGEST_BATCH, **_IN_FILTER},
+    "UpdateMetadata": {"updates": checks.LARGEST_BATCH, "updates.remove_keys": checks.LARGEST_BATCH, **_IN_FILTER},
+    "SearchVectors": _IN_FILTER,
+    "SearchVectorsStream": _IN_FILTER,
     "SearchVectorsBatch": {"searches": checks.LARGEST_SEARCH_BATCH},
+    "ListVectors": _IN_FILTER,
+    "CountVectors": _IN_FILTER,
 }
 # What gRPC clients take by default, less what stands around an item in a reply.
 LARGEST_ITEM = 4 * 2**20 - 1024

@@ -69,9 +69,9 @@ class Probes:
 
 
 @contextlib.contextmanager
-def sampling(module: str, addresses: Mapping[str, str]) -> Iterator[Probes]:
-    """Runs `python -m MODULE NAME=ADDRESS …` until the end of the block; it prints samples as the prober does."""
-    argv = [sys.executable, "-m", module, *(f"{name}={address}" for name, address in addresses.items())]
+def sampling(module: str, addresses: Mapping[str, str], *options: str) -> Iterator[Probes]:
+    """Runs `python -m MODULE OPTIONS NAME=ADDRESS …` until the end of the block; it prints what the prober does."""
+    argv = [sys.executable, "-m", module, *options, *(f"{name}={address}" for name, address in addresses.items())]
     probes = Probes()
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         reader = threading.Thread(target=probes.read, args=(process,), daemon=True)

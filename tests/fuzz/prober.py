@@ -1,4 +1,4 @@
-"""A process that asks plugins for their health all the time: `python -m tests.fuzz.prober NAME=ADDRESS …`.
+"""A process that asks plugins for their health all the time: `python -m tests.fuzz.prober [--every S] NAME=ADDRESS …`.
 
 It is a process of its own, so that what it measures is the plugin's doing and not an attacker's. A line of its output:
 NAME, HOW (`kept`: on one connection that stays; `new`: on a new one), when (monotonic seconds), milliseconds, result.
@@ -6,6 +6,7 @@ NAME, HOW (`kept`: on one connection that stays; `new`: on a new one), when (mon
 
 from __future__ import annotations
 
+import argparse
 import sys
 import threading
 import time
@@ -31,25 +32,29 @@ def probe(name: str, how: str, channel: grpc.Channel) -> None:
     sys.stdout.write(f"{name} {how} {began:.4f} {ms:.2f} {result}\n")
 
 
-def keep_asking(name: str, address: str) -> None:
+def keep_asking(name: str, address: str, every: float) -> None:
     channel = grpc.insecure_channel(address, options=OPTIONS)
     while True:
         probe(name, "kept", channel)
-        time.sleep(EVERY)
+        time.sleep(every)
 
 
-def keep_connecting(name: str, address: str) -> None:
+def keep_connecting(name: str, address: str, every: float) -> None:
     while True:
         with grpc.insecure_channel(address, options=OPTIONS) as channel:
             probe(name, "new", channel)
-        time.sleep(NEW_EVERY)
+        time.sleep(every)
 
 
 def main() -> None:
-    for argument in sys.argv[1:]:
-        name, _, address = argument.partition("=")
-        for work in (keep_asking, keep_connecting):
-            threading.Thread(target=work, args=(name, address), daemon=True).start()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plugins", nargs="*", metavar="NAME=ADDRESS")
+    parser.add_argument("--every", type=float, default=EVERY, help="seconds between questions on one connection")
+    options = parser.parse_args()
+    for plugin in options.plugins:
+        name, _, address = plugin.partition("=")
+        for work, every in ((keep_asking, options.every), (keep_connecting, options.every / EVERY * NEW_EVERY)):
+            threading.Thread(target=work, args=(name, address, every), daemon=True).start()
     while True:
         time.sleep(0.1)
         sys.stdout.flush()
