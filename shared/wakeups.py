@@ -1,7 +1,7 @@
 """One turn of the event loop for all that gRPC has to tell at the moment, where grpc.aio takes a turn for each.
 
 gRPC's own thread puts events in a queue and writes a byte to a socket for each. The loop's reader takes one byte and
-works off the whole queue; the bytes of the other events wake the loop once more each, for nothing: up to a twentieth of a
+works off the whole queue; the bytes of the other events wake the loop once more each, for nothing: up to a 20th of a
 search's CPU time. Leave this module out and all works.
 
 It leans on grpcio's inside: `shared/accept.py` names the versions.
