@@ -41,24 +41,38 @@ class Moment:
 
     @contextmanager
     def in_a_call(self) -> Iterator[None]:
-        """Within, this thread has somebody waiting, and leaves what takes long to others."""
-        before = getattr(self._here, "in_a_call", False)
-        self._here.in_a_call = True
+        """Within, this thread has somebody waiting: it waits for `PATIENCE` in all, and leaves what takes long to
+        others."""
+        if self._patience is not None:
+            yield
+            return
+        self._here.patience = PATIENCE
         try:
             yield
         finally:
-            self._here.in_a_call = before
+            self._here.patience = None
+
+    @property
+    def _patience(self) -> float | None:
+        """Seconds that the call of this thread may still wait; None outside of one."""
+        patience: float | None = getattr(self._here, "patience", None)
+        return patience
 
     def __enter__(self) -> None:
         if self.is_now:
             self._here.depth += 1
             return
-        end = time.monotonic() + PATIENCE
-        while not self._try(end):
-            self.is_wanted.set()
-            if time.monotonic() > end:
-                raise behind()
-            time.sleep(_AGAIN)
+        began, patience = time.monotonic(), self._patience
+        end = began + (PATIENCE if patience is None else patience)
+        try:
+            while not self._try(end):
+                self.is_wanted.set()
+                if time.monotonic() > end:
+                    raise behind()
+                time.sleep(_AGAIN)
+        finally:
+            if patience is not None:
+                self._here.patience = max(0.0, end - time.monotonic())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._here.depth -= 1
@@ -70,7 +84,7 @@ class Moment:
             raise behind()
         has_begun = False
         try:
-            has_begun = self._begin(self._pin, getattr(self._here, "in_a_call", False))
+            has_begun = self._begin(self._pin, self._patience is not None)
             if has_begun:
                 self._here.depth = 1
         except sqlite3.OperationalError as error:
