@@ -91,7 +91,9 @@ def markdown(name: str, sections: Sequence[Section], machine: Mapping[str, objec
     head = f"`make bench-{name}`, {machine['cores']} cores of {machine['cpu']}, Python {machine['python']}: {how}"
     lines = [f"# {name}", "", head, ""]
     for section in sections:
-        lines += [f"## {section.title}", "", *tables(section), ""]
+        lines += [f"## {section.title}", ""]
+        if table := tables(section):
+            lines += [*table, ""]
         if section.facts:
             lines += [f"- {key}: {value}" for key, value in section.facts.items()] + [""]
     return "\n".join(lines)

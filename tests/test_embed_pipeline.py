@@ -138,7 +138,8 @@ def test_a_single_text_beside_bulk(machine: Machine) -> None:
         after = machine.launched[2:]
         assert not bulk.done() or len(after) > 4
         await bulk
-        assert len(machine.loaded.tokenizer.encode(["rest"])[0].ids) in after[0] + after[1]
+        length = len(machine.loaded.tokenizer.encode(["rest"])[0].ids)
+        assert any(length in batch for batch in after[:2])
 
     asyncio.run(calls())
 
