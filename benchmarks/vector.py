@@ -29,6 +29,7 @@ from benchmarks.harness import REPEATS, RESULTS, Comparison, Section, Server, co
 from benchmarks.sets import DIMENSION, QUERIES, Floats, K, VectorSet, least_ef, mixture, sentences
 from benchmarks.vector_client import BATCH, IN_FLIGHT, Client, below, searches, upserts
 from benchmarks.vector_costs import costs
+from benchmarks.vector_growth import TITLE as GROWTH
 from benchmarks.vector_growth import growth
 from benchmarks.vector_million import TITLE as MILLION
 from benchmarks.vector_million import million
@@ -45,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, help="vectors in the collection [100000; a million]")
     parser.add_argument("--no-peers", action="store_true", help="leave out Chroma, pgvector and vector_pg")
-    parser.add_argument("--no-growth", action="store_true", help="leave out the table from 1,000 to 300,000")
+    parser.add_argument("--no-growth", action="store_true", help="keep the table from 1,000 to 300,000 as it is")
     parser.add_argument(
         "--only-costs", action="store_true", help="measure memory, new filters and pages, keep the rest"
     )
@@ -76,10 +77,11 @@ def main() -> None:
                 curves[chosen.name] += others
         if not options.no_peers:
             sections.append(against_pgvector(chosen))
+    kept = (MILLION, GROWTH) if options.no_growth else (MILLION,)
     if not options.no_growth:
         sections.append(growth())
     sections.append(costs())
-    sections += [section for section in there if section.title.endswith(MILLION)]
+    sections += [section for section in there if section.title.endswith(kept)]
     report("vector", sections)
     vector_readme.main()
     plot(curves)

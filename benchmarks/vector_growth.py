@@ -12,6 +12,7 @@ from benchmarks.vector_client import Client, searches, upserts
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000)
 EF = 100
+TITLE = "From 1,000 to 300,000 vectors"
 _COLUMNS = (
     "vectors",
     "upserts/s",
@@ -38,7 +39,7 @@ def growth() -> Section:
                 part = VectorSet("", vectors[:size], queries, exact(vectors[:size], queries))
                 rows.append((f"{size:,}", f"{upserted:,.0f}", *_searched(server, part), f"{started:.1f}", disk(folder)))
             before = size
-    return Section("From 1,000 to 300,000 vectors", (), {"set": f"synthetic mixture, ef {EF}"}, _COLUMNS, rows)
+    return Section(TITLE, (), {"set": f"synthetic mixture, ef {EF}"}, _COLUMNS, rows)
 
 
 def _load(folder: str, vectors: Floats, first: int) -> float:

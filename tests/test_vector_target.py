@@ -84,7 +84,7 @@ def test_the_least_that_does(queries: list[tuple[int, int]], target: float) -> N
 def test_the_recall_is_kept(tmp_path: Path, metric: Metric) -> None:
     """Of queries that the collection has never seen it finds the share that was asked for, also after it has grown,
     where the `ef_search` that it began with finds less; a search's own ef wins."""
-    matrix, queries = vectors(4000, DIMENSION), vectors(60, DIMENSION, seed=2)
+    matrix, queries = vectors(4000, DIMENSION), vectors(300, DIMENSION, seed=2)
     with opened(tmp_path) as engine:
         engine.create("c", DIMENSION, metric=metric, ef_search=10, target_recall=0.9, **POOR)
         engine.upsert("c", items(matrix[:1200]))
