@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import grpc
 from grpc._cython import cygrpc
@@ -34,6 +34,12 @@ def holds() -> bool:
     return grpc.__version__.rpartition(".")[0] in HOLDS
 
 
+class Awaited(NamedTuple):
+    seconds: float  # that a call may wait for its first message; 0 for any number
+    setting: str  # that says so
+    streams: bool = False  # whether others may follow, and a client may take its time
+
+
 class Gate(Protocol):
     """Who may come in, and what handles them. For a grpcio that was not tested it is an interceptor too."""
 
@@ -49,9 +55,12 @@ class Gate(Protocol):
         """What a method's handler becomes: one of a stream of requests, so that gRPC reads none by itself."""
         ...
 
-    def patience(self, method: str) -> tuple[float, str]:
-        """How many seconds a call of the method may wait for its first message, 0 for any number, and the setting
-        that says so."""
+    def went(self, method: str, context: Any) -> None:
+        """Logs that a call ended before a whole message had come."""
+        ...
+
+    def patience(self, method: str) -> Awaited:
+        """How a call of the method waits for its first message."""
         ...
 
 
@@ -72,6 +81,7 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not record.msg.startswith(("ExecuteBatchError raised in core", "Failed sending error", "Invalid encoding"))
 
 
+_log = logging.getLogger("hector")
 logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
 
 
@@ -139,13 +149,15 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
     async def _begin(self, method: str, handler: Any, state: Any, call: Call) -> None:
         """Waits for the first message, and only then does what gRPC does for each call, which takes more tasks: of
         streams without a message a client can have as many as it likes."""
-        call.patience, call.waits_as = self.gate.patience(method)
+        call.patience, call.waits_as, streams = self.gate.patience(method)
+        call.is_first = not streams
         message: Any = cygrpc.ReceiveMessageOperation(0)
         call.reader, call.awaits_since = call.task, now()
         try:
             await cygrpc.execute_batch(state, (message,), self.loop)
-        except cygrpc.ExecuteBatchError:
-            return  # the client has gone
+        except cygrpc.ExecuteBatchError:  # the client has gone, or sent more than it may
+            self.gate.went(method, cygrpc._ServicerContext(state, None, None, self.loop))
+            return
         except asyncio.CancelledError:
             if call.error is None or call.task is None:
                 raise
@@ -170,7 +182,9 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
         answering = None
         try:
             await asyncio.wait([closing], timeout=_GONE_SECONDS)
-            if not closing.done():
+            if closing.done():
+                self.gate.went(method, cygrpc._ServicerContext(state, None, None, self.loop))
+            else:
                 # As gRPC itself does it, but for the close that has been asked for already.
                 answer = _ANSWER[handler.response_streaming](handler, state, self.loop)
                 answering = self.loop.create_task(cygrpc._handle_exceptions(state, answer, self.loop, method))
@@ -203,5 +217,7 @@ class _Ended:
         self.calls.pop(self.call, None)
         self.calls.unread_bytes -= self.call.reply_bytes
         self.call.task = self.call.answer = self.call.reader = None  # they refer to each other
-        if not task.cancelled():
-            task.exception()
+        self.call.first = None  # of a call whose handler did not read it
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, cygrpc.ExecuteBatchError):
+            _log.error("event=call_lost", exc_info=error)

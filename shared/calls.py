@@ -48,8 +48,7 @@ _LARGEST_HEALTH, _HEALTH_SECONDS = 1024, 5.0
 # Calls that anybody can make as fast as they like; of those that end so, this many a second are logged.
 _CHEAP = (Unauthenticated, Unimplemented, Unavailable, Overloaded, Malformed)
 _LOGGED_A_SECOND = 100
-# Of those that any client can make without a token so many get an answer; without, one costs up to a third less.
-_OF_STRANGERS = (Unauthenticated, Unimplemented)
+# Of those of strangers so many a second get an answer; without, one costs up to a third less.
 _ANSWERED_A_SECOND = 500
 _OF_SECURITY = (Unauthenticated, Overloaded, TooLarge, Late)
 _LOADING = Unavailable("the plugin is still loading; wait until its health is SERVING", reason="LOADING", retry_after=1)
@@ -83,8 +82,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._clock = Clock(config.timeout)
         self._requests = Requests(config.max_held_bytes)
         self._handlers: dict[str, Handler] = {}
-        self._patience: dict[str, tuple[float, str]] = {}
+        self._patience: dict[str, accept.Awaited] = {}
         self._floods = _Floods()
+        self._strangers = _Second()
 
     async def intercept_service(
         self,
@@ -128,18 +128,27 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             logs.event("call", method=_short(method), code=error.code.name, ms=0.0)
             if isinstance(error, _OF_SECURITY):
                 _security(context, method, error)
-        return not (isinstance(error, _OF_STRANGERS) and self._floods.is_huge())
+        # Where there is a token, whoever hears that a method is unknown has it.
+        is_strangers = isinstance(error, Unauthenticated) or not self._config.token
+        return not (isinstance(error, Unauthenticated | Unimplemented) and is_strangers and self._strangers.is_huge())
 
-    def patience(self, method: str) -> tuple[float, str]:
+    def went(self, method: str, context: Context) -> None:
+        """Logs that no whole message of a call came, unless there have been many such of late."""
+        if not self._floods.is_one():
+            logs.request_id.set(_request_id(context.invocation_metadata() or ()))
+            logs.event("call", method=_short(method), code="CANCELLED", ms=0.0)
+
+    def patience(self, method: str) -> accept.Awaited:
         return self._patience[method]
 
     def wrapped(self, method: str, handler: Handler) -> Handler:
         if method.startswith(HEALTH):
-            self._patience[method] = _HEALTH_SECONDS, "time of a health check"
+            self._patience[method] = accept.Awaited(_HEALTH_SECONDS, "time of a health check")
             return self._exempt(method, handler)
         # The silence of a stream of requests is bounded by its own time limit.
-        setting = "timeout" if handler.request_streaming else "transfer_timeout"
-        self._patience[method] = getattr(self._config, setting), setting
+        streams = bool(handler.request_streaming)
+        setting = "timeout" if streams else "transfer_timeout"
+        self._patience[method] = accept.Awaited(getattr(self._config, setting), setting, streams)
         return self._wrapped(method, handler)
 
     def _exempt(self, method: str, handler: Handler) -> Handler:
@@ -320,28 +329,39 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             call.replies_since = under_way.now() if size or waits else 0.0
 
 
-class _Floods:
-    """Whoever is refused again and again does not fill the disk with log lines."""
+class _Second:
+    """How many there have been in this second."""
 
     def __init__(self) -> None:
-        self._second = self._count = self._not_logged = 0
+        self._second = self._count = 0
 
-    def is_one(self) -> bool:
-        """Whether there were so many of late that one more is not worth a line of its own."""
+    def one_more(self) -> int:
         second = int(under_way.now())
         if second != self._second:
             self._second, self._count = second, 0
         self._count += 1
-        if self._count <= _LOGGED_A_SECOND:
+        return self._count
+
+    def is_huge(self) -> bool:
+        """Whether there have been so many that one more is not worth an answer."""
+        return self.one_more() > _ANSWERED_A_SECOND
+
+
+class _Floods(_Second):
+    """Whoever is refused again and again does not fill the disk with log lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._not_logged = 0
+
+    def is_one(self) -> bool:
+        """Whether there were so many of late that one more is not worth a line of its own."""
+        if self.one_more() <= _LOGGED_A_SECOND:
             return False
         if not self._not_logged:
             asyncio.get_running_loop().call_later(1, self._tell)
         self._not_logged += 1
         return True
-
-    def is_huge(self) -> bool:
-        """Whether this second has had so many that one more is not worth an answer."""
-        return self._count > _ANSWERED_A_SECOND
 
     def _tell(self) -> None:
         logs.event("security", level=logging.WARNING, reason="FLOOD", calls_not_logged=self._not_logged)

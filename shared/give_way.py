@@ -26,11 +26,13 @@ _SHARE = 0.01  # seconds that a thread works while others with long work wait
 _LOOK = 0.001  # seconds between two looks of one that waits
 _AWAY = 0.01  # seconds without a pause after which a thread does work without Python, or was not begun by `to_its_end`
 
-# How much lower the system's priority of a thread with long work is. With the lowest, 19, it may wait for its turn at a
-# core for half a second while it holds the interpreter; that is for work that lets go of it.
+# How much lower the system's priority is of a thread with long work that nobody needs soon. With the lowest, 19, it may
+# wait for its turn at a core for half a second while it holds the interpreter; that is for work that lets go of it.
 NICE, WITHOUT_PYTHON = 10, 19
 
 _last = threading.local()
+# Threads begin with the priority of those that make them, which may be lower already.
+_OURS = os.getpriority(os.PRIO_PROCESS, 0) if sys.platform == "linux" else 0
 
 
 class _Turn:
@@ -81,7 +83,6 @@ def give_way() -> None:
 
 def to_its_end(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
     """Calls what may give way, in a thread: others need not wait to find out that its turn is over."""
-    step_back()
     try:
         return function(*args, **kwargs)
     finally:
@@ -96,4 +97,4 @@ def step_back(by: int = NICE) -> None:
     if threading.current_thread() is not threading.main_thread():
         with contextlib.suppress(OSError):
             thread = threading.get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + by)
+            os.setpriority(os.PRIO_PROCESS, thread, max(os.getpriority(os.PRIO_PROCESS, thread), _OURS + by))

@@ -41,7 +41,7 @@ class _Reader:
 
     def __call__(self) -> None:
         fcntl.ioctl(self._fd, termios.FIONREAD, self._waiting)
+        self._handle()
         if self._waiting[0] > 1:
             # All but the one byte that gRPC's reader takes. Each was written after its event was put in the queue.
             os.read(self._fd, self._waiting[0] - 1)
-        self._handle()

@@ -111,11 +111,11 @@ def _count(limits: Mapping[int, _Limit], data: bytes, start: int, end: int, coun
         if limit.most is not None:
             counts[limit.path] += 1 if limit.repeats else last - first
             if counts[limit.path] > limit.most:
-                name, what = limit.path.rpartition(".")[2], "items" if limit.repeats else "bytes"
+                what = "items" if limit.repeats else "bytes"
                 raise InvalidArgument(
-                    f"{name} has more than {limit.most:,} {what}; send at most {limit.most:,} in a request",
+                    f"{limit.path} has more than {limit.most:,} {what}; send at most {limit.most:,} in a request",
                     reason=f"TOO_MANY_{what.upper()}",
-                    field=name,
+                    field=limit.path,
                 )
         if limit.inside and last - first > _SMALL:  # less of it the plugin counts itself
             _count(limit.inside, data, first, last, counts)

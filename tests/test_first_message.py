@@ -116,6 +116,37 @@ def test_a_flood_of_strangers_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
         connection.close()
 
 
+def test_only_strangers_make_a_flood_of_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often callers with the token ask for what there is not, they hear so, and a stranger beside them hears
+    why."""
+    monkeypatch.setattr(calls, "_ANSWERED_A_SECOND", 10)
+    with toy("open sesame") as plugin:
+        unknown: Any = plugin.channel(token="open sesame").unary_unary("/no/such")
+        stranger: Any = plugin.channel().unary_unary(GENERATE)
+        begun = [unknown.future(b"", timeout=SECONDS) for _ in range(50)]
+        assert {call.code() for call in begun} == {grpc.StatusCode.UNIMPLEMENTED}
+        assert stranger.future(b"", timeout=SECONDS).code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_call_whose_message_never_came_is_in_the_log() -> None:
+    """A client that goes before its message has come leaves a line."""
+    with toy() as plugin:
+        with http2.connections(plugin.address, 1) as (stranger,):
+            stranger.call(1, GENERATE)
+            wait_until(lambda: len(plugin.server._calls) == 1, "the call")
+        wait_until(lambda: "method=GenerateText code=CANCELLED" in plugin.log(), "its line")
+
+
+def test_a_quiet_upload_is_none_that_hangs() -> None:
+    """A stream of requests may take its time, so that it does not count as one whose message does not arrive."""
+    with toy() as plugin, http2.connections(plugin.address, 1) as (client,):
+        for stream, path in ((1, REFLECTION), (3, GENERATE)):
+            client.call(stream, path)
+        wait_until(lambda: len(plugin.server._calls) == 2, "the calls")
+        wait_until(lambda: all(call.awaits_since for call in plugin.server._calls), "that they wait")
+        assert sorted(call.is_first for call in plugin.server._calls) == [False, True]
+
+
 def test_one_turn_for_all_events() -> None:
     """gRPC's reader is called once for all that was told since, and again for what comes after."""
     here, there = socket.socketpair()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from shared import give_way as module
-from shared.give_way import give_way, to_its_end
+from shared.give_way import give_way, step_back, to_its_end
 
 
 def turns_beside(step: Callable[[], None], busy: int = 1) -> int:
@@ -109,17 +109,25 @@ def test_an_event_loop_is_never_paused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
 def test_long_work_has_a_lower_priority() -> None:
-    """The system puts a thread with long work behind others, once and for all; the one that calls stays as it is."""
+    """The system puts a thread with long work behind others, once and for all, and one that it makes no further; the
+    main thread stays as it is."""
     found: list[int] = []
 
-    def work() -> None:
+    def work(depth: int) -> None:
         for _ in range(2):
-            found.append(to_its_end(os.getpriority, os.PRIO_PROCESS, threading.get_native_id()))
+            step_back()
+            found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        if depth:
+            run(depth - 1)
+
+    def run(depth: int) -> None:
+        thread = threading.Thread(target=work, args=(depth,))
+        thread.start()
+        thread.join()
 
     before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert found == [min(19, before + module.NICE)] * 2
+    run(2)
+    assert found == [min(19, before + module.NICE)] * 6
     assert module.NICE > 0
-    assert to_its_end(os.getpriority, os.PRIO_PROCESS, threading.get_native_id()) == before
+    step_back()
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before

@@ -88,9 +88,9 @@ def test_items_inside_of_others_are_counted(updates: list[int], monkeypatch: pyt
     monkeypatch.setattr(wire, "_pieces", _fail)
     keys = pb.MetadataUpdate.DESCRIPTOR.fields_by_name["remove_keys"].number
     data = b"".join(packed(2, packed(keys, b"k") * count) for count in updates)
-    with pytest.raises(InvalidArgument, match=r"^remove_keys has more than 200,000 items") as caught:
+    with pytest.raises(InvalidArgument, match=r"^updates.remove_keys has more than 200,000 items") as caught:
         wire.parse(pb.UpdateMetadataRequest, data, {"updates": 1_000, "updates.remove_keys": 200_000})
-    assert (caught.value.reason, caught.value.violations[0][0]) == ("TOO_MANY_ITEMS", "remove_keys")
+    assert (caught.value.reason, caught.value.violations[0][0]) == ("TOO_MANY_ITEMS", "updates.remove_keys")
 
 
 def test_as_many_inside_of_others_as_there_may_be() -> None:

@@ -14,12 +14,12 @@ from ..give_way import give_way
 from ..structs import dump, fill, read_object
 from ..vectors import checks
 from ..vectors.changes import Change
+from ..vectors.filters import MOST
 from ..vectors.items import Floats, Item, Query
 from .filters import read_filter
 
-# Counted on the wire in large requests, before anything is made of them; the engine counts in all. Of conditions there
-# may be so many that making them takes milliseconds; how many a filter may have is said where it is read.
-_IN_FILTER = {f"filter.{part}": checks.LARGEST_BATCH for part in ("must", "should", "must_not")}
+# Counted on the wire in large requests, before anything is made of them; the engine counts in all.
+_IN_FILTER = {f"filter.{part}": MOST for part in ("must", "should", "must_not")}
 MOST_ITEMS = {
     "UpsertVectors": {"vectors": checks.LARGEST_BATCH},
     "UpsertVectorsStream": {"vectors": checks.LARGEST_BATCH},
