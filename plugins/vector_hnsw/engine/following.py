@@ -14,12 +14,13 @@ import numpy as np
 from . import opening
 from .cache import GraphCache
 from .collection import OpenCollection
+from .filters import Where
 from .flat import Flat
 from .graph import Graph
 from .labels import Labels
-from .matches import MatchCache
+from .matches import MatchCache, Matches
 from .read_only import AtLabel, ReadOnlyStore
-from .rows import RowCache
+from .rows import RowCache, Rows
 from .store import Collection
 
 _log = logging.getLogger("hector")
@@ -58,6 +59,27 @@ class SeenLabels(Labels):
                 self._shared.pop(label, None)
 
 
+class SeenRows(RowCache):
+    """Those that memory has. One that was written since would be taken for the truth by whoever is in a moment before
+    that."""
+
+    _store: ReadOnlyStore
+
+    def _keep(self, rows: Rows, generation: int) -> None:
+        if self._store.database.is_as_in_memory:
+            super()._keep(rows, generation)
+
+
+class SeenMatches(MatchCache):
+    """Likewise."""
+
+    _store: ReadOnlyStore
+
+    def _keep(self, where: Where, matches: Matches) -> None:
+        if self._store.database.is_as_in_memory:
+            super()._keep(where, matches)
+
+
 class FollowingCollection(OpenCollection):
     """Brought up by one thread at a time (the engine sees to it), searched by any."""
 
@@ -69,6 +91,7 @@ class FollowingCollection(OpenCollection):
     ) -> None:
         """Without a graph it is compared until it gets one."""
         super().__init__(spec, store, labels, graph, max_limit)
+        self.forget()
         self.reached = 0  # the sequence of the store that it was brought up to
         self.is_lost = False  # whether bringing it up was cut off, so that nobody knows how far it came
 
@@ -104,8 +127,8 @@ class FollowingCollection(OpenCollection):
 
     def forget(self) -> None:
         """Lets go of items and matches that are remembered."""
-        self.rows = RowCache(self.store, self.spec.number)
-        self.matches = MatchCache(self.store, self.spec)
+        self.rows = SeenRows(self.store, self.spec.number)
+        self.matches = SeenMatches(self.store, self.spec)
 
     def _bring(self, there: Mapping[int, AtLabel], gone: Sequence[int]) -> None:
         """Gives the graph what is new `there`, and takes out what is gone. Where it cannot, it is given up."""

@@ -139,7 +139,7 @@ class KeepingUp(Upkeep):
         pin.enter_context(self._store.database.pinned())
         if not self._bring_up(in_a_call):
             return False
-        self._seen = seen
+        self._seen = self._store.database.seen = seen
         return True
 
     def _reopen(self) -> None:
@@ -234,7 +234,7 @@ class KeepingUp(Upkeep):
         """What `work` returns, of memory that has all that was written before this call; where it is `strict`, of one
         moment. `surely`: what does the same within a moment."""
         if self._moment.is_now:
-            return work()
+            return (surely or work)()
         with self._moment.in_a_call():
             seen = self._seen
             if self._has_moved(seen):

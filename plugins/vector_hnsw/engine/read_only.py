@@ -36,10 +36,12 @@ class AtLabel(NamedTuple):
 class ReadOnlyDatabase(Database):
     """A file that another process writes. Within `pinned` a thread reads all of it as it was at one moment.
 
-    `sequence` is of the last write that memory has; whoever brings it up sets it.
+    `sequence` is of the last write that memory has, and `seen` what the counter was before memory was brought up to it;
+    whoever brings it up sets both.
     """
 
     is_read_only = True
+    seen: bytes | None = None
 
     def __init__(self, path: Path) -> None:
         """Raises StartError."""
@@ -105,6 +107,11 @@ class ReadOnlyDatabase(Database):
         else:
             with super().reading() as connection:
                 yield connection
+
+    @property
+    def is_as_in_memory(self) -> bool:
+        """Whether what this thread has just read is nothing newer than what memory has."""
+        return getattr(self._pins, "connection", None) is not None or self.counter.look() == self.seen
 
     def last_write(self) -> int:
         """The store's sequence. Raises Unavailable where a later version of the plugin has taken it over."""

@@ -1,0 +1,50 @@
+"""What several threads do at once in one process that reads a vector store beside the one that writes it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from plugins.vector_hnsw.engine import Item, Query, SearchResult, flat
+from plugins.vector_hnsw.engine.searching import Changed
+from shared.vectors.filters import Compare, Operator
+from tests.test_vector_readers import MATRIX, both
+from tests.vector_tools import all_of, ids
+
+
+def in_a_thread(work: Callable[[], object]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("most", [0, 1000], ids=["graph", "flat"])
+def test_what_others_read_is_not_of_this_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """A search within a moment answers as of it, whatever others read meanwhile that was written since."""
+    monkeypatch.setattr(flat, "MOST", most)
+    with both(tmp_path) as (writer, reader):
+        writer.upsert("c", [Item(f"i{n}", vector, '{"n":1}') for n, vector in enumerate(MATRIX[:50])])
+        fits = all_of(Compare("n", Operator.EQ, 1))
+        asked = Query(MATRIX[3], limit=1, ef=100)
+        queries = [asked, asked._replace(filter=fits), asked._replace(exact=True, filter=fits)]
+        with reader._moment:
+            writer.upsert("c", [Item("i3", MATRIX[100], '{"n":2}')])
+
+            def read() -> None:  # as whoever has looked, a moment ago, whether the store has moved
+                for query in queries:
+                    with contextlib.suppress(Changed):
+                        reader._find("c").search(query)
+
+            in_a_thread(read)
+            for query in queries:
+                found = reader.search("c", query)
+                assert [(hit.id, hit.metadata) for hit in found.hits] == [("i3", '{"n":1}')]
+            batch: list[SearchResult] = reader.search_many("c", [asked, asked])
+            assert [ids(found) for found in batch] == [["i3"], ["i3"]]
+        for query in queries[1:]:
+            assert ids(reader.search("c", query)) != ["i3"]
+        assert reader.search("c", asked._replace(limit=50, filter=None)).hits[-1].metadata
