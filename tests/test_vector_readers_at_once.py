@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,3 +49,28 @@ def test_what_others_read_is_not_of_this_moment(tmp_path: Path, monkeypatch: pyt
         for query in queries[1:]:
             assert ids(reader.search("c", query)) != ["i3"]
         assert reader.search("c", asked._replace(limit=50, filter=None)).hits[-1].metadata
+
+
+def test_indexes_are_forgotten_between_two_looks(tmp_path: Path) -> None:
+    """A filter is answered also where another thread, which brings memory up, forgets the fields' indexes meanwhile."""
+
+    class Forgotten(dict[int, set[str]]):
+        """Empty after each look."""
+
+        def __contains__(self, number: object) -> bool:
+            found = super().__contains__(number)
+            self.clear()
+            return found
+
+        def get(self, number: int, default: Any = None) -> Any:
+            found = super().get(number, default)
+            self.clear()
+            return found
+
+    with both(tmp_path) as (writer, reader):
+        writer.upsert("c", [Item(f"i{n}", vector, '{"n":1}') for n, vector in enumerate(MATRIX[:5])])
+        fields = reader._store.fields
+        fields._paths = Forgotten()
+        for _ in range(2):
+            assert reader.count("c", all_of(Compare("n", Operator.EQ, 1))) == 5
+        assert fields.of(1) == fields.of(1) == set()
