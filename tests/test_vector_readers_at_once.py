@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from plugins.vector_hnsw.engine import Item, Query, SearchResult, flat
+from plugins.vector_hnsw.engine import Item, Query, SearchResult, flat, following
+from plugins.vector_hnsw.engine.read_only import AtLabel
 from plugins.vector_hnsw.engine.searching import Changed
 from shared.vectors.filters import Compare, Operator
 from tests.test_vector_readers import MATRIX, both
@@ -74,3 +75,22 @@ def test_indexes_are_forgotten_between_two_looks(tmp_path: Path) -> None:
         for _ in range(2):
             assert reader.count("c", all_of(Compare("n", Operator.EQ, 1))) == 5
         assert fields.of(1) == fields.of(1) == set()
+
+
+def test_a_count_is_of_a_whole_write() -> None:
+    """Whoever counts while a write is brought into memory gets how many there were before it, or after."""
+    labels = following.SeenLabels()
+    labels.load([(label, 1, bytes([label])) for label in range(10)])
+    counted = set()
+
+    class Looked(dict[int, AtLabel]):
+        """What is there now. With each look somebody counts."""
+
+        def get(self, label: int, default: Any = None) -> Any:
+            counted.add(labels.count)
+            return super().get(label, default)
+
+    there = Looked({label: AtLabel(2, label, 1) for label in range(8, 16)})
+    labels.settle({label: labels.items(label) for label in range(16)}, there)
+    assert counted <= {10, 8}
+    assert labels.count == 8

@@ -46,9 +46,10 @@ class SeenLabels(Labels):
 
     def settle(self, before: Mapping[int, int], there: Mapping[int, AtLabel]) -> None:
         """The labels of `before` had so many items, and have what is `there` now, which may be nothing."""
+        more = 0
         for label, items in before.items():
             now = there.get(label)
-            self.count += (now.items if now else 0) - items
+            more += (now.items if now else 0) - items
             if now:
                 self._version_of[label] = now.version
             else:
@@ -57,6 +58,7 @@ class SeenLabels(Labels):
                 self._shared[label] = now.items
             else:
                 self._shared.pop(label, None)
+        self.count += more  # at once: it is read meanwhile
 
 
 class SeenRows(RowCache):
