@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plugins.vector_hnsw.engine import Item, Query, SearchResult, flat, following
+from plugins.vector_hnsw.engine import Item, Query, SearchResult, flat, following, keeping_up
 from plugins.vector_hnsw.engine.read_only import AtLabel
 from plugins.vector_hnsw.engine.searching import Changed
 from shared.vectors.filters import Compare, Operator
 from tests.test_vector_readers import MATRIX, both
-from tests.vector_tools import all_of, ids
+from tests.vector_tools import all_of, ids, items
 
 
 def in_a_thread(work: Callable[[], object]) -> None:
@@ -94,3 +95,25 @@ def test_a_count_is_of_a_whole_write() -> None:
     labels.settle({label: labels.items(label) for label in range(16)}, there)
     assert counted <= {10, 8}
     assert labels.count == 8
+
+
+def test_a_call_opens_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another store was opened, and bringing memory up to it failed, the thread that follows builds all graphs
+    and calls wait for it."""
+    with both(tmp_path) as (writer, reader):
+        writer.upsert("c", items(MATRIX[:5]))
+        opening: list[str] = []
+        real = type(reader)._read_catalogue
+
+        def read(self: object, now: int, *, at_start: bool) -> None:
+            opening.append(threading.current_thread().name)
+            real(reader, now, at_start=at_start)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(keeping_up, "_LOOK_EVERY", 60.0)
+            patched.setattr(type(reader), "_read_catalogue", read)
+            time.sleep(0.2)  # it has looked for the last time, and waits to be wanted
+            reader._seen = None
+            assert reader.count("c") == 5
+            reader._moment.is_wanted.set()
+        assert opening == ["follow"]

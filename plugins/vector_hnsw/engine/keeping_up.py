@@ -163,6 +163,8 @@ class KeepingUp(Upkeep):
         store.fields.forget()
         is_removing = store.database.is_removing
         if self._seen is None:
+            if in_a_call:
+                return False
             self._read_catalogue(now, at_start=True)
         elif now != before or is_removing or self._was_removing:
             changes = store.log.since(before, now) if now >= before else None
