@@ -6,9 +6,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from plugins.vector_hnsw.engine import Item, flat, rows
+from plugins.vector_hnsw.engine import Item, flat, health, rows
 from tests.vector_tools import items, killed, opened, vectors
 
 
@@ -51,3 +52,17 @@ def test_a_graph_catches_up_whatever_metadata_there_is(
     with opened(folder, max_read=50_000) as engine:
         assert engine.describe("c").count == 90
         assert "event=graph_rebuilt" not in caplog.text
+
+
+def test_a_sample_is_of_different_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recall is measured at as many vectors as were picked, each once, however many items share one and whatever
+    metadata they have."""
+    monkeypatch.setattr(flat, "MOST", 0)
+    matrix = vectors(40, 8)
+    with opened(tmp_path, max_read=100_000) as engine:
+        engine.create("c", 8)
+        engine.upsert("c", [Item(f"same{n}", matrix[0]) for n in range(300)])
+        engine.upsert("c", [Item(f"i{n}", vector, f'{{"text":"{"x" * 5000}"}}') for n, vector in enumerate(matrix)])
+        queries, nearest = health.sample(engine._find("c"), engine._store, 40)
+        assert len(queries) == len(nearest) == 40
+        assert len(np.unique(np.argmax(queries @ engine._find("c").spec.metric.prepare(matrix).T, axis=1))) > 30
