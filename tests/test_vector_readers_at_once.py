@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -11,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from plugins.vector_hnsw.engine import Item, Query, SearchResult, flat, following, keeping_up
+from plugins.vector_hnsw.engine import Item, Query, SearchResult, change_log, flat, following, keeping_up, moment
 from plugins.vector_hnsw.engine.read_only import AtLabel
 from plugins.vector_hnsw.engine.searching import Changed
 from shared.vectors.filters import Compare, Operator
-from tests.test_vector_readers import MATRIX, both
-from tests.vector_tools import all_of, ids, items
+from tests.test_vector_readers import DIMENSION, MATRIX, both
+from tests.vector_tools import all_of, ids, items, vectors
 
 
 def in_a_thread(work: Callable[[], object]) -> None:
@@ -117,3 +118,29 @@ def test_a_call_opens_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             assert reader.count("c") == 5
             reader._moment.is_wanted.set()
         assert opening == ["follow"]
+
+
+def test_a_load_starves_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call is answered also where more is written, each time that memory was brought up, than a call brings up: once
+    that was done since it began, it does the rest."""
+    monkeypatch.setattr(change_log, "_MANY", 10)
+    monkeypatch.setattr(moment, "PATIENCE", 2.0)
+    with both(tmp_path) as (writer, reader):
+        real, rounds = reader._bring_up, itertools.count()
+
+        def write() -> None:
+            seed = next(rounds)
+            writer.upsert("c", items(vectors(20, DIMENSION, seed=100 + seed), f"{seed}-"))
+
+        def bring_up(in_a_call: bool, *rest: Any) -> bool:
+            done = real(in_a_call, *rest)
+            if not in_a_call:
+                write()
+            return done
+
+        monkeypatch.setattr(reader, "_bring_up", bring_up)
+        for n in range(3):
+            write()
+            writer.upsert("c", [Item(f"mine{n}", MATRIX[n])])
+            assert ids(reader.search("c", Query(MATRIX[n], limit=1))) == [f"mine{n}"]
+            assert reader.count("c") > 20 * n

@@ -25,10 +25,11 @@ class Moment:
     Raises Unavailable where memory cannot be brought up within `PATIENCE`.
     """
 
-    def __init__(self, begin: Callable[[ExitStack, bool], bool]) -> None:
+    def __init__(self, begin: Callable[[ExitStack, bool, bool], bool]) -> None:
         """`begin` pins the store and brings memory up; False where that would take long, and is asked for in a call
-        (True)."""
+        (the first True), unless it is the rest of what others have brought up since that call began (the second)."""
         self._begin = begin
+        self._round_began = 0.0  # the last in which a thread without a call has brought memory up
         self._lock = threading.Lock()
         self._pin = ExitStack()
         self._here = threading.local()
@@ -42,11 +43,11 @@ class Moment:
     @contextmanager
     def in_a_call(self) -> Iterator[None]:
         """Within, this thread has somebody waiting: it waits for `PATIENCE` in all, and leaves what takes long to
-        others."""
+        others, but for the rest: who goes on writing would keep it waiting for ever."""
         if self._patience is not None:
             yield
             return
-        self._here.patience = PATIENCE
+        self._here.patience, self._here.since = PATIENCE, time.monotonic()
         try:
             yield
         finally:
@@ -82,11 +83,13 @@ class Moment:
     def _try(self, end: float) -> bool:
         if not self._lock.acquire(timeout=max(0.0, end - time.monotonic())):
             raise behind()
-        has_begun = False
+        has_begun, began, in_a_call = False, time.monotonic(), self._patience is not None
         try:
-            has_begun = self._begin(self._pin, self._patience is not None)
+            has_begun = self._begin(self._pin, in_a_call, in_a_call and self._round_began > self._here.since)
             if has_begun:
                 self._here.depth = 1
+                if not in_a_call:
+                    self._round_began = began
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
