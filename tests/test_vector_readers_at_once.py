@@ -15,7 +15,9 @@ import pytest
 from plugins.vector_hnsw.engine import Item, Query, SearchResult, change_log, flat, following, keeping_up, moment
 from plugins.vector_hnsw.engine.read_only import AtLabel
 from plugins.vector_hnsw.engine.searching import Changed
+from shared.errors import Unavailable
 from shared.vectors.filters import Compare, Operator
+from tests.servers import wait_until
 from tests.test_vector_readers import DIMENSION, MATRIX, both
 from tests.vector_tools import all_of, ids, items, vectors
 
@@ -144,3 +146,33 @@ def test_a_load_starves_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             writer.upsert("c", [Item(f"mine{n}", MATRIX[n])])
             assert ids(reader.search("c", Query(MATRIX[n], limit=1))) == [f"mine{n}"]
             assert reader.count("c") > 20 * n
+
+
+def test_who_comes_late_does_not_wait_as_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a call has waited in vain for as long as one does, those behind it in the queue fail soon; and once memory
+    can be brought up calls are answered."""
+    monkeypatch.setattr(moment, "PATIENCE", 1.0)
+    with both(tmp_path) as (writer, reader):
+        held, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with reader._moment:
+                held.set()
+                done.wait(60)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert held.wait(60)
+        writer.upsert("c", items(MATRIX[:2]))
+        took = []
+        for _ in range(4):
+            began = time.monotonic()
+            with pytest.raises(Unavailable, match="taken in"):
+                reader.search("c", Query(MATRIX[0]))
+            took.append(time.monotonic() - began)
+        done.set()
+        thread.join()
+        assert took[0] > 0.9
+        assert sum(took[1:]) < 0.9
+        wait_until(lambda: not reader._has_moved(reader._seen), "memory that is brought up")
+        assert reader.count("c") == 2
