@@ -12,13 +12,25 @@ from typing import Any
 
 import pytest
 
-from plugins.vector_hnsw.engine import Item, Query, SearchResult, change_log, flat, following, keeping_up, moment
+from plugins.vector_hnsw.engine import (
+    Item,
+    Metric,
+    Query,
+    SearchResult,
+    change_log,
+    flat,
+    following,
+    keeping_up,
+    moment,
+    read_only,
+)
+from plugins.vector_hnsw.engine.graph import Graph
 from plugins.vector_hnsw.engine.read_only import AtLabel
 from plugins.vector_hnsw.engine.searching import Changed
 from shared.errors import Unavailable
 from shared.vectors.filters import Compare, Operator
 from tests.servers import wait_until
-from tests.test_vector_readers import DIMENSION, MATRIX, both
+from tests.test_vector_readers import DIMENSION, MATRIX, assert_same, both
 from tests.vector_tools import all_of, ids, items, vectors
 
 
@@ -176,3 +188,48 @@ def test_who_comes_late_does_not_wait_as_long(tmp_path: Path, monkeypatch: pytes
         assert sum(took[1:]) < 0.9
         wait_until(lambda: not reader._has_moved(reader._seen), "memory that is brought up")
         assert reader.count("c") == 2
+
+
+@pytest.mark.parametrize("deleted", ["nothing", "i4"])
+def test_a_graph_is_saved_while_a_reader_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, deleted: str
+) -> None:
+    """What a reader loads is not newer than the moment of which it answers, and it has a graph afterwards."""
+    monkeypatch.setattr(flat, "MOST", 0)
+    monkeypatch.setattr(keeping_up, "_LOOK_EVERY", 60.0)
+    real = read_only.SavedGraphs.load
+    with both(tmp_path) as (writer, reader):
+        writer.upsert("c", items(MATRIX[:50]))
+        writer._save(writer._find("c"))
+        time.sleep(0.2)  # the thread that follows has looked
+
+        def load(self: read_only.SavedGraphs, *rest: Any) -> Any:
+            monkeypatch.setattr(read_only.SavedGraphs, "load", real)
+            writer.upsert("c", [Item("i3", MATRIX[100])])
+            writer.delete_vectors("c", [deleted])
+            writer._save(writer._find("c"))
+            return real(self, *rest)
+
+        monkeypatch.setattr(read_only.SavedGraphs, "load", load)
+        reader._use(reader._store)  # as at its start
+        with reader._moment:
+            for n in (3, 4):
+                assert ids(reader.search("c", Query(MATRIX[n], limit=1))) == [f"i{n}"]
+        assert_same(writer, reader)
+        assert ids(reader.search("c", Query(MATRIX[100], limit=1))) == ["i3"]
+        assert reader._find("c").graph is not None
+    assert "event=graph_lost" not in caplog.text
+
+
+def test_what_was_saved_as_deleted_is_deleted_again(tmp_path: Path) -> None:
+    """A label that a file has as deleted, and memory has not, can be deleted."""
+    saved, loaded = (Graph(Metric.COSINE, DIMENSION, 8, 40, 1) for _ in range(2))
+    saved.put(list(range(10)), MATRIX[:10], [1] * 10)
+    saved.delete([4])
+    (tmp_path / "graph").touch()
+    saved.write_file(str(tmp_path / "graph"))
+    loaded.adopt(loaded.read_file(str(tmp_path / "graph")), dict.fromkeys(range(10), 1))
+    loaded.delete([4, 5])
+    found = loaded.search(Metric.COSINE.prepare(MATRIX[4:5])[0], 8, 8)
+    assert found is not None
+    assert sorted(found.labels) == [0, 1, 2, 3, 6, 7, 8, 9]

@@ -120,11 +120,6 @@ class ReadOnlyDatabase(Database):
             raise Unavailable(_other_format(about), reason="OTHER_FORMAT")
         return int(about["sequence"])
 
-    def newest(self) -> int:
-        """The store's sequence now, also within `pinned`."""
-        with super().reading() as connection:
-            return int(self._about(connection)["sequence"])
-
     @property
     def is_removing(self) -> bool:
         """Whether items that were deleted, on a disk that is full, are in the tables still."""
@@ -157,12 +152,12 @@ class SavedGraphs(GraphCache):
     def __init__(self, folder: Path, database: ReadOnlyDatabase) -> None:
         self._folder = folder / database.uuid
         self._store = database.uuid
-        self._newest = database.newest
+        self._last_write = database.last_write
 
     def load(self, graph: Graph, collection: Collection, newest: int) -> tuple[int, npt.NDArray[int64]] | None:
-        # It may have been saved since this thread has pinned the store; what is newer in it is brought up anyway. And
-        # it may be replaced while it is read: then there is another.
-        newest = self._newest()
+        # One that was saved since this thread has pinned the store has vectors that are not of then, and does not say
+        # which. And it may be replaced while it is read: then there is another.
+        newest = self._last_write()
         return super().load(graph, collection, newest) or super().load(graph, collection, newest)
 
     def save(self, graph: Graph, collection: Collection, sequence: int) -> bool:
