@@ -445,6 +445,8 @@ def test_a_recall_that_is_kept(
         writer.create("kept", DIMENSION, ef_search=4000, target_recall=0.9)
         writer.upsert("kept", items(MATRIX))
         wait_until(lambda: writer.describe("kept", sample=False).spec.ef_search < 4000, "an ef_search")
+        # The writer uses it from before it is committed on.
+        wait_until(lambda: not writer._collections["kept"].tuning, "its commit")
         assert reader.describe("kept", sample=False).spec == writer.describe("kept", sample=False).spec
         assert not reader._collections["kept"].tuning
     assert "ef_not_tuned" not in caplog.text

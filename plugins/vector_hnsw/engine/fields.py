@@ -86,13 +86,14 @@ class FieldIndexes:
 
     def of(self, number: int) -> set[str]:
         """Paths of the fields that have an index."""
-        if number not in self._paths:
+        paths = self._paths.get(number)  # once: `forget` may come in between
+        if paths is None:
             prefix = _name(number, "")
             query = "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?"
             names = [name for (name,) in self._database.rows(query, f"items_{number}") if name.startswith(prefix)]
             there = {bytes.fromhex(name.removeprefix(prefix)).decode() for name in names}
             return self._paths.setdefault(number, there)  # one that was made meanwhile is known already
-        return self._paths[number]
+        return paths
 
     def create(self, number: int, path: str) -> None:
         """Makes the index, unless there are many already or the values are long. Not while a write is under way."""

@@ -14,12 +14,13 @@ import numpy as np
 from . import opening
 from .cache import GraphCache
 from .collection import OpenCollection
+from .filters import Where
 from .flat import Flat
 from .graph import Graph
 from .labels import Labels
-from .matches import MatchCache
+from .matches import MatchCache, Matches
 from .read_only import AtLabel, ReadOnlyStore
-from .rows import RowCache
+from .rows import RowCache, Rows
 from .store import Collection
 
 _log = logging.getLogger("hector")
@@ -45,9 +46,10 @@ class SeenLabels(Labels):
 
     def settle(self, before: Mapping[int, int], there: Mapping[int, AtLabel]) -> None:
         """The labels of `before` had so many items, and have what is `there` now, which may be nothing."""
+        more = 0
         for label, items in before.items():
             now = there.get(label)
-            self.count += (now.items if now else 0) - items
+            more += (now.items if now else 0) - items
             if now:
                 self._version_of[label] = now.version
             else:
@@ -56,6 +58,28 @@ class SeenLabels(Labels):
                 self._shared[label] = now.items
             else:
                 self._shared.pop(label, None)
+        self.count += more  # at once: it is read meanwhile
+
+
+class SeenRows(RowCache):
+    """Those that memory has. One that was written since would be taken for the truth by whoever is in a moment before
+    that."""
+
+    _store: ReadOnlyStore
+
+    def _keep(self, rows: Rows, generation: int) -> None:
+        if self._store.database.is_as_in_memory:
+            super()._keep(rows, generation)
+
+
+class SeenMatches(MatchCache):
+    """Likewise."""
+
+    _store: ReadOnlyStore
+
+    def _keep(self, where: Where, matches: Matches) -> None:
+        if self._store.database.is_as_in_memory:
+            super()._keep(where, matches)
 
 
 class FollowingCollection(OpenCollection):
@@ -69,6 +93,7 @@ class FollowingCollection(OpenCollection):
     ) -> None:
         """Without a graph it is compared until it gets one."""
         super().__init__(spec, store, labels, graph, max_limit)
+        self.forget()
         self.reached = 0  # the sequence of the store that it was brought up to
         self.is_lost = False  # whether bringing it up was cut off, so that nobody knows how far it came
 
@@ -104,8 +129,8 @@ class FollowingCollection(OpenCollection):
 
     def forget(self) -> None:
         """Lets go of items and matches that are remembered."""
-        self.rows = RowCache(self.store, self.spec.number)
-        self.matches = MatchCache(self.store, self.spec)
+        self.rows = SeenRows(self.store, self.spec.number)
+        self.matches = SeenMatches(self.store, self.spec)
 
     def _bring(self, there: Mapping[int, AtLabel], gone: Sequence[int]) -> None:
         """Gives the graph what is new `there`, and takes out what is gone. Where it cannot, it is given up."""

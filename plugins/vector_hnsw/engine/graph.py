@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import hnswlib
@@ -139,7 +140,8 @@ class Graph:
         with self._lock.write():
             for label in labels:
                 if self._versions.pop(label, None) is not None:
-                    self._index.mark_deleted(label)
+                    with suppress(RuntimeError):  # it was saved as deleted
+                        self._index.mark_deleted(label)
 
     def search(self, query: Floats, k: int, ef: int, wait: bool = True) -> Neighbours | None:
         """The first `k` of the nearest `ef` labels, or all when there are fewer. None when it cannot reach that many.

@@ -49,8 +49,8 @@ def sample(entry: OpenCollection, store: Store, count: int) -> Sample:
     chance = np.random.default_rng(_SEED)
     labels = list(entry.labels.versions)
     picked = [labels[i] for i in chance.choice(len(labels), min(count, len(labels)), replace=False)] if labels else []
-    rows = [row for _, _, row, *_ in store.at_labels(spec.number, picked)]
-    stored = list(store.vectors(spec.number, rows[:count]).values())
+    rows = list(store.first_rows(spec.number, picked).values())
+    stored = list(store.vectors(spec.number, rows).values())
     if not stored:
         return Sample(np.empty((0, spec.dimension), np.float32), np.empty((0, _K), np.float32))
     matrix = np.stack(stored)

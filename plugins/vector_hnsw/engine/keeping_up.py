@@ -124,7 +124,7 @@ class KeepingUp(Upkeep):
         """Whether there was a commit since the counter was so, or another store is there; in 3 µs."""
         return self._store.database.counter.look() != seen
 
-    def _begin(self, pin: ExitStack, in_a_call: bool) -> bool:
+    def _begin(self, pin: ExitStack, in_a_call: bool, is_rest: bool) -> bool:
         """For `Moment`. The thread stays pinned to what it has brought memory up to."""
         if self._closed:
             raise Unavailable("the vector store is closed: the plugin is shutting down", reason="SHUTTING_DOWN")
@@ -137,9 +137,9 @@ class KeepingUp(Upkeep):
             if seen == AWAY:
                 raise behind()
         pin.enter_context(self._store.database.pinned())
-        if not self._bring_up(in_a_call):
+        if not self._bring_up(in_a_call, is_rest):
             return False
-        self._seen = seen
+        self._seen = self._store.database.seen = seen
         return True
 
     def _reopen(self) -> None:
@@ -156,17 +156,19 @@ class KeepingUp(Upkeep):
         old.close()
         _log.info("event=reader_reopened cause='another store has taken its place'")
 
-    def _bring_up(self, in_a_call: bool) -> bool:
+    def _bring_up(self, in_a_call: bool, is_rest: bool) -> bool:
         """False where it is too much for a call."""
         store = self._store
         before, now = store.sequence, store.database.last_write()
         store.fields.forget()
         is_removing = store.database.is_removing
         if self._seen is None:
+            if in_a_call:
+                return False
             self._read_catalogue(now, at_start=True)
         elif now != before or is_removing or self._was_removing:
             changes = store.log.since(before, now) if now >= before else None
-            if in_a_call and (changes is None or changes.is_large):
+            if in_a_call and not is_rest and (changes is None or changes.is_large):
                 return False
             if changes is None or changes.catalogue:
                 self._read_catalogue(now, at_start=False)
@@ -234,7 +236,7 @@ class KeepingUp(Upkeep):
         """What `work` returns, of memory that has all that was written before this call; where it is `strict`, of one
         moment. `surely`: what does the same within a moment."""
         if self._moment.is_now:
-            return work()
+            return (surely or work)()
         with self._moment.in_a_call():
             seen = self._seen
             if self._has_moved(seen):

@@ -95,14 +95,17 @@ class MatchCache:
             matches = self._brought_up(kept, where, touched, now)
         else:
             matches = self._made(dict(self._store.fitting(self._spec.number, where)), where, now)
+        self._keep(where, matches)
+        return matches
+
+    def _keep(self, where: Where, matches: Matches) -> None:
         if sum(len(value) if isinstance(value, str) else 1 for value in where.values) > _LARGEST_FILTER:
-            return matches
+            return
         with self._lock:
             self._kept[where] = matches
             size = sum(each.bytes for each in self._kept.values())
             while len(self._kept) > _MOST_FILTERS or (size > _MOST_BYTES and len(self._kept) > 1):
                 size -= self._kept.popitem(last=False)[1].bytes
-        return matches
 
     def _brought_up(self, kept: Matches, where: Where, touched: set[int], now: int) -> Matches:
         again = dict(self._store.fitting(self._spec.number, where, sorted(touched)))

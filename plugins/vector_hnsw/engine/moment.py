@@ -15,6 +15,7 @@ from types import TracebackType
 from shared.errors import Unavailable
 
 PATIENCE = 10.0  # seconds that a call waits for memory to be brought up
+_LEAST = 0.1  # seconds that it waits where others have waited for `PATIENCE` already, in vain
 _AGAIN = 0.01  # seconds until it looks again
 
 
@@ -22,13 +23,16 @@ class Moment:
     """Within, memory is the store as it is at one time, and this thread reads the store as of then. One thread at a
     time; the one that is in it may enter again.
 
-    Raises Unavailable where memory cannot be brought up within `PATIENCE`.
+    Raises Unavailable where memory cannot be brought up within `PATIENCE`, and soon where it could not be for so long:
+    calls that come after each other for a thread would else wait one after the other.
     """
 
-    def __init__(self, begin: Callable[[ExitStack, bool], bool]) -> None:
+    def __init__(self, begin: Callable[[ExitStack, bool, bool], bool]) -> None:
         """`begin` pins the store and brings memory up; False where that would take long, and is asked for in a call
-        (True)."""
+        (the first True), unless it is the rest of what others have brought up since that call began (the second)."""
         self._begin = begin
+        self._shut_since: float | None = None  # when somebody came whom nobody has followed in yet
+        self._round_began = 0.0  # the last in which a thread without a call has brought memory up
         self._lock = threading.Lock()
         self._pin = ExitStack()
         self._here = threading.local()
@@ -42,11 +46,11 @@ class Moment:
     @contextmanager
     def in_a_call(self) -> Iterator[None]:
         """Within, this thread has somebody waiting: it waits for `PATIENCE` in all, and leaves what takes long to
-        others."""
+        others, but for the rest: who goes on writing would keep it waiting for ever."""
         if self._patience is not None:
             yield
             return
-        self._here.patience = PATIENCE
+        self._here.patience, self._here.since = PATIENCE, time.monotonic()
         try:
             yield
         finally:
@@ -64,12 +68,17 @@ class Moment:
             return
         began, patience = time.monotonic(), self._patience
         end = began + (PATIENCE if patience is None else patience)
+        if self._shut_since is None:
+            self._shut_since = began
+        elif patience is not None and began > self._shut_since + PATIENCE:
+            end = min(end, began + _LEAST)
         try:
             while not self._try(end):
                 self.is_wanted.set()
                 if time.monotonic() > end:
                     raise behind()
                 time.sleep(_AGAIN)
+            self._shut_since = None
         finally:
             if patience is not None:
                 self._here.patience = max(0.0, end - time.monotonic())
@@ -82,11 +91,13 @@ class Moment:
     def _try(self, end: float) -> bool:
         if not self._lock.acquire(timeout=max(0.0, end - time.monotonic())):
             raise behind()
-        has_begun = False
+        has_begun, began, in_a_call = False, time.monotonic(), self._patience is not None
         try:
-            has_begun = self._begin(self._pin, self._patience is not None)
+            has_begun = self._begin(self._pin, in_a_call, in_a_call and self._round_began > self._here.since)
             if has_begun:
                 self._here.depth = 1
+                if not in_a_call:
+                    self._round_began = began
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
                 raise

@@ -116,7 +116,7 @@ def bring_up(
     graph.reserve(len(wanted))
     for start in range(0, len(wanted), 1000):
         part = wanted[start : start + 1000]
-        row_of = {label: row for label, _, row, *_ in store.at_labels(spec.number, part)}
+        row_of = store.first_rows(spec.number, part)
         vectors = store.vectors(spec.number, list(row_of.values()))
         there = [label for label in part if row_of.get(label) in vectors]
         if there:

@@ -36,10 +36,12 @@ class AtLabel(NamedTuple):
 class ReadOnlyDatabase(Database):
     """A file that another process writes. Within `pinned` a thread reads all of it as it was at one moment.
 
-    `sequence` is of the last write that memory has; whoever brings it up sets it.
+    `sequence` is of the last write that memory has, and `seen` what the counter was before memory was brought up to it;
+    whoever brings it up sets both.
     """
 
     is_read_only = True
+    seen: bytes | None = None
 
     def __init__(self, path: Path) -> None:
         """Raises StartError."""
@@ -106,17 +108,17 @@ class ReadOnlyDatabase(Database):
             with super().reading() as connection:
                 yield connection
 
+    @property
+    def is_as_in_memory(self) -> bool:
+        """Whether what this thread has just read is nothing newer than what memory has."""
+        return getattr(self._pins, "connection", None) is not None or self.counter.look() == self.seen
+
     def last_write(self) -> int:
         """The store's sequence. Raises Unavailable where a later version of the plugin has taken it over."""
         about = dict(self.rows("SELECT key, value FROM store"))
         if about["format"] != str(FORMAT):
             raise Unavailable(_other_format(about), reason="OTHER_FORMAT")
         return int(about["sequence"])
-
-    def newest(self) -> int:
-        """The store's sequence now, also within `pinned`."""
-        with super().reading() as connection:
-            return int(self._about(connection)["sequence"])
 
     @property
     def is_removing(self) -> bool:
@@ -150,12 +152,12 @@ class SavedGraphs(GraphCache):
     def __init__(self, folder: Path, database: ReadOnlyDatabase) -> None:
         self._folder = folder / database.uuid
         self._store = database.uuid
-        self._newest = database.newest
+        self._last_write = database.last_write
 
     def load(self, graph: Graph, collection: Collection, newest: int) -> tuple[int, npt.NDArray[int64]] | None:
-        # It may have been saved since this thread has pinned the store; what is newer in it is brought up anyway. And
-        # it may be replaced while it is read: then there is another.
-        newest = self._newest()
+        # One that was saved since this thread has pinned the store has vectors that are not of then, and does not say
+        # which. And it may be replaced while it is read: then there is another.
+        newest = self._last_write()
         return super().load(graph, collection, newest) or super().load(graph, collection, newest)
 
     def save(self, graph: Graph, collection: Collection, sequence: int) -> bool:

@@ -310,6 +310,11 @@ class Store:
         query = f"SELECT label, version, row, id FROM items_{number} WHERE label IN ({{}})"
         return self._in_parts(query, labels)
 
+    def first_rows(self, number: int, labels: Sequence[int]) -> dict[int, int]:
+        """Of each of these labels that somebody has, the first row."""
+        query = f"SELECT label, min(row) FROM items_{number} WHERE label IN ({{}}) GROUP BY label"
+        return dict(self._in_parts(query, labels))
+
     def at_rows(self, number: int, rows: Sequence[int], most: int | None = None) -> dict[int, tuple[int, str, str]]:
         """(version, id, metadata) of the rows that exist. Raises TooLarge beyond `most` bytes, or `max_read`."""
         query = f"SELECT label, version, row, id, metadata, text_sum FROM items_{number} WHERE row IN ({{}})"
