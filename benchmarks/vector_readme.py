@@ -5,8 +5,10 @@ python -m benchmarks.vector_readme
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,10 @@ _CPU = "server CPU of a search / (of a health check + a raw search)"
 _SETS = ("sentence embeddings", "synthetic mixture")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(
+        list(arguments)
+    )
     content = json.loads((RESULTS / "vector.json").read_text(encoding="utf-8"))
     README.write_text(filled(README.read_text(encoding="utf-8"), content), encoding="utf-8")
 
@@ -86,4 +91,4 @@ def _shown(one: Comparison | None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
