@@ -67,6 +67,26 @@ def both(folder: Path) -> Iterator[tuple[Engine, ReaderEngine]]:
             yield writer, reader
 
 
+@contextlib.contextmanager
+def held(reader: ReaderEngine) -> Iterator[None]:
+    """Within, nobody can bring the reader's memory up."""
+    begun, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with reader._moment:
+            begun.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert begun.wait(60)
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 def assert_same(writer: Engine, reader: ReaderEngine) -> None:
     """Everything that can be asked has the same answer at both; approximate searches find every vector by itself."""
     assert [one.spec for one in reader.describe_all()] == [one.spec for one in writer.describe_all()]
@@ -314,23 +334,12 @@ def test_a_reader_that_is_behind_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     """Where memory cannot be brought up in time a call fails with UNAVAILABLE, and the next one is answered."""
     monkeypatch.setattr(moment, "PATIENCE", 0.05)
     with both(tmp_path) as (writer, reader):
-        held, done = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with reader._moment:
-                held.set()
-                done.wait(60)
-
-        thread = threading.Thread(target=hold)
-        thread.start()
-        assert held.wait(60)
-        writer.upsert("c", items(MATRIX[:2]))
-        for ask in (lambda: reader.search("c", Query(MATRIX[0])), lambda: reader.get("c", ["i0"])):
-            with pytest.raises(Unavailable, match="writer's port") as caught:
-                ask()
-            assert (caught.value.reason, caught.value.retry_after) == ("READER_BEHIND", 1.0)
-        done.set()
-        thread.join()
+        with held(reader):
+            writer.upsert("c", items(MATRIX[:2]))
+            for ask in (lambda: reader.search("c", Query(MATRIX[0])), lambda: reader.get("c", ["i0"])):
+                with pytest.raises(Unavailable, match="writer's port") as caught:
+                    ask()
+                assert (caught.value.reason, caught.value.retry_after) == ("READER_BEHIND", 1.0)
         assert ids(reader.search("c", Query(MATRIX[0], limit=1))) == ["i0"]
 
 
