@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import hector_plugins_pb2 as pb
+import hector_plugins_pb2_grpc as rpc
 import pytest
 import yaml
 
@@ -48,6 +50,21 @@ def test_every_attack_for_a_moment(plugin: str, tmp_path: Path) -> None:
     for finding in findings:
         finding.write()
     assert [str(finding) for finding in findings] == [], f"seed {seed}"
+
+
+def test_what_attacks_stored_is_taken_away(tmp_path: Path) -> None:
+    """Of what the attacks stored nothing stays, not a collection that has an alias and is not deleted before it."""
+    with running.running("vector_hnsw", tmp_path) as server:
+        server.prepare()
+        with server.channel() as channel:
+            stub: Any = rpc.DatabaseProviderStub(channel)
+            for alias, collection in (("other", "fuzz"), ("another", "fuzz"), ("its", "kept")):
+                assert stub.SetAlias(pb.SetAliasRequest(alias=alias, collection=collection), timeout=SECONDS).success
+            server.tidy()
+            names = [one.name for one in stub.ListCollections(pb.ListCollectionsRequest(), timeout=SECONDS).collections]
+            assert names == ["kept"]
+            assert [*stub.ListAliases(pb.ListAliasesRequest(), timeout=SECONDS).aliases] == []
+        assert server.works() == ""
 
 
 @pytest.mark.slow

@@ -97,6 +97,9 @@ class Running:
     def _is_tidy(self) -> bool:
         with contextlib.suppress(grpc.RpcError), self.channel() as channel:
             stub: Any = rpc.DatabaseProviderStub(channel)
+            for alias in stub.ListAliases(pb.ListAliasesRequest(), timeout=SECONDS).aliases:
+                # First, since a collection that has aliases is not deleted.
+                stub.DeleteAlias(pb.DeleteAliasRequest(alias=alias.alias), timeout=SECONDS)
             stored = stub.ListCollections(pb.ListCollectionsRequest(), timeout=SECONDS).collections
             for one in stored:
                 if one.name != "kept":
