@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from .give_way import step_back, to_its_end
+from .give_way import to_its_end
 
 LARGE = 2**18  # characters of JSON, or so: what takes up to a millisecond or two is done where it stands
 
@@ -29,7 +29,6 @@ async def in_thread(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwa
     context = contextvars.copy_context()  # it has the request's id
 
     def work() -> _R:
-        step_back()
         return to_its_end(function, *args, **kwargs)
 
     return await asyncio.get_running_loop().run_in_executor(_threads, context.run, work)

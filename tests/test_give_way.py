@@ -9,11 +9,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import hector_plugins_pb2 as pb
 import pytest
+from hector_plugins_pb2_grpc import DatabaseProviderStub
 
 from shared import give_way as module
-from shared.give_way import give_way, step_back, to_its_end
+from shared.give_way import NICE, give_way, step_back, to_its_end
+from tests.servers import SECONDS, start_plugin
 
 
 def turns_beside(step: Callable[[], None], busy: int = 1) -> int:
@@ -108,8 +113,8 @@ def test_an_event_loop_is_never_paused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
-def test_long_work_has_a_lower_priority() -> None:
-    """The system puts a thread with long work behind others, once and for all, and one that it makes no further; the
+def test_who_steps_back_has_a_lower_priority() -> None:
+    """The system puts a thread that steps back behind others, once and for all, and one that it makes no further; the
     main thread stays as it is."""
     found: list[int] = []
 
@@ -127,7 +132,27 @@ def test_long_work_has_a_lower_priority() -> None:
 
     before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     run(2)
-    assert found == [min(19, before + module.NICE)] * 6
-    assert module.NICE > 0
+    assert found == [min(19, before + NICE)] * 6
     step_back()
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_nobody_who_needs_the_interpreter_steps_back(tmp_path: Path) -> None:
+    """No thread of a plugin that lists, describes and copies at length has a lower priority: on a busy machine it would
+    wait for a core, with the interpreter in its hands."""
+    with start_plugin("plugins.vector_hnsw", "--data-dir", str(tmp_path)) as plugin:
+        stub: Any = DatabaseProviderStub(plugin.channel())
+        stub.CreateCollection(pb.CreateCollectionRequest(name="c", dimension=1), timeout=SECONDS)
+        vectors = [pb.Vector(id=str(number), vector=[1], metadata_json="{}") for number in range(100)]
+        stub.UpsertVectors(pb.UpsertVectorsRequest(collection="c", vectors=vectors), timeout=SECONDS)
+        everything = pb.Filter(must_not=[pb.Condition(exists="x")])
+        for reply in (
+            stub.ListVectors(pb.ListVectorsRequest(collection="c"), timeout=SECONDS),
+            stub.ListVectors(pb.ListVectorsRequest(collection="c", filter=everything), timeout=SECONDS),
+            stub.DescribeCollection(pb.DescribeCollectionRequest(name="c"), timeout=SECONDS),
+            stub.CreateSnapshot(pb.CreateSnapshotRequest(collection="c", name="s"), timeout=SECONDS),
+        ):
+            assert reply.success, reply.error
+        threads = [int(path.name) for path in Path(f"/proc/{plugin.process.pid}/task").iterdir()]
+        assert len({os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}) == 1

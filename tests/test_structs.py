@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidArgument
-from shared.structs import dump, fill, read_object
+from shared.structs import dump, fill, read_object, struct_size
 from tests.servers import unhurried
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -23,6 +23,9 @@ VALUES = st.recursive(
 )
 OBJECTS = st.dictionaries(TEXT, VALUES)
 BIG = 2**53
+
+
+LARGE = st.integers(0, 40_000).map("ä".__mul__) | st.integers(2**1000, 2**1100)
 
 
 def nested(levels: int, inner: Any = None, *, lists: bool = False) -> dict[str, Any]:
@@ -45,6 +48,25 @@ def test_text_is_exact(value: dict[str, Any]) -> None:
     """What goes out as JSON text comes in as it was: big integers, 1 and 1.0, the order of keys."""
     read = read_object(Struct(), dump(value), "metadata")
     assert json.dumps(read) == json.dumps(value)
+
+
+@unhurried
+@given(st.dictionaries(TEXT | LARGE.map(str), VALUES | LARGE | st.lists(VALUES | LARGE, max_size=300)))
+def test_the_size_of_a_struct(value: dict[str, Any]) -> None:
+    """A Struct's size, and whether it is exact, are known without making it: as of the one that is made."""
+    struct = Struct()
+    exact = fill(struct, value)
+    assert struct_size(value) == (struct.ByteSize(), exact)
+
+
+@pytest.mark.parametrize("levels", [31, 32, 33, 40])
+@pytest.mark.parametrize("lists", [False, True])
+def test_the_size_of_a_deep_struct(levels: int, lists: bool) -> None:
+    """What a Struct cannot hold, since it is too deep, takes no bytes of it and is not exact."""
+    value, struct = nested(levels, 2**60, lists=lists), Struct()
+    assert not fill(struct, value)
+    assert struct_size(value) == (struct.ByteSize(), False)
+    assert (struct.ByteSize() == 0) == (levels > 32)
 
 
 @unhurried
@@ -125,6 +147,8 @@ def test_deep_text() -> None:
         ('{"a": [Infinity]}', "Infinity is not JSON"),
         ('{"a": -Infinity}', "-Infinity is not JSON"),
         ('{"a": 1e400}', "not finite"),
+        ('{"a": [{"b": -1.5E+999}]}', "not finite"),
+        ('{"a": ' + "9" * 309 + ".5}", "not finite"),
         ('{"a": ' + "9" * 5000 + "}", "is not JSON"),
         ('{"a": "\\ud800"}', "half of a surrogate pair"),
         ('{"\\udc00": 1}', "half of a surrogate pair"),

@@ -21,7 +21,7 @@ import hector_plugins_pb2 as pb
 from hector_plugins_pb2_grpc import DatabaseProviderServicer
 
 from shared.errors import CallerError, Overloaded, TooLarge
-from shared.give_way import step_back, to_its_end
+from shared.give_way import to_its_end
 from shared.status import failure
 from shared.vector_messages import enums, replies, requests
 from shared.vector_messages.enums import known
@@ -66,11 +66,11 @@ class Servicer(DatabaseProviderServicer):
         # One thread for each length of work: most of it is Python's own, which runs in one thread at a time, so
         # that a second one would win nothing, and each would make the event loop wait longer for its turn.
         self._reader = _threads("reader", 1)  # what a caller names, and packing
-        self._pager = _threads("pager", 1, long=True)  # what a caller pages through
+        self._pager = _threads("pager", 1)  # what a caller pages through
         self._searchers = _threads("search", 16)  # may wait for a write
-        self._scanners = _threads("scan", 2, long=True)  # look at each item of a collection
-        self._describers = _threads("describe", 2, long=True)  # read each vector of a collection
-        self._copiers = _threads("snapshot", 1, long=True)
+        self._scanners = _threads("scan", 2)  # look at each item of a collection
+        self._describers = _threads("describe", 2)  # read each vector of a collection
+        self._copiers = _threads("snapshot", 1)
 
     # -- collections --------------------------------------------------------------------------------------------
 
@@ -474,9 +474,8 @@ async def in_order(
             answer = None if answers.empty() else answers.get_nowait()
 
 
-def _threads(name: str, count: int, *, long: bool = False) -> ThreadPoolExecutor:
-    """`long`: their work is, so that the system lets those of other calls go before."""
-    return ThreadPoolExecutor(max_workers=count, thread_name_prefix=name, initializer=step_back if long else None)
+def _threads(name: str, count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=count, thread_name_prefix=name)
 
 
 async def _in(threads: ThreadPoolExecutor, work: Callable[..., Result], *values: Any, **options: Any) -> Result:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import CallerError, InvalidArgument
 from ..give_way import give_way
-from ..structs import dump, fill, read_object
+from ..structs import dump, read_object, struct_size, varint_size
 from ..vectors import checks
 from ..vectors.changes import Change
 from ..vectors.filters import MOST
@@ -91,10 +91,9 @@ def dumped(name: str, value: Mapping[str, Any], dimension: int, field: str, most
     if len(metadata.encode()) > checks.LARGEST_METADATA:
         raise _too_large(field)
     # Short JSON can be a long Struct: `0,` is two bytes and eleven.
-    packed = pb.Vector(id=name[: checks.LONGEST_ID])
-    if not fill(packed.metadata, dict(value)):
-        packed.metadata_json = metadata
-    size = packed.ByteSize() + 4 * dimension
+    struct, exact = struct_size(dict(value))
+    rest = pb.Vector(id=name[: checks.LONGEST_ID], metadata_json="" if exact else metadata)
+    size = rest.ByteSize() + 1 + varint_size(struct) + struct + 4 * dimension
     if size <= most:
         return metadata
     raise InvalidArgument(

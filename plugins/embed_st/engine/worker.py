@@ -12,7 +12,7 @@ from functools import partial
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
-from shared.give_way import WITHOUT_PYTHON, step_back
+from shared.give_way import step_back
 
 Result = TypeVar("Result")
 
@@ -32,7 +32,7 @@ class Worker:
     """`run` from any task; `close` at the end."""
 
     def __init__(self, name: str, threads: int = 1, *, long: bool = False) -> None:
-        """`long`: its work is, so that the system lets other threads go before."""
+        """`long`: its work is, and without Python, so that the system lets other threads go before."""
         self._name, self._threads, self._long = name, threads, long
         self._changed = threading.Condition()
         self._queue: list[_Waiting] = []
@@ -60,7 +60,7 @@ class Worker:
 
     def _work(self) -> None:
         if self._long:
-            step_back(WITHOUT_PYTHON)
+            step_back()
         while True:
             with self._changed:
                 while not (self._queue or self._closed):

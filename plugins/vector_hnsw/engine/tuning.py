@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from shared.errors import StorageFull
-from shared.give_way import step_back, to_its_end
+from shared.give_way import to_its_end
 
 from . import health, targets
 from .checks import LARGEST_EF
@@ -56,7 +56,6 @@ def tune_aside(entry: OpenCollection, store: Store, writing: AbstractContextMana
             while entry.tuning:
                 _wait_for_rest(entry, store)
                 with _one_at_a_time:
-                    step_back()
                     to_its_end(_tune, entry, store, writing)
         except Exception as error:
             # The collection was deleted, or the store closed; the next write, or the next start, tries again.
