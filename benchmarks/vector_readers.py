@@ -10,17 +10,18 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import cycle, islice
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+import grpc
 import hector_plugins_pb2 as pb
 
 from benchmarks.harness import Comparison, Section, Server, compare, running
 from benchmarks.sets import DIMENSION, QUERIES, Floats, VectorSet, least_ef
-from benchmarks.vector_client import IN_FLIGHT, Client, searches, upserts
+from benchmarks.vector_client import IN_FLIGHT, Client, channel, searches, upserts
 from benchmarks.vector_peers import KINDS, loaded
 
 READERS = (1, 2, 4, 8)
@@ -28,6 +29,7 @@ CORES = os.cpu_count() or 1
 SECONDS = 2.0  # of searches, each time
 PATIENCE = 120.0  # seconds that the clients may take to be there
 Measure = Callable[[], tuple[float, float]]
+Cores = tuple[list[int], list[int]]
 
 
 def with_readers(chosen: VectorSet, *, peers: bool) -> Section:
@@ -48,7 +50,7 @@ def with_readers(chosen: VectorSet, *, peers: bool) -> Section:
         beside = list(_beside_peers(chosen, client, ef)) if peers else []
         facts = {
             "set": f"{len(chosen.vectors):,} x {DIMENSION}, recall@10 {_recall(client, chosen, ef):.4f} at ef {ef}",
-            "load": f"as many processes of clients as servers, each with {IN_FLIGHT} searches under way",
+            "clients": f"as many processes as servers, {IN_FLIGHT} searches under way in each, on the other cores",
             "a reader a core": f"{CORES} readers",
         }
         columns = ("what searches", "server CPU of a search", "memory of each")
@@ -76,36 +78,45 @@ def _scaled(
     """Searches a second, and a second of the servers' CPU: of one reader against the writer, of more against one."""
     speeds, costs = [], []
     for count in READERS:
-        reference = "1 reader" if count > 1 else "the writer"
-        with (
-            _searching(readers[:count], queries, ef) as ours,
-            _searching(readers[:1] if count > 1 else [writer], queries, ef) as theirs,
-        ):
-            name = f"{count} reader{'s' * (count > 1)}"
-            where = "clients on other cores" if _are_apart(count) else "clients on the same cores"
-            speeds.append(_compare(f"{name}, {where}", "queries/s", ours, theirs, 0, reference))
-            costs.append(_compare(name, "queries/s of server CPU", ours, theirs, 1, reference))
+        one, reference = (readers[:1], "1 reader") if count > 1 else ([writer], "the writer")
+        with _searching(readers[:count], queries, ef) as ours, _searching(one, queries, ef) as theirs:
+            speed, cost = _compare(f"{count} reader{'s' * (count > 1)}", _cores(count), ours, theirs, reference)
+        speeds.append(speed)
+        costs.append(cost)
     return speeds, costs
 
 
-def _compare(name: str, unit: str, ours: Measure, theirs: Measure, which: int, reference: str) -> Comparison:
-    return compare(name, unit, lambda: ours()[which], lambda: theirs()[which], reference_name=reference)
+def _compare(name: str, cores: Cores, ours: Measure, theirs: Measure, reference: str) -> tuple[Comparison, Comparison]:
+    costs: tuple[list[float], list[float]] = [], []
+
+    def speed(measure: Measure, into: list[float]) -> float:
+        speed, cost = measure()
+        into.append(cost)
+        return speed
+
+    where = f"{name} on {len(cores[0])} core{'s' * (len(cores[0]) > 1)}"
+    speeds = compare(
+        where, "queries/s", lambda: speed(ours, costs[0]), lambda: speed(theirs, costs[1]), reference_name=reference
+    )
+    # The first round does not count there.
+    return speeds, Comparison(name, "queries/s of server CPU", reference, costs[0][1:], costs[1][1:])
 
 
-def _are_apart(servers: int) -> bool:
-    """Whether clients have cores of their own: where there are two for each server."""
-    return len(os.sched_getaffinity(0)) >= 2 * servers
+def _cores(servers: int) -> Cores:
+    """For the servers, one each but half of all at most, and the rest for their clients."""
+    cores = sorted(os.sched_getaffinity(0))
+    count = max(1, min(servers, len(cores) // 2))
+    return cores[:count], cores[count:] or cores
 
 
 @contextmanager
 def _searching(servers: Sequence[Server], queries: Floats, ef: int) -> Iterator[Measure]:
     """Within, each call measures searches a second, and a second of the servers' CPU."""
-    cores, count = sorted(os.sched_getaffinity(0)), len(servers)
-    theirs, clients = (cores[:count], cores[count:]) if _are_apart(count) else (cores, cores)
+    theirs, clients = _cores(len(servers))
     spawn = multiprocessing.get_context("spawn")
-    begin = spawn.Barrier(count + 1, timeout=PATIENCE)
+    begin = spawn.Barrier(len(servers) + 1, timeout=PATIENCE)
     options = (begin, _target(servers), queries, ef, clients)
-    with ProcessPoolExecutor(count, spawn, _connect, options) as pool:
+    with ProcessPoolExecutor(len(servers), spawn, _connect, options) as pool:
 
         def measure() -> tuple[float, float]:
             _pin(servers, theirs)
@@ -117,19 +128,20 @@ def _searching(servers: Sequence[Server], queries: Floats, ef: int) -> Iterator[
             return total / took, total / spent
 
         yield measure
-    _pin(servers, cores)
+    _pin(servers, sorted(os.sched_getaffinity(0)))
 
 
 _begin: Barrier
-_client: Client
-_requests: list[pb.SearchVectorsRequest]
+_ask: grpc.UnaryUnaryMultiCallable[bytes, bytes]
+_requests: list[bytes]
 
 
 def _connect(begin: Barrier, target: str, queries: Floats, ef: int, cores: Sequence[int]) -> None:
-    """Makes this process one of clients."""
-    global _begin, _client, _requests
+    """Makes this process one of clients. It packs and reads no messages, to have the servers be what is measured."""
+    global _begin, _ask, _requests
     os.sched_setaffinity(0, cores)  # before there are threads, which do as this one
-    _begin, _client, _requests = begin, Client(target), searches("bench", queries, ef)
+    _begin, _ask = begin, channel(target).unary_unary("/hector.plugins.v1.DatabaseProvider/SearchVectors")
+    _requests = [request.SerializeToString() for request in searches("bench", queries, ef)]
 
 
 def _search() -> int:
@@ -138,14 +150,17 @@ def _search() -> int:
     deadline = time.monotonic() + SECONDS
 
     def search(first: int) -> int:
-        requests, answered = islice(cycle(_requests), first, None), 0
-        while time.monotonic() < deadline:
-            reply = _client.stub.SearchVectors(next(requests))
-            assert reply.success, reply.error
+        answered = 0
+        for request in islice(cycle(_requests), first, None):
+            reply = _ask(request)
             answered += 1
+            if time.monotonic() > deadline:
+                break
+        assert pb.SearchVectorsResponse.FromString(reply).success
         return answered
 
-    return sum(_client.pool.map(search, range(0, QUERIES, QUERIES // IN_FLIGHT)))
+    with ThreadPoolExecutor(IN_FLIGHT) as threads:
+        return sum(threads.map(search, range(0, QUERIES, QUERIES // IN_FLIGHT)))
 
 
 def _beside_peers(chosen: VectorSet, client: Client, ef: int) -> Iterator[Comparison]:
