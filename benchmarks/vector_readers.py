@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -20,7 +21,7 @@ import grpc
 import hector_plugins_pb2 as pb
 
 from benchmarks.harness import Comparison, Section, Server, compare, running
-from benchmarks.sets import DIMENSION, QUERIES, Floats, VectorSet, least_ef
+from benchmarks.sets import DIMENSION, Floats, VectorSet, least_ef
 from benchmarks.vector_client import IN_FLIGHT, Client, channel, searches, upserts
 from benchmarks.vector_peers import KINDS, loaded
 
@@ -34,26 +35,32 @@ Cores = tuple[list[int], list[int]]
 
 def with_readers(chosen: VectorSet, *, peers: bool) -> Section:
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        _load(folder, chosen)
-        writer = stack.enter_context(running("vector_hnsw", "--data-dir", folder))
-        readers = [
-            stack.enter_context(running("vector_hnsw", "--data-dir", folder, "--reader"))
-            for _ in range(max(*READERS, CORES))
-        ]
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        shared, *copies = (str(folder / str(number)) for number in range(1 + max(READERS)))
+        _load(shared, chosen)
+        for copy in copies:
+            shutil.copytree(shared, copy)
+
+        def start(data: str, *options: str) -> Server:
+            return stack.enter_context(running("vector_hnsw", "--data-dir", data, *options))
+
+        writer = start(shared)
+        readers = [start(shared, "--reader") for _ in range(max(*READERS, CORES))]
         client = Client(_target(readers[:CORES]))
         ef = least_ef(lambda ef: _recall(client, chosen, ef))
-        speeds, costs = _scaled(writer, readers, chosen.queries, ef)
-        servers = {"the writer": (costs[0].reference, [writer])}
-        servers |= {one.name: (one.ours, readers[:count]) for count, one in zip(READERS, costs, strict=True)}
-        rows = [(name, _milliseconds(rates), _megabytes(used)) for name, (rates, used) in servers.items()]
-        beside = list(_beside_peers(chosen, client, ef)) if peers else []
+        speeds, costs = _scaled(writer, readers, [start(copy) for copy in copies], chosen.queries, ef)
+        rows = [
+            (cost.name, _milliseconds(cost.ours), _milliseconds(cost.reference), _megabytes(readers[:count]))
+            for count, cost in zip(READERS, costs, strict=True)
+        ]
         facts = {
             "set": f"{len(chosen.vectors):,} x {DIMENSION}, recall@10 {_recall(client, chosen, ef):.4f} at ef {ef}",
-            "clients": f"as many processes as servers, {IN_FLIGHT} searches under way in each, on the other cores",
-            "a reader a core": f"{CORES} readers",
+            "clients": f"on the other cores, {IN_FLIGHT} searches under way for each server",
+            "memory of the writer": _megabytes([writer]),
+            "a reader a core": _counted(CORES, "reader"),
         }
-        columns = ("what searches", "server CPU of a search", "memory of each")
+        beside = list(_beside_peers(chosen, client, ef)) if peers else []
+        columns = ("", "server CPU of a search", "of servers with a folder each", "memory of each")
         return Section(
             f"{len(chosen.vectors):,} {chosen.name}, readers", [*speeds, *costs, *beside], facts, columns, rows
         )
@@ -73,33 +80,31 @@ def _recall(client: Client, chosen: VectorSet, ef: int) -> float:
 
 
 def _scaled(
-    writer: Server, readers: Sequence[Server], queries: Floats, ef: int
+    writer: Server, readers: Sequence[Server], alone: Sequence[Server], queries: Floats, ef: int
 ) -> tuple[list[Comparison], list[Comparison]]:
-    """Searches a second, and a second of the servers' CPU: of one reader against the writer, of more against one."""
+    """Searches a second of one reader against the writer and of more against one; and a second of their CPU, against
+    servers that share no folder: a core that several share, or few searches at a time, make each of them dearer."""
     speeds, costs = [], []
     for count in READERS:
-        one, reference = (readers[:1], "1 reader") if count > 1 else ([writer], "the writer")
-        with _searching(readers[:count], queries, ef) as ours, _searching(one, queries, ef) as theirs:
-            speed, cost = _compare(f"{count} reader{'s' * (count > 1)}", _cores(count), ours, theirs, reference)
-        speeds.append(speed)
-        costs.append(cost)
+        less, name = ([writer], "the writer") if count == 1 else (readers[:1], "1 reader")
+        where = f"{_counted(count, 'reader')} on {_counted(len(_cores(count)[0]), 'core')}"
+        with (
+            _searching(readers[:count], queries, ef) as ours,
+            _searching(less, queries, ef) as theirs,
+            _searching(alone[:count], queries, ef) as separate,
+        ):
+            speeds.append(_compare(where, "queries/s", ours, theirs, 0, name))
+            name = f"{_counted(count, 'server')}, a folder each"
+            costs.append(_compare(_counted(count, "reader"), "queries/s of server CPU", ours, separate, 1, name))
     return speeds, costs
 
 
-def _compare(name: str, cores: Cores, ours: Measure, theirs: Measure, reference: str) -> tuple[Comparison, Comparison]:
-    costs: tuple[list[float], list[float]] = [], []
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count > 1)}"
 
-    def speed(measure: Measure, into: list[float]) -> float:
-        speed, cost = measure()
-        into.append(cost)
-        return speed
 
-    where = f"{name} on {len(cores[0])} core{'s' * (len(cores[0]) > 1)}"
-    speeds = compare(
-        where, "queries/s", lambda: speed(ours, costs[0]), lambda: speed(theirs, costs[1]), reference_name=reference
-    )
-    # The first round does not count there.
-    return speeds, Comparison(name, "queries/s of server CPU", reference, costs[0][1:], costs[1][1:])
+def _compare(name: str, unit: str, ours: Measure, theirs: Measure, which: int, reference: str) -> Comparison:
+    return compare(name, unit, lambda: ours()[which], lambda: theirs()[which], reference_name=reference)
 
 
 def _cores(servers: int) -> Cores:
@@ -113,14 +118,16 @@ def _cores(servers: int) -> Cores:
 def _searching(servers: Sequence[Server], queries: Floats, ef: int) -> Iterator[Measure]:
     """Within, each call measures searches a second, and a second of the servers' CPU."""
     theirs, clients = _cores(len(servers))
+    processes = min(len(servers), len(clients))
+    each = IN_FLIGHT * len(servers) // processes
     spawn = multiprocessing.get_context("spawn")
-    begin = spawn.Barrier(len(servers) + 1, timeout=PATIENCE)
+    begin = spawn.Barrier(processes + 1, timeout=PATIENCE)
     options = (begin, _target(servers), queries, ef, clients)
-    with ProcessPoolExecutor(len(servers), spawn, _connect, options) as pool:
+    with ProcessPoolExecutor(processes, spawn, _connect, options) as pool:
 
         def measure() -> tuple[float, float]:
             _pin(servers, theirs)
-            answered = [pool.submit(_search) for _ in servers]
+            answered = [pool.submit(_search, each) for _ in range(processes)]
             begin.wait()
             began, before = time.perf_counter(), _cpu_seconds(servers)
             total = sum(one.result() for one in answered)
@@ -144,8 +151,8 @@ def _connect(begin: Barrier, target: str, queries: Floats, ef: int, cores: Seque
     _requests = [request.SerializeToString() for request in searches("bench", queries, ef)]
 
 
-def _search() -> int:
-    """Searches until SECONDS are over, IN_FLIGHT at a time. How many were answered."""
+def _search(in_flight: int) -> int:
+    """Searches until SECONDS are over. How many were answered."""
     _begin.wait()
     deadline = time.monotonic() + SECONDS
 
@@ -159,8 +166,8 @@ def _search() -> int:
         assert pb.SearchVectorsResponse.FromString(reply).success
         return answered
 
-    with ThreadPoolExecutor(IN_FLIGHT) as threads:
-        return sum(threads.map(search, range(0, QUERIES, QUERIES // IN_FLIGHT)))
+    with ThreadPoolExecutor(in_flight) as threads:
+        return sum(threads.map(search, range(in_flight)))
 
 
 def _beside_peers(chosen: VectorSet, client: Client, ef: int) -> Iterator[Comparison]:
