@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from host.connect import Connection
 from host.supervisor import supervise
 from shared.client import Address, channel
 from tests.host_fakes import DIMENSION, fakes, vector_of, write_config
-from tests.host_manager import gone, run, serving, until
+from tests.host_manager import Host, gone, run, serving, until
 from tests.test_host_serve import FAKE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -117,6 +118,28 @@ def test_readers_beside_a_writer(tmp_path: Path) -> None:
         assert len(set(pids)) == 3
         assert host.end() == 0
     assert all(map(gone, pids))
+
+
+def is_another(host: Host, name: str, pid: int) -> bool:
+    """Whether a process that is not `pid` serves."""
+    plugin = host.plugin(name)
+    return plugin["status"] == "SERVING" and plugin["pid"] != pid
+
+
+@pytest.mark.slow
+def test_a_running_host_takes_up_an_edit(tmp_path: Path) -> None:
+    """Another number of readers starts and ends readers alone; with another `data_dir` they follow the writer there."""
+    with serving(configured(tmp_path, 1)) as host:
+        before = {name: host.pid(name) for name in ("vectors", "vectors-reader-1")}
+        configured(tmp_path, 2)
+        until(lambda: host.plugin("vectors-reader-2").get("status") == "SERVING")
+        configured(tmp_path, 1)
+        until(lambda: not host.plugin("vectors-reader-2"))
+        assert {name: host.pid(name) for name in before} == before
+        configured(tmp_path, 1, config={"data_dir": "./elsewhere"})
+        for name, pid in before.items():
+            until(partial(is_another, host, name, pid))
+        assert "plugin_broken" not in host.stderr
 
 
 @pytest.mark.slow
