@@ -20,6 +20,8 @@ from host import child, commands, run_file
 from host.clients import Collection, opened
 from host.config import ConfigError, Plugin, load
 from host.connect import Connection
+from host.health import SERVING
+from host.runner import Runner, launch_of
 from host.supervisor import supervise
 from shared.client import Address, channel
 from tests.host_fakes import DIMENSION, fakes, vector_of, write_config
@@ -78,6 +80,17 @@ def test_a_name_that_a_reader_has(tmp_path: Path) -> None:
         load(file)
 
 
+def test_a_writer_that_is_about_to_change(tmp_path: Path) -> None:
+    """A plugin that serves is not what a reader may start beside once it is to start anew, perhaps in another folder."""
+    config = load(configured(tmp_path))
+    runner = Runner(launch_of(config.plugins["vectors"], config), state=None, quiet=True, on_change=lambda: None)
+    assert not runner.is_up
+    runner.status = SERVING
+    assert runner.is_up
+    runner.change(runner.launch)
+    assert not runner.is_up
+
+
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
     """Within, the process does nothing."""
@@ -123,7 +136,7 @@ def test_readers_beside_a_writer(tmp_path: Path) -> None:
 def is_another(host: Host, name: str, pid: int) -> bool:
     """Whether a process that is not `pid` serves."""
     plugin = host.plugin(name)
-    return plugin["status"] == "SERVING" and plugin["pid"] != pid
+    return bool(plugin["status"] == "SERVING" and plugin["pid"] != pid)
 
 
 @pytest.mark.slow
