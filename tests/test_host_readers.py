@@ -81,7 +81,7 @@ def test_a_name_that_a_reader_has(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_is_about_to_change(tmp_path: Path) -> None:
-    """A plugin that serves is not what a reader may start beside once it is to start anew, perhaps in another folder."""
+    """A plugin that serves is not what a reader may start beside once it is to start anew, in another folder say."""
     config = load(configured(tmp_path))
     runner = Runner(launch_of(config.plugins["vectors"], config), state=None, quiet=True, on_change=lambda: None)
     assert not runner.is_up
