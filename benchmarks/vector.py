@@ -4,6 +4,7 @@ directly; at equal recall.
 python -m benchmarks.vector [--count 20000] [--no-peers] [--no-growth]
 python -m benchmarks.vector --only-costs
 python -m benchmarks.vector --only-pg [--count 20000]
+python -m benchmarks.vector --only-readers [--count 20000] [--no-peers]
 python -m benchmarks.vector --million [--count 20000]
 """
 
@@ -36,6 +37,7 @@ from benchmarks.vector_million import million
 from benchmarks.vector_peers import against_peers
 from benchmarks.vector_pg import against_pgvector
 from benchmarks.vector_plot import EFS, Curve, plot
+from benchmarks.vector_readers import with_readers
 
 UPSERTS, TOGETHER = 10_000, 64
 KEPT = (0.5, 0.1, 0.01, 0.001)
@@ -51,15 +53,21 @@ def main() -> None:
         "--only-costs", action="store_true", help="measure memory, new filters and pages, keep the rest"
     )
     parser.add_argument("--only-pg", action="store_true", help="measure vector_pg, keep the rest")
+    parser.add_argument("--only-readers", action="store_true", help="measure readers beside a writer, keep the rest")
     parser.add_argument("--million", action="store_true", help="measure a collection of a million, keep the rest")
     options = parser.parse_args()
     size = options.count or 100_000
     there = from_json(json.loads((RESULTS / "vector.json").read_text(encoding="utf-8")))
-    if options.only_costs or options.only_pg or options.million:
-        if options.million:
-            new = [million(options.count or 1_000_000)]
-        else:
-            new = [costs()] if options.only_costs else [against_pgvector(make(size)) for make in SETS]
+    new: list[Section] = []
+    if options.only_costs:
+        new = [costs()]
+    elif options.only_pg:
+        new = [against_pgvector(make(size)) for make in SETS]
+    elif options.only_readers:
+        new = [with_readers(make(size), peers=not options.no_peers) for make in SETS]
+    elif options.million:
+        new = [million(options.count or 1_000_000)]
+    if new:
         titles = {section.title for section in new}
         report("vector", [*(section for section in there if section.title not in titles), *new])
         vector_readme.main()
@@ -77,6 +85,7 @@ def main() -> None:
                 curves[chosen.name] += others
         if not options.no_peers:
             sections.append(against_pgvector(chosen))
+        sections.append(with_readers(chosen, peers=not options.no_peers))
     kept = (MILLION, GROWTH) if options.no_growth else (MILLION,)
     if not options.no_growth:
         sections.append(growth())

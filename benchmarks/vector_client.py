@@ -19,16 +19,23 @@ from benchmarks.sets import DIMENSION, QUERIES, Floats, K
 
 BATCH = 1_000
 IN_FLIGHT = 8
+_ROUND_ROBIN = '{"loadBalancingConfig": [{"round_robin": {}}]}'
+
+
+def channel(target: str) -> grpc.Channel:
+    return grpc.insecure_channel(target, [("grpc.service_config", _ROUND_ROBIN)])
 
 
 class Client:
     """One channel to each of the servers, up to eight calls in flight. But for `query_rate` and `empty_rate`, in which
-    the servers take turns, it is all the first's."""
+    the servers take turns, it is all the first's. A target of gRPC with several addresses, `ipv4:HOST:PORT,HOST:PORT`,
+    is one server here: gRPC spreads the calls."""
 
-    def __init__(self, *servers: Server) -> None:
-        channels = [grpc.insecure_channel(server.address) for server in servers]
-        self._health = [health_pb2_grpc.HealthStub(channel) for channel in channels]
-        self._stubs = [rpc.DatabaseProviderStub(channel) for channel in channels]
+    def __init__(self, *servers: Server | str) -> None:
+        targets = [server if isinstance(server, str) else server.address for server in servers]
+        channels = [channel(target) for target in targets]
+        self._health = [health_pb2_grpc.HealthStub(each) for each in channels]
+        self._stubs = [rpc.DatabaseProviderStub(each) for each in channels]
         self.stub = self._stubs[0]
         self.pool = ThreadPoolExecutor(IN_FLIGHT)
 

@@ -25,6 +25,13 @@ _HELD = (
     ("durable upsert of 1,000 / hnswlib in memory", "durable upsert, batches of 1,000", "hnswlib"),
     ("8 clients / Chroma's server", "search, 8 clients", "Chroma"),
     ("8 clients / pgvector", "search, 8 clients", "pgvector"),
+    (
+        "8 clients, a reader a core / Chroma's server",
+        "search, 8 clients, a reader a core, which clients share",
+        "Chroma",
+    ),
+    ("8 clients, a reader a core / pgvector", "search, 8 clients, a reader a core, which clients share", "pgvector"),
+    ("searches a second of server CPU, 8 readers / 8 servers with a folder each", "8 readers", "8 servers"),
 )
 _CPU = "server CPU of a search / (of a health check + a raw search)"
 _SETS = ("sentence embeddings", "synthetic mixture")

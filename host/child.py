@@ -56,7 +56,8 @@ def port_arguments(plugin: Plugin, address: str) -> list[str]:
 def _arguments(plugin: Plugin, config: HostConfig) -> tuple[str, ...]:
     if plugin.arguments is not None:
         return plugin.arguments
-    return ("--host", "127.0.0.1", "--config", str(config.file), "--name", plugin.name)
+    arguments = ("--host", "127.0.0.1", "--config", str(config.file), "--name", plugin.reader_of or plugin.name)
+    return (*arguments, "--reader") if plugin.reader_of else arguments
 
 
 class Child:

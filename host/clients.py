@@ -77,6 +77,7 @@ class Collection:
         self.name = name
         self._connection = connection
         self._stub = DatabaseProviderStub(connection.channel)
+        self._readers = DatabaseProviderStub(connection.readers) if connection.readers else None
         self._model = model
         self._sequence = 0  # the store's, as of the last look or write of this run
         self._is_alone = True  # as far as one can tell, nobody else has written into the store since the last look
@@ -175,13 +176,23 @@ class Collection:
         """The nearest first."""
         request = pb.SearchVectorsRequest(collection=self.name, vector=vector, limit=limit)
         try:
-            reply = self._call(self._stub.SearchVectors, request)
+            reply = self._found(request)
         except CallFailed as error:
             if error.code != Code.NOT_FOUND:
                 raise
             remedy = "`python -m host index DIR` makes and fills it"
             raise CallFailed(f"{error}; {remedy}", error.code, answered=True) from None
         return [Hit(result.id, result.score, dict(result.metadata)) for result in reply.results]
+
+    def _found(self, request: pb.SearchVectorsRequest) -> Any:
+        """A reader's reply; the plugin's own where it has no readers, or none that can answer now."""
+        if self._readers:
+            try:
+                return self._call(self._readers.SearchVectors, request)
+            except CallFailed as error:
+                if error.code != Code.UNAVAILABLE:
+                    raise
+        return self._call(self._stub.SearchVectors, request)
 
     def _call(self, rpc: Any, request: Any) -> Any:
         return self._connection.call(rpc, request, {"x-embedding-model": self._model} if self._model else {})

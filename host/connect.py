@@ -50,6 +50,7 @@ class Connection:
     channel: grpc.Channel
     seconds: float = CALL_SECONDS  # after which a call is given up
     located: Callable[[], Address] | None = None  # where it is by now, which may be another port; None: where it was
+    readers: grpc.Channel | None = None  # to those that read beside it, in turn; None: it has none
 
     def call(self, rpc: grpc.UnaryUnaryMultiCallable[Any, Any], request: Any, metadata: dict[str, str]) -> Any:
         """The reply, which is a success. Raises CallFailed."""
@@ -88,7 +89,11 @@ def connect(config: HostConfig, plugins: Iterable[Plugin]) -> Iterator[dict[str,
             locate = functools.partial(_located, plugin, address, by_now)
             opened = PluginChannel(name, locate, state if plugin.path else None, plugin.timeout)
             stack.enter_context(opened)
-            connections[name] = Connection(name, address, opened, plugin.timeout or CALL_SECONDS, locate)
+            readers = None
+            if state and (names := [each.name for each in config.plugins.values() if each.reader_of == name]):
+                found = functools.partial(_readers, plugin, names, locate, by_now)
+                readers = stack.enter_context(PluginChannel(name, found, None, plugin.timeout))
+            connections[name] = Connection(name, address, opened, plugin.timeout or CALL_SECONDS, locate, readers)
         yield connections
 
 
@@ -106,6 +111,15 @@ def _located(plugin: Plugin, address: Address, by_now: Callable[[], Mapping[str,
     """Where a plugin listens that was at `address`, and may have been started anew."""
     listens = by_now().get(plugin.name) if plugin.path else None
     return plugin.started_at(listens) if listens else address
+
+
+def _readers(
+    plugin: Plugin, names: Iterable[str], locate: Callable[[], Address], by_now: Callable[[], Mapping[str, str]]
+) -> Address:
+    """Of all that listen by now, for gRPC to choose from; the plugin's own while none does."""
+    now = by_now()
+    there = [address for name in names if (address := now.get(name))]
+    return plugin.started_at("ipv4:" + ",".join(there)) if there else locate()
 
 
 def _listed(state: Path) -> Mapping[str, str]:

@@ -82,6 +82,7 @@ class Runner(threading.Thread):
         self.served = False  # it has been SERVING once
         self.failure = ""  # why it never was, and will not be tried again
         self.patient = False  # what fails before it was ever SERVING waits for a change
+        self.needed = True  # not: what fails before it was ever SERVING is started again, and the others run on
         self.killing = threading.Event()
         # Waited for in place of join(), which until Python 3.13 forgets a running thread when Ctrl-C interrupts it.
         self.ended = threading.Event()
@@ -111,6 +112,16 @@ class Runner(threading.Thread):
     @property
     def launch(self) -> Launch | None:
         return self._launch
+
+    @property
+    def is_settled(self) -> bool:
+        """It has been SERVING once, or need not be and has failed."""
+        return self.served or (not self.needed and self.restarts > 0)
+
+    @property
+    def is_up(self) -> bool:
+        """It is SERVING, and not about to be started anew for a change."""
+        return self.status == SERVING and not self._changed
 
     def run(self) -> None:
         try:
@@ -148,7 +159,7 @@ class Runner(threading.Thread):
             if self._changed:
                 delay = FIRST_DELAY
                 continue
-            if not self.served and not self.patient:
+            if not self.served and not self.patient and self.needed:
                 self.failure = cause
                 return
             if self._untried:

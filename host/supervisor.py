@@ -81,12 +81,14 @@ class Supervisor:
         for plugin in self._plugins.values():
             if plugin.address:
                 _reach(plugin, plugin.address)
-        while not all(runner.served for runner in self._runners.values()):
+        while not all(runner.is_settled for runner in self._runners.values()):
             for runner in self._runners.values():
                 if runner.failure:
                     raise StartError(f"plugin {runner.plugin.name} did not start: {runner.failure}")
             time.sleep(_POLL_SECONDS)
-        self._kinds = {name: kind_of(plugin, self.address(name)) for name, plugin in self._plugins.items()}
+        self._kinds = {
+            name: kind_of(plugin, self.address(name)) for name, plugin in self._plugins.items() if not plugin.reader_of
+        }
 
     def stop(self) -> None:
         """Ends every process. A second Ctrl-C kills those that are not done yet."""
@@ -178,10 +180,16 @@ class Supervisor:
                     logs.event("state_not_written", level=logging.WARNING, cause=error)
 
     def _runner(self, launch: Launch) -> Runner:
-        return Runner(launch, state=self._state, quiet=self._quiet, on_change=self._tell, wired=self._wired)
+        runner = Runner(launch, state=self._state, quiet=self._quiet, on_change=self._tell, wired=self._wired)
+        runner.needed = launch.plugin.reader_of not in self._plugins
+        return runner
 
     def _wired(self, plugin: Plugin) -> dict[str, str] | None:
-        """The variables that tell `plugin` where others are; None while one of them is about to say where."""
+        """The variables that tell `plugin` where others are; None while one of them is about to say where, or while the
+        plugin that it reads beside is not there."""
+        writer = self._runners.get(plugin.reader_of)
+        if writer and not writer.is_up:
+            return None
         addresses: dict[str, Address] = {}
         for llm in wiring.needs(plugin, self._plugins.values()):
             runner = self._runners.get(llm.name)
@@ -192,7 +200,7 @@ class Supervisor:
         return wiring.environment(plugin, addresses)
 
     def _status(self, plugin: Plugin) -> Status:
-        kind = self._kinds.get(plugin.name, ANY_KIND) if plugin.kind == ANY_KIND else plugin.kind
+        kind = self._kinds.get(plugin.reader_of or plugin.name, ANY_KIND) if plugin.kind == ANY_KIND else plugin.kind
         if plugin.address:
             return Status(plugin.name, kind, plugin.address.address, SERVING, None)
         runner = self._runners[plugin.name]

@@ -17,7 +17,8 @@ from .units import Secret, name_for_message, read_str
 
 @dataclass(frozen=True)
 class Address:
-    """`HOST:PORT`, `unix:PATH` or, of several servers behind a name, `dns:///NAME:PORT`; and what they ask for."""
+    """`HOST:PORT`, `unix:PATH` or, of several servers, `dns:///NAME:PORT` and `ipv4:HOST:PORT,HOST:PORT`; and what they
+    ask for."""
 
     address: str
     token: Secret = Secret()
@@ -59,8 +60,10 @@ def channel(address: Address, *, aio: bool = False, largest: int = -1) -> Any:
         ("grpc.max_send_message_length", -1),
         ("grpc.max_reconnect_backoff_ms", 2_000),  # a server that was away is found soon, not after two minutes
     ]
-    if address.address.startswith("dns:"):  # of several servers each gets its turn
+    if address.address.startswith(("dns:", "ipv4:")):  # of several servers each gets its turn
         options.append(("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'))
+    if address.address.startswith("ipv4:"):  # the list of them is no name that a certificate could have
+        options.append(("grpc.default_authority", _each(address.address)[0]))
     if _is_local(address.address):
         options.append(("grpc.enable_http_proxy", 0))  # a proxy's loopback is another machine's
     module: Any = grpc.aio if aio else grpc
@@ -77,9 +80,15 @@ def channel(address: Address, *, aio: bool = False, largest: int = -1) -> Any:
     return module.secure_channel(address.address, grpc.ssl_channel_credentials(ca, key, cert), options=options)
 
 
+def _each(address: str) -> list[str]:
+    return address.removeprefix("ipv4:").split(",")
+
+
 def _is_local(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
+    if address.startswith("unix:"):
+        return True
+    hosts = [each.rpartition(":")[0].strip("[]") for each in _each(address)]
     try:
-        return address.startswith("unix:") or host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return all(host == "localhost" or ipaddress.ip_address(host).is_loopback for host in hosts)
     except ValueError:
         return False

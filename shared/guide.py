@@ -3,7 +3,7 @@
 plugins:
   database_providers:
     my_db:                        # the plugin's name; another name where `path` has it, or --name picks the block
-      type: "grpc"                # these are the host's: type, path, args, env, address, enabled, name
+      type: "grpc"                # these are the host's: type, path, args, env, address, readers, enabled, name
       path: "my_db"
       config: {data_dir: "./data"}  # these are the plugin's settings
       security: {timeout: "30s"}    # a plugin enforces `timeout`, and takes the rest where its host says to enforce it
@@ -28,7 +28,7 @@ SECTIONS = (
     "tool_providers",
     "reasoning_strategies",
 )
-BLOCK_KEYS = ("type", "path", "args", "env", "address", "enabled", "name", "config", "security")
+BLOCK_KEYS = ("type", "path", "args", "env", "address", "readers", "enabled", "name", "config", "security")
 ENFORCES = "HECTOR_HOST_ENFORCES"  # set by a host: the keys of `security` that it holds this process to, with commas
 
 

@@ -285,6 +285,7 @@ def test_tls(pem: Certificates) -> None:
     """With a certificate a plugin speaks TLS only, to clients that trust its CA."""
     with toy(tls_cert=pem["server"], tls_key=pem.key("server")) as plugin:
         assert ask(Address(plugin.address, tls_ca=pem["ca"])) == "yes"
+        assert ask(Address(f"ipv4:{plugin.address},{plugin.address}", tls_ca=pem["ca"])) == "yes"
         assert ask(Address(plugin.address, tls_ca=pem["other-ca"])) == "UNAVAILABLE"
         assert ask(Address(plugin.address)) == "UNAVAILABLE"
 
@@ -483,3 +484,5 @@ def test_no_proxy_to_this_machine(host: str, monkeypatch: pytest.MonkeyPatch, tm
         return
     with toy(**config) as plugin:
         assert ask(Address(plugin.address)) == "yes"
+        if host == "127.0.0.1":
+            assert ask(Address(f"ipv4:{plugin.address},{plugin.address}")) == "yes"

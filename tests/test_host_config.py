@@ -75,6 +75,15 @@ def test_the_same_on_postgresql() -> None:
             "vectors: unknown key 'adress'; did you mean 'add",
         ),
         (("plugins", "database_providers", "vectors"), "type", "rest", "vectors.type: must be 'grpc'"),
+        (("plugins", "database_providers", "vectors"), "readers", -1, "vectors.readers: must be at least 0"),
+        (("plugins", "database_providers", "vectors"), "readers", "two", "vectors.readers: expected"),
+        (
+            ("plugins", "database_providers", "vectors"),
+            "readers",
+            2,
+            "vectors.readers: only `path: plugins.vector_hnsw`",
+        ),
+        (("plugins", "embedder_providers", "words"), "readers", 1, "words.readers: only `path: plugins.vector_hnsw`"),
         (
             ("plugins", "database_providers", "vectors"),
             "address",

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from host.config.agents import Parts, read_agent, read_llm, read_tool
 from host.config.block import Block, Findings
-from host.config.plugins import declared, read_discovery, read_plugins
+from host.config.plugins import declared, read_discovery, read_plugins, with_readers
 from host.config.references import uses
 from host.config.security import Security, read_security
 from host.config.stores import read_database, read_embedders
@@ -63,10 +63,11 @@ def load(file: Path) -> HostConfig:
     }
     parts = Parts(plugins, databases, embedders, llms, tools)
     agents = {name: read_agent(name, block, parts) for name, block in document.inner("agents").inners()}
+    running = with_readers(_whole(plugins), findings.mistake)
     findings.check()
     return HostConfig(
         file.resolve(),
-        _whole(plugins),
+        running,
         _whole(databases),
         _whole(embedders),
         _whole(llms),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from shared.units import read_list
 _DISCOVERY = "plugin_discovery"
 _ADDRESS = re.compile(r"unix:.+|(?:dns:///)?(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_WITH_READERS = "plugins.vector_hnsw"
 
 
 def read_plugins(
@@ -45,6 +46,19 @@ def read_plugins(
 def declared(sections: Block) -> set[str]:
     """The names of all blocks, those that are not enabled too."""
     return {name for name, _, _ in _blocks(sections)}
+
+
+def with_readers(plugins: Mapping[str, Plugin], mistake: Callable[[int, str], None]) -> dict[str, Plugin]:
+    """Each plugin, and behind it its readers, which are as it is but for what `host/child.py` starts."""
+    both: dict[str, Plugin] = {}
+    for plugin in plugins.values():
+        both[plugin.name] = plugin
+        for number in range(1, plugin.readers + 1):
+            name = f"{plugin.name}-reader-{number}"
+            if name in plugins:
+                mistake(plugins[name].line, f"plugin {name}: a reader of {plugin.name} has this name; rename one")
+            both[name] = replace(plugin, name=name, readers=0, reader_of=plugin.name)
+    return both
 
 
 def read_discovery(sections: Block) -> Discovery:
@@ -87,8 +101,13 @@ def _plugin(name: str, kind: str, block: Block, folder: Path, above: Security, u
         arguments=block.read("args", read_list, None),
         env=_env(block),
         security=read_security(block.inner("security"), above),
+        readers=block.integer("readers", 0),
         line=block.line,
     )
+    if plugin.readers and plugin.module != _WITH_READERS:
+        block.mistake("readers", f"only `path: {_WITH_READERS}` has readers; remove the line")
+    if plugin.readers and plugin.arguments is not None:
+        block.mistake("readers", "readers are started with the host's own arguments; remove `args` or this line")
     if not path and not block.values.get("address"):
         block.note("needs `path` (the host starts it) or `address` (it runs already)")
     if not path and not address:

@@ -55,6 +55,8 @@ class Plugin:
     arguments: tuple[str, ...] | None = None  # its `args`; None: what such a `path` gets by default
     env: Mapping[str, str | None] = field(default_factory=dict)  # further variables, not expanded; None: the host's own
     security: Security = field(default_factory=Security)
+    readers: int = field(default=0, compare=False)  # processes beside it that only read what it writes
+    reader_of: str = ""  # it is one of these, of the plugin of that name
     line: int = field(default=0, compare=False)  # of the file, where its block begins; 0: it has none
 
     @property
