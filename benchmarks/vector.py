@@ -53,7 +53,11 @@ def main() -> None:
         "--only-costs", action="store_true", help="measure memory, new filters and pages, keep the rest"
     )
     parser.add_argument("--only-pg", action="store_true", help="measure vector_pg, keep the rest")
-    parser.add_argument("--only-readers", action="store_true", help="measure readers beside a writer, keep the rest")
+    parser.add_argument(
+        "--only-readers",
+        action="store_true",
+        help="measure readers beside a writer, 17 servers at once (5 GB of memory), keep the rest",
+    )
     parser.add_argument("--million", action="store_true", help="measure a collection of a million, keep the rest")
     options = parser.parse_args()
     size = options.count or 100_000

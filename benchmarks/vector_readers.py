@@ -26,7 +26,7 @@ from benchmarks.vector_client import IN_FLIGHT, Client, channel, searches, upser
 from benchmarks.vector_peers import KINDS, loaded
 
 READERS = (1, 2, 4, 8)
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0))
 SECONDS = 2.0  # of searches, each time
 PATIENCE = 120.0  # seconds that the clients may take to be there
 Measure = Callable[[], tuple[float, float]]
@@ -34,21 +34,23 @@ Cores = tuple[list[int], list[int]]
 
 
 def with_readers(chosen: VectorSet, *, peers: bool) -> Section:
-    with ExitStack() as stack:
+    with ExitStack() as stack, ExitStack() as others:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         shared, *copies = (str(folder / str(number)) for number in range(1 + max(READERS)))
         _load(shared, chosen)
         for copy in copies:
             shutil.copytree(shared, copy)
 
-        def start(data: str, *options: str) -> Server:
-            return stack.enter_context(running("vector_hnsw", "--data-dir", data, *options))
+        def start(until: ExitStack, data: str, *options: str) -> Server:
+            return until.enter_context(running("vector_hnsw", "--data-dir", data, *options))
 
-        writer = start(shared)
-        readers = [start(shared, "--reader") for _ in range(max(*READERS, CORES))]
+        writer = start(stack, shared)
+        number = max(*READERS, CORES)
+        readers = [start(stack if index < CORES else others, shared, "--reader") for index in range(number)]
+        alone = [start(others, copy) for copy in copies]
         client = Client(_target(readers[:CORES]))
         ef = least_ef(lambda ef: _recall(client, chosen, ef))
-        speeds, costs = _scaled(writer, readers, [start(copy) for copy in copies], chosen.queries, ef)
+        speeds, costs = _scaled(writer, readers, alone, chosen.queries, ef)
         rows = [
             (cost.name, _milliseconds(cost.ours), _milliseconds(cost.reference), _megabytes(readers[:count]))
             for count, cost in zip(READERS, costs, strict=True)
@@ -59,6 +61,7 @@ def with_readers(chosen: VectorSet, *, peers: bool) -> Section:
             "memory of the writer": _megabytes([writer]),
             "a reader a core": _counted(CORES, "reader"),
         }
+        others.close()
         beside = list(_beside_peers(chosen, client, ef)) if peers else []
         columns = ("", "server CPU of a search", "of servers with a folder each", "memory of each")
         return Section(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from shared.errors import Code, StartError
 
 _DELETE_AT_ONCE = 1000
 _LIST_AT_ONCE = 200  # with their texts
+_READER_SECONDS = 15.0  # after which a search goes to the plugin itself; a reader that is behind says so after ten
 
 
 @dataclass(frozen=True)
@@ -185,17 +187,18 @@ class Collection:
         return [Hit(result.id, result.score, dict(result.metadata)) for result in reply.results]
 
     def _found(self, request: pb.SearchVectorsRequest) -> Any:
-        """A reader's reply; the plugin's own where it has no readers, or none that can answer now."""
+        """A reader's reply; the plugin's own where it has no readers, or the one whose turn it is cannot answer now."""
         if self._readers:
             try:
-                return self._call(self._readers.SearchVectors, request)
+                return self._call(self._readers.SearchVectors, request, _READER_SECONDS)
             except CallFailed as error:
-                if error.code != Code.UNAVAILABLE:
+                if error.answered and error.code not in (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED):
                     raise
         return self._call(self._stub.SearchVectors, request)
 
-    def _call(self, rpc: Any, request: Any) -> Any:
-        return self._connection.call(rpc, request, {"x-embedding-model": self._model} if self._model else {})
+    def _call(self, rpc: Any, request: Any, most_seconds: float = math.inf) -> Any:
+        metadata = {"x-embedding-model": self._model} if self._model else {}
+        return self._connection.call(rpc, request, metadata, most_seconds)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ with connect(config, [database.plugin, embedder.plugin]) as connections:
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -52,10 +53,17 @@ class Connection:
     located: Callable[[], Address] | None = None  # where it is by now, which may be another port; None: where it was
     readers: grpc.Channel | None = None  # to those that read beside it, in turn; None: it has none
 
-    def call(self, rpc: grpc.UnaryUnaryMultiCallable[Any, Any], request: Any, metadata: dict[str, str]) -> Any:
+    def call(
+        self,
+        rpc: grpc.UnaryUnaryMultiCallable[Any, Any],
+        request: Any,
+        metadata: dict[str, str],
+        most_seconds: float = math.inf,
+    ) -> Any:
         """The reply, which is a success. Raises CallFailed."""
+        seconds = min(self.seconds, most_seconds)
         try:
-            reply = rpc(request, timeout=self.seconds, metadata=(*self.address.metadata, *metadata.items()))
+            reply = rpc(request, timeout=seconds, metadata=(*self.address.metadata, *metadata.items()))
         except grpc.RpcError as error:
             code = error.code()
             details = " ".join((error.details() or "no details").split())

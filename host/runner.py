@@ -82,7 +82,7 @@ class Runner(threading.Thread):
         self.served = False  # it has been SERVING once
         self.failure = ""  # why it never was, and will not be tried again
         self.patient = False  # what fails before it was ever SERVING waits for a change
-        self.needed = True  # not: what fails before it was ever SERVING is started again, and the others run on
+        self.needed = True  # not: it is started again whatever it fails of, and the others run on
         self.killing = threading.Event()
         # Waited for in place of join(), which until Python 3.13 forgets a running thread when Ctrl-C interrupts it.
         self.ended = threading.Event()
@@ -115,8 +115,13 @@ class Runner(threading.Thread):
 
     @property
     def is_settled(self) -> bool:
-        """It has been SERVING once, or need not be and has failed."""
-        return self.served or (not self.needed and self.restarts > 0)
+        """It has been SERVING once, or need not be for the others to run."""
+        return self.served or not self.needed
+
+    @property
+    def has_shown_itself(self) -> bool:
+        """It has been SERVING as it is to be run now."""
+        return self.served and not self._untried and not self._changed
 
     @property
     def is_up(self) -> bool:
@@ -162,7 +167,7 @@ class Runner(threading.Thread):
             if not self.served and not self.patient and self.needed:
                 self.failure = cause
                 return
-            if self._untried:
+            if self._untried and self.needed:
                 self._become("broken", cause)
                 self._event("plugin_broken", logging.ERROR, cause=cause, remedy="edit it once more")
                 self._woken.wait()

@@ -186,9 +186,9 @@ class Supervisor:
 
     def _wired(self, plugin: Plugin) -> dict[str, str] | None:
         """The variables that tell `plugin` where others are; None while one of them is about to say where, or while the
-        plugin that it reads beside is not there."""
-        writer = self._runners.get(plugin.reader_of)
-        if writer and not writer.is_up:
+        plugin that it reads beside may have no store yet."""
+        writer, reader = self._runners.get(plugin.reader_of), self._runners.get(plugin.name)
+        if writer and not writer.is_up and not (reader and reader.has_shown_itself):
             return None
         addresses: dict[str, Address] = {}
         for llm in wiring.needs(plugin, self._plugins.values()):

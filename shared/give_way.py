@@ -4,14 +4,16 @@ Python runs one thread at a time. One that computes keeps the others waiting for
 takes several turns of the event loop and of gRPC's threads: beside one busy thread an answer of 2 ms takes 50 to 300.
 A shorter interval for all (`sys.setswitchinterval`) costs a batch of searches two fifths, so only long work gives way;
 and of threads with long work one works at a time, since the pause of one is otherwise used by the next.
+
+A lower priority of the system's for such threads was tried and taken out. Where other processes keep the cores busy, a
+thread that waits for a core with the interpreter in its hands keeps everybody waiting: beside callers that list much
+and read nothing, searches took 280 ms and health up to 5 s with it, 13 ms and 0.1 s without. And work that lets go of
+the interpreter is not done at all: texts of a megabyte were tokenised once a second without it, and not one in 40 with.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,12 +28,7 @@ _SHARE = 0.01  # seconds that a thread works while others with long work wait
 _LOOK = 0.001  # seconds between two looks of one that waits
 _AWAY = 0.01  # seconds without a pause after which a thread does work without Python, or was not begun by `to_its_end`
 
-# How much lower the system's priority is of a thread that has stepped back.
-NICE = 19
-
 _last = threading.local()
-# Threads begin with the priority of those that make them, which may be lower already.
-_OURS = os.getpriority(os.PRIO_PROCESS, 0) if sys.platform == "linux" else 0
 
 
 class _Turn:
@@ -86,18 +83,3 @@ def to_its_end(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) 
         return function(*args, **kwargs)
     finally:
         _turn.end(threading.get_ident())
-
-
-def step_back() -> None:
-    """For a thread whose long work lets go of the interpreter: where all cores are busy, the system lets other threads
-    go before it from here on. Other work must not: a thread that waits for a core with the interpreter in its hands
-    keeps everybody waiting. With pages and scans at a priority lower by 10, beside callers that list much and read
-    nothing, on two cores that others kept busy, searches took 280 ms and health up to 5 s; without, 13 and 0.1.
-    """
-    if getattr(_last, "is_back", False) or sys.platform != "linux":
-        return  # elsewhere it would be the whole process
-    _last.is_back = True
-    if threading.current_thread() is not threading.main_thread():
-        with contextlib.suppress(OSError):
-            thread = threading.get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, max(os.getpriority(os.PRIO_PROCESS, thread), _OURS + NICE))

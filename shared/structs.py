@@ -225,6 +225,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-# A number has an exponent, or 309 digits, where it is too large for a double.
-_MAY_BE_INFINITE = re.compile(r"[0-9.][eE]|[0-9]{309}")
+# A number has an exponent, or 309 digits, where it is too large for a double. Only the beginning of a number is looked
+# at, so that each digit is read once.
+_MAY_BE_INFINITE = re.compile(r"[0-9.][eE]|(?<![0-9])[0-9]{309}")
 _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode

@@ -193,7 +193,10 @@ def config_for(address: str, **database: Any) -> dict[str, Any]:
 def write_config(folder: Path, document: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "hector.yaml"
-    file.write_text(yaml.safe_dump(document, sort_keys=False))
+    # As an editor does it: the old content or the new, never a part.
+    other = folder / "hector.yaml.new"
+    other.write_text(yaml.safe_dump(document, sort_keys=False))
+    other.replace(file)
     return file
 
 

@@ -84,6 +84,7 @@ def test_the_same_on_postgresql() -> None:
             "vectors.readers: only `path: plugins.vector_hnsw`",
         ),
         (("plugins", "embedder_providers", "words"), "readers", 1, "words.readers: only `path: plugins.vector_hnsw`"),
+        (("plugins", "database_providers", "vectors"), "readers", 10**9, "vectors.readers: must be at most 64"),
         (
             ("plugins", "database_providers", "vectors"),
             "address",

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import hector_plugins_pb2 as pb
 import pytest
+from hector_plugins_pb2_grpc import DatabaseProviderStub
 
 from host import child, commands, run_file
 from host.clients import Collection, opened
@@ -22,10 +24,11 @@ from host.config import ConfigError, Plugin, load
 from host.connect import Connection
 from host.health import SERVING
 from host.runner import Runner, launch_of
-from host.supervisor import supervise
+from host.supervisor import Supervisor, supervise
 from shared.client import Address, channel
 from tests.host_fakes import DIMENSION, fakes, vector_of, write_config
 from tests.host_manager import Host, gone, run, serving, until
+from tests.servers import SECONDS
 from tests.test_host_serve import FAKE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -91,6 +94,21 @@ def test_a_writer_that_is_about_to_change(tmp_path: Path) -> None:
     assert not runner.is_up
 
 
+def test_a_reader_whose_writer_is_away(tmp_path: Path) -> None:
+    """A reader that has served is started again while its writer is away; one that has not yet, or in another folder,
+    waits for the writer, which makes the store."""
+    config = load(configured(tmp_path, 1))
+    supervisor = Supervisor(config, config.plugins.values())
+    plugin, reader = config.plugins["vectors-reader-1"], supervisor._runners["vectors-reader-1"]
+    assert supervisor._wired(plugin) is None
+    reader.served = True
+    assert supervisor._wired(plugin) is not None
+    reader.change(reader.launch)
+    assert supervisor._wired(plugin) is None
+    supervisor._runners["vectors"].status = SERVING
+    assert supervisor._wired(plugin) is not None
+
+
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
     """Within, the process does nothing."""
@@ -110,9 +128,10 @@ def test_readers_beside_a_writer(tmp_path: Path) -> None:
     file = configured(tmp_path)
     names = ["vectors", "vectors-reader-1", "vectors-reader-2"]
     with serving(file) as host:
-        status = json.loads(run("status", "--json", "--config", str(file)).stdout)
-        found = {each["name"]: (each["status"], each["restarts"]) for each in status["plugins"]}
-        assert found == dict.fromkeys([*names, "words"], ("SERVING", 0))  # and so no reader was before the store
+        until(lambda: all(host.plugin(name).get("status") == "SERVING" for name in names))
+        status = json.loads(run("status", "--json", "--config", str(file), check=False).stdout)
+        # None was started twice, and so no reader was before the store.
+        assert {each["name"]: each["restarts"] for each in status["plugins"]} == dict.fromkeys([*names, "words"], 0)
         config = load(file)
         assert commands.index(config, tmp_path / "docs", config.database()) == 0
         with opened(config, config.database()) as (embedder, collection):
@@ -153,10 +172,16 @@ def test_a_running_host_takes_up_an_edit(tmp_path: Path) -> None:
         for name, pid in before.items():
             until(partial(is_another, host, name, pid))
         assert "plugin_broken" not in host.stderr
+        with host.channel("vectors") as writer, host.channel("vectors-reader-1") as reader:
+            request = pb.CreateCollectionRequest(name="there", dimension=1)
+            assert DatabaseProviderStub(writer).CreateCollection(request, timeout=SECONDS).created
+            told = DatabaseProviderStub(reader).ListCollections(pb.ListCollectionsRequest(), timeout=SECONDS)
+            assert [collection.name for collection in told.collections] == ["there"]
 
 
 @pytest.mark.slow
-def test_a_reader_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_added", [False, True], ids=["from the start", "added later"])
+def test_a_reader_that_does_not_start(is_added: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that fails at the start leaves the others running, says why, and is tried again until it starts."""
     is_broken = True
     as_usual = child.port_arguments
@@ -165,20 +190,26 @@ def test_a_reader_that_does_not_start(tmp_path: Path, monkeypatch: pytest.Monkey
         return ["--no-such-option"] if plugin.reader_of and is_broken else as_usual(plugin, address)
 
     monkeypatch.setattr(child, "port_arguments", arguments)
-    config = load(configured(tmp_path, 1))
+    config = load(configured(tmp_path, 0 if is_added else 1))
     with supervise(config, config.plugins.values(), quiet=True) as supervisor:
-        writer, reader, _ = supervisor.statuses()
-        assert (writer.status, reader.status) == ("SERVING", "restarting")
-        assert "--no-such-option" in reader.cause
+        writer = supervisor.statuses()[0]
+        if is_added:
+            supervisor.reload(load(configured(tmp_path, 1)))
+        assert writer.status == "SERVING"
+        until(lambda: "--no-such-option" in supervisor.statuses()[1].cause)
         is_broken = False
         until(lambda: supervisor.statuses()[1].status == "SERVING")
         assert supervisor.statuses()[0] == writer
 
 
-def test_searches_where_no_reader_answers() -> None:
-    """A search that no reader can take is answered by the plugin itself."""
+@pytest.mark.parametrize("listens", [False, True], ids=["gone", "hangs"])
+def test_searches_where_no_reader_answers(listens: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that no reader takes, or answers in time, is answered by the plugin itself."""
+    monkeypatch.setattr("host.clients._READER_SECONDS", 0.5)
     with fakes() as fake, grpc.insecure_channel(fake.address) as there, socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))  # and does not listen
+        silent.bind(("127.0.0.1", 0))
+        if listens:
+            silent.listen()
         with channel(Address(f"ipv4:127.0.0.1:{silent.getsockname()[1]}")) as readers:
             connection = Connection("vectors", Address(fake.address), there, readers=readers)
             collection = Collection(connection, "docs", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import Any
 
 import hector_plugins_pb2 as pb
@@ -12,6 +13,7 @@ from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared import structs
 from shared.errors import InvalidArgument
 from shared.structs import dump, fill, read_object, struct_size
 from tests.servers import unhurried
@@ -166,6 +168,19 @@ def test_text_that_is_refused(text: str, says: str) -> None:
 def test_a_whole_surrogate_pair() -> None:
     """Both halves of a pair, as JSON spells what lies beyond 16 bits, are one character."""
     assert read_object(Struct(), '{"a": "\\ud83d\\ude00"}', "metadata") == {"a": "\U0001f600"}
+
+
+def test_digits_are_read_once() -> None:
+    """Text of numbers that are just short of too large is looked at in a time like that of letters."""
+
+    def cpu_seconds(text: str) -> float:
+        began = time.thread_time()
+        assert not structs._MAY_BE_INFINITE.search(text)
+        return time.thread_time() - began
+
+    digits, letters = ("9" * 308 + " ") * 3_000, ("x" * 308 + " ") * 3_000
+    ratios = [cpu_seconds(digits) / cpu_seconds(letters) for _ in range(5)]
+    assert min(ratios) < 5, ratios  # read anew from each digit on, they take eleven times as long
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])

@@ -21,6 +21,7 @@ _DISCOVERY = "plugin_discovery"
 _ADDRESS = re.compile(r"unix:.+|(?:dns:///)?(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WITH_READERS = "plugins.vector_hnsw"
+_MOST_READERS = 64
 
 
 def read_plugins(
@@ -104,6 +105,9 @@ def _plugin(name: str, kind: str, block: Block, folder: Path, above: Security, u
         readers=block.integer("readers", 0),
         line=block.line,
     )
+    if plugin.readers > _MOST_READERS:
+        block.mistake("readers", f"must be at most {_MOST_READERS}; more than there are cores win nothing")
+        return replace(plugin, readers=0)
     if plugin.readers and plugin.module != _WITH_READERS:
         block.mistake("readers", f"only `path: {_WITH_READERS}` has readers; remove the line")
     if plugin.readers and plugin.arguments is not None:

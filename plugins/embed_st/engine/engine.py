@@ -122,7 +122,7 @@ class Engine:
         self._batch_tokens, self._max_queued = batch_tokens, max_queued
         self._together = max(1, min(_TOGETHER, max_queued // 2))
         # Long texts have a thread of their own, so that others do not wait behind them.
-        self._tokenizing_long = Worker("tokenizing-long", long=True)
+        self._tokenizing_long = Worker("tokenizing-long")
         self._whole = asyncio.Semaphore(_MOST_WHOLE)
 
     def open(self) -> None:

@@ -12,8 +12,6 @@ from functools import partial
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
-from shared.give_way import step_back
-
 Result = TypeVar("Result")
 
 # Work gives way to what comes within so much time for each unit of its size. Ten times as long as a character takes to
@@ -31,9 +29,8 @@ class _Waiting(NamedTuple):
 class Worker:
     """`run` from any task; `close` at the end."""
 
-    def __init__(self, name: str, threads: int = 1, *, long: bool = False) -> None:
-        """`long`: its work is, and without Python, so that the system lets other threads go before."""
-        self._name, self._threads, self._long = name, threads, long
+    def __init__(self, name: str, threads: int = 1) -> None:
+        self._name, self._threads = name, threads
         self._changed = threading.Condition()
         self._queue: list[_Waiting] = []
         self._number = count()
@@ -59,8 +56,6 @@ class Worker:
             self._changed.notify_all()
 
     def _work(self) -> None:
-        if self._long:
-            step_back()
         while True:
             with self._changed:
                 while not (self._queue or self._closed):

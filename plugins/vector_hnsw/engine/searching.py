@@ -146,7 +146,8 @@ class Searchable:
     def _near_in_graph(
         self, graph: Graph, vector: Floats, query: Query, planned: Plan, matches: Matches | None, wait: bool
     ) -> Near | None:
-        """What matches and is near, nearest first, as far as the page's end; None where comparing is better.
+        """What matches and is near, nearest first, as far as the page's end; None where comparing is better, or the
+        graph takes long.
 
         A page is a part of one order that all pages share: the matches among the first candidates of the graph, then
         those among four times as many that were not among the first, and so on; then all others, compared.
@@ -157,19 +158,17 @@ class Searchable:
         near = Neighbours([], [], [])
         while candidates <= planned.most and len(near.labels) < min(end, there):
             if not wait and not graph.pace.is_quick(candidates):
-                raise TakesLong
+                return None
             is_first_page = matches is None and end <= candidates
             neighbours = graph.search(vector, end if is_first_page else candidates, max(planned.ef, candidates), wait)
             if neighbours is None:
-                if not wait:
-                    raise TakesLong
                 return None
             if matches is not None or near.labels:
                 neighbours = only(neighbours, matches.labels if matches else None, set(near.labels))
             if near.labels or len(neighbours.labels) >= min(query.limit, there):
                 near = joined(near, neighbours)
             if not wait and len(near.labels) < min(end, there):
-                raise TakesLong
+                return None
             candidates *= 4
         if not near.labels:
             return None
