@@ -1,4 +1,4 @@
-"""Puts what `make bench-vector` has measured into the README of vector_hnsw, between two marks.
+"""Puts what `make bench-vector` has measured into the READMEs of vector_hnsw and vector_pg, between two marks.
 
 python -m benchmarks.vector_readme
 """
@@ -9,13 +9,13 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import HOW, RESULTS, Comparison, Section, from_json, tables
 
-README = Path(__file__).parents[1] / "plugins" / "vector_hnsw" / "README.md"
+PLUGINS = Path(__file__).parents[1] / "plugins"
 BEGIN, END = "<!-- python -m benchmarks.vector_readme -->", "<!-- to here -->"
 # What the speed is held to: row, comparison, what that is measured beside, and the goals for each of the sets.
 _SHARED = "search, 8 clients, a reader a core, which clients share"
@@ -40,25 +40,41 @@ def main(arguments: Sequence[str] = ()) -> None:
         list(arguments)
     )
     content = json.loads((RESULTS / "vector.json").read_text(encoding="utf-8"))
-    README.write_text(filled(README.read_text(encoding="utf-8"), content), encoding="utf-8")
+    for plugin in FIGURES:
+        readme = PLUGINS / plugin / "README.md"
+        readme.write_text(filled(plugin, readme.read_text(encoding="utf-8"), content), encoding="utf-8")
 
 
-def filled(readme: str, content: Mapping[str, Any]) -> str:
-    """The README with the figures of a report's JSON in it."""
+def filled(plugin: str, readme: str, content: Mapping[str, Any]) -> str:
+    """The plugin's README with the figures of a report's JSON in it."""
     before, _, rest = readme.partition(BEGIN)
     old, _, after = rest.partition(END)
     if not old or not after:
-        raise SystemExit(f"the README lacks {BEGIN} or {END}")
-    return f"{before}{BEGIN}\n{_figures(content)}\n{END}{after}"
+        raise SystemExit(f"the README of {plugin} lacks {BEGIN} or {END}")
+    return f"{before}{BEGIN}\n{FIGURES[plugin](content)}\n{END}{after}"
 
 
-def _figures(content: Mapping[str, Any]) -> str:
-    machine, sections = content["machine"], from_json(content)
-    where = f"`make bench-vector`, on {machine['cores']} cores of {machine['cpu']}, Python {machine['python']}"
+def _where(content: Mapping[str, Any]) -> str:
+    machine = content["machine"]
+    on = f"on {machine['cores']} cores of {machine['cpu']}, Python {machine['python']}"
+    return f"`make bench-vector`, {on}: {HOW}"
+
+
+def _of_pg(content: Mapping[str, Any]) -> str:
+    lines = [_where(content)]
+    for section in from_json(content):
+        if section.title.endswith("vector_pg"):
+            lines += ["", f"{section.title} ({section.facts['machine']}; recall@10 {section.facts['recall@10']}):"]
+            lines += ["", *tables(section)]
+    return "\n".join(lines)
+
+
+def _of_hnsw(content: Mapping[str, Any]) -> str:
+    sections = from_json(content)
     own = [section for section in sections if section.title.endswith(_SETS) and section.comparisons]
     size = own[0].title.partition(" ")[0]
     lines = [
-        f"{where}: {HOW}",
+        _where(content),
         f"{size} vectors of 384 dimensions at recall@10 of 0.99; the client is a process of its own.",
         "",
     ]
@@ -95,6 +111,9 @@ def _shown(one: Comparison | None, goal: float | None) -> str:
         return ""
     held = f"; {goal:g}" if goal else ""
     return f"{statistics.median(one.ratios):.2f} ({min(one.ratios):.2f} … {max(one.ratios):.2f}){held}"
+
+
+FIGURES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"vector_hnsw": _of_hnsw, "vector_pg": _of_pg}
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ def test_the_readme_has_the_measured_table(bench: str, plugin: str) -> None:
     shown = []
     for line in (harness.RESULTS / f"{bench}.md").read_text().splitlines():
         section = line if line.startswith("## ") else section
-        if line.startswith("|") and "mixture" not in section:
+        # Of the synthetic set the plugin shows ratios alone, and vector_pg's tables are in its own README.
+        if line.startswith("|") and "mixture" not in section and not section.endswith("vector_pg"):
             shown.append(line)
     assert shown
     assert [line for line in shown if line not in readme] == []
