@@ -75,11 +75,12 @@ def _of_hnsw(content: Mapping[str, Any]) -> str:
     size = own[0].title.partition(" ")[0]
     lines = [
         _where(content),
-        f"{size} vectors of 384 dimensions at recall@10 of 0.99; the client is a process of its own.",
+        f"{size} vectors of 384 dimensions where no other number is named, at recall@10 of 0.99; the client is",
+        "a process of its own.",
         "",
     ]
     lines += [f"| ratio (lowest … highest); goal | {' | '.join(_SETS)} |", "|---|---:|---:|"]
-    lines += [f"| {' | '.join(row)} |" for row in _held(sections)]
+    lines += [f"| {' | '.join(row)} |" for row in _held(sections, size)]
     for section in sections:
         # Of the other set the ratios above are enough, and vector_pg's tables are its own README's.
         if _SETS[1] not in section.title and "vector_pg" not in section.title:
@@ -88,22 +89,26 @@ def _of_hnsw(content: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _held(sections: Sequence[Section]) -> Iterator[list[str]]:
+def _held(sections: Sequence[Section], size: str) -> Iterator[list[str]]:
     cpu = [section.facts.get(_CPU, "") for name in _SETS for section in sections if section.title.endswith(name)]
     cells = [f"{value}; {most} at most" for value, most in zip(cpu, _MOST_CPU, strict=False)]
     yield ["server CPU of a search / (empty call + hnswlib, one thread)", *cells]
     for row, name, beside, goals in _HELD:
         found = [_one(sections, of, name, beside) for of in _SETS]
-        if any(found):
-            yield [row, *map(_shown, found, goals or (None, None))]
+        cells = [_shown(one, goal) for (one, _), goal in zip(found, goals or (None, None), strict=True)]
+        if any(cells):
+            # The readers may have been measured with another number of vectors than the rest.
+            counts = " and ".join(dict.fromkeys(count for _, count in found if count))
+            yield [row if counts == size else f"{row}; {counts} vectors", *cells]
 
 
-def _one(sections: Sequence[Section], of: str, name: str, beside: str) -> Comparison | None:
+def _one(sections: Sequence[Section], of: str, name: str, beside: str) -> tuple[Comparison | None, str]:
+    """The comparison, and of how many vectors it is."""
     for section in sections:
         for one in section.comparisons if of in section.title else ():
             if one.name == name and one.reference_name.startswith(beside):
-                return one
-    return None
+                return one, section.title.partition(" ")[0]
+    return None, ""
 
 
 def _shown(one: Comparison | None, goal: float | None) -> str:
