@@ -37,7 +37,8 @@ def serve(config: HostConfig, *, reload: bool = True, page_port: int | None = No
         from host.ui import server as page
 
         listener = page.listen(page_port)  # before anything is loaded: the port may be taken
-    with serving(config) as supervisor, until_ctrl_c(), ExitStack() as stack:
+    # Whoever finds run.json may stop this host, so that Ctrl-C is waited for before.
+    with started(config) as supervisor, until_ctrl_c(), findable(config, supervisor), ExitStack() as stack:
         if reload:
             stack.enter_context(watch.watching(supervisor, config, fingerprints))
         if page_port is not None:
@@ -91,25 +92,38 @@ def search(config: HostConfig, question: str, limit: int, database: Database, as
 @contextmanager
 def serving(config: HostConfig, *, quiet: bool = False) -> Iterator[Supervisor]:
     """Within, every plugin runs, was shown in a table and can be found through `.hector/run.json`."""
+    with started(config, quiet=quiet) as supervisor, findable(config, supervisor):
+        yield supervisor
+
+
+@contextmanager
+def started(config: HostConfig, *, quiet: bool = False) -> Iterator[Supervisor]:
+    """Within, every plugin runs, and no other host is started on this configuration."""
     if not config.plugins:
         raise StartError(f"{config.file} has no enabled plugin under `plugins:`")
     with (
         run_file.locked(config.state),
         supervise(config, config.plugins.values(), quiet=quiet, state=config.state) as supervisor,
     ):
-        show.plugins(supervisor.statuses())
+        yield supervisor
 
-        def write() -> None:
-            statuses = {status.name: asdict(status) for status in supervisor.statuses()}
-            run_file.write(config.state, RunFile(os.getpid(), str(config.file), supervisor.addresses(), statuses))
 
-        try:
-            supervisor.listen(write)
-            write()
-            yield supervisor
-        finally:
-            supervisor.listen(None)
-            run_file.remove(config.state)
+@contextmanager
+def findable(config: HostConfig, supervisor: Supervisor) -> Iterator[None]:
+    """Shows the plugins in a table; within, `.hector/run.json` says where they are."""
+
+    def write() -> None:
+        statuses = {status.name: asdict(status) for status in supervisor.statuses()}
+        run_file.write(config.state, RunFile(os.getpid(), str(config.file), supervisor.addresses(), statuses))
+
+    show.plugins(supervisor.statuses())
+    try:
+        supervisor.listen(write)
+        write()
+        yield
+    finally:
+        supervisor.listen(None)
+        run_file.remove(config.state)
 
 
 @contextmanager

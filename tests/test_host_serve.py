@@ -186,6 +186,26 @@ def test_a_second_ctrl_c_kills_what_does_not_stop(start: Callable[..., Host], tm
     assert all(map(gone, pids))
 
 
+def test_ctrl_c_counts_as_soon_as_the_host_can_be_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C right after run.json was written stops the host with the same line and the same status as later."""
+    write = run_file.write
+
+    def write_and_interrupt(state: Path, run: RunFile) -> None:
+        write(state, run)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_file, "write", write_and_interrupt)
+    try:
+        status = commands.serve(load(config_in(tmp_path)), reload=False)
+    except KeyboardInterrupt:
+        pytest.fail("Ctrl-C ended serve as it ends a host that has not started")
+    assert status == 0
+    assert "stopping" in capfd.readouterr().err
+    assert run_file.read(tmp_path / ".hector") is None
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
 def test_plugins_end_when_the_host_is_killed(start: Callable[..., Host], tmp_path: Path) -> None:
     """A host that dies by SIGKILL takes its plugins with it, even a stuck one, and its run.json counts as none."""
