@@ -37,6 +37,7 @@ def test_vector_pg() -> None:
         assert_passes(pg.address, "database", without=(*SIZES, *NOT_IN_POSTGRESQL))
 
 
+@pytest.mark.slow
 def test_llm_openai() -> None:
     """llm_openai passes every claim for LLM plugins, before an endpoint that answers, breaks off and refuses."""
     with (
@@ -71,6 +72,7 @@ def test_reasoning_react(behind: partners.Partners) -> None:
         assert_passes(plugin.address, "reasoning", partners=behind, without=SIZES)
 
 
+@pytest.mark.slow
 def test_embed_st(tmp_path: Path) -> None:
     """embed_st passes every claim for embedders, with a small model of random weights."""
     path = tiny(tmp_path / "tiny", max_tokens=62)

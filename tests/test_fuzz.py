@@ -178,7 +178,10 @@ def test_a_finding_can_be_sent_again(tmp_path: Path) -> None:
     assert second.startswith("bytes (9 bytes)")
 
 
-@pytest.mark.parametrize("plugin", settings.MODULES)
+@pytest.mark.parametrize(
+    "plugin",
+    [pytest.param(name, marks=() if name == "vector_hnsw" else pytest.mark.slow) for name in settings.MODULES],
+)
 def test_settings_are_tried_in_forks(plugin: str, tmp_path: Path) -> None:
     """A good file ends --check with 0, a bad one with 2, and a shown secret, a traceback and a signal are problems."""
     good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"

@@ -270,7 +270,9 @@ NAMES = ("messages", "tools", "stop", "stream", "response_format", "tool_choice"
          "stream_options", "seed", "parallel_tool_calls", "reasoning_effort")  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ("messages", "stream") else pytest.mark.slow) for name in NAMES]
+)
 def test_any_extra_field_of_any_kind(stub: rpc.LLMProviderStub, name: str) -> None:
     """It is passed on, and what an endpoint that knows few options makes of it is an answer or an error, never a bug;
     and the next caller's options are as before."""
