@@ -46,8 +46,8 @@ def command(plugin: Plugin, config: HostConfig) -> list[str]:
 
 
 def port_arguments(plugin: Plugin, address: str) -> list[str]:
-    """What has it listen where it did before, at `address`, so that addresses that were handed out stay good; elsewhere,
-    where somebody else has taken that port meanwhile."""
+    """What has it listen where it did before, at `address`, so that addresses that were handed out stay good; where
+    somebody else has taken that port meanwhile, at any."""
     if plugin.arguments is not None or not (plugin.module or plugin.path.endswith(".py")):
         return []
     host, _, port = address.rpartition(":")
