@@ -87,7 +87,7 @@ def test_paths_that_are_no_text() -> None:
     """2,000 requests for a path that is not UTF-8, half of them at any moment, cost no other call its answer."""
     with start_plugin(TOY) as plugin, http2.connections(plugin.address, 4) as strangers:
         over = threading.Event()
-        answers = []
+        answers: list[str] = []
 
         def normal() -> None:
             stub = LLMProviderStub(plugin.channel())
