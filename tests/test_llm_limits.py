@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.llm_endpoint import Endpoint, Play
 from tests.llm_tools import CITY, WEATHER, generate, refused, said, started, started_alone, stream, stub_of, text_of
-from tests.servers import Plugin, details, health, unhurried
+from tests.servers import SECONDS, Plugin, details, health, unhurried
 from tests.test_llm_failures import peak, resident
 
 MB = 10**6
@@ -83,7 +83,7 @@ def test_an_endless_reply_ends(
     error = refused(generate if call == "GenerateText" else stream, stub, model)
     assert (error.code().name, details(error).reason) == ("RESOURCE_EXHAUSTED", "RESPONSE_TOO_LARGE")
     assert "max_response_bytes of 1000000" in said(error)
-    assert endpoint.seen[-1].gone.wait(30)
+    assert endpoint.seen[-1].gone.wait(SECONDS)
     assert peak(plugin.process.pid) < before + 40 * MB
 
 
