@@ -119,7 +119,6 @@ def findable(config: HostConfig, supervisor: Supervisor) -> Iterator[None]:
     show.plugins(supervisor.statuses())
     try:
         supervisor.listen(write)
-        write()
         yield
     finally:
         supervisor.listen(None)
