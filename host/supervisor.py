@@ -169,7 +169,8 @@ class Supervisor:
             return {name: runner.address for name, runner in self._runners.items()}
 
     def listen(self, listener: Callable[[], None] | None) -> None:
-        """`listener` is called now, and whenever a status has changed, one call at a time."""
+        """`listener` is called now and whenever a status has changed, one call at a time: what it saw last is what is.
+        Raises what it raises now."""
         with self._lock:
             self._listener = listener
             if listener:
