@@ -82,7 +82,7 @@ def killed(folder: Path, to: Path) -> Path:
 
 def _states(folder: Path) -> dict[Path, tuple[int, ...]]:
     """By what each file would be another one: all but that of the log's index, which is memory."""
-    states = {}
+    states: dict[Path, tuple[int, ...]] = {}
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):
             about = path.lstat()
