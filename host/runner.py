@@ -91,6 +91,7 @@ class Runner(threading.Thread):
         self._stopping = False
         self._changed = False
         self._woken = threading.Event()  # by either
+        self._changing = threading.Lock()  # a change is taken as a whole, or is still to come
         self._quiet = quiet
         self._on_change = on_change
         self._wired = wired
@@ -105,9 +106,10 @@ class Runner(threading.Thread):
 
     def change(self, launch: Launch | None) -> None:
         """Calls under way end, then the process; another starts as `launch` says, or none and the thread ends."""
-        self._launch = launch
-        self._changed = True
-        self._woken.set()
+        with self._changing:
+            self._launch = launch
+            self._changed = True
+            self._woken.set()
 
     @property
     def launch(self) -> Launch | None:
@@ -182,12 +184,13 @@ class Runner(threading.Thread):
 
     def _take_launch(self) -> Launch | None:
         """What to start now; a change that comes later is seen as one."""
-        self._untried = self._untried or self._changed or (self.patient and not self.served)
-        self._changed = False
-        self._woken.clear()
-        if self._stopping:
-            self._woken.set()
-        launch = self._launch
+        with self._changing:
+            self._untried = self._untried or self._changed or (self.patient and not self.served)
+            self._changed = False
+            self._woken.clear()
+            if self._stopping:
+                self._woken.set()
+            launch = self._launch
         if launch:
             self.plugin = launch.plugin
         return launch
@@ -229,11 +232,12 @@ class Runner(threading.Thread):
                 bound.remove()
 
     def _serves(self, process: child.Child) -> None:
-        self.served, self._untried = True, False
+        self._untried = False
         self._become(SERVING)
         self._event("plugin_serving", address=self.address, pid=process.pid)
         if self._gate:
             self._gate.open()
+        self.served = True  # last: whoever waits for it looks at the status and calls
 
     def _watch(self, run: _Run) -> str:
         """Empty, once the process has ended or is to end; or what is wrong with one that lives."""

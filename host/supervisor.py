@@ -92,18 +92,20 @@ class Supervisor:
 
     def stop(self) -> None:
         """Ends every process. A second Ctrl-C kills those that are not done yet."""
+        try:
+            self._end()
+        except KeyboardInterrupt:  # perhaps before all were told to stop
+            self._end(at_once=True)
+            raise
+
+    def _end(self, *, at_once: bool = False) -> None:
         runners = [runner for runner in self._runners.values() if runner.is_alive()]
         for runner in runners:
-            runner.stop()
-        try:
-            for runner in runners:
-                runner.ended.wait()
-        except KeyboardInterrupt:
-            for runner in runners:
+            if at_once:
                 runner.killing.set()
-            for runner in runners:
-                runner.ended.wait()
-            raise
+            runner.stop()
+        for runner in runners:
+            runner.ended.wait()
 
     def reload(self, config: HostConfig) -> bool:
         """Brings the plugins in line with `config`; those for which nothing changed go on undisturbed. Whether any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -24,6 +26,7 @@ from host.config import load
 from host.modules import import_path
 from host.run_file import RunFile
 from host.supervisor import supervise
+from shared import logs
 from shared.client import Address
 from shared.errors import StartError
 from tests.host_fakes import fakes, write_config
@@ -120,8 +123,10 @@ def gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     # Where the parent has died and nobody reaps, it stays a zombie.
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:  # it has ended since, or there is no /proc
+        return Path("/proc/self").exists()
 
 
 @pytest.mark.slow
@@ -197,6 +202,7 @@ def test_ctrl_c_counts_as_soon_as_the_host_can_be_found(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run_file, "write", write_and_interrupt)
+    monkeypatch.setattr(logs, "setup", lambda level: None)  # it is for a process: no later test would see its log
     try:
         status = commands.serve(load(config_in(tmp_path)), reload=False)
     except KeyboardInterrupt:
@@ -283,6 +289,21 @@ def test_a_stale_run_json_counts_as_none(start: Callable[..., Host], tmp_path: P
     assert run_file.read(tmp_path / ".hector") is None
     host = start()
     until(lambda: (run := run_file.read(host.state)) and run.pid == host.process.pid)
+
+
+def test_a_command_that_stands_still_while_it_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that starts while somebody looks for one, and is stopped at that, waits for him longer than for a host."""
+    monkeypatch.setattr(run_file, "_LOCK_SECONDS", 0.0)
+    state = tmp_path / ".hector"
+    with run_file.locked(state):
+        pass
+    with (state / "lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        going_on = threading.Timer(0.3, fcntl.flock, (looking, fcntl.LOCK_UN))
+        going_on.start()
+        with run_file.locked(state):
+            assert run_file.held(state)
+        going_on.join()
 
 
 @pytest.mark.slow
@@ -539,16 +560,15 @@ def test_lines_are_cut() -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Health is asked ten times a second, and an answer may take two seconds."""
+    """Health is asked ten times a second."""
     monkeypatch.setattr(health, "ASK_SECONDS", 0.1)
-    monkeypatch.setattr(health, "ANSWER_SECONDS", 2.0)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_plugin_whose_port_is_dead_is_started_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A plugin whose process lives while its port is shut is stopped and started again."""
-    config = load(config_in(tmp_path, embedder={"deaf_after": 1}))
+    config = load(config_in(tmp_path, embedder={"deaf_after": 3}))
     with supervise(config, [config.plugins["words"]]) as supervisor:
         (first,) = supervisor.statuses()
         until(lambda: (now := supervisor.statuses()[0]).pid not in (None, first.pid) and now.status == "SERVING")
@@ -557,7 +577,7 @@ def test_a_plugin_whose_port_is_dead_is_started_again(tmp_path: Path, caplog: py
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("settings", [{"check_seconds": 0.7}, {"unready_after": 0.5}], ids=["slow", "not ready"])
+@pytest.mark.parametrize("settings", [{"check_seconds": 0.7}, {"unready_after": 3}], ids=["slow", "not ready"])
 def test_a_plugin_that_answers_is_left_alone(tmp_path: Path, settings: dict[str, Any]) -> None:
     """A plugin whose health is slow, or says NOT_SERVING for a while, is no dead one."""
     config = load(config_in(tmp_path, embedder=settings))
