@@ -46,23 +46,11 @@ def command(plugin: Plugin, config: HostConfig) -> list[str]:
 
 
 def port_arguments(plugin: Plugin, address: str) -> list[str]:
-    """What has it listen where it did before, at `address`, so that addresses that were handed out stay good; where
-    somebody else has taken that port meanwhile, at any."""
+    """What has it listen where it did before, at `address`, so that addresses that were handed out stay good."""
     if plugin.arguments is not None or not (plugin.module or plugin.path.endswith(".py")):
         return []
-    host, _, port = address.rpartition(":")
-    return ["--port", port if port.isdigit() and _is_free(host.strip("[]"), int(port)) else "0"]
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        if os.name == "posix":  # elsewhere it would be free always
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+    port = address.rpartition(":")[2]
+    return ["--port", port if port.isdigit() else "0"]
 
 
 def _arguments(plugin: Plugin, config: HostConfig) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,14 +18,14 @@ from pathlib import Path
 import grpc
 import pytest
 
-from host import child, health, log_files
+from host import health, log_files
 from host.config import load
 from host.environment import PASSED, variables_in
 from host.log_files import LogFile, file_name
 from host.supervisor import Supervisor
 from shared.client import Address
 from tests.host_manager import Host, command, environ, gone, problems, run, serving, until, write
-from tests.servers import SECONDS, has_ipv6
+from tests.servers import SECONDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -50,17 +49,6 @@ def test_a_heartbeat_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         assert closing.is_set()
     finally:
         may_close.set()
-
-
-def test_a_port_that_somebody_else_has_taken(tmp_path: Path) -> None:
-    """A plugin that is started again listens where it did before, and anywhere where that port is another's by now."""
-    plugin = load(write(tmp_path, {"one": {}})).plugins["one"]
-    for host, address in (("127.0.0.1", "127.0.0.1:{}"), *([("::1", "[::1]:{}")] if has_ipv6() else ())):
-        with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as taken:
-            port = taken.getsockname()[1]
-            assert child.port_arguments(plugin, address.format(port)) == ["--port", "0"]
-        assert child.port_arguments(plugin, address.format(port)) == ["--port", str(port)]
-    assert child.port_arguments(plugin, "") == ["--port", "0"]
 
 
 def test_statuses_are_told_one_after_another(tmp_path: Path) -> None:
