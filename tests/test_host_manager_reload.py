@@ -22,7 +22,7 @@ from host import child, log_files, watch
 from host.config import HostConfig, Plugin, load
 from host.gate import Gate, PluginAwayError, calling
 from host.sources import Sources, sources_of
-from host.supervisor import Supervisor, supervise
+from host.supervisor import Status, Supervisor, supervise
 from tests.host_manager import PLUGIN, SECONDS, Host, serving, until, write
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="over processes as Linux has them")
@@ -266,6 +266,11 @@ def test_a_port_that_was_taken_between_two_processes(tmp_path: Path, monkeypatch
     another one."""
     config = load(write(tmp_path, {"one": {}}))
     others: list[socket.socket] = []
+
+    def is_anew(supervisor: Supervisor, before: Status) -> bool:
+        now = supervisor.statuses()[0]
+        return now.status == "SERVING" and now.pid != before.pid
+
     real = child.port_arguments
 
     def taken_meanwhile(plugin: Plugin, address: str) -> list[str]:
@@ -279,7 +284,7 @@ def test_a_port_that_was_taken_between_two_processes(tmp_path: Path, monkeypatch
         for is_other in (True, False):
             before = supervisor.statuses()[0]
             supervisor.restart("one")
-            until(lambda pid=before.pid: (now := supervisor.statuses()[0]).status == "SERVING" and now.pid != pid)
+            until(partial(is_anew, supervisor, before))
             after = supervisor.statuses()[0]
             assert (after.address != before.address) == is_other
             assert after.restarts == 0

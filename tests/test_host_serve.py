@@ -24,6 +24,7 @@ from host.config import load
 from host.modules import import_path
 from host.run_file import RunFile
 from host.supervisor import supervise
+from shared import logs
 from shared.client import Address
 from shared.errors import StartError
 from tests.host_fakes import fakes, write_config
@@ -197,6 +198,7 @@ def test_ctrl_c_counts_as_soon_as_the_host_can_be_found(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run_file, "write", write_and_interrupt)
+    monkeypatch.setattr(logs, "setup", lambda level: None)  # it would be that of all tests after this one, too
     try:
         status = commands.serve(load(config_in(tmp_path)), reload=False)
     except KeyboardInterrupt:

@@ -173,7 +173,7 @@ def error_body(field: Field) -> tuple[str, str]:
 def too_many_requests(field: Field) -> tuple[str, str]:
     """Status 429 with `Retry-After: 7`"""
     field.world.on("/busy", Play([b"slow"], 429, [("Retry-After", "7")]))
-    ours = field.ours("/busy")
+    ours = field.ours("/busy", timeout=6)  # in which it cannot wait
     waits = ours.metadata.get("retry_after_s") == 7 and ours.metadata["retryable"]
     return (
         "an error, with the wait" if ours.error and ours.error.retry_after == 7 and waits else "an error",
