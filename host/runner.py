@@ -29,6 +29,7 @@ FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0  # between restarts; doubled each time
 DRAIN_SECONDS = 10.0  # calls under way have so long before the process is told to end, and there once more
 _STEADY_SECONDS = 60.0  # having run this long, a plugin starts again with FIRST_DELAY
 _POLL_SECONDS = 0.1
+_IN_USE = "address already in use"  # as what listens says it, in most languages
 _ROUTINE = re.compile(r"\S+Z (DEBUG|INFO) ")  # the plugins' own log lines (shared/logs.py) that report no trouble
 
 
@@ -88,6 +89,7 @@ class Runner(threading.Thread):
         self.ended = threading.Event()
         self._launch: Launch | None = launch
         self._untried = False  # the last change has not been SERVING yet
+        self._port_is_taken = False  # that on which it listened before, by now
         self._stopping = False
         self._changed = False
         self._woken = threading.Event()  # by either
@@ -169,6 +171,10 @@ class Runner(threading.Thread):
             if not self.served and not self.patient and self.needed:
                 self.failure = cause
                 return
+            if _IN_USE in cause.casefold() and self.address and not self._port_is_taken:
+                # Between two processes it is anybody's, any connection's that goes out from here too.
+                self._port_is_taken = True
+                continue
             if self._untried and self.needed:
                 self._become("broken", cause)
                 self._event("plugin_broken", logging.ERROR, cause=cause, remedy="edit it once more")
@@ -207,7 +213,7 @@ class Runner(threading.Thread):
         options = {**launch.confinement, "cgroup": str(bound.cgroup)} if bound and bound.cgroup else launch.confinement
         try:
             process = child.Child(
-                [*launch.command, *child.port_arguments(launch.plugin, self.address)],
+                [*launch.command, *child.port_arguments(launch.plugin, "" if self._port_is_taken else self.address)],
                 cwd=launch.folder,
                 environment={**launch.environment, **addresses},
                 output=self._show,
@@ -232,7 +238,7 @@ class Runner(threading.Thread):
                 bound.remove()
 
     def _serves(self, process: child.Child) -> None:
-        self._untried = False
+        self._untried = self._port_is_taken = False
         self._become(SERVING)
         self._event("plugin_serving", address=self.address, pid=process.pid)
         if self._gate:

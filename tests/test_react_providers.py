@@ -59,6 +59,13 @@ WITH_TOOLS = TurnRequest((Message("user", "Hi"),), tools=(WEATHER,))
 HARMLESS = [{"read_only": True}, {"idempotent": True}]
 
 
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked again is waited for as long as it takes, where a test does not say otherwise: a machine is busy."""
+    for module in (abilities_module, tools_module):
+        monkeypatch.setattr(module, "_AGAIN_SECONDS", SECONDS)
+
+
 @asynccontextmanager
 async def asking(servicer: LLM) -> AsyncIterator[GrpcLLM]:
     async with peer(servicer) as running:
@@ -975,10 +982,10 @@ async def test_silence(about: Mapping[str, Any], doubt: bool) -> None:
     servicer = Tools({"do": silent}, {"do": about})
     async with with_tools(servicer) as (tools, _):
         await tools.tools()
-        outcome = await run(tools, seconds=0.3)
+        outcome = await run(tools, seconds=1.5)  # in which it is to reach the provider
         await servicer.ended.wait()
     assert outcome.is_error
-    assert outcome.text.startswith("do did not answer within the 0.3 s that it had.")
+    assert outcome.text.startswith("do did not answer within the 1.5 s that it had.")
     assert ("took effect is not known" in outcome.text) is doubt
     assert len(servicer.calls) == 1
 
