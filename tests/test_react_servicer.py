@@ -493,7 +493,7 @@ def test_the_time_that_a_step_has() -> None:
         react.stub.ProcessIteration(pb.ProcessIterationRequest(state=b"s"))
     short, long = (given[3] for given in react.engine.given)
     # A twentieth less, a second at most; the rest is for a machine that stands still meanwhile.
-    assert 8 < short < 14.3
+    assert 8 < short < 14.6  # gRPC rounds the deadline up a little
     assert 22 < long <= 29
 
 
