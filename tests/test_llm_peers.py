@@ -202,7 +202,7 @@ FIXTURES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ),
     ({"userMessage": "broken"}, {"response": {"error": {"message": "oh no", "type": "server_error"}, "status": 500}}),
     ({"userMessage": "cut"}, {"response": {"content": "a " * 200}, "latency": 20, "truncateAfterChunks": 3}),
-    ({"userMessage": "gone"}, {"response": {"content": "a " * 2000}, "latency": 20, "disconnectAfterMs": 6000}),
+    ({"userMessage": "gone"}, {"response": {"content": "a " * 20_000}, "latency": 20, "disconnectAfterMs": 6000}),
 ]
 
 
