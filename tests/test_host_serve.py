@@ -246,6 +246,34 @@ def test_a_plugin_that_has_started_is_shown_as_serving(tmp_path: Path, monkeypat
         assert [status.status for status in supervisor.statuses()] == ["SERVING"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_that_python_loses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C in a moment in which Python drops what is raised, as in the end of an object, stops the host as ever."""
+    write = run_file.write
+
+    class Ending:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def write_and_lose(state: Path, run: RunFile) -> None:
+        write(state, run)
+        Ending()
+
+    monkeypatch.setattr(run_file, "write", write_and_lose)
+    monkeypatch.setattr(logs, "setup", lambda level: None)
+    rescue = threading.Timer(SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+    rescue.start()
+    try:
+        assert commands.serve(load(config_in(tmp_path)), reload=False) == 0
+        assert rescue.is_alive(), "it was lost"
+    finally:
+        rescue.cancel()
+    assert "stopping" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
 def test_plugins_end_when_the_host_is_killed(start: Callable[..., Host], tmp_path: Path) -> None:
     """A host that dies by SIGKILL takes its plugins with it, even a stuck one, and its run.json counts as none."""
