@@ -25,6 +25,7 @@ from host.child import LONGEST_LINE, lines_of
 from host.config import load
 from host.modules import import_path
 from host.run_file import RunFile
+from host.runner import Runner
 from host.supervisor import supervise
 from shared import logs
 from shared.client import Address
@@ -210,6 +211,67 @@ def test_ctrl_c_counts_as_soon_as_the_host_can_be_found(
     assert status == 0
     assert "stopping" in capfd.readouterr().err
     assert run_file.read(tmp_path / ".hector") is None
+
+
+def test_a_second_ctrl_c_before_all_were_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second Ctrl-C that comes while the host tells its plugins to stop, and has not told all, leaves none behind."""
+    stop, interrupted = Runner.stop, threading.Event()
+
+    def stop_or_not(runner: Runner) -> None:
+        if interrupted.is_set():
+            stop(runner)
+        else:
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Runner, "stop", stop_or_not)
+    config = load(config_in(tmp_path))
+    with pytest.raises(KeyboardInterrupt), supervise(config, config.plugins.values()) as supervisor:
+        pids = [status.pid for status in supervisor.statuses()]
+    assert len(pids) == 2
+    assert all(pid and gone(pid) for pid in pids)
+
+
+def test_a_plugin_that_has_started_is_shown_as_serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However late the status of a plugin changes: once all count as started, it is SERVING."""
+    become = Runner._become
+
+    def late(runner: Runner, status: str, cause: str = "") -> None:
+        time.sleep(0.3)
+        become(runner, status, cause)
+
+    monkeypatch.setattr(Runner, "_become", late)
+    config = load(config_in(tmp_path))
+    with supervise(config, [config.plugins["words"]]) as supervisor:
+        assert [status.status for status in supervisor.statuses()] == ["SERVING"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_that_python_loses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C in a moment in which Python drops what is raised, as in the end of an object, stops the host as ever."""
+    write = run_file.write
+
+    class Ending:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def write_and_lose(state: Path, run: RunFile) -> None:
+        write(state, run)
+        Ending()
+
+    monkeypatch.setattr(run_file, "write", write_and_lose)
+    monkeypatch.setattr(logs, "setup", lambda level: None)
+    rescue = threading.Timer(SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+    rescue.start()
+    try:
+        assert commands.serve(load(config_in(tmp_path)), reload=False) == 0
+        assert rescue.is_alive(), "it was lost"
+    finally:
+        rescue.cancel()
+    assert "stopping" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
