@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -128,12 +130,30 @@ def findable(config: HostConfig, supervisor: Supervisor) -> Iterator[None]:
 @contextmanager
 def until_ctrl_c() -> Iterator[None]:
     """What is within ends with Ctrl-C or SIGTERM, and what is around it goes on from there."""
+    # Python drops what is raised within a `__del__`, such as that of gRPC's channels, so that `wait` asks too.
+    _interrupts.clear()
+    is_main = threading.current_thread() is threading.main_thread()
+    taken = [each for each in signal.Signals if is_main and signal.getsignal(each) is signal.default_int_handler]
     try:
+        for each in taken:
+            signal.signal(each, _interrupt)
         yield
     except KeyboardInterrupt:
         logs.line("stopping")
+    finally:
+        for each in taken:
+            signal.signal(each, signal.default_int_handler)
+
+
+_interrupts: list[int] = []
+
+
+def _interrupt(number: int, _: object) -> None:
+    _interrupts.append(number)
+    raise KeyboardInterrupt
 
 
 def wait() -> None:
-    while True:
+    while not _interrupts:
         time.sleep(0.5)  # a signal that comes just before a sleep begins does not end it
+    raise KeyboardInterrupt
