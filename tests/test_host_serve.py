@@ -197,6 +197,8 @@ def test_ctrl_c_counts_as_soon_as_the_host_can_be_found(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run_file, "write", write_and_interrupt)
+    # It would change the logging of this process for all later tests, and write what is read below a little later.
+    monkeypatch.setattr("shared.logs.setup", lambda level: None)
     try:
         status = commands.serve(load(config_in(tmp_path)), reload=False)
     except KeyboardInterrupt:
