@@ -129,30 +129,30 @@ def findable(config: HostConfig, supervisor: Supervisor) -> Iterator[None]:
 @contextmanager
 def until_ctrl_c() -> Iterator[None]:
     """What is within ends with Ctrl-C or SIGTERM, and what is around it goes on from there."""
-
-    def note(*_: object) -> None:
-        _signals.append(time.monotonic())
-        raise KeyboardInterrupt
-
-    _signals.clear()
-    noted = [number for number in signal.valid_signals() if signal.getsignal(number) is signal.default_int_handler]
-    for number in noted:
-        signal.signal(number, note)
+    _interrupts.clear()
+    taken = [number for number in signal.valid_signals() if signal.getsignal(number) is signal.default_int_handler]
     try:
+        for number in taken:
+            signal.signal(number, _interrupt)
         yield
     except KeyboardInterrupt:
         logs.line("stopping")
     finally:
-        for number in noted:
+        for number in taken:
             signal.signal(number, signal.default_int_handler)
 
 
-_signals: list[float] = []  # when each has come
+_interrupts: list[int] = []  # the signals that have come
+
+
+def _interrupt(number: int, _: object) -> None:
+    _interrupts.append(number)
+    raise KeyboardInterrupt
 
 
 def wait() -> None:
     """Within `until_ctrl_c`, until then: also where Python loses a KeyboardInterrupt, as it does in whatever object is
     being finalised at that moment, gRPC's channels for example."""
-    while not _signals:
+    while not _interrupts:
         time.sleep(0.5)  # a signal that comes just before a sleep begins does not end it
     raise KeyboardInterrupt
