@@ -21,6 +21,7 @@ ROWS = Options(tool="custom_data_processing", arguments='{"algorithm": "parse_cs
 NOT_IN_POSTGRESQL = ("largest_dimension", "odd_ids", "metadata", "snapshots", "snapshot_names", "target_recall")
 
 
+@pytest.mark.slow
 def test_vector_hnsw(tmp_path: Path) -> None:
     """vector_hnsw, fast path and all, passes every claim for databases."""
     with vector_hnsw(tmp_path) as database:

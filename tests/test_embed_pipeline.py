@@ -190,6 +190,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, card: FakeCard, most: list[
     monkeypatch.setattr(Torch, "forward", limited)
 
 
+@pytest.mark.slow
 def test_memory_runs_out(machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Where the card has no memory for a batch, halves of it are tried: every text gets its vector, the log says so,
     and when there is room again batches grow again."""

@@ -222,6 +222,7 @@ class _Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_run_is_bounded(tmp_path: Path) -> None:
     """At the limit of tool calls, tokens or time the model is asked once more, without tools."""
     bounds: list[tuple[dict[str, Any], str]] = [

@@ -295,6 +295,7 @@ def test_a_plugin_that_refuses_to_start_ends_serve(start: Callable[..., Host], t
     assert not run_file.path_in(host.state).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "message"),
     [
@@ -486,6 +487,7 @@ def offspring(file: Path) -> list[int]:
     return [int(line) for line in until(lambda: file.exists() and file.read_text().splitlines())]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to another than init")
 @pytest.mark.parametrize("end", ["plugin stops", "plugin is killed", "host is killed"])
 def test_nothing_a_plugin_started_outlives_it(start: Callable[..., Host], tmp_path: Path, end: str) -> None:

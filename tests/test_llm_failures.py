@@ -157,6 +157,7 @@ def test_nobody_listens() -> None:
     assert unserved.url in said(error)
 
 
+@pytest.mark.slow
 def test_silence_in_the_middle(endpoint: Endpoint) -> None:
     """An endpoint that falls silent in mid-text: the text so far, then DEADLINE_EXCEEDED after read_timeout."""
     messages: list[pb.StreamTextResponse] = []
@@ -383,6 +384,7 @@ def test_cancelled_streams_leave_nothing_behind() -> None:
         assert "never retrieved" not in plugin.stderr()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["endless", "hang", "stall", "lingering"])
 def test_cancelled_streams_leave_no_task(model: str) -> None:
     """A stream of the engine that is cancelled, wherever it is, leaves neither task nor place nor connection behind."""

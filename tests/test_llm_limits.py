@@ -121,6 +121,7 @@ def test_a_number_that_python_does_not_read(stub: rpc.LLMProviderStub) -> None:
     assert (call.arguments_valid, len(call.arguments_json)) == (False, 5009)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "listed"),
     [

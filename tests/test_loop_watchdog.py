@@ -185,6 +185,7 @@ def test_the_tests_own_garbage_is_not_the_plugins() -> None:
     del heap
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "words"), [("burn", "of CPU time"), ("doze", "stood still"), ("gil", "one turn")])
 @pytest.mark.loop_may_stall("this is what it tests")
 def test_a_process(how: str, words: str) -> None:

@@ -93,6 +93,7 @@ async def test_arguments_past_all_measure_are_not_read() -> None:
     assert f"the arguments of look have more than {LONGEST_ARGUMENTS:,} characters" in llm.told()
 
 
+@pytest.mark.slow
 @in_loop
 @pytest.mark.parametrize("mode", [Mode.NATIVE, Mode.TEXT])
 @pytest.mark.parametrize("field", ["text", "reasoning", "refusal"])

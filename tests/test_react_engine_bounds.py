@@ -312,6 +312,7 @@ async def test_a_model_that_does_not_answer_in_time() -> None:
     assert (await made.step(state)).text == "an answer"
 
 
+@pytest.mark.slow
 @in_loop
 async def test_a_provider_that_does_not_say_what_it_can() -> None:
     """A provider that is silent about its model takes a share of the caller's time; the model is asked."""

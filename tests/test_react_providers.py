@@ -875,6 +875,7 @@ def dying(peers: list[Peer]) -> Any:
     return script
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("about", HARMLESS)
 @in_loop
 async def test_a_provider_that_dies_in_a_harmless_call(about: Mapping[str, Any]) -> None:
@@ -969,6 +970,7 @@ async def test_a_provider_that_is_not_ready(monkeypatch: pytest.MonkeyPatch, err
     assert outcome == Outcome(f"never was not run: its server is not ready: {error.message}", is_error=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("about", "doubt"), [({}, True), ({"idempotent": True}, True), ({"read_only": True}, False)])
 @in_loop
 async def test_silence(about: Mapping[str, Any], doubt: bool) -> None:

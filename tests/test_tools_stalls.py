@@ -61,6 +61,7 @@ def response(body: bytes, content_type: str) -> Response:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [
@@ -108,6 +109,7 @@ def test_values_are_counted_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> Non
     assert longest_callback(work(), monkeypatch) < MOST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

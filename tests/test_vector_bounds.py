@@ -38,7 +38,7 @@ MIB = 2**20
 COUNT = 500_000
 
 
-@pytest.fixture(params=[True, False], ids=["fast", "plain"])
+@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["fast", "plain"])
 def database(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Database]:
     with serving(tmp_path / "data", fast_path=request.param) as database:
         database.create()

@@ -222,6 +222,7 @@ def modes(folder: Path) -> Iterator[tuple[str, int, bool]]:
             yield str(path.relative_to(folder)), stat.S_IMODE(path.lstat().st_mode), path.is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("umask", ["000", "022", "277"])
 def test_new_files_are_for_their_owner_alone(tmp_path: Path, umask: str) -> None:
     """Whatever the umask, new folders have mode 0700 and new files 0600, while the plugin runs and afterwards."""

@@ -109,6 +109,7 @@ def test_recall_holds_through_churn(tmp_path: Path, how: str, count: int, rounds
         assert described.tombstone_ratio <= 0.31
 
 
+@pytest.mark.slow
 def test_a_rebuild_goes_unnoticed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
