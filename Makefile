@@ -59,6 +59,9 @@ KINDS ?=
 SHARE ?= 0.5
 CUDA ?=
 
+# The tests start a thousand processes, and what is compiled for the first is there for the others.
+unexport PYTHONDONTWRITEBYTECODE
+
 DOCS ?=
 Q ?=
 KEEP ?=

@@ -140,8 +140,10 @@ class Child:
     def cause(self) -> str:
         """Why it ended, for a message: its `error: …` line, else where it failed its last one, and how it ended."""
         for reader in self._readers:
-            # Something may still hold the pipe, so this wait is bounded.
-            reader.join(1)
+            # Something may still hold the pipe, so this wait is bounded; in steps, for where this whole process stands
+            # still meanwhile its readers do so, too.
+            for _ in range(10):
+                reader.join(0.1)
         status = self._process.wait()
         told = self._told()
         status = status if told is None else told

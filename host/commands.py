@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -119,7 +120,6 @@ def findable(config: HostConfig, supervisor: Supervisor) -> Iterator[None]:
     show.plugins(supervisor.statuses())
     try:
         supervisor.listen(write)
-        write()
         yield
     finally:
         supervisor.listen(None)
@@ -129,12 +129,30 @@ def findable(config: HostConfig, supervisor: Supervisor) -> Iterator[None]:
 @contextmanager
 def until_ctrl_c() -> Iterator[None]:
     """What is within ends with Ctrl-C or SIGTERM, and what is around it goes on from there."""
+    _interrupts.clear()
+    taken = [number for number in signal.valid_signals() if signal.getsignal(number) is signal.default_int_handler]
     try:
+        for number in taken:
+            signal.signal(number, _interrupt)
         yield
     except KeyboardInterrupt:
         logs.line("stopping")
+    finally:
+        for number in taken:
+            signal.signal(number, signal.default_int_handler)
+
+
+_interrupts: list[int] = []  # the signals that have come
+
+
+def _interrupt(number: int, _: object) -> None:
+    _interrupts.append(number)
+    raise KeyboardInterrupt
 
 
 def wait() -> None:
-    while True:
+    """Within `until_ctrl_c`, until then: also where Python loses a KeyboardInterrupt, as it does in whatever object is
+    being finalised at that moment, gRPC's channels for example."""
+    while not _interrupts:
         time.sleep(0.5)  # a signal that comes just before a sleep begins does not end it
+    raise KeyboardInterrupt

@@ -82,8 +82,6 @@ def connect(config: HostConfig, plugins: Iterable[Plugin]) -> Iterator[dict[str,
     wanted = {plugin.name: plugin for plugin in plugins}
     with ExitStack() as stack:
         run = running(config.state)
-        if run is None and run_file.held(config.state):
-            raise StartError(f"a host is just starting or stopping in {config.folder}; try again in a moment")
         if run is None or run.config != str(config.file):
             supervisor = stack.enter_context(supervise(config, wanted.values(), quiet=True))
             by_now: Callable[[], Mapping[str, str]] = supervisor.addresses
@@ -106,11 +104,12 @@ def connect(config: HostConfig, plugins: Iterable[Plugin]) -> Iterator[dict[str,
 
 
 def running(state: Path) -> run_file.RunFile | None:
-    """Of the host that runs for this folder; one that is just starting is waited for."""
+    """Of the host that runs for this folder; None where there is none. One that is just starting is waited for. Raises
+    StartError where it does not come."""
     deadline = time.monotonic() + _STARTING_SECONDS
     while (run := run_file.read(state)) is None and run_file.held(state):
         if time.monotonic() > deadline:
-            break
+            raise StartError(f"a host is just starting or stopping in {state.parent}; try again in a moment")
         time.sleep(0.05)
     return run
 

@@ -31,17 +31,21 @@ def wait_until_serving(
     the last answer, such as "NOT_SERVING".
 
     A server without the health service, as the guide's samples are, is SERVING when it answers at all, and so is one
-    that keeps a health of its services alone, as go-plugin's does. One that does not answer is UNREACHABLE.
+    that keeps a health of its services alone, as go-plugin's does. One that does not answer is UNREACHABLE; where it
+    has answered within `deaf`, that counts, since a busy one may miss the last question.
     """
     deadline = time.monotonic() + seconds
     with channel(address) as opened:
         stub = HealthStub(opened)
-        heard = time.monotonic()
+        heard, told = time.monotonic(), UNREACHABLE
         while (answer := _ask(stub, address)) != SERVING and not give_up():
             now = time.monotonic()
-            heard = now if answer != UNREACHABLE else heard
-            if now >= min(deadline, heard + deaf):
+            if answer != UNREACHABLE:
+                heard, told = now, answer
+            elif now >= heard + deaf:
                 break
+            if now >= deadline:
+                return told
             time.sleep(_POLL_SECONDS)
     return answer
 

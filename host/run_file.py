@@ -32,7 +32,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _LARGEST = 2**20  # bytes
-_LOCK_SECONDS = 1.0  # whoever only looks holds the lock for a moment
+_LOCK_SECONDS = 1.0  # for a host that is just ending
+_LOOKING_SECONDS = 30.0  # whoever only looks holds the lock for a moment, unless its process stands still there
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,10 @@ def locked(state: Path) -> Iterator[None]:
     try:
         if not stat.S_ISREG(os.fstat(lock).st_mode):
             raise StartError(f"{path} is not a plain file; remove it")
-        deadline = time.monotonic() + _LOCK_SECONDS
+        began = time.monotonic()
         while not _taken(lock):
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - began
+            if waited > _LOOKING_SECONDS or (waited > _LOCK_SECONDS and _is_a_hosts(lock)):
                 raise StartError(_other(state))
             time.sleep(0.02)
         yield
@@ -95,6 +97,15 @@ def held(state: Path) -> bool:
         return not _taken(lock, shared=True)
     finally:
         os.close(lock)
+
+
+def _is_a_hosts(lock: int) -> bool:
+    """Whether a host holds it, and not only those who look, who share it."""
+    if not _taken(lock, shared=True):
+        return True
+    if fcntl is not None:
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    return False
 
 
 def _taken(lock: int, *, shared: bool = False) -> bool:

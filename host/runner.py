@@ -29,6 +29,7 @@ FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0  # between restarts; doubled each time
 DRAIN_SECONDS = 10.0  # calls under way have so long before the process is told to end, and there once more
 _STEADY_SECONDS = 60.0  # having run this long, a plugin starts again with FIRST_DELAY
 _POLL_SECONDS = 0.1
+_IN_USE = "address already in use"  # as what listens says it, in most languages
 _ROUTINE = re.compile(r"\S+Z (DEBUG|INFO) ")  # the plugins' own log lines (shared/logs.py) that report no trouble
 
 
@@ -88,9 +89,11 @@ class Runner(threading.Thread):
         self.ended = threading.Event()
         self._launch: Launch | None = launch
         self._untried = False  # the last change has not been SERVING yet
+        self._port_is_taken = False  # that on which it listened before, by now
         self._stopping = False
         self._changed = False
         self._woken = threading.Event()  # by either
+        self._changing = threading.Lock()  # a change is taken as a whole, or is still to come
         self._quiet = quiet
         self._on_change = on_change
         self._wired = wired
@@ -105,9 +108,10 @@ class Runner(threading.Thread):
 
     def change(self, launch: Launch | None) -> None:
         """Calls under way end, then the process; another starts as `launch` says, or none and the thread ends."""
-        self._launch = launch
-        self._changed = True
-        self._woken.set()
+        with self._changing:
+            self._launch = launch
+            self._changed = True
+            self._woken.set()
 
     @property
     def launch(self) -> Launch | None:
@@ -167,6 +171,10 @@ class Runner(threading.Thread):
             if not self.served and not self.patient and self.needed:
                 self.failure = cause
                 return
+            if _IN_USE in cause.casefold() and self.address and not self._port_is_taken:
+                # Between two processes it is anybody's, any connection's that goes out from here too.
+                self._port_is_taken = True
+                continue
             if self._untried and self.needed:
                 self._become("broken", cause)
                 self._event("plugin_broken", logging.ERROR, cause=cause, remedy="edit it once more")
@@ -182,12 +190,13 @@ class Runner(threading.Thread):
 
     def _take_launch(self) -> Launch | None:
         """What to start now; a change that comes later is seen as one."""
-        self._untried = self._untried or self._changed or (self.patient and not self.served)
-        self._changed = False
-        self._woken.clear()
-        if self._stopping:
-            self._woken.set()
-        launch = self._launch
+        with self._changing:
+            self._untried = self._untried or self._changed or (self.patient and not self.served)
+            self._changed = False
+            self._woken.clear()
+            if self._stopping:
+                self._woken.set()
+            launch = self._launch
         if launch:
             self.plugin = launch.plugin
         return launch
@@ -204,7 +213,7 @@ class Runner(threading.Thread):
         options = {**launch.confinement, "cgroup": str(bound.cgroup)} if bound and bound.cgroup else launch.confinement
         try:
             process = child.Child(
-                [*launch.command, *child.port_arguments(launch.plugin, self.address)],
+                [*launch.command, *child.port_arguments(launch.plugin, "" if self._port_is_taken else self.address)],
                 cwd=launch.folder,
                 environment={**launch.environment, **addresses},
                 output=self._show,
@@ -229,11 +238,12 @@ class Runner(threading.Thread):
                 bound.remove()
 
     def _serves(self, process: child.Child) -> None:
-        self.served, self._untried = True, False
+        self._untried = self._port_is_taken = False
         self._become(SERVING)
         self._event("plugin_serving", address=self.address, pid=process.pid)
         if self._gate:
             self._gate.open()
+        self.served = True  # last: whoever waits for it looks at the status and calls
 
     def _watch(self, run: _Run) -> str:
         """Empty, once the process has ended or is to end; or what is wrong with one that lives."""

@@ -92,18 +92,20 @@ class Supervisor:
 
     def stop(self) -> None:
         """Ends every process. A second Ctrl-C kills those that are not done yet."""
+        try:
+            self._end()
+        except KeyboardInterrupt:  # perhaps before all were told to stop
+            self._end(at_once=True)
+            raise
+
+    def _end(self, *, at_once: bool = False) -> None:
         runners = [runner for runner in self._runners.values() if runner.is_alive()]
         for runner in runners:
-            runner.stop()
-        try:
-            for runner in runners:
-                runner.ended.wait()
-        except KeyboardInterrupt:
-            for runner in runners:
+            if at_once:
                 runner.killing.set()
-            for runner in runners:
-                runner.ended.wait()
-            raise
+            runner.stop()
+        for runner in runners:
+            runner.ended.wait()
 
     def reload(self, config: HostConfig) -> bool:
         """Brings the plugins in line with `config`; those for which nothing changed go on undisturbed. Whether any
@@ -167,9 +169,12 @@ class Supervisor:
             return {name: runner.address for name, runner in self._runners.items()}
 
     def listen(self, listener: Callable[[], None] | None) -> None:
-        """`listener` is called whenever a status has changed, one call at a time."""
+        """`listener` is called now and whenever a status has changed, one call at a time: what it saw last is what is.
+        Raises what it raises now."""
         with self._lock:
             self._listener = listener
+            if listener:
+                listener()
 
     def _tell(self) -> None:
         with self._lock:

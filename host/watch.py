@@ -1,7 +1,8 @@
 """Hot reload: a changed YAML or manifest, or a changed source file of a plugin, starts just the plugins anew for which
 something is other than before.
 
-What cannot be read, or does not compile, changes nothing: what runs goes on, and the next edit is looked at.
+What cannot be read, does not compile, or is still being written changes nothing: what runs goes on, and the next edit
+is looked at.
 """
 
 from __future__ import annotations
@@ -112,28 +113,35 @@ class _Watcher:
         with self._lock:
             content = self._all_texts()
             if content != self._content:
-                first, self._content = self._content is None, content
-                self._reload(first)
+                before, self._content = self._content, content
+                if not self._reload(first=before is None):
+                    self._content = before
             for name, sources in list(self._sources.items()):
                 fingerprint = sources.fingerprint()
                 if fingerprint != self._fingerprints.get(name):
                     self._fingerprints[name] = fingerprint
                     self._restart(name, sources)
 
-    def _reload(self, first: bool) -> None:
+    def _reload(self, first: bool) -> bool:
+        """False where a file is being written at the moment: it is looked at again when that is done."""
         try:
             config = load(self._file)
+            if self._all_texts() != self._content:
+                return False
+            if not config.plugins and _is_blank(self._file):  # as many editors leave it for a moment before they write
+                raise StartError(f"{self._file} is empty")
             changed = self._supervisor.reload(config)
         except StartError as error:
             for line in str(error).splitlines():
                 logs.event("config_broken", level=logging.ERROR, cause=line, remedy="everything runs on as before")
-            return
+            return True
         if changed or not first:
             logs.event("config_read", file=str(self._file))
         self._config = config
         self._note_sources()
         if not first:
             self._again.set()  # other files may have to be watched
+        return True
 
     def _restart(self, name: str, sources: Sources) -> None:
         mistake = sources.mistake()
@@ -161,6 +169,10 @@ def _text(file: Path) -> str:
         return f"{file}\n{file.read_text(encoding='utf-8', errors='replace')}\n"
     except OSError:
         return ""
+
+
+def _is_blank(file: Path) -> bool:
+    return not _text(file).removeprefix(f"{file}\n").strip()
 
 
 def _there(paths: Iterable[Path]) -> list[Path]:

@@ -20,6 +20,7 @@ MOST_BYTES = 2 * 2**20  # of the queued lines, UTF-8
 LONGEST_LINE = 256 * 1024  # bytes, UTF-8; the rest is left out and `cut=true` stands for it
 _GATHER_SECONDS = 0.01  # lines of so long are written at once: a write for each would cost more than the lines
 _AT_ONCE = 64 * 1024  # bytes in one write
+_STEP, _LONGEST_STEP = 0.002, 0.1  # seconds between two looks of `flush`, and how many of them one counts at most
 
 
 class Writer:
@@ -62,12 +63,16 @@ class Writer:
             self._wake.put(None)
 
     def flush(self, seconds: float) -> None:
-        """Returns when what was put so far is written or given up, or after `seconds`."""
-        deadline = time.monotonic() + seconds
+        """Returns when what was put so far is written or given up, or after `seconds`. Time in which the whole process
+        stood still is none of them: the thread that writes had nothing of it either."""
         with self._lock:
             target = self._accepted
-        while (self._settled < target or (self._dropped and not self._failing)) and time.monotonic() < deadline:
-            time.sleep(0.002)
+        left, looked = seconds, time.monotonic()
+        while (self._settled < target or (self._dropped and not self._failing)) and left > 0:
+            time.sleep(_STEP)
+            now = time.monotonic()
+            left -= min(now - looked, _LONGEST_STEP)
+            looked = now
 
     def _append(self, data: bytes, stands_for: int) -> None:
         self._queue.append((data, stands_for))

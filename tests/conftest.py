@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -37,6 +38,12 @@ def only_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "loop_may_stall(why): in this test a plugin's event loop is kept from its work")
+
+
+def pytest_collection_finish() -> None:
+    """Whoever collects garbage, or counts what is left, need not look at a million objects of libraries and tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -24,7 +24,7 @@ _NATIVE = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 _LACKING = {way for way in _CHOICES if way[1] in ("bf16", "fp16") and way[1].upper() not in _NATIVE}
 
 
-def ways(quick: tuple[str, str], without: Sequence[str] = ()) -> list[Any]:
+def ways(quick: tuple[str, str] | None = None, *, without: Sequence[str] = ()) -> list[Any]:
     """Every backend and precision as a fixture's parameters; all but `quick` are slow."""
     return [
         pytest.param(

@@ -3,15 +3,16 @@
 In a test's process: `with fakes() as fake: ... fake.embedder.texts`. As a process that the host starts: this file is
 a `path`, and its block's `config` may say `refuse: MESSAGE` (exit 2), `load_seconds`, `stubborn` (ignores SIGTERM),
 `flood: BYTES` (so much on stderr and on stdout, without a line end), `chatter: LINES` (so many on stderr),
-`offspring: FILE` (three children that ignore SIGTERM and hold its pipes, their pids in FILE), `deaf_after: SECONDS`
-(shuts its port then, and lives on), `check_seconds` (what a health check takes), or `unready_after: SECONDS`
-(NOT_SERVING from then on).
+`offspring: FILE` (three children that ignore SIGTERM and hold its pipes, their pids in FILE), `deaf_after: CHECKS`
+(so many health checks said SERVING; shuts its port then, and lives on), `check_seconds` (what a health check takes), or
+`unready_after: CHECKS` (NOT_SERVING from then on).
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import math
 import os
 import signal
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -143,19 +144,28 @@ class Fakes:
 
 class FakeHealth(health.HealthServicer):  # type: ignore[misc]
     check_seconds = 0.0
+    after: dict[int, Callable[[], object]]  # by how many answers said SERVING, what happens then
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.after = {}
+        self._serving = itertools.count(1)
 
     def Check(self, request: Any, context: Any) -> Any:
         time.sleep(self.check_seconds)
-        return super().Check(request, context)
+        reply = super().Check(request, context)
+        if reply.status == HealthCheckResponse.SERVING and (then := self.after.get(next(self._serving))):
+            threading.Timer(0.2, then).start()  # not at once: whoever asked is to have this answer
+        return reply
 
 
 @contextmanager
 def fakes(
     port: int = 0,
     load_seconds: float = 0,
-    deaf_after: float | None = None,
+    deaf_after: int = 0,
     check_seconds: float = 0,
-    unready_after: float | None = None,
+    unready_after: int = 0,
 ) -> Iterator[Fakes]:
     server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
     checks = FakeHealth()
@@ -168,10 +178,10 @@ def fakes(
     server.start()
     threading.Timer(load_seconds, checks.set, ("", HealthCheckResponse.SERVING)).start()
     checks.check_seconds = check_seconds
-    if deaf_after is not None:
-        threading.Timer(deaf_after, server.stop, [0]).start()
-    if unready_after is not None:
-        threading.Timer(unready_after, checks.set, ("", HealthCheckResponse.NOT_SERVING)).start()
+    if deaf_after:
+        checks.after[deaf_after] = lambda: server.stop(0)
+    if unready_after:
+        checks.after[unready_after] = lambda: checks.set("", HealthCheckResponse.NOT_SERVING)
     try:
         yield Fakes(f"127.0.0.1:{bound}", embedder, database)
     finally:

@@ -101,12 +101,15 @@ class Connection:
             kind, flags, of, payload = self.read_frame()
         except OSError:
             return False
-        if kind == WINDOW_UPDATE:
-            self._window[of] = self._window.get(of, self._first_window) + int.from_bytes(payload, "big")
-        elif kind == SETTINGS and not flags & ACK:
-            self._settings(payload)
-        elif kind == PING and not flags & ACK:
-            self.send(frame(PING, ACK, 0, payload))
+        try:
+            if kind == WINDOW_UPDATE:
+                self._window[of] = self._window.get(of, self._first_window) + int.from_bytes(payload, "big")
+            elif kind == SETTINGS and not flags & ACK:
+                self._settings(payload)
+            elif kind == PING and not flags & ACK:
+                self.send(frame(PING, ACK, 0, payload))
+        except OSError:  # it has ended the connection since
+            return False
         return not (kind == GOAWAY or (of == stream and (kind == RST_STREAM or flags & END_STREAM)))
 
     def _settings(self, payload: bytes) -> None:

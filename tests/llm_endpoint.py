@@ -1890,7 +1890,7 @@ class Endpoint:
         server = asyncio.run_coroutine_threadsafe(
             asyncio.start_server(self._serve, "127.0.0.1", self._port, ssl=self._tls), self._loop
         )
-        self._server = server.result(10)
+        self._server = server.result(60)
         self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         self.url = f"{'https' if self._tls else 'http'}://{self.address}/v1"
         return self
@@ -1903,9 +1903,9 @@ class Endpoint:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
 
-        asyncio.run_coroutine_threadsafe(stop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(stop(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     @property

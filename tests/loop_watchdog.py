@@ -105,7 +105,7 @@ class WatchedLoop(asyncio.SelectorEventLoop):
     def _where(self, turn: _Turn, clock: _Clock) -> str:
         seconds, name = self.longest
         longest = f"; its longest callback, {seconds * 1000:.0f} ms: {name}" if name else ""
-        stack = clock.stacks.pop(turn.began, (0.0, ""))[1]
+        stack = clock.stacks.pop(turn.began, "")
         return longest + (f"; the stack after {_LOOK_AFTER * 1000:.0f} ms or more:\n{stack}" if stack else "")
 
     def _say(self, stall: Stall) -> None:
@@ -135,7 +135,9 @@ class _Clock:
     """What a loop's thread, and the process around it, have used. Made in that thread."""
 
     def __init__(self, loop: WatchedLoop) -> None:
-        self.stacks: dict[float, tuple[float, str]] = {}  # by the start of the turn: how old it was, and where
+        self.stacks: dict[float, str] = {}  # where it was, by the start of the turn
+        self._looked_at = time.monotonic()
+        self._missed = (0.0, 0.0)  # the start of a turn, and for how long at most nobody looked during it
         self._thread = threading.get_native_id()
         self._delay_file = _open(f"/proc/self/task/{self._thread}/schedstat")
         self._others: tuple[float, dict[int, float]] = (0.0, {})
@@ -178,7 +180,7 @@ class _Clock:
         if self._delay_file is None or wall - cpu < STILL_SECONDS:
             return ""
         computed = time.process_time() - turn.process
-        if computed < STILL_SECONDS / 10 and self.stacks.get(turn.began, (wall, ""))[0] > _IN_TIME:
+        if computed < STILL_SECONDS / 10 and self._missed_during(turn, time.monotonic()) > _IN_TIME:
             return ""
         running = computed if shared else cpu
         before = self._others[1]
@@ -220,15 +222,23 @@ class _Clock:
             else:
                 self._collected += time.thread_time() - self._collecting
 
+    def _missed_during(self, turn: _Turn, now: float) -> float:
+        """For how long at most nobody looked during that turn, until now."""
+        began, longest = self._missed
+        return max(longest if began == turn.began else 0.0, now - max(self._looked_at, turn.began))
+
     def _look(self, loop: WatchedLoop, thread: int) -> None:
-        """Notes where a long turn is, once for each."""
+        """Notes where a long turn is, once for each, and for how long this thread itself could not look."""
         while not self._closed.wait(_LOOK_AFTER / 2):
             turn, now = loop._turn, time.monotonic()
+            if turn is not None:
+                self._missed = turn.began, self._missed_during(turn, now)
+            self._looked_at = now
             if turn is None or turn.began in self.stacks or now - turn.began < _LOOK_AFTER:
                 continue
             frame = sys._current_frames().get(thread)
             self.stacks.clear()
-            self.stacks[turn.began] = now - turn.began, "".join(traceback.format_stack(frame)[-8:])
+            self.stacks[turn.began] = "".join(traceback.format_stack(frame)[-8:])
 
 
 def _open(path: str) -> int | None:

@@ -58,7 +58,7 @@ class OwnServer:
             with contextlib.suppress(Exception):  # gone with the first
                 one.kill()
         for one in (process, *workers):
-            one.wait(60)
+            one.wait(SECONDS)
 
     def start(self) -> None:
         self._patiently(self._server.ensure_postgres_running)
@@ -81,7 +81,7 @@ class OwnServer:
         if self._server.system_user:
             # Not subprocess's own `user`: with it Python forks, and a fork beside gRPC's threads crashes now and then.
             argv = [sys.executable, "-c", _AS_USER, self._server.system_user, *argv]
-        subprocess.run(argv, capture_output=True, timeout=60, check=True, cwd="/tmp")
+        subprocess.run(argv, capture_output=True, timeout=SECONDS, check=True, cwd="/tmp")
 
     def own(self, folder: Path) -> None:
         """Makes a folder that those programs may write to."""

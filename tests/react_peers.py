@@ -12,6 +12,8 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import random
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
@@ -164,7 +166,13 @@ class Peer:
         return f"127.0.0.1:{self.port}"
 
     async def start(self, port: int = 0) -> None:
-        """Begins, or begins again, on the port that it had."""
+        """Begins, or begins again, on the port that it had: none of those that the system gives whoever asks for any,
+        and every connection that goes out, which could have it meanwhile."""
+        while not (port or self.port):
+            tried = random.randrange(10_000, 30_000)
+            with contextlib.suppress(OSError), socket.socket() as probe:
+                probe.bind(("127.0.0.1", tried))
+                port = tried
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         if isinstance(self._servicer, LLM):
             rpc.add_LLMProviderServicer_to_server(self._servicer, self._server)

@@ -165,6 +165,7 @@ FORMATS: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 @given(arguments=ARGUMENTS)
 def test_any_arguments_are_read_as_they_were_written(form: str, arguments: dict[str, Any]) -> None:

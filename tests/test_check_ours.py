@@ -21,6 +21,7 @@ ROWS = Options(tool="custom_data_processing", arguments='{"algorithm": "parse_cs
 NOT_IN_POSTGRESQL = ("largest_dimension", "odd_ids", "metadata", "snapshots", "snapshot_names", "target_recall")
 
 
+@pytest.mark.slow
 def test_vector_hnsw(tmp_path: Path) -> None:
     """vector_hnsw, fast path and all, passes every claim for databases."""
     with vector_hnsw(tmp_path) as database:
@@ -37,6 +38,7 @@ def test_vector_pg() -> None:
         assert_passes(pg.address, "database", without=(*SIZES, *NOT_IN_POSTGRESQL))
 
 
+@pytest.mark.slow
 def test_llm_openai() -> None:
     """llm_openai passes every claim for LLM plugins, before an endpoint that answers, breaks off and refuses."""
     with (
@@ -71,6 +73,7 @@ def test_reasoning_react(behind: partners.Partners) -> None:
         assert_passes(plugin.address, "reasoning", partners=behind, without=SIZES)
 
 
+@pytest.mark.slow
 def test_embed_st(tmp_path: Path) -> None:
     """embed_st passes every claim for embedders, with a small model of random weights."""
     path = tiny(tmp_path / "tiny", max_tokens=62)

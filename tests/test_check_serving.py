@@ -57,6 +57,7 @@ def test_small_requests() -> None:
         assert "RESOURCE_EXHAUSTED" in outcome(address, "large_request")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [8 << 20, 256 << 20], ids=["small", "any"])
 def test_other_bounds(most: int) -> None:
     """A plugin that takes less than 64 MiB is found, and so is one that takes whatever comes."""
@@ -201,6 +202,7 @@ def guide_alone() -> DescriptorPool:
     return pool
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "servicer"),
     [("database", database.Database()), ("embedder", embedder.Embedder())],

@@ -37,7 +37,9 @@ def of_the_original(plugin: str, text: str) -> list[str]:
     return re.findall(rf"plugins\.\w+|{plugin}|{plugin.upper()}|hector-plugins\[", text)
 
 
-@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize(
+    "plugin", [pytest.param(name, marks=() if name == "llm_openai" else pytest.mark.slow) for name in PLUGINS]
+)
 def test_a_copy_is_called_what_it_is_called(plugin: str, tmp_path: Path) -> None:
     """--help and errors of a copy at the top name it and its variables, which it reads, and none of the original's."""
     env = copied(tmp_path, plugin, to="my_copy")

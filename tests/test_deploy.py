@@ -39,6 +39,7 @@ def _pods(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield document["metadata"]["name"], document["spec"]["template"]["spec"]
 
 
+@pytest.mark.slow
 @FOLDERS
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 def test_manifests_are_valid(version: str, folder: Path) -> None:

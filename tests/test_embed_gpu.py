@@ -36,7 +36,9 @@ def on_a_card(folder: Path, **kind: Any) -> tuple[Torch, Gpu, FakeCard]:
     return loaded, Gpu(loaded, card), card  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in ("mean", "roberta") else pytest.mark.slow) for kind in KINDS]
+)
 def test_the_vectors_are_the_model_s(tmp_path: Path, kind: str) -> None:
     """Laid out and padded on the card, in rounded shapes, texts get the vectors that torch gives them, in any batch."""
     loaded, backend, card = on_a_card(tmp_path, **KINDS[kind])

@@ -93,6 +93,7 @@ def test_every_kind_of_model(made: Tiny, backend: str, precision: str) -> None:
     check(opened, made.oracle, TEXTS)
 
 
+@pytest.mark.slow
 def test_the_tiny_models_tell_texts_apart(made: Tiny) -> None:
     """What the other tests compare is not the same for every text."""
     vectors = made.oracle.encode(TEXTS[:6], show_progress_bar=False)

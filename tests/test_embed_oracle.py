@@ -49,7 +49,7 @@ class Beside:
         check(found, expected, self.precision, what)
 
 
-@pytest.fixture(scope="module", params=ways(("openvino", "fp32")))
+@pytest.fixture(scope="module", params=ways())
 def real(request: pytest.FixtureRequest) -> Iterator[Beside]:
     """all-MiniLM-L6-v2 in a process of its own."""
     backend, precision = request.param

@@ -67,10 +67,10 @@ class Machine:
             assert isinstance(outcome, Embedding)
             assert np.abs(outcome.vector - vector).max() < 1e-5
 
-    async def waits(self) -> None:
-        """Returns when somebody's texts are in the queue."""
+    async def waits(self, callers: int = 1) -> None:
+        """Returns when the texts of so many are in the queue."""
         scheduler = self.engine._scheduler
-        while scheduler._callers < 1:  # noqa: ASYNC110 - it tells nobody
+        while scheduler._callers < callers:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.01)
 
     @asynccontextmanager
@@ -133,7 +133,7 @@ def test_a_single_text_beside_bulk(machine: Machine) -> None:
             bulk = asyncio.create_task(machine.embed(texts(400)))
             await machine.waits()
             single = asyncio.create_task(machine.embed(["rest"]))
-            await asyncio.sleep(0.1)
+            await machine.waits(2)
         await single
         after = machine.launched[2:]
         assert not bulk.done() or len(after) > 4
@@ -190,6 +190,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, card: FakeCard, most: list[
     monkeypatch.setattr(Torch, "forward", limited)
 
 
+@pytest.mark.slow
 def test_memory_runs_out(machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Where the card has no memory for a batch, halves of it are tried: every text gets its vector, the log says so,
     and when there is room again batches grow again."""

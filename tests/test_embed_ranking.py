@@ -102,7 +102,7 @@ def embedded(stub: rpc.EmbedderProviderStub, texts: Sequence[str]) -> Floats:
     return np.array([one.vector for one in reply.embeddings], np.float32)
 
 
-@pytest.mark.parametrize("way", ways(("none", "none")))
+@pytest.mark.parametrize("way", ways())
 def test_ranking(
     way: tuple[str, str],
     pairs: tuple[list[str], list[str]],

@@ -137,7 +137,7 @@ async def watch(soak: Soak, plugin: Plugin) -> list[tuple[float, int]]:
     async with grpc.aio.insecure_channel(plugin.address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         while soak.going_on():
-            status = await health.Check(health_pb2.HealthCheckRequest(service="plugin"), timeout=10)
+            status = await health.Check(health_pb2.HealthCheckRequest(service="plugin"), timeout=60)
             if status.status != health_pb2.HealthCheckResponse.SERVING:
                 soak.wrong.append("health is not SERVING")
             soak.seen["health"] += 1
@@ -184,6 +184,18 @@ def halves(watched: list[tuple[float, int]]) -> tuple[int, int]:
     return first, second
 
 
+def served_in_the_end(stub: Any, texts: list[str]) -> Any:
+    """The reply to all texts at once; those who went last may still be leaving."""
+    until = time.monotonic() + SECONDS
+    while True:
+        try:
+            return stub.EmbedBatch(pb.EmbedBatchRequest(texts=texts), timeout=120)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED or time.monotonic() > until:
+                raise
+        time.sleep(0.1)
+
+
 @pytest.mark.loop_may_stall("under 200 callers a collection of garbage takes 60 ms now and then")
 def test_soak(capsys: pytest.CaptureFixture[str]) -> None:
     """Two hundred callers with deadlines and cancels beside a bulk stream: each answer is its own text's, the queue's
@@ -214,7 +226,7 @@ def test_soak(capsys: pytest.CaptureFixture[str]) -> None:
         assert soak.seen["health"] > SECONDS / 10  # of two a second; a busy machine is slow
         assert second - first < GROWTH
         # Nobody holds a place any more: a call that needs all of them is served.
-        reply = stub.EmbedBatch(pb.EmbedBatchRequest(texts=texts), timeout=120)
+        reply = served_in_the_end(stub, texts)
         assert np.abs(np.array([one.vector for one in reply.embeddings]) - vectors).max() <= NEAR
         assert "event=bug" not in plugin.stderr()
         assert plugin.terminate() == 0

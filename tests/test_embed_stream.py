@@ -93,9 +93,9 @@ def settled(number: Callable[[], int]) -> int:
 @pytest.mark.slow
 def test_a_stream_outlives_the_timeout(engine: Engine) -> None:
     """`timeout` bounds each text of a stream and each silence, not the stream, which may take longer."""
-    with serving(engine, timeout=4) as server:
+    with serving(engine, timeout=8) as server:
         talk, began, count = Talk(Stub(server.channel())), time.monotonic(), 0
-        while time.monotonic() - began < 6:
+        while time.monotonic() - began < 10:
             talk.send(f"a{count}")
             assert not next(talk.answers).embedding.HasField("status")
             count += 1
@@ -196,7 +196,7 @@ def test_no_more_than_it_says_are_ahead(stub: Stub, engine: Engine, letters: Let
     monkeypatch.setattr(engine, "embed", counted)
     letters.hold()
     answers = stub.EmbedStream(requests(f"a{number}" for number in range(1000)), timeout=SECONDS)
-    wait_until(lambda: len(under_way) == _AHEAD, "texts under way")
+    wait_until(lambda: len(under_way) == taken(engine) == _AHEAD, "texts under way")
     assert settled(lambda: len(under_way)) == most == taken(engine) == _AHEAD
     letters.gate.set()
     assert len(list(answers)) == 1000
@@ -296,8 +296,7 @@ def test_idle_streams_hold_nothing(engine: Engine) -> None:
             talk.send("a")
         for talk in talks[::2]:
             assert next(talk.answers).id == "a"
-        wait_until(lambda: taken(engine) == 0, "empty queue")
-        assert engine._scheduler._callers == 0
+        wait_until(lambda: taken(engine) == engine._scheduler._callers == 0, "empty queue")
         assert said(Stub(server.channel()).EmbedText(pb.EmbedTextRequest(text="a"), timeout=SECONDS))
         for talk in talks:
             talk.end()
@@ -358,7 +357,7 @@ def test_a_client_that_stops(stub: Stub, engine: Engine, letters: Letters) -> No
     """A client that neither sends nor reads any more holds no places, and is let go by its deadline."""
     messages: queue.Queue[pb.EmbedStreamRequest | None] = queue.Queue()
     messages.put(pb.EmbedStreamRequest(text="a"))
-    answers = stub.EmbedStream(iter(messages.get, None), timeout=3)
+    answers = stub.EmbedStream(iter(messages.get, None), timeout=6)
     assert len(next(answers).embedding.vector) == 384
     wait_until(lambda: taken(engine) == 0, "empty queue")
     with pytest.raises(grpc.RpcError) as caught:

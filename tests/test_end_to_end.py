@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT, environment
+from tests.servers import ROOT, SECONDS, environment
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     host(folder, "index", ".", "--include", "*.md")
     yield folder
     serve.terminate()
-    assert serve.wait(30) in (0, 130)
+    assert serve.wait(SECONDS) in (0, 130)
 
 
 @pytest.mark.parametrize(("question", "path", "words"), QUESTIONS, ids=lambda value: str(value)[:30])

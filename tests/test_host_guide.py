@@ -54,7 +54,9 @@ def test_the_guides_integration_test(tmp_path: Path) -> None:
     """The guide's test-config.yaml and its three commands print what the plugin answered, and end with status 0."""
     (tmp_path / "test-config.yaml").write_text(INTEGRATION)
     (tmp_path / "test-plugin").write_text(PLUGIN.format(python=sys.executable))
-    (tmp_path / "hector").write_text(f'#!/bin/sh\nexec {sys.executable} -m host "$@"\n')
+    # Five seconds are enough for a host to begin, but where the machine stands still meanwhile.
+    begun = "[ $1 = serve ] || until [ -e .hector/lock ]; do sleep 0.1; done"
+    (tmp_path / "hector").write_text(f'#!/bin/sh\n{begun}\nexec {sys.executable} -m host "$@"\n')
     for name in ("test-plugin", "hector"):
         (tmp_path / name).chmod(0o755)
     done = subprocess.run(

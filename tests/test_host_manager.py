@@ -19,8 +19,10 @@ import grpc
 import pytest
 
 from host import health, log_files
+from host.config import load
 from host.environment import PASSED, variables_in
 from host.log_files import LogFile, file_name
+from host.supervisor import Supervisor
 from shared.client import Address
 from tests.host_manager import Host, command, environ, gone, problems, run, serving, until, write
 from tests.servers import SECONDS
@@ -47,6 +49,26 @@ def test_a_heartbeat_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         assert closing.is_set()
     finally:
         may_close.set()
+
+
+def test_statuses_are_told_one_after_another(tmp_path: Path) -> None:
+    """Who begins to listen is told within the same turns as who hears of a change, so that the newest is told last."""
+    supervisor = Supervisor(load(write(tmp_path, {"one": {}})), ())
+    news = threading.Thread(target=supervisor._tell)
+    told: list[str] = []
+
+    def listener() -> None:
+        if told:
+            told.append("news")
+            return
+        told.append("begun")
+        news.start()
+        news.join(0.2)
+        told.append("ended")
+
+    supervisor.listen(listener)
+    news.join(SECONDS)
+    assert told == ["begun", "ended", "news"]
 
 
 @pytest.mark.slow
@@ -165,14 +187,13 @@ def log_lines(host: Host, name: str) -> list[str]:
 def test_a_plugin_that_never_becomes_healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plugin that never serves is named with what it is doing, the start is given up, and no process is left."""
     from host import commands, runner
-    from host.config import load
     from shared.errors import StartError
 
-    monkeypatch.setattr(runner, "LOAD_SECONDS", 3.0)
+    monkeypatch.setattr(runner, "LOAD_SECONDS", 10.0)  # which the other one needs on a machine that stands still
     offspring = tmp_path / "pids"
     file = write(tmp_path, {"good": {}, "stuck": {"config": {"loading": "endless", "offspring": str(offspring)}}})
     with (
-        pytest.raises(StartError, match="plugin stuck did not start: it is NOT_SERVING after 3 s"),
+        pytest.raises(StartError, match="plugin stuck did not start: it is NOT_SERVING after 10 s"),
         commands.serving(load(file)),
     ):
         pass

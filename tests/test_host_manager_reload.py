@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -17,10 +18,11 @@ import hector_plugins_pb2 as pb
 import pytest
 from hector_plugins_pb2_grpc import LLMProviderStub
 
-from host import log_files
-from host.config import load
+from host import child, log_files, watch
+from host.config import HostConfig, Plugin, load
 from host.gate import Gate, PluginAwayError, calling
 from host.sources import Sources, sources_of
+from host.supervisor import Status, Supervisor, supervise
 from tests.host_manager import PLUGIN, SECONDS, Host, serving, until, write
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="over processes as Linux has them")
@@ -122,8 +124,8 @@ def edit(file: Path, old: str, new: str) -> None:
 
 @pytest.mark.slow
 def test_a_broken_edit_waits_for_the_next(tmp_path: Path) -> None:
-    """YAML and source that cannot be read change nothing; a source that ends at its start is tried once, calls wait for
-    the next edit, and with that all is well."""
+    """YAML and source that cannot be read, and an empty YAML, change nothing; a source that ends at its start is tried
+    once, calls wait for the next edit, and with that all is well."""
     source = tmp_path / "mine" / "plugin.py"
     source.parent.mkdir()
     shutil.copy(PLUGIN, source)
@@ -131,11 +133,13 @@ def test_a_broken_edit_waits_for_the_next(tmp_path: Path) -> None:
     with serving(file) as host:
         with untouched(host, "edited"):
             whole = file.read_text()
-            file.write_text(whole + "\nplugins: [")
+            edit(file, whole, whole + "\nplugins: [")
             until(lambda: "event=config_broken" in host.stderr)
-            file.write_text(whole.replace("path: ./mine/plugin.py", "path: ./mine/plugin.py\n      pth: x"))
+            edit(file, "\nplugins: [", "\n      pth: x")
             until(lambda: "unknown key 'pth'" in host.stderr)
-            file.write_text(whole)
+            file.write_text("")  # as an editor leaves it for a moment that does not write another file beside it
+            until(lambda: "is empty" in host.stderr)
+            write(tmp_path, {"edited": {"path": "./mine/plugin.py"}})
             edit(source, 'VERSION = "one"', "VERSION = (")
             until(lambda: "event=source_broken" in host.stderr)
             assert "plugin.py:" in host.stderr
@@ -169,7 +173,8 @@ def test_plugins_come_and_go_with_the_configuration(tmp_path: Path) -> None:
         until(lambda: not Path(f"/proc/{two}").exists())
         assert not host.plugin("two")
         three = host.pid("three")
-        file.write_text(file.read_text() + "# a comment\n")
+        whole = file.read_text()
+        edit(file, whole, whole + "# a comment\n")
         until(lambda: host.stderr.count("event=config_read") == 2)
         assert host.pid("three") == three
         # Away and back again while the first is still ending.
@@ -253,6 +258,65 @@ def test_calls_wait_at_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     closed.end()  # as when the host is killed: nothing is held up by one that is gone
     call("after")
     assert passed == ["late", "after"]
+
+
+@pytest.mark.slow
+def test_a_port_that_was_taken_between_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin that is started anew listens where it did before, or, where somebody else has that port by then, at
+    another one."""
+    config = load(write(tmp_path, {"one": {}}))
+    others: list[socket.socket] = []
+
+    def is_anew(supervisor: Supervisor, before: Status) -> bool:
+        now = supervisor.statuses()[0]
+        return now.status == "SERVING" and now.pid != before.pid
+
+    real = child.port_arguments
+
+    def taken_meanwhile(plugin: Plugin, address: str) -> list[str]:
+        if address and not others:
+            others.append(socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))))
+        return real(plugin, address)
+
+    with supervise(config, config.plugins.values(), state=tmp_path / ".hector") as supervisor:
+        first = supervisor.addresses()["one"]
+        monkeypatch.setattr(child, "port_arguments", taken_meanwhile)
+        for is_other in (True, False):
+            before = supervisor.statuses()[0]
+            supervisor.restart("one")
+            until(partial(is_anew, supervisor, before))
+            after = supervisor.statuses()[0]
+            assert (after.address != before.address) == is_other
+            assert after.restarts == 0
+        assert others[0].getsockname()[1] == int(first.rpartition(":")[2])
+        others[0].close()
+
+
+def test_a_file_that_is_being_written_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A YAML that is other once it was read than just before is not believed; what it is in the end is."""
+    file = write(tmp_path, {"one": {}})
+    reloaded: list[set[str]] = []
+
+    class Reloaded(Supervisor):
+        def reload(self, config: HostConfig) -> bool:
+            reloaded.append(set(config.plugins))
+            return True
+
+    watcher = watch._Watcher(Reloaded(load(file), ()), load(file), {})
+
+    def load_meanwhile(path: Path) -> HostConfig:
+        monkeypatch.setattr(watch, "load", load)
+        path.write_text("")
+        config = load(path)
+        write(tmp_path, {"two": {}})
+        return config
+
+    monkeypatch.setattr(watch, "load", load_meanwhile)
+    watcher.look()
+    assert reloaded == []
+    watcher.look()
+    watcher.look()
+    assert reloaded == [{"two"}]
 
 
 def test_sources(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -64,8 +66,11 @@ def one(folder: Path, path: str, **block: Any) -> tuple[Plugin, HostConfig]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """One below those that the kernel gives to who asks for any, and so to nobody until it is used."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 # ---------------------------------------------------------------- the line that says where it listens

@@ -15,10 +15,10 @@ import hector_plugins_pb2 as pb
 import hector_plugins_pb2_grpc as rpc
 import pytest
 
-from plugins.llm_openai.engine import Engine, Message, Request, Settings
+from plugins.llm_openai.engine import Engine, Message, Request, Settings, listening
 from tests.llm_endpoint import BUSY, OVERFLOWS, Endpoint
 from tests.llm_tools import WEATHER, generate, refused, said, started, started_alone, stream, stub_of, text_of
-from tests.servers import details, wait_until
+from tests.servers import SECONDS, details, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +40,14 @@ def impatient(endpoint: Endpoint) -> Iterator[rpc.LLMProviderStub]:
         yield stub_of(plugin)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextlib.contextmanager
+def nowhere() -> Iterator[Endpoint]:
+    """One that nobody serves; its port is kept from whoever asks the system for any."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        endpoint = Endpoint()
+        endpoint.url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        yield endpoint
 
 
 # ---------------------------------------------------------------- the error table
@@ -99,7 +103,7 @@ def test_the_error_table(
     if model == "plain":
         assert "the upstream is not configured" in said(error)
     if model == "huge-error":
-        assert endpoint.seen[-1].gone.wait(10), "all of it was read"
+        assert endpoint.seen[-1].gone.wait(SECONDS), "all of it was read"
 
 
 @pytest.mark.parametrize("call", ["GenerateText", "StreamText"])
@@ -147,18 +151,19 @@ def test_a_redirect_is_not_followed(stub: rpc.LLMProviderStub) -> None:
 
 def test_nobody_listens() -> None:
     """No connection is UNAVAILABLE with UPSTREAM_UNREACHABLE, the endpoint named."""
-    nowhere = Endpoint()
-    nowhere.url = f"http://127.0.0.1:{free_port()}/v1"
-    with started(nowhere, "--max-retries", "0") as plugin:
+    with nowhere() as unserved, started(unserved, "--max-retries", "0") as plugin:
         error = refused(generate, stub_of(plugin), "hello")
     assert (error.code().name, details(error).reason) == ("UNAVAILABLE", "UPSTREAM_UNREACHABLE")
-    assert nowhere.url in said(error)
+    assert unserved.url in said(error)
 
 
-def test_silence_in_the_middle(impatient: rpc.LLMProviderStub) -> None:
+@pytest.mark.slow
+def test_silence_in_the_middle(endpoint: Endpoint) -> None:
     """An endpoint that falls silent in mid-text: the text so far, then DEADLINE_EXCEEDED after read_timeout."""
     messages: list[pb.StreamTextResponse] = []
-    error = refused(stream, impatient, "stall", messages)
+    # Long enough for the text to come where the machine is busy.
+    with started(endpoint, "--read-timeout", "3s") as plugin:
+        error = refused(stream, stub_of(plugin), "stall", messages)
     assert text_of(messages) == "Hel"
     assert (error.code().name, details(error).reason) == ("DEADLINE_EXCEEDED", "UPSTREAM_TIMEOUT")
 
@@ -218,8 +223,8 @@ def test_a_long_retry_after_is_told(endpoint: Endpoint) -> None:
     """When the wait would outlast the caller's deadline it is not begun: the caller hears at once how long it is."""
     with started(endpoint) as plugin:
         began = time.monotonic()
-        error = refused(generate, stub_of(plugin), "busy-long", timeout=20)
-        assert time.monotonic() - began < 10
+        error = refused(generate, stub_of(plugin), "busy-long", timeout=29)
+        assert time.monotonic() - began < 20
     assert (error.code().name, details(error).retry_after) == ("RESOURCE_EXHAUSTED", 30)
 
 
@@ -274,12 +279,10 @@ def test_a_fallback_is_asked(endpoint: Endpoint, model: str) -> None:
 
 def test_a_fallback_is_asked_when_no_model_is_named() -> None:
     """An endpoint that cannot even say which models it has is passed over like any other that fails."""
-    nowhere = Endpoint()
-    nowhere.url = f"http://127.0.0.1:{free_port()}/v1"
-    with Endpoint() as other:
+    with Endpoint() as other, nowhere() as unserved:
         fallbacks = json.dumps({"b": {"endpoint": other.url, "model": "named"}})
         args = ["--max-retries", "0", "--aliases", '{"named": "hello"}']
-        with started(nowhere, *args, env={"LLM_OPENAI__FALLBACKS": fallbacks}) as plugin:
+        with started(unserved, *args, env={"LLM_OPENAI__FALLBACKS": fallbacks}) as plugin:
             assert generate(stub_of(plugin), "").text == "Hello"
 
 
@@ -293,13 +296,16 @@ def test_a_wrong_request_is_wrong_everywhere(endpoint: Endpoint) -> None:
 
 
 def test_a_deadline_ends_a_hanging_call(endpoint: Endpoint) -> None:
-    """A deadline of 1 s ends a call to an endpoint that hangs (in time: the bench), and the endpoint sees it go."""
+    """A deadline ends a call to an endpoint that hangs (in time: the bench), and the endpoint sees it go."""
     with started(endpoint) as plugin:
-        began = time.monotonic()
-        error = refused(generate, stub_of(plugin), "hang", timeout=1)
-        assert time.monotonic() - began < 11
+        stub = stub_of(plugin)
+        generate(stub, "hello")  # so that the time to connect is none of the call's
+        before, began = len(endpoint.seen), time.monotonic()
+        error = refused(generate, stub, "hang", timeout=2)
+        assert time.monotonic() - began < 60
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert endpoint.seen[-1].gone.wait(10)
+        (asked,) = endpoint.seen[before:]
+        assert asked.gone.wait(SECONDS)
 
 
 def test_a_cancel_reaches_the_endpoint(endpoint: Endpoint) -> None:
@@ -308,7 +314,7 @@ def test_a_cancel_reaches_the_endpoint(endpoint: Endpoint) -> None:
         call = stub_of(plugin).StreamText(pb.StreamTextRequest(prompt="Hi", model="endless"))
         next(call)
         call.cancel()
-        assert endpoint.seen[-1].gone.wait(10)
+        assert endpoint.seen[-1].gone.wait(SECONDS)
 
 
 def test_the_plugins_timeout(endpoint: Endpoint) -> None:
@@ -371,12 +377,14 @@ def test_cancelled_streams_leave_nothing_behind() -> None:
         cancel(1000)
         wait_until(lambda: endpoint.open <= 1, "end of the connections", otherwise=lambda: f"{endpoint.open} are open")
         assert generate(stub, "hello").text == "Hello"
-        assert sockets(plugin.process.pid) <= held
+        # The last stream's connection may be the one that is open, and about to end.
+        wait_until(lambda: sockets(plugin.process.pid) <= held, "end of the sockets")
         assert resident(plugin.process.pid) < before + 8 * 2**20
         assert "event=bug" not in plugin.stderr()
         assert "never retrieved" not in plugin.stderr()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["endless", "hang", "stall", "lingering"])
 def test_cancelled_streams_leave_no_task(model: str) -> None:
     """A stream of the engine that is cancelled, wherever it is, leaves neither task nor place nor connection behind."""
@@ -392,9 +400,9 @@ def test_cancelled_streams_leave_no_task(model: str) -> None:
         for number in range(40):
             task = asyncio.create_task(read())
             await asyncio.sleep(0.001 * number)  # from before it is sent to the middle of the text
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            if task.cancel():  # else it has ended by itself, on a machine that stood still for seconds
+                with pytest.raises(asyncio.CancelledError):
+                    await task
         assert len(asyncio.all_tasks()) == before
         # More than there are places were cancelled, so each gave its own back.
         assert (await engine.generate(Request((Message("user", "Hi"),), "hello"))).text == "Hello"
@@ -405,8 +413,10 @@ def test_cancelled_streams_leave_no_task(model: str) -> None:
         wait_until(lambda: endpoint.open == 0, "end of the connections", otherwise=lambda: f"{endpoint.open} are open")
 
 
-def test_connections_are_used_again() -> None:
+def test_connections_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls one after the other, streamed and whole, need one connection to the endpoint."""
+    # The end of a body is waited for as long as it takes: a tenth of a second may be too short on a busy machine.
+    monkeypatch.setattr(listening, "_AFTER_DONE", SECONDS)
     with Endpoint() as own, started(own) as plugin:
         stub = stub_of(plugin)
         for model in ("hello", "json-body", "no-done", "hello"):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.llm_endpoint import Endpoint, Play
 from tests.llm_tools import CITY, WEATHER, generate, refused, said, started, started_alone, stream, stub_of, text_of
-from tests.servers import Plugin, details, health, unhurried
+from tests.servers import SECONDS, Plugin, details, health, unhurried
 from tests.test_llm_failures import peak, resident
 
 MB = 10**6
@@ -83,7 +83,7 @@ def test_an_endless_reply_ends(
     error = refused(generate if call == "GenerateText" else stream, stub, model)
     assert (error.code().name, details(error).reason) == ("RESOURCE_EXHAUSTED", "RESPONSE_TOO_LARGE")
     assert "max_response_bytes of 1000000" in said(error)
-    assert endpoint.seen[-1].gone.wait(30)
+    assert endpoint.seen[-1].gone.wait(SECONDS)
     assert peak(plugin.process.pid) < before + 40 * MB
 
 
@@ -121,6 +121,7 @@ def test_a_number_that_python_does_not_read(stub: rpc.LLMProviderStub) -> None:
     assert (call.arguments_valid, len(call.arguments_json)) == (False, 5009)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "listed"),
     [
@@ -270,7 +271,9 @@ NAMES = ("messages", "tools", "stop", "stream", "response_format", "tool_choice"
          "stream_options", "seed", "parallel_tool_calls", "reasoning_effort")  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ("messages", "stream") else pytest.mark.slow) for name in NAMES]
+)
 def test_any_extra_field_of_any_kind(stub: rpc.LLMProviderStub, name: str) -> None:
     """It is passed on, and what an endpoint that knows few options makes of it is an answer or an error, never a bug;
     and the next caller's options are as before."""

@@ -14,6 +14,7 @@ import hector_plugins_pb2_grpc as rpc
 import pytest
 from google.protobuf import json_format
 
+from plugins.llm_openai.engine import listening
 from tests.llm_endpoint import POEM, WRITTEN, Endpoint
 from tests.llm_tools import WEATHER, generate, reasoning_of, refused, said, started, stream, stub_of, text_of
 from tests.servers import details
@@ -308,9 +309,11 @@ def test_an_endless_number_beside_the_text(stub: rpc.LLMProviderStub) -> None:
     ],
 )
 def test_usage_means_what_the_contract_says(
-    stub: rpc.LLMProviderStub, model: str, counts: tuple[int, ...] | None
+    stub: rpc.LLMProviderStub, model: str, counts: tuple[int, ...] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Never a false zero; reasoning is part of the completion; counted wherever and whenever the endpoint does."""
+    # Half a second may be too short for late counts on a busy machine; those that come end the wait.
+    monkeypatch.setattr(listening, "_FOR_USAGE", 20.0)
     last = stream(stub, model)[-1]
     usage = last.usage
     got = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, usage.reasoning_tokens)

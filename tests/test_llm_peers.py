@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import urllib.request
@@ -55,9 +56,12 @@ def running(argv: Sequence[str | Path], port: int, ready: str, folder: Path) -> 
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """None of those that the system gives whoever asks for any: it is taken some seconds later."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager
@@ -198,7 +202,7 @@ FIXTURES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ),
     ({"userMessage": "broken"}, {"response": {"error": {"message": "oh no", "type": "server_error"}, "status": 500}}),
     ({"userMessage": "cut"}, {"response": {"content": "a " * 200}, "latency": 20, "truncateAfterChunks": 3}),
-    ({"userMessage": "gone"}, {"response": {"content": "a " * 2000}, "latency": 20, "disconnectAfterMs": 200}),
+    ({"userMessage": "gone"}, {"response": {"content": "a " * 20_000}, "latency": 20, "disconnectAfterMs": 6000}),
 ]
 
 

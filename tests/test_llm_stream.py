@@ -72,7 +72,7 @@ def test_text_is_handed_on_as_it_comes(stub: rpc.LLMProviderStub) -> None:
     began = time.monotonic()
     call = stub.StreamText(pb.StreamTextRequest(prompt="Hi", model="paused"))
     assert next(call).text == "one "
-    assert time.monotonic() - began < 10, "the endpoint is not done before twenty seconds are over"
+    assert time.monotonic() - began < 20, "the second comes after half a minute"
     call.cancel()
     texts = [message.text for message in stream(stub, "slow")]
     assert (texts[0], "".join(texts)) == ("one ", "one two three")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import hector_plugins_pb2 as pb
@@ -25,7 +28,7 @@ from hector_plugins_pb2_grpc import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import logs
+from shared import log_writer, logs
 from shared.config import BaseConfig
 from shared.errors import NotFound
 from shared.status import failure
@@ -288,6 +291,29 @@ def test_nothing_is_lost_while_stderr_is_read(end: str) -> None:
         seen.setdefault(fields["thread"], []).append(int(fields["number"]))
     assert seen == {str(thread): list(range(2000)) for thread in range(4)}
     assert parse(lines[-1]) == {"event": "last"}
+
+
+def test_a_process_that_stands_still_loses_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `flush` waits for is written also where the whole process stands still for longer than it waits."""
+    read_from, write_to = os.pipe()
+    stood = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal stood
+        time.sleep(seconds)
+        if threading.current_thread() is threading.main_thread():
+            stood = 60.0
+
+    writer = log_writer.Writer(write_to, str)
+    try:
+        clock = SimpleNamespace(sleep=sleep, monotonic=lambda: time.monotonic() + stood)
+        monkeypatch.setattr(log_writer, "time", clock)
+        writer.put("a line")
+        writer.flush(logs.FLUSH_SECONDS)
+        os.set_blocking(read_from, False)
+        assert os.read(read_from, 100) == b"a line\n"
+    finally:
+        os.close(read_from)  # but not the other end, which is the thread's that never ends
 
 
 def test_nobody_reads() -> None:

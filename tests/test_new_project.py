@@ -165,6 +165,7 @@ def test_it_runs_at_once(tmp_path: Path) -> None:
     assert (folder / "data" / "my_own").is_dir()
 
 
+@pytest.mark.slow
 @every_kind
 def test_without_its_libraries(kind: str, tmp_path: Path) -> None:
     """Where grpc or another library is not installed, a project says which, where it is imported, and the remedy."""
@@ -202,6 +203,7 @@ def test_the_host_without_its_libraries(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "plugin", ["embed_st", "llm_openai", "reasoning_react", "tools_http", "vector_hnsw", "vector_pg"]
 )

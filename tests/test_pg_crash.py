@@ -15,7 +15,7 @@ import pytest
 from hector_plugins_pb2_grpc import DatabaseProviderStub
 
 from tests.pg_server import database, new_schema, own_server
-from tests.servers import Plugin, start_plugin, wait_until
+from tests.servers import SECONDS, Plugin, start_plugin, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -109,10 +109,17 @@ def test_a_database_that_is_gone() -> None:
         ) as plugin,
     ):
         stub = DatabaseProviderStub(plugin.channel())
-        assert stub.CreateCollection(pb.CreateCollectionRequest(name="a", dimension=2)).success
+
+        def made() -> bool:
+            request = pb.CreateCollectionRequest(name="a", dimension=2, if_not_exists=True)
+            with contextlib.suppress(grpc.RpcError):  # the first connection may take longer than so little patience
+                return bool(stub.CreateCollection(request).success)
+            return False
+
+        wait_until(made, "a collection")
         server.kill()
         with pytest.raises(grpc.RpcError) as raised:
-            stub.SearchVectors(pb.SearchVectorsRequest(collection="a", vector=[1, 0]), timeout=30)
+            stub.SearchVectors(pb.SearchVectorsRequest(collection="a", vector=[1, 0]), timeout=SECONDS)
         assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
         assert "see that it runs" in str(raised.value.details())
         server.start()

@@ -241,7 +241,7 @@ def test_a_collection_whose_index_is_being_built_is_deleted(stub: DatabaseProvid
         holder.execute("SELECT FROM pg_class LIMIT 1")
         fill(stub, "unfinished", np.random.default_rng(1).standard_normal((_FROM + 1, 4)).astype(np.float32))
         wait_until(lambda: watcher.execute(building).fetchone() == (1,), "an index that is being built")
-        ok(stub.DeleteCollection(pb.DeleteCollectionRequest(name="unfinished"), timeout=30))
+        ok(stub.DeleteCollection(pb.DeleteCollectionRequest(name="unfinished"), timeout=SECONDS))
         wait_until(lambda: watcher.execute(building).fetchone() == (0,), "the end of the building")
 
 
@@ -389,7 +389,7 @@ def test_a_deadline_reaches_the_database(stub: DatabaseProviderStub, url: str, s
         write = pb.UpsertVectorsRequest(collection="locked", vectors=[pb.Vector(id="x", vector=[1, 0])])
         calls: list[tuple[Any, Any]] = [(stub.SearchVectors, search), (stub.UpsertVectors, write)]
         for call, request in calls:
-            future = call.future(request, timeout=2)
+            future = call.future(request, timeout=6)  # more than a machine stands still before it waits
             wait_until(lambda: watcher.execute(waiting).fetchone() == (1,), "a statement that waits")
             with pytest.raises(grpc.RpcError) as raised:
                 future.result()

@@ -82,17 +82,18 @@ async def test_what_a_host_is_to_run_fits_its_state() -> None:
 
 @in_loop
 async def test_arguments_past_all_measure_are_not_read() -> None:
-    """Arguments of 60 MB are told to the model as too long, in no time, and nothing is run."""
+    """Arguments of 60 MB are told to the model as too long, and nothing is run."""
     arguments = json.dumps({"text": "x" * 60 * MILLION})
     tools = FakeTools(look=echo)
     llm = FakeLLM(asks(ToolCall("c", "look", arguments)), says("Done."))
     made = engine(llm, tools)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         step = await made.step(await begin(made))
     assert (step.text, tools.executed) == ("Done.", [])
     assert f"the arguments of look have more than {LONGEST_ARGUMENTS:,} characters" in llm.told()
 
 
+@pytest.mark.slow
 @in_loop
 @pytest.mark.parametrize("mode", [Mode.NATIVE, Mode.TEXT])
 @pytest.mark.parametrize("field", ["text", "reasoning", "refusal"])

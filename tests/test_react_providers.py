@@ -59,6 +59,13 @@ WITH_TOOLS = TurnRequest((Message("user", "Hi"),), tools=(WEATHER,))
 HARMLESS = [{"read_only": True}, {"idempotent": True}]
 
 
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked again is waited for as long as it takes, where a test does not say otherwise: a machine is busy."""
+    for module in (abilities_module, tools_module):
+        monkeypatch.setattr(module, "_AGAIN_SECONDS", SECONDS)
+
+
 @asynccontextmanager
 async def asking(servicer: LLM) -> AsyncIterator[GrpcLLM]:
     async with peer(servicer) as running:
@@ -868,6 +875,7 @@ def dying(peers: list[Peer]) -> Any:
     return script
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("about", HARMLESS)
 @in_loop
 async def test_a_provider_that_dies_in_a_harmless_call(about: Mapping[str, Any]) -> None:
@@ -962,6 +970,7 @@ async def test_a_provider_that_is_not_ready(monkeypatch: pytest.MonkeyPatch, err
     assert outcome == Outcome(f"never was not run: its server is not ready: {error.message}", is_error=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("about", "doubt"), [({}, True), ({"idempotent": True}, True), ({"read_only": True}, False)])
 @in_loop
 async def test_silence(about: Mapping[str, Any], doubt: bool) -> None:
@@ -975,10 +984,10 @@ async def test_silence(about: Mapping[str, Any], doubt: bool) -> None:
     servicer = Tools({"do": silent}, {"do": about})
     async with with_tools(servicer) as (tools, _):
         await tools.tools()
-        outcome = await run(tools, seconds=0.3)
+        outcome = await run(tools, seconds=1.5)  # in which it is to reach the provider
         await servicer.ended.wait()
     assert outcome.is_error
-    assert outcome.text.startswith("do did not answer within the 0.3 s that it had.")
+    assert outcome.text.startswith("do did not answer within the 1.5 s that it had.")
     assert ("took effect is not known" in outcome.text) is doubt
     assert len(servicer.calls) == 1
 

@@ -40,6 +40,7 @@ async def test_a_question(tmp_path: Path) -> None:
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 @in_loop
 async def test_what_the_model_is_told(tmp_path: Path) -> None:
     """What the plugin tells the model after a step is shown, also of a run elsewhere."""
@@ -316,6 +317,7 @@ async def test_an_llm_that_fails(tmp_path: Path) -> None:
     assert len(run.tools.calls) == 1
 
 
+@pytest.mark.slow
 @in_loop
 async def test_nobody_there(tmp_path: Path) -> None:
     """Without servers it is one line that says what to start or set."""
@@ -337,6 +339,7 @@ async def test_nobody_there(tmp_path: Path) -> None:
             assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 @in_loop
 async def test_another_key(tmp_path: Path) -> None:
     """A run that was saved with another key, or was changed, is refused with the remedy."""
@@ -354,6 +357,7 @@ async def test_another_key(tmp_path: Path) -> None:
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 @in_loop
 async def test_files_that_cannot_be_written(tmp_path: Path) -> None:
     """A file that cannot be written is told before the model is asked; one that goes away later ends nothing."""
@@ -433,6 +437,7 @@ async def test_a_plugin_elsewhere(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the command line and the file, by themselves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "words"),
     [

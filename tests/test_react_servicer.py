@@ -487,13 +487,14 @@ def test_health_and_token() -> None:
 
 def test_the_time_that_a_step_has() -> None:
     """A step has a little less than its caller waits, or than the server allows, whichever is less."""
-    with strategy(timeout="10s") as react:
+    with strategy(timeout="30s") as react:
         react.answers(STEP)
-        react.stub.ProcessIteration(pb.ProcessIterationRequest(state=b"s"), timeout=4.0)
+        react.stub.ProcessIteration(pb.ProcessIterationRequest(state=b"s"), timeout=15.0)
         react.stub.ProcessIteration(pb.ProcessIterationRequest(state=b"s"))
     short, long = (given[3] for given in react.engine.given)
-    assert 2.5 < short < 3.95
-    assert 8.5 < long <= 9.5
+    # A twentieth less, a second at most; the rest is for a machine that stands still meanwhile.
+    assert 8 < short < 14.6  # gRPC rounds the deadline up a little
+    assert 22 < long <= 29
 
 
 # ---------------------------------------------------------------- settings

@@ -21,7 +21,7 @@ from hector_plugins_pb2_grpc import DatabaseProviderStub, LLMProviderStub
 from shared import accept, patience
 from shared.places import Places
 from tests import http2
-from tests.servers import SECONDS, Plugin, details, health, start_plugin, wait_until
+from tests.servers import SECONDS, Plugin, details, dial, health, start_plugin, wait_until
 from tests.toy_plugin import SERVICE
 
 TOY = "tests.toy_plugin"
@@ -87,11 +87,11 @@ def test_paths_that_are_no_text() -> None:
     """2,000 requests for a path that is not UTF-8, half of them at any moment, cost no other call its answer."""
     with start_plugin(TOY) as plugin, http2.connections(plugin.address, 4) as strangers:
         over = threading.Event()
-        answers = []
+        answers: list[str] = []
 
         def normal() -> None:
             stub = LLMProviderStub(plugin.channel())
-            while not over.is_set():
+            while not over.is_set() or not answers:
                 answers.append(stub.GenerateText(ask(), timeout=SECONDS).text)
 
         client = threading.Thread(target=normal)
@@ -277,8 +277,10 @@ def test_connections_are_bounded() -> None:
             assert sum(map(is_closed, strangers)) >= 4
 
         def has_room() -> bool:
-            with contextlib.suppress(grpc.RpcError):  # the server may not have heard yet that others have gone
-                return works(plugin)
+            # Closed each time: channels that were refused would come again, and take the room of the next one.
+            with contextlib.suppress(grpc.RpcError), dial(plugin.address) as channel:
+                # The server may not have heard yet that others have gone.
+                return bool(LLMProviderStub(channel).GenerateText(ask(), timeout=SECONDS).text == "yes")
             return False
 
         wait_until(has_room, "room")
@@ -378,7 +380,7 @@ def test_idle_streams_take_no_place(tmp_path: Path) -> None:
     """300 upload streams that send nothing leave each of 2 places to others; a silent one ends after `timeout`."""
     data_dir = str(tmp_path / "data")
     with start_plugin(
-        "plugins.vector_hnsw", "--data-dir", data_dir, "--max-concurrent", "2", "--timeout", "5s"
+        "plugins.vector_hnsw", "--data-dir", data_dir, "--max-concurrent", "2", "--timeout", "15s"
     ) as plugin:
         over = threading.Event()
 

@@ -163,11 +163,20 @@ def test_a_connection_that_is_not_clean(at_once: bytes, later: Sequence[bytes | 
     """A connection that the server has closed, or has written more to than its response, is not used again: that would
     be the response to somebody else's request."""
     with World() as world:
+        connections = world.client._connections
+        connections._keep_alive = 600.0  # so that its age is no reason
+
+        async def noticed() -> None:
+            """Returns once what the server does after its response has come."""
+            async with asyncio.timeout(60):
+                while not all(one.has_expired() for one in connections._idle):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
         head = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
         world.on("/", Play(later, head=head + at_once, close=close))
         world.on("/after", b"good")
         assert world.send("/").body == b""
-        world.run(asyncio.sleep(0.1))
+        world.run(noticed())
         assert world.send("/after").body == b"good"
         assert world.server.connections == 2
 

@@ -211,8 +211,10 @@ def test_an_authority_that_is_not_trusted(secure: Server, monkeypatch: pytest.Mo
 
 def test_other_speech_on_the_port(authority: Path, secure: Server) -> None:
     """https to a port that speaks http, and http to one that speaks TLS, end as errors."""
-    with World(settings={"ca_bundle": str(authority / "ca.pem"), "connect_timeout": 0.5}) as world:
+    settings = {"ca_bundle": str(authority / "ca.pem")}
+    with World(settings=settings | {"connect_timeout": 0.5}) as world:
         assert refused(world, f"https://127.0.0.1:{world.server.port}/").reason == "UPSTREAM_UNREACHABLE"
+    with World(settings=settings) as world:
         assert refused(world, f"http://127.0.0.1:{secure.port}/").reason == "BAD_RESPONSE"
 
 

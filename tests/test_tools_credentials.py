@@ -20,6 +20,7 @@ from plugins.tools_http.engine.redaction import Redactor
 from shared.config import secret_texts, shown
 from shared.errors import StartError
 from shared.units import SecretMapping
+from tests.servers import SECONDS
 from tests.tools_apis import FakeClient, call, document, imported, operation, response, sender
 
 SECRETS = ("s3cret-1", "s3cret-2", "s3cret-3", "s3cret-4", "s3cret-5", "s3cret-6", "s3cret-7", "s3cret-8")
@@ -68,7 +69,7 @@ def test_what_is_read() -> None:
     """Read from the settings, secrets are themselves and no mask."""
     settings, client, redactor = config(), FakeClient(), Redactor()
     sources = read_credentials(plain(settings.credentials), client, redactor)
-    fixed = asyncio.run(sources["https://a.test"].get(deadline=time.monotonic() + 5))
+    fixed = asyncio.run(sources["https://a.test"].get(deadline=time.monotonic() + SECONDS))
     assert fixed.headers == {"username": "s3cret-2", "Authorization": "Bearer s3cret-1"}
     [tool] = read_tools(plain(settings.tools), sender(client), {}, None, 5)
     call(tool, {})
@@ -146,7 +147,7 @@ def source(client: FakeClient, redactor: Redactor | None = None, **more: Any) ->
     return read_credentials(settings, client, redactor or Redactor())["https://a.test"]
 
 
-def later(seconds: float = 5) -> float:
+def later(seconds: float = SECONDS) -> float:
     return time.monotonic() + seconds
 
 

@@ -31,6 +31,7 @@ class Held:
     """Stands for the megabytes of a call."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call_id", ["", "one"], ids=["no call_id", "call_id"])
 @pytest.mark.parametrize("kind", [InvalidArgument, Overloaded, ValueError])
 @pytest.mark.usefixtures("without_collector")

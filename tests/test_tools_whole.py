@@ -186,7 +186,7 @@ def test_too_many_requests(whole: Whole) -> None:
     """err-429: the wait is in the status, in metadata and in the words; the body is there."""
     about = CASES["err-429"]["input"]
     whole.server.on("/busy", Play([about["body"].encode()], about["status"], [*about["headers"].items()]))
-    reply = whole.call("custom_api_call", {"url": whole.url("/busy"), "timeout": 5})
+    reply = whole.call("custom_api_call", {"url": whole.url("/busy"), "timeout": 6})  # not for 7 s
     told = details(reply.status)
     assert (reply.success, reply.result) == (False, "slow")
     assert (told.status.code, told.reason, told.retry_after) == (Code.RESOURCE_EXHAUSTED, "RATE_LIMITED", 7)

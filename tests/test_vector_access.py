@@ -65,6 +65,7 @@ def assert_refused_for_access(folder: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "what", ["store.db", "store.db unreadable", "the folder", "everything", "nothing at all", "the lock", "graphs"]
 )

@@ -95,6 +95,7 @@ def test_snapshots(plugin: Plugin, folder: Path) -> None:
     assert admin("restore", "docs", "first", *at, folder=folder).stdout == "docs: 1,200 vectors\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -414,7 +414,7 @@ def test_kills_in_the_midst(tmp_path: Path) -> None:
             assert number in (changed, changed + 1)
             changed = int(number)
             killer = threading.Timer(chance.uniform(0.1, 0.6), plugin.signal, (signal.SIGKILL,))
-            killer.start()
+            began = changed
             with contextlib.suppress(grpc.RpcError):
                 while True:
                     text = f'{{"n": {changed + 1}}}'
@@ -424,6 +424,8 @@ def test_kills_in_the_midst(tmp_path: Path) -> None:
                     other = pb.SetAliasRequest(alias="live", collection=f"c{(moved + 1) % 4}")
                     assert stub.SetAlias(other).previous_collection == f"c{moved % 4}"
                     moved += 1
+                    if changed == began + 2:  # some in each life, however slow the disk is
+                        killer.start()
             killer.join()
             plugin.wait()
     assert changed >= 10

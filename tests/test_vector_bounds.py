@@ -38,7 +38,7 @@ MIB = 2**20
 COUNT = 500_000
 
 
-@pytest.fixture(params=[True, False], ids=["fast", "plain"])
+@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["fast", "plain"])
 def database(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Database]:
     with serving(tmp_path / "data", fast_path=request.param) as database:
         database.create()
@@ -444,7 +444,7 @@ class Gate:
 
 def assert_others_are_answered(database: Database, *, scans: bool = True) -> None:
     """All short calls, and a write, while something long is under way."""
-    stub, seconds = database.stub, 30
+    stub, seconds = database.stub, 60
     assert health_of(database.server.channel()) == 1
     assert len(stub.GetVectors(pb.GetVectorsRequest(collection="c", ids=["i1"]), timeout=seconds).vectors) == 1
     assert stub.ListVectors(pb.ListVectorsRequest(collection="c", page_size=2), timeout=seconds).next_page_token

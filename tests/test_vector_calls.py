@@ -22,6 +22,7 @@ import pytest
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct, Value
 
+from plugins.vector_hnsw.engine import opening
 from shared.errors import Code
 from tests.servers import SECONDS, details, start_plugin, wait_until
 from tests.vector_tools import contents, vectors
@@ -150,16 +151,25 @@ def test_health_of_a_fresh_index(database: Database, metric: pb.Metric.ValueType
     assert listed.sampled_recall == health.sampled_recall
 
 
-def test_health_after_deletes_and_through_a_rebuild(database: Database) -> None:
+def test_health_after_deletes_and_through_a_rebuild(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Deletes show in tombstone_ratio; past the threshold `rebuilding` shows until a clean index is in place."""
+    asked = threading.Event()
+    build = opening.build
+
+    def build_once_asked(*values: Any, **options: Any) -> Any:
+        assert asked.wait(SECONDS)
+        return build(*values, **options)
+
     database.create(dimension=16)
     database.upsert(*some(2000, dimension=16))
     assert database.delete(*[f"i{n}" for n in range(500)]).deleted_count == 500
     found = describe(database)
     assert found.health.tombstone_ratio == pytest.approx(0.25)
     assert (found.count, found.health.rebuilding) == (1500, False)
+    monkeypatch.setattr(opening, "build", build_once_asked)
     database.delete(*[f"i{n}" for n in range(500, 700)])
     assert database.stub.ListCollections(pb.ListCollectionsRequest()).collections[0].health.rebuilding
+    asked.set()
     wait_until(lambda: not describe(database).health.rebuilding, "end of the rebuild")
     health = describe(database).health
     assert health.tombstone_ratio == 0
@@ -525,18 +535,18 @@ def test_a_cancelled_stream_keeps_what_was_answered(database: Database) -> None:
 @pytest.mark.slow
 def test_a_stream_outlives_the_timeout(tmp_path: Path) -> None:
     """`timeout` bounds each message of an upload stream and each silence, not the stream, which may take longer."""
-    with start_plugin("plugins.vector_hnsw", "--data-dir", str(tmp_path), "--timeout", "4s") as plugin:
+    with start_plugin("plugins.vector_hnsw", "--data-dir", str(tmp_path), "--timeout", "8s") as plugin:
         stub = rpc.DatabaseProviderStub(plugin.channel())
         assert stub.CreateCollection(pb.CreateCollectionRequest(name="c", dimension=4)).success
         began = time.monotonic()
 
         def messages() -> Iterator[pb.UpsertVectorsRequest]:
-            while time.monotonic() - began < 6:
+            while time.monotonic() - began < 10:
                 yield pb.UpsertVectorsRequest(collection="c", vectors=some(1, f"{time.monotonic()}-"))
                 time.sleep(0.3)
 
         replies = list(stub.UpsertVectorsStream(messages(), timeout=SECONDS))
-        assert time.monotonic() - began > 6
+        assert time.monotonic() - began > 10
         assert all(reply.success for reply in replies)
         assert stub.CountVectors(pb.CountVectorsRequest(collection="c")).count == len(replies)
 

@@ -744,6 +744,7 @@ def test_what_comes_after_close_is_told_so(tmp_path: Path) -> None:
             call()
 
 
+@pytest.mark.slow
 def test_close_while_searches_run(tmp_path: Path) -> None:
     """Closing under searches, exact ones among them, ends each in an answer or Unavailable, and crashes nothing."""
     for round_ in range(5):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -217,9 +218,11 @@ def test_a_copy_on_its_way_to_store_db_is_not_thrown_away(tmp_path: Path) -> Non
 
 def modes(folder: Path) -> Iterator[tuple[str, int, bool]]:
     for path in [folder, *folder.rglob("*")]:
-        yield str(path.relative_to(folder)), stat.S_IMODE(path.lstat().st_mode), path.is_dir()
+        with contextlib.suppress(FileNotFoundError):  # a graph that was just being saved has its own name by now
+            yield str(path.relative_to(folder)), stat.S_IMODE(path.lstat().st_mode), path.is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("umask", ["000", "022", "277"])
 def test_new_files_are_for_their_owner_alone(tmp_path: Path, umask: str) -> None:
     """Whatever the umask, new folders have mode 0700 and new files 0600, while the plugin runs and afterwards."""

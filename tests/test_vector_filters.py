@@ -166,7 +166,7 @@ def by_sqlite(filter: Filter, documents: Sequence[tuple[str, Document]]) -> set[
     return {name for (name,) in rows}
 
 
-@settings(unhurried, max_examples=200)
+@settings(unhurried, max_examples=100)
 @given(filter=FILTERS, documents=st.lists(DOCUMENTS, min_size=1, max_size=7))
 def test_any_filter_is_the_oracles(filter: Filter, documents: list[Document]) -> None:
     """Any filter on any metadata keeps what the table in filters.py says: nested, unicode, null, huge integers."""
@@ -370,6 +370,7 @@ def test_search_count_and_page_agree_with_the_oracle(tmp_path: Path, monkeypatch
             _assert_answers(engine, some, documents, matrix)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("few", [1_000_000, 200])
 @pytest.mark.parametrize("recent", [5000, 40])
 def test_what_is_remembered_is_kept_up_with_writes(
@@ -501,6 +502,7 @@ def test_a_filter_never_starves_a_search(tmp_path: Path, monkeypatch: pytest.Mon
                     assert right == 1 if found.exact else right >= 0.9, (field, kept, limit)
 
 
+@pytest.mark.slow
 def test_a_filtered_search_beside_writes_is_never_wrong(tmp_path: Path) -> None:
     """While items begin and cease to fit, no search shows one whose metadata does not fit, and none is short."""
     rows = vectors(400, 8)

@@ -74,10 +74,10 @@ def test_a_thousand_values_are_no_thousand_comparisons(tmp_path: Path) -> None:
         engine.upsert("c", [Item(f"i{n}", one, dump({"n": n, "s": f"user-{n}"})) for n in range(10_000)])
         for values in ([*range(9_000, 19_000)], [f"user-{n}" for n in range(9_000, 19_000)]):
             field = "n" if isinstance(values[0], int) else "s"
-            began = time.perf_counter()
+            began = time.process_time()
             assert engine.count("c", Filter((Compare(field, Operator.IN, values),))) == 1_000
             assert engine.count("c", Filter((Compare(field, Operator.NOT_IN, values),))) == 9_000
-            assert time.perf_counter() - began < 2  # measured: 0.07 s
+            assert time.process_time() - began < 2  # measured: 0.07 s
 
 
 def test_json_brings_lists_of_huge_integers(database: Database) -> None:

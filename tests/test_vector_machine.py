@@ -487,7 +487,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("most", [0, 30, 1000])
+@pytest.mark.parametrize("most", [0, *(pytest.param(most, marks=pytest.mark.slow) for most in (30, 1000))])
 def test_a_short_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Create, upsert, update, delete, search, page, alias, snapshot, restore, restart and kill, in any order and at any
     size, are the oracle's, with a graph of however few vectors, with one past thirty, and past a thousand."""

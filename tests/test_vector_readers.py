@@ -332,9 +332,9 @@ def test_what_is_found_while_the_store_moves(tmp_path: Path, monkeypatch: pytest
 
 def test_a_reader_that_is_behind_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where memory cannot be brought up in time a call fails with UNAVAILABLE, and the next one is answered."""
-    monkeypatch.setattr(moment, "PATIENCE", 0.05)
     with both(tmp_path) as (writer, reader):
-        with held(reader):
+        with held(reader), monkeypatch.context() as hurried:
+            hurried.setattr(moment, "PATIENCE", 0.05)
             writer.upsert("c", items(MATRIX[:2]))
             for ask in (lambda: reader.search("c", Query(MATRIX[0])), lambda: reader.get("c", ["i0"])):
                 with pytest.raises(Unavailable, match="writer's port") as caught:

@@ -16,6 +16,7 @@ from plugins.vector_hnsw.engine import (
     Item,
     Metric,
     Query,
+    ReaderEngine,
     SearchResult,
     change_log,
     flat,
@@ -38,6 +39,25 @@ def in_a_thread(work: Callable[[], object]) -> None:
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
+
+
+class Waited(threading.Event):
+    """`waits` has the seconds for which somebody has begun to wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        return super().wait(timeout)
+
+
+def let_rest(reader: ReaderEngine, patch: pytest.MonkeyPatch) -> None:
+    """Afterwards the thread that follows has looked for the last time, and waits to be wanted."""
+    waited = reader._moment.is_wanted = Waited()  # before the next line: it would wait so long for the old one
+    patch.setattr(keeping_up, "_LOOK_EVERY", 600.0)
+    wait_until(lambda: 600.0 in waited.waits, "rest of the thread that follows")
 
 
 @pytest.mark.parametrize("most", [0, 1000], ids=["graph", "flat"])
@@ -125,9 +145,8 @@ def test_a_call_opens_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             real(reader, now, at_start=at_start)
 
         with monkeypatch.context() as patched:
-            patched.setattr(keeping_up, "_LOOK_EVERY", 60.0)
             patched.setattr(type(reader), "_read_catalogue", read)
-            time.sleep(0.2)  # it has looked for the last time, and waits to be wanted
+            let_rest(reader, patched)
             reader._seen = None
             assert reader.count("c") == 5
             reader._moment.is_wanted.set()
@@ -138,7 +157,7 @@ def test_a_load_starves_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A call is answered also where more is written, each time that memory was brought up, than a call brings up: once
     that was done since it began, it does the rest."""
     monkeypatch.setattr(change_log, "_MANY", 10)
-    monkeypatch.setattr(moment, "PATIENCE", 2.0)
+    monkeypatch.setattr(moment, "PATIENCE", 20.0)
     with both(tmp_path) as (writer, reader):
         real, rounds = reader._bring_up, itertools.count()
 
@@ -182,12 +201,11 @@ def test_a_graph_is_saved_while_a_reader_opens(
 ) -> None:
     """What a reader loads is not newer than the moment of which it answers, and it has a graph afterwards."""
     monkeypatch.setattr(flat, "MOST", 0)
-    monkeypatch.setattr(keeping_up, "_LOOK_EVERY", 60.0)
     real = read_only.SavedGraphs.load
     with both(tmp_path) as (writer, reader):
         writer.upsert("c", items(MATRIX[:50]))
         writer._save(writer._find("c"))
-        time.sleep(0.2)  # the thread that follows has looked
+        let_rest(reader, monkeypatch)
 
         def load(self: read_only.SavedGraphs, *rest: Any) -> Any:
             monkeypatch.setattr(read_only.SavedGraphs, "load", real)

@@ -35,6 +35,17 @@ def test_python_goes_on_while_a_slow_disk_takes_a_graph(tmp_path: Path) -> None:
     path = tmp_path / "slow"
     os.mkfifo(path)
     made = graph()
+    # Once is enough: a machine that stands for so long keeps the thread waiting too.
+    for _ in range(3):
+        gaps = gaps_while_written(made, path)
+        assert sum(gaps) > _SLOW / 2
+        if max(gaps) < _SLOW / 2:
+            return
+    pytest.fail(f"another thread waited for {max(gaps):.1f} s")
+
+
+def gaps_while_written(made: Graph, path: Path) -> list[float]:
+    """The times for which a thread that looks every 10 ms did not run meanwhile."""
     gaps: list[float] = []
     done = threading.Event()
 
@@ -52,8 +63,7 @@ def test_python_goes_on_while_a_slow_disk_takes_a_graph(tmp_path: Path) -> None:
         done.set()
         assert reader.communicate(timeout=SECONDS)[0] == f"{size}\n"
     ticking.join(SECONDS)
-    assert sum(gaps) > _SLOW / 2
-    assert max(gaps) < _SLOW / 2
+    return gaps
 
 
 @pytest.mark.parametrize("most", [0, saving.MOST_IN_MEMORY], ids=["straight", "through memory"])

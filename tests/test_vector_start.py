@@ -20,7 +20,7 @@ import yaml
 
 from plugins.vector_hnsw.engine import flat
 from tests.servers import SECONDS, Plugin, details, run_plugin, start_plugin, wait_until
-from tests.vector_tools import graphs, items, opened, vectors
+from tests.vector_tools import graphs, items, killed, opened, vectors
 
 MODULE = "plugins.vector_hnsw"
 NUMBERS = vectors(400, 64)
@@ -293,7 +293,7 @@ def test_a_full_disk(tmp_path: Path, small_disk: Callable[[str], list[str]]) -> 
         stub = stub_of(plugin)
         count = fill(stub)
         assert_goes_on(stub, count, (inside / "ballast").unlink)
-        shutil.copytree(inside / "data", tmp_path / "copy", ignore=shutil.ignore_patterns("lock"))
+        killed(inside / "data", tmp_path / "copy")
         assert plugin.terminate() == 0
     with start_plugin(MODULE, "--data-dir", str(tmp_path / "copy")) as plugin:
         assert found(stub_of(plugin)) == expected(count + 20)

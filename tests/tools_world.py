@@ -92,7 +92,7 @@ class Server:
     def close(self) -> None:
         self.do(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     @property

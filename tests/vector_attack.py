@@ -99,7 +99,7 @@ class Attack:
                     self.back_up_while_writing()
                 for watcher in watchers:
                     watcher.end()
-                if self.random.random() < 0.7:
+                if self.random.random() < 0.7 or not self.made["kill"]:  # at least one life ends so, however few
                     self.kill_during_a_call(plugin)
                 else:
                     status = plugin.terminate()

@@ -62,8 +62,33 @@ def graphs(folder: Path) -> Path:
 
 
 def killed(folder: Path, to: Path) -> Path:
-    """The folder as a kill would leave it now: files as they are, nothing closed."""
-    return Path(shutil.copytree(folder, to, ignore=shutil.ignore_patterns("lock")))
+    """The folder as a kill would leave it now: files as they are, nothing closed.
+
+    All files are of one moment. A thread of the store may be at work, after deletes above all: it folds the log into
+    the file and empties it, and a copy of the file from before that, with the log from behind it, has neither.
+    """
+    for _ in range(1000):
+        before = _states(folder)
+        try:
+            shutil.copytree(folder, to, ignore=shutil.ignore_patterns("lock"))
+            if _states(folder) == before:
+                return to
+        except shutil.Error:  # a file went while it was copied
+            if _states(folder) == before:
+                raise
+        shutil.rmtree(to)
+    raise AssertionError(f"{folder} does not come to rest")
+
+
+def _states(folder: Path) -> dict[Path, tuple[int, ...]]:
+    """By what each file would be another one: all but that of the log's index, which is memory."""
+    states: dict[Path, tuple[int, ...]] = {}
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            about = path.lstat()
+            if not path.name.endswith("-shm"):
+                states[path] = about.st_ino, about.st_size, about.st_mtime_ns
+    return states
 
 
 def ids(result: SearchResult) -> list[str]:

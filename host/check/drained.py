@@ -150,7 +150,8 @@ def _wait_for_refusal(subject: Subject) -> None:
     they end gRPC itself may drop."""
     deadline = time.monotonic() + 5
     told = "they are answered"
-    while time.monotonic() < deadline:
+    while True:
+        is_last = time.monotonic() > deadline
         try:
             easy_call(subject)
         except (Broken, grpc.RpcError) as error:
@@ -158,8 +159,9 @@ def _wait_for_refusal(subject: Subject) -> None:
             if "CANCELLED" not in told:
                 expect("UNAVAILABLE" in told, f"a new call during the shutdown: {told}")
                 return
+        if is_last:
+            raise Broken(f"new calls during the shutdown: {told}")
         time.sleep(0.05)
-    raise Broken(f"new calls during the shutdown: {told}")
 
 
 def _long_request(kind: str) -> Callable[[str, int], tuple[str, Any]]:

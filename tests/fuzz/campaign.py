@@ -39,6 +39,7 @@ class Plan:
     quiet: float  # seconds, most, after which memory is compared
     share: float = 0.5  # of a core, for the attackers
     slack: float = 1.0
+    still: float = 0.0  # milliseconds for which the machine may let the plugin's process alone stand still
 
     @property
     def growth(self) -> float:
@@ -160,7 +161,7 @@ class _Look:
             add(f"health was refused: {dict(health.errors)} on its connection, {dict(new.errors)} on new ones")
         beside = f"(a plugin that was left alone: {idle.p99:.1f} and {idle.longest:.1f} ms)"
         # Where the plugin that was left alone is as slow, it is the machine that is.
-        p99, longest = HEALTH_P99 * self.plan.slack, HEALTH_LONGEST * self.plan.slack
+        p99, longest = HEALTH_P99 * self.plan.slack, HEALTH_LONGEST * self.plan.slack + self.plan.still
         if health.count >= ENOUGH and health.p99 > p99 >= idle.p99:
             add(f"health took {health.p99:.1f} ms at p99 {beside}")
         if health.longest > longest >= idle.longest:

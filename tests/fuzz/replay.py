@@ -13,20 +13,23 @@ from pathlib import Path
 from tests.fuzz.attack import TOKEN
 from tests.fuzz.http2 import Connection
 
+SECONDS = 30.0  # that an answer may take
+
 
 def call(address: str, method: str, message: bytes) -> str:
-    connection = Connection(address)
+    connection = Connection(address, seconds=SECONDS)
     stream = connection.open(method, TOKEN)
-    connection.message_whole(stream, message, seconds=5)
-    status = connection.wait(stream, 5) or "none within 5 s"
+    connection.message_whole(stream, message, seconds=SECONDS)
+    status = connection.wait(stream, SECONDS) or f"none within {SECONDS:g} s"
     connection.close()
     return f"grpc-status {status} {connection.messages.get(stream, '')}"
 
 
 def raw(address: str, data: bytes) -> str:
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), 1) as connection:
+    with socket.create_connection((host, int(port)), SECONDS) as connection:
         connection.sendall(data)
+        connection.settimeout(1.0)  # most of what is no call gets no answer
         try:
             return repr(connection.recv(200))
         except OSError as error:

@@ -270,6 +270,17 @@ def _keys(plugin: str) -> list[str]:
     return [*module.Config.__dataclass_fields__, "unknown"]
 
 
+def load(plugin: str) -> None:
+    """Imports what its --check needs, so that no fork has to."""
+    importlib.import_module(f"{MODULES[plugin]}.__main__")
+    if plugin == "llm_openai":
+        importlib.import_module("plugins.llm_openai.engine")
+    if plugin == "tools_http":
+        importlib.import_module("plugins.tools_http.engine.openapi")
+    if plugin == "reasoning_react":
+        importlib.import_module("plugins.reasoning_react.engine.engine")
+
+
 def check(plugin: str, file: Path) -> Outcome:
     """Runs the plugin's --check in a fork of this process."""
     out, err = file.with_suffix(".out"), file.with_suffix(".err")
@@ -305,13 +316,7 @@ def _child(plugin: str, file: Path, out: Path, err: Path) -> None:
 
 def main() -> None:
     plugin, seconds, seed, folder = sys.argv[1:]
-    importlib.import_module(f"{MODULES[plugin]}.__main__")
-    if plugin == "llm_openai":
-        importlib.import_module("plugins.llm_openai.engine")
-    if plugin == "tools_http":
-        importlib.import_module("plugins.tools_http.engine.openapi")
-    if plugin == "reasoning_react":
-        importlib.import_module("plugins.reasoning_react.engine.engine")
+    load(plugin)
     gists: dict[str, tuple[str, bytes]] = {}  # so that equal problems are told once
     count, longest, end = 0, 0.0, time.monotonic() + float(seconds)
     path = Path(folder) / f"{plugin}.yaml"
