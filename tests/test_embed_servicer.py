@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.embed_st.engine import Engine
+from plugins.embed_st.engine import engine as engine_module
 from plugins.embed_st.fast import put_vector
 from plugins.embed_st.servicer import Servicer
 from shared.errors import TooLarge
@@ -327,14 +328,29 @@ def test_reply_too_large_is_seen_beforehand() -> None:
 
 
 @pytest.mark.slow
-def test_a_megabyte(stub: Stub) -> None:
-    """A text of a megabyte is counted whole, and read whole where that is asked for."""
+def test_a_megabyte(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text of a megabyte is counted whole, and read whole where that is asked for; its 50,000 pieces are looked at in
+    no event loop."""
+    in_loop: list[bool] = []
+
+    def noted(name: str) -> None:
+        real = getattr(engine_module, name)
+
+        def look(pieces: Any) -> Any:
+            in_loop.append(asyncio._get_running_loop() is not None)
+            return real(pieces)
+
+        monkeypatch.setattr(engine_module, name, look)
+
+    noted("_with_tokens")
+    noted("_read_of")
     text = "ab" * 500_000
     assert list(stub.CountTokens(pb.CountTokensRequest(texts=[text]), timeout=SECONDS).tokens) == [1_000_002]
     options = pb.EmbedOptions(long_text=pb.LONG_TEXT_CHUNK_MEAN)
     reply = stub.EmbedText(pb.EmbedTextRequest(text=text, options=options), timeout=SECONDS)
     assert (said(reply), reply.tokens, reply.truncated) == (True, 1_000_000 + 2 * 50_000, False)
     assert list(reply.vector) == [10, 10, 0, 0, 0, 0, 0, 0]
+    assert in_loop == [False, False]
 
 
 def test_three_million_texts(stub: Stub, letters: Letters) -> None:

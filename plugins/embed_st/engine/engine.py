@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from shared.errors import CallerError, FailedPrecondition, InvalidArgument, Unsupported, quoted
+from shared.off_loop import in_thread
 
 from .backends import Floats
 from .facts import ModelFacts
@@ -272,14 +273,15 @@ class Engine:
     async def _read_whole(
         self, texts: Sequence[str], prompt: str, options: Options, caller: Caller
     ) -> dict[str, Embedding | Fault]:
-        """Long texts, each in many pieces: not all of them are in the queue at once."""
+        """Long texts, each in many pieces: not all of them are in the queue at once, and what looks at each does so in
+        a thread, for a model that reads few tokens makes 50,000 of a megabyte."""
         pieces = await self._tokenized(texts, partial(self._pieces, prompt=prompt, overflow=options.overflow))
-        tokens = [piece for one in pieces for piece in one if len(piece.ids)]
+        tokens = await in_thread(_with_tokens, pieces)
         rows = [await caller.submit(tokens[start : start + _PIECES]) for start in range(0, len(tokens), _PIECES)]
         readable = [(text, one) for text, one in zip(texts, pieces, strict=True) if len(one[0].ids)]
         found: dict[str, Embedding | Fault] = dict.fromkeys(texts, Fault.EMPTY)
         if rows:
-            embeddings = self._embeddings([one for _, one in readable], np.concatenate(rows), options)
+            embeddings = await in_thread(self._of_parts, [one for _, one in readable], rows, options)
             found |= {text: embedding for (text, _), embedding in zip(readable, embeddings, strict=True)}
         return found
 
@@ -306,6 +308,11 @@ class Engine:
             return [self._tokenizer.windows(text, prompt) for text in texts]
         cut: Side = "left" if overflow is Overflow.CUT_LEFT else "right"
         return [[tokens] for tokens in self._tokenizer.encode(texts, prompt, cut=cut)]
+
+    def _of_parts(
+        self, pieces: Sequence[Sequence[Tokens]], rows: Sequence[Floats], options: Options
+    ) -> list[Embedding | Fault]:
+        return self._embeddings(pieces, np.concatenate(rows), options)
 
     def _embeddings(
         self, pieces: Sequence[Sequence[Tokens]], rows: Floats, options: Options
@@ -422,6 +429,10 @@ def _fault(pieces: Sequence[Tokens], options: Options) -> Fault | None:
     if options.overflow is Overflow.ERROR and pieces[0].truncated:
         return Fault.TOO_LONG
     return None if len(pieces[0].ids) else Fault.EMPTY
+
+
+def _with_tokens(pieces: Sequence[Sequence[Tokens]]) -> list[Tokens]:
+    return [piece for one in pieces for piece in one if len(piece.ids)]
 
 
 def _read_of(pieces: Sequence[Tokens]) -> tuple[int, bool]:
