@@ -44,6 +44,7 @@ def attack(target: Target, kinds: Sequence[str], seconds: float, seed: str, pace
         for kind in kinds
     ]
     for work in works:
+        pace.wait()
         work.start()
     for work in works:
         work.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 BURST = 0.05  # seconds of CPU time that may be used ahead
@@ -13,10 +14,14 @@ class Pace:
         self._share = share
         self._began = time.monotonic()
         self._used = time.process_time()
+        self._turn = threading.Lock()
 
     def wait(self) -> None:
         """Returns once this process is within its share."""
-        allowed = self._share * (time.monotonic() - self._began) + BURST
-        ahead = time.process_time() - self._used - allowed
-        if ahead > 0:
-            time.sleep(min(ahead / self._share, 1.0))
+        with self._turn:  # else all that wait would go on together
+            while (ahead := self._ahead()) > 0:
+                time.sleep(ahead / self._share)
+
+    def _ahead(self) -> float:
+        """Seconds of CPU time that were used and not yet allowed."""
+        return time.process_time() - self._used - self._share * (time.monotonic() - self._began) - BURST
