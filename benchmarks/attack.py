@@ -2,8 +2,9 @@
 
 python -m benchmarks.attack [--seconds 60] [--share 0.5] [--without KIND,KIND]
 
-The attackers (`tests/fuzz/attacks`) are strangers and, where a kind of attack needs it, callers with the token, held to
-half a core in all. Nobody reads the plugins' logs. The same calls without an attack stand beside.
+The attackers (`tests/fuzz/attacks`) are held to half a core in all. First they are strangers, who have a wrong token;
+then half of what they send, or all where a kind of attack needs it, has the right one. Nobody reads the plugins' logs.
+The same calls without an attack stand beside.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from pathlib import Path
 from benchmarks.attack_client import LONGEST
 from benchmarks.harness import Section, Server, report
 from tests.fuzz import attacker, memory, running
+from tests.fuzz.attack import TOKEN
 from tests.fuzz.kinds import KINDS
 from tests.fuzz.latency import Latency, sampling
 
 PLUGINS = {"vector_hnsw": "search", "embed_st": "embed", "llm_openai": "generate"}
 CALM = 20.0  # seconds without an attack
+WHO = {"strangers": "no-token-of-yours", "strangers and callers with the token": TOKEN}
 PROBES = "0.1"  # seconds between two questions for health: enough of them, and little of the two cores
 HOW = "times in milliseconds, lower is better; errors are calls that failed, answers that were wrong included."
 
@@ -38,10 +41,11 @@ def main() -> None:
     options = parser.parse_args()
     left_out = options.without.split(",")
     kinds = [kind for kind in KINDS if kind not in left_out]
-    report("attack", measure(kinds, options.seconds, options.share, options.seed), HOW)
+    sections = [measure(who, kinds, options.seconds, options.share, options.seed) for who in WHO]
+    report("attack", sections, HOW)
 
 
-def measure(kinds: Sequence[str], seconds: float, share: float, seed: str) -> list[Section]:
+def measure(who: str, kinds: Sequence[str], seconds: float, share: float, seed: str) -> Section:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         endpoint = stack.enter_context(running.endpoint())
@@ -55,7 +59,9 @@ def measure(kinds: Sequence[str], seconds: float, share: float, seed: str) -> li
         probes = stack.enter_context(sampling("tests.fuzz.prober", addresses, "--every", PROBES))
         calls = stack.enter_context(sampling("benchmarks.attack_client", addresses))
         peaks = {name: stack.enter_context(memory.peak(server.process.pid)) for name, server in servers.items()}
-        attacks = [stack.enter_context(attacker.started(server, share / len(servers))) for server in servers.values()]
+        attacks = [
+            stack.enter_context(attacker.started(server, share / len(servers), WHO[who])) for server in servers.values()
+        ]
         time.sleep(5)  # everything has been called by then
         began = time.monotonic()
         time.sleep(CALM)
@@ -92,7 +98,7 @@ def measure(kinds: Sequence[str], seconds: float, share: float, seed: str) -> li
         **growth,
     }
     columns = ("what", "p50", "p99", "longest", "errors/calls", "attacked: p50", "p99", "longest", "errors/calls")
-    return [Section("A client while every plugin is attacked", facts=facts, columns=columns, rows=rows)]
+    return Section(f"A client while {who} attack every plugin", facts=facts, columns=columns, rows=rows)
 
 
 def _cpu_seconds(processes: Sequence[Server]) -> float:

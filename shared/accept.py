@@ -20,6 +20,7 @@ import grpc
 from grpc._cython import cygrpc
 from grpc.aio import _server
 
+from .breakable import breakable
 from .errors import PluginError
 from .status import as_trailers, grpc_code
 from .under_way import REFUSAL_SECONDS, Call, Calls, current, now
@@ -154,7 +155,7 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
         message: Any = cygrpc.ReceiveMessageOperation(0)
         call.reader, call.awaits_since = call.task, now()
         try:
-            await cygrpc.execute_batch(state, (message,), self.loop)
+            await breakable(call, cygrpc.execute_batch(state, (message,), self.loop))
         except cygrpc.ExecuteBatchError:  # the client has gone, or sent more than it may
             self.gate.went(method, cygrpc._ServicerContext(state, None, None, self.loop))
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,6 +19,8 @@ class Call:
     __slots__ = (
         "answer",
         "awaits_since",
+        "broken_off",
+        "dropped",
         "error",
         "first",
         "is_first",
@@ -41,6 +44,8 @@ class Call:
         self.reply_bytes = 0
         self.error: PluginError | None = None  # why it was ended
         self.reader: asyncio.Task[Any] | None = None  # what waits for a message
+        self.broken_off: Coroutine[Any, None, Any] | None = None  # gRPC's part of a wait that nobody waits for any more
+        self.dropped = False
         self.answer: asyncio.Task[Any] | None = None  # what runs the handler and sends its reply
         self.task: asyncio.Task[None] | None = None  # what waits for gRPC to be done with the call
 
@@ -52,7 +57,11 @@ class Call:
 
     def drop(self) -> None:
         """Ends the call at once, and lets go of what it holds; the client sees its stream reset."""
-        # gRPC cancels the call when nothing refers to its state any more, and these two do.
+        # gRPC cancels the call when nothing refers to its state any more, and these do.
+        self.dropped = True
+        if self.broken_off is not None:
+            self.broken_off.close()
+            self.broken_off = None
         for task in (self.answer, self.task):
             if task is not None:
                 task.cancel()

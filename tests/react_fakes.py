@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
 from plugins.reasoning_react.engine.chat import Abilities, Delta, Finish, Tool, ToolCall, Turn, TurnRequest, Usage
@@ -24,16 +23,6 @@ TAKES_TOOLS = Abilities(tools=True)
 TEXT_ONLY = Abilities(tools=False)
 
 Say = Turn | Exception | Callable[[TurnRequest], Turn]
-
-
-def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """A test that is a coroutine, as one that pytest runs."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **kwargs), WITHIN))
-
-    return run
 
 
 def says(text: str, **fields: Any) -> Turn:

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import inspect
 import random
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import grpc
@@ -23,25 +21,9 @@ import hector_plugins_pb2_grpc as rpc
 
 from shared.errors import CallerError, PluginError
 from shared.status import abort, failure
-from tests.servers import SECONDS
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Script = Callable[[Any, Context], Any]
-
-
-def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """An async test, run to its end in a loop of its own."""
-
-    @functools.wraps(test)
-    def run(**arguments: Any) -> None:
-        async def bounded() -> None:
-            async with asyncio.timeout(SECONDS):
-                await test(**arguments)
-
-        asyncio.run(bounded())
-
-    run.__signature__ = inspect.signature(test)  # type: ignore[attr-defined]
-    return run
 
 
 class LLM(rpc.LLMProviderServicer):

@@ -91,9 +91,10 @@ class Plugin:
         """What it has logged so far; everything, once it has ended."""
         return "".join(self._err)
 
-    def wait_for_log(self, text: str, seconds: float = SECONDS) -> None:
-        """Returns once stderr holds `text`."""
-        wait_until(lambda: text in self.stderr(), f"{text!r} in the log", seconds, lambda: self.stderr())
+    def wait_for_log(self, text: str, seconds: float = SECONDS, *, times: int = 1) -> None:
+        """Returns once stderr holds `text`, that many times."""
+        shown = f"{text!r} in the log"
+        wait_until(lambda: self.stderr().count(text) >= times, shown, seconds, lambda: self.stderr())
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)

@@ -26,7 +26,8 @@ from plugins.reasoning_react.servicer import Servicer, _Events
 from shared.client import Address
 from shared.errors import Unavailable
 from tests import react_peers
-from tests.react_fakes import USAGE, FakeLLM, FakeTools, begin, calls, echo, engine, in_loop, opened, says, to_end
+from tests.loops import in_loop
+from tests.react_fakes import USAGE, FakeLLM, FakeTools, begin, calls, echo, engine, opened, says, to_end
 from tests.react_peers import peer, said
 from tests.servers import SECONDS, start_plugin
 

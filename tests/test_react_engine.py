@@ -22,6 +22,7 @@ from plugins.reasoning_react.engine.engine import (
 )
 from plugins.reasoning_react.engine.run import Budget, Mode, StopReason
 from shared.errors import FailedPrecondition, InvalidArgument, LimitReached
+from tests.loops import in_loop
 from tests.react_fakes import (
     KEYS,
     PROMPTS,
@@ -33,7 +34,6 @@ from tests.react_fakes import (
     calls,
     echo,
     engine,
-    in_loop,
     opened,
     says,
     to_end,

@@ -16,6 +16,7 @@ from plugins.reasoning_react.engine.engine import Engine, StepResult
 from plugins.reasoning_react.engine.ports import LLMFailed, Outcome
 from plugins.reasoning_react.engine.run import Action, Budget, Observation, Step, StopReason
 from shared.errors import Code, DeadlineExceeded
+from tests.loops import in_loop
 from tests.react_fakes import (
     USAGE,
     FakeLLM,
@@ -24,7 +25,6 @@ from tests.react_fakes import (
     calls,
     echo,
     engine,
-    in_loop,
     never,
     opened,
     says,

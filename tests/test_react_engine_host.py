@@ -10,7 +10,8 @@ from plugins.reasoning_react.engine.engine import ActionAsked, Engine, Event, Ob
 from plugins.reasoning_react.engine.run import Budget, Observation, StopReason
 from plugins.reasoning_react.engine.state import seal
 from shared.errors import InvalidArgument
-from tests.react_fakes import KEYS, FakeLLM, FakeTools, begin, calls, echo, engine, in_loop, opened, says, tool
+from tests.loops import in_loop
+from tests.react_fakes import KEYS, FakeLLM, FakeTools, begin, calls, echo, engine, opened, says, tool
 
 TWO = (("look", {"text": "1"}), ("look", {"text": "2"}))
 

@@ -12,6 +12,7 @@ from plugins.reasoning_react.engine.engine import AnswerDelta, Event
 from plugins.reasoning_react.engine.ports import LLMFailed
 from plugins.reasoning_react.engine.run import Mode, StopReason
 from shared.errors import Code, InvalidArgument
+from tests.loops import in_loop
 from tests.react_fakes import (
     TEXT_ONLY,
     USAGE,
@@ -21,7 +22,6 @@ from tests.react_fakes import (
     calls,
     echo,
     engine,
-    in_loop,
     opened,
     says,
     to_end,

@@ -14,7 +14,8 @@ from plugins.reasoning_react.engine.hearing import Heard
 from plugins.reasoning_react.engine.ports import LLMFailed
 from plugins.reasoning_react.engine.run import Mode, Observation
 from plugins.reasoning_react.engine.turns import Turns
-from tests.react_fakes import USAGE, FakeLLM, FakeTools, begin, calls, echo, engine, in_loop, never, opened, says
+from tests.loops import in_loop
+from tests.react_fakes import USAGE, FakeLLM, FakeTools, begin, calls, echo, engine, never, opened, says
 
 
 @in_loop

@@ -50,7 +50,8 @@ from shared.errors import (
 )
 from shared.repeats import OutcomeUnknown
 from shared.units import Secret
-from tests.react_peers import LLM, Peer, Tools, gave, in_loop, peer, said
+from tests.loops import in_loop
+from tests.react_peers import LLM, Peer, Tools, gave, peer, said
 from tests.servers import SECONDS
 
 ASK = TurnRequest((Message("user", "Hi"),))

@@ -14,8 +14,8 @@ import pytest
 from plugins.reasoning_react.engine.reader import read
 from plugins.reasoning_react.engine.reading import Act, Final, Malformed, ThoughtOnly
 from shared.errors import Unavailable
+from tests.loops import in_loop
 from tests.react_command import KEY, SUM, answers, in_order, world
-from tests.react_peers import in_loop
 from tests.servers import ROOT
 
 PLUGIN = ROOT / "plugins" / "reasoning_react"

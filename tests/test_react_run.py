@@ -23,8 +23,9 @@ import pytest
 from plugins.reasoning_react.seeing.terminal import Timeline
 from plugins.reasoning_react.seeing.trace import Call, Said, Step, Tokens, Trace, Turn, read, write
 from shared.errors import StartError, Unavailable
+from tests.loops import in_loop
 from tests.react_command import KEY, SUM, USAGE, add, answers, asks, ended, in_order, world
-from tests.react_peers import gave, in_loop, said
+from tests.react_peers import gave, said
 from tests.servers import environment, start_plugin
 
 

@@ -17,10 +17,12 @@ import hector_plugins_pb2 as pb
 import pytest
 from grpc_health.v1 import health_pb2
 from hector_plugins_pb2_grpc import DatabaseProviderStub, LLMProviderStub
+from hyperframe.frame import DataFrame, WindowUpdateFrame
 
 from shared import accept, patience
 from shared.places import Places
 from tests import http2
+from tests.fuzz.http2 import Connection
 from tests.servers import SECONDS, Plugin, details, dial, health, start_plugin, wait_until
 from tests.toy_plugin import SERVICE
 
@@ -370,6 +372,34 @@ def test_a_stream_that_nobody_reads() -> None:
                 if (kind, stream) == (http2.RST_STREAM, 1):
                     break
         assert plugin.terminate() == 0
+
+
+@pytest.mark.slow
+def test_messages_that_come_after_their_refusal() -> None:
+    """A message that becomes whole after its call was refused, as the client does not read that, leaves no memory."""
+    size = 900_000  # bytes; the first window of a stream has room for it
+    with start_plugin(TOY, "--transfer-timeout", "500ms", "--max-held-bytes", "256MiB") as plugin:
+        assert works(plugin)
+        before, sent, refusals = resident(plugin), 0, 0
+        while sent < 100 * MIB:
+            refusals += 40
+            with contextlib.closing(Connection(plugin.address, settings={4: 2**31 - 1}, seconds=SECONDS)) as stranger:
+                stranger.send(WindowUpdateFrame(0, window_increment=2**31 - 2**16))
+                streams = [stranger.open(GENERATE) for _ in range(40)]
+                for stream in streams:
+                    stranger.message(stream, b"begins", length=size)
+                stranger.read(0.5)
+                room = stranger._window
+                asks = ask("bytes 4000000").SerializeToString()
+                for _ in range(3):  # more than fits between two sockets, so that nothing comes out any more
+                    stranger.send(DataFrame(stranger.open(GENERATE), bytes(4) + bytes((len(asks),)) + asks))
+                plugin.wait_for_log("code=DEADLINE_EXCEEDED", times=refusals)
+                for stream in streams[: room // size]:
+                    rest = bytes(size - len(b"begins"))
+                    stranger.send(*(DataFrame(stream, rest[start : start + 2**14]) for start in range(0, size, 2**14)))
+                    sent += size
+        wait_until(lambda: resident(plugin) - before < 60, "memory back")
+        assert works(plugin)
 
 
 # ---------------------------------------------------------------- streams that send nothing

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from tests.fuzz.attack import Problem, Sent, Target
+from tests.fuzz.attack import TOKEN, Problem, Sent, Target
 from tests.fuzz.kinds import KINDS
 from tests.fuzz.pace import Pace
 from tests.fuzz.running import Running
@@ -84,9 +84,10 @@ def _told(sent: Sent) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def started(plugin: Running, share: float) -> Iterator[subprocess.Popen[str]]:
+def started(plugin: Running, share: float, token: str = TOKEN) -> Iterator[subprocess.Popen[str]]:
     """This module as a process that attacks `plugin`, for `begin` and `end`."""
-    argv = [sys.executable, "-m", "tests.fuzz.attacker", plugin.plugin, plugin.address, "--share", str(share)]
+    argv = [sys.executable, "-m", "tests.fuzz.attacker", plugin.plugin, plugin.address]
+    argv += ["--share", str(share), "--token", token]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         try:
             yield process
@@ -115,8 +116,9 @@ def main() -> None:
     parser.add_argument("plugin")
     parser.add_argument("address")
     parser.add_argument("--share", type=float, default=0.5, help="of one core that this process may use")
+    parser.add_argument("--token", default=TOKEN, help="that the attackers have, the plugin's or another")
     options = parser.parse_args()
-    target = Target(options.plugin, options.address)
+    target = Target(options.plugin, options.address, options.token)
     for line in sys.stdin:
         print(json.dumps(attack(target, pace=Pace(options.share), **json.loads(line))), flush=True)
 
