@@ -203,7 +203,7 @@ async def turn_from(*script: Any) -> Turn:
             await llm.close()
 
 
-@react_peers.in_loop
+@in_loop
 async def test_usage_that_cannot_be() -> None:
     """Counts below zero do not lift the run's bound, a total is no less than its parts, and no count is no zero."""
     usage = pb.TokenUsage(prompt_tokens=-(2**31), completion_tokens=7, total_tokens=-5, reasoning_tokens=-1)
@@ -218,14 +218,14 @@ async def test_usage_that_cannot_be() -> None:
     assert (await turn_from(said("x", usage=pb.TokenUsage()))).usage is None
 
 
-@react_peers.in_loop
+@in_loop
 async def test_a_message_past_all_measure_is_not_taken_in() -> None:
     """A message of 60 MB is an error that names the provider, in our words."""
     with pytest.raises(LLMFailed, match=r"^the LLM provider main sent a message of more than 4,194,304 bytes$"):
         await turn_from(said("x" * 60 * MILLION))
 
 
-@react_peers.in_loop
+@in_loop
 async def test_a_stream_of_nothing_ends() -> None:
     """A stream that goes on without a word, or with pieces of calls alone, is ended."""
 
@@ -237,7 +237,7 @@ async def test_a_stream_of_nothing_ends() -> None:
     assert (turn.text, turn.tool_calls, turn.finish) == ("", (), Finish.LENGTH)
 
 
-@react_peers.in_loop
+@in_loop
 async def test_calls_without_number() -> None:
     """Of 100,000 calls of a turn a hundred are looked at; a Struct of arguments that takes seconds to read is not."""
     huge = pb.ToolCall(id="s", name="look")
@@ -248,7 +248,7 @@ async def test_calls_without_number() -> None:
     assert len(turn.tool_calls[0].arguments) > LONGEST_ARGUMENTS
 
 
-@react_peers.in_loop
+@in_loop
 async def test_messages_of_tools_are_kept_up_to_a_size() -> None:
     """A host's tools, which are new objects in each step, do not stay: their messages are kept up to so many bytes."""
     async with peer(react_peers.LLM(said("x"))) as running:
@@ -281,7 +281,7 @@ async def listed(*tools: pb.Tool) -> Sequence[Tool]:
             await provider.close()
 
 
-@react_peers.in_loop
+@in_loop
 async def test_tools_past_all_measure_are_left_out() -> None:
     """A provider's tools together are taken up to a megabyte, a description up to what a model reads, and a large tool
     keeps no small one out."""
@@ -297,7 +297,7 @@ async def test_tools_past_all_measure_are_left_out() -> None:
     assert sum(len(json.dumps(dict(tool.parameters))) for tool in tools) < 2 * 2**20
 
 
-@react_peers.in_loop
+@in_loop
 @pytest.mark.parametrize(
     ("result", "told"),
     [
@@ -316,7 +316,7 @@ async def test_a_result_of_60_mb_is_told(result: pb.ExecuteToolResponse, told: s
     assert outcome.text.startswith(told)
 
 
-@react_peers.in_loop
+@in_loop
 async def test_data_past_all_measure_is_not_written_out() -> None:
     """A result that is data alone is written out for the model up to a size, and past it named by that."""
     reply = pb.ExecuteToolResponse(success=True)
