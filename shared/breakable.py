@@ -44,7 +44,7 @@ def breakable(call: Call, waiting: Coroutine[Any, None, T]) -> Generator[Any, No
 
 def _finish(call: Call, waiting: Coroutine[Any, None, Any]) -> None:
     call.broken_off = None
-    with contextlib.suppress(Exception, StopIteration):
+    with contextlib.suppress(Exception, asyncio.CancelledError):
         waiting.send(None)
 
 
