@@ -123,6 +123,19 @@ def test_shapes(html: str, want: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "cell", ["<b>@</b>", "<b>@</b> and more", "<i><b>@</b></i>", '<a href="/x"><b>@</b></a>', "<s>@</s>"]
+)
+def test_marked_text_in_cells(cell: str) -> None:
+    """No letter of marked text in cells is lost, wherever in the page they stand; the marks are not kept."""
+    for before in range(0, 130, 3):
+        words = [f"c{number:03}" for number in range(40)]
+        rows = "".join(f"<tr><td>{cell.replace('@', word)}</td><td>z</td></tr>" for word in words)
+        text = markdown(f"<p><i>x</i><br>{'y' * before}</p><table>{rows}</table>")
+        assert [word for word in words if word not in text] == []
+        assert "*c" not in text
+
+
+@pytest.mark.parametrize(
     ("link", "want"),
     [
         ('<a href="/x">t</a>', "[t](http://127.0.0.1:8000/x)"),
