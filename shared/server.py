@@ -101,8 +101,6 @@ class PluginServer:
         for warning in security_warnings(self._config):
             logs.event("security", level=logging.WARNING, reason=warning.reason, message=warning.message)
         await self._server.start()
-        if holds():
-            gather(asyncio.get_running_loop())
         # Kept here: a task that nobody refers to may be forgotten.
         self._watch = asyncio.create_task(Patience(self._calls, self._config).watch())
         self.ended = asyncio.create_task(self._end())
@@ -189,7 +187,9 @@ def _options(config: BaseConfig) -> list[tuple[str, Any]]:
 async def _run(server: PluginServer, load: Callable[[], None], close: Callable[[], None]) -> NoReturn:
     stop = _stop_signal()
     await server.start()
-    if not holds():
+    if holds():
+        gather(asyncio.get_running_loop())
+    else:
         logs.event(
             "security",
             level=logging.WARNING,

@@ -4,6 +4,8 @@ gRPC's own thread puts events in a queue and writes a byte to a socket for each.
 works off the whole queue; the bytes of the other events wake the loop once more each, for nothing: up to a 20th of a
 search's CPU time. Leave this module out and all works.
 
+For a process of one loop. Several with grpc.aio share that socket, and one would take the bytes that wake another.
+
 It leans on grpcio's inside: `shared/accept.py` names the versions.
 """
 
@@ -21,7 +23,7 @@ if sys.platform != "win32":
 
 
 def gather(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether grpc.aio's reader was found in this loop; to be called once there is a server."""
+    """Whether grpc.aio's reader was found in this loop, the only one; to be called once there is a server."""
     selector: Any = getattr(loop, "_selector", None)
     if sys.platform == "win32" or selector is None:
         return False
@@ -41,7 +43,7 @@ class _Reader:
 
     def __call__(self) -> None:
         fcntl.ioctl(self._fd, termios.FIONREAD, self._waiting)
-        self._handle()
         if self._waiting[0] > 1:
             # All but the one byte that gRPC's reader takes. Each was written after its event was put in the queue.
             os.read(self._fd, self._waiting[0] - 1)
+        self._handle()

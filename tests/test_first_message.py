@@ -170,6 +170,14 @@ def test_one_turn_for_all_events() -> None:
     assert len(turns) == 2
 
 
+def test_other_loops_are_not_robbed() -> None:
+    """A server in a process that may have other loops with grpc.aio leaves grpc.aio's reader in its place."""
+    with toy() as plugin:
+        keys = list(plugin.loop._selector.get_map().values())  # type: ignore[attr-defined]
+        readers = [getattr(key.data[0], "_callback", None) for key in keys]
+        assert not any(isinstance(reader, wakeups._Reader) for reader in readers)
+
+
 def test_the_reader_of_grpc_is_found() -> None:
     """In a loop with a server of grpc.aio there is the reader whose turns are gathered."""
     program = (
