@@ -20,7 +20,7 @@ import grpc
 from grpc._cython import cygrpc
 from grpc.aio import _server
 
-from .breakable import breakable
+from . import batches
 from .errors import PluginError
 from .status import as_trailers, grpc_code
 from .under_way import REFUSAL_SECONDS, Call, Calls, current, now
@@ -74,6 +74,7 @@ def aio_server(gate: Gate, options: Sequence[tuple[str, Any]], calls: Calls) -> 
     if not holds():
         interceptors: Any = [gate]
         return grpc.aio.server(interceptors=interceptors, options=list(options))
+    batches.go_to_their_end()
     return _Server(gate, options, calls)
 
 
@@ -156,7 +157,7 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
         message: Any = cygrpc.ReceiveMessageOperation(0)
         call.reader, call.awaits_since = call.task, now()
         try:
-            await breakable(call, cygrpc.execute_batch(state, (message,), self.loop))
+            await cygrpc.execute_batch(state, (message,), self.loop)
         except cygrpc.ExecuteBatchError:  # the client has gone, or sent more than it may
             self.gate.went(method, cygrpc._ServicerContext(state, None, None, self.loop))
             return

@@ -15,7 +15,6 @@ import grpc
 from google.protobuf.message import Message
 
 from . import under_way, wire
-from .breakable import breakable
 from .errors import DeadlineExceeded, Malformed, Overloaded, TooLarge
 from .give_way import to_its_end
 
@@ -116,7 +115,7 @@ async def _read(context: Context, patience: float, is_first: bool) -> Any:
     call.reader = asyncio.current_task()
     call.patience, call.is_first, call.awaits_since = patience, is_first, under_way.now()
     try:
-        return await breakable(call, context.read())
+        return await context.read()
     except asyncio.CancelledError:
         if call.error is None:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,9 +17,9 @@ class Call:
     """One call from when it came until gRPC is done with it. Times are `time.monotonic()`, 0.0 for not now."""
 
     __slots__ = (
+        "abandoned",
         "answer",
         "awaits_since",
-        "broken_off",
         "dropped",
         "error",
         "first",
@@ -44,7 +44,7 @@ class Call:
         self.reply_bytes = 0
         self.error: PluginError | None = None  # why it was ended
         self.reader: asyncio.Task[Any] | None = None  # what waits for a message
-        self.broken_off: Coroutine[Any, None, Any] | None = None  # gRPC's part of a wait that nobody waits for any more
+        self.abandoned: list[Callable[[], None]] = []  # what lets go of gRPC's part of waits that were broken off
         self.dropped = False
         self.answer: asyncio.Task[Any] | None = None  # what runs the handler and sends its reply
         self.task: asyncio.Task[None] | None = None  # what waits for gRPC to be done with the call
@@ -59,9 +59,9 @@ class Call:
         """Ends the call at once, and lets go of what it holds; the client sees its stream reset."""
         # gRPC cancels the call when nothing refers to its state any more, and these do.
         self.dropped = True
-        if self.broken_off is not None:
-            self.broken_off.close()
-            self.broken_off = None
+        for let_go in self.abandoned:
+            let_go()
+        self.abandoned.clear()
         for task in (self.answer, self.task):
             if task is not None:
                 task.cancel()

@@ -23,6 +23,7 @@ from shared import accept, patience
 from shared.places import Places
 from tests import http2
 from tests.fuzz.http2 import Connection
+from tests.fuzz.memory import settled
 from tests.servers import SECONDS, Plugin, details, dial, health, start_plugin, wait_until
 from tests.toy_plugin import SERVICE
 
@@ -399,6 +400,26 @@ def test_messages_that_come_after_their_refusal() -> None:
                     stranger.send(*(DataFrame(stream, rest[start : start + 2**14]) for start in range(0, size, 2**14)))
                     sent += size
         wait_until(lambda: resident(plugin) - before < 60, "memory back")
+        assert works(plugin)
+
+
+@pytest.mark.slow
+def test_calls_whose_clients_do_not_wait() -> None:
+    """Health checks whose clients are gone before the answer leave no memory, as many as there may be."""
+    with start_plugin(TOY) as plugin:
+
+        def ask_and_go(checks: int) -> None:
+            for _ in range(checks // 50):
+                with contextlib.closing(Connection(plugin.address, seconds=SECONDS)) as stranger:
+                    for _ in range(50):
+                        stranger.message(stranger.open("/grpc.health.v1.Health/Check"), b"", end=True)
+
+        ask_and_go(20_000)
+        assert works(plugin)
+        quiet = sum(patience._QUIET)  # after which what is free has gone back to the system
+        before = settled(plugin.process.pid, quiet)
+        ask_and_go(100_000)
+        assert settled(plugin.process.pid, quiet) - before < 15 * MIB
         assert works(plugin)
 
 

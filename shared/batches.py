@@ -1,0 +1,120 @@
+"""Gives back the memory of each batch of operations that gRPC's core was asked for.
+
+grpc.aio frees what it made for a batch only when the batch has succeeded and somebody still waits for it. A reply whose
+client has gone kept some 400 bytes for good, so that strangers could take 4 MB a second by health checks that they did
+not wait for; a message that came after its task was cancelled was kept whole. Here each batch goes to its end, with
+somebody who waits or without.
+
+It leans on grpcio's inside: `shared/accept.py` names the versions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from functools import partial
+from typing import Any
+
+from grpc._cython import cygrpc
+
+from .under_way import Call, current
+
+Batch = Coroutine[asyncio.Future[None], None, None]  # grpc.aio's own coroutine, which waits for core once
+
+_begin = cygrpc.execute_batch
+
+
+def go_to_their_end() -> None:
+    """From here on, for all of grpc.aio in this process."""
+    cygrpc.execute_batch = execute_batch
+
+
+@types.coroutine
+def execute_batch(state: Any, operations: tuple[Any, ...], loop: Any) -> Generator[Any, None, None]:
+    """As grpc.aio's own. Where the task that waits is cancelled, the batch goes on until core is done with it, or until
+    the call is dropped."""
+    batch: Batch = _begin(state, operations, loop)
+    future = batch.send(None)
+    future._asyncio_future_blocking = False  # which told that a task would wait for it
+    try:
+        yield _Wait(future)
+    except asyncio.CancelledError:
+        _abandon(batch, future)
+        raise
+    except Exception:
+        _free(batch, future)
+        raise
+    _resume(batch)
+
+
+def _abandon(batch: Batch, future: asyncio.Future[None]) -> None:
+    call = current.get(None)
+    let_go = partial(_let_go, batch, future)
+    if call is not None and call.dropped:
+        let_go()
+        return
+    if call is not None:
+        call.abandoned.append(let_go)
+    future.add_done_callback(partial(_ended, batch, call, let_go))
+
+
+def _ended(batch: Batch, call: Call | None, let_go: Callable[[], None], future: asyncio.Future[None]) -> None:
+    if call is not None:
+        call.abandoned.remove(let_go)
+    _free(batch, future)
+
+
+def _let_go(batch: Batch, future: asyncio.Future[None]) -> None:
+    """Ends the coroutine, and with it its hold on the call's state, before core is done with the batch. That has taken
+    what is sent when it began, and grpc.aio keeps what it receives into."""
+    _free(batch, future)
+    # What grpc.aio asks before it says that core is done.
+    _make_anew(future)
+    future.cancel()
+
+
+def _free(batch: Batch, future: asyncio.Future[None]) -> None:
+    """Has the coroutine end as after a success, which is when it frees its memory."""
+    _make_anew(future)
+    future.set_result(None)
+    _resume(batch)
+
+
+def _make_anew(future: asyncio.Future[None]) -> None:
+    """As it was when nothing waited for it and nothing had come."""
+    asyncio.Future.__init__(future, loop=future.get_loop())
+
+
+def _resume(batch: Batch) -> None:
+    try:
+        batch.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("grpc.aio waits twice in a batch")
+
+
+class _Wait:
+    """What a task waits for in place of `future`, with as much of a future as a task needs."""
+
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_future")
+
+    def __init__(self, future: asyncio.Future[Any]) -> None:
+        self._asyncio_future_blocking = True
+        self._future = future
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._future.get_loop()
+
+    def add_done_callback(self, callback: Callable[[Any], object], *, context: Context | None = None) -> None:
+        self._callback, self._context = callback, context
+        self._future.add_done_callback(callback, context=context)
+
+    def cancel(self, msg: object = None) -> bool:
+        """The task goes on as if the future had been cancelled."""
+        if not self._future.remove_done_callback(self._callback):
+            return False  # it is done
+        cancelled = self.get_loop().create_future()
+        cancelled.add_done_callback(self._callback, context=self._context)
+        return cancelled.cancel(msg)

@@ -1,0 +1,165 @@
+"""Batches for gRPC's core that fail, or that nobody waits for any more: `shared/batches.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from shared import batches
+from shared.under_way import Call, current
+from tests.loops import in_loop
+
+
+class Core:
+    """Stands for gRPC's core and what grpc.aio makes for one batch."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[None]
+        self.is_freed = False
+
+    async def execute_batch(self, state: object, operations: object, loop: asyncio.AbstractEventLoop) -> None:
+        """As grpc.aio's own: memory is freed where the batch has succeeded."""
+        self.future = loop.create_future()
+        await self.future
+        self.is_freed = True
+
+    def says(self, error: Exception | None = None) -> None:
+        """Core is done. As grpc.aio's own: raises InvalidStateError where the future has had its result."""
+        if not self.future.cancelled():
+            if error is None:
+                self.future.set_result(None)
+            else:
+                self.future.set_exception(error)
+
+
+@pytest.fixture
+def core(monkeypatch: pytest.MonkeyPatch) -> Core:
+    core = Core()
+    monkeypatch.setattr(batches, "_begin", core.execute_batch)
+    return core
+
+
+class State:
+    """Stands for a call's state."""
+
+
+async def begun(call: Call, state: object = None) -> asyncio.Task[None]:
+    """A task of the call that waits for a batch."""
+
+    async def wait() -> None:
+        current.set(call)
+        await batches.execute_batch(state, (), asyncio.get_running_loop())
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    return task
+
+
+async def cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@in_loop
+async def test_a_batch_that_succeeds(core: Core) -> None:
+    """The task goes on, and nothing stays."""
+    call = Call()
+    task = await begun(call)
+    core.says()
+    await task
+    assert core.is_freed
+    assert call.abandoned == []
+
+
+@in_loop
+async def test_a_batch_that_fails(core: Core) -> None:
+    """The task gets the error, and the memory is freed."""
+    task = await begun(Call())
+    core.says(ConnectionError("lost"))
+    with pytest.raises(ConnectionError, match="lost"):
+        await task
+    assert core.is_freed
+
+
+@pytest.mark.parametrize("error", [None, ConnectionError("lost")])
+@in_loop
+async def test_a_task_that_is_cancelled(core: Core, error: Exception | None) -> None:
+    """The task is let go at once. The batch goes on until core is done, which then concerns nobody."""
+    call, told = Call(), list[Any]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    await cancelled(await begun(call))
+    assert not core.is_freed
+    assert len(call.abandoned) == 1
+    core.says(error)
+    await asyncio.sleep(0)
+    assert core.is_freed
+    assert call.abandoned == []
+    del core.future
+    gc.collect()
+    assert told == []
+
+
+@pytest.mark.parametrize("error", [None, ConnectionError("lost")])
+@in_loop
+async def test_a_task_that_is_cancelled_as_core_is_done(core: Core, error: Exception | None) -> None:
+    """The memory is freed where both come in one turn of the loop too."""
+    call = Call()
+    task = await begun(call)
+    core.says(error)
+    await cancelled(task)
+    await asyncio.sleep(0)
+    assert core.is_freed
+    assert call.abandoned == []
+
+
+@in_loop
+async def test_a_task_of_no_call(core: Core) -> None:
+    """A batch of a client, beside no call of a server, goes to its end as well."""
+
+    async def wait() -> None:
+        await batches.execute_batch(None, (), asyncio.get_running_loop())
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    await cancelled(task)
+    core.says()
+    await asyncio.sleep(0)
+    assert core.is_freed
+
+
+def dropped_first(call: Call, task: asyncio.Task[None]) -> None:
+    call.task = task
+    call.drop()
+    call.task = None
+
+
+def dropped_later(call: Call, task: asyncio.Task[None]) -> None:
+    task.cancel()
+
+
+@pytest.mark.parametrize("end", [dropped_first, dropped_later])
+@in_loop
+async def test_a_call_that_is_dropped(core: Core, end: Callable[[Call, asyncio.Task[None]], None]) -> None:
+    """The memory is freed at once, and nothing keeps the call's state, which would keep core from ending the call."""
+    call, state = Call(), State()
+    kept = weakref.ref(state)
+    task = await begun(call, state)
+    end(call, task)
+    with contextlib.suppress(asyncio.CancelledError):  # whose traceback goes with it
+        await task
+    call.drop()
+    assert core.is_freed
+    del task, state
+    await asyncio.sleep(0)  # the loop holds what it has just called
+    gc.collect()
+    assert kept() is None
+    assert call.abandoned == []
+    core.says(ConnectionError("the call was cancelled"))  # and grpc.aio takes it, which does not look at the error
+    await asyncio.sleep(0)
