@@ -62,6 +62,8 @@ def _abandon(batch: Batch, future: asyncio.Future[None]) -> None:
 
 def _ended(batch: Batch, call: Call | None, let_go: Callable[[], None], future: asyncio.Future[None]) -> None:
     if call is not None:
+        if let_go not in call.abandoned:
+            return  # the call was dropped in the same turn of the loop
         call.abandoned.remove(let_go)
     _free(batch, future)
 

@@ -163,3 +163,16 @@ async def test_a_call_that_is_dropped(core: Core, end: Callable[[Call, asyncio.T
     assert call.abandoned == []
     core.says(ConnectionError("the call was cancelled"))  # and grpc.aio takes it, which does not look at the error
     await asyncio.sleep(0)
+
+
+@in_loop
+async def test_a_call_that_is_dropped_as_core_is_done(core: Core) -> None:
+    """The batch ends once where both come in one turn of the loop."""
+    call, told = Call(), list[Any]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    await cancelled(await begun(call))
+    core.says()
+    call.drop()
+    assert core.is_freed
+    await asyncio.sleep(0)
+    assert told == []
