@@ -41,7 +41,9 @@ def execute_batch(state: Any, operations: tuple[Any, ...], loop: Any) -> Generat
     try:
         yield _Wait(future)
     except asyncio.CancelledError:
-        _abandon(batch, future)
+        # A call that is made within one that is served is none of its parts.
+        call = current.get(None) if isinstance(state, cygrpc.RPCState) else None
+        _abandon(call, partial(_let_go, batch, future, operations), batch, future)
         raise
     except Exception:
         _free(batch, future)
@@ -49,9 +51,7 @@ def execute_batch(state: Any, operations: tuple[Any, ...], loop: Any) -> Generat
     _resume(batch)
 
 
-def _abandon(batch: Batch, future: asyncio.Future[None]) -> None:
-    call = current.get(None)
-    let_go = partial(_let_go, batch, future)
+def _abandon(call: Call | None, let_go: Callable[[], None], batch: Batch, future: asyncio.Future[None]) -> None:
     if call is not None and call.dropped:
         let_go()
         return
@@ -68,11 +68,13 @@ def _ended(batch: Batch, call: Call | None, let_go: Callable[[], None], future: 
     _free(batch, future)
 
 
-def _let_go(batch: Batch, future: asyncio.Future[None]) -> None:
-    """Ends the coroutine, and with it its hold on the call's state, before core is done with the batch. That has taken
-    what is sent when it began, and grpc.aio keeps what it receives into."""
-    _free(batch, future)
-    # What grpc.aio asks before it says that core is done.
+def _let_go(batch: Batch, future: asyncio.Future[None], operations: tuple[Any, ...]) -> None:
+    """Ends the coroutine of a call that is served, and with it its hold on the call's state, before core is done."""
+    if any(isinstance(operation, cygrpc.ReceiveMessageOperation) for operation in operations):
+        batch.close()  # frees nothing, 100 bytes or so: core may be writing the message at this moment
+    else:
+        _free(batch, future)  # core has taken what is sent when the batch began
+    # Which grpc.aio asks for before it tells the future that core is done.
     _make_anew(future)
     future.cancel()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from grpc._cython import cygrpc
 
 from shared import batches
 from shared.under_way import Call, current
@@ -45,16 +46,21 @@ def core(monkeypatch: pytest.MonkeyPatch) -> Core:
     return core
 
 
-class State:
-    """Stands for a call's state."""
+class State(cygrpc.RPCState):  # type: ignore[misc]
+    """The state of a call that is served. Without a server core knows nothing of it."""
+
+    def __new__(cls) -> State:
+        state: State = cygrpc.RPCState.__new__(cls, None)
+        return state
 
 
-async def begun(call: Call, state: object = None) -> asyncio.Task[None]:
+async def begun(call: Call, state: object = None, *operations: object) -> asyncio.Task[None]:
     """A task of the call that waits for a batch."""
+    state = State() if state is None else state
 
     async def wait() -> None:
         current.set(call)
-        await batches.execute_batch(state, (), asyncio.get_running_loop())
+        await batches.execute_batch(state, operations, asyncio.get_running_loop())
 
     task = asyncio.create_task(wait())
     await asyncio.sleep(0)
@@ -144,18 +150,26 @@ def dropped_later(call: Call, task: asyncio.Task[None]) -> None:
     task.cancel()
 
 
-@pytest.mark.parametrize("end", [dropped_first, dropped_later])
-@in_loop
-async def test_a_call_that_is_dropped(core: Core, end: Callable[[Call, asyncio.Task[None]], None]) -> None:
-    """The memory is freed at once, and nothing keeps the call's state, which would keep core from ending the call."""
-    call, state = Call(), State()
-    kept = weakref.ref(state)
-    task = await begun(call, state)
+async def dropped(call: Call, task: asyncio.Task[None], end: Callable[[Call, asyncio.Task[None]], None]) -> None:
     end(call, task)
     with contextlib.suppress(asyncio.CancelledError):  # whose traceback goes with it
         await task
     call.drop()
-    assert core.is_freed
+
+
+@pytest.mark.parametrize("end", [dropped_first, dropped_later])
+@pytest.mark.parametrize("receives", [False, True])
+@in_loop
+async def test_a_call_that_is_dropped(
+    core: Core, receives: bool, end: Callable[[Call, asyncio.Task[None]], None]
+) -> None:
+    """Nothing keeps the call's state, which would keep core from ending the call. Memory that core may write a message
+    into is not freed, all other at once."""
+    call, state = Call(), State()
+    kept = weakref.ref(state)
+    task = await begun(call, state, *([cygrpc.ReceiveMessageOperation(0)] if receives else []))
+    await dropped(call, task, end)
+    assert core.is_freed is not receives
     del task, state
     await asyncio.sleep(0)  # the loop holds what it has just called
     gc.collect()
@@ -163,6 +177,18 @@ async def test_a_call_that_is_dropped(core: Core, end: Callable[[Call, asyncio.T
     assert call.abandoned == []
     core.says(ConnectionError("the call was cancelled"))  # and grpc.aio takes it, which does not look at the error
     await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("end", [dropped_first, dropped_later])
+@in_loop
+async def test_a_call_to_others_goes_on(core: Core, end: Callable[[Call, asyncio.Task[None]], None]) -> None:
+    """Where a call is dropped whose handler has called somebody, core still writes into what that call receives."""
+    call = Call()
+    await dropped(call, await begun(call, "of a client"), end)
+    assert not core.is_freed
+    core.says()
+    await asyncio.sleep(0)
+    assert core.is_freed
 
 
 @in_loop
