@@ -131,6 +131,7 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
                 state = await self._request_registered_call(method_bytes)
             context = cygrpc._ServicerContext(state, None, None, self.loop)
             call = Call()
+            current.set(call)  # for the tasks that are made from here on
             self.calls[call] = None
             self.calls.taken += 1
             if error := self.gate.refusal(method, context.invocation_metadata()):
@@ -139,7 +140,6 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
                 if self.gate.tell(method, error, context):
                     call.task = self.loop.create_task(self._refuse(state, call, error))
             else:
-                current.set(call)  # for the tasks that are made from here on
                 call.task = self.loop.create_task(self._begin(method, handler, state, call))
             if call.task is None:
                 del self.calls[call]

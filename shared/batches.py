@@ -31,17 +31,16 @@ def go_to_their_end() -> None:
     cygrpc.execute_batch = execute_batch
 
 
-@types.coroutine
-def execute_batch(state: Any, operations: tuple[Any, ...], loop: Any) -> Generator[Any, None, None]:
-    """As grpc.aio's own. Where the task that waits is cancelled, the batch goes on until core is done with it, or until
-    the call is dropped."""
+async def execute_batch(state: Any, operations: tuple[Any, ...], loop: Any) -> None:
+    """As grpc.aio's own. Where the task that waits is cancelled, a batch that core has taken goes on until core is done
+    with it, or until the call is dropped."""
     batch: Batch = _begin(state, operations, loop)
     future = batch.send(None)
     future._asyncio_future_blocking = False  # which told that a task would wait for it
     try:
-        yield _Wait(future)
+        await _done(future)
     except asyncio.CancelledError:
-        # A call that is made within one that is served is none of its parts.
+        # A call that is made within one that is served is no part of it.
         call = current.get(None) if isinstance(state, cygrpc.RPCState) else None
         _abandon(call, partial(_let_go, batch, future, operations), batch, future)
         raise
@@ -49,6 +48,11 @@ def execute_batch(state: Any, operations: tuple[Any, ...], loop: Any) -> Generat
         _free(batch, future)
         raise
     _resume(batch)
+
+
+@types.coroutine
+def _done(future: asyncio.Future[None]) -> Generator[Any, None, None]:
+    yield _Wait(future)
 
 
 def _abandon(call: Call | None, let_go: Callable[[], None], batch: Batch, future: asyncio.Future[None]) -> None:
@@ -70,12 +74,13 @@ def _ended(batch: Batch, call: Call | None, let_go: Callable[[], None], future: 
 
 def _let_go(batch: Batch, future: asyncio.Future[None], operations: tuple[Any, ...]) -> None:
     """Ends the coroutine of a call that is served, and with it its hold on the call's state, before core is done."""
-    if any(isinstance(operation, cygrpc.ReceiveMessageOperation) for operation in operations):
-        batch.close()  # frees nothing, 100 bytes or so: core may be writing the message at this moment
+    receives = any(isinstance(operation, cygrpc.ReceiveMessageOperation) for operation in operations)
+    if receives and not future.done():
+        # Core may be writing the message at this moment. Some 100 bytes are lost, and a message that comes just now.
+        batch.close()
     else:
         _free(batch, future)  # core has taken what is sent when the batch began
-    # Which grpc.aio asks for before it tells the future that core is done.
-    _make_anew(future)
+    _make_anew(future)  # grpc.aio tells a cancelled future nothing
     future.cancel()
 
 

@@ -191,12 +191,13 @@ async def test_a_call_to_others_goes_on(core: Core, end: Callable[[Call, asyncio
     assert core.is_freed
 
 
+@pytest.mark.parametrize("receives", [False, True])
 @in_loop
-async def test_a_call_that_is_dropped_as_core_is_done(core: Core) -> None:
-    """The batch ends once where both come in one turn of the loop."""
+async def test_a_call_that_is_dropped_as_core_is_done(core: Core, receives: bool) -> None:
+    """The batch ends once where both come in one turn of the loop, and a message that has come is freed."""
     call, told = Call(), list[Any]()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-    await cancelled(await begun(call))
+    await cancelled(await begun(call, None, *([cygrpc.ReceiveMessageOperation(0)] if receives else [])))
     core.says()
     call.drop()
     assert core.is_freed
