@@ -2,8 +2,8 @@
 
 grpc.aio frees what it made for a batch only when the batch has succeeded and somebody still waits for it. A reply whose
 client has gone kept some 400 bytes for good, so that strangers could take 4 MB a second by health checks that they did
-not wait for; a message that came after its task was cancelled was kept whole. Here each batch goes to its end, with
-somebody who waits or without.
+not wait for; a message that came after its task was cancelled was kept whole. Here each batch that core takes goes to
+its end, with somebody who waits or without, unless its call is ended while a message may be coming.
 
 It leans on grpcio's inside: `shared/accept.py` names the versions.
 """
