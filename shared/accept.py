@@ -20,7 +20,7 @@ import grpc
 from grpc._cython import cygrpc
 from grpc.aio import _server
 
-from . import batches
+from . import batches, call_metadata
 from .errors import PluginError
 from .status import as_trailers, grpc_code
 from .under_way import REFUSAL_SECONDS, Call, Calls, current, now
@@ -75,6 +75,7 @@ def aio_server(gate: Gate, options: Sequence[tuple[str, Any]], calls: Calls) -> 
         interceptors: Any = [gate]
         return grpc.aio.server(interceptors=interceptors, options=list(options))
     batches.go_to_their_end()
+    call_metadata.bound()
     return _Server(gate, options, calls)
 
 
@@ -134,20 +135,23 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
             current.set(call)  # for the tasks that are made from here on
             self.calls[call] = None
             self.calls.taken += 1
-            if error := self.gate.refusal(method, context.invocation_metadata()):
-                # Strangers can have as many of these as they like, so nothing else is done for one: what gRPC does for
-                # each call by itself, such as to ask when its client goes, costs as much again.
-                if self.gate.tell(method, error, context):
-                    call.task = self.loop.create_task(self._refuse(state, call, error))
-            else:
+            metadata = call_metadata.read(context)
+            call.metadata = metadata or ()
+            error = call_metadata.TOO_MUCH if metadata is None else self.gate.refusal(method, metadata)
+            if error is None:
                 call.task = self.loop.create_task(self._begin(method, handler, state, call))
+            elif self.gate.tell(method, error, context) and metadata is not None:
+                # Strangers can have as many of these as they like, so nothing else is done for one: what gRPC does for
+                # each call by itself, such as to ask when its client goes, costs as much again. Too much metadata gets
+                # no answer: gRPC holds up to 60 MB for it, and would for as long as the client does not read.
+                call.task = self.loop.create_task(self._refuse(state, call, error))
             if call.task is None:
                 del self.calls[call]
             else:
                 call.task.add_done_callback(_Ended(self.calls, call))
             # What names the call's state keeps its memory, so nothing here may until the next call comes. A call that
             # nothing names is reset.
-            del state, context, call, error
+            del state, context, call, metadata, error
 
     async def _begin(self, method: str, handler: Any, state: Any, call: Call) -> None:
         """Waits for the first message, and only then does what gRPC does for each call, which takes more tasks: of

@@ -124,7 +124,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Logs a call that was refused, unless there have been many of late. False where there have been so many of
         strangers' that it is not worth an answer either."""
         if not self._floods.is_one():
-            logs.request_id.set(_request_id(context.invocation_metadata() or ()))
+            logs.request_id.set(_request_id(context))
             logs.event("call", method=_short(method), code=error.code.name, ms=0.0)
             if isinstance(error, _OF_SECURITY):
                 _security(context, method, error)
@@ -135,7 +135,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def went(self, method: str, context: Context) -> None:
         """Logs that no whole message of a call came, unless there have been many such of late."""
         if not self._floods.is_one():
-            logs.request_id.set(_request_id(context.invocation_metadata() or ()))
+            logs.request_id.set(_request_id(context))
             logs.event("call", method=_short(method), code="CANCELLED", ms=0.0)
 
     def patience(self, method: str) -> accept.Awaited:
@@ -253,7 +253,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> bytes | None:
         """What `answer` gives for what `receiving` brings, or its error sent. It also says the code that is logged."""
         started = time.perf_counter()
-        logs.request_id.set(_request_id(context.invocation_metadata() or ()))
+        logs.request_id.set(_request_id(context))
         code = "OK"
         error: PluginError | None = None
         request: Any = None
@@ -406,8 +406,9 @@ def _security(context: Context, method: str, error: PluginError) -> None:
     logs.event("security", level=logging.WARNING, method=_short(method), reason=error.reason, peer=context.peer())
 
 
-def _request_id(metadata: Any) -> str:
-    for key, value in metadata:
+def _request_id(context: Context) -> str:
+    call = under_way.current.get(None)
+    for key, value in context.invocation_metadata() or () if call is None else call.metadata:
         if key == "x-request-id" and isinstance(value, str) and _SANE_ID.fullmatch(value):
             return value
     return f"{random.getrandbits(64):016x}"

@@ -176,6 +176,9 @@ def _options(config: BaseConfig) -> list[tuple[str, Any]]:
         ("grpc.server.max_pending_requests", 5_000),
         ("grpc.server.max_pending_requests_hard_limit", 10_000),
         ("grpc.server_handshake_timeout_ms", 10_000),
+        # Until a client acknowledges these settings gRPC takes 16 MiB of metadata a call, up to 60 MB of memory, and
+        # not the 16 kB that they say. It would wait for that for a minute.
+        ("grpc.http2.settings_timeout", 5_000),
         ("grpc.max_connection_idle_ms", 300_000),
         # gRPC closes a connection that pings too much, but where it cannot write each ping makes the reason longer, and
         # thousands take seconds. Without that it answers each, and closes where 10,000 answers wait.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+from .call_metadata import Metadata
 from .errors import PluginError
 
 REFUSAL_SECONDS = 5.0  # that a client which does not read is given to take an error
@@ -24,6 +25,7 @@ class Call:
         "error",
         "first",
         "is_first",
+        "metadata",
         "patience",
         "reader",
         "replies_since",
@@ -34,6 +36,7 @@ class Call:
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self.metadata: Metadata = ()  # that it came with
         self.awaits_since = 0.0  # since when the call waits for a message
         self.patience = 0.0  # how long it may, in seconds; 0 for any time
         self.waits_as = ""  # the setting that says so

@@ -49,6 +49,7 @@ class Connection:
         self.socket.sendall(
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW, window))
         )
+        self._read_one(0)  # the settings, which are acknowledged: else the connection ends after 5 seconds
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)

@@ -75,7 +75,7 @@ def test_near_copies_hide_nothing(tmp_path: Path, metric: Metric, noise: float, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["replaced", "moved"])
-@pytest.mark.parametrize(("count", "rounds"), [(1100, 2), pytest.param(5000, 20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "rounds"), [(1100, 2), pytest.param(2500, 20, marks=pytest.mark.slow)])
 def test_recall_holds_through_churn(tmp_path: Path, how: str, count: int, rounds: int) -> None:
     """After rounds in which every vector is deleted for a new one, or moved, recall@10 at ef 64 is a fresh index's."""
     chance = random.Random(3)

@@ -19,8 +19,10 @@ def run(target: Target, random: Random) -> Steps:
         with contextlib.closing(Connection(target.address)) as connection:
             first = connection.headers(HEALTH, "", [("x-large", "y" * 4_000)])
             connection.send(HeadersFrame(1, first))
-            # An index of the table that the first block filled: one byte here, 4 kB at the server.
-            piece = random.choice((b"", b"\xbe" * 16_000, connection.headers(HEALTH, "", [("x", "z" * 10_000)])))
+            # An index of the table that the first block filled: one byte here, 4 kB at the server; and one of the table
+            # that every connection has, whose value is empty, so that more of them are let in.
+            literal = connection.headers(HEALTH, "", [("x", "z" * 10_000)])
+            piece = random.choice((b"", b"\xbe" * 16_000, b"\x8f" * 16_000, literal))
             for _ in range(random.choice((1, 20))):
                 try:
                     connection.send(*[ContinuationFrame(1, piece)] * FRAMES)
