@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 import pytest
 from grpc._cython import cygrpc
 
@@ -71,6 +72,32 @@ async def cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@in_loop
+async def test_grpc_asks_here_for_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that grpc.aio asks core for goes through here, of servers and of clients."""
+    begin, kinds = batches._begin, set[type]()
+
+    def counted(state: Any, operations: tuple[Any, ...], loop: Any) -> Any:
+        kinds.update(map(type, operations))
+        return begin(state, operations, loop)
+
+    async def answer(request: bytes, context: object) -> bytes:
+        return request
+
+    monkeypatch.setattr(batches, "_begin", counted)
+    batches.go_to_their_end()
+    server = grpc.aio.server()
+    handlers: dict[str, Any] = {"B": grpc.unary_unary_rpc_method_handler(answer)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("a", handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call: Any = channel.unary_unary("/a/B")
+        assert await call(b"x") == b"x"
+    await server.stop(0)
+    assert {cygrpc.SendStatusFromServerOperation, cygrpc.ReceiveStatusOnClientOperation} <= kinds
 
 
 @in_loop
