@@ -20,7 +20,7 @@ import grpc
 from grpc._cython import cygrpc
 from grpc.aio import _server
 
-from . import batches, call_metadata
+from . import batches, call_metadata, quiet
 from .errors import PluginError
 from .status import as_trailers, grpc_code
 from .under_way import REFUSAL_SECONDS, Call, Calls, current, now
@@ -43,6 +43,10 @@ class Awaited(NamedTuple):
 
 class Gate(Protocol):
     """Who may come in, and what handles them. For a grpcio that was not tested it is an interceptor too."""
+
+    def request_id(self, metadata: Any) -> str:
+        """What a call is named in the log."""
+        ...
 
     def refusal(self, method: str, metadata: Any) -> PluginError | None:
         """Why a call may not come in; None where it may."""
@@ -76,16 +80,11 @@ def aio_server(gate: Gate, options: Sequence[tuple[str, Any]], calls: Calls) -> 
         return grpc.aio.server(interceptors=interceptors, options=list(options))
     batches.go_to_their_end()
     call_metadata.bound()
+    quiet.be_quiet()
     return _Server(gate, options, calls)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """False for what grpcio logs, with a traceback, when a client has gone, or sends a header that is no text."""
-    return not record.msg.startswith(("ExecuteBatchError raised in core", "Failed sending error", "Invalid encoding"))
-
-
 _log = logging.getLogger("hector")
-logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
 
 
 # Few calls of a method are taken at once, so that a flood of it waits in gRPC and not in the event loop, where it would
@@ -136,7 +135,7 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
             self.calls[call] = None
             self.calls.taken += 1
             metadata = call_metadata.read(context)
-            call.metadata = metadata or ()
+            call.request_id = self.gate.request_id(metadata or ())
             error = call_metadata.TOO_MUCH if metadata is None else self.gate.refusal(method, metadata)
             if error is None:
                 call.task = self.loop.create_task(self._begin(method, handler, state, call))
@@ -145,6 +144,7 @@ class _Accepting(cygrpc.AioServer):  # type: ignore[misc]
                 # each call by itself, such as to ask when its client goes, costs as much again. Too much metadata gets
                 # no answer: gRPC holds up to 60 MB for it, and would for as long as the client does not read.
                 call.task = self.loop.create_task(self._refuse(state, call, error))
+            self.calls.large |= metadata is None
             if call.task is None:
                 del self.calls[call]
             else:

@@ -120,11 +120,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return _LOADING
         return _UNKNOWN if method == accept.UNKNOWN else None
 
+    def request_id(self, metadata: Any) -> str:
+        """The caller's own, where it is a sane one."""
+        for key, value in metadata:
+            if key == "x-request-id" and isinstance(value, str) and _SANE_ID.fullmatch(value):
+                return value
+        return f"{random.getrandbits(64):016x}"
+
+    def _id_of(self, context: Context) -> str:
+        call = under_way.current.get(None)
+        return self.request_id(context.invocation_metadata() or ()) if call is None else call.request_id
+
     def tell(self, method: str, error: PluginError, context: Context) -> bool:
         """Logs a call that was refused, unless there have been many of late. False where there have been so many of
         strangers' that it is not worth an answer either."""
         if not self._floods.is_one():
-            logs.request_id.set(_request_id(context))
+            logs.request_id.set(self._id_of(context))
             logs.event("call", method=_short(method), code=error.code.name, ms=0.0)
             if isinstance(error, _OF_SECURITY):
                 _security(context, method, error)
@@ -135,7 +146,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def went(self, method: str, context: Context) -> None:
         """Logs that no whole message of a call came, unless there have been many such of late."""
         if not self._floods.is_one():
-            logs.request_id.set(_request_id(context))
+            logs.request_id.set(self._id_of(context))
             logs.event("call", method=_short(method), code="CANCELLED", ms=0.0)
 
     def patience(self, method: str) -> accept.Awaited:
@@ -161,7 +172,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 request = await receive(context)
             except PluginError as error:
                 return await abort(context, error)
-            return bytes(serialize(await behaviour(request, context)))
+            reply = bytes(serialize(await behaviour(request, context)))
+            self._sending(len(reply), _HEALTH_SECONDS)
+            return reply
 
         async def stream(_: Any, context: Context) -> None:
             try:
@@ -170,7 +183,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await abort(context, error)
             async with contextlib.aclosing(behaviour(request, context)) as replies:
                 async for reply in replies:
-                    await context.write(serialize(reply))
+                    self._sending(len(reply := serialize(reply)), _HEALTH_SECONDS)
+                    await context.write(reply)
+                    self._sending(0, 0)
 
         if handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(stream)
@@ -253,7 +268,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> bytes | None:
         """What `answer` gives for what `receiving` brings, or its error sent. It also says the code that is logged."""
         started = time.perf_counter()
-        logs.request_id.set(_request_id(context))
+        logs.request_id.set(self._id_of(context))
         code = "OK"
         error: PluginError | None = None
         request: Any = None
@@ -404,14 +419,6 @@ def _was_cancelled() -> bool:
 
 def _security(context: Context, method: str, error: PluginError) -> None:
     logs.event("security", level=logging.WARNING, method=_short(method), reason=error.reason, peer=context.peer())
-
-
-def _request_id(context: Context) -> str:
-    call = under_way.current.get(None)
-    for key, value in context.invocation_metadata() or () if call is None else call.metadata:
-        if key == "x-request-id" and isinstance(value, str) and _SANE_ID.fullmatch(value):
-            return value
-    return f"{random.getrandbits(64):016x}"
 
 
 def _internal(method: str) -> Internal:

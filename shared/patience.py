@@ -63,7 +63,8 @@ class Patience:
         late = [call for call in awaited if at - call.awaits_since > _MOMENT]
         self._bound_memory(at, late)
         dropped = self._bound_replies(at)
-        self._give_back(at, noisy=dropped or any(call.is_first for call in late))
+        self._give_back(at, noisy=dropped or self._calls.large or any(call.is_first for call in late))
+        self._calls.large = False
         self._looked_at = at
         return len(awaited) - MOST_AWAITED > _AT_ONCE
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from .call_metadata import Metadata
 from .errors import PluginError
 
 REFUSAL_SECONDS = 5.0  # that a client which does not read is given to take an error
@@ -25,18 +24,18 @@ class Call:
         "error",
         "first",
         "is_first",
-        "metadata",
         "patience",
         "reader",
         "replies_since",
         "reply_bytes",
         "reply_patience",
+        "request_id",
         "task",
         "waits_as",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.metadata: Metadata = ()  # that it came with
+        self.request_id = ""
         self.awaits_since = 0.0  # since when the call waits for a message
         self.patience = 0.0  # how long it may, in seconds; 0 for any time
         self.waits_as = ""  # the setting that says so
@@ -78,6 +77,7 @@ class Calls(dict[Call, None]):
 
     unread_bytes = 0
     taken = 0  # how many there have been
+    large = False  # whether one that gRPC held much for has ended of late
 
 
 def now() -> float:

@@ -361,6 +361,18 @@ def test_replies_that_nobody_reads() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+def test_health_that_nobody_reads(method: str) -> None:
+    """Answers of the health service to clients that do not read are dropped after 5 seconds."""
+    with start_plugin(TOY) as plugin:
+        with http2.connections(plugin.address, 1, window=0) as (stranger,):
+            for stream in range(1, 41, 2):
+                stranger.call(stream, f"/grpc.health.v1.Health/{method}", b"")
+            plugin.wait_for_log("reason=REPLY_NOT_READ", times=20)
+        assert works(plugin)
+
+
+@pytest.mark.slow
 def test_a_stream_that_nobody_reads() -> None:
     """A stream whose client does not read is dropped a while after its time is over."""
     with start_plugin(TOY, "--timeout", "500ms") as plugin:
@@ -458,7 +470,7 @@ def test_idle_streams_take_no_place(tmp_path: Path) -> None:
 
 
 def test_watches_are_bounded() -> None:
-    """Of 1,100 Watch calls the oldest are ended, and Check goes on."""
+    """Of 1,100 Watch calls all but 100 are ended, and Check goes on."""
     with start_plugin(TOY) as plugin, http2.connections(plugin.address, 2) as strangers:
         request = health_pb2.HealthCheckRequest(service="plugin").SerializeToString()
         for stranger in strangers:
