@@ -182,8 +182,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             except PluginError as error:
                 await abort(context, error)
             async with contextlib.aclosing(behaviour(request, context)) as replies:
-                async for reply in replies:
-                    self._sending(len(reply := serialize(reply)), _HEALTH_SECONDS)
+                async for status in replies:
+                    reply = serialize(status)
+                    self._sending(len(reply), _HEALTH_SECONDS)
                     await context.write(reply)
                     self._sending(0, 0)
 
