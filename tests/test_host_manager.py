@@ -93,7 +93,7 @@ def test_a_plugin_has_an_environment_of_its_own(tmp_path: Path) -> None:
         first, second = (json.loads(host.ask(name, "environment")) for name in ("first", "second"))
         assert host.ask("first", "greet") == "servus"
     passed = set(PASSED)
-    own = {"PYTHONPATH", "MANAGED_PLUGIN__LOG_LEVEL", "FIRST_GREETING"}
+    own = {"PYTHONPATH", "MANAGED_PLUGIN__LOG_LEVEL", "FIRST_GREETING", "GRPC_VERBOSITY"}  # the last is of `shared`
     assert first.keys() - passed - own == {"FIRST_WORD", "MODE", "FROM", "FIRST__TOKEN"}
     assert (first["MODE"], first["FROM"]) == ("loud", "moin")
     assert second.keys() - passed - own == {"SECOND_WORD"}
